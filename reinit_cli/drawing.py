@@ -1,0 +1,170 @@
+"""Drawing the values of one tensor, with torch."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reinit_cli.dtypes import dtype_named
+from reinit_cli.initializers import Law
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What can be told of the elements of some tensors, and merged.
+
+    Attributes:
+        numel: how many elements.
+        mean: their mean.
+        squares: the sum of the squares of their distances from the mean.
+        low, high: the smallest and the largest.
+    """
+
+    numel: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    @property
+    def std(self) -> float:
+        """The standard deviation over the elements, not of a sample."""
+        return math.sqrt(self.squares / self.numel) if self.numel else math.nan
+
+    def __add__(self, other: Moments) -> Moments:
+        """Return the moments of both together (Chan, Golub & LeVeque 1979)."""
+        if not self.numel or not other.numel:
+            return other if not self.numel else self
+        numel = self.numel + other.numel
+        apart = other.mean - self.mean
+        share = other.numel / numel
+        return Moments(
+            numel,
+            self.mean + apart * share,
+            self.squares + other.squares + apart * apart * self.numel * share,
+            min(self.low, other.low),
+            max(self.high, other.high),
+        )
+
+
+def moments_of(tensor: Tensor) -> Moments:
+    """Return the moments of a tensor of any dtype that has an order."""
+    import torch
+
+    numel = tensor.numel()
+    if not numel:
+        return Moments()
+    values = tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.to(torch.float32)
+    variance, mean = torch.var_mean(values, correction=0)
+    low, high = torch.aminmax(values)
+    return Moments(numel, mean.item(), variance.item() * numel, low.item(), high.item())
+
+
+def expected_moments(law: Law, numel: int) -> Moments:
+    """Return the moments that a law gives on average."""
+    return Moments(numel, law.mean, law.std**2 * numel, law.low, law.high)
+
+
+def draw(law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str) -> Tensor:
+    """Return the values of a tensor before they are rounded to its dtype.
+
+    A contiguous tensor on the device: float64 for float64 tensors, float32 for all other
+    floats; a constant of another dtype has it at once.
+
+    Args:
+        law: what to draw.
+        shape: the tensor's shape.
+        dtype: the tensor's dtype.
+        seed: the seed of the generator, which lives on the device.
+        device: where to draw.
+    """
+    import torch
+
+    if dtype_named(dtype).kind != "float":
+        value = complex(law.low) if dtype.startswith("complex") else int(law.low)
+        return torch.full(shape, value, dtype=getattr(torch, dtype))
+    drawn_dtype = torch.float64 if dtype == "float64" else torch.float32
+    drawn = torch.empty(shape, dtype=drawn_dtype, device=device)
+    if drawn.numel():
+        law.fill(drawn, torch.Generator(device=device).manual_seed(seed))
+    return drawn
+
+
+def rounded(drawn: Tensor, dtype: str) -> Tensor:
+    """Return drawn values in their dtype, contiguous, in main memory."""
+    import torch
+
+    return drawn.to(getattr(torch, dtype)).cpu().contiguous()
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Return the bytes of a contiguous tensor in main memory, without a copy.
+
+    The view keeps the tensor alive.
+    """
+    nbytes = tensor.numel() * tensor.element_size()
+    if not nbytes:
+        return memoryview(b"")
+    buffer = (ctypes.c_char * nbytes).from_address(tensor.data_ptr())
+    buffer.tensor = tensor  # type: ignore[attr-defined]
+    return memoryview(buffer).cast("B")
+
+
+def tensor_of(data: bytes | memoryview, dtype: str) -> Tensor:
+    """Return bytes as a flat tensor of a dtype."""
+    import torch
+
+    if not len(data):
+        return torch.empty(0, dtype=getattr(torch, dtype))
+    return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread for each operation, and set the count back afterwards.
+
+    Tensors are drawn side by side instead, and the bits of a QR depend on the count.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def check_device(device: str) -> str:
+    """Return the device to draw on, "auto" resolved.
+
+    Raises:
+        DeviceUnavailableError: it is not there.
+    """
+    from reinit_cli.errors import DeviceUnavailableError
+
+    if device == "cpu":
+        return device
+    there = _devices()
+    if device == "auto":
+        return there[1] if len(there) > 1 else "cpu"
+    if device in there:
+        return device
+    raise DeviceUnavailableError(device, there)
+
+
+def _devices() -> tuple[str, ...]:
+    """The devices that can draw, the processor first."""
+    import torch
+
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = ("cuda", *(f"cuda:{index}" for index in range(cuda))) if cuda else ()
+    mps = ("mps",) if torch.backends.mps.is_available() else ()
+    return ("cpu", *gpus, *mps)

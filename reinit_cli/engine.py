@@ -1,0 +1,301 @@
+"""Running segments: copies, draws and digests, overlapped.
+
+Every place in the output is known beforehand. Into a file, one thread copies while the
+others draw, in any order; into a stream the segments go in their order. Draws run side by
+side within a budget of memory.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from reinit_cli.output import OutputFile, Sink
+from reinit_cli.segments import Copy, Fill, Late, Literal, Segment
+
+if TYPE_CHECKING:
+    from reinit_cli.drawing import Moments
+
+_CHUNK_NBYTES = 128 * 2**10
+"""Reads of this size stay in the processor's cache; a megabyte took up to six times as long."""
+
+_KERNEL_COPY_NBYTES = 16 * 2**20
+"""What the kernel is asked to copy at once: short enough to stop soon after Ctrl-C."""
+
+DRAWING_NBYTES = 512 * 2**20
+"""The memory that draws may take together, unless one alone needs more."""
+
+_PEAK_PER_DRAWN_BYTE = 4
+"""What a draw takes at most beside its own values: candidates, masks, the rounded copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What became of one filled tensor.
+
+    Attributes:
+        key: its key.
+        after: the moments of what was drawn, before rounding.
+        before: those of what was there, if they were asked for.
+    """
+
+    key: str
+    after: Moments
+    before: Moments | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A segment at its place."""
+
+    at: int
+    offset: int
+    segment: Segment
+
+
+Progress = Callable[[int], None]
+"""Told the bytes that were written since the last time, from any thread."""
+
+
+def total_nbytes(segments: Iterable[Segment]) -> int:
+    """Return the size of the output."""
+    return sum(segment.nbytes for segment in segments)
+
+
+def run(
+    segments: Sequence[Segment], sink: Sink, device: str, progress: Progress
+) -> dict[str, Filled]:
+    """Write the segments.
+
+    Args:
+        segments: in the order of the output.
+        sink: where to.
+        device: where to draw.
+        progress: told of every write.
+
+    Returns:
+        For each filled key, what became of it.
+
+    Raises:
+        OutputUnwritableError, UnreadableSourceError, SourceChangedError: as they say.
+    """
+    offsets = accumulate((segment.nbytes for segment in segments), initial=0)
+    pieces = [
+        _Piece(at, offset, segment)
+        for at, (offset, segment) in enumerate(zip(offsets, segments, strict=False))
+    ]
+    wanted = {of for segment in segments if isinstance(segment, Late) for of in segment.of}
+    job = _Job(sink, device, progress, frozenset(wanted))
+    if sink.is_seekable:
+        job.run_anywhere(pieces)
+    else:
+        job.run_in_order(pieces)
+    return job.filled
+
+
+class _Job:
+    """One run: what its threads share."""
+
+    def __init__(self, sink: Sink, device: str, progress: Progress, wanted: frozenset[int]) -> None:
+        self.sink = sink
+        self.device = device
+        self.progress = progress
+        self.wanted = wanted
+        self.digests: dict[int, int] = {}
+        self.filled: dict[str, Filled] = {}
+        self.budget = _Budget(DRAWING_NBYTES)
+        self.stopped = threading.Event()
+
+    def run_anywhere(self, pieces: Sequence[_Piece]) -> None:
+        """Copy in one thread while others draw; what depends on digests comes last."""
+        copies = [piece for piece in pieces if isinstance(piece.segment, (Copy, Literal))]
+        fills = [piece for piece in pieces if isinstance(piece.segment, Fill)]
+        with self._pool(1) as copying:
+            copied = copying.submit(self._write_all, self._without_cloned(pieces, copies))
+            if fills:
+                self._draw_all(fills)
+            copied.result()
+        for piece in pieces:
+            if isinstance(piece.segment, Late):
+                self._write(piece)
+
+    def _draw_all(self, fills: Iterable[_Piece]) -> None:
+        with self._drawing() as pool:
+            futures = []
+            for piece in fills:
+                self.budget.take(_peak_nbytes(piece))
+                futures.append(pool.submit(self._draw_and_write, piece))
+            for future in futures:
+                future.result()
+
+    def run_in_order(self, pieces: Sequence[_Piece]) -> None:
+        """Write one piece after the other, drawing ahead as far as the budget goes."""
+        waiting = deque(piece for piece in pieces if isinstance(piece.segment, Fill))
+        drawn: dict[int, Future[memoryview]] = {}
+        with ExitStack() as stack:
+            pool = stack.enter_context(self._drawing()) if waiting else None
+            for piece in pieces:
+                while pool and waiting and self.budget.has_room(_peak_nbytes(waiting[0])):
+                    ahead = waiting.popleft()
+                    self.budget.take(_peak_nbytes(ahead))
+                    drawn[ahead.at] = pool.submit(self._drawn_bytes, ahead)
+                if piece.at in drawn:
+                    self._put(piece, drawn.pop(piece.at).result())
+                    self.budget.give_back(_peak_nbytes(piece))
+                else:
+                    self._write(piece)
+
+    def _without_cloned(
+        self, pieces: Sequence[_Piece], copies: Sequence[_Piece]
+    ) -> Sequence[_Piece]:
+        """Clone the source as a whole where the output is the source with fills."""
+        files = {piece.segment.file for piece in copies if isinstance(piece.segment, Copy)}
+        in_place = all(
+            isinstance(piece.segment, Copy) and piece.segment.offset == piece.offset
+            for piece in copies
+        )
+        if len(files) != 1 or not in_place or self.wanted or not isinstance(self.sink, OutputFile):
+            return copies
+        (file,) = files
+        if file.nbytes != sum(piece.segment.nbytes for piece in pieces):
+            return copies
+        if not self.sink.clone(file):
+            return copies
+        for piece in copies:
+            self.progress(piece.segment.nbytes)
+        return ()
+
+    @contextmanager
+    def _drawing(self) -> Iterator[ThreadPoolExecutor]:
+        from reinit_cli.drawing import one_thread
+
+        threads = (os.cpu_count() or 1) if self.device == "cpu" else 1
+        with one_thread(), self._pool(threads) as pool:
+            yield pool
+
+    @contextmanager
+    def _pool(self, threads: int) -> Iterator[ThreadPoolExecutor]:
+        """A pool whose threads stop at the next chunk when anything goes wrong."""
+        pool = ThreadPoolExecutor(threads)
+        try:
+            yield pool
+        except BaseException:
+            self.stopped.set()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _write_all(self, pieces: Iterable[_Piece]) -> None:
+        for piece in pieces:
+            self._write(piece)
+
+    def _write(self, piece: _Piece) -> None:
+        segment = piece.segment
+        if isinstance(segment, Copy):
+            self._copy(piece, segment)
+        elif isinstance(segment, Literal):
+            self._put(piece, segment.data)
+        elif isinstance(segment, Late):
+            data = segment.compute([self.digests[of] for of in segment.of])
+            assert len(data) == segment.nbytes
+            self._put(piece, data)
+
+    def _put(self, piece: _Piece, data: bytes | memoryview) -> None:
+        if piece.at in self.wanted:
+            self.digests[piece.at] = zlib.crc32(data)
+        self.sink.write_at(piece.offset, data)
+        self.progress(len(data))
+
+    def _copy(self, piece: _Piece, segment: Copy) -> None:
+        digest = 0
+        done = 0
+        while done < segment.nbytes and not self.stopped.is_set():
+            start, offset, left = segment.offset + done, piece.offset + done, segment.nbytes - done
+            count = 0
+            if piece.at not in self.wanted:
+                asked = min(left, _KERNEL_COPY_NBYTES)
+                count = self.sink.copy_from(segment.file, start, offset, asked)
+            if not count:
+                data = segment.file.read(start, min(left, _CHUNK_NBYTES))
+                digest = zlib.crc32(data, digest) if piece.at in self.wanted else 0
+                self.sink.write_at(offset, data)
+                count = len(data)
+            done += count
+            self.progress(count)
+        if piece.at in self.wanted:
+            self.digests[piece.at] = digest
+
+    def _draw_and_write(self, piece: _Piece) -> None:
+        try:
+            if not self.stopped.is_set():
+                self._put(piece, self._drawn_bytes(piece))
+        except BaseException:
+            self.stopped.set()
+            raise
+        finally:
+            self.budget.give_back(_peak_nbytes(piece))
+
+    def _drawn_bytes(self, piece: _Piece) -> memoryview:
+        from reinit_cli.drawing import bytes_of, draw, moments_of, rounded
+
+        segment = piece.segment
+        assert isinstance(segment, Fill)
+        step = segment.step
+        assert step.law is not None
+        tensor = step.tensor
+        drawn = draw(step.law, tensor.shape, tensor.dtype, step.seed, self.device)
+        self.filled[step.key] = Filled(step.key, moments_of(drawn), _before(segment))
+        return bytes_of(rounded(drawn, tensor.dtype))
+
+
+def _before(segment: Fill) -> Moments | None:
+    from reinit_cli.drawing import moments_of, tensor_of
+
+    place = segment.before
+    if place is None:
+        return None
+    data = place.data if isinstance(place, Literal) else place.file.read(place.offset, place.nbytes)
+    return moments_of(tensor_of(data, segment.step.tensor.dtype))
+
+
+def _peak_nbytes(piece: _Piece) -> int:
+    """Return the memory that the draw of a piece may take."""
+    assert isinstance(piece.segment, Fill)
+    tensor = piece.segment.step.tensor
+    return tensor.numel * (8 if tensor.dtype == "float64" else 4) * _PEAK_PER_DRAWN_BYTE
+
+
+class _Budget:
+    """A count of bytes that is taken from before a draw and given back after it.
+
+    A draw that needs more than there is waits until it is alone.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+        self._taken = 0
+        self._changed = threading.Condition()
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether `take` would not wait."""
+        return not self._taken or self._taken + nbytes <= self._nbytes
+
+    def take(self, nbytes: int) -> None:
+        """Wait until there is room, then take it."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.has_room(nbytes))
+            self._taken += nbytes
+
+    def give_back(self, nbytes: int) -> None:
+        """Return what was taken."""
+        with self._changed:
+            self._taken -= nbytes
+            self._changed.notify()

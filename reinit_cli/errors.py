@@ -1,0 +1,335 @@
+"""What can go wrong, as one tree.
+
+ReinitError
+├── RuleError (ValueError)            a rule as it was written
+│   ├── PatternError
+│   ├── UnknownInitializerError
+│   ├── ArgumentError
+│   ├── MissingRuleError
+│   ├── UnmatchedRuleError (LookupError)
+│   ├── UnfillableError               a tensor that its rule cannot fill
+│   └── TiedRulesError                one tensor under two keys, two wishes
+├── SourceError                       what is read
+│   ├── SourceNotFoundError (FileNotFoundError)
+│   ├── UnreadableSourceError (OSError)
+│   ├── MalformedFileError (ValueError)
+│   ├── UnsupportedFormatError
+│   ├── SourceChangedError
+│   ├── UnknownModelError (LookupError)
+│   ├── UnknownWeightsError (LookupError)
+│   ├── WeightsUnavailableError
+│   └── WeightsMismatchError
+├── OutputError                       what is written
+│   ├── OutputExistsError (FileExistsError)
+│   ├── OutputIsSourceError
+│   ├── OutputUnwritableError (OSError)
+│   └── UnwritableContentError
+├── DeviceUnavailableError            where values are drawn
+└── UnknownDtypeError (LookupError)
+
+An exception holds facts and says them in one line; what to type next is the command
+line's to say (`reinit_cli.cli.advice`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ReinitError(Exception):
+    """Anything this project refuses to do; its text is one line."""
+
+
+class RuleError(ReinitError, ValueError):
+    """A rule that cannot be obeyed as it was written."""
+
+
+class PatternError(RuleError):
+    """A pattern that is not a glob over keys.
+
+    Args:
+        pattern: the whole pattern as written.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, pattern: str, problem: str) -> None:
+        super().__init__(f"pattern {pattern!r}: {problem}")
+        self.pattern = pattern
+
+
+class UnknownInitializerError(RuleError):
+    """A name that no initializer has.
+
+    Args:
+        name: the name as written.
+        near: names that are spelled alike, the nearest first.
+    """
+
+    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"unknown initializer {name!r}")
+        self.name = name
+        self.near = tuple(near)
+
+
+class ArgumentError(RuleError):
+    """An argument that its initializer does not take.
+
+    Args:
+        initializer: its name.
+        problem: what is wrong.
+        near: what was perhaps meant: whole initializer texts or words.
+    """
+
+    def __init__(self, initializer: str, problem: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"{initializer}: {problem}")
+        self.initializer = initializer
+        self.near = tuple(near)
+
+
+class MissingRuleError(RuleError):
+    """Nothing was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("no rule was given, so there is nothing to do")
+
+
+class UnmatchedRuleError(RuleError, LookupError):
+    """A rule that matches no key, or fills none of those it matches.
+
+    Args:
+        rule: the rule as written.
+        problem: "matches no key" or "fills none of its N tensors", with the reason.
+        source: the name of what was searched.
+        corrected: the rule with its pattern's segments spelled as the nearest keys
+            have them, if that matches.
+        near: the nearest keys.
+    """
+
+    def __init__(
+        self,
+        rule: str,
+        problem: str,
+        source: str,
+        corrected: str | None = None,
+        near: Sequence[str] = (),
+    ) -> None:
+        super().__init__(f"rule {rule!r} {problem} of {source}")
+        self.rule = rule
+        self.source = source
+        self.corrected = corrected
+        self.near = tuple(near)
+
+
+class UnfillableError(RuleError):
+    """A tensor that a rule names but its initializer cannot fill.
+
+    Args:
+        rule: the rule as written.
+        key: the tensor's key.
+        reason: why not.
+        by_wildcard: whether a wildcard found it, so that only `strict` makes it an error.
+    """
+
+    def __init__(self, rule: str, key: str, reason: str, *, by_wildcard: bool = False) -> None:
+        super().__init__(f"rule {rule!r} cannot fill {key!r}: {reason}")
+        self.rule = rule
+        self.key = key
+        self.by_wildcard = by_wildcard
+
+
+class TiedRulesError(RuleError):
+    """Two keys of one tensor that are given different rules.
+
+    Args:
+        first, second: pairs of key and rule.
+    """
+
+    def __init__(self, first: tuple[str, str], second: tuple[str, str]) -> None:
+        super().__init__(
+            f"{first[0]!r} and {second[0]!r} are one tensor, but "
+            f"rule {first[1]!r} and rule {second[1]!r} say different things of it"
+        )
+
+
+class SourceError(ReinitError):
+    """A source that cannot be read."""
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """A path where nothing is.
+
+    Args:
+        path: as written.
+        near: names in the same folder, or of models, that are spelled alike.
+    """
+
+    def __init__(self, path: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"there is no file {path!r}")
+        self.path = path
+        self.near = tuple(near)
+
+
+class UnreadableSourceError(SourceError, OSError):
+    """A source that the system does not let us read."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"cannot read {path!r}: {problem}")
+
+
+class MalformedFileError(SourceError, ValueError):
+    """A file that is not what its format allows.
+
+    Args:
+        path: the file.
+        problem: the first thing that is wrong.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path!r} is no valid safetensors file: {problem}")
+        self.path = path
+
+
+class UnsupportedFormatError(SourceError):
+    """A file of a format that is recognised but not read.
+
+    Args:
+        path: the file.
+        kind: what it was recognised as.
+    """
+
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__(f"{path!r} is {kind}, which cannot be read; safetensors files can")
+        self.path = path
+        self.kind = kind
+
+
+class SourceChangedError(SourceError):
+    """A source that changed while it was read."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path!r} changed while it was being read; nothing was written")
+
+
+class UnknownModelError(SourceError, LookupError):
+    """A name that is neither a torchvision model nor a file.
+
+    Args:
+        name: as written.
+        near: model names, commands or files that are spelled alike.
+    """
+
+    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"{name!r} is neither a torchvision model nor a file")
+        self.name = name
+        self.near = tuple(near)
+
+
+class UnknownWeightsError(SourceError, LookupError):
+    """Weights that a model does not have.
+
+    Args:
+        model: the model's name.
+        weights: as written.
+        known: the names of the weights it has.
+        near: those that are spelled alike.
+    """
+
+    def __init__(
+        self, model: str, weights: str, known: Sequence[str], near: Sequence[str] = ()
+    ) -> None:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        super().__init__(f"{model} has no weights {weights!r}; {has}")
+        self.model = model
+        self.known = tuple(known)
+        self.near = tuple(near)
+
+
+class WeightsUnavailableError(SourceError):
+    """Pretrained weights that are not in torch's cache and cannot be downloaded.
+
+    Args:
+        model: the model's name.
+        path: the file that was looked for.
+        problem: what the download said.
+    """
+
+    def __init__(self, model: str, path: str, problem: str) -> None:
+        super().__init__(
+            f"the pretrained weights of {model} are not at {path!r} "
+            f"and cannot be downloaded ({problem})"
+        )
+        self.model = model
+        self.path = path
+
+
+class WeightsMismatchError(SourceError):
+    """A file of weights whose tensors are not the model's."""
+
+    def __init__(self, model: str, path: str, problem: str) -> None:
+        super().__init__(f"{path!r} does not hold the weights of {model}: {problem}")
+
+
+class OutputError(ReinitError):
+    """An output that cannot be written."""
+
+
+class OutputExistsError(OutputError, FileExistsError):
+    """An output that is already there."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the output {path!r} exists")
+        self.path = path
+
+
+class OutputIsSourceError(OutputError):
+    """An output that is the source itself."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the output {path!r} is the source itself")
+        self.path = path
+
+
+class OutputUnwritableError(OutputError, OSError):
+    """A place that cannot be written to."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"cannot write {path!r}: {problem}")
+        self.path = path
+
+
+class UnwritableContentError(OutputError):
+    """Content that the output's format cannot hold.
+
+    Args:
+        path: the output.
+        problem: what cannot be held, by key.
+        suffix: the suffix of a format that can hold it, or None.
+    """
+
+    def __init__(self, path: str, problem: str, suffix: str | None = None) -> None:
+        super().__init__(f"{path!r} cannot hold {problem}")
+        self.path = path
+        self.suffix = suffix
+
+
+class DeviceUnavailableError(ReinitError):
+    """A device that is not there.
+
+    Args:
+        device: as written.
+        available: the devices that are.
+    """
+
+    def __init__(self, device: str, available: Sequence[str]) -> None:
+        super().__init__(f"device {device!r} is not there; there is {', '.join(available)}")
+        self.device = device
+        self.available = tuple(available)
+
+
+class UnknownDtypeError(ReinitError, LookupError):
+    """A name that no dtype has."""
+
+    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"unknown dtype {name!r}")
+        self.name = name
+        self.near = tuple(near)

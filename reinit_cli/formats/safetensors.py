@@ -1,0 +1,340 @@
+"""safetensors: where its tensors lie, and the header of a new file.
+
+    8 bytes    N, little-endian
+    N bytes    a JSON object in UTF-8, which may be padded with white space:
+               {"key": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...,
+                "__metadata__": {"format": "pt"}}
+    the rest   the tensors, little-endian, row-major; offsets count from here
+
+Sorted by offset, the tensors tile the data without hole or overlap, to the last byte of
+the file. Unknown members of an entry are accepted, and kept, since the header is copied.
+
+The reader is stricter than the reference (safetensors 0.8) where that one takes one of
+several readings: a key twice, numbers that are no integers, lone surrogates.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NoReturn
+
+from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
+from reinit_cli.inputs import InputFile
+from reinit_cli.segments import Copy, Literal, Segment
+from reinit_cli.tensors import TensorInfo
+
+SUFFIX = ".safetensors"
+
+METADATA = "__metadata__"
+
+MAX_HEADER_NBYTES = 48 * 2**20
+"""The longest header that is read. The format allows 100,000,000 bytes."""
+
+MAX_HEADER_COMMAS = 1_000_000
+"""The most commas in a header that is read: about 150,000 tensors.
+
+Both limits bound what a hostile header costs before it is parsed, where a comma in JSON
+may cost a hundred bytes of memory.
+"""
+
+_TORCH_NAMES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+}
+"""torch's names of the dtypes; F4 and F6 have none of their own, and keep these."""
+
+_OWN_NAMES = {torch: own for own, torch in _TORCH_NAMES.items()}
+
+_NBITS = {
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("C64", "I64", "U64", "F64"), 64),
+}
+
+
+class _MalformedError(Exception):
+    """What is wrong, without the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The tensors of a safetensors file and where they lie.
+
+    Attributes:
+        tensors: in the order of the header.
+        offsets: where the bytes of each key start in the file.
+        metadata: the strings that the file holds beside its tensors.
+    """
+
+    tensors: tuple[TensorInfo, ...]
+    offsets: Mapping[str, int]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def locate(file: InputFile) -> Located:
+    """Read the header of a file.
+
+    Raises:
+        MalformedFileError: the file is not what the format allows.
+        UnsupportedFormatError: the file is of another format that is recognised.
+    """
+    try:
+        header = _header(file)
+        entries, metadata = _members(_parse(header))
+        data_start = 8 + len(header)
+        _check_tiling(entries, file.nbytes - data_start)
+    except _MalformedError as error:
+        raise MalformedFileError(file.path, str(error)) from None
+    tensors = tuple(
+        TensorInfo(
+            key, _TORCH_NAMES.get(entry.dtype, entry.dtype), entry.shape, entry.end - entry.start
+        )
+        for key, entry in entries.items()
+    )
+    offsets = {key: data_start + entry.start for key, entry in entries.items()}
+    return Located(tensors, offsets, metadata)
+
+
+def _header(file: InputFile) -> bytes:
+    if not file.nbytes:
+        raise _MalformedError("it is empty")
+    start = file.read(0, min(8, file.nbytes))
+    for magic, kind in _OTHER_FORMATS:
+        if start.startswith(magic):
+            raise UnsupportedFormatError(file.path, kind)
+    if file.nbytes < 8:
+        raise _MalformedError(f"it has {file.nbytes} bytes, and the length of the header takes 8")
+    nbytes = int.from_bytes(start, "little")
+    if nbytes > file.nbytes - 8:
+        raise _MalformedError(
+            f"its header would be {nbytes:,} bytes long, but {file.nbytes - 8:,} bytes follow"
+        )
+    if nbytes > MAX_HEADER_NBYTES:
+        raise _MalformedError(f"its header is longer than {MAX_HEADER_NBYTES:,} bytes: {nbytes:,}")
+    return file.read(8, nbytes)
+
+
+_OTHER_FORMATS = (
+    (b"PK\x03\x04", "a zip archive, such as torch.save writes"),
+    (b"\x80\x02\x8a\x0al\xfc\x9cF", "a checkpoint from torch before 1.6"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"\x1f\x8b", "a gzip archive"),
+)
+"""How other files start. A length of safetensors that starts so is beyond its limit."""
+
+
+def _parse(header: bytes) -> Sequence[tuple[str, object]]:
+    """Parse the header as strict JSON: objects as lists of pairs, integers only."""
+    if header[:1] != b"{":
+        raise _MalformedError("its header does not start with '{'")
+    if header.count(b",") > MAX_HEADER_COMMAS or header.count(b"[") > MAX_HEADER_COMMAS:
+        raise _MalformedError(f"its header has more than {MAX_HEADER_COMMAS:,} elements")
+    try:
+        text = header.decode()
+    except UnicodeDecodeError as error:
+        raise _MalformedError(f"its header is not UTF-8 at byte {8 + error.start}") from None
+    # The collector would walk a million new tuples again and again: half of the time.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        parsed = json.loads(
+            text, object_pairs_hook=_Pairs, parse_constant=_refuse, parse_float=_refuse
+        )
+    except (ValueError, RecursionError) as error:
+        raise _MalformedError(f"its header is no JSON: {error}") from None
+    finally:
+        if was_enabled:
+            gc.enable()
+    assert isinstance(parsed, _Pairs)  # it starts with "{"
+    return parsed
+
+
+class _Pairs(list[tuple[str, object]]):
+    """A JSON object as it was written: members in order, none lost."""
+
+
+def _refuse(text: str) -> NoReturn:
+    raise _MalformedError(f"its header has the number {text[:40]}, and only integers are allowed")
+
+
+def _members(parsed: Iterable[tuple[str, object]]) -> tuple[dict[str, _Entry], dict[str, str]]:
+    entries: dict[str, _Entry] = {}
+    metadata: dict[str, str] | None = None
+    for key, value in parsed:
+        if key == METADATA:
+            if metadata is not None:
+                raise _MalformedError(f"it has {METADATA} twice")
+            metadata = _metadata(value)
+        elif key in entries:
+            raise _MalformedError(f"it has the key {key!r} twice")
+        else:
+            _check_text(key)
+            entries[key] = _entry(key, value)
+    return entries, metadata or {}
+
+
+def _metadata(value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, _Pairs):
+        raise _MalformedError(f"its {METADATA} is no object")
+    metadata: dict[str, str] = {}
+    for name, text in value:
+        if name in metadata:
+            raise _MalformedError(f"its {METADATA} has {name!r} twice")
+        if not isinstance(text, str):
+            raise _MalformedError(f"its {METADATA} has a value for {name!r} that is no text")
+        _check_text(name)
+        _check_text(text)
+        metadata[name] = text
+    return metadata
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _MalformedError(f"the text {text!r} has half of a surrogate pair") from None
+
+
+def _entry(key: str, value: object) -> _Entry:
+    if not isinstance(value, _Pairs):
+        raise _MalformedError(f"{key!r} is no object")
+    members = dict(value)
+    if len(members) != len(value):
+        raise _MalformedError(f"{key!r} has a member twice")
+    dtype = members.get("dtype")
+    if not isinstance(dtype, str) or dtype not in _NBITS:
+        raise _MalformedError(f"{key!r} has no dtype that the format knows: {dtype!r}")
+    shape = _integers(key, "shape", members.get("shape"))
+    offsets = _integers(key, "data_offsets", members.get("data_offsets"))
+    if len(offsets) != 2:
+        raise _MalformedError(f"{key!r} has {len(offsets)} data_offsets, not 2")
+    start, end = offsets
+    nbits = prod(shape) * _NBITS[dtype]
+    if nbits % 8 or end - start != nbits // 8:
+        raise _MalformedError(
+            f"{key!r} has {end - start} bytes, but its dtype and shape take {nbits / 8:g}"
+        )
+    return _Entry(dtype, shape, start, end)
+
+
+def _integers(key: str, name: str, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or isinstance(value, _Pairs):
+        raise _MalformedError(f"{key!r} has no {name}")
+    # `type() is`: True and False are instances of int.
+    if any(type(item) is not int or not 0 <= item < 2**63 for item in value):
+        raise _MalformedError(f"{key!r} has a {name} that is no list of integers in [0, 2^63)")
+    return tuple(value)
+
+
+def _check_tiling(entries: Mapping[str, _Entry], data_nbytes: int) -> None:
+    """Check that the tensors fill the data without hole or overlap."""
+    reached = 0
+    for key, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
+        if entry.start != reached:
+            what = "overlaps another tensor" if entry.start < reached else "leaves a hole before it"
+            raise _MalformedError(f"{key!r} {what}: it starts at {entry.start}, not at {reached}")
+        reached = entry.end
+    if reached != data_nbytes:
+        raise _MalformedError(
+            f"its tensors end at byte {reached:,} of the data, which has {data_nbytes:,}"
+        )
+
+
+def rewritten(file: InputFile, located: Located, fills: Mapping[str, Segment]) -> list[Segment]:
+    """Return the segments of the same file with some tensors replaced.
+
+    Args:
+        file: the file.
+        located: its tensors.
+        fills: for a key, what takes the place of its bytes.
+    """
+    segments: list[Segment] = []
+    reached = 0
+    for key in sorted(fills, key=lambda key: located.offsets[key]):
+        offset = located.offsets[key]
+        if offset > reached:
+            segments.append(Copy(file, reached, offset - reached))
+        segments.append(fills[key])
+        reached = offset + fills[key].nbytes
+    if reached < file.nbytes:
+        segments.append(Copy(file, reached, file.nbytes - reached))
+    return segments
+
+
+def layout(
+    tensors: Sequence[TensorInfo], metadata: Mapping[str, str], contents: Mapping[str, Segment]
+) -> list[Segment]:
+    """Return the segments of a new file.
+
+    The header lists the tensors in their given order. The data has larger elements first,
+    so that every tensor starts at a multiple of its element's size.
+
+    Args:
+        tensors: what the file will hold; the format `holds` each.
+        metadata: strings beside the tensors.
+        contents: the bytes of each key.
+    """
+    in_data_order = sorted(tensors, key=lambda tensor: -_NBITS[_own_name(tensor)])
+    starts: dict[str, int] = {}
+    reached = 0
+    for tensor in in_data_order:
+        starts[tensor.key] = reached
+        reached += tensor.nbytes
+    members: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
+    for tensor in tensors:
+        start = starts[tensor.key]
+        members[tensor.key] = {
+            "dtype": _own_name(tensor),
+            "shape": tensor.shape,
+            "data_offsets": (start, start + tensor.nbytes),
+        }
+    header = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    start_of_file = Literal(len(header).to_bytes(8, "little") + header)
+    return [start_of_file, *(contents[tensor.key] for tensor in in_data_order)]
+
+
+def holds(tensor: TensorInfo) -> bool:
+    """Whether the format can hold a tensor."""
+    return not tensor.carried and _own_name(tensor) in _NBITS and tensor.key != METADATA
+
+
+def _own_name(tensor: TensorInfo) -> str:
+    return _OWN_NAMES.get(tensor.dtype, tensor.dtype)

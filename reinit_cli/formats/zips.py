@@ -1,0 +1,208 @@
+"""Stored zip archives, read so that no second reading is possible.
+
+    entry      local header, name, extra field (torch pads the data to 64 bytes with it),
+               data, and a data descriptor if flag 3 is set
+    ...        entries tile the file from byte 0
+    directory  a central record for each entry
+    end        zip64 end record and its locator where sizes need them (torch always writes
+               them), then the end record: the last 22 bytes, without a comment
+
+Readers differ on archives that bend these rules (the first or the last of two entries
+with one name, an archive in another's comment), so whatever bends them is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any, NoReturn
+
+from reinit_cli.errors import MalformedFileError
+from reinit_cli.inputs import InputFile
+
+# PKWARE APPNOTE 6.3.10, sections 4.3.7 to 4.3.16.
+_LOCAL = Struct("<4sHHHHHIIIHH")
+_CENTRAL = Struct("<4sHHHHHHIIIHHHHHII")
+_END = Struct("<4sHHHHIIH")
+_END64 = Struct("<4sQHHIIQQQQ")
+_LOCATOR64 = Struct("<4sIQI")
+_ZIP64_EXTRA = 1
+_IN_ZIP64 = 0xFFFFFFFF
+_HAS_DESCRIPTOR = 1 << 3
+_CRC_IN_LOCAL = 14
+_CRC_IN_CENTRAL = 16
+_CRC_IN_DESCRIPTOR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ZipEntry:
+    """One stored entry.
+
+    Attributes:
+        name: in full, with its folder.
+        offset: where its data starts in the file.
+        nbytes: the length of its data.
+        crc: the CRC-32 the directory records.
+        crc_offsets: where in the file that CRC-32 stands, in 4 bytes each: in the data
+            descriptor, or in the local header of an entry without one, and in the
+            directory.
+        has_descriptor: whether a data descriptor follows the data.
+    """
+
+    name: str
+    offset: int
+    nbytes: int
+    crc: int
+    crc_offsets: tuple[int, int]
+    has_descriptor: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Central:
+    name: bytes
+    flags: int
+    crc: int
+    nbytes: int
+    header: int
+    at: int
+
+
+def read_entries(file: InputFile) -> tuple[ZipEntry, ...]:
+    """Return the entries in the order of the file.
+
+    Raises:
+        MalformedFileError: the archive is damaged, compressed or ambiguous.
+    """
+    start, nbytes, count = _directory(file)
+    central = list(_central_records(file, start, nbytes))
+    if len(central) != count:
+        _refuse(file, f"its directory has {len(central)} entries and says {count}")
+    names = {record.name.lower() for record in central}
+    if len(names) != len(central):
+        _refuse(file, "two entries have one name")
+    entries = []
+    reached = 0
+    for record in sorted(central, key=lambda record: record.header):
+        if record.header != reached:
+            _refuse(file, f"the entry {record.name!r} does not follow the one before it")
+        entry, reached = _entry(file, record)
+        entries.append(entry)
+    if reached != start:
+        _refuse(file, "there are bytes between its entries and its directory")
+    return tuple(entries)
+
+
+def _directory(file: InputFile) -> tuple[int, int, int]:
+    """Return where the central directory starts, its length, and its count of entries."""
+    if file.nbytes < _END.size:
+        _refuse(file, "it is too short for a zip archive")
+    at = file.nbytes - _END.size
+    magic, disk, first_disk, here, count, nbytes, start, comment = _unpack(file, _END, at)
+    if magic != b"PK\5\6" or comment or disk or first_disk or here != count:
+        _refuse(file, "it does not end with the end record of a zip archive")
+    locator_at = at - _LOCATOR64.size
+    if locator_at >= 0:
+        magic, disk, end64_at, disks = _unpack(file, _LOCATOR64, locator_at)
+        if magic == b"PK\6\7":
+            if disk or disks != 1 or end64_at + _END64.size != locator_at:
+                _refuse(file, "its zip64 end record is not where it should be")
+            return _directory64(file, end64_at)
+    if start + nbytes != at:
+        _refuse(file, "there are bytes between its directory and its end")
+    return start, nbytes, count
+
+
+def _directory64(file: InputFile, at: int) -> tuple[int, int, int]:
+    magic, length, _, _, disk, first_disk, here, count, nbytes, start = _unpack(file, _END64, at)
+    whole = magic == b"PK\6\6" and length == _END64.size - 12
+    if not whole or disk or first_disk or here != count or start + nbytes != at:
+        _refuse(file, "its zip64 end record is wrong")
+    return start, nbytes, count
+
+
+def _central_records(file: InputFile, start: int, nbytes: int) -> Iterator[_Central]:
+    data = file.read(start, nbytes)
+    at = 0
+    while at < nbytes:
+        if at + _CENTRAL.size > nbytes:
+            _refuse(file, "its directory is cut off")
+        fields = _CENTRAL.unpack_from(data, at)
+        magic, flags, method, crc = fields[0], fields[3], fields[4], fields[7]
+        packed, size, name_length, extra_length, comment_length = fields[8:13]
+        disk, header = fields[13], fields[16]
+        name_at = at + _CENTRAL.size
+        extra_at = name_at + name_length
+        end = extra_at + extra_length + comment_length
+        if magic != b"PK\1\2" or end > nbytes or disk or comment_length:
+            _refuse(file, "its directory is damaged")
+        name = data[name_at:extra_at]
+        if method or flags & ~(_HAS_DESCRIPTOR | 1 << 11):
+            _refuse(file, f"the entry {name!r} is compressed or encrypted")
+        wide = _zip64_values(file, data[extra_at : extra_at + extra_length])
+        size = next(wide) if size == _IN_ZIP64 else size
+        packed = next(wide) if packed == _IN_ZIP64 else packed
+        header = next(wide) if header == _IN_ZIP64 else header
+        if size != packed:
+            _refuse(file, f"the entry {name!r} has two sizes")
+        yield _Central(name, flags, crc, size, header, start + at)
+        at = end
+
+
+def _zip64_values(file: InputFile, extra: bytes) -> Iterator[int]:
+    """Yield the 64-bit fields that an extra field holds instead of 32-bit ones."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind = int.from_bytes(extra[at : at + 2], "little")
+        length = int.from_bytes(extra[at + 2 : at + 4], "little")
+        if kind == _ZIP64_EXTRA:
+            field = extra[at + 4 : at + 4 + length]
+            for start in range(0, len(field) - 7, 8):
+                yield int.from_bytes(field[start : start + 8], "little")
+        at += 4 + length
+    _refuse(file, "a zip64 size is missing")
+
+
+def _entry(file: InputFile, record: _Central) -> tuple[ZipEntry, int]:
+    """Return an entry whose local header agrees with the directory, and where it ends."""
+    fields = _unpack(file, _LOCAL, record.header)
+    magic, flags, method = fields[0], fields[2], fields[3]
+    crc, name_length, extra_length = fields[6], fields[9], fields[10]
+    name_at = record.header + _LOCAL.size
+    offset = name_at + name_length + extra_length
+    has_descriptor = bool(flags & _HAS_DESCRIPTOR)
+    name = _read(file, name_at, name_length)
+    if magic != b"PK\3\4" or method or flags != record.flags or name != record.name:
+        _refuse(file, f"the entry {record.name!r} differs from the directory")
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        _refuse(file, f"the name {name!r} is not UTF-8")
+    end = offset + record.nbytes
+    crc_at = record.header + _CRC_IN_LOCAL
+    if has_descriptor:
+        crc_at = end + _CRC_IN_DESCRIPTOR
+        wide = record.nbytes >= _IN_ZIP64 or record.header >= _IN_ZIP64
+        descriptor = Struct("<4sIQQ" if wide else "<4sIII")
+        magic, crc, packed, size = _unpack(file, descriptor, end)
+        if magic != b"PK\7\x08" or packed != record.nbytes or size != record.nbytes:
+            _refuse(file, f"the entry {text!r} has a descriptor that differs")
+        end += descriptor.size
+    if crc != record.crc:
+        _refuse(file, f"the entry {text!r} has two CRCs")
+    crc_offsets = (crc_at, record.at + _CRC_IN_CENTRAL)
+    return ZipEntry(text, offset, record.nbytes, crc, crc_offsets, has_descriptor), end
+
+
+def _unpack(file: InputFile, layout: Struct, at: int) -> tuple[Any, ...]:
+    return layout.unpack(_read(file, at, layout.size))
+
+
+def _read(file: InputFile, at: int, nbytes: int) -> bytes:
+    if at < 0 or at + nbytes > file.nbytes:
+        _refuse(file, "an entry lies outside the file")
+    return file.read(at, nbytes)
+
+
+def _refuse(file: InputFile, problem: str) -> NoReturn:
+    raise MalformedFileError(file.path, problem)

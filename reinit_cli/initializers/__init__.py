@@ -1,0 +1,35 @@
+"""What tensors can be filled with: one file per family.
+
+A new initializer is one function with the `register` decorator, in a file that is
+listed here. Nothing else names it: help, argument checks, `reinit inits` and the contract
+tests read its declaration.
+"""
+
+from __future__ import annotations
+
+from reinit_cli.initializers import (  # noqa: F401 (importing a family registers it)
+    basic,
+    constants,
+    identities,
+    kaiming,
+    orthogonals,
+    sparses,
+    xavier,
+)
+from reinit_cli.initializers.arguments import parse_init
+from reinit_cli.initializers.declaration import Init, Initializer
+from reinit_cli.initializers.fans import Fans, UndefinedError, fans
+from reinit_cli.initializers.laws import Law
+from reinit_cli.initializers.registry import REGISTRY, register
+
+__all__ = [
+    "REGISTRY",
+    "Fans",
+    "Init",
+    "Initializer",
+    "Law",
+    "UndefinedError",
+    "fans",
+    "parse_init",
+    "register",
+]

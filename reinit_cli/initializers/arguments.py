@@ -1,0 +1,74 @@
+"""Text → an initializer with its arguments: "kaiming_normal:relu,fan_out"."""
+
+from __future__ import annotations
+
+from reinit_cli.errors import ArgumentError
+from reinit_cli.initializers.declaration import Init, Initializer
+from reinit_cli.initializers.registry import REGISTRY
+from reinit_cli.text import near
+
+
+def parse_init(text: str) -> Init:
+    """Read "NAME" or "NAME:ARGS".
+
+    ARGS are separated by commas: `name=value`, numbers in the order of torch's signature,
+    and words that are recognised by their kind in any order.
+
+    Raises:
+        UnknownInitializerError: no initializer has the name.
+        ArgumentError: an argument is not what the initializer takes.
+    """
+    name, colon, args = text.partition(":")
+    declared = REGISTRY[name.strip()]
+    words = [word.strip() for word in args.split(",")] if colon else []
+    if "" in words:
+        raise ArgumentError(declared.name, "an argument is empty", (declared.example,))
+    return declared.bind(_by_name(declared, words))
+
+
+def _by_name(declared: Initializer, words: list[str]) -> dict[str, object]:
+    named = [word.partition("=") for word in words if "=" in word]
+    bare = [word for word in words if "=" not in word]
+    given: dict[str, object] = {}
+    for name, _, value in named:
+        _set(declared, given, name.strip(), value.strip())
+    # Words find their argument by kind, so they go first and numbers take what is left.
+    for word in sorted(bare, key=_is_number):
+        _set(declared, given, _place(declared, given, word), word)
+    if len(words) == len(bare) == 1 and _is_number(bare[0]) and declared.lone:
+        meant = tuple(f"{declared.name}:{form.format(bare[0])}" for form in declared.lone)
+        raise ArgumentError(declared.name, f"{bare[0]} alone is ambiguous", meant)
+    return given
+
+
+def _set(declared: Initializer, given: dict[str, object], name: str, value: str) -> None:
+    if name in given:
+        raise ArgumentError(declared.name, f"{name} is given twice, as {given[name]} and {value}")
+    given[name] = value
+
+
+def _place(declared: Initializer, given: dict[str, object], word: str) -> str:
+    """Return the name of the argument that a bare word or number is."""
+    if not declared.parameters:
+        raise ArgumentError(declared.name, f"it takes no argument {word!r}, only min_ndim=")
+    if _is_number(word):
+        for parameter in declared.parameters:
+            if parameter.kind.takes_numbers and parameter.name not in given:
+                return parameter.name
+        raise ArgumentError(declared.name, f"{word} is one number too many", (declared.example,))
+    for parameter in declared.parameters:
+        if word in parameter.kind.words:
+            return parameter.name
+    known = [known for parameter in declared.parameters for known in parameter.kind.words]
+    names = [f"{parameter.name}=" for parameter in declared.parameters]
+    takes = ", ".join((*names, *known))
+    problem = f"unknown argument {word!r}; it takes {takes}"
+    raise ArgumentError(declared.name, problem, near(word, (*known, *names)))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

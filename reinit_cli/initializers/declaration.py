@@ -1,0 +1,188 @@
+"""An initializer as it is declared, and one with its arguments bound."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from reinit_cli.errors import ArgumentError
+from reinit_cli.initializers.fans import UndefinedError, need_ndim
+from reinit_cli.initializers.gains import NONLINEARITIES, gain_of
+from reinit_cli.initializers.kinds import Integer, Kind, Number, Text, Value
+from reinit_cli.initializers.laws import Law
+from reinit_cli.text import near
+
+KEEP = "keep"
+"""The initializer that leaves a tensor as it is."""
+
+REQUIRED = inspect.Parameter.empty
+"""The default of a parameter that has none."""
+
+Arguments = dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One argument of an initializer.
+
+    Attributes:
+        name: as in torch's signature.
+        kind: what it accepts.
+        default: its value when it is not given, or `REQUIRED`.
+    """
+
+    name: str
+    kind: Kind
+    default: object
+
+
+MIN_NDIM = Parameter("min_ndim", Integer(minimum=0), 0)
+"""The argument that every initializer takes: it is undefined on fewer dimensions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Initializer:
+    """The declaration of an initializer.
+
+    Attributes:
+        name: its name, torch's without the trailing underscore where torch has it.
+        build: shape and arguments → the law, None for `keep`; raises `UndefinedError`.
+        parameters: in the order of torch's signature.
+        summary: what it is for, in a sentence.
+        law: its law as a formula.
+        defined: the shapes it is defined for, in words.
+        paper: where it was published, or "".
+        example: an initializer text, for help and the contract tests.
+        aliases: other names.
+        lone: how a single bare number is refused: what was perhaps meant, with `{}` for
+            the number; "" where a bare number is clear.
+        complete: given arguments → given arguments with what follows from them, for
+            dependent defaults and checks across arguments; raises `ArgumentError`.
+    """
+
+    name: str
+    build: Callable[..., Law | None]
+    parameters: tuple[Parameter, ...]
+    summary: str
+    law: str
+    defined: str
+    paper: str
+    example: str
+    aliases: tuple[str, ...]
+    lone: tuple[str, ...]
+    complete: Callable[[str, Arguments], Arguments]
+
+    def bind(self, given: Mapping[str, object]) -> Init:
+        """Return the initializer with its arguments.
+
+        Args:
+            given: by name, as text or Python values.
+
+        Raises:
+            ArgumentError: an argument is unknown, missing, of the wrong kind or out of range.
+        """
+        known = {parameter.name: parameter for parameter in (*self.parameters, MIN_NDIM)}
+        read: Arguments = {}
+        for name, value in given.items():
+            if name not in known:
+                takes = ", ".join(known)
+                problem = f"unknown argument {name!r}; it takes {takes}"
+                raise ArgumentError(self.name, problem, near(name, known))
+            read[name] = self._read(known[name], value)
+        min_ndim = read.pop("min_ndim", 0)
+        completed = self.complete(self.name, read)
+        for parameter in self.parameters:
+            if parameter.default is REQUIRED and parameter.name not in completed:
+                raise ArgumentError(self.name, f"{parameter.name} is missing", (self.example,))
+        arguments = self._defaults() | completed
+        return Init(self, tuple(arguments.items()), typing.cast("int", min_ndim))
+
+    def _defaults(self) -> Arguments:
+        return {
+            parameter.name: typing.cast("Value", parameter.default) for parameter in self.parameters
+        }
+
+    def _read(self, parameter: Parameter, value: object) -> Value:
+        try:
+            return parameter.kind.read(value)
+        except ValueError as error:
+            problem = f"{parameter.name} must be {error}, not {value!r}"
+            found = near(value, parameter.kind.words) if isinstance(value, str) else []
+            raise ArgumentError(self.name, problem, found) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """An initializer with its arguments bound.
+
+    Attributes:
+        initializer: its declaration.
+        arguments: name and value, in the order of the signature.
+        min_ndim: the fewest dimensions of a tensor it fills.
+    """
+
+    initializer: Initializer
+    arguments: tuple[tuple[str, Value], ...] = ()
+    min_ndim: int = 0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it leaves tensors as they are."""
+        return self.initializer.name == KEEP
+
+    @property
+    def given(self) -> Arguments:
+        """The arguments that mean something, by name; `bind` takes them back."""
+        meant: Arguments = {name: value for name, value in self.arguments if value is not None}
+        return meant | ({"min_ndim": self.min_ndim} if self.min_ndim else {})
+
+    @property
+    def gain(self) -> float | None:
+        """The gain it scales by, or None where it has none."""
+        arguments = dict(self.arguments)
+        named = arguments.get("nonlinearity", arguments.get("gain"))
+        slope = arguments.get("a") if named in NONLINEARITIES else None
+        return None if named is None else gain_of(named, typing.cast("float | None", slope))
+
+    def law(self, shape: tuple[int, ...]) -> Law | None:
+        """Return what a tensor of that shape is filled with; None leaves it as it is.
+
+        Raises:
+            UndefinedError: the initializer is not defined on the shape.
+        """
+        if self.min_ndim:
+            need_ndim(shape, self.min_ndim)
+        return self.initializer.build(shape, **dict(self.arguments))
+
+    def __str__(self) -> str:
+        """Write it as a rule has it; `parse_init` reads it back."""
+        given = ",".join(f"{name}={value}" for name, value in self.given.items())
+        return f"{self.initializer.name}:{given}" if given else self.initializer.name
+
+
+def parameters_of(build: Callable[..., Law | None]) -> tuple[Parameter, ...]:
+    """Read the parameters of a function from its keyword-only arguments.
+
+    Raises:
+        TypeError: one of them is annotated with no kind of argument.
+    """
+    hints = typing.get_type_hints(build, include_extras=True)
+    return tuple(
+        Parameter(parameter.name, _kind(hints.get(parameter.name)), parameter.default)
+        for parameter in inspect.signature(build).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    )
+
+
+def _kind(hint: object) -> Kind:
+    plain: dict[object, Kind] = {float: Number(), int: Integer(), str: Text()}
+    if hint in plain:
+        return plain[hint]
+    for extra in getattr(hint, "__metadata__", ()):
+        return typing.cast("Kind", extra)
+    raise TypeError(f"{hint!r} is no kind of argument; annotate it as float, int or str")
+
+
+__all__ = ["KEEP", "REQUIRED", "Init", "Initializer", "Parameter", "UndefinedError"]

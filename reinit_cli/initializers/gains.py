@@ -1,0 +1,58 @@
+"""What a nonlinearity does to the scale of a signal: `torch.nn.init.calculate_gain`."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+from reinit_cli.errors import ArgumentError
+
+_CONSTANT_GAINS = {
+    "linear": 1.0,
+    "conv1d": 1.0,
+    "conv2d": 1.0,
+    "conv3d": 1.0,
+    "conv_transpose1d": 1.0,
+    "conv_transpose2d": 1.0,
+    "conv_transpose3d": 1.0,
+    "sigmoid": 1.0,
+    "tanh": 5.0 / 3,
+    "relu": sqrt(2.0),
+    "selu": 3.0 / 4,  # empirical, as torch has it; self-normalising networks use linear
+}
+
+NONLINEARITIES = (*_CONSTANT_GAINS, "leaky_relu")
+"""The nonlinearities that have a gain."""
+
+DEFAULT_SLOPE = 0.01
+"""The negative slope of a leaky_relu that is named without one."""
+
+
+def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
+    """Return the gain recommended for a nonlinearity.
+
+    Args:
+        nonlinearity: one of `NONLINEARITIES`.
+        slope: the negative slope of a leaky_relu; None means `DEFAULT_SLOPE`.
+    """
+    if nonlinearity == "leaky_relu":
+        negative_slope = DEFAULT_SLOPE if slope is None else slope
+        return sqrt(2.0 / (1 + negative_slope**2))
+    return _CONSTANT_GAINS[nonlinearity]
+
+
+def gain_of(gain: float | str, slope: float | None = None) -> float:
+    """Return a gain that is given as a number or as a nonlinearity's name."""
+    return calculate_gain(gain, slope) if isinstance(gain, str) else gain
+
+
+def check_slope(initializer: str, nonlinearity: Any, slope: float | None) -> None:
+    """Refuse a slope where no leaky_relu would use it.
+
+    Raises:
+        ArgumentError: `a` is given and the nonlinearity is another.
+    """
+    if slope is not None and nonlinearity != "leaky_relu":
+        raise ArgumentError(
+            initializer, f"a is the slope of leaky_relu, and {nonlinearity} has none"
+        )

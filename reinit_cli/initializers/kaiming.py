@@ -1,0 +1,71 @@
+"""He's laws, which torch calls Kaiming."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from reinit_cli.initializers.declaration import Arguments
+from reinit_cli.initializers.fans import fans
+from reinit_cli.initializers.gains import DEFAULT_SLOPE, calculate_gain, check_slope
+from reinit_cli.initializers.kinds import Mode, Nonlinearity, Slope
+from reinit_cli.initializers.laws import Law, Normal, Uniform
+from reinit_cli.initializers.registry import register
+
+_PAPER = (
+    "He, Zhang, Ren & Sun 2015, Delving deep into rectifiers: surpassing human-level "
+    "performance on ImageNet classification, ICCV"
+)
+
+
+def _complete(name: str, given: Arguments) -> Arguments:
+    """Settle the slope: torch's 0 where nothing is said, 0.01 for a leaky_relu by name."""
+    nonlinearity = given.get("nonlinearity", "leaky_relu")
+    check_slope(name, nonlinearity, given.get("a"))  # type: ignore[arg-type]
+    if nonlinearity == "leaky_relu":
+        return {"a": DEFAULT_SLOPE if "nonlinearity" in given else 0.0} | given
+    return given
+
+
+def _std(shape: tuple[int, ...], a: float | None, mode: str, nonlinearity: str) -> float:
+    both = fans(shape)
+    fan = both.fan_in if mode == "fan_in" else both.fan_out
+    return calculate_gain(nonlinearity, a) / sqrt(fan) if fan else 0.0
+
+
+@register(
+    law="U(-bound, bound), bound = gain·√(3 / fan)",
+    example="kaiming_uniform:a=2.2360679",
+    defined="2 dimensions or more",
+    paper=_PAPER,
+    aliases=("he_uniform",),
+    complete=_complete,
+)
+def kaiming_uniform(
+    shape: tuple[int, ...],
+    *,
+    a: Slope = None,
+    mode: Mode = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
+) -> Law:
+    """Keep the variance of activations (fan_in) or of gradients (fan_out) through rectifiers."""
+    bound = sqrt(3.0) * _std(shape, a, mode, nonlinearity)
+    return Uniform(-bound, bound)
+
+
+@register(
+    law="N(0, std²), std = gain / √fan; not truncated, as it is in Keras and JAX",
+    example="kaiming_normal:relu,fan_out",
+    defined="2 dimensions or more",
+    paper=_PAPER,
+    aliases=("he_normal",),
+    complete=_complete,
+)
+def kaiming_normal(
+    shape: tuple[int, ...],
+    *,
+    a: Slope = None,
+    mode: Mode = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
+) -> Law:
+    """Keep the variance of activations (fan_in) or of gradients (fan_out) through rectifiers."""
+    return Normal(0.0, _std(shape, a, mode, nonlinearity))

@@ -1,0 +1,164 @@
+"""The kinds of arguments: what each accepts as text, and how a function declares it.
+
+A parameter is annotated with its kind, `std: Annotated[float, Number(minimum=0)]`; plain
+`float`, `int` and `str` stand for any number, any integer and any text.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from reinit_cli.initializers.gains import NONLINEARITIES
+
+Value = float | int | str | None
+"""What an argument may be once it is read."""
+
+
+class Kind(Protocol):
+    """A kind of argument."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The bare words that can only be this argument."""
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether a bare number can be this argument."""
+
+    def describe(self) -> str:
+        """Say what is accepted, for help and errors."""
+
+    def read(self, value: object) -> Value:
+        """Return the value of an argument given as text or as a Python value.
+
+        Raises:
+            ValueError: it is not of this kind; the text says what is.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A real number in [minimum, maximum]; infinite and NaN only where `finite` is False."""
+
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    finite: bool = True
+    words = ()
+    takes_numbers = True
+
+    def describe(self) -> str:
+        """Say which numbers."""
+        return "a number" + _interval(self.minimum, self.maximum)
+
+    def read(self, value: object) -> float:
+        """Return the number."""
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError(self.describe())
+        try:
+            number = float(value)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(self.describe()) from error
+        in_range = self.minimum <= number <= self.maximum or math.isnan(number)
+        if not in_range or (self.finite and not math.isfinite(number)):
+            raise ValueError(self.describe())
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """An integer of at least `minimum`."""
+
+    minimum: float = -math.inf
+    words = ()
+    takes_numbers = True
+
+    def describe(self) -> str:
+        """Say which integers."""
+        return "an integer" + _interval(self.minimum, math.inf)
+
+    def read(self, value: object) -> int:
+        """Return the integer."""
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise ValueError(self.describe())
+        try:
+            number = int(value)
+        except ValueError as error:
+            raise ValueError(self.describe()) from error
+        if number < self.minimum:
+            raise ValueError(self.describe())
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some words."""
+
+    words: tuple[str, ...]
+    takes_numbers = False
+
+    def describe(self) -> str:
+        """Name the words."""
+        return f"one of {', '.join(self.words)}"
+
+    def read(self, value: object) -> str:
+        """Return the word."""
+        if value not in self.words:
+            raise ValueError(self.describe())
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A number, or a nonlinearity that stands for its gain."""
+
+    number: Number = Number()
+    words = NONLINEARITIES
+    takes_numbers = True
+
+    def describe(self) -> str:
+        """Say which numbers, and that nonlinearities are accepted."""
+        return f"{self.number.describe()} or a nonlinearity ({', '.join(self.words)})"
+
+    def read(self, value: object) -> float | str:
+        """Return the number, or the nonlinearity's name."""
+        if isinstance(value, str) and value in self.words:
+            return value
+        try:
+            return self.number.read(value)
+        except ValueError as error:
+            raise ValueError(self.describe()) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Any text."""
+
+    words = ()
+    takes_numbers = False
+
+    def describe(self) -> str:
+        """Say so."""
+        return "a text"
+
+    def read(self, value: object) -> str:
+        """Return it."""
+        return str(value)
+
+
+def _interval(minimum: float, maximum: float) -> str:
+    if math.isfinite(minimum) and math.isfinite(maximum):
+        return f" from {minimum:g} to {maximum:g}"
+    if math.isfinite(minimum):
+        return f" of at least {minimum:g}"
+    return ""
+
+
+Real = Annotated[float, Number()]
+NonNegative = Annotated[float, Number(minimum=0)]
+Slope = Annotated[float | None, Number()]
+Mode = Annotated[str, Choice(("fan_in", "fan_out"))]
+Nonlinearity = Annotated[str, Choice(NONLINEARITIES)]
+AnyGain = Annotated[float | str, Gain()]
+NonNegativeGain = Annotated[float | str, Gain(Number(minimum=0))]

@@ -1,0 +1,197 @@
+"""The laws that values are drawn from: their moments without torch, their draws with it.
+
+A law fills a contiguous float32 or float64 tensor in place. Its moments are those of the
+draw, before it is rounded to the dtype of a checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+class Law(Protocol):
+    """What one tensor is filled with."""
+
+    @property
+    def mean(self) -> float:
+        """The expected mean of its elements."""
+
+    @property
+    def std(self) -> float:
+        """The expected standard deviation over its elements."""
+
+    @property
+    def low(self) -> float:
+        """No element is smaller."""
+
+    @property
+    def high(self) -> float:
+        """No element is larger."""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the values depend on the generator."""
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Fill a contiguous tensor of a floating dtype in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Every element is `value`."""
+
+    value: float
+    is_random = False
+
+    @property
+    def mean(self) -> float:
+        """The value."""
+        return self.value
+
+    @property
+    def std(self) -> float:
+        """Zero."""
+        return 0.0
+
+    @property
+    def low(self) -> float:
+        """The value."""
+        return self.value
+
+    @property
+    def high(self) -> float:
+        """The value."""
+        return self.value
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Write the value everywhere."""
+        del generator
+        tensor.fill_(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """U(low, high), the upper end excluded."""
+
+    low: float
+    high: float
+    is_random = True
+
+    @property
+    def mean(self) -> float:
+        """The middle."""
+        return (self.low + self.high) / 2
+
+    @property
+    def std(self) -> float:
+        """(high − low) / √12."""
+        return (self.high - self.low) / math.sqrt(12.0)
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Draw as `Tensor.uniform_` does."""
+        tensor.uniform_(self.low, self.high, generator=generator)
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """N(mean, std²)."""
+
+    mean: float
+    std: float
+    low = -math.inf
+    high = math.inf
+    is_random = True
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Draw as `Tensor.normal_` does."""
+        tensor.normal_(self.mean, self.std, generator=generator)
+
+
+@dataclass(frozen=True, slots=True)
+class TruncatedNormal:
+    """N(centre, scale²) given that it lies in [low, high]."""
+
+    centre: float
+    scale: float
+    low: float
+    high: float
+    is_random = True
+
+    @property
+    def mean(self) -> float:
+        """The mean after truncation."""
+        mean = self.centre + self.scale * self._shift()
+        return max(self.low, min(self.high, mean))
+
+    @property
+    def std(self) -> float:
+        """The standard deviation after truncation."""
+        alpha, beta = self._standardised()
+        mass = _normal_mass(alpha, beta)
+        if not mass:  # so far out in the tail that it cannot be told from the bound
+            return 0.0
+        edges = (alpha * _density(alpha) - beta * _density(beta)) / mass
+        return self.scale * math.sqrt(max(0.0, 1 + edges - self._shift() ** 2))
+
+    def _standardised(self) -> tuple[float, float]:
+        return (self.low - self.centre) / self.scale, (self.high - self.centre) / self.scale
+
+    def _shift(self) -> float:
+        alpha, beta = self._standardised()
+        mass = _normal_mass(alpha, beta)
+        return (_density(alpha) - _density(beta)) / mass if mass else math.copysign(math.inf, alpha)
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Draw as `torch.nn.init.trunc_normal_` does, by rejection.
+
+        Where most of the normal lies inside the bounds, normals are drawn and those
+        outside drawn again; else uniforms are drawn and kept with the density's odds.
+        """
+        if _normal_mass(*self._standardised()) > 0.3:
+            self._redraw_outside(tensor, generator)
+        else:
+            self._accept_uniforms(tensor, generator)
+
+    def _redraw_outside(self, tensor: Tensor, generator: Generator) -> None:
+        import torch
+
+        # The bounds as the tensor's dtype has them: a value on the rounded bound is inside.
+        low = torch.tensor(self.low, dtype=tensor.dtype).item()
+        high = torch.tensor(self.high, dtype=tensor.dtype).item()
+        tensor.normal_(self.centre, self.scale, generator=generator)
+        # Each round draws the whole tensor anew, which is what fixes torch's values.
+        while (outside := (tensor < low) | (tensor > high)).any():
+            again = torch.empty_like(tensor)
+            again.normal_(self.centre, self.scale, generator=generator)
+            torch.where(outside, again, tensor, out=tensor)
+
+    def _accept_uniforms(self, tensor: Tensor, generator: Generator) -> None:
+        import torch
+
+        mode = max(self.low, min(self.centre, self.high))
+        log_peak = -0.5 * ((mode - self.centre) / self.scale) ** 2
+        candidates = torch.empty_like(tensor)
+        chance = torch.empty_like(tensor)
+        pending = torch.ones_like(tensor, dtype=torch.bool)
+        while pending.any():
+            candidates.uniform_(self.low, self.high, generator=generator)
+            torch.where(pending, candidates, tensor, out=tensor)
+            candidates.sub_(self.centre).div_(self.scale).pow_(2).mul_(-0.5).sub_(log_peak)
+            chance.uniform_(generator=generator).log_()
+            pending &= chance > candidates
+
+
+def _density(x: float) -> float:
+    return math.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+def _normal_mass(alpha: float, beta: float) -> float:
+    """The probability that a standard normal lies between the two, exact in either tail."""
+    if alpha > 0:
+        alpha, beta = -beta, -alpha
+    return 0.5 * (math.erfc(-beta / math.sqrt(2.0)) - math.erfc(-alpha / math.sqrt(2.0)))

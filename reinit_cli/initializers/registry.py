@@ -1,0 +1,103 @@
+"""The initializers by name, and the decorator that adds one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from reinit_cli.errors import UnknownInitializerError
+from reinit_cli.initializers.declaration import Arguments, Initializer, parameters_of
+from reinit_cli.initializers.laws import Law
+from reinit_cli.text import near
+
+Build = TypeVar("Build", bound=Callable[..., Law | None])
+
+
+class Registry:
+    """Initializers by their names and aliases."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Initializer] = {}
+
+    def add(self, declared: Initializer) -> None:
+        """Add an initializer.
+
+        Raises:
+            ValueError: one of its names is taken or cannot be written in a rule.
+        """
+        for name in (declared.name, *declared.aliases):
+            if not name.isidentifier():
+                raise ValueError(f"{name!r} cannot be the name of an initializer")
+            if name in self:
+                raise ValueError(f"there is an initializer {name!r} already")
+        self._by_name |= dict.fromkeys((declared.name, *declared.aliases), declared)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a rule can name it: torch's trailing underscore is accepted."""
+        return name in self._by_name or name.removesuffix("_") in self._by_name
+
+    def __getitem__(self, name: str) -> Initializer:
+        """Return the initializer of that name or alias.
+
+        Raises:
+            UnknownInitializerError: there is none.
+        """
+        found = self._by_name.get(name) or self._by_name.get(name.removesuffix("_"))
+        if found is None:
+            raise UnknownInitializerError(name, near(name, self._by_name))
+        return found
+
+    def __iter__(self) -> Iterator[Initializer]:
+        """Iterate over the initializers, each once, in the order they were added."""
+        return iter(dict.fromkeys(self._by_name.values()))
+
+
+REGISTRY = Registry()
+
+
+def _as_given(name: str, given: Arguments) -> Arguments:
+    del name
+    return given
+
+
+def register(
+    *,
+    law: str,
+    example: str,
+    defined: str = "any shape",
+    paper: str = "",
+    aliases: tuple[str, ...] = (),
+    lone: tuple[str, ...] = (),
+    complete: Callable[[str, Arguments], Arguments] = _as_given,
+) -> Callable[[Build], Build]:
+    """Make a function an initializer, named as the function is.
+
+    The function takes a shape and keyword-only arguments annotated `float`, `int`, `str`
+    or with a kind, and returns the law to fill with; it raises `UndefinedError` for a
+    shape on which it has no meaning. The first line of its docstring is the summary. See
+    `Initializer` for the arguments.
+
+    Raises:
+        ValueError: the name is taken.
+        TypeError: an argument is annotated with no kind.
+    """
+
+    def add(build: Build) -> Build:
+        REGISTRY.add(
+            Initializer(
+                name=build.__name__,
+                build=build,
+                parameters=parameters_of(build),
+                summary=(build.__doc__ or "").strip().partition("\n")[0],
+                law=law,
+                defined=defined,
+                paper=paper,
+                example=example,
+                aliases=aliases,
+                lone=lone,
+                complete=complete,
+            )
+        )
+        return build
+
+    return add

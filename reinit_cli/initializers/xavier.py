@@ -1,0 +1,56 @@
+"""Glorot's laws, which torch calls Xavier."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from reinit_cli.initializers.declaration import Arguments
+from reinit_cli.initializers.fans import fans
+from reinit_cli.initializers.gains import check_slope, gain_of
+from reinit_cli.initializers.kinds import NonNegativeGain, Slope
+from reinit_cli.initializers.laws import Law, Normal, Uniform
+from reinit_cli.initializers.registry import register
+
+_PAPER = (
+    "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
+    "networks, AISTATS"
+)
+
+
+def _complete(name: str, given: Arguments) -> Arguments:
+    slope = given.get("a")
+    check_slope(name, given.get("gain", 1.0), slope)  # type: ignore[arg-type]
+    return given
+
+
+def _std(shape: tuple[int, ...], gain: float | str, a: float | None) -> float:
+    both = fans(shape)
+    total = both.fan_in + both.fan_out
+    return gain_of(gain, a) * sqrt(2.0 / total) if total else 0.0
+
+
+@register(
+    law="U(-bound, bound), bound = gain·√(6 / (fan_in + fan_out))",
+    example="xavier_uniform:relu",
+    defined="2 dimensions or more",
+    paper=_PAPER,
+    aliases=("glorot_uniform",),
+    complete=_complete,
+)
+def xavier_uniform(shape: tuple[int, ...], *, gain: NonNegativeGain = 1.0, a: Slope = None) -> Law:
+    """Keep the variance of activations and of gradients alike from layer to layer."""
+    bound = sqrt(3.0) * _std(shape, gain, a)
+    return Uniform(-bound, bound)
+
+
+@register(
+    law="N(0, std²), std = gain·√(2 / (fan_in + fan_out)); not truncated, as it is in Keras and JAX",
+    example="xavier_normal:tanh",
+    defined="2 dimensions or more",
+    paper=_PAPER,
+    aliases=("glorot_normal",),
+    complete=_complete,
+)
+def xavier_normal(shape: tuple[int, ...], *, gain: NonNegativeGain = 1.0, a: Slope = None) -> Law:
+    """Keep the variance of activations and of gradients alike from layer to layer."""
+    return Normal(0.0, _std(shape, gain, a))

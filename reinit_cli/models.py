@@ -1,0 +1,271 @@
+"""torchvision's models as sources: their names, weights, and state dicts."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reinit_cli.errors import (
+    UnknownModelError,
+    UnknownWeightsError,
+    WeightsUnavailableError,
+)
+from reinit_cli.seeds import seed_for
+from reinit_cli.tensors import TensorInfo
+from reinit_cli.text import near
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchvision.models import WeightsEnum
+
+NO_WEIGHTS = "none"
+"""What a user writes for a model as its constructor makes it."""
+
+Fetch = Callable[["WeightsEnum"], Mapping[str, "Tensor"]]
+"""Gives the state dict that some weights stand for; an empty one leaves a model as it is."""
+
+_PATCHING = threading.Lock()
+"""Held while torchvision's loader is replaced, which is seen by all threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A torchvision model with the weights that were chosen for it.
+
+    Attributes:
+        name: as `torchvision.models.list_models` has it.
+        weights: a member of its weights enum, or None for a model as it is constructed.
+    """
+
+    name: str
+    weights: WeightsEnum | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """What is known of a model without building it.
+
+    Attributes:
+        name: its name.
+        kind: what it is for, such as "classification".
+        weights: the names of its pretrained weights, the default first.
+        numel: its parameters with the default weights, None where it has no weights.
+        file_nbytes: the size of the file of its default weights, or None.
+    """
+
+    name: str
+    kind: str
+    weights: tuple[str, ...]
+    numel: int | None
+    file_nbytes: int | None
+
+
+def model_names() -> list[str]:
+    """Return the names of all models."""
+    import torchvision
+
+    return list(torchvision.models.list_models())
+
+
+def find_model(name: str, weights: str) -> Model:
+    """Return a model by the names a user gave.
+
+    Args:
+        name: a model's name.
+        weights: "DEFAULT", the name of a member of its weights enum, or "none".
+
+    Raises:
+        UnknownModelError: there is no such model.
+        UnknownWeightsError: it has no such weights.
+    """
+    import torchvision
+
+    names = model_names()
+    if name not in names:
+        raise UnknownModelError(name, near(name, names))
+    if weights.lower() == NO_WEIGHTS:
+        return Model(name, None)
+    known = torchvision.models.get_model_weights(name)
+    member = known.__members__.get(weights.rpartition(".")[2])
+    if member is None:
+        members = list(known.__members__)
+        offered = [*members, NO_WEIGHTS]
+        raise UnknownWeightsError(name, weights, members, near(weights, offered))
+    return Model(name, member)
+
+
+def summarise_model(name: str) -> ModelSummary:
+    """Return what torchvision says of a model."""
+    import torchvision
+
+    members = torchvision.models.get_model_weights(name).__members__
+    default = members.get("DEFAULT")
+    # Aliases, DEFAULT among them, are names of members too.
+    by_default = list(dict.fromkeys(member.name for member in members.values()))
+    if default is not None:
+        by_default.sort(key=lambda member: member != default.name)
+    megabytes = default.meta.get("_file_size") if default is not None else None
+    builder = torchvision.models.get_model_builder(name)
+    module = builder.__module__.removeprefix("torchvision.models").strip(".")
+    kind = module.rpartition(".")[0] or "classification"
+    return ModelSummary(
+        name=name,
+        kind=kind,
+        weights=tuple(by_default),
+        numel=default.meta.get("num_params") if default is not None else None,
+        # torchvision gives the size in units of 2^20 bytes, to three decimals.
+        file_nbytes=round(megabytes * 2**20) if megabytes is not None else None,
+    )
+
+
+def inspect_model(model: Model) -> tuple[TensorInfo, ...]:
+    """Return the entries of a model's state dict, without its weights and offline."""
+    from reinit_cli.live import infos_of
+
+    if _is_quantized(model):
+        # Quantising runs the model once, so nothing of it can stay on `meta`.
+        with _own_random_state(0):
+            return infos_of(_build(model, _nothing))
+    with _on_meta():
+        return infos_of(_build(model, _nothing))
+
+
+def load_model(model: Model, seed: int, *, progress: bool) -> Mapping[str, Any]:
+    """Return the state dict of a model, with its weights downloaded if need be.
+
+    Without weights it is built under its own seed, so that it too has the same bytes
+    every time.
+
+    Args:
+        model: the model.
+        seed: the seed of the run.
+        progress: whether torch shows a download's progress on stderr.
+
+    Raises:
+        WeightsUnavailableError: the weights are not here and cannot be had.
+    """
+    with _own_random_state(seed_for(seed, model.name)):
+        return _build(model, lambda weights: _fetch(model, weights, progress=progress))
+
+
+def _build(model: Model, fetch: Fetch) -> Mapping[str, Any]:
+    import torch
+    import torchvision
+
+    arguments: dict[str, Any] = {"weights": model.weights}
+    if model.weights is None and _takes_backbone(model.name):
+        arguments["weights_backbone"] = None
+    if _is_quantized(model):
+        arguments["quantize"] = True
+    with _loading_with(fetch), torch.no_grad(), warnings.catch_warnings():
+        # Deprecations of torchvision's own code are nothing that a user could mend.
+        warnings.simplefilter("ignore")
+        built = torchvision.models.get_model(model.name, **arguments)
+        state: Mapping[str, Any] = built.eval().state_dict()
+        return state
+
+
+def _takes_backbone(name: str) -> bool:
+    import inspect
+
+    import torchvision
+
+    builder = torchvision.models.get_model_builder(name)
+    return "weights_backbone" in inspect.signature(builder).parameters
+
+
+def _is_quantized(model: Model) -> bool:
+    """Whether the weights are those of a quantised model."""
+    return model.weights is not None and "unquantized" in model.weights.meta
+
+
+@contextmanager
+def _loading_with(fetch: Fetch) -> Iterator[None]:
+    """Let torchvision's constructors take state dicts from `fetch`.
+
+    An empty one leaves a model as it is, which is how its keys are read offline with the
+    arguments that its weights ask for.
+    """
+    import torch
+    from torchvision.models import WeightsEnum
+
+    get_state_dict = WeightsEnum.get_state_dict
+    load_state_dict = torch.nn.Module.load_state_dict
+
+    def load(module: Any, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return load_state_dict(module, state_dict, *args, **kwargs) if state_dict else None
+
+    with _PATCHING:
+        WeightsEnum.get_state_dict = lambda weights, *_, **__: fetch(weights)
+        torch.nn.Module.load_state_dict = load  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            WeightsEnum.get_state_dict = get_state_dict
+            torch.nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
+
+
+@contextmanager
+def _on_meta() -> Iterator[None]:
+    """Send what layers make their parameters and buffers with to the meta device.
+
+    The whole device context would send more: 15 regnets read a tensor while they are
+    built, which `meta` cannot give.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class LayersOnMeta(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            del types
+            kwargs = dict(kwargs or {})
+            if func in (torch.empty, torch.zeros, torch.ones):
+                kwargs["device"] = "meta"
+            return func(*args, **kwargs)
+
+    with LayersOnMeta():
+        yield
+
+
+@contextmanager
+def _own_random_state(seed: int) -> Iterator[None]:
+    """Seed torch's global generator for a while, and set it back afterwards."""
+    import torch
+
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
+
+
+def _nothing(weights: WeightsEnum) -> Mapping[str, Tensor]:
+    del weights
+    return {}
+
+
+def _fetch(model: Model, weights: WeightsEnum, *, progress: bool) -> Mapping[str, Tensor]:
+    """Return downloaded weights from torch's own cache, and download them first if need be."""
+    import pickle
+    from urllib.error import URLError
+
+    from torch.hub import get_dir, load_state_dict_from_url
+
+    path = os.path.join(get_dir(), "checkpoints", os.path.basename(weights.url))
+    try:
+        return load_state_dict_from_url(
+            weights.url, progress=progress, check_hash=True, weights_only=True
+        )
+    except URLError as error:
+        raise WeightsUnavailableError(model.name, path, str(error.reason)) from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        problem = str(error).partition("\n")[0]
+        raise WeightsUnavailableError(model.name, path, problem) from error

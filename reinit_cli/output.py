@@ -1,0 +1,353 @@
+"""Where bytes go: a temporary beside its destination, committed at the end, or a stream.
+
+A new file has no name until it is whole (O_TMPFILE), so a process that is killed leaves
+nothing. What replaces a file, or lies on a file system without O_TMPFILE, has the name
+`.NAME.reinit-*` for a moment or for the whole run, and is locked while it is written: the
+next run to that destination removes those whose lock is free.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import glob
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
+
+from reinit_cli.errors import (
+    OutputExistsError,
+    OutputIsSourceError,
+    OutputUnwritableError,
+)
+from reinit_cli.inputs import InputFile
+
+_FICLONE = 0x40049409
+"""linux/fs.h: share all blocks of another file."""
+
+_NOT_SUPPORTED = frozenset(
+    (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EISDIR)
+)
+"""What a file system answers that lacks an optional call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an output is to go, checked before anything is written.
+
+    Attributes:
+        path: as the user wrote it or as the default has it; None for a stream.
+        replaces: whether a file that is there is replaced.
+        syncs: whether a new file too is forced to the disk before success is told.
+    """
+
+    path: str | None
+    replaces: bool = False
+    syncs: bool = False
+
+
+def check_destination(destination: Destination, source: str | None, *, in_place: bool) -> None:
+    """Refuse a destination that cannot be written.
+
+    Args:
+        destination: where the output is to go.
+        source: the path that is read, or None.
+        in_place: whether the destination is meant to be the source.
+
+    Raises:
+        OutputIsSourceError: it is the source, and `in_place` is not set.
+        OutputExistsError: it is there, and may not be replaced.
+        OutputUnwritableError: its folder is missing or not writable, or it is a folder.
+    """
+    path = destination.path
+    if path is None:
+        return
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise OutputUnwritableError(path, f"there is no folder {folder!r}")
+    if source is not None and not in_place and _same_file(path, source):
+        raise OutputIsSourceError(path)
+    if os.path.isdir(path):
+        raise OutputUnwritableError(path, "it is a folder")
+    if os.path.lexists(path):
+        if not destination.replaces:
+            raise OutputExistsError(path)
+        # A link is replaced itself, whatever it leads to.
+        if stat.S_IFMT(os.lstat(path).st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
+            raise OutputUnwritableError(path, "it is no regular file")
+    if len(os.fsencode(os.path.basename(path))) > 255:
+        raise OutputUnwritableError(path, "its name is too long")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputUnwritableError(path, f"the folder {folder!r} is not writable")
+
+
+def _same_file(first: str, second: str) -> bool:
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return False
+
+
+class Sink(Protocol):
+    """What the engine writes to."""
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether bytes may be written in any order."""
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of `data` there; a stream is given its bytes in order."""
+
+    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
+        """Copy up to `nbytes` without touching them; return how many, 0 if impossible."""
+
+
+class StreamSink:
+    """Standard output or a pipe: bytes go out in order and cannot be taken back."""
+
+    is_seekable = False
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write them; the offset is where the stream is."""
+        del offset
+        self._stream.write(data)
+
+    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
+        """Never: a stream is written by `write_at`."""
+        del file, start, offset, nbytes
+        return 0
+
+
+class OutputFile:
+    """A file that appears under its name whole, or not at all.
+
+    As a context manager it removes what it wrote unless `commit` was called.
+    """
+
+    is_seekable = True
+
+    def __init__(self, destination: Destination, nbytes: int) -> None:
+        """Open a temporary and reserve its space.
+
+        Args:
+            destination: a checked destination with a path.
+            nbytes: the size the file will have.
+
+        Raises:
+            OutputUnwritableError: the folder or the disk refuses.
+        """
+        assert destination.path is not None
+        self._path = destination.path
+        self._destination = destination
+        self._folder = os.path.dirname(self._path) or "."
+        self._nbytes = nbytes
+        self._temporary: str | None = None
+        self._can_copy = hasattr(os, "copy_file_range")
+        _remove_stale(self._path)
+        with self._telling():
+            self._fd = self._open()
+            _reserve(self._fd, nbytes)
+
+    def __enter__(self) -> Self:
+        """Hand it out."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it; what has no name yet, or only a temporary one, is gone."""
+        if self._temporary:
+            with suppress(FileNotFoundError):
+                os.unlink(self._temporary)
+        os.close(self._fd)
+
+    def clone(self, file: InputFile) -> bool:
+        """Share all blocks with a file, where the file system can; say whether it could."""
+        try:
+            fcntl.ioctl(self._fd, _FICLONE, file.fileno())
+        except OSError as error:
+            if error.errno in _NOT_SUPPORTED:
+                return False
+            raise OutputUnwritableError(self._path, _why(error)) from error
+        return True
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of it there.
+
+        Raises:
+            OutputUnwritableError: the disk is full or fails.
+        """
+        view = memoryview(data)
+        with self._telling():
+            while view:
+                written = os.pwrite(self._fd, view, offset)
+                view = view[written:]
+                offset += written
+
+    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
+        """Let the kernel copy up to `nbytes`; return how many, 0 where it cannot."""
+        if not self._can_copy:
+            return 0
+        try:
+            return os.copy_file_range(file.fileno(), self._fd, nbytes, start, offset)
+        except OSError as error:
+            if error.errno not in _NOT_SUPPORTED:
+                raise OutputUnwritableError(self._path, _why(error)) from error
+            self._can_copy = False
+            return 0
+
+    def commit(self) -> None:
+        """Give the file its name.
+
+        Raises:
+            OutputExistsError: something has appeared there meanwhile.
+            OutputUnwritableError: the disk or the folder refuses.
+        """
+        replaces = self._destination.replaces and os.path.lexists(self._path)
+        with self._telling():
+            if replaces:
+                os.fchmod(self._fd, _mode_of(self._path) or stat.S_IMODE(self._mode()))
+            if replaces or self._destination.syncs:
+                os.fsync(self._fd)
+            if replaces:
+                self._replace()
+            else:
+                self._create()
+            if replaces or self._destination.syncs:
+                _sync_folder(self._folder)
+
+    def _mode(self) -> int:
+        return os.fstat(self._fd).st_mode
+
+    def _open(self) -> int:
+        if hasattr(os, "O_TMPFILE"):
+            try:
+                return os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                if error.errno not in _NOT_SUPPORTED:
+                    raise
+        self._temporary = _temporary_name(self._path)
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+        fd = os.open(self._temporary, flags, 0o666)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
+
+    def _create(self) -> None:
+        try:
+            self._link(self._path)
+        except FileExistsError as error:
+            raise OutputExistsError(self._path) from error
+        if self._temporary:
+            os.unlink(self._temporary)
+            self._temporary = None
+
+    def _replace(self) -> None:
+        if not self._temporary:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            name = _temporary_name(self._path)
+            self._link(name)
+            self._temporary = name
+        os.rename(self._temporary, self._path)
+        self._temporary = None
+
+    def _link(self, name: str) -> None:
+        if self._temporary:
+            os.link(self._temporary, name)
+            return
+        # With a folder's descriptor Python calls linkat with AT_SYMLINK_FOLLOW; without
+        # one it calls link, which would link the entry in /proc and fails with EXDEV.
+        folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.link(f"/proc/self/fd/{self._fd}", name, src_dir_fd=folder, follow_symlinks=True)
+        finally:
+            os.close(folder)
+
+    def _telling(self) -> _Telling:
+        return _Telling(self._path)
+
+
+class _Telling:
+    """Turns the system's errors into ours, with the path."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError) and not isinstance(error, OutputExistsError):
+            raise OutputUnwritableError(self._path, _why(error)) from error
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _mode_of(path: str) -> int | None:
+    """The permissions of a file that is replaced; a link has none of its own."""
+    status = os.lstat(path)
+    return stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else None
+
+
+def _temporary_name(path: str) -> str:
+    folder, name = os.path.split(path)
+    # A name may have 255 bytes, and this one must fit beside the longest.
+    short = os.fsdecode(os.fsencode(name)[:200])
+    return os.path.join(folder, f".{short}.reinit-{secrets.token_hex(6)}")
+
+
+def _remove_stale(path: str) -> None:
+    """Remove what runs to the same destination left when they were killed."""
+    pattern = _temporary_name(glob.escape(path))[: -len(secrets.token_hex(6))] + "*"
+    for name in glob.glob(pattern, include_hidden=True):
+        with suppress(OSError):
+            fd = os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(name)
+            finally:
+                os.close(fd)
+
+
+def _reserve(fd: int, nbytes: int) -> None:
+    """Reserve the space, so that a full disk is known at once; where that is not real, try.
+
+    `os.posix_fallocate` would emulate by writing, which takes as long as the copy.
+    """
+    fallocate: Callable[..., int] | None = None
+    if sys.platform == "linux":
+        fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    if fallocate is None or not nbytes:
+        return
+    if fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(nbytes)) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in _NOT_SUPPORTED:
+        raise OSError(code, os.strerror(code))
+
+
+def _sync_folder(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,270 @@
+"""Globs over state_dict keys.
+
+    *            any characters, dots included
+    ?            one character
+    [abc] [!abc] one character of these, or not of these; [*] and [{] are literals
+    {a,b}        either; {0..8} an integer of the range
+    re:REGEX     a regular expression that matches the whole key
+
+A pattern matches the whole key, case-sensitive. Without `*`, `?` or a class it is a list
+of names, which insists on what it names; with them it is a wildcard, which takes what
+it can.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress, pairwise, product
+from math import prod
+
+from reinit_cli.errors import PatternError
+
+MAX_NAMES = 10_000
+"""The most names that the braces of one pattern may stand for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wild:
+    """A part of a glob that stands for characters; `regex` is "." or ".*" or a class."""
+
+    regex: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Braces: any one of the options."""
+
+    options: tuple[_Sequence, ...]
+
+
+_Node = str | _Wild | _Choice
+_Sequence = tuple[_Node, ...]
+_STAR = _Wild(".*")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A pattern, ready to match.
+
+    Attributes:
+        text: as written.
+        names: the keys it lists; None for a wildcard.
+        last_segments: what its last dotted segment may be, as written, braces expanded.
+    """
+
+    text: str
+    names: frozenset[str] | None
+    last_segments: frozenset[str]
+    _regex: re.Pattern[str]
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """Read a pattern.
+
+        Raises:
+            PatternError: it is empty, a bracket or brace is not closed, a range is not of
+                integers, the braces stand for too many names, or the regex is wrong.
+        """
+        if text.startswith("re:"):
+            return cls._from_regex(text)
+        if not text:
+            raise PatternError(text, "it is empty")
+        try:
+            return cls._from_glob(text)
+        except RecursionError as error:
+            raise PatternError(text, "its braces are nested too deeply") from error
+
+    @classmethod
+    def _from_glob(cls, text: str) -> Pattern:
+        nodes = _Parser(text).whole()
+        if _count(nodes) > MAX_NAMES:
+            raise PatternError(text, f"its braces stand for more than {MAX_NAMES:,} names")
+        spelled = tuple(_expand(nodes))
+        return cls(
+            text=text,
+            names=None if _has_wild(nodes) else frozenset(spelled),
+            last_segments=frozenset(name.rpartition(".")[2] for name in spelled),
+            _regex=re.compile(_regex(nodes), re.DOTALL),
+        )
+
+    @classmethod
+    def _from_regex(cls, text: str) -> Pattern:
+        source = text.removeprefix("re:")
+        try:
+            compiled = re.compile(source)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise PatternError(text, f"not a regular expression: {error}") from error
+        return cls(text, None, frozenset((source,)), compiled)
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it takes what it finds, rather than insisting on names."""
+        return self.names is None
+
+    def matches(self, key: str) -> bool:
+        """Whether the whole key matches."""
+        return bool(self.select((key,)))
+
+    def select(self, keys: Sequence[str]) -> list[int]:
+        """Return the positions of the keys that match, in order."""
+        if self.names is not None:
+            return [at for at, key in enumerate(keys) if key in self.names]
+        # A chain of C calls: a loop in Python would take twice as long.
+        return list(compress(range(len(keys)), map(self._regex.fullmatch, keys)))
+
+    def names_segment(self, segment: str) -> bool:
+        """Whether the last segment of the pattern spells this name out."""
+        return any(segment in written for written in self.last_segments)
+
+
+class _Parser:
+    """Reads a glob by recursive descent; `at` is the next character."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def whole(self) -> _Sequence:
+        return self._sequence("")
+
+    def _sequence(self, stops: str) -> _Sequence:
+        nodes: list[_Node] = []
+        while self.at < len(self.text) and self.text[self.at] not in stops:
+            node = self._node()
+            if isinstance(node, str) and nodes and isinstance(nodes[-1], str):
+                nodes[-1] += node
+            elif not (node == _STAR and nodes and nodes[-1] == _STAR):
+                nodes.append(node)
+        return tuple(nodes)
+
+    def _node(self) -> _Node:
+        char = self.text[self.at]
+        if char == "[":
+            return self._class()
+        if char == "{":
+            return self._braces()
+        self.at += 1
+        return _STAR if char == "*" else _Wild(".") if char == "?" else char
+
+    def _class(self) -> _Node:
+        negated = self.text.startswith("!", self.at + 1)
+        start = self.at + 1 + negated
+        # A bracket that comes first is a member, so the class has one member at least.
+        end = self.text.find("]", start + 1)
+        if end < 0:
+            raise PatternError(self.text, "'[' is not closed; '[[]' is a literal one")
+        members = self.text[start:end]
+        self.at = end + 1
+        if len(members) == 1 and not negated:
+            return members
+        return _Wild(f"[{'^' if negated else ''}{self._class_body(members)}]")
+
+    def _class_body(self, members: str) -> str:
+        body = ""
+        at = 0
+        while at < len(members):
+            low, dash, high = members[at], members[at + 1 : at + 2], members[at + 2 : at + 3]
+            if dash == "-" and high:
+                if low > high:
+                    raise PatternError(self.text, f"the range {low}-{high} runs backwards")
+                body += f"{re.escape(low)}-{re.escape(high)}"
+                at += 3
+            else:
+                body += re.escape(low)
+                at += 1
+        return body
+
+    def _braces(self) -> _Node:
+        start = self.at
+        self.at += 1
+        options = [self._sequence(",}")]
+        while self.text.startswith(",", self.at):
+            self.at += 1
+            options.append(self._sequence(",}"))
+        if self.at >= len(self.text):
+            raise PatternError(self.text, "'{' is not closed; '[{]' is a literal one")
+        self.at += 1
+        inside = self.text[start + 1 : self.at - 1]
+        if len(options) == 1 and ".." in inside:
+            options = [(name,) for name in self._range(inside)]
+        return _Choice(tuple(options))
+
+    def _range(self, inside: str) -> list[str]:
+        found = re.fullmatch(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})", inside)
+        if not found:
+            raise PatternError(self.text, f"'{{{inside}}}' is no range of integers")
+        first, last = int(found[1]), int(found[2])
+        if abs(last - first) >= MAX_NAMES:
+            raise PatternError(self.text, f"its braces stand for more than {MAX_NAMES:,} names")
+        padded = any(re.match(r"-?0[0-9]", end) for end in found.groups())
+        width = max(map(len, found.groups())) if padded else 0
+        step = 1 if last >= first else -1
+        return [f"{value:0{width}d}" for value in range(first, last + step, step)]
+
+
+def _count(nodes: _Sequence) -> int:
+    return prod(sum(map(_count, node.options)) for node in nodes if isinstance(node, _Choice))
+
+
+def _has_wild(nodes: _Sequence) -> bool:
+    return any(
+        isinstance(node, _Wild) or (isinstance(node, _Choice) and any(map(_has_wild, node.options)))
+        for node in nodes
+    )
+
+
+def _expand(nodes: _Sequence) -> Iterator[str]:
+    """Yield what the nodes may spell; a wild part is spelled as its regex."""
+    parts: list[list[str]] = []
+    for node in nodes:
+        if isinstance(node, _Choice):
+            parts.append([name for option in node.options for name in _expand(option)])
+        else:
+            parts.append([node if isinstance(node, str) else node.regex])
+    return map("".join, product(*parts))
+
+
+def _regex(nodes: _Sequence) -> str:
+    """Return a regex for the whole glob that cannot backtrack for ever.
+
+    Between stars the leftmost place of a fixed part is always as good as a later one, so
+    it is found once and kept (an atomic group); with one or two stars plain backtracking
+    is at most quadratic in the key's length, and faster.
+    """
+    stars = [at for at, node in enumerate(nodes) if node == _STAR]
+    if len(stars) < 3:
+        return "".join(map(_node_regex, nodes))
+    text = "".join(map(_node_regex, nodes[: stars[0]]))
+    for star, after in pairwise(stars):
+        part = nodes[star + 1 : after]
+        between = "".join(map(_node_regex, part))
+        is_fixed = not any(isinstance(node, _Choice) for node in part)
+        text += f"(?>.*?{between})" if is_fixed else f".*?{between}"
+    return text + ".*" + "".join(map(_node_regex, nodes[stars[-1] + 1 :]))
+
+
+def _node_regex(node: _Node) -> str:
+    if isinstance(node, str):
+        return re.escape(node)
+    if isinstance(node, _Wild):
+        return node.regex
+    if any(map(_has_wild, node.options)):
+        return f"(?:{'|'.join(''.join(map(_node_regex, option)) for option in node.options)})"
+    return _alternation([name for option in node.options for name in _expand(option)])
+
+
+def _alternation(names: Sequence[str]) -> str:
+    """Return a regex for one of the names, shared beginnings tried once.
+
+    A flat alternation of ten thousand names would try each of them on every key.
+    """
+    by_first: dict[str, list[str]] = {}
+    for name in names:
+        by_first.setdefault(name[:1], []).append(name[1:])
+    ends_here = by_first.pop("", None) is not None
+    branches = [re.escape(first) + _alternation(rest) for first, rest in by_first.items()]
+    if not branches:
+        return ""
+    return f"(?:{'|'.join(branches)}){'?' if ends_here else ''}"

@@ -1,0 +1,343 @@
+"""Keys × rules → a plan: what happens to every key, decided before a byte is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from reinit_cli.dtypes import FLOAT32_MAX, FLOAT64_MAX, Dtype
+from reinit_cli.errors import TiedRulesError, UnfillableError, UnmatchedRuleError
+from reinit_cli.initializers import Law, UndefinedError
+from reinit_cli.rules import Rule
+from reinit_cli.seeds import seed_for
+from reinit_cli.spelling import corrected_pattern, nearest_keys
+from reinit_cli.tensors import TensorInfo, overlapping, tied_groups
+from reinit_cli.text import plural
+
+Action = Literal["fill", "keep", "skip", "copy"]
+"""fill: drawn anew; keep: a rule says so; skip: a wildcard cannot take it; copy: no rule."""
+
+RUNNING_STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
+"""The last segments of buffers that a random law ruins: a negative variance gives NaN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens to one key.
+
+    Attributes:
+        tensor: what is known of it.
+        action: what is done.
+        rule: the position of the rule that owns it, or None.
+        reason: why it is skipped, or "".
+        law: what it is filled with, where it is filled.
+        seed_key: the key whose stream it is drawn from: its own, or the first of its ties.
+        seed: the seed of that stream.
+        tied: the other keys of the same tensor.
+    """
+
+    tensor: TensorInfo
+    action: Action
+    rule: int | None = None
+    reason: str = ""
+    law: Law | None = None
+    seed_key: str = ""
+    seed: int = 0
+    tied: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The state_dict key."""
+        return self.tensor.key
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a user can ask of a plan beside its rules.
+
+    Attributes:
+        seed: the seed of the whole run.
+        device: where values are drawn.
+        strict: whether every skip is an error.
+        allow_unmatched: whether a rule that matches or fills nothing is only a warning.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    strict: bool = False
+    allow_unmatched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What happens to every key, in the order of the source.
+
+    Attributes:
+        source: the name of what was read, for people.
+        rules: in the order they were given; the last that matches a key owns it.
+        steps: one for each key.
+        shadowed: for each rule, how many keys it matches that a later rule owns.
+        options: seed, device and strictness.
+        warnings: what a user should know, a line each.
+    """
+
+    source: str
+    rules: tuple[Rule, ...]
+    steps: tuple[Step, ...]
+    shadowed: tuple[int, ...]
+    options: Options
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def fills(self) -> Iterator[Step]:
+        """The steps that fill, each tensor once: of ties, the one that names the stream."""
+        return (step for step in self.steps if step.action == "fill" and step.key == step.seed_key)
+
+    def by_rule(self) -> list[list[Step]]:
+        """Return, for each rule, the steps that it owns."""
+        owned: list[list[Step]] = [[] for _ in self.rules]
+        for step in self.steps:
+            if step.rule is not None:
+                owned[step.rule].append(step)
+        return owned
+
+
+@dataclass(slots=True)
+class _Matches:
+    """Which rule owns each key, and how many keys each rule matched."""
+
+    owner: list[int | None]
+    counts: list[int] = field(default_factory=list)
+
+
+def make_plan(
+    source: str, tensors: Sequence[TensorInfo], rules: Sequence[Rule], options: Options
+) -> Plan:
+    """Decide what happens to every tensor.
+
+    Args:
+        source: the name of what the tensors are from, for messages.
+        tensors: in the order of the state dict.
+        rules: in the order of precedence, the last first to own.
+        options: see `Options`.
+
+    Raises:
+        UnmatchedRuleError: a rule matches no key or fills none.
+        UnfillableError: a name hits a tensor that its initializer cannot fill, or a
+            wildcard does and `options.strict` is set.
+        TiedRulesError: two keys of one tensor are named by rules that differ.
+    """
+    infos = tuple(tensors)
+    rules = tuple(rules)
+    keys = [tensor.key for tensor in infos]
+    matches = _match(keys, rules)
+    ties = tied_groups(infos)
+    owners = _settle_ties(dict(zip(keys, matches.owner, strict=True)), ties, rules)
+    deciding = _Deciding(rules, owners, ties, overlapping(infos), options)
+    steps = tuple(map(deciding.step, infos))
+    steps = _skip_ties_together(steps)
+    kept = Counter(owner for owner in matches.owner if owner is not None)
+    shadowed = tuple(count - kept[at] for at, count in enumerate(matches.counts))
+    plan = Plan(source, rules, steps, shadowed, options)
+    owned = plan.by_rule()
+    idle = _refuse_idle(plan, owned, matches.counts, keys)
+    return replace(plan, warnings=(*idle, *_warnings(plan, owned, matches.counts)))
+
+
+def _match(keys: Sequence[str], rules: Sequence[Rule]) -> _Matches:
+    found = _Matches(owner=[None] * len(keys))
+    for at, rule in enumerate(rules):
+        selected = rule.pattern.select(keys)
+        found.counts.append(len(selected))
+        for position in selected:
+            found.owner[position] = at
+    return found
+
+
+def _settle_ties(
+    owners: dict[str, int | None], ties: Mapping[str, tuple[str, ...]], rules: Sequence[Rule]
+) -> dict[str, int | None]:
+    """Give all keys of one tensor to the last rule that owns any of them."""
+    settled = dict(owners)
+    for group in set(ties.values()):
+        owned = [(owner, key) for key in group if (owner := owners[key]) is not None]
+        if not owned:
+            continue
+        last, winner = max(owned, key=lambda pair: pair[0])
+        for at, key in owned:
+            insists = not rules[at].pattern.is_wildcard
+            if insists and rules[at].init != rules[last].init:
+                raise TiedRulesError((key, rules[at].text), (winner, rules[last].text))
+        settled |= dict.fromkeys(group, last)
+    return settled
+
+
+@dataclass(frozen=True, slots=True)
+class _Deciding:
+    """What the decision on one tensor depends on beside it."""
+
+    rules: Sequence[Rule]
+    owners: Mapping[str, int | None]
+    ties: Mapping[str, tuple[str, ...]]
+    overlaps: Mapping[str, str]
+    options: Options
+
+    def step(self, tensor: TensorInfo) -> Step:
+        """Decide what happens to a tensor.
+
+        Raises:
+            UnfillableError: its rule insists on it, and cannot fill it.
+        """
+        owner = self.owners[tensor.key]
+        if owner is None:
+            return Step(tensor, "copy")
+        rule = self.rules[owner]
+        group = self.ties.get(tensor.key, (tensor.key,))
+        tied = tuple(key for key in group if key != tensor.key)
+        if rule.init.keeps:
+            return Step(tensor, "keep", owner, tied=tied)
+        law, reason = self._law_or_reason(tensor, rule, group)
+        if reason:
+            insists = not rule.pattern.is_wildcard
+            if insists or self.options.strict:
+                raise UnfillableError(rule.text, tensor.key, reason, by_wildcard=not insists)
+            return Step(tensor, "skip", owner, reason=reason, tied=tied)
+        seed = seed_for(self.options.seed, group[0])
+        return Step(tensor, "fill", owner, law=law, seed_key=group[0], seed=seed, tied=tied)
+
+    def _law_or_reason(
+        self, tensor: TensorInfo, rule: Rule, group: Sequence[str]
+    ) -> tuple[Law | None, str]:
+        """Return the law a rule fills a tensor with, or why it cannot."""
+        dtype = tensor.fillable_dtype
+        if dtype is None:
+            return None, tensor.carried or f"{tensor.dtype} can be carried but not filled"
+        if tensor.key in self.overlaps:
+            return None, self.overlaps[tensor.key]
+        if rule.pattern.is_wildcard and (spared := _spared(rule, group, dtype)):
+            return None, spared
+        try:
+            law = rule.init.law(tensor.shape)
+        except UndefinedError as error:
+            return None, str(error)
+        return (law, _misfit(law, dtype)) if law else (None, "")
+
+
+def _spared(rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
+    """Say why a wildcard leaves a tensor alone that a name could fill."""
+    last = [key.rpartition(".")[2] for key in group]
+    statistics = [name for name in last if name in RUNNING_STATISTICS]
+    if statistics:
+        named = all(rule.pattern.names_segment(name) for name in statistics)
+        return "" if named else "a running statistic"
+    return f"{dtype.kind} values" if dtype.kind in ("integer", "bool") else ""
+
+
+def _misfit(law: Law, dtype: Dtype) -> str:
+    """Say why a dtype cannot hold what a law gives, or ""."""
+    fixed = law.low == law.high or law.low != law.low
+    if dtype.kind != "float" and not fixed:
+        return f"{dtype.name} takes zeros, ones and constant only"
+    if dtype.kind in ("integer", "bool"):
+        exact = law.low == int(law.low) if abs(law.low) < FLOAT64_MAX else False
+        if not exact or not dtype.smallest <= law.low <= dtype.largest:
+            return f"{dtype.name} cannot hold {law.low:g} exactly"
+        return ""
+    drawn_in = FLOAT64_MAX if dtype.nbits >= 64 else FLOAT32_MAX
+    scale = max(_finite(law.low), _finite(law.high), abs(law.mean), law.std)
+    if scale > min(dtype.largest, drawn_in):
+        return f"{dtype.name} cannot hold values as large as {scale:g}"
+    return ""
+
+
+def _finite(bound: float) -> float:
+    return abs(bound) if abs(bound) <= FLOAT64_MAX else 0.0
+
+
+def _skip_ties_together(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Skip all keys of a tensor where one of them is skipped."""
+    skipped = {key: step for step in steps if step.action == "skip" for key in step.tied}
+    if not skipped:
+        return steps
+    return tuple(
+        Step(step.tensor, "skip", step.rule, skipped[step.key].reason, tied=step.tied)
+        if step.action == "fill" and step.key in skipped
+        else step
+        for step in steps
+    )
+
+
+def _refuse_idle(
+    plan: Plan, owned: Sequence[Sequence[Step]], counts: Sequence[int], keys: Sequence[str]
+) -> tuple[str, ...]:
+    """Refuse rules that match or fill nothing; return warnings where that is allowed."""
+    warnings = []
+    for at, rule in enumerate(plan.rules):
+        problem = _idleness(rule, owned[at], counts[at])
+        if not problem:
+            continue
+        if not plan.options.allow_unmatched:
+            raise _unmatched(plan, rule, problem, keys, matched=counts[at] > 0)
+        warnings.append(f"rule {rule.text!r} {problem} of {plan.source}")
+    return tuple(warnings)
+
+
+def _idleness(rule: Rule, owned: Sequence[Step], matched: int) -> str:
+    if not matched:
+        return "matches no key"
+    if rule.init.keeps or not owned or any(step.action == "fill" for step in owned):
+        return ""
+    (reason, _), *others = Counter(step.reason for step in owned).most_common()
+    among = ", among other reasons" if others else ""
+    return f"fills none of its {plural(len(owned), 'tensor')} ({reason}{among})"
+
+
+def _unmatched(
+    plan: Plan, rule: Rule, problem: str, keys: Sequence[str], *, matched: bool
+) -> UnmatchedRuleError:
+    if matched:
+        return UnmatchedRuleError(rule.text, problem, plan.source)
+    pattern = rule.pattern.text
+    corrected = corrected_pattern(pattern, keys)
+    as_rule = corrected + rule.text.removeprefix(pattern) if corrected else None
+    return UnmatchedRuleError(rule.text, problem, plan.source, as_rule, nearest_keys(pattern, keys))
+
+
+def _warnings(plan: Plan, owned: Sequence[Sequence[Step]], counts: Sequence[int]) -> Iterator[str]:
+    for rule, steps, matched in zip(plan.rules, owned, counts, strict=True):
+        if matched and not steps:
+            yield f"rule {rule.text!r} owns no tensor: later rules took all it matches"
+    yield from _ruined_scales(plan.rules, owned)
+    yield from _shared_streams(plan)
+
+
+def _ruined_scales(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> Iterator[str]:
+    """Warn of a random law on a 1-D `*.weight`, which is a normalisation's scale."""
+    for rule, steps in zip(rules, owned, strict=True):
+        scales = [
+            step.key
+            for step in steps
+            if step.law is not None
+            and step.law.is_random
+            and len(step.tensor.shape) == 1
+            and step.key.rpartition(".")[2] == "weight"
+        ]
+        if scales:
+            more = f" and {len(scales) - 1} more" if len(scales) > 1 else ""
+            yield (
+                f"rule {rule.text!r} draws 1-dimensional weights, which are usually scales of "
+                f"normalisations: {scales[0]!r}{more}; min_ndim=2 leaves them out"
+            )
+
+
+def _shared_streams(plan: Plan) -> Iterator[str]:
+    """Warn of two keys whose seeds agree in the 32 bits that torch's CPU generator uses."""
+    seen: dict[int, str] = {}
+    for step in plan.fills:
+        if step.law is None or not step.law.is_random:
+            continue
+        first = seen.setdefault(step.seed & 0xFFFFFFFF, step.key)
+        if first != step.key:
+            yield f"{first!r} and {step.key!r} are drawn from one stream; another seed parts them"

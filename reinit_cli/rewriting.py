@@ -1,0 +1,308 @@
+"""The one story: source → plan → segments → output → outcome."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, Literal
+
+from reinit_cli.engine import Filled, Progress, run, total_nbytes
+from reinit_cli.errors import MissingRuleError, OutputUnwritableError, UnwritableContentError
+from reinit_cli.formats import safetensors
+from reinit_cli.output import Destination, OutputFile, Sink, StreamSink, check_destination
+from reinit_cli.planning import Options, Plan, Step, make_plan
+from reinit_cli.rules import Rule, rules_of
+from reinit_cli.segments import Fill, Segment
+from reinit_cli.sources import Contents, Source, find_source
+from reinit_cli.tensors import TensorInfo
+from reinit_cli.text import plural
+
+STREAM = "-"
+"""The output that stands for standard output."""
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+
+Format = Literal["same", "safetensors", "torch"]
+"""same: the source's bytes with tensors replaced; the others: a file laid out anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks for.
+
+    Attributes:
+        source: a model's name or a path.
+        rules: in the order of precedence, the last first to own.
+        output: a path, "-" for standard output, or None for the default name.
+        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
+        options: seed, device and strictness.
+        force: whether an existing output is replaced.
+        in_place: whether the source is replaced by the output.
+        sync: whether a new output too is forced to the disk.
+        measure_before: whether the tensors that are filled are measured as they were.
+    """
+
+    source: str
+    rules: tuple[Rule | str, ...]
+    output: str | None = None
+    weights: str | None = None
+    options: Options = field(default_factory=Options)
+    force: bool = False
+    in_place: bool = False
+    sync: bool = False
+    measure_before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request after every check, ready to run.
+
+    Attributes:
+        source: what is read.
+        plan: what happens to every key.
+        destination: where the output goes.
+        format: how it is laid out.
+        measure_before: whether the tensors that are filled are measured as they were.
+    """
+
+    source: Source
+    plan: Plan
+    destination: Destination
+    format: Format
+    measure_before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        job: what was run.
+        filled: for each filled key, the moments of what was drawn; of tied keys the first.
+        nbytes: the size of the output.
+        seconds: how long it took.
+    """
+
+    job: Job
+    filled: Mapping[str, Filled]
+    nbytes: int
+    seconds: float
+
+
+def prepare(request: Request) -> Job:
+    """Decide everything, without writing a byte.
+
+    Raises:
+        ReinitError: the request cannot be fulfilled.
+    """
+    rules = rules_of(request.rules)
+    if not rules:
+        raise MissingRuleError
+    source = find_source(request.source, request.weights)
+    options = replace(request.options, device=_device(request.options.device))
+    plan = make_plan(source.name, source.tensors, rules, options)
+    destination = _destination(request, source)
+    check_destination(destination, source.path, in_place=request.in_place)
+    format_ = _format(destination.path, source, in_place=request.in_place)
+    notes = tuple(_content_notes(source, destination.path, format_))
+    plan = replace(plan, warnings=(*plan.warnings, *notes))
+    return Job(source, plan, destination, format_, request.measure_before)
+
+
+def execute(job: Job, progress: Progress | None = None, stream: BinaryIO | None = None) -> Outcome:
+    """Run a prepared job.
+
+    Args:
+        job: what to do.
+        progress: told the number of bytes after every write, from any thread.
+        stream: where an output without a path goes; None means standard output.
+
+    Raises:
+        ReinitError: the source, the weights or the disk fail; no output is left behind.
+    """
+    started = time.monotonic()
+    options = job.plan.options
+    with job.source.open(options.seed) as contents:
+        segments = _segments(job, contents)
+        nbytes = total_nbytes(segments)
+        with _sink(job.destination, nbytes, stream) as sink:
+            filled = run(segments, sink, options.device, progress or _ignore)
+            contents.check_unchanged()
+            if isinstance(sink, OutputFile):
+                sink.commit()
+    return Outcome(job, filled, nbytes, time.monotonic() - started)
+
+
+def rewrite(
+    source: str,
+    rules: Iterable[Rule | str],
+    output: str | None = None,
+    *,
+    weights: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    strict: bool = False,
+    allow_unmatched: bool = False,
+    force: bool = False,
+    in_place: bool = False,
+    sync: bool = False,
+) -> Outcome:
+    """Re-initialise the tensors that rules choose and write a new checkpoint.
+
+    Args:
+        source: a torchvision model's name, or a path.
+        rules: `Rule`s or texts such as "features.*.weight=xavier_uniform:relu".
+        output: a path, or None for the default name.
+        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
+        seed: the seed of the whole run; every key has its own stream.
+        device: where values are drawn.
+        strict: make every skip an error.
+        allow_unmatched: let a rule match or fill nothing.
+        force: replace an existing output.
+        in_place: replace the source.
+        sync: force a new output too to the disk.
+
+    Raises:
+        ReinitError: the request cannot be fulfilled; nothing is written then.
+    """
+    options = Options(seed, device, strict, allow_unmatched)
+    request = Request(source, tuple(rules), output, weights, options, force, in_place, sync)
+    return execute(prepare(request))
+
+
+def plan(
+    source: str,
+    rules: Iterable[Rule | str],
+    *,
+    weights: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    strict: bool = False,
+    allow_unmatched: bool = False,
+) -> Plan:
+    """Return what `rewrite` would do to every key, without reading a tensor.
+
+    Args and raises: as `rewrite`.
+    """
+    found = find_source(source, weights)
+    options = Options(seed, _device(device), strict, allow_unmatched)
+    return make_plan(found.name, found.tensors, rules_of(rules), options)
+
+
+def _device(device: str) -> str:
+    if device == "cpu":
+        return device  # without torch
+    from reinit_cli.drawing import check_device
+
+    return check_device(device)
+
+
+def _destination(request: Request, source: Source) -> Destination:
+    if request.in_place:
+        if source.path is None or request.output is not None:
+            problem = "in place means a file as source and no other output"
+            raise OutputUnwritableError(request.output or request.source, problem)
+        return Destination(source.path, replaces=True, syncs=True)
+    if request.output == STREAM:
+        return Destination(None)
+    path = request.output or source.default_output()
+    return Destination(path, replaces=request.force, syncs=request.sync)
+
+
+def _format(path: str | None, source: Source, *, in_place: bool) -> Format:
+    """Choose the format by the suffix; a file's own format keeps its layout."""
+    suffix = os.path.splitext(path or "")[1].lower()
+    if in_place or path is None or suffix == safetensors.SUFFIX:
+        return "safetensors" if source.path is None else "same"
+    if suffix in TORCH_SUFFIXES:
+        return "torch"
+    if source.path is not None and suffix == os.path.splitext(source.path)[1].lower():
+        return "same"
+    known = ", ".join((safetensors.SUFFIX, *TORCH_SUFFIXES))
+    raise OutputUnwritableError(path, f"its suffix names no format; known are {known}")
+
+
+def _content_notes(source: Source, path: str | None, format_: Format) -> Iterator[str]:
+    """Say what the format of a new file changes.
+
+    Raises:
+        UnwritableContentError: it cannot hold an entry.
+    """
+    if format_ == "safetensors":
+        beyond = [tensor for tensor in source.tensors if not safetensors.holds(tensor)]
+        if beyond:
+            raise UnwritableContentError(path or STREAM, _some(beyond), ".pt")
+        yield from _written_twice(source.tensors)
+    elif format_ == "torch" and source.path is not None:
+        beyond = [tensor for tensor in source.tensors if not _torch_has(tensor)]
+        if beyond:
+            raise UnwritableContentError(path or STREAM, _some(beyond), safetensors.SUFFIX)
+        lost = [name for name in source.metadata if name != "format"]
+        if lost:
+            yield f"the metadata of {source.name} is not carried along: {', '.join(lost)}"
+
+
+def _torch_has(tensor: TensorInfo) -> bool:
+    """Whether torch has the dtype: F4 and F6 of safetensors keep their own names."""
+    return tensor.dtype.islower()
+
+
+def _some(tensors: Sequence[TensorInfo]) -> str:
+    first = tensors[0]
+    more = f" and {plural(len(tensors) - 1, 'other entry')}" if len(tensors) > 1 else ""
+    return f"{first.key!r}, {first.carried or 'of dtype ' + first.dtype}{more}"
+
+
+def _written_twice(tensors: tuple[TensorInfo, ...]) -> Iterator[str]:
+    from reinit_cli.tensors import tied_groups
+
+    for group in dict.fromkeys(tied_groups(tensors).values()):
+        keys = " and ".join(map(repr, group))
+        yield f"{keys} are one tensor; a safetensors file holds it under each name"
+
+
+def _segments(job: Job, contents: Contents) -> list[Segment]:
+    fills = {
+        step.key: _fill(step, contents, measure_before=job.measure_before)
+        for step in job.plan.steps
+        if step.action == "fill"
+    }
+    if job.format == "same":
+        segments = contents.rewritten(fills)
+        assert segments is not None  # a file is its own layout
+        return segments
+    places = {
+        tensor.key: fills.get(tensor.key) or contents.place(tensor)
+        for tensor in job.source.tensors
+        if not tensor.carried
+    }
+    if job.format == "safetensors":
+        return safetensors.layout(job.source.tensors, job.source.metadata, places)
+    from reinit_cli.formats import torch_zip
+
+    name = os.path.basename(job.destination.path or "archive.pt")
+    return torch_zip.layout(contents.state_dict(), places, name)
+
+
+def _fill(step: Step, contents: Contents, *, measure_before: bool) -> Fill:
+    before = contents.place(step.tensor) if measure_before else None
+    return Fill(step, step.tensor.nbytes, before)
+
+
+@contextmanager
+def _sink(destination: Destination, nbytes: int, stream: BinaryIO | None) -> Iterator[Sink]:
+    if destination.path is None:
+        out = stream or sys.stdout.buffer
+        yield StreamSink(out)
+        out.flush()
+    else:
+        with OutputFile(destination, nbytes) as file:
+            yield file
+
+
+def _ignore(nbytes: int) -> None:
+    del nbytes

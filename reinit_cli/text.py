@@ -1,0 +1,54 @@
+"""Words and numbers for people: spelling, escaping, units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def near(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Return the known words spelled most like `word`, the nearest first."""
+    import difflib
+
+    by_lower = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.6)
+    return [by_lower[name] for name in found]
+
+
+def printable(text: str) -> str:
+    """Return `text` with every character that could act on a terminal shown as its escape.
+
+    Keys come from strangers: control and bidirectional characters would move the cursor,
+    recolour the screen or reorder what is read.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def number(value: float) -> str:
+    """Return a float in six significant digits."""
+    return f"{value:.6g}"
+
+
+def nbytes(count: int) -> str:
+    """Return a count of bytes in decimal units, as file managers and `ls --si` show it."""
+    if count < 1000:
+        return f"{count} B"
+    scaled = float(count)
+    units = iter(("kB", "MB", "GB", "TB"))
+    while (scaled := scaled / 1000) >= 999.95:
+        next(units)
+    return f"{scaled:.1f} {next(units)}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return "1 tensor", "2 tensors", "1,000 tensors"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def shape(dims: tuple[int, ...]) -> str:
+    """Return a shape as "64x3x11x11", and that of a scalar as "scalar"."""
+    return "x".join(map(str, dims)) or "scalar"

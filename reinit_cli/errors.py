@@ -127,13 +127,17 @@ class UnfillableError(RuleError):
         rule: the rule as written.
         key: the tensor's key.
         reason: why not.
+        initializer: the name of the rule's initializer.
         by_wildcard: whether a wildcard found it, so that only `strict` makes it an error.
     """
 
-    def __init__(self, rule: str, key: str, reason: str, *, by_wildcard: bool = False) -> None:
+    def __init__(
+        self, rule: str, key: str, reason: str, *, initializer: str, by_wildcard: bool
+    ) -> None:
         super().__init__(f"rule {rule!r} cannot fill {key!r}: {reason}")
         self.rule = rule
         self.key = key
+        self.initializer = initializer
         self.by_wildcard = by_wildcard
 
 

@@ -98,6 +98,12 @@ class Pattern:
             raise PatternError(text, f"not a regular expression: {error}") from error
         return cls(text, None, frozenset((source,)), compiled)
 
+    @staticmethod
+    def escape(key: str) -> str:
+        """Return the pattern that names just this key."""
+        escaped = re.sub(r"[][*?{}]", lambda found: f"[{found[0]}]", key)
+        return f"[{escaped[0]}]{escaped[1:]}" if escaped.startswith("re:") else escaped
+
     @property
     def is_wildcard(self) -> bool:
         """Whether it takes what it finds, rather than insisting on names."""

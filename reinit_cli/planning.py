@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Literal
 
 from reinit_cli.dtypes import FLOAT32_MAX, FLOAT64_MAX, Dtype
 from reinit_cli.errors import TiedRulesError, UnfillableError, UnmatchedRuleError
-from reinit_cli.initializers import Law, UndefinedError
+from reinit_cli.initializers import Fans, Law, UndefinedError, fans
 from reinit_cli.rules import Rule
 from reinit_cli.seeds import seed_for
 from reinit_cli.spelling import corrected_pattern, nearest_keys
@@ -51,6 +52,18 @@ class Step:
     def key(self) -> str:
         """The state_dict key."""
         return self.tensor.key
+
+    @property
+    def fans(self) -> Fans | None:
+        """The fans of a tensor that is filled, where it has them."""
+        has_fans = self.law is not None and len(self.tensor.shape) > 1
+        return fans(self.tensor.shape) if has_fans else None
+
+    @property
+    def bound(self) -> float | None:
+        """What no random element exceeds, where the law has such a bound."""
+        is_bounded = self.law is not None and self.law.is_random and self.law.high < math.inf
+        return self.law.high if self.law is not None and is_bounded else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +215,13 @@ class _Deciding:
         if reason:
             insists = not rule.pattern.is_wildcard
             if insists or self.options.strict:
-                raise UnfillableError(rule.text, tensor.key, reason, by_wildcard=not insists)
+                raise UnfillableError(
+                    rule.text,
+                    tensor.key,
+                    reason,
+                    initializer=rule.init.initializer.name,
+                    by_wildcard=not insists,
+                )
             return Step(tensor, "skip", owner, reason=reason, tied=tied)
         seed = seed_for(self.options.seed, group[0])
         return Step(tensor, "fill", owner, law=law, seed_key=group[0], seed=seed, tied=tied)

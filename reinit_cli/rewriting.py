@@ -75,6 +75,11 @@ class Job:
     format: Format
     measure_before: bool = False
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors, about those of the output."""
+        return sum(tensor.nbytes for tensor in self.source.tensors)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -29,8 +29,8 @@ def printable(text: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a float in six significant digits."""
-    return f"{value:.6g}"
+    """Return a float in five significant digits."""
+    return f"{value:.5g}"
 
 
 def nbytes(count: int) -> str:

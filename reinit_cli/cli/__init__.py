@@ -1,0 +1,69 @@
+"""The command line: `main` turns arguments into an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import click
+
+from reinit_cli.cli.commands import COMMANDS, group
+from reinit_cli.errors import ReinitError
+
+DONE, COULD_NOT = 0, 2
+"""Exit codes; 1 means that the answer is no, and is a command's own."""
+
+
+def main(args: Sequence[str]) -> int:
+    """Run a command line and return its exit code.
+
+    Args:
+        args: the arguments behind the program's name.
+    """
+    from reinit_cli.cli.advice import explain, explain_usage
+
+    if not args:
+        _invoke(["--help"])
+        return COULD_NOT
+    try:
+        return _invoke(_with_command(args))
+    except ReinitError as error:
+        _tell(*explain(error, args))
+    except click.ClickException as error:
+        _tell(*explain_usage(error, args))
+    except (KeyboardInterrupt, click.Abort):
+        _tell("interrupted", None)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has had enough; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return COULD_NOT
+
+
+def _invoke(args: list[str]) -> int:
+    """Run a command; unlike `group.main` this leaves every exception to the caller."""
+    try:
+        with group.make_context("reinit", args) as ctx:
+            code = group.invoke(ctx)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    return code if isinstance(code, int) else DONE
+
+
+def _with_command(args: Sequence[str]) -> list[str]:
+    """Put "run" in front where no command is named: `reinit alexnet -r …`."""
+    of_the_group = (*COMMANDS, "-h", "--help", "--version")
+    if args[0] not in of_the_group:
+        return ["run", *args]
+    return list(args)
+
+
+def _tell(problem: str, hint: str | None) -> None:
+    has_colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    lines = [("error", "red", problem)] + ([("hint", "cyan", hint)] if hint else [])
+    for word, colour, text in lines:
+        label = click.style(f"{word}:", fg=colour, bold=True) if has_colour else f"{word}:"
+        click.echo(f"{label} {text}", err=True, color=has_colour)

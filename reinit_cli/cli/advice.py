@@ -1,0 +1,121 @@
+"""What to type next: the one place that turns errors into hints."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+import click
+
+from reinit_cli import errors
+from reinit_cli.cli.commands import COMMANDS
+from reinit_cli.text import near, printable
+
+Told = tuple[str, str | None]
+"""What went wrong, and the way on."""
+
+
+def explain(error: errors.ReinitError, args: Sequence[str]) -> Told:
+    """Return what one of our own errors says, and the way on.
+
+    Args:
+        error: what was refused.
+        args: the arguments behind the program's name.
+    """
+    hint = _hint(error)
+    if isinstance(error, errors.MissingRuleError):
+        hint = _meant_command(args) or hint
+    return printable(str(error)), printable(hint) if hint else None
+
+
+def explain_usage(error: click.ClickException, args: Sequence[str]) -> Told:
+    """Return what an error in the options says, and the way on.
+
+    Args:
+        error: what click found.
+        args: the arguments behind the program's name.
+    """
+    message = " ".join(error.format_message().split())
+    problem = message[:1].lower() + message[1:].removesuffix(".")
+    if isinstance(error, click.NoSuchOption):
+        possible = near(error.option_name, error.possibilities or ()) or error.possibilities
+        problem = f"there is no option {error.option_name}"
+        hint = _did_you_mean(possible or (), f"{_command_of(error)} -h lists the options")
+    else:
+        hint = _meant_command(args) or f"{_command_of(error)} -h shows how"
+    return printable(problem), printable(hint)
+
+
+def _command_of(error: click.ClickException) -> str:
+    ctx = getattr(error, "ctx", None)
+    return ctx.command_path if ctx is not None else "reinit"
+
+
+def _meant_command(args: Sequence[str]) -> str | None:
+    """Return a hint where the first word is nearly a command, as in `reinit kyes FILE`."""
+    if not args or args[0] in COMMANDS:
+        return None
+    command = next(iter(near(args[0], COMMANDS, 1)), None)
+    return f"did you mean: reinit {shlex.join((command, *args[1:]))}?" if command else None
+
+
+def _hint(error: errors.ReinitError) -> str | None:
+    match error:
+        case errors.UnknownInitializerError():
+            return _did_you_mean(error.near, "reinit inits lists the initializers")
+        case errors.ArgumentError():
+            lists = f"reinit inits {error.initializer} explains its arguments"
+            return _did_you_mean(error.near, lists)
+        case errors.MissingRuleError():
+            return 'give one, such as -r "*.weight=xavier_uniform:relu"; reinit inits lists more'
+        case errors.UnmatchedRuleError():
+            return _unmatched(error)
+        case errors.UnfillableError():
+            if error.by_wildcard:
+                return "without --strict it would be skipped"
+            return f"leave it out, or see reinit inits {error.initializer}"
+        case errors.TiedRulesError():
+            return "give one of them only, or both the same initializer"
+        case errors.UnknownModelError():
+            return _unknown_model(error)
+        case errors.UnknownWeightsError():
+            return _did_you_mean(error.near, "--weights none builds it without")
+        case errors.WeightsUnavailableError():
+            return (
+                "put the file there, or give --weights FILE with your own, or --weights none "
+                "for a model as it is constructed"
+            )
+        case errors.SourceNotFoundError():
+            return _did_you_mean(error.near, "reinit models lists the models that need no file")
+        case errors.UnsupportedFormatError():
+            return "convert it to safetensors first, or name a safetensors file"
+        case errors.OutputExistsError():
+            return "add --force to replace it, or name another with -o"
+        case errors.OutputIsSourceError():
+            return "name another with -o, or add --in-place to replace the source"
+        case errors.UnwritableContentError(suffix=str(suffix)):
+            return f"-o with a {suffix} name can hold it"
+        case errors.DeviceUnavailableError():
+            return "--device auto takes the best that is there"
+        case errors.UnknownDtypeError():
+            return _did_you_mean(error.near, "dtypes have torch's names, such as bfloat16")
+    return None
+
+
+def _did_you_mean(found: Sequence[str], otherwise: str) -> str:
+    return f"did you mean {' or '.join(found)}?" if found else otherwise
+
+
+def _unmatched(error: errors.UnmatchedRuleError) -> str:
+    source = shlex.quote(error.source)
+    if error.corrected:
+        return f"did you mean -r {shlex.quote(error.corrected)}?"
+    if error.near:
+        return f"the nearest keys are {', '.join(error.near)}; reinit keys {source} lists all"
+    return f"reinit keys {source} lists the keys"
+
+
+def _unknown_model(error: errors.UnknownModelError) -> str:
+    command = next(iter(near(error.name, COMMANDS, 1)), None)
+    meant = (*((f"the command {command}",) if command else ()), *error.near)
+    return _did_you_mean(meant, "reinit models lists the models; a path has a dot or a slash")

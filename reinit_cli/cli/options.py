@@ -1,0 +1,99 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reinit_cli.dtypes import dtype_named
+from reinit_cli.patterns import Pattern
+
+if TYPE_CHECKING:
+    from reinit_cli.rules import Rule
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class RuleType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """A rule: PATTERN=INIT[:ARGS]."""
+
+    name = "rule"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Rule:
+        """Read it; errors of rules are told as they are."""
+        from reinit_cli.rules import Rule
+
+        del param, ctx
+        return value if isinstance(value, Rule) else Rule.parse(value)
+
+
+class PatternType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """A pattern over keys."""
+
+    name = "pattern"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Pattern:
+        """Read it; errors of patterns are told as they are."""
+        del param, ctx
+        return value if isinstance(value, Pattern) else Pattern.parse(value)
+
+
+class ShapeType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """A shape: "64,3,11,11" or "64x3x11x11"; "scalar" has no dimension."""
+
+    name = "shape"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Read it."""
+        if isinstance(value, tuple):
+            return value
+        words = [] if value == "scalar" else value.strip("()[] ").replace("x", ",").split(",")
+        if words and not words[-1].strip():
+            words.pop()  # Python's own "(3,)"
+        if not all(word.strip().isdecimal() for word in words):
+            self.fail(f"{value!r} is no shape; write it as 64,3,11,11", param, ctx)
+        return tuple(int(word) for word in words)
+
+
+class DtypeType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """A dtype by torch's name."""
+
+    name = "dtype"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read it; an unknown one is told with its near spelling."""
+        del param, ctx
+        return dtype_named(value).name
+
+
+weights_option = click.option(
+    "--weights",
+    metavar="NAME|none|FILE",
+    help="Choose a model's weights: DEFAULT, a name such as IMAGENET1K_V2, none, or a "
+    "safetensors file.  [default: DEFAULT]",
+)
+
+seed_option = click.option(
+    "-s",
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed the random streams; every key has its own.",
+)
+
+device_option = click.option(
+    "-d",
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Draw on this device: cpu, cuda, cuda:1, mps or auto. Another kind of device draws "
+    "other numbers.",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

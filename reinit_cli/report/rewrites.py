@@ -1,0 +1,170 @@
+"""What a plan says and what a run did, as sheets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from reinit_cli.drawing import Moments, expected_moments
+from reinit_cli.engine import Filled
+from reinit_cli.initializers import Init
+from reinit_cli.planning import Step
+from reinit_cli.report.sheets import Column, Sheet
+from reinit_cli.rewriting import Job, Outcome
+from reinit_cli.rules import Rule
+from reinit_cli.seeds import STREAM
+from reinit_cli.tensors import TensorInfo
+from reinit_cli.text import nbytes, number, plural, shape
+
+_RULE_COLUMNS = (
+    Column("pattern"),
+    Column("initializer"),
+    Column("tensors", is_number=True),
+    Column("parameters", is_number=True),
+    Column("bytes", is_number=True),
+    Column("expected std", is_number=True),
+    Column("drawn std", is_number=True),
+    Column("notes", is_note=True),
+)
+
+_STEP_COLUMNS = (
+    Column("key"),
+    Column("action"),
+    Column("shape"),
+    Column("dtype"),
+    Column("fan_in", is_number=True),
+    Column("fan_out", is_number=True),
+    Column("gain", is_number=True),
+    Column("bound", is_number=True),
+    Column("expected std", is_number=True),
+    Column("std before → after", is_number=True),
+)
+
+
+def rules_sheet(job: Job, outcome: Outcome | None) -> Sheet:
+    """Return a row for each rule and the facts of the whole.
+
+    Args:
+        job: what was planned.
+        outcome: what was done, or None for a dry run.
+    """
+    filled = outcome.filled if outcome else {}
+    plan = job.plan
+    rows = [
+        _rule_row(rule, steps, shadowed, filled)
+        for rule, steps, shadowed in zip(plan.rules, plan.by_rule(), plan.shadowed, strict=True)
+    ]
+    return Sheet(_RULE_COLUMNS, rows, tuple(_facts(job, outcome))).without_empty_columns()
+
+
+def steps_sheet(job: Job, outcome: Outcome | None) -> Sheet:
+    """Return a row for each tensor that a rule owns."""
+    filled = outcome.filled if outcome else {}
+    rows = [
+        _step_row(step, job.plan.rules[step.rule], filled.get(step.seed_key))
+        for step in job.plan.steps
+        if step.rule is not None
+    ]
+    return Sheet(_STEP_COLUMNS, rows).without_empty_columns()
+
+
+def described(init: Init) -> str:
+    """Return an initializer with its resolved arguments: "xavier_uniform gain=relu (1.41421)"."""
+    words = [init.initializer.name]
+    for name, value in init.given.items():
+        words.append(f"{name}={number(value) if isinstance(value, float) else value}")
+        if isinstance(value, str) and name in ("gain", "nonlinearity") and init.gain is not None:
+            words[-1] += f" ({number(init.gain)})"
+    return " ".join(words)
+
+
+def _rule_row(
+    rule: Rule, steps: Sequence[Step], shadowed: int, filled: Mapping[str, Filled]
+) -> tuple[str, ...]:
+    fills = [step for step in steps if step.action == "fill"]
+    expected = _merged(
+        expected_moments(step.law, step.tensor.numel) for step in fills if step.law is not None
+    )
+    drawn = _merged(filled[step.seed_key].after for step in fills if step.seed_key in filled)
+    counted = [step.tensor for step in (steps if rule.init.keeps else fills)]
+    return (
+        rule.pattern.text,
+        described(rule.init),
+        f"{len(counted):,}",
+        f"{_numel(counted):,}",
+        nbytes(_nbytes(counted)),
+        _std(expected),
+        _std(drawn),
+        "; ".join(_notes(rule, steps, shadowed)),
+    )
+
+
+def _merged(parts: Iterable[Moments]) -> Moments:
+    return sum(parts, start=Moments())
+
+
+def _std(moments: Moments | None) -> str:
+    return number(moments.std) if moments is not None and moments.numel else ""
+
+
+def _notes(rule: Rule, steps: Sequence[Step], shadowed: int) -> Iterator[str]:
+    reasons = Counter(step.reason for step in steps if step.action == "skip")
+    for reason, count in reasons.most_common():
+        yield f"{count:,} skipped: {reason}"
+    if shadowed:
+        yield f"{shadowed:,} owned by later rules"
+    if rule.pattern.names is not None:
+        absent = len(rule.pattern.names) - len(steps) - shadowed
+        if absent > 0:
+            yield f"{absent:,} of {plural(len(rule.pattern.names), 'name')} not there"
+    tied = [step for step in steps if step.tied and step.key == step.seed_key]
+    for step in tied:
+        yield f"{step.key} also changes {', '.join(step.tied)} (tied)"
+
+
+def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
+    plan = job.plan
+    untouched = [step.tensor for step in plan.steps if step.action != "fill"]
+    yield "untouched", _summed(untouched)
+    yield "total", _summed([step.tensor for step in plan.steps])
+    yield "seed", f"{plan.options.seed} (stream {STREAM})"
+    yield "device", plan.options.device
+    weights = job.source.weights
+    yield "source", job.source.name + (f", weights {weights}" if weights else "")
+    output = job.destination.path or "standard output"
+    if outcome is None:
+        yield "output", f"{output} (dry run: not written)"
+    else:
+        yield "output", f"{output} ({nbytes(outcome.nbytes)})"
+        yield "seconds", f"{outcome.seconds:.1f}"
+
+
+def _summed(tensors: Sequence[TensorInfo]) -> str:
+    counted = plural(len(tensors), "tensor")
+    return f"{counted}, {plural(_numel(tensors), 'parameter')}, {nbytes(_nbytes(tensors))}"
+
+
+def _numel(tensors: Iterable[TensorInfo]) -> int:
+    return sum(tensor.numel for tensor in tensors)
+
+
+def _nbytes(tensors: Iterable[TensorInfo]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _step_row(step: Step, rule: Rule, filled: Filled | None) -> tuple[str, ...]:
+    law = step.law
+    both = step.fans
+    gain = rule.init.gain if law is not None else None
+    return (
+        step.key,
+        step.action,
+        shape(step.tensor.shape),
+        step.tensor.dtype,
+        f"{both.fan_in:,}" if both else "",
+        f"{both.fan_out:,}" if both else "",
+        number(gain) if gain is not None else "",
+        number(step.bound) if step.bound is not None else "",
+        number(law.std) if law is not None else "",
+        " → ".join(_std(each) for each in (filled.before, filled.after)) if filled else "",
+    )

@@ -1,0 +1,132 @@
+"""The versioned JSON forms."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from reinit_cli.seeds import STREAM
+
+if TYPE_CHECKING:
+    # For `keys` nothing of a rewrite is imported.
+    from reinit_cli.drawing import Moments
+    from reinit_cli.engine import Filled
+    from reinit_cli.initializers import Law
+    from reinit_cli.planning import Plan, Step
+    from reinit_cli.rewriting import Job, Outcome
+    from reinit_cli.tensors import TensorInfo
+
+VERSION = 1
+"""Of all forms; it grows when a member changes its meaning or goes."""
+
+
+def dumps(value: Any) -> str:
+    """Return one line of ASCII JSON; NaN and infinities are null."""
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(member) for name, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(member) for member in value]
+    return value
+
+
+def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
+    """Return the form of a plan, and of what was done by it.
+
+    Args:
+        job: what was planned.
+        outcome: what was done, or None for a dry run.
+    """
+    plan = job.plan
+    filled = outcome.filled if outcome else {}
+    form = {
+        "version": VERSION,
+        "stream": STREAM,
+        "seed": plan.options.seed,
+        "device": plan.options.device,
+        "source": {
+            "name": job.source.name,
+            "path": job.source.path,
+            "weights": job.source.weights,
+        },
+        "output": {
+            "path": job.destination.path,
+            "nbytes": outcome.nbytes if outcome else None,
+        },
+        "rule": [rule.serial() for rule in plan.rules],
+        "tensors": [step_form(step, plan, filled.get(step.seed_key)) for step in plan.steps],
+        "warnings": list(plan.warnings),
+        "dry_run": outcome is None,
+    }
+    return form | ({"seconds": outcome.seconds} if outcome else {})
+
+
+def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:
+    """Return the form of what happens to one key, and of what was drawn for it."""
+    form: dict[str, Any] = {
+        "key": step.key,
+        "shape": step.tensor.shape,
+        "dtype": step.tensor.dtype,
+        "nbytes": step.tensor.nbytes,
+        "action": step.action,
+        "rule": step.rule,
+    }
+    if step.reason:
+        form["reason"] = step.reason
+    if step.tied:
+        form["tied"] = step.tied
+    if step.law is not None and step.rule is not None:
+        both = step.fans
+        form |= {
+            "seed": step.seed,
+            "seed_key": step.seed_key,
+            "fan_in": both.fan_in if both else None,
+            "fan_out": both.fan_out if both else None,
+            "gain": plan.rules[step.rule].init.gain,
+            "law": _law_form(step.law),
+        }
+    if filled is not None and step.action == "fill":
+        form["after"] = moments_form(filled.after)
+        if filled.before is not None:
+            form["before"] = moments_form(filled.before)
+    return form
+
+
+def _law_form(law: Law) -> dict[str, float]:
+    return {"mean": law.mean, "std": law.std, "low": law.low, "high": law.high}
+
+
+def moments_form(moments: Moments) -> dict[str, float]:
+    """Return the form of measured values."""
+    return {
+        "mean": moments.mean,
+        "std": moments.std,
+        "min": moments.low,
+        "max": moments.high,
+    }
+
+
+def key_forms(tensors: Iterable[TensorInfo], aliases: Mapping[str, str]) -> Iterable[str]:
+    """Yield a line for each key.
+
+    Args:
+        tensors: the entries.
+        aliases: for a tied key the first of its ties.
+    """
+    for tensor in tensors:
+        yield dumps(
+            {
+                "key": tensor.key,
+                "shape": tensor.shape,
+                "dtype": tensor.dtype,
+                "nbytes": tensor.nbytes,
+                "alias_of": aliases.get(tensor.key),
+            }
+        )

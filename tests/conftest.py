@@ -1,0 +1,30 @@
+"""What all tests share: no network, no cache of weights but their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give every test an empty folder of its own to work in, and no user's settings."""
+    for name in [name for name in os.environ if name.startswith(("REINIT_", "CLICOLOR", "FORCE_COLOR"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch_home")))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+    yield
+
+
+@pytest.fixture(scope="session")
+def real_checkpoints() -> Path:
+    """Checkpoints written by others; they lie beside the project where they are at hand."""
+    folder = Path(__file__).parents[2] / "shared" / "checkpoints"
+    if not folder.is_dir():
+        pytest.skip("no real checkpoints at hand")
+    return folder

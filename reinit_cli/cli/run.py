@@ -94,8 +94,9 @@ def command(
     reinit resnet50 -r "layer4.*=kaiming_normal:relu,fan_out" -x "*.bn*"
     reinit model.safetensors -r "lm_head.weight=normal:std=0.02" --dry-run
     """
-    from reinit_cli.cli.terminal import Meter, refuse_terminal, warn
+    from reinit_cli.cli.terminal import refuse_terminal, warn
     from reinit_cli.planning import Options
+    from reinit_cli.report.meter import Meter
     from reinit_cli.rewriting import STREAM, Request, execute, prepare
     from reinit_cli.rules import Rule
 

@@ -6,12 +6,18 @@ from collections.abc import Iterable
 
 
 def near(word: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Return the known words spelled most like `word`, the nearest first."""
-    import difflib
+    """Return the known words spelled most like `word`, the nearest first.
+
+    Words that are clearly further than the nearest are left out.
+    """
+    from difflib import SequenceMatcher, get_close_matches
 
     by_lower = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.6)
-    return [by_lower[name] for name in found]
+    found = get_close_matches(word.lower(), by_lower, n=count, cutoff=0.6)
+    ratios = [SequenceMatcher(None, name, word.lower()).ratio() for name in found]
+    return [
+        by_lower[name] for name, ratio in zip(found, ratios, strict=True) if ratio > ratios[0] - 0.1
+    ]
 
 
 def printable(text: str) -> str:

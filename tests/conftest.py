@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every test an empty folder of its own to work in, and no user's settings."""
-    for name in [name for name in os.environ if name.startswith(("REINIT_", "CLICOLOR", "FORCE_COLOR"))]:
+    for name in [
+        name for name in os.environ if name.startswith(("REINIT_", "CLICOLOR", "FORCE_COLOR"))
+    ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch_home")))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.chdir(tmp_path_factory.mktemp("work"))
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,225 @@
+"""Whatever a user gets wrong is one line, a way on, exit code 2, and nothing written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Done
+
+CASES = {
+    "no rule": (
+        ["model.safetensors"],
+        "error: no rule was given, so there is nothing to do",
+        'hint: give one, such as -r "*.weight=xavier_uniform:relu"; reinit inits lists more',
+    ),
+    "mistyped command alone": (
+        ["modles"],
+        "error: no rule was given, so there is nothing to do",
+        "hint: did you mean: reinit models?",
+    ),
+    "mistyped command with an argument": (
+        ["kyes", "model.safetensors"],
+        "error: got unexpected extra argument (model.safetensors)",
+        "hint: did you mean: reinit keys model.safetensors?",
+    ),
+    "mistyped option": (
+        ["model.safetensors", "--sed", "3"],
+        "error: there is no option --sed",
+        "hint: did you mean --seed?",
+    ),
+    "mistyped file": (
+        ["modle.safetensors", "-r", "*=zeros"],
+        "error: there is no file 'modle.safetensors'",
+        "hint: did you mean model.safetensors?",
+    ),
+    "rule without '='": (
+        ["model.safetensors", "-r", "features"],
+        "error: rule 'features' has no '='; a rule is PATTERN=INIT[:ARGS]",
+        None,
+    ),
+    "mistyped initializer": (
+        ["model.safetensors", "-r", "*=orthogonl"],
+        "error: unknown initializer 'orthogonl'",
+        "hint: did you mean orthogonal?",
+    ),
+    "mistyped argument": (
+        ["model.safetensors", "-r", "*=normal:sdt=1"],
+        "error: normal: unknown argument 'sdt'; it takes mean, std, min_ndim",
+        "hint: did you mean std?",
+    ),
+    "mistyped nonlinearity": (
+        ["model.safetensors", "-r", "*=orthogonal:gain=tahn"],
+        "error: orthogonal: gain must be a number or a nonlinearity (linear, conv1d, conv2d, "
+        "conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, tanh, relu, selu, "
+        "leaky_relu), not 'tahn'",
+        "hint: did you mean tanh?",
+    ),
+    "ambiguous number": (
+        ["model.safetensors", "-r", "*=normal:0.02"],
+        "error: normal: 0.02 alone is ambiguous",
+        "hint: did you mean normal:std=0.02 or normal:mean=0.02?",
+    ),
+    "argument out of range": (
+        ["model.safetensors", "-r", "*=normal:std=-1"],
+        "error: normal: std must be a number of at least 0, not '-1'",
+        "hint: reinit inits normal explains its arguments",
+    ),
+    "argument missing": (
+        ["model.safetensors", "-r", "*=constant"],
+        "error: constant: val is missing",
+        "hint: did you mean constant:0.5?",
+    ),
+    "mistyped pattern segment": (
+        ["model.safetensors", "-r", "feature.*.wieght=zeros"],
+        "error: rule 'feature.*.wieght=zeros' matches no key of model.safetensors",
+        "hint: did you mean -r 'features.*.weight=zeros'?",
+    ),
+    "name that cannot be filled": (
+        ["model.safetensors", "-r", "features.0.bias=xavier_uniform"],
+        "error: rule 'features.0.bias=xavier_uniform' cannot fill 'features.0.bias': "
+        "it has 1 dimension, and fans need 2 or more",
+        "hint: leave it out, or see reinit inits xavier_uniform",
+    ),
+    "skip under --strict": (
+        ["model.safetensors", "-r", "*=xavier_uniform", "--strict"],
+        "error: rule '*=xavier_uniform' cannot fill 'norm.num_batches_tracked': "
+        "a running statistic",
+        "hint: without --strict it would be skipped",
+    ),
+    "pattern": (
+        ["model.safetensors", "-r", "a[b=zeros"],
+        "error: pattern 'a[b': '[' is not closed; '[[]' is a literal one",
+        None,
+    ),
+    "device": (
+        ["model.safetensors", "-r", "*=zeros", "-d", "cuda:77"],
+        None,
+        "hint: --device auto takes the best that is there",
+    ),
+    "existing output": (
+        ["model.safetensors", "-r", "*=zeros", "-o", "there.safetensors"],
+        "error: the output 'there.safetensors' exists",
+        "hint: add --force to replace it, or name another with -o",
+    ),
+    "output is source": (
+        ["model.safetensors", "-r", "*=zeros", "-o", "./model.safetensors", "--force"],
+        "error: the output './model.safetensors' is the source itself",
+        "hint: name another with -o, or add --in-place to replace the source",
+    ),
+    "missing folder": (
+        ["model.safetensors", "-r", "*=zeros", "-o", "no/where.safetensors"],
+        "error: cannot write 'no/where.safetensors': there is no folder 'no'",
+        None,
+    ),
+    "unknown suffix": (
+        ["model.safetensors", "-r", "*=zeros", "-o", "out.h5"],
+        "error: cannot write 'out.h5': its suffix names no format; "
+        "known are .safetensors, .pt, .pth, .bin, .ckpt",
+        None,
+    ),
+    "folder as source": (
+        ["./", "-r", "*=zeros"],
+        "error: cannot read './': it is a folder",
+        None,
+    ),
+    "empty file": (
+        ["empty.safetensors", "-r", "*=zeros"],
+        "error: 'empty.safetensors' is no valid safetensors file: it is empty",
+        None,
+    ),
+    "mistyped dtype": (
+        ["draw", "normal", "3", "--dtype", "bfloat61"],
+        "error: unknown dtype 'bfloat61'",
+        "hint: did you mean bfloat16 or float64 or float16?",
+    ),
+    "shape": (
+        ["draw", "normal", "3,x"],
+        "error: invalid value for 'SHAPE': '3,x' is no shape; write it as 64,3,11,11",
+        "hint: reinit draw -h shows how",
+    ),
+    "drawing nothing": (
+        ["draw", "keep", "3"],
+        "error: keep draws nothing",
+        "hint: reinit draw -h shows how",
+    ),
+    "missing source": (
+        ["-r", "*=zeros"],
+        "error: missing argument 'SOURCE'",
+        "hint: reinit run -h shows how",
+    ),
+    "hostile key": (
+        ["model.safetensors", "-r", "\x1b*\u202e=zeros"],
+        "error: rule '\\x1b*\\u202e=zeros' matches no key of model.safetensors",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("args", "error", "hint"), CASES.values(), ids=CASES)
+def test_what_is_wrong_is_told_in_one_line(
+    args: list[str],
+    error: str | None,
+    hint: str | None,
+    reinit: Callable[..., Done],
+    checkpoint: Path,
+) -> None:
+    Path("empty.safetensors").touch()
+    Path("there.safetensors").write_text("precious")
+    before = {name: Path(name).read_bytes() for name in os.listdir()}
+
+    done = reinit(*args)
+
+    told, *more = done.err.splitlines()
+    assert (done.code, done.out) == (2, "")
+    assert told.startswith("error: ")
+    assert error in (None, told)
+    assert len(more) <= 1
+    if hint is not None:
+        assert more == [hint]
+    assert {name: Path(name).read_bytes() for name in os.listdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "hint"),
+    [
+        (
+            ["alexnt", "-r", "*=zeros"],
+            "error: 'alexnt' is neither a torchvision model nor a file",
+            "hint: did you mean alexnet?",
+        ),
+        (
+            ["keys", "alexnet", "--weights", "IMAGENET1K_V9"],
+            "error: alexnet has no weights 'IMAGENET1K_V9'; it has IMAGENET1K_V1, DEFAULT",
+            "hint: did you mean IMAGENET1K_V1?",
+        ),
+    ],
+    ids=["mistyped model", "mistyped weights"],
+)
+def test_what_is_wrong_with_a_model_is_told(
+    args: list[str], error: str, hint: str, reinit: Callable[..., Done]
+) -> None:
+    done = reinit(*args)
+
+    assert (done.code, done.out, done.err.splitlines()) == (2, "", [error, hint])
+
+
+def test_without_arguments_the_help_is_shown_and_nothing_was_done(
+    reinit: Callable[..., Done],
+) -> None:
+    done = reinit()
+
+    assert done.code == 2
+    assert done.out.startswith("Usage: reinit SOURCE [OPTIONS] | COMMAND [ARGS]\n")
+
+
+def test_a_bug_of_ours_is_a_traceback(
+    reinit: Callable[..., Done], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reinit_cli.rewriting.make_plan", lambda *_: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        reinit("model.safetensors", "-r", "*=zeros")

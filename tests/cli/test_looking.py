@@ -1,0 +1,179 @@
+"""`keys`, `inits`, `draw`, `models`: looking without changing anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from reinit_cli import __version__, seed_for
+from tests.cli.conftest import Done
+
+
+def test_keys_in_a_pipe_are_one_to_a_line(reinit: Callable[..., Done], checkpoint: Path) -> None:
+    with safe_open(checkpoint, "pt") as file:
+        expected = set(file.keys())
+
+    done = reinit("keys", "model.safetensors")
+
+    assert (done.code, done.err) == (0, "")
+    assert set(done.out.splitlines()) == expected
+
+
+def test_keys_are_those_that_match_any_pattern(
+    reinit: Callable[..., Done], checkpoint: Path
+) -> None:
+    done = reinit("keys", "model.safetensors", "*.bias", "features.*")
+
+    assert sorted(done.out.splitlines()) == [
+        "classifier.bias",
+        "features.0.bias",
+        "features.0.weight",
+    ]
+
+
+def test_no_key_is_an_answer(reinit: Callable[..., Done], checkpoint: Path) -> None:
+    assert reinit("keys", "model.safetensors", "nothing*") == Done(1, "", "")
+
+
+def test_keys_as_json_have_a_line_each(reinit: Callable[..., Done], checkpoint: Path) -> None:
+    done = reinit("keys", "model.safetensors", "classifier.weight", "--json")
+
+    assert json.loads(done.out) == {
+        "key": "classifier.weight",
+        "shape": [10, 8],
+        "dtype": "bfloat16",
+        "nbytes": 160,
+        "alias_of": None,
+    }
+
+
+def test_hostile_keys_are_raw_in_a_pipe_and_end_with_nul_if_asked(
+    reinit: Callable[..., Done],
+) -> None:
+    save_file({"a\nb\x1b[31m": torch.zeros(1)}, "hostile.safetensors")
+
+    assert reinit("keys", "hostile.safetensors", "-0").out == "a\nb\x1b[31m\0"
+
+
+def test_keys_of_a_model_need_no_weights(reinit: Callable[..., Done]) -> None:
+    done = reinit("keys", "alexnet", "features.*.weight")
+
+    assert done.out.splitlines() == [f"features.{layer}.weight" for layer in (0, 3, 6, 8, 10)]
+
+
+def test_the_version_is_the_package_s(reinit: Callable[..., Done]) -> None:
+    assert reinit("--version") == Done(0, f"reinit {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", ["run", "keys", "inits", "draw", "models"])
+def test_every_command_explains_itself(command: str, reinit: Callable[..., Done]) -> None:
+    done = reinit(command, "-h")
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"Usage: reinit {command} ")
+    assert done.out == reinit(command, "--help").out
+
+
+def test_inits_lists_every_initializer(reinit: Callable[..., Done]) -> None:
+    from reinit_cli.initializers import REGISTRY
+
+    done = reinit("inits")
+
+    header, *rows, _ = done.out.splitlines()
+    assert header == "name\tlaw\targuments\tdefined for"
+    assert [row.split("\t")[0] for row in rows] == [each.name for each in REGISTRY]
+
+
+def test_inits_explains_one(reinit: Callable[..., Done]) -> None:
+    assert reinit("inits", "he_uniform").out == (
+        "name\tkaiming_uniform or he_uniform\n"
+        "summary\tKeep the variance of activations (fan_in) or of gradients (fan_out) through "
+        "rectifiers.\n"
+        "law\tU(-bound, bound), bound = gain·√(3 / fan)\n"
+        "defined for\t2 dimensions or more\n"
+        "argument\ta: a number\n"
+        "argument\tmode=fan_in: one of fan_in, fan_out\n"
+        "argument\tnonlinearity=leaky_relu: one of linear, conv1d, conv2d, conv3d, "
+        "conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, tanh, relu, selu, "
+        "leaky_relu\n"
+        "argument\tmin_ndim=0: an integer of at least 0\n"
+        "paper\tHe, Zhang, Ren & Sun 2015, Delving deep into rectifiers: surpassing human-level "
+        "performance on ImageNet classification, ICCV\n"
+        'example\treinit SOURCE -r "*.weight=kaiming_uniform:a=2.2360679"\n'
+    )
+
+
+def test_inits_as_json_have_a_version(reinit: Callable[..., Done]) -> None:
+    form = json.loads(reinit("inits", "sparse", "--json").out)
+
+    assert form["version"] == 1
+    assert [argument["name"] for argument in form["initializers"][0]["arguments"]] == [
+        "sparsity",
+        "std",
+        "min_ndim",
+    ]
+
+
+def test_draw_prints_the_tensor_that_a_rewrite_would_write(reinit: Callable[..., Done]) -> None:
+    generator = torch.Generator().manual_seed(seed_for(0, "weight"))
+    expected = torch.nn.init.xavier_uniform_(torch.empty(3, 5), gain=2**0.5, generator=generator)
+
+    done = reinit("draw", "xavier_uniform:relu", "3,5")
+
+    tensor, facts = done.out.split("\n\n") if "\n\n" in done.out else (done.out[:0], done.out)
+    assert str(expected) in done.out
+    assert dict(line.split("\t") for line in facts.splitlines() if "\t" in line) == {
+        "initializer": "xavier_uniform gain=relu (1.4142)",
+        "shape": "3x5, float32",
+        "fan_in": "5",
+        "fan_out": "3",
+        "gain": "1.4142",
+        "bound": "1.2247",
+        "std": f"0.70711 expected, {expected.std(correction=0).item():.5g} drawn",
+        "seed": f"0 (stream torch-1), key weight, generator {seed_for(0, 'weight')}",
+    }, tensor
+
+
+@pytest.mark.parametrize("shape", ["2,3", "2x3", "(2, 3)", "[2,3]"])
+def test_draw_takes_a_shape_as_people_write_it(shape: str, reinit: Callable[..., Done]) -> None:
+    form = json.loads(reinit("draw", "ones", shape, "--dtype", "bfloat16", "--json").out)
+
+    assert form["values"] == [[1, 1, 1], [1, 1, 1]]
+    assert form["tensors"][0]["dtype"] == "bfloat16"
+
+
+def test_draw_takes_a_scalar_and_a_key_with_wild_characters(reinit: Callable[..., Done]) -> None:
+    form = json.loads(reinit("draw", "normal", "scalar", "--key", "a[*]{b}?", "--json").out)
+
+    generator = torch.Generator().manual_seed(seed_for(0, "a[*]{b}?"))
+    assert form["values"] == torch.empty(()).normal_(generator=generator).item()
+
+
+def test_models_are_listed_by_glob(reinit: Callable[..., Done]) -> None:
+    done = reinit("models", "alex*", "resnet18")
+
+    assert done.out == (
+        "name\tkind\tweights (the default first)\tparameters\tfile\n"
+        "alexnet\tclassification\tIMAGENET1K_V1\t61,100,840\t244.4 MB\n"
+        "resnet18\tclassification\tIMAGENET1K_V1\t11,689,512\t46.8 MB\n"
+    )
+
+
+def test_models_that_match_nothing_are_an_answer(reinit: Callable[..., Done]) -> None:
+    assert reinit("models", "nothing*") == Done(1, "", "")
+
+
+@pytest.mark.slow
+def test_models_lists_all_of_torchvision(reinit: Callable[..., Done]) -> None:
+    import torchvision
+
+    form = json.loads(reinit("models", "--json").out)
+
+    assert form["version"] == 1
+    assert [model["name"] for model in form["models"]] == torchvision.models.list_models()

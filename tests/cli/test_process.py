@@ -1,0 +1,229 @@
+"""The command as a process: terminals, pipes, signals, another process's bytes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+REINIT = (sys.executable, "-m", "reinit_cli")
+
+pytestmark = pytest.mark.slow
+
+
+def _in_terminal(*args: str, width: int = 100, **environment: str) -> tuple[int, str]:
+    """Run a command in a pseudo-terminal; return its exit code and what appeared."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    with subprocess.Popen(
+        [*REINIT, *args],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=inherited | {"TERM": "xterm-256color"} | environment,
+    ) as process:
+        os.close(theirs)
+        seen = b"".join(iter(lambda: _read(ours), b""))
+    os.close(ours)
+    return process.returncode, seen.decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # EIO: the last one who had it open has gone
+        return b""
+
+
+def _plain(seen: str) -> list[str]:
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen).replace("\r\n", "\n")
+    lines = (line.rpartition("\r")[2].rstrip() for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+@pytest.fixture
+def checkpoint() -> Path:
+    save_file(
+        {
+            "a.weight": torch.zeros(30, 20),
+            "a.bias": torch.zeros(30),
+            "evil\x1b[31m\u202e": torch.ones(2),
+        },
+        "model.safetensors",
+    )
+    return Path("model.safetensors")
+
+
+def test_keys_on_a_terminal_are_a_table_and_hostile_names_are_shown_escaped(
+    checkpoint: Path,
+) -> None:
+    code, seen = _in_terminal("keys", "model.safetensors")
+
+    assert code == 0
+    assert "\x1b[31m" not in seen
+    assert _plain(seen) == [
+        " key                  shape   dtype     parameters    bytes",
+        " ──────────────────────────────────────────────────────────",
+        " a.bias               30      float32           30    120 B",
+        " a.weight             30x20   float32          600   2.4 kB",
+        r" evil\x1b[31m\u202e   2       float32            2      8 B",
+        "total  3 tensors, 632 parameters, 2.5 kB",
+    ]
+
+
+def test_a_rewrite_on_a_terminal_shows_a_table_and_its_notes_below(checkpoint: Path) -> None:
+    code, seen = _in_terminal("model.safetensors", "-r", "a.*=xavier_uniform:relu", "-n")
+
+    assert code == 0
+    _, header, _, *rest = _plain(seen)
+    assert header.split() == ["pattern", "initializer", "tensors", "parameters", "bytes", "std"]
+    assert rest == [
+        " a.*       xavier_uniform gain=relu (1.4142)         1          600   2.4 kB    0.28284",
+        "note       a.*: 1 skipped: it has 1 dimension, and fans need 2 or more",
+        "untouched  2 tensors, 32 parameters, 128 B",
+        "total      3 tensors, 632 parameters, 2.5 kB",
+        "seed       0 (stream torch-1)",
+        "device     cpu",
+        "source     model.safetensors",
+        "output     model-reinit.safetensors (dry run: not written)",
+    ]
+
+
+def test_a_narrow_terminal_cuts_nothing_off(checkpoint: Path) -> None:
+    _, wide = _in_terminal("keys", "model.safetensors", width=200)
+    _, narrow = _in_terminal("keys", "model.safetensors", width=30)
+
+    words = " ".join(_plain(wide)).split()
+    assert "…" not in narrow
+    assert [word for word in words if "─" not in word] == [
+        word for word in " ".join(_plain(narrow)).split() if "─" not in word
+    ]
+
+
+def test_colour_obeys_no_color(checkpoint: Path) -> None:
+    _, coloured = _in_terminal("nothing.safetensors", "-r", "*=zeros")
+    _, plain = _in_terminal("nothing.safetensors", "-r", "*=zeros", NO_COLOR="1")
+    _, table = _in_terminal("keys", "model.safetensors", NO_COLOR="1")
+
+    assert "\x1b[31m" in coloured
+    assert "\x1b" not in plain
+    assert not re.search(r"\x1b\[3[0-9]", table)
+
+
+def test_a_checkpoint_is_not_written_to_a_terminal(checkpoint: Path) -> None:
+    code, seen = _in_terminal("model.safetensors", "-r", "a.*=zeros", "-o", "-")
+
+    assert code == 2
+    assert _plain(seen)[0] == (
+        "error: a checkpoint is not written to a terminal; redirect it or name a file"
+    )
+
+
+def test_a_reader_who_has_enough_is_no_error(checkpoint: Path) -> None:
+    save_file({"a": torch.zeros(4_000_000)}, "large.safetensors")
+    with subprocess.Popen(
+        [*REINIT, "large.safetensors", "-r", "a=zeros", "-o", "-"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+
+        assert process.wait(60) == 128 + signal.SIGPIPE
+        assert process.stderr.read() == b""
+
+
+def test_keys_into_a_closed_pipe_are_silent(checkpoint: Path) -> None:
+    header = {f"key.{at:06}": torch.zeros(0) for at in range(30_000)}
+    save_file(header, "many.safetensors")
+
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{' '.join(REINIT)} keys many.safetensors | head -n 1"],
+        check=False,
+        capture_output=True,
+        timeout=60,
+    )
+
+    assert (done.stdout, done.stderr) == (b"key.000000\n", b"")
+
+
+SLOW_INITIALIZER = """
+import time
+from reinit_cli import register
+from reinit_cli.__main__ import entry
+from reinit_cli.initializers.laws import Constant
+
+class Slow(Constant):
+    def fill(self, tensor, generator):
+        print("drawing", flush=True)
+        time.sleep(0.2)
+
+@register(law="slow", example="slow")
+def slow(shape):
+    return Slow(0.0)
+
+entry()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("temporary", ["unnamed", "named"])
+def test_an_interrupted_run_leaves_nothing_behind(
+    number: signal.Signals, code: int, temporary: str
+) -> None:
+    save_file({f"{at}": torch.zeros(5) for at in range(600)}, "many.safetensors")
+    Path("old.safetensors").write_text("precious")
+    without = "import os; del os.O_TMPFILE\n" if temporary == "named" else ""
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-c", without + SLOW_INITIALIZER, "many.safetensors"),
+            *("-r", "*=slow", "-f", "-o", "old.safetensors"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert (len(os.listdir()) == 3) == (temporary == "named")
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+
+    assert process.returncode == code
+    assert err == (b"error: interrupted\n" if number == signal.SIGINT else b"")
+    assert sorted(os.listdir()) == ["many.safetensors", "old.safetensors"]
+    assert Path("old.safetensors").read_text() == "precious"
+
+
+def test_another_process_with_other_threads_and_hashes_writes_the_same_bytes(
+    checkpoint: Path,
+) -> None:
+    written = set()
+    for at, environment in enumerate(
+        ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2", "OMP_NUM_THREADS": "1"})
+    ):
+        subprocess.run(
+            [
+                *(*REINIT, "model.safetensors", "-o", f"{at}.safetensors", "-q"),
+                *("-r", "a.*=orthogonal", "-r", "*.bias=normal:std=1"),
+            ],
+            check=True,
+            env=os.environ | environment,
+            timeout=60,
+        )
+        written.add(Path(f"{at}.safetensors").read_bytes())
+
+    assert len(written) == 1

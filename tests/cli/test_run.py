@@ -1,0 +1,242 @@
+"""`reinit SOURCE`: every option reaches the library, and the report says what was done."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from reinit_cli.planning import Options
+from reinit_cli.rewriting import Request
+from reinit_cli.rules import Rule
+from reinit_cli.seeds import seed_for
+from tests.cli.conftest import Done
+
+PLAIN = Request("model.safetensors", (Rule.parse("*.bias=zeros"),))
+RULE = ["-r", "*.bias=zeros"]
+
+ARGV = {
+    "nothing else": (["model.safetensors", *RULE], PLAIN),
+    "run by name": (["run", "model.safetensors", *RULE], PLAIN),
+    "options first": ([*RULE, "--seed", "3", "model.safetensors"], {"seed": 3}),
+    "long rule": (["model.safetensors", "--rule", "*.bias=zeros"], PLAIN),
+    "two rules in order": (
+        ["model.safetensors", *RULE, "-r", "norm.*=ones"],
+        replace(PLAIN, rules=(*PLAIN.rules, Rule.parse("norm.*=ones"))),
+    ),
+    "an exclusion is a last keep": (
+        ["model.safetensors", "-x", "norm.*", *RULE],
+        replace(PLAIN, rules=(*PLAIN.rules, Rule.keeping("norm.*"))),
+    ),
+    "output": (["model.safetensors", *RULE, "-o", "x.pt"], replace(PLAIN, output="x.pt")),
+    "weights": (["model.safetensors", *RULE, "--weights", "none"], replace(PLAIN, weights="none")),
+    "seed": (["model.safetensors", *RULE, "-s", "-5"], {"seed": -5}),
+    "device": (["model.safetensors", *RULE, "-d", "cuda:1"], {"device": "cuda:1"}),
+    "strict": (["model.safetensors", *RULE, "--strict"], {"strict": True}),
+    "allow unmatched": (
+        ["model.safetensors", *RULE, "--allow-unmatched"],
+        {"allow_unmatched": True},
+    ),
+    "force": (["model.safetensors", *RULE, "-f"], replace(PLAIN, force=True)),
+    "in place": (["model.safetensors", *RULE, "--in-place"], replace(PLAIN, in_place=True)),
+    "sync": (["model.safetensors", *RULE, "--sync"], replace(PLAIN, sync=True)),
+    "verbose measures": (
+        ["model.safetensors", *RULE, "-v"],
+        replace(PLAIN, measure_before=True),
+    ),
+}
+
+
+class AskedError(Exception):
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+
+@pytest.mark.parametrize(("args", "expected"), ARGV.values(), ids=ARGV)
+def test_arguments_become_a_request(
+    args: list[str],
+    expected: Request | dict[str, Any],
+    reinit: Callable[..., Done],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ask(request: Request) -> None:
+        raise AskedError(request)
+
+    monkeypatch.setattr("reinit_cli.rewriting.prepare", ask)
+    if isinstance(expected, dict):
+        expected = replace(PLAIN, options=Options(**expected))
+
+    with pytest.raises(AskedError) as asked:
+        reinit(*args)
+
+    assert asked.value.request == expected
+
+
+def test_the_chosen_tensors_are_drawn_and_the_rest_is_as_it_was(
+    reinit: Callable[..., Done], checkpoint: Path
+) -> None:
+    before = load_file(checkpoint)
+
+    done = reinit("model.safetensors", "-r", "features.*.weight=xavier_uniform:relu", "-s", "5")
+
+    after = load_file("model-reinit.safetensors")
+    generator = torch.Generator().manual_seed(seed_for(5, "features.0.weight"))
+    expected = torch.nn.init.xavier_uniform_(
+        torch.empty(8, 3, 5, 5), gain=2**0.5, generator=generator
+    )
+    assert done.code == 0
+    assert torch.equal(after.pop("features.0.weight"), expected)
+    assert all(torch.equal(after[key], before[key]) for key in after)
+    with safe_open("model-reinit.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt", "author": "somebody"}
+
+
+def test_the_report_in_a_pipe_is_tab_separated_and_whole(
+    reinit: Callable[..., Done], checkpoint: Path
+) -> None:
+    done = reinit(
+        "model.safetensors",
+        *("-r", "*=kaiming_normal:relu,fan_out"),
+        *("-r", "classifier.*=normal:std=0.02"),
+        *("-r", "norm.{weight,bias}=ones"),
+        *("-x", "classifier.bias"),
+        "--dry-run",
+    )
+
+    assert done.code == 0
+    assert done.err == ""
+    assert done.out == (
+        "pattern\tinitializer\ttensors\tparameters\tbytes\texpected std\tnotes\n"
+        "*\tkaiming_normal mode=fan_out nonlinearity=relu (1.4142)\t1\t600\t2.4 kB\t0.1\t"
+        "2 skipped: a running statistic; "
+        "1 skipped: it has 1 dimension, and fans need 2 or more; 3 owned by later rules\n"
+        "classifier.*\tnormal mean=0 std=0.02\t1\t80\t160 B\t0.02\t1 owned by later rules\n"
+        "norm.{weight,bias}\tones\t1\t8\t32 B\t0\t1 of 2 names not there\n"
+        "classifier.bias\tkeep\t1\t10\t20 B\t\t\n"
+        "untouched\t4 tensors, 27 parameters, 92 B\n"
+        "total\t7 tensors, 715 parameters, 2.7 kB\n"
+        "seed\t0 (stream torch-1)\n"
+        "device\tcpu\n"
+        "source\tmodel.safetensors\n"
+        "output\tmodel-reinit.safetensors (dry run: not written)\n"
+    )
+    assert os.listdir() == ["model.safetensors"]
+
+
+def test_a_dry_run_says_what_the_run_says_but_for_what_only_a_draw_can_tell(
+    reinit: Callable[..., Done], checkpoint: Path
+) -> None:
+    args = ("model.safetensors", "-r", "*.weight=normal:std=0.5,min_ndim=2", "--json")
+    planned = json.loads(reinit(*args, "--dry-run").out)
+    done = json.loads(reinit(*args).out)
+
+    assert planned.pop("dry_run") is True
+    assert done.pop("dry_run") is False
+    assert done.pop("seconds") >= 0
+    assert done.pop("output")["nbytes"] == Path("model-reinit.safetensors").stat().st_size
+    assert planned.pop("output") == {"path": "model-reinit.safetensors", "nbytes": None}
+    measured = [step.pop("after", None) for step in done["tensors"]]
+    assert planned == done
+    assert [
+        step["key"] for step, after in zip(done["tensors"], measured, strict=True) if after
+    ] == [
+        "features.0.weight",
+        "classifier.weight",
+    ]
+
+
+def test_json_has_a_version_and_all_that_is_known_of_a_tensor(
+    reinit: Callable[..., Done], checkpoint: Path
+) -> None:
+    done = json.loads(
+        reinit("model.safetensors", "-r", "features.*=xavier_uniform:relu", "--json", "-v").out
+    )
+
+    step = next(step for step in done["tensors"] if step["key"] == "features.0.weight")
+    original = load_file(checkpoint)["features.0.weight"]
+    written = load_file("model-reinit.safetensors")["features.0.weight"]
+    assert (done["version"], done["stream"], done["seed"], done["device"]) == (
+        1,
+        "torch-1",
+        0,
+        "cpu",
+    )
+    assert done["rule"] == [{"match": "features.*", "init": "xavier_uniform", "gain": "relu"}]
+    assert (step["fan_in"], step["fan_out"], step["gain"]) == (75, 200, 2**0.5)
+    assert step["seed"] == seed_for(0, "features.0.weight")
+    assert step["law"]["high"] == pytest.approx(2**0.5 * (6 / 275) ** 0.5)
+    for name, tensor in (("before", original), ("after", written)):
+        assert step[name] == {
+            "mean": pytest.approx(tensor.mean().item(), rel=1e-4),
+            "std": pytest.approx(tensor.std(correction=0).item(), rel=1e-5),
+            "min": tensor.min().item(),
+            "max": tensor.max().item(),
+        }
+
+
+def test_verbose_has_a_row_for_each_owned_tensor(
+    reinit: Callable[..., Done], checkpoint: Path
+) -> None:
+    done = reinit("model.safetensors", "-r", "features.*=xavier_uniform:relu", "-v", "-n")
+
+    assert done.out.startswith(
+        "key\taction\tshape\tdtype\tfan_in\tfan_out\tgain\tbound\texpected std\n"
+        "features.0.bias\tskip\t8\tfloat32\t\t\t\t\t\n"
+        "features.0.weight\tfill\t8x3x5x5\tfloat32\t75\t200\t1.4142\t0.20889\t0.1206\n"
+        "pattern\t"
+    )
+
+
+def test_quiet_says_nothing(reinit: Callable[..., Done], checkpoint: Path) -> None:
+    assert reinit("model.safetensors", "-r", "*.weight=normal", "-q") == Done(0, "", "")
+
+
+def test_warnings_go_to_stderr(reinit: Callable[..., Done], checkpoint: Path) -> None:
+    done = reinit("model.safetensors", "-r", "*.weight=normal:std=1", "-n")
+
+    assert (done.code, done.err) == (
+        0,
+        "warning: rule '*.weight=normal:std=1' draws 1-dimensional weights, which are usually "
+        "scales of normalisations: 'norm.weight'; min_ndim=2 leaves them out\n",
+    )
+
+
+def test_a_checkpoint_on_standard_output_owns_it(
+    checkpoint: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    from reinit_cli.cli import main
+
+    assert main(["model.safetensors", "-r", "*.bias=zeros", "-q"]) == 0
+    code = main(["model.safetensors", "-r", "*.bias=zeros", "-o", "-", "--json"])
+
+    out, err = capfdbinary.readouterr()
+    assert code == 0
+    assert out == Path("model-reinit.safetensors").read_bytes()
+    assert json.loads(err)["output"] == {"path": None, "nbytes": len(out)}
+
+
+def test_in_place_replaces_the_source(reinit: Callable[..., Done], checkpoint: Path) -> None:
+    checkpoint.chmod(0o640)
+
+    done = reinit("model.safetensors", "-r", "*.bias=zeros", "--in-place")
+
+    assert done.code == 0
+    assert not load_file(checkpoint)["features.0.bias"].any()
+    assert (os.listdir(), checkpoint.stat().st_mode & 0o777) == (["model.safetensors"], 0o640)
+
+
+def test_force_replaces_an_output(reinit: Callable[..., Done], checkpoint: Path) -> None:
+    Path("out.safetensors").write_text("old")
+
+    assert (
+        reinit("model.safetensors", "-r", "*.bias=zeros", "-o", "out.safetensors", "-f").code == 0
+    )
+    assert not load_file("out.safetensors")["features.0.bias"].any()

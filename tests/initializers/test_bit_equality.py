@@ -1,0 +1,113 @@
+"""The values are torch's own, bit for bit, under the seeds that the README shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from reinit_cli.drawing import draw, one_thread
+from reinit_cli.initializers import parse_init
+from reinit_cli.seeds import seed_for
+
+CONV = (64, 3, 11, 11)
+MATRIX = (37, 53)
+TALL = (53, 37)
+VECTOR = (40,)
+
+NONLINEARITIES: list[tuple[str, float | None]] = [
+    ("linear", None),
+    ("conv2d", None),
+    ("conv_transpose3d", None),
+    ("sigmoid", None),
+    ("tanh", None),
+    ("relu", None),
+    ("selu", None),
+    ("leaky_relu", 0.2),
+    ("leaky_relu", 0.01),
+]
+
+Reference = Callable[[torch.Tensor, torch.Generator], Any]
+
+
+def _cases() -> Iterator[tuple[str, tuple[int, ...], Reference]]:
+    def call(name: str, **arguments: Any) -> Reference:
+        function = getattr(nn.init, name + "_")
+        return lambda tensor, generator: function(tensor, generator=generator, **arguments)
+
+    def fixed(name: str, **arguments: Any) -> Reference:
+        function = getattr(nn.init, name + "_")
+        return lambda tensor, _: function(tensor, **arguments)
+
+    for shape in (VECTOR, MATRIX, CONV, ()):
+        yield "uniform", shape, call("uniform")
+        yield "uniform:-0.1,0.3", shape, call("uniform", a=-0.1, b=0.3)
+        yield "normal", shape, call("normal")
+        yield "normal:mean=1,std=0.02", shape, call("normal", mean=1.0, std=0.02)
+        yield "trunc_normal", shape, call("trunc_normal")
+        yield "trunc_normal:std=0.02", shape, call("trunc_normal", std=0.02)
+        yield "trunc_normal:0,1,-0.5,0.5", shape, call("trunc_normal", a=-0.5, b=0.5)
+        yield "trunc_normal:0,1,0.1,0.4", shape, call("trunc_normal", a=0.1, b=0.4)
+        yield "trunc_normal:0,1,1.9,9", shape, call("trunc_normal", a=1.9, b=9.0)
+        yield "constant:0.3", shape, fixed("constant", val=0.3)
+        yield "zeros", shape, fixed("zeros")
+        yield "ones", shape, fixed("ones")
+    for shape in (MATRIX, TALL, CONV):
+        yield "xavier_uniform", shape, call("xavier_uniform")
+        yield "xavier_normal:0.5", shape, call("xavier_normal", gain=0.5)
+        yield "orthogonal", shape, call("orthogonal")
+        yield "orthogonal:gain=-2", shape, call("orthogonal", gain=-2.0)
+        for law in ("uniform", "normal"):
+            yield f"kaiming_{law}", shape, call(f"kaiming_{law}")
+            yield f"kaiming_{law}:a=2.2360679", shape, call(f"kaiming_{law}", a=2.2360679)
+            yield f"kaiming_{law}:fan_out", shape, call(f"kaiming_{law}", mode="fan_out")
+            for name, slope in NONLINEARITIES:
+                gain = nn.init.calculate_gain(name, slope)  # type: ignore[arg-type]
+                words = name if slope is None else f"{name},a={slope}"
+                yield f"xavier_{law}:{words}", shape, call(f"xavier_{law}", gain=gain)
+                yield (
+                    f"kaiming_{law}:{words}",
+                    shape,
+                    call(f"kaiming_{law}", nonlinearity=name, a=slope or 0),
+                )
+    yield "eye", MATRIX, fixed("eye")
+    yield "eye", TALL, fixed("eye")
+    for shape in ((8, 4, 3), (4, 8, 2, 5), (6, 3, 3, 3, 3)):
+        yield "dirac", shape, fixed("dirac")
+        yield "dirac:groups=2", shape, fixed("dirac", groups=2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("text", "shape", "reference"),
+    list(_cases()),
+    ids=lambda part: str(part) if not callable(part) else "torch",
+)
+@pytest.mark.filterwarnings("ignore:mean is more than 2 std")
+def test_a_draw_is_torch_s(
+    text: str, shape: tuple[int, ...], reference: Reference, dtype: str
+) -> None:
+    seed = seed_for(11, "features.0.weight")
+    law = parse_init(text).law(shape)
+    assert law is not None
+    expected = torch.empty(shape, dtype=getattr(torch, dtype))
+
+    with one_thread():
+        reference(expected, torch.Generator().manual_seed(seed))
+        got = draw(law, shape, dtype, seed, "cpu")
+
+    assert torch.equal(got, expected)
+
+
+def test_sparse_is_normal_and_then_a_permutation_for_each_column() -> None:
+    law = parse_init("sparse:0.3,std=0.5").law((20, 7))
+    assert law is not None
+    generator = torch.Generator().manual_seed(5)
+    expected = torch.empty(20, 7).normal_(0, 0.5, generator=generator)
+    for column in range(7):
+        expected[torch.randperm(20, generator=generator)[:6], column] = 0
+
+    assert torch.equal(draw(law, (20, 7), "float32", 5, "cpu"), expected)

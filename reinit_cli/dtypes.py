@@ -21,6 +21,7 @@ class Dtype:
         kind: "packed" is carried and never filled.
         largest: the largest finite value of a float or integer dtype.
         smallest: the smallest value; -largest for floats.
+        has_infinity: whether it has infinities; where it has none they would become NaN.
     """
 
     name: str
@@ -28,10 +29,11 @@ class Dtype:
     kind: Kind
     largest: float = 0
     smallest: float = 0
+    has_infinity: bool = False
 
 
-def _float(name: str, nbits: int, largest: float) -> Dtype:
-    return Dtype(name, nbits, "float", largest, -largest)
+def _float(name: str, nbits: int, largest: float, *, has_infinity: bool = True) -> Dtype:
+    return Dtype(name, nbits, "float", largest, -largest, has_infinity)
 
 
 def _integer(nbits: int, *, signed: bool) -> Dtype:
@@ -48,16 +50,16 @@ _ALL = (
     _float("float32", 32, FLOAT32_MAX),
     _float("float16", 16, 65504.0),
     _float("bfloat16", 16, (2 - 2**-7) * 2.0**127),
-    _float("float8_e4m3fn", 8, 448.0),
+    _float("float8_e4m3fn", 8, 448.0, has_infinity=False),
     _float("float8_e5m2", 8, 57344.0),
-    _float("float8_e4m3fnuz", 8, 240.0),
-    _float("float8_e5m2fnuz", 8, 57344.0),
+    _float("float8_e4m3fnuz", 8, 240.0, has_infinity=False),
+    _float("float8_e5m2fnuz", 8, 57344.0, has_infinity=False),
     *(_integer(nbits, signed=True) for nbits in (8, 16, 32, 64)),
     *(_integer(nbits, signed=False) for nbits in (8, 16, 32, 64)),
     Dtype("bool", 8, "bool", 1, 0),
-    Dtype("complex32", 32, "complex", 65504.0, -65504.0),
-    Dtype("complex64", 64, "complex", FLOAT32_MAX, -FLOAT32_MAX),
-    Dtype("complex128", 128, "complex", FLOAT64_MAX, -FLOAT64_MAX),
+    Dtype("complex32", 32, "complex", 65504.0, -65504.0, has_infinity=True),
+    Dtype("complex64", 64, "complex", FLOAT32_MAX, -FLOAT32_MAX, has_infinity=True),
+    Dtype("complex128", 128, "complex", FLOAT64_MAX, -FLOAT64_MAX, has_infinity=True),
 )
 
 DTYPES = {dtype.name: dtype for dtype in _ALL}

@@ -98,7 +98,7 @@ class UnmatchedRuleError(RuleError, LookupError):
 
     Args:
         rule: the rule as written.
-        problem: "matches no key" or "fills none of its N tensors", with the reason.
+        problem: that it matches no key of the source, or why it fills nothing of it.
         source: the name of what was searched.
         corrected: the rule with its pattern's segments spelled as the nearest keys
             have them, if that matches.
@@ -113,7 +113,7 @@ class UnmatchedRuleError(RuleError, LookupError):
         corrected: str | None = None,
         near: Sequence[str] = (),
     ) -> None:
-        super().__init__(f"rule {rule!r} {problem} of {source}")
+        super().__init__(f"rule {rule!r} {problem}")
         self.rule = rule
         self.source = source
         self.corrected = corrected

@@ -15,7 +15,6 @@ from reinit_cli.rules import Rule
 from reinit_cli.seeds import seed_for
 from reinit_cli.spelling import corrected_pattern, nearest_keys
 from reinit_cli.tensors import TensorInfo, overlapping, tied_groups
-from reinit_cli.text import plural
 
 Action = Literal["fill", "keep", "skip", "copy"]
 """fill: drawn anew; keep: a rule says so; skip: a wildcard cannot take it; copy: no rule."""
@@ -151,12 +150,16 @@ def make_plan(
     deciding = _Deciding(rules, owners, ties, overlapping(infos), options)
     steps = tuple(map(deciding.step, infos))
     steps = _skip_ties_together(steps)
-    kept = Counter(owner for owner in matches.owner if owner is not None)
+    kept = Counter(
+        owner
+        for key, owner in zip(keys, matches.owner, strict=True)
+        if owner is not None and owners[key] == owner
+    )
     shadowed = tuple(count - kept[at] for at, count in enumerate(matches.counts))
     plan = Plan(source, rules, steps, shadowed, options)
     owned = plan.by_rule()
     idle = _refuse_idle(plan, owned, matches.counts, keys)
-    return replace(plan, warnings=(*idle, *_warnings(plan, owned, matches.counts)))
+    return replace(plan, warnings=(*idle, *_warnings(plan, owned)))
 
 
 def _match(keys: Sequence[str], rules: Sequence[Rule]) -> _Matches:
@@ -260,19 +263,18 @@ def _misfit(law: Law, dtype: Dtype) -> str:
     if dtype.kind != "float" and not fixed:
         return f"{dtype.name} takes zeros, ones and constant only"
     if dtype.kind in ("integer", "bool"):
-        exact = law.low == int(law.low) if abs(law.low) < FLOAT64_MAX else False
+        exact = math.isfinite(law.low) and law.low == int(law.low)
         if not exact or not dtype.smallest <= law.low <= dtype.largest:
             return f"{dtype.name} cannot hold {law.low:g} exactly"
         return ""
+    if fixed and math.isinf(law.low):
+        return "" if dtype.has_infinity else f"{dtype.name} has no infinity"
     drawn_in = FLOAT64_MAX if dtype.nbits >= 64 else FLOAT32_MAX
-    scale = max(_finite(law.low), _finite(law.high), abs(law.mean), law.std)
+    parts = (law.low, law.high, law.mean, law.std)
+    scale = max((abs(part) for part in parts if math.isfinite(part)), default=0.0)
     if scale > min(dtype.largest, drawn_in):
         return f"{dtype.name} cannot hold values as large as {scale:g}"
     return ""
-
-
-def _finite(bound: float) -> float:
-    return abs(bound) if abs(bound) <= FLOAT64_MAX else 0.0
 
 
 def _skip_ties_together(steps: tuple[Step, ...]) -> tuple[Step, ...]:
@@ -288,46 +290,47 @@ def _skip_ties_together(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     )
 
 
+def skip_notes(steps: Sequence[Step]) -> list[str]:
+    """Return, for each reason why a rule skips tensors, how many it skips."""
+    reasons = Counter(step.reason for step in steps if step.action == "skip")
+    return [f"{count:,} skipped: {reason}" for reason, count in reasons.most_common()]
+
+
 def _refuse_idle(
     plan: Plan, owned: Sequence[Sequence[Step]], counts: Sequence[int], keys: Sequence[str]
 ) -> tuple[str, ...]:
-    """Refuse rules that match or fill nothing; return warnings where that is allowed."""
+    """Refuse rules that match or fill nothing; return warnings where that is allowed.
+
+    A rule that lost tensors to later rules is not to blame.
+    """
     warnings = []
-    for at, rule in enumerate(plan.rules):
-        problem = _idleness(rule, owned[at], counts[at])
-        if not problem:
-            continue
-        if not plan.options.allow_unmatched:
-            raise _unmatched(plan, rule, problem, keys, matched=counts[at] > 0)
-        warnings.append(f"rule {rule.text!r} {problem} of {plan.source}")
+    for rule, steps, count, lost in zip(plan.rules, owned, counts, plan.shadowed, strict=True):
+        problem = _idleness(plan.source, rule, steps, count)
+        if problem and not lost and not plan.options.allow_unmatched:
+            raise _unmatched(plan.source, rule, problem, () if count else keys)
+        if problem:
+            warnings.append(f"rule {rule.text!r} {problem}")
     return tuple(warnings)
 
 
-def _idleness(rule: Rule, owned: Sequence[Step], matched: int) -> str:
+def _idleness(source: str, rule: Rule, owned: Sequence[Step], matched: int) -> str:
     if not matched:
-        return "matches no key"
-    if rule.init.keeps or not owned or any(step.action == "fill" for step in owned):
+        return f"matches no key of {source}"
+    if not owned:
+        return "owns no tensor: later rules took all it matches"
+    if rule.init.keeps or any(step.action == "fill" for step in owned):
         return ""
-    (reason, _), *others = Counter(step.reason for step in owned).most_common()
-    among = ", among other reasons" if others else ""
-    return f"fills none of its {plural(len(owned), 'tensor')} ({reason}{among})"
+    return f"fills nothing of {source}: {'; '.join(skip_notes(owned))}"
 
 
-def _unmatched(
-    plan: Plan, rule: Rule, problem: str, keys: Sequence[str], *, matched: bool
-) -> UnmatchedRuleError:
-    if matched:
-        return UnmatchedRuleError(rule.text, problem, plan.source)
+def _unmatched(source: str, rule: Rule, problem: str, keys: Sequence[str]) -> UnmatchedRuleError:
     pattern = rule.pattern.text
     corrected = corrected_pattern(pattern, keys)
     as_rule = corrected + rule.text.removeprefix(pattern) if corrected else None
-    return UnmatchedRuleError(rule.text, problem, plan.source, as_rule, nearest_keys(pattern, keys))
+    return UnmatchedRuleError(rule.text, problem, source, as_rule, nearest_keys(pattern, keys))
 
 
-def _warnings(plan: Plan, owned: Sequence[Sequence[Step]], counts: Sequence[int]) -> Iterator[str]:
-    for rule, steps, matched in zip(plan.rules, owned, counts, strict=True):
-        if matched and not steps:
-            yield f"rule {rule.text!r} owns no tensor: later rules took all it matches"
+def _warnings(plan: Plan, owned: Sequence[Sequence[Step]]) -> Iterator[str]:
     yield from _ruined_scales(plan.rules, owned)
     yield from _shared_streams(plan)
 

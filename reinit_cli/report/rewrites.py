@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reinit_cli.drawing import Moments, expected_moments
 from reinit_cli.engine import Filled
 from reinit_cli.initializers import Init
-from reinit_cli.planning import Step
+from reinit_cli.planning import Step, skip_notes
 from reinit_cli.report.sheets import Column, Sheet
 from reinit_cli.rewriting import Job, Outcome
 from reinit_cli.rules import Rule
@@ -108,9 +107,7 @@ def _std(moments: Moments | None) -> str:
 
 
 def _notes(rule: Rule, steps: Sequence[Step], shadowed: int) -> Iterator[str]:
-    reasons = Counter(step.reason for step in steps if step.action == "skip")
-    for reason, count in reasons.most_common():
-        yield f"{count:,} skipped: {reason}"
+    yield from skip_notes(steps)
     if shadowed:
         yield f"{shadowed:,} owned by later rules"
     if rule.pattern.names is not None:

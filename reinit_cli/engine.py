@@ -8,6 +8,7 @@ side within a budget of memory.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import zlib
 from collections import deque
@@ -16,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from reinit_cli.output import OutputFile, Sink
@@ -94,11 +96,50 @@ def run(
     ]
     wanted = {of for segment in segments if isinstance(segment, Late) for of in segment.of}
     job = _Job(sink, device, progress, frozenset(wanted))
-    if sink.is_seekable:
-        job.run_anywhere(pieces)
-    else:
-        job.run_in_order(pieces)
+    _aside(lambda: job.run_anywhere(pieces) if sink.is_seekable else job.run_in_order(pieces), job)
     return job.filled
+
+
+def _aside(work: Callable[[], None], job: _Job) -> None:
+    """Do the work in another thread, and wait for it where Ctrl-C is safe.
+
+    A signal raises in the main thread between any two instructions, and where that is just
+    behind the acquiring of a condition's lock, nobody ever releases it: a worker that
+    needs it would wait for ever. So the main thread touches no lock that others need.
+    """
+    ended: SimpleQueue[BaseException | None] = SimpleQueue()
+
+    def finish() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 (it is raised where it belongs)
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    thread = threading.Thread(target=finish, name="reinit-engine")
+    with _signals_held():
+        thread.start()
+    try:
+        error = ended.get()
+    except BaseException:
+        with _signals_held():
+            job.stopped.set()
+            thread.join()
+        raise
+    thread.join()
+    if error is not None:
+        raise error
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals wait that would raise in between."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 class _Job:
@@ -123,9 +164,7 @@ class _Job:
             if fills:
                 self._draw_all(fills)
             copied.result()
-        for piece in pieces:
-            if isinstance(piece.segment, Late):
-                self._write(piece)
+        self._write_all(piece for piece in pieces if isinstance(piece.segment, Late))
 
     def _draw_all(self, fills: Iterable[_Piece]) -> None:
         with self._drawing() as pool:
@@ -143,6 +182,8 @@ class _Job:
         with ExitStack() as stack:
             pool = stack.enter_context(self._drawing()) if waiting else None
             for piece in pieces:
+                if self.stopped.is_set():
+                    return
                 while pool and waiting and self.budget.has_room(_peak_nbytes(waiting[0])):
                     ahead = waiting.popleft()
                     self.budget.take(_peak_nbytes(ahead))
@@ -195,6 +236,8 @@ class _Job:
 
     def _write_all(self, pieces: Iterable[_Piece]) -> None:
         for piece in pieces:
+            if self.stopped.is_set():
+                return
             self._write(piece)
 
     def _write(self, piece: _Piece) -> None:

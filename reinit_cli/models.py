@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.errors import (
     UnknownModelError,
     UnknownWeightsError,
+    WeightsMismatchError,
     WeightsUnavailableError,
 )
 from reinit_cli.seeds import seed_for
@@ -148,9 +149,17 @@ def load_model(model: Model, seed: int, *, progress: bool) -> Mapping[str, Any]:
 
     Raises:
         WeightsUnavailableError: the weights are not here and cannot be had.
+        WeightsMismatchError: a file in torch's cache holds other weights.
     """
     with _own_random_state(seed_for(seed, model.name)):
-        return _build(model, lambda weights: _fetch(model, weights, progress=progress))
+        try:
+            return _build(model, lambda weights: _fetch(model, weights, progress=progress))
+        except RuntimeError as error:
+            if model.weights is None or "loading state_dict" not in str(error):
+                raise
+            problem = str(error).splitlines()[1].strip().partition(",")[0]
+            path = _cache_path(model.weights)
+            raise WeightsMismatchError(model.name, path, problem) from error
 
 
 def _build(model: Model, fetch: Fetch) -> Mapping[str, Any]:
@@ -252,14 +261,20 @@ def _nothing(weights: WeightsEnum) -> Mapping[str, Tensor]:
     return {}
 
 
+def _cache_path(weights: WeightsEnum) -> str:
+    from torch.hub import get_dir
+
+    return os.path.join(get_dir(), "checkpoints", os.path.basename(weights.url))
+
+
 def _fetch(model: Model, weights: WeightsEnum, *, progress: bool) -> Mapping[str, Tensor]:
     """Return downloaded weights from torch's own cache, and download them first if need be."""
     import pickle
     from urllib.error import URLError
 
-    from torch.hub import get_dir, load_state_dict_from_url
+    from torch.hub import load_state_dict_from_url
 
-    path = os.path.join(get_dir(), "checkpoints", os.path.basename(weights.url))
+    path = _cache_path(weights)
     try:
         return load_state_dict_from_url(
             weights.url, progress=progress, check_hash=True, weights_only=True

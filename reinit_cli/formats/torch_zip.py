@@ -17,7 +17,9 @@ import os
 import pickle
 import struct
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from io import BytesIO
 from typing import Any
 
@@ -41,11 +43,18 @@ def layout(state: Mapping[str, Any], contents: Mapping[str, Segment], name: str)
             equal to the others.
         name: the file's name, whose stem is the archive's folder.
     """
+    with warnings.catch_warnings():
+        # Quantised tensors pickle by way of a class that torch itself deprecates.
+        warnings.simplefilter("ignore")
+        return _layout(state, contents, name)
+
+
+def _layout(state: Mapping[str, Any], contents: Mapping[str, Segment], name: str) -> list[Segment]:
     storages = _storages(state)
     by_storage = {state[key].untyped_storage()._cdata: segment for key, segment in contents.items()}
     with tempfile.TemporaryDirectory(prefix="reinit-") as folder:
         path = os.path.join(folder, name)
-        _save_without_data(state, path)
+        _save_skeleton(state, path, has_data=len(contents) < len(state))
         with InputFile(path) as skeleton:
             entries = read_entries(skeleton)
             data = {
@@ -55,10 +64,14 @@ def layout(state: Mapping[str, Any], contents: Mapping[str, Segment], name: str)
             return _Assembly(skeleton, entries, data).segments
 
 
-def _save_without_data(state: Mapping[str, Any], path: str) -> None:
+def _save_skeleton(state: Mapping[str, Any], path: str, *, has_data: bool) -> None:
+    """Save the object without its data, or with it where torch insists.
+
+    It does for quantised tensors, which are small and lie in memory.
+    """
     import torch
 
-    with torch.serialization.skip_data():
+    with nullcontext() if has_data else torch.serialization.skip_data():
         torch.save(state, path)
 
 

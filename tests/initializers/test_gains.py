@@ -1,0 +1,83 @@
+"""What a gain may be asked for, and where it ends up."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from torch import nn
+
+from reinit_cli import Rule
+from reinit_cli.errors import ArgumentError
+from reinit_cli.initializers import parse_init
+from reinit_cli.initializers.gains import NONLINEARITIES, calculate_gain
+
+
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_a_gain_is_torch_s(nonlinearity: str) -> None:
+    assert calculate_gain(nonlinearity) == nn.init.calculate_gain(nonlinearity)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0, -1.0, 0.01, 0.2, 10.0, 1e-300, math.sqrt(5)])
+def test_the_gain_of_a_leaky_relu_is_torch_s(slope: float) -> None:
+    assert calculate_gain("leaky_relu", slope) == nn.init.calculate_gain("leaky_relu", slope)
+
+
+@pytest.mark.parametrize(
+    ("text", "gain"),
+    [
+        ("xavier_uniform", 1.0),
+        ("xavier_uniform:relu", 1.4142135623730951),
+        ("xavier_normal:tanh", 5 / 3),
+        ("xavier_normal:leaky_relu", 1.4141428569978354),
+        ("xavier_normal:leaky_relu,a=0.2", 1.3867504905630728),
+        ("xavier_uniform:0.5", 0.5),
+        ("orthogonal:selu", 0.75),
+        ("orthogonal:-2", -2.0),
+        ("kaiming_normal", math.sqrt(2)),
+        ("kaiming_normal:leaky_relu", 1.4141428569978354),
+        ("kaiming_uniform:10", 0.14071950894605836),
+        ("kaiming_uniform:fan_out,sigmoid", 1.0),
+        ("normal:std=1", None),
+        ("zeros", None),
+    ],
+)
+def test_an_initializer_says_its_gain(text: str, gain: float | None) -> None:
+    assert parse_init(text).gain == gain
+
+
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_the_gain_scales_the_law(nonlinearity: str) -> None:
+    plain = parse_init("xavier_normal").law((8, 4, 3))
+    scaled = parse_init(f"xavier_normal:{nonlinearity}").law((8, 4, 3))
+
+    assert plain is not None
+    assert scaled is not None
+    assert scaled.std == pytest.approx(calculate_gain(nonlinearity) * plain.std, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("init", "arguments"),
+    [
+        ("xavier_uniform", {"gain": True}),
+        ("xavier_uniform", {"gain": [1.0]}),
+        ("xavier_uniform", {"gain": "swish"}),
+        ("xavier_uniform", {"gain": -1.0}),
+        ("xavier_uniform", {"gain": math.nan}),
+        ("orthogonal", {"gain": math.inf}),
+        ("kaiming_normal", {"a": True}),
+        ("kaiming_normal", {"a": [0.1]}),
+        ("kaiming_normal", {"nonlinearity": "swish"}),
+        ("kaiming_normal", {"nonlinearity": ["relu"]}),
+        ("kaiming_normal", {"nonlinearity": "relu", "a": 0.1}),
+        ("xavier_uniform", {"gain": "relu", "a": 0.1}),
+    ],
+    ids=lambda part: (
+        ",".join(f"{k}={v}" for k, v in part.items()) if isinstance(part, dict) else part
+    ),
+)
+def test_what_is_no_gain_is_a_value_error(init: str, arguments: dict[str, object]) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Rule.of("w", init, **arguments)
+
+    assert isinstance(caught.value, ValueError)

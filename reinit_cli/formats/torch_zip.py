@@ -17,7 +17,6 @@ import os
 import pickle
 import struct
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from io import BytesIO
@@ -43,13 +42,6 @@ def layout(state: Mapping[str, Any], contents: Mapping[str, Segment], name: str)
             equal to the others.
         name: the file's name, whose stem is the archive's folder.
     """
-    with warnings.catch_warnings():
-        # Quantised tensors pickle by way of a class that torch itself deprecates.
-        warnings.simplefilter("ignore")
-        return _layout(state, contents, name)
-
-
-def _layout(state: Mapping[str, Any], contents: Mapping[str, Segment], name: str) -> list[Segment]:
     storages = _storages(state)
     by_storage = {state[key].untyped_storage()._cdata: segment for key, segment in contents.items()}
     with tempfile.TemporaryDirectory(prefix="reinit-") as folder:

@@ -101,7 +101,8 @@ def test_a_model_becomes_what_torch_save_writes(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning", "ignore:must run observer")
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per:UserWarning", "ignore:must run observer")
 def test_a_quantised_model_keeps_what_is_no_plain_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
     from reinit_cli import models
 

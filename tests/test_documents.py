@@ -1,0 +1,125 @@
+"""What the README and the examples tell a user to type works, word for word."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A shell whose `reinit` and `python` are those under test."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, line in {
+        "reinit": f'exec "{sys.executable}" -m reinit_cli "$@"',
+        "python": f'exec "{sys.executable}" "$@"',
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tools / name).chmod(0o755)
+    return os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+
+
+def _shell(command: str, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _language_model() -> None:
+    state = {"lm_head.weight": torch.randn(50, 16), "embed.weight": torch.randn(50, 16)}
+    for layer in range(4):
+        state |= {
+            f"layers.{layer}.mlp.up_proj.weight": torch.randn(32, 16),
+            f"layers.{layer}.mlp.up_proj.bias": torch.randn(32),
+            f"layers.{layer}.input_norm.weight": torch.randn(16),
+        }
+    save_file(state, "model.safetensors", {"format": "pt"})
+
+
+def test_the_readme_has_ten_examples() -> None:
+    examples = README.partition("## Ten examples")[2].partition("\n## ")[0]
+    assert examples.count("```console") == 10
+
+
+def test_every_command_of_the_readme_works_in_turn(environment: dict[str, str]) -> None:
+    _language_model()
+    cached = Path(torch.hub.get_dir(), "checkpoints", "alexnet-owt-7be5be79.pth")
+    cached.parent.mkdir(parents=True)
+    torch.save(torchvision.models.alexnet().state_dict(), cached)
+
+    said = {command: _shell(command, environment) for command in COMMANDS}
+
+    assert {"alexnet-reinit.safetensors", "fresh.safetensors", "zero-biases.pt"} <= set(
+        os.listdir()
+    )
+    assert said['reinit keys model.safetensors "*.bias" | wc -l'].strip() == "4"
+
+
+def test_the_python_of_the_readme_works_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reinit_cli.initializers import REGISTRY
+
+    # The README registers an initializer of its own, which is nobody else's.
+    monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
+    scope: dict[str, object] = {}
+    for block in PYTHON:
+        exec(compile(block, "README.md", "exec"), scope)
+
+    from safetensors.torch import load_file
+
+    from reinit_cli import rewrite
+
+    rewrite("alexnet", ["features.0.weight=xavier_uniform:relu"], "x.safetensors", weights="none")
+    drawn = scope["w"]
+    assert isinstance(drawn, torch.Tensor)
+    assert torch.equal(drawn, load_file("x.safetensors")["features.0.weight"])
+
+
+def test_the_table_of_rules_names_every_initializer() -> None:
+    from reinit_cli.initializers import REGISTRY
+
+    table = README.partition("## Rules")[2].partition("\n## ")[0]
+    builtin = [each.name for each in REGISTRY if each.build.__module__.startswith("reinit_cli.")]
+    assert [name for name in builtin if f"`{name}" not in table] == []
+
+
+def test_every_option_of_a_rewrite_is_explained() -> None:
+    from reinit_cli.cli.run import command
+
+    assert all(
+        getattr(option, "help", "source")
+        for option in command.params
+        if option.param_type_name == "option"
+    )
+
+
+@pytest.mark.parametrize(
+    "story", sorted(path.parent.name for path in ROOT.glob("examples/*/README.md"))
+)
+def test_every_example_runs(story: str, environment: dict[str, str]) -> None:
+    (script,) = (ROOT / "examples" / story).glob("run.*")
+    runner = "bash" if script.suffix == ".sh" else "python"
+
+    assert _shell(f'{runner} "{script}"', environment)

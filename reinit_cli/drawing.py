@@ -55,13 +55,15 @@ class Moments:
 
 
 def moments_of(tensor: Tensor) -> Moments:
-    """Return the moments of a tensor of any dtype that has an order."""
+    """Return the moments of a tensor; of a complex one those of its real part."""
     import torch
 
     numel = tensor.numel()
     if not numel:
         return Moments()
-    values = tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.to(torch.float32)
+    values = tensor.real if tensor.is_complex() else tensor
+    if values.dtype not in (torch.float32, torch.float64):
+        values = values.to(torch.float32)
     variance, mean = torch.var_mean(values, correction=0)
     low, high = torch.aminmax(values)
     return Moments(numel, mean.item(), variance.item() * numel, low.item(), high.item())

@@ -35,15 +35,14 @@ def _facts(plan: Plan, tensor: Tensor) -> Iterator[tuple[str, str]]:
         yield "gain", number(rule.init.gain)
     if step.bound is not None:
         yield "bound", number(step.bound)
-    drawn = moments_of(tensor) if not tensor.is_complex() else None
-    yield "std", number(law.std) + (f" expected, {number(drawn.std)} drawn" if drawn else "")
+    yield "std", f"{number(law.std)} expected, {number(moments_of(tensor).std)} drawn"
     yield "seed", f"{plan.options.seed} (stream {STREAM}), key {step.key}, generator {step.seed}"
 
 
 def draw_form(plan: Plan, tensor: Tensor) -> dict[str, Any]:
     """Return the same for JSON, with the values as nested lists."""
     (step,), (rule,) = plan.steps, plan.rules
-    drawn = {} if tensor.is_complex() else {"after": moments_form(moments_of(tensor))}
+    drawn = {"after": moments_form(moments_of(tensor))}
     values = tensor.double() if tensor.is_floating_point() else tensor
     return {
         "version": VERSION,

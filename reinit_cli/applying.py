@@ -53,10 +53,13 @@ def apply_(
     plan = make_plan(
         "the module" if target is not state else "the mapping", infos, rules_of(rules), options
     )
-    with one_thread(), torch.no_grad():
+    with one_thread():
         for step in plan.fills:
             assert step.law is not None
             tensor = step.tensor
             drawn = draw(step.law, tensor.shape, tensor.dtype, step.seed, options.device)
-            state[step.key].copy_(rounded(drawn, tensor.dtype))
+            there = state[step.key]
+            # A tensor of inference mode may be written in that mode alone.
+            with torch.inference_mode(mode=there.is_inference()), torch.no_grad():
+                there.copy_(rounded(drawn, tensor.dtype))
     return plan

@@ -91,7 +91,7 @@ def draw(law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str) -
 
     if dtype_named(dtype).kind != "float":
         value = complex(law.low) if dtype.startswith("complex") else int(law.low)
-        return torch.full(shape, value, dtype=getattr(torch, dtype))
+        return torch.full(shape, value, dtype=getattr(torch, dtype), device="cpu")
     drawn_dtype = torch.float64 if dtype == "float64" else torch.float32
     drawn = torch.empty(shape, dtype=drawn_dtype, device=device)
     if drawn.numel():

@@ -19,6 +19,8 @@ def _info(key: str, value: Any) -> TensorInfo:
     if not isinstance(value, torch.Tensor):
         kind = type(value).__name__
         return TensorInfo(key, kind, (), 0, carried=f"not a tensor but a {kind}")
+    if torch.nn.parameter.is_lazy(value):
+        return TensorInfo(key, "uninitialised", (), 0, carried="a lazy parameter without a shape")
     dtype = str(value.dtype).removeprefix("torch.")
     shape = tuple(value.shape)
     nbytes = value.numel() * value.element_size()

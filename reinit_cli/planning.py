@@ -270,6 +270,8 @@ def _misfit(law: Law, dtype: Dtype) -> str:
     if fixed and math.isinf(law.low):
         return "" if dtype.has_infinity else f"{dtype.name} has no infinity"
     drawn_in = FLOAT64_MAX if dtype.nbits >= 64 else FLOAT32_MAX
+    if law.is_random and math.isfinite(law.low) and law.high - law.low > drawn_in:
+        return f"{dtype.name} cannot be drawn from {law.low:g} to {law.high:g}: too wide"
     parts = (law.low, law.high, law.mean, law.std)
     scale = max((abs(part) for part in parts if math.isfinite(part)), default=0.0)
     if scale > min(dtype.largest, drawn_in):

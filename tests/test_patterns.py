@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import re
 import time
 
@@ -151,6 +152,241 @@ def test_braces_match_what_any_of_their_options_does(
     assert together.matches(key) == any(
         Pattern.parse(before + option + after).matches(key) for option in options
     )
+
+
+NAMES = {
+    "a": ["a"],
+    "{a}": ["a"],
+    "{}": [""],
+    "a}": ["a}"],
+    "a]": ["a]"],
+    "a,b": ["a,b"],
+    "-": ["-"],
+    "a!": ["a!"],
+    "[]]": ["]"],
+    "[-]": ["-"],
+    "[!]]": None,
+    "{a,a}": ["a"],
+    "{a,b}{c,d}": ["ac", "ad", "bc", "bd"],
+    "{a,{b,{c,d}}}": ["a", "b", "c", "d"],
+    "x{,.bias}": ["x", "x.bias"],
+    "{[{],[}],[*]}": ["{", "}", "*"],
+    "{[,],x}": [",", "x"],
+    "{2..4}": ["2", "3", "4"],
+    "{4..2}": ["4", "3", "2"],
+    "{3..3}": ["3"],
+    "{-2..1}": ["-2", "-1", "0", "1"],
+    "{-1..-3}": ["-1", "-2", "-3"],
+    "{08..11}": ["08", "09", "10", "11"],
+    "{8..011}": ["008", "009", "010", "011"],
+    "{11..08}": ["11", "10", "09", "08"],
+    "{-01..1}": ["-01", "000", "001"],
+    "{00..2}": ["00", "01", "02"],
+    "{0..2}": ["0", "1", "2"],
+    "{1..2,9}": ["1..2", "9"],
+    "l{0..1}.{q,k}": ["l0.q", "l0.k", "l1.q", "l1.k"],
+    "{x{1..2},y}": ["x1", "x2", "y"],
+}
+
+
+@pytest.mark.parametrize(("pattern", "names"), NAMES.items(), ids=NAMES)
+def test_a_pattern_without_wildcards_is_a_list_of_names(
+    pattern: str, names: list[str] | None
+) -> None:
+    """Padded and descending ranges are bash's."""
+    assert Pattern.parse(pattern).names == (None if names is None else frozenset(names))
+
+
+@given(st.integers(-(10**17), 10**17), st.integers(-50, 50))
+def test_a_range_is_what_python_counts(first: int, steps: int) -> None:
+    last = first + steps
+    counted = range(first, last + 1) if steps >= 0 else range(last, first + 1)
+
+    assert Pattern.parse(f"{{{first}..{last}}}").names == frozenset(map(str, counted))
+
+
+@given(st.text("abc-!^]", min_size=1, max_size=6), st.sampled_from("abc-!^]xd"))
+def test_classes_hold_what_fnmatch_s_do(members: str, char: str) -> None:
+    """Only ranges that run backwards differ: fnmatch takes them as empty."""
+    glob = f"[{members}]"
+    try:
+        parsed = Pattern.parse(glob)
+    except PatternError as refused:
+        assert re.search("backwards|not closed", str(refused))
+        return
+    for key in (char, f"{char}]", f"{char}x]"):
+        assert parsed.matches(key) == fnmatch.fnmatchcase(key, glob)
+
+
+def test_only_what_fnmatch_takes_otherwise_is_refused() -> None:
+    """Of all classes over five characters, those refused are open or backwards."""
+    for members in itertools.chain.from_iterable(
+        itertools.product("ab-!]", repeat=length) for length in range(4)
+    ):
+        glob = f"[{''.join(members)}]"
+        try:
+            Pattern.parse(glob)
+        except PatternError as refused:
+            is_backwards = re.search("b-a|b-!|b--|a-!|a--|--!|b-]|a-]|]-!|]--", glob)
+            assert is_backwards if "backwards" in str(refused) else glob in ("[]", "[!]")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("a[", "'[' is not closed; '[[]' is a literal one"),
+        ("a[!", "'[' is not closed; '[[]' is a literal one"),
+        ("a[!]", "'[' is not closed; '[[]' is a literal one"),
+        ("{a[b,c}", "'[' is not closed; '[[]' is a literal one"),
+        ("{", "'{' is not closed; '[{]' is a literal one"),
+        ("{a,{b}", "'{' is not closed; '[{]' is a literal one"),
+        ("{1..3", "'{' is not closed; '[{]' is a literal one"),
+        ("[!c-a]", "the range c-a runs backwards"),
+        ("{..}", "'{..}' is no range of integers"),
+        ("{1..2..3}", "'{1..2..3}' is no range of integers"),
+        ("{1.5..3}", "'{1.5..3}' is no range of integers"),
+        ("{+1..3}", "'{+1..3}' is no range of integers"),
+        ("{ 1..3}", "'{ 1..3}' is no range of integers"),
+        ("{[0]..3}", "'{[0]..3}' is no range of integers"),
+        ("{*..3}", "'{*..3}' is no range of integers"),
+        ("{0..-10000}", "its braces stand for more than 10,000 names"),
+        ("*{0..9999}{a,b}", "its braces stand for more than 10,000 names"),
+        ("re:[a", "not a regular expression: unterminated character set at position 0"),
+        ("re:*", "not a regular expression: nothing to repeat at position 0"),
+    ],
+)
+def test_what_is_malformed_is_named(pattern: str, problem: str) -> None:
+    with pytest.raises(PatternError) as refused:
+        Pattern.parse(pattern)
+
+    assert str(refused.value) == f"pattern {pattern!r}: {problem}"
+    assert refused.value.pattern == pattern
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{0..9999}" * 100,
+        "*{0..9999}" * 100,
+        "{0..999999999999999999}",
+        "{a,b}" * 5000,
+        "{{0..9999},{0..9999}}",
+        "{a,b{a,b{a,b{a,b{" + ",".join("a" * 10_000) + "}}}}}",
+    ],
+    ids=lambda text: text[:24],
+)
+def test_too_many_names_are_refused_at_once(pattern: str) -> None:
+    started = time.process_time()
+    with pytest.raises(PatternError, match="its braces stand for more than 10,000 names"):
+        Pattern.parse(pattern)
+    assert time.process_time() - started < 2
+
+
+def test_names_in_braces_may_be_long() -> None:
+    long, longer = "a" * 2000, "a" * 1999 + "b" * 2000
+
+    assert Pattern.parse(f"{{{long},{longer}}}").names == {long, longer}
+    assert Pattern.parse(f"*.{{{long},{longer}}}").matches(f"x.{longer}")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key", "is_match"),
+    [
+        ("re:", "", True),
+        ("re:", "a", False),
+        ("re:a|ab", "ab", True),
+        ("re:A", "a", False),
+        ("re:(?i)A", "a", True),
+        ("re:a.b", "a\nb", False),
+        ("re:a$", "a\n", False),
+        (" re:a", " re:a", True),
+        ("RE:a", "a", False),
+        ("*", "", True),
+        ("?", "", False),
+        ("?", "é", True),
+        ("?", "\n", True),
+        ("[!a]", "\n", True),
+        ("a", "a\n", False),
+        ("*a", "a\n", False),
+        ("a.b", "axb", False),
+        ("a+(b)|^$\\", "a+(b)|^$\\", True),
+        ("***a***", "ba", True),
+        ("*?*", "", False),
+        ("größe.*", "größe.ß", True),
+    ],
+)
+def test_nothing_else_is_special(pattern: str, key: str, is_match: bool) -> None:
+    assert Pattern.parse(pattern).matches(key) is is_match
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_named"),
+    [
+        ("bn.running_mean", True),
+        ("running_mean", True),
+        ("*.running_mean*", True),
+        ("*.{running_mean,running_var}*", True),
+        ("*.running_mean.x*", False),
+        ("bn[.]running_mean", True),
+        ("*.running_mea[n]", True),
+        ("{running_mean,*}.x", False),
+        ("*.running_mea?", False),
+        ("*.Running_mean", False),
+    ],
+)
+def test_wildcards_beside_a_name_do_not_hide_it(pattern: str, is_named: bool) -> None:
+    assert Pattern.parse(pattern).names_segment("running_mean") is is_named
+
+
+def _expanded(glob: str) -> list[str]:
+    """Expand the innermost braces, again and again."""
+    found = re.search(r"\{([^{}]*)\}", glob)
+    if not found:
+        return [glob]
+    return [
+        name
+        for option in found[1].split(",")
+        for name in _expanded(glob[: found.start()] + option + glob[found.end() :])
+    ]
+
+
+BRACED = st.recursive(
+    st.sampled_from(["a", "b", "ab", "abb", "", "*", "?", "*a"]),
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3).map(lambda some: f"{{{','.join(some)}}}")
+        | st.lists(inner, min_size=2, max_size=5).map("*".join)
+    ),
+    max_leaves=8,
+)
+
+
+@given(BRACED, st.text("ab", max_size=9))
+def test_braces_and_stars_match_the_union_of_what_they_expand_to(glob: str, key: str) -> None:
+    if glob:
+        expected = any(fnmatch.fnmatchcase(key, each) for each in _expanded(glob))
+        assert Pattern.parse(glob).matches(key) == expected
+
+
+HOSTILE = {
+    "stars": ("*a" * 100 + "*b", "a" * 5000),
+    "stars and question marks": ("*?a" * 50 + "*b", "a" * 2000),
+    "stars and classes": ("*[ab]" * 50 + "*c", "ab" * 1000),
+    "choices among stars": ("*{a,b}" * 5 + "*c", "ab" * 60),
+    "choices of unequal length among stars": ("*{a,bb,aba}" * 5 + "*c", "ab" * 60),
+    "stars in choices": ("{*a,*b}" * 5 + "c", "ab" * 50),
+    "stars in nested choices": ("{*{a,b},x}" * 5 + "c", "ab" * 50),
+    "two stars": ("*a*b", "a" * 5000),
+}
+
+
+@pytest.mark.parametrize(("pattern", "key"), HOSTILE.values(), ids=HOSTILE)
+def test_the_time_of_a_match_is_bounded(pattern: str, key: str) -> None:
+    """Keys come from strangers: none may keep a pattern busy for long."""
+    parsed = Pattern.parse(pattern)
+
+    started = time.process_time()
+    assert not parsed.matches(key)
+    assert time.process_time() - started < 0.5
 
 
 def test_no_glob_takes_for_ever() -> None:

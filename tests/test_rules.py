@@ -116,6 +116,14 @@ WRONG = {
     "zeros:min_ndim=1.5": ("zeros: min_ndim must be an integer of at least 0, not '1.5'", ()),
     "uniform:a=2": ("uniform: a=2 is above b=1", ()),
     "trunc_normal:0,1,2,1": ("trunc_normal: a=2 is above b=1", ()),
+    "trunc_normal:0,0.001,1,2": (
+        "trunc_normal: the bounds are too far from the mean, or too wide, to draw by rejection",
+        (),
+    ),
+    "trunc_normal:0,1e-6,1e-6,1": (
+        "trunc_normal: the bounds are too far from the mean, or too wide, to draw by rejection",
+        (),
+    ),
     "constant": ("constant: val is missing", ("constant:0.5",)),
     "sparse": ("sparse: sparsity is missing", ("sparse:0.1",)),
     "sparse:1.5": ("sparse: sparsity must be a number from 0 to 1, not '1.5'", ()),

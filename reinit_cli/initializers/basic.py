@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.kinds import NonNegative, Real
@@ -9,10 +11,24 @@ from reinit_cli.initializers.laws import Constant, Law, Normal, TruncatedNormal,
 from reinit_cli.initializers.registry import register
 
 
-def _ordered(name: str, given: Arguments, a: float, b: float) -> Arguments:
-    low, high = given.get("a", a), given.get("b", b)
-    if not isinstance(low, str) and not isinstance(high, str) and low > high:  # type: ignore[operator]
+def _ordered(name: str, low: float, high: float) -> None:
+    if low > high:
         raise ArgumentError(name, f"a={low:g} is above b={high:g}")
+
+
+def _complete_uniform(name: str, given: Arguments) -> Arguments:
+    bounds = cast("dict[str, float]", {"a": 0.0, "b": 1.0} | given)
+    _ordered(name, bounds["a"], bounds["b"])
+    return given
+
+
+def _complete_trunc_normal(name: str, given: Arguments) -> Arguments:
+    law = trunc_normal((), **cast("dict[str, float]", given))
+    if isinstance(law, TruncatedNormal):
+        _ordered(name, law.low, law.high)
+        if not law.is_drawable:
+            problem = "the bounds are too far from the mean, or too wide, to draw by rejection"
+            raise ArgumentError(name, problem)
     return given
 
 
@@ -20,7 +36,7 @@ def _ordered(name: str, given: Arguments, a: float, b: float) -> Arguments:
     law="U(a, b)",
     example="uniform:a=-0.1,b=0.1",
     lone=("a=-{0},b={0}", "a=0,b={0}"),
-    complete=lambda name, given: _ordered(name, given, 0.0, 1.0),
+    complete=_complete_uniform,
 )
 def uniform(shape: tuple[int, ...], *, a: Real = 0.0, b: Real = 1.0) -> Law:
     """Draw every element evenly between two bounds."""
@@ -43,7 +59,7 @@ def normal(shape: tuple[int, ...], *, mean: Real = 0.0, std: NonNegative = 1.0) 
     law="N(mean, std²) given that it lies in [a, b]; a and b are absolute, not in std",
     example="trunc_normal:std=0.02",
     lone=("std={0}", "mean={0}"),
-    complete=lambda name, given: _ordered(name, given, -2.0, 2.0),
+    complete=_complete_trunc_normal,
 )
 def trunc_normal(
     shape: tuple[int, ...],

@@ -24,7 +24,9 @@ def ones(shape: tuple[int, ...]) -> Law:
 
 
 @register(law="every element is val", example="constant:0.5")
-def constant(shape: tuple[int, ...], *, val: Annotated[float, Number(finite=False)]) -> Law:
+def constant(
+    shape: tuple[int, ...], *, val: Annotated[float, Number(finite=False, exact=True)]
+) -> Law:
     """Fill with one value; inf and nan are values too."""
     del shape
     return Constant(val)

@@ -40,11 +40,15 @@ class Kind(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A real number in [minimum, maximum]; infinite and NaN only where `finite` is False."""
+    """A real number in [minimum, maximum]; infinite and NaN only where `finite` is False.
+
+    Where `exact` is set, an integer that no float holds stays an integer.
+    """
 
     minimum: float = -math.inf
     maximum: float = math.inf
     finite: bool = True
+    exact: bool = False
     words = ()
     takes_numbers = True
 
@@ -63,7 +67,7 @@ class Number:
         in_range = self.minimum <= number <= self.maximum or math.isnan(number)
         if not in_range or (self.finite and not math.isfinite(number)):
             raise ValueError(self.describe())
-        return number
+        return _exact(value, number) if self.exact else number
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,15 @@ class Text:
     def read(self, value: object) -> str:
         """Return it."""
         return str(value)
+
+
+def _exact(value: object, number: float) -> float:
+    """Return the integer that was given, where its float is another number."""
+    try:
+        whole = int(value)  # type: ignore[call-overload]
+    except (ValueError, OverflowError):
+        return number
+    return whole if math.isfinite(number) and abs(number) >= 2**53 else number
 
 
 def _interval(minimum: float, maximum: float) -> str:

@@ -71,7 +71,7 @@ class Constant:
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Write the value everywhere."""
         del generator
-        tensor.fill_(self.value)
+        tensor.fill_(float(self.value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +146,33 @@ class TruncatedNormal:
         mass = _normal_mass(alpha, beta)
         return (_density(alpha) - _density(beta)) / mass if mass else math.copysign(math.inf, alpha)
 
+    @property
+    def is_drawable(self) -> bool:
+        """Whether a thousand rounds of rejection will do, where torch would go on for ever."""
+        return self._keeps_most or self._acceptance > 1e-3
+
+    @property
+    def _keeps_most(self) -> bool:
+        return _normal_mass(*self._standardised()) > 0.3
+
+    @property
+    def _acceptance(self) -> float:
+        """The share of uniforms that is kept: the area under the density over its box."""
+        width = (self.high - self.low) / self.scale
+        alpha, beta = self._standardised()
+        outside = max(alpha, -beta, 0.0)  # how far the nearer bound lies beyond the centre
+        if outside > 5:  # the tail falls like an exponential, and its mass may underflow
+            return min(1.0, 1 / (outside * width))
+        area = _normal_mass(alpha, beta) * math.sqrt(2 * math.pi)
+        return area * math.exp(0.5 * outside**2) / width
+
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Draw as `torch.nn.init.trunc_normal_` does, by rejection.
 
         Where most of the normal lies inside the bounds, normals are drawn and those
         outside drawn again; else uniforms are drawn and kept with the density's odds.
         """
-        if _normal_mass(*self._standardised()) > 0.3:
+        if self._keeps_most:
             self._redraw_outside(tensor, generator)
         else:
             self._accept_uniforms(tensor, generator)
@@ -161,8 +181,8 @@ class TruncatedNormal:
         import torch
 
         # The bounds as the tensor's dtype has them: a value on the rounded bound is inside.
-        low = torch.tensor(self.low, dtype=tensor.dtype).item()
-        high = torch.tensor(self.high, dtype=tensor.dtype).item()
+        low = torch.tensor(self.low, dtype=tensor.dtype, device="cpu").item()
+        high = torch.tensor(self.high, dtype=tensor.dtype, device="cpu").item()
         tensor.normal_(self.centre, self.scale, generator=generator)
         # Each round draws the whole tensor anew, which is what fixes torch's values.
         while (outside := (tensor < low) | (tensor > high)).any():

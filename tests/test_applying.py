@@ -1,142 +1,402 @@
-"""Re-initialising what lives in memory."""
+"""Re-initialising what lives in memory: in place, as a checkpoint would be, or not at all."""
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from reinit_cli import ReinitError, Rule, apply_, register, seed_for
-from reinit_cli.drawing import check_device
-from reinit_cli.errors import DeviceUnavailableError, UnfillableError
-from reinit_cli.initializers import REGISTRY
-from reinit_cli.initializers.laws import Normal
+from reinit_cli import ReinitError, apply_, rewrite, seed_for
+from reinit_cli.errors import (
+    ArgumentError,
+    DeviceUnavailableError,
+    TiedRulesError,
+    UnfillableError,
+    UnmatchedRuleError,
+)
 
 
-def test_a_module_is_filled_in_place_by_the_keys_of_its_state_dict() -> None:
-    model = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5))
-    weight = model[0].weight
-    pointer = weight.data_ptr()
+class _Tied(nn.Module):
+    """A language model in small: its head is its embedding."""
 
-    plan = apply_(model, ["0.*=uniform:-3,3", Rule.of("1.running_var", "constant", val=4)], seed=2)
-
-    generator = torch.Generator().manual_seed(seed_for(2, "0.weight"))
-    assert weight is model[0].weight
-    assert weight.data_ptr() == pointer
-    assert weight.requires_grad
-    assert torch.equal(weight, torch.empty(5, 3).uniform_(-3, 3, generator=generator))
-    assert model[1].running_var.tolist() == [4] * 5
-    assert [step.key for step in plan.fills] == ["0.weight", "0.bias", "1.running_var"]
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(6, 4)
+        self.norm = nn.BatchNorm1d(4)
+        self.lm_head = nn.Linear(4, 6, bias=False)
+        self.lm_head.weight = self.embed.weight
 
 
-def test_a_view_is_filled_and_its_surroundings_stay() -> None:
-    base = torch.zeros(6, 6)
-    apply_({"part": base[1:3, ::2].T}, ["part=ones"])
-
-    assert base.sum() == 6
-    assert base[1:3, ::2].eq(1).all()
+def _drawn(key: str, *shape: int, std: float = 0.02, seed: int = 0) -> torch.Tensor:
+    """The three lines of torch that a user writes to draw a tensor again."""
+    generator = torch.Generator().manual_seed(seed_for(seed, key))
+    return nn.init.normal_(torch.empty(shape), std=std, generator=generator)
 
 
-def test_a_dtype_is_rounded_to_once() -> None:
-    half, whole = torch.zeros(50, dtype=torch.bfloat16), torch.zeros(50)
-    apply_({"w": half}, ["w=normal"])
-    apply_({"w": whole}, ["w=normal"])
+def test_a_module_is_filled_by_the_keys_of_its_state_dict_and_the_rest_stays() -> None:
+    net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    before = {key: value.clone() for key, value in net.state_dict().items()}
 
-    assert torch.equal(half, whole.bfloat16())
+    plan = apply_(net, ["2.weight=normal:std=0.02", "*.bias=zeros"], seed=7)
+
+    after = net.state_dict()
+    assert torch.equal(after["0.weight"], before["0.weight"])
+    assert torch.equal(after["2.weight"], _drawn("2.weight", 2, 5, seed=7))
+    assert not after["0.bias"].any()
+    assert not after["2.bias"].any()
+    assert plan.source == "the module"
+    assert [step.key for step in plan.fills] == ["0.bias", "2.weight", "2.bias"]
+
+
+def test_a_mapping_is_filled_by_its_keys() -> None:
+    state = {"a": torch.ones(2, 3), "b": torch.ones(2)}
+
+    plan = apply_(state, ["a=normal:std=0.02"])
+
+    assert torch.equal(state["a"], _drawn("a", 2, 3))
+    assert torch.equal(state["b"], torch.ones(2))
+    assert plan.source == "the mapping"
+
+
+def test_autograd_sees_nothing_of_it() -> None:
+    net = nn.Linear(4, 4)
+    weight = net.weight
+    weight.grad = torch.ones(4, 4)
+
+    apply_(net, ["weight=normal:std=0.02"])
+
+    assert weight.is_leaf
+    assert weight.grad_fn is None
+    assert torch.equal(weight.grad, torch.ones(4, 4))
+    assert torch.equal(weight.detach(), _drawn("weight", 4, 4))
+
+
+def test_a_frozen_parameter_stays_frozen() -> None:
+    net = nn.Linear(2, 2).requires_grad_(requires_grad=False)
+
+    apply_(net, ["*=zeros"])
+
+    assert not net.weight.requires_grad
+
+
+@pytest.mark.parametrize("key", ["embed.weight", "lm_head.weight"])
+def test_a_tie_is_one_tensor_under_the_seed_of_its_smallest_key(key: str) -> None:
+    net = _Tied()
+
+    plan = apply_(net, [f"{key}=normal:std=0.02"])
+
+    assert net.lm_head.weight is net.embed.weight
+    assert torch.equal(net.embed.weight.detach(), _drawn("embed.weight", 6, 4))
+    assert [(step.key, step.tied) for step in plan.fills] == [("embed.weight", ("lm_head.weight",))]
+
+
+def test_a_tie_in_a_mapping_is_found_through_other_tensor_objects() -> None:
+    weight = torch.ones(6, 4)
+    state = {"z": weight, "m": weight.detach(), "a": weight.view(6, 4)}
+
+    apply_(state, ["m=normal:std=0.02"])
+
+    assert torch.equal(weight, _drawn("a", 6, 4))
+
+
+def test_two_wishes_for_one_tensor_change_nothing() -> None:
+    net = _Tied()
+    before = net.embed.weight.detach().clone()
+
+    with pytest.raises(TiedRulesError) as caught:
+        apply_(net, ["embed.weight=zeros", "lm_head.weight=ones"])
+
+    assert str(caught.value) == (
+        "'embed.weight' and 'lm_head.weight' are one tensor, but rule 'embed.weight=zeros' and "
+        "rule 'lm_head.weight=ones' say different things of it"
+    )
+    assert torch.equal(net.embed.weight.detach(), before)
+
+
+def test_parts_of_one_tensor_that_do_not_meet_are_filled_alone() -> None:
+    whole = torch.ones(6, 3)
+    state = {"q": whole[:2], "k": whole[2:4], "v": whole[4:]}
+
+    apply_(state, ["k=normal:std=0.02"])
+
+    assert torch.equal(whole, torch.cat([torch.ones(2, 3), _drawn("k", 2, 3), torch.ones(2, 3)]))
 
 
 @pytest.mark.parametrize(
-    ("dtype", "value"),
+    ("view", "reason"),
     [
-        (torch.int64, 2**62),
-        (torch.uint8, 255),
-        (torch.uint64, 2**53),
-        (torch.bool, 1),
-        (torch.complex64, 0.5),
-        (torch.complex32, 0.5),
+        (lambda whole: {"w": whole, "part": whole[1:]}, "it shares memory with 'part'"),
+        (lambda whole: {"w": whole, "part": whole.view(torch.int32)}, "it shares memory with"),
+        (lambda whole: {"w": whole, "part": whole.T}, "it shares memory with 'part'"),
+        (lambda whole: {"w": whole[0].expand(4, 4)}, "its elements overlap in memory"),
+        (lambda whole: {"w": whole.as_strided((3, 3), (1, 1))}, "its elements overlap in memory"),
     ],
-    ids=str,
+    ids=["part", "other dtype", "transposed", "expanded", "as_strided"],
 )
-def test_constants_are_exact_where_there_are_no_fractions(dtype: torch.dtype, value: float) -> None:
-    state = {"w": torch.zeros(3, dtype=dtype)}
+def test_what_overlaps_is_refused_by_name_and_skipped_by_a_wildcard(view, reason: str) -> None:
+    whole = torch.ones(4, 4)
+    state = view(whole)
 
-    apply_(state, [f"w=constant:{value}"])
+    with pytest.raises(UnfillableError, match=reason):
+        apply_(state, ["w=zeros"])
+    plan = apply_(state, ["[w]*=zeros"], allow_unmatched=True)
 
-    assert state["w"].tolist() == [value] * 3
-
-
-def test_a_tensor_on_meta_has_nothing_to_fill() -> None:
-    with torch.device("meta"):
-        model = nn.Linear(2, 2)
-
-    with pytest.raises(UnfillableError, match="a meta tensor, which has no values"):
-        apply_(model, ["weight=ones"])
+    assert torch.equal(whole, torch.ones(4, 4))
+    assert plan.steps[0].reason.startswith(reason)
 
 
-def test_what_is_refused_changes_nothing() -> None:
-    state = {"a": torch.zeros(3), "b": torch.zeros(3)}
-
-    with pytest.raises(ReinitError):
-        apply_(state, ["a=ones", "b=xavier_uniform"])
-    assert not state["a"].any()
-
-
-def test_the_global_generator_and_the_threads_are_as_they_were() -> None:
-    before, threads = torch.get_rng_state(), torch.get_num_threads()
-
-    apply_({"w": torch.zeros(40, 40)}, ["w=orthogonal"])
-
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.get_num_threads() == threads
-
-
-def test_an_initializer_of_one_s_own_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
-
-    @register(law="N(0, scale²)", example="mine:scale=2")
-    def mine(shape: tuple[int, ...], *, scale: float = 1.0) -> Normal:
-        """Draw as I like it."""
-        del shape
-        return Normal(0.0, scale)
-
-    state = {"w": torch.zeros(1000)}
-    apply_(state, ["w=mine:0.5"])
-
-    assert state["w"].std().item() == pytest.approx(0.5, rel=0.1)
-    with pytest.raises(ValueError, match="there is an initializer 'mine' already"):
-        register(law="x", example="x")(mine)
-
-
-def test_an_argument_of_no_kind_is_refused_as_it_is_registered() -> None:
-    def odd(shape: tuple[int, ...], *, scale: list[int]) -> None:
-        del shape, scale
-
-    with pytest.raises(TypeError, match="is no kind of argument; annotate it as float, int or str"):
-        register(law="x", example="x")(odd)
-
-
-def test_a_device_that_is_not_there_is_told_with_those_that_are() -> None:
-    with pytest.raises(DeviceUnavailableError) as refused:
-        check_device("cuda:99")
-
-    assert str(refused.value).startswith("device 'cuda:99' is not there; there is cpu")
-    assert check_device("auto") in ("cpu", "cuda", "mps")
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(
-    "text", ["normal:std=0.02", "kaiming_uniform:relu", "orthogonal", "sparse:0.1"]
+    "view",
+    [
+        lambda base: base[:, ::2],
+        lambda base: base[1:3, 1:5].T,
+        lambda base: base.T,
+        lambda base: base[2:, 3:7],
+    ],
+    ids=["every other", "transposed part", "transposed", "corner"],
 )
-def test_a_gpu_draws_what_torch_draws_there(text: str) -> None:
-    from reinit_cli.initializers import parse_init
+def test_a_strided_view_gets_the_values_of_a_whole_tensor_and_nothing_beside_it(view) -> None:
+    base = torch.ones(4, 8)
 
-    state = {"w": torch.zeros(64, 48)}
-    apply_(state, [f"w={text}"], device="cuda")
+    apply_({"w": view(base)}, ["w=normal:std=0.02"])
 
-    law = parse_init(text).law((64, 48))
-    assert law is not None
-    expected = torch.empty(64, 48, device="cuda")
-    law.fill(expected, torch.Generator("cuda").manual_seed(seed_for(0, "w")))
-    assert state["w"].device.type == "cpu"
-    assert torch.equal(state["w"], expected.cpu())
+    assert torch.equal(view(base), _drawn("w", *view(base).shape))
+    assert (base == 1).sum() == base.numel() - view(base).numel()
+
+
+def test_a_meta_tensor_is_refused_by_name_and_skipped_by_a_wildcard() -> None:
+    state = {"a": torch.empty(2, 2, device="meta"), "b": torch.ones(2, 2)}
+
+    with pytest.raises(UnfillableError) as caught:
+        apply_(state, ["b=zeros", "a=zeros"])
+
+    assert str(caught.value) == (
+        "rule 'a=zeros' cannot fill 'a': a meta tensor, which has no values"
+    )
+    assert torch.equal(state["b"], torch.ones(2, 2))
+    plan = apply_(state, ["*=zeros"])
+    assert [(step.key, step.action) for step in plan.steps] == [("a", "skip"), ("b", "fill")]
+    assert not state["b"].any()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (torch.eye(2).to_sparse(), "a sparse_coo tensor"),
+        ("text", "not a tensor but a str"),
+        (None, "not a tensor but a NoneType"),
+    ],
+    ids=["sparse", "str", "None"],
+)
+def test_what_cannot_be_filled_is_carried(value: object, reason: str) -> None:
+    state = {"other": value, "w": torch.ones(2)}
+
+    plan = apply_(state, ["*=zeros"])  # type: ignore[arg-type]
+
+    assert [(step.key, step.action, step.reason) for step in plan.steps] == [
+        ("other", "skip", reason),
+        ("w", "fill", ""),
+    ]
+    assert state["other"] is value
+
+
+def test_a_lazy_layer_is_skipped_by_a_wildcard_and_refused_by_name() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.LazyLinear(3))
+
+    with pytest.raises(UnfillableError):
+        apply_(net, ["1.weight=zeros"])
+    plan = apply_(net, ["*=zeros"])
+
+    assert not net[0].weight.any()
+    assert {step.key for step in plan.steps if step.action == "skip"} == {"1.weight", "1.bias"}
+
+
+def test_a_tensor_of_inference_mode_is_filled_like_any_other() -> None:
+    with torch.inference_mode():
+        inferred = torch.ones(2, 3)
+    state = {"a": torch.ones(2, 3), "b": inferred}
+
+    apply_(state, ["*=normal:std=0.02"])
+
+    assert torch.equal(state["a"], _drawn("a", 2, 3))
+    assert torch.equal(state["b"], _drawn("b", 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("rules", "error"),
+    [
+        (["*.weight=zeros", "missing=zeros"], UnmatchedRuleError),
+        (["*.weight=zeros", "0.bias=xavier_uniform"], UnfillableError),
+        (["*.weight=zeros", "*.bias=xavier_uniform"], UnmatchedRuleError),
+        (["*.weight=zeros", "0.bias=normal:0.02"], ArgumentError),
+        (["*.weight=zeros", "0.bias"], ReinitError),
+        (["*.weight=zeros", "0.bias=nothing"], ReinitError),
+        (["*.weight=zeros", "1.num_batches_tracked=constant:0.5"], UnfillableError),
+    ],
+    ids=lambda part: part[-1] if isinstance(part, list) else part.__name__,
+)
+def test_nothing_changes_when_a_rule_is_refused(rules: list[str], error: type[ReinitError]) -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+
+    with pytest.raises(error):
+        apply_(net, rules)
+
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_strict_refuses_a_skip_before_anything_changes() -> None:
+    net = nn.Linear(3, 4)
+    before = net.weight.detach().clone()
+
+    with pytest.raises(UnfillableError):
+        apply_(net, ["*=xavier_uniform"], strict=True)
+
+    assert torch.equal(net.weight.detach(), before)
+
+
+def test_a_rule_that_matches_nothing_may_be_allowed() -> None:
+    net = nn.Linear(3, 4)
+
+    plan = apply_(net, ["missing=zeros", "bias=zeros"], allow_unmatched=True)
+
+    assert not net.bias.any()
+    assert plan.warnings == ("rule 'missing=zeros' matches no key of the module",)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_changes_nothing() -> None:
+    state = {"w": torch.ones(2)}
+
+    with pytest.raises(DeviceUnavailableError):
+        apply_(state, ["w=zeros"], device="cuda")
+
+    assert torch.equal(state["w"], torch.ones(2))
+
+
+@pytest.mark.parametrize("rule", ["*=normal:std=1", "*=orthogonal", "*=sparse:0.5", "nothing=ones"])
+def test_threads_and_random_states_are_afterwards_what_they_were(rule: str) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        torch_state, python_state = torch.get_rng_state(), random.getstate()
+
+        try:
+            apply_({"w": torch.ones(5, 5)}, [rule])
+        except UnmatchedRuleError:
+            assert rule == "nothing=ones"
+
+        assert torch.get_num_threads() == 2
+        assert torch.equal(torch.get_rng_state(), torch_state)
+        assert random.getstate() == python_state
+        assert torch.is_grad_enabled()
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "normal:std=0.02",
+        "eye",
+        "sparse:0.5",
+        "orthogonal",
+        "trunc_normal",
+        "trunc_normal:0,1,1.9,9",
+        "zeros",
+    ],
+)
+def test_torch_s_defaults_do_not_reach_a_draw(text: str) -> None:
+    expected, state = ({"w": torch.ones(4, 3)} for _ in range(2))
+    apply_(expected, [f"w={text}"])
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        apply_(state, [f"w={text}"])
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+    assert torch.equal(state["w"], expected["w"])
+
+
+def test_a_default_device_does_not_reach_an_integer() -> None:
+    state = {"w": torch.ones(2, dtype=torch.int64)}
+    try:
+        torch.set_default_device("meta")
+        apply_(state, ["w=constant:7"])
+    finally:
+        torch.set_default_device(None)
+
+    assert state["w"].tolist() == [7, 7]
+
+
+RULES = [
+    "*=normal:std=0.02",
+    "conv.*=kaiming_normal:relu,fan_out",
+    "{square,half}=orthogonal:tanh",
+    "double=trunc_normal:std=0.02",
+    "sparse=sparse:0.3",
+    "count=constant:7",
+    "kept=keep",
+]
+
+
+def _state() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+
+    def some(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    return {
+        "conv.weight": some(8, 3, 5, 5),
+        "square": some(9, 9),
+        "half": some(6, 10).half(),
+        "brain": some(33).bfloat16(),
+        "eight": some(33).to(torch.float8_e4m3fn),
+        "double": some(12, 2).double(),
+        "sparse": some(20, 3),
+        "count": torch.arange(3),
+        "flags": torch.tensor([True, False]),
+        "running_mean": some(4),
+        "empty": torch.empty(0, 4),
+        "scalar": some(1)[0].clone(),
+        "kept": some(4),
+    }
+
+
+def test_a_mapping_gets_the_bytes_that_a_checkpoint_of_its_keys_gets(tmp_path: Path) -> None:
+    source, output = str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")
+    state = _state()
+    untouched = {key: state[key].clone() for key in ("flags", "running_mean", "kept")}
+    save_file(state, source)
+
+    outcome = rewrite(source, RULES, output, seed=5)
+    plan = apply_(state, RULES, seed=5)
+
+    written = load_file(output)
+    assert {key: (value.dtype, value.shape) for key, value in written.items()} == {
+        key: (value.dtype, value.shape) for key, value in state.items()
+    }
+    for key, value in state.items():
+        raw, expected = (part.reshape(-1).view(torch.uint8) for part in (written[key], value))
+        assert torch.equal(raw, expected), key
+    assert all(torch.equal(state[key], value) for key, value in untouched.items())
+    assert {(step.key, step.action) for step in plan.steps} == {
+        (step.key, step.action) for step in outcome.job.plan.steps
+    }
+
+
+def test_a_second_time_gives_the_same_and_another_seed_other_values() -> None:
+    state = {"w": torch.ones(5, 5)}
+    drawn = []
+    for seed in (3, 3, 4):
+        apply_(state, ["w=normal:std=0.02"], seed=seed)
+        drawn.append(state["w"].clone())
+
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])

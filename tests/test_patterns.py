@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import itertools
 import re
 import time
 
@@ -205,30 +204,33 @@ def test_a_range_is_what_python_counts(first: int, steps: int) -> None:
     assert Pattern.parse(f"{{{first}..{last}}}").names == frozenset(map(str, counted))
 
 
+def _refusal(glob: str) -> str:
+    try:
+        Pattern.parse(glob)
+    except PatternError as refused:
+        return str(refused).removeprefix(f"pattern {glob!r}: ")
+    return ""
+
+
 @given(st.text("abc-!^]", min_size=1, max_size=6), st.sampled_from("abc-!^]xd"))
 def test_classes_hold_what_fnmatch_s_do(members: str, char: str) -> None:
-    """Only ranges that run backwards differ: fnmatch takes them as empty."""
     glob = f"[{members}]"
-    try:
-        parsed = Pattern.parse(glob)
-    except PatternError as refused:
-        assert re.search("backwards|not closed", str(refused))
-        return
     for key in (char, f"{char}]", f"{char}x]"):
-        assert parsed.matches(key) == fnmatch.fnmatchcase(key, glob)
+        if not _refusal(glob):
+            assert Pattern.parse(glob).matches(key) == fnmatch.fnmatchcase(key, glob)
 
 
-def test_only_what_fnmatch_takes_otherwise_is_refused() -> None:
-    """Of all classes over five characters, those refused are open or backwards."""
-    for members in itertools.chain.from_iterable(
-        itertools.product("ab-!]", repeat=length) for length in range(4)
-    ):
-        glob = f"[{''.join(members)}]"
-        try:
-            Pattern.parse(glob)
-        except PatternError as refused:
-            is_backwards = re.search("b-a|b-!|b--|a-!|a--|--!|b-]|a-]|]-!|]--", glob)
-            assert is_backwards if "backwards" in str(refused) else glob in ("[]", "[!]")
+@given(st.text("abc-!^]", max_size=6))
+def test_only_classes_that_are_open_or_run_backwards_are_refused(members: str) -> None:
+    """To fnmatch the one is literal and the other empty, which nobody means."""
+    refusal = _refusal(f"[{members}]")
+
+    if "not closed" in refusal:
+        assert members in ("", "!")
+    elif refusal:
+        low, high = re.fullmatch("the range (.)-(.) runs backwards", refusal).groups()
+        assert low > high
+        assert f"{low}-{high}" in members
 
 
 @pytest.mark.parametrize(
@@ -266,8 +268,8 @@ def test_what_is_malformed_is_named(pattern: str, problem: str) -> None:
 @pytest.mark.parametrize(
     "pattern",
     [
-        "{0..9999}" * 100,
-        "*{0..9999}" * 100,
+        "{0..9999}" * 20,
+        "*{0..9999}" * 20,
         "{0..999999999999999999}",
         "{a,b}" * 5000,
         "{{0..9999},{0..9999}}",
@@ -279,7 +281,7 @@ def test_too_many_names_are_refused_at_once(pattern: str) -> None:
     started = time.process_time()
     with pytest.raises(PatternError, match="its braces stand for more than 10,000 names"):
         Pattern.parse(pattern)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 1
 
 
 def test_names_in_braces_may_be_long() -> None:

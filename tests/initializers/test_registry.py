@@ -1,0 +1,35 @@
+"""Initializers of one's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from reinit_cli import apply_, register
+from reinit_cli.initializers import REGISTRY
+from reinit_cli.initializers.laws import Normal
+
+
+def test_an_initializer_of_one_s_own_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
+
+    @register(law="N(0, scale²)", example="mine:scale=2")
+    def mine(shape: tuple[int, ...], *, scale: float = 1.0) -> Normal:
+        """Draw as I like it."""
+        del shape
+        return Normal(0.0, scale)
+
+    state = {"w": torch.zeros(1000)}
+    apply_(state, ["w=mine:0.5"])
+
+    assert state["w"].std().item() == pytest.approx(0.5, rel=0.1)
+    with pytest.raises(ValueError, match="there is an initializer 'mine' already"):
+        register(law="x", example="x")(mine)
+
+
+def test_an_argument_of_no_kind_is_refused_as_it_is_registered() -> None:
+    def odd(shape: tuple[int, ...], *, scale: list[int]) -> None:
+        del shape, scale
+
+    with pytest.raises(TypeError, match="is no kind of argument; annotate it as float, int or str"):
+        register(law="x", example="x")(odd)

@@ -18,11 +18,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, pairwise, product
 from math import prod
+from os.path import commonprefix
 
 from reinit_cli.errors import PatternError
 
 MAX_NAMES = 10_000
 """The most names that the braces of one pattern may stand for."""
+
+_LONG_KEY = 500
+"""The longest key, in characters, that is matched by backtracking: keys come from strangers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class Pattern:
     text: str
     names: frozenset[str] | None
     last_segments: frozenset[str]
-    _regex: re.Pattern[str]
+    _nodes: _Sequence
+    _regex: re.Pattern[str] | None
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
@@ -86,7 +91,8 @@ class Pattern:
             text=text,
             names=None if _has_wild(nodes) else frozenset(spelled),
             last_segments=frozenset(name.rpartition(".")[2] for name in spelled),
-            _regex=re.compile(_regex(nodes), re.DOTALL),
+            _nodes=nodes,
+            _regex=re.compile(_regex(nodes), re.DOTALL) if _is_quick(nodes) else None,
         )
 
     @classmethod
@@ -96,7 +102,7 @@ class Pattern:
             compiled = re.compile(source)
         except (re.error, RecursionError, OverflowError) as error:
             raise PatternError(text, f"not a regular expression: {error}") from error
-        return cls(text, None, frozenset((source,)), compiled)
+        return cls(text, None, frozenset((source,)), (), compiled)
 
     @staticmethod
     def escape(key: str) -> str:
@@ -117,8 +123,10 @@ class Pattern:
         """Return the positions of the keys that match, in order."""
         if self.names is not None:
             return [at for at, key in enumerate(keys) if key in self.names]
-        # A chain of C calls: a loop in Python would take twice as long.
-        return list(compress(range(len(keys)), map(self._regex.fullmatch, keys)))
+        if self._regex and (not self._nodes or max(map(len, keys), default=0) <= _LONG_KEY):
+            # A chain of C calls: a loop in Python would take twice as long.
+            return list(compress(range(len(keys)), map(self._regex.fullmatch, keys)))
+        return [at for at, key in enumerate(keys) if len(key) in _ends(self._nodes, key, {0})]
 
     def names_segment(self, segment: str) -> bool:
         """Whether the last segment of the pattern spells this name out."""
@@ -222,32 +230,42 @@ def _has_wild(nodes: _Sequence) -> bool:
 
 
 def _expand(nodes: _Sequence) -> Iterator[str]:
-    """Yield what the nodes may spell; a wild part is spelled as its regex."""
+    """Yield what the nodes may spell; a wild part is spelled as a star."""
     parts: list[list[str]] = []
     for node in nodes:
         if isinstance(node, _Choice):
             parts.append([name for option in node.options for name in _expand(option)])
         else:
-            parts.append([node if isinstance(node, str) else node.regex])
+            parts.append([node if isinstance(node, str) else "*"])
     return map("".join, product(*parts))
 
 
+def _stars(nodes: _Sequence) -> int:
+    """Return how many stars there are, those in braces included."""
+    return sum(
+        sum(map(_stars, node.options)) if isinstance(node, _Choice) else node == _STAR
+        for node in nodes
+    )
+
+
+def _is_quick(nodes: _Sequence) -> bool:
+    """Whether the regex backtracks quadratically in a key's length at the most."""
+    return _stars(nodes) < 3 or not any(isinstance(node, _Choice) for node in nodes)
+
+
 def _regex(nodes: _Sequence) -> str:
-    """Return a regex for the whole glob that cannot backtrack for ever.
+    """Return a regex for the whole glob.
 
     Between stars the leftmost place of a fixed part is always as good as a later one, so
-    it is found once and kept (an atomic group); with one or two stars plain backtracking
-    is at most quadratic in the key's length, and faster.
+    from three stars on it is found once and kept (an atomic group). Plain backtracking
+    is twice as fast, and at most quadratic for two.
     """
     stars = [at for at, node in enumerate(nodes) if node == _STAR]
     if len(stars) < 3:
         return "".join(map(_node_regex, nodes))
     text = "".join(map(_node_regex, nodes[: stars[0]]))
     for star, after in pairwise(stars):
-        part = nodes[star + 1 : after]
-        between = "".join(map(_node_regex, part))
-        is_fixed = not any(isinstance(node, _Choice) for node in part)
-        text += f"(?>.*?{between})" if is_fixed else f".*?{between}"
+        text += f"(?>.*?{''.join(map(_node_regex, nodes[star + 1 : after]))})"
     return text + ".*" + "".join(map(_node_regex, nodes[stars[-1] + 1 :]))
 
 
@@ -266,11 +284,33 @@ def _alternation(names: Sequence[str]) -> str:
 
     A flat alternation of ten thousand names would try each of them on every key.
     """
+    shared = commonprefix(names)  # noqa: RUF071 (characters, not folders, are meant)
     by_first: dict[str, list[str]] = {}
     for name in names:
-        by_first.setdefault(name[:1], []).append(name[1:])
+        rest = name[len(shared) :]
+        by_first.setdefault(rest[:1], []).append(rest)
     ends_here = by_first.pop("", None) is not None
-    branches = [re.escape(first) + _alternation(rest) for first, rest in by_first.items()]
-    if not branches:
-        return ""
-    return f"(?:{'|'.join(branches)}){'?' if ends_here else ''}"
+    if not by_first:
+        return re.escape(shared)
+    branches = "|".join(map(_alternation, by_first.values()))
+    return f"{re.escape(shared)}(?:{branches}){'?' if ends_here else ''}"
+
+
+def _ends(nodes: _Sequence, key: str, starts: set[int]) -> set[int]:
+    """Return where in a key the nodes may end that start at any of some places.
+
+    Every place is looked at once for each node, so that no key takes long.
+    """
+    for node in nodes:
+        if not starts:
+            break
+        if isinstance(node, str):
+            starts = {at + len(node) for at in starts if key.startswith(node, at)}
+        elif isinstance(node, _Choice):
+            starts = set().union(*(_ends(option, key, starts) for option in node.options))
+        elif node == _STAR:
+            starts = set(range(min(starts), len(key) + 1))
+        else:
+            one = re.compile(node.regex, re.DOTALL)
+            starts = {at + 1 for at in starts if one.match(key, at)}
+    return starts

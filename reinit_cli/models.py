@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -136,7 +137,7 @@ def inspect_model(model: Model) -> tuple[TensorInfo, ...]:
         return infos_of(_build(model, _nothing))
 
 
-def load_model(model: Model, seed: int, *, progress: bool) -> Mapping[str, Any]:
+def load_model(model: Model, seed: int) -> Mapping[str, Any]:
     """Return the state dict of a model, with its weights downloaded if need be.
 
     Without weights it is built under its own seed, so that it too has the same bytes
@@ -145,7 +146,6 @@ def load_model(model: Model, seed: int, *, progress: bool) -> Mapping[str, Any]:
     Args:
         model: the model.
         seed: the seed of the run.
-        progress: whether torch shows a download's progress on stderr.
 
     Raises:
         WeightsUnavailableError: the weights are not here and cannot be had.
@@ -153,7 +153,7 @@ def load_model(model: Model, seed: int, *, progress: bool) -> Mapping[str, Any]:
     """
     with _own_random_state(seed_for(seed, model.name)):
         try:
-            return _build(model, lambda weights: _fetch(model, weights, progress=progress))
+            return _build(model, lambda weights: _fetch(model, weights))
         except RuntimeError as error:
             if model.weights is None or "loading state_dict" not in str(error):
                 raise
@@ -267,7 +267,7 @@ def _cache_path(weights: WeightsEnum) -> str:
     return os.path.join(get_dir(), "checkpoints", os.path.basename(weights.url))
 
 
-def _fetch(model: Model, weights: WeightsEnum, *, progress: bool) -> Mapping[str, Tensor]:
+def _fetch(model: Model, weights: WeightsEnum) -> Mapping[str, Tensor]:
     """Return downloaded weights from torch's own cache, and download them first if need be."""
     import pickle
     from urllib.error import URLError
@@ -277,7 +277,7 @@ def _fetch(model: Model, weights: WeightsEnum, *, progress: bool) -> Mapping[str
     path = _cache_path(weights)
     try:
         return load_state_dict_from_url(
-            weights.url, progress=progress, check_hash=True, weights_only=True
+            weights.url, progress=sys.stderr.isatty(), check_hash=True, weights_only=True
         )
     except URLError as error:
         raise WeightsUnavailableError(model.name, path, str(error.reason)) from error

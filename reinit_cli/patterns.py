@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress, pairwise, product
 from math import prod
 from os.path import commonprefix
@@ -128,9 +129,44 @@ class Pattern:
             return list(compress(range(len(keys)), map(self._regex.fullmatch, keys)))
         return [at for at, key in enumerate(keys) if len(key) in _ends(self._nodes, key, {0})]
 
+    @property
+    def is_blind_to_numbers(self) -> bool:
+        """Whether a key matches whatever its numbers are: only its stars can match digits."""
+        return bool(self._nodes) and all(
+            node == _STAR or (isinstance(node, str) and not re.search(r"\d", node))
+            for node in self._nodes
+        )
+
     def names_segment(self, segment: str) -> bool:
         """Whether the last segment of the pattern spells this name out."""
         return any(segment in written for written in self.last_segments)
+
+
+class KeyIndex:
+    """Keys, prepared for many patterns: most differ from others in a layer's number alone."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = keys
+
+    def select(self, pattern: Pattern) -> list[int]:
+        """Return the positions of the keys that match, in no order."""
+        if not pattern.is_blind_to_numbers:
+            return pattern.select(self._keys)
+        alike = list(self._by_template)
+        return [at for found in pattern.select(alike) for at in self._by_template[alike[found]]]
+
+    @cached_property
+    def _by_template(self) -> dict[str, list[int]]:
+        """The positions of the keys that are one but for their numbers, which all read 0."""
+        separator = "\n"
+        joined = separator.join(self._keys)
+        templates = re.sub(r"\d+", "0", joined).split(separator)
+        if len(templates) != len(self._keys):  # a key has a newline of its own
+            templates = [re.sub(r"\d+", "0", key) for key in self._keys]
+        positions: dict[str, list[int]] = {}
+        for at, template in enumerate(templates):
+            positions.setdefault(template, []).append(at)
+        return positions
 
 
 class _Parser:

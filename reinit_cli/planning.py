@@ -11,6 +11,7 @@ from typing import Literal
 from reinit_cli.dtypes import FLOAT32_MAX, FLOAT64_MAX, Dtype
 from reinit_cli.errors import TiedRulesError, UnfillableError, UnmatchedRuleError
 from reinit_cli.initializers import Fans, Law, UndefinedError, fans
+from reinit_cli.patterns import KeyIndex
 from reinit_cli.rules import Rule
 from reinit_cli.seeds import seed_for
 from reinit_cli.spelling import corrected_pattern, nearest_keys
@@ -164,8 +165,9 @@ def make_plan(
 
 def _match(keys: Sequence[str], rules: Sequence[Rule]) -> _Matches:
     found = _Matches(owner=[None] * len(keys))
+    index = KeyIndex(keys)
     for at, rule in enumerate(rules):
-        selected = rule.pattern.select(keys)
+        selected = index.select(rule.pattern)
         found.counts.append(len(selected))
         for position in selected:
             found.owner[position] = at

@@ -181,7 +181,7 @@ class ModelSource:
         """Build the model, with its weights downloaded if need be."""
         from reinit_cli.models import load_model
 
-        state = load_model(self.model, seed, progress=True)
+        state = load_model(self.model, seed)
         yield _StateContents(_with_own_storages(state))
 
 

@@ -35,10 +35,16 @@ def _by_name(declared: Initializer, words: list[str]) -> dict[str, object]:
     # Words find their argument by kind, so they go first and numbers take what is left.
     for word in sorted(bare, key=_is_number):
         _set(declared, given, _place(declared, given, word), word)
-    if len(words) == len(bare) == 1 and _is_number(bare[0]) and declared.lone:
-        meant = tuple(f"{declared.name}:{form.format(bare[0])}" for form in declared.lone)
-        raise ArgumentError(declared.name, f"{bare[0]} alone is ambiguous", meant)
+    if declared.lone and len(bare) == 1 and given.keys() - {"min_ndim"} == {_first(declared)}:
+        rest = [word for word in words if word not in bare]
+        meant = (",".join((form.format(bare[0]), *rest)) for form in declared.lone)
+        texts = tuple(f"{declared.name}:{each}" for each in meant)
+        raise ArgumentError(declared.name, f"{bare[0]} alone is ambiguous", texts)
     return given
+
+
+def _first(declared: Initializer) -> str:
+    return declared.parameters[0].name
 
 
 def _set(declared: Initializer, given: dict[str, object], name: str, value: str) -> None:

@@ -22,7 +22,7 @@ def inits_sheet(declared: Iterable[Initializer]) -> Sheet:
         (each.name, each.law, ", ".join(map(_short, each.parameters)), each.defined)
         for each in declared
     ]
-    return Sheet(_COLUMNS, rows, (("help", "reinit inits NAME explains one of them"),))
+    return Sheet(_COLUMNS, rows)
 
 
 def init_sheet(declared: Initializer) -> Sheet:

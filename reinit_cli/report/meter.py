@@ -19,13 +19,18 @@ PATIENCE_SECONDS = 1.0
 
 
 class Meter:
-    """A progress bar on stderr, if that is a terminal and the work takes over a second."""
+    """A progress bar on stderr, if that is a terminal and the work takes over a second.
+
+    Between planning and the first write it is silent, since torch shows a bar of its own
+    for a download.
+    """
 
     def __init__(self, name: str, *, is_shown: bool) -> None:
         self._is_shown = is_shown and sys.stderr.isatty()
         self._lock = threading.Lock()
-        self._timer = threading.Timer(PATIENCE_SECONDS, self._show)
+        self._timer = threading.Timer(PATIENCE_SECONDS, self._lose_patience)
         self._timer.daemon = True
+        self._is_late = False
         self._bar: rich_progress.Progress | None = None
         self._name = printable(name)
         self._total: int | None = None
@@ -47,24 +52,26 @@ class Meter:
         self._timer.cancel()
         with self._lock:
             self._is_shown = False
-            if self._bar is not None:
-                self._bar.stop()
+            self._stop()
 
     def of(self, total_nbytes: int) -> Progress:
         """Return what is told of every write, now that their total is known."""
         with self._lock:
             self._total = total_nbytes
+            self._stop()
         return self._advance
+
+    def _lose_patience(self) -> None:
+        with self._lock:
+            self._is_late = True
+            if self._total is None:
+                self._show()
 
     def _advance(self, nbytes: int) -> None:
         with self._lock:
             self._done += nbytes
-            self._update()
-
-    def _update(self) -> None:
-        if self._bar is not None:
-            (task,) = self._bar.task_ids
-            self._bar.update(task, description=self._name, completed=self._done, total=self._total)
+            if self._is_late:
+                self._show()
 
     def _show(self) -> None:
         from rich.console import Console
@@ -76,9 +83,7 @@ class Meter:
             TimeElapsedColumn,
         )
 
-        with self._lock:
-            if not self._is_shown:
-                return
+        if self._bar is None and self._is_shown:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
@@ -88,5 +93,12 @@ class Meter:
                 transient=True,
             )
             self._bar.add_task(self._name, total=None)
-            self._update()
             self._bar.start()
+        if self._bar is not None:
+            (task,) = self._bar.task_ids
+            self._bar.update(task, completed=self._done, total=self._total)
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

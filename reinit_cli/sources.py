@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reinit_cli.errors import (
+    SourceError,
     UnknownModelError,
     UnsupportedFormatError,
     WeightsMismatchError,
@@ -242,6 +243,8 @@ def find_source(text: str, weights: str | None = None) -> Source:
     if text == "-":
         raise UnsupportedFormatError(text, "standard input")
     if _is_path(text):
+        if weights is not None:
+            raise SourceError(f"{text!r} is a path, and weights are chosen for a model's name")
         return _file_source(text, text)
     return _model_source(text, weights or DEFAULT_WEIGHTS)
 

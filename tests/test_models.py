@@ -16,6 +16,7 @@ from torchvision.models import WeightsEnum
 
 from reinit_cli import plan, rewrite
 from reinit_cli.errors import (
+    SourceError,
     UnknownModelError,
     UnknownWeightsError,
     WeightsMismatchError,
@@ -189,6 +190,13 @@ def test_a_file_of_other_weights_is_refused(change: Any, problem: str) -> None:
     assert str(refused.value) == (
         f"'mine.safetensors' does not hold the weights of squeezenet1_1: {problem}"
     )
+
+
+def test_weights_are_not_chosen_for_a_path() -> None:
+    save_file({"w": torch.zeros(2)}, "alexnet")
+
+    with pytest.raises(SourceError, match=r"'\./alexnet' is a path, and weights are chosen for"):
+        find_source("./alexnet", "none")
 
 
 def test_a_path_is_forced_by_a_slash_and_a_bare_word_is_a_model_first() -> None:

@@ -20,7 +20,8 @@ def corrected_pattern(pattern: str, keys: Sequence[str]) -> str | None:
     """
     if pattern.startswith("re:"):
         return None
-    known = {segment for key in keys for segment in key.split(".")}
+    # In the order of the keys, so that equally near ones are always offered alike.
+    known = dict.fromkeys(segment for key in keys for segment in key.split("."))
     segments = re.split(r"\.", pattern)
     respelled = ".".join(_respelled(segment, known) for segment in segments)
     for candidate in (respelled, f"*.{respelled}", f"*{respelled}*"):
@@ -29,7 +30,7 @@ def corrected_pattern(pattern: str, keys: Sequence[str]) -> str | None:
     return None
 
 
-def _respelled(segment: str, known: set[str]) -> str:
+def _respelled(segment: str, known: dict[str, None]) -> str:
     if segment in known or not re.fullmatch(r"\w+", segment):
         return segment
     return next(iter(near(segment, known, 1)), segment)

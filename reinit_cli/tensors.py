@@ -61,7 +61,7 @@ class TensorInfo:
     @property
     def overlaps_itself(self) -> bool:
         """Whether one element of its storage stands for several of its own."""
-        if self.stride is None:
+        if self.stride is None or 0 in self.shape:
             return False
         spread = sorted(
             (step, dim) for dim, step in zip(self.shape, self.stride, strict=True) if dim > 1

@@ -274,7 +274,9 @@ def _misfit(law: Law, dtype: Dtype) -> str:
     drawn_in = FLOAT64_MAX if dtype.nbits >= 64 else FLOAT32_MAX
     if law.is_random and math.isfinite(law.low) and law.high - law.low > drawn_in:
         return f"{dtype.name} cannot be drawn from {law.low:g} to {law.high:g}: too wide"
-    parts = (law.low, law.high, law.mean, law.std)
+    # Of a law without bounds one element in two million lies beyond five deviations.
+    reach = 0.0 if math.isfinite(law.high) else abs(law.mean) + 5 * law.std
+    parts = (law.low, law.high, law.mean, reach)
     scale = max((abs(part) for part in parts if math.isfinite(part)), default=0.0)
     if scale > min(dtype.largest, drawn_in):
         return f"{dtype.name} cannot hold values as large as {scale:g}"

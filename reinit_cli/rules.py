@@ -47,7 +47,8 @@ class Rule:
         Raises:
             RuleError: the pattern, the name or an argument is wrong.
         """
-        bound = REGISTRY[init].bind(arguments) if arguments else parse_init(init)
+        name = init.partition(":")[0]
+        bound = REGISTRY[name].bind(arguments) if arguments else parse_init(init)
         return cls(Pattern.parse(pattern), bound, f"{pattern}={bound}")
 
     @classmethod

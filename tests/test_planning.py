@@ -115,12 +115,13 @@ def test_a_name_insists(rule: str, reason: str) -> None:
 
 DTYPE_LIMITS = [
     ("float16", "constant:70000", "float16 cannot hold values as large as 70000"),
-    ("float16", "normal:std=1e6", "float16 cannot hold values as large as 1e+06"),
+    ("float16", "normal:std=1e6", "float16 cannot hold values as large as 5e+06"),
     ("float8_e4m3fn", "uniform:-500,500", "float8_e4m3fn cannot hold values as large as 500"),
     ("bfloat16", "constant:70000", ""),
     ("float32", "constant:1e39", "float32 cannot hold values as large as 1e+39"),
     ("float64", "constant:1e39", ""),
     ("float16", "constant:inf", ""),
+    ("float8_e4m3fn", "normal:std=300", "float8_e4m3fn cannot hold values as large as 1500"),
     ("float8_e4m3fn", "constant:-inf", "float8_e4m3fn has no infinity"),
     ("float8_e4m3fn", "constant:nan", ""),
     ("float32", "uniform:-3e38,3e38", "float32 cannot be drawn from -3e+38 to 3e+38: too wide"),
@@ -477,8 +478,10 @@ def test_a_float_holds_up_to_its_largest_value(dtype: str) -> None:
         assert _refusal(dtype, f"constant:{2 * largest!r}") == too_large
         assert _refusal(dtype, f"constant:{-2 * largest!r}") == too_large
         assert _refusal(dtype, f"uniform:0,{2 * largest!r}") != ""
-        assert _refusal(dtype, f"normal:mean=0,std={2 * largest!r}") == too_large
-        assert _refusal(dtype, f"normal:mean={2 * largest!r},std=1") == too_large
+        # Of a normal law five deviations must fit.
+        assert _refusal(dtype, f"normal:mean=0,std={2 / 5 * largest!r}") == too_large
+        assert _refusal(dtype, f"normal:mean={2 * largest!r},std=0") == too_large
+        assert _refusal(dtype, f"normal:mean=0,std={largest / 6!r}") == ""
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -538,7 +541,7 @@ def test_a_wildcard_skips_a_dtype_that_overflows() -> None:
     tensors = (_tensor("half", (4, 4), "float16"), _tensor("full", (4, 4)))
 
     assert {step.key: step.reason for step in _plan("*=normal:1e5,1", tensors=tensors).steps} == {
-        "half": "float16 cannot hold values as large as 100000",
+        "half": "float16 cannot hold values as large as 100005",
         "full": "",
     }
 
@@ -824,6 +827,10 @@ def test_a_tie_with_a_running_statistic_is_spared_as_one() -> None:
     ]
     assert len(list(_plan("x.buffer=ones", tensors=tensors).fills)) == 1
     assert len(list(_plan("*.running_var=ones", tensors=tensors).fills)) == 1
+    both = _under("a.running_mean", "a.running_var", tensor=torch.zeros(3))
+    assert len(list(_plan("*.running_{mean,var}=ones", tensors=both).fills)) == 1
+    with pytest.raises(UnmatchedRuleError, match=r"2 skipped: a running statistic$"):
+        _plan("*.running_var=ones", tensors=both)
 
 
 def test_ties_that_meet_another_tensor_are_skipped_together() -> None:

@@ -112,7 +112,7 @@ def test_an_empty_tensor_has_nothing_to_overlap(empty: torch.Tensor) -> None:
 # --- ties --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("meta", marks=pytest.mark.slow)])
 def test_keys_of_one_parameter_are_tied_by_code_point(device: str) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:

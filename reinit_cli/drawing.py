@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.dtypes import dtype_named
+from reinit_cli.errors import DeviceUnavailableError
 from reinit_cli.initializers import Law
 
 if TYPE_CHECKING:
@@ -150,8 +151,6 @@ def check_device(device: str) -> str:
     Raises:
         DeviceUnavailableError: it is not there.
     """
-    from reinit_cli.errors import DeviceUnavailableError
-
     if device == "cpu":
         return device
     there = _devices()

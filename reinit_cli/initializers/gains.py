@@ -56,3 +56,13 @@ def check_slope(initializer: str, nonlinearity: Any, slope: float | None) -> Non
         raise ArgumentError(
             initializer, f"a is the slope of leaky_relu, and {nonlinearity} has none"
         )
+
+
+def check_gain(initializer: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the given arguments of an initializer with a gain, once they agree.
+
+    Raises:
+        ArgumentError: a slope is given and the gain is not that of leaky_relu.
+    """
+    check_slope(initializer, given.get("gain", 1.0), given.get("a"))
+    return given

@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.fans import need_ndim
-from reinit_cli.initializers.gains import check_slope, gain_of
+from reinit_cli.initializers.gains import check_gain, gain_of
 from reinit_cli.initializers.kinds import AnyGain, Slope
 from reinit_cli.initializers.laws import Constant, Law
 from reinit_cli.initializers.registry import register
@@ -60,18 +59,13 @@ class Orthogonal:
         tensor.mul_(self.gain)
 
 
-def _complete(name: str, given: Arguments) -> Arguments:
-    check_slope(name, given.get("gain", 1.0), given.get("a"))  # type: ignore[arg-type]
-    return given
-
-
 @register(
     law="W·Wᵀ = gain²·I, or Wᵀ·W where rows > cols; W is (shape[0], the rest)",
     example="orthogonal:tanh",
     defined="2 dimensions or more",
     paper="Saxe, McClelland & Ganguli 2013, Exact solutions to the nonlinear dynamics of learning "
     "in deep linear neural networks, arXiv:1312.6120",
-    complete=_complete,
+    complete=check_gain,
 )
 def orthogonal(shape: tuple[int, ...], *, gain: AnyGain = 1.0, a: Slope = None) -> Law:
     """Keep the norm of every signal: a random orthogonal matrix."""

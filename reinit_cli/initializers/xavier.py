@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from math import sqrt
 
-from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.fans import fans
-from reinit_cli.initializers.gains import check_slope, gain_of
+from reinit_cli.initializers.gains import check_gain, gain_of
 from reinit_cli.initializers.kinds import NonNegativeGain, Slope
 from reinit_cli.initializers.laws import Law, Normal, Uniform
 from reinit_cli.initializers.registry import register
@@ -15,12 +14,6 @@ _PAPER = (
     "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
     "networks, AISTATS"
 )
-
-
-def _complete(name: str, given: Arguments) -> Arguments:
-    slope = given.get("a")
-    check_slope(name, given.get("gain", 1.0), slope)  # type: ignore[arg-type]
-    return given
 
 
 def _std(shape: tuple[int, ...], gain: float | str, a: float | None) -> float:
@@ -35,7 +28,7 @@ def _std(shape: tuple[int, ...], gain: float | str, a: float | None) -> float:
     defined="2 dimensions or more",
     paper=_PAPER,
     aliases=("glorot_uniform",),
-    complete=_complete,
+    complete=check_gain,
 )
 def xavier_uniform(shape: tuple[int, ...], *, gain: NonNegativeGain = 1.0, a: Slope = None) -> Law:
     """Keep the variance of activations and of gradients alike from layer to layer."""
@@ -49,7 +42,7 @@ def xavier_uniform(shape: tuple[int, ...], *, gain: NonNegativeGain = 1.0, a: Sl
     defined="2 dimensions or more",
     paper=_PAPER,
     aliases=("glorot_normal",),
-    complete=_complete,
+    complete=check_gain,
 )
 def xavier_normal(shape: tuple[int, ...], *, gain: NonNegativeGain = 1.0, a: Slope = None) -> Law:
     """Keep the variance of activations and of gradients alike from layer to layer."""

@@ -13,7 +13,7 @@ from reinit_cli.errors import (
     SourceNotFoundError,
     UnreadableSourceError,
 )
-from reinit_cli.text import near
+from reinit_cli.text import near, why
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class InputFile:
         except FileNotFoundError as error:
             raise SourceNotFoundError(path, _neighbours(path)) from error
         except (OSError, ValueError) as error:
-            raise UnreadableSourceError(path, _why(error)) from error
+            raise UnreadableSourceError(path, why(error)) from error
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
             self.close()
@@ -97,7 +97,7 @@ class InputFile:
             try:
                 piece = os.pread(self._fd, nbytes, offset)
             except OSError as error:
-                raise UnreadableSourceError(self.path, _why(error)) from error
+                raise UnreadableSourceError(self.path, why(error)) from error
             if not piece:
                 raise SourceChangedError(self.path)
             pieces.append(piece)
@@ -121,10 +121,6 @@ class InputFile:
             raise SourceChangedError(self.path) from error
         if now != {expected}:
             raise SourceChangedError(self.path)
-
-
-def _why(error: OSError | ValueError) -> str:
-    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def _neighbours(path: str) -> list[str]:

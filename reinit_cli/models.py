@@ -7,7 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -129,11 +129,9 @@ def inspect_model(model: Model) -> tuple[TensorInfo, ...]:
     """Return the entries of a model's state dict, without its weights and offline."""
     from reinit_cli.live import infos_of
 
-    if _is_quantized(model):
-        # Quantising runs the model once, so nothing of it can stay on `meta`.
-        with _own_random_state(0):
-            return infos_of(_build(model, _nothing))
-    with _on_meta():
+    # Quantising runs the model once, so nothing of it can stay on `meta`.
+    where = nullcontext() if _is_quantized(model) else _on_meta()
+    with _own_random_state(0), where:
         return infos_of(_build(model, _nothing))
 
 

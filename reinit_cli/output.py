@@ -16,8 +16,8 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
@@ -28,6 +28,7 @@ from reinit_cli.errors import (
     OutputUnwritableError,
 )
 from reinit_cli.inputs import InputFile
+from reinit_cli.text import why
 
 _FICLONE = 0x40049409
 """linux/fs.h: share all blocks of another file."""
@@ -154,7 +155,7 @@ class OutputFile:
         self._temporary: str | None = None
         self._can_copy = hasattr(os, "copy_file_range")
         _remove_stale(self._path)
-        with self._telling():
+        with _telling(self._path):
             self._fd = self._open()
             _reserve(self._fd, nbytes)
 
@@ -181,7 +182,7 @@ class OutputFile:
         except OSError as error:
             if error.errno in _NOT_SUPPORTED:
                 return False
-            raise OutputUnwritableError(self._path, _why(error)) from error
+            raise OutputUnwritableError(self._path, why(error)) from error
         return True
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
@@ -191,7 +192,7 @@ class OutputFile:
             OutputUnwritableError: the disk is full or fails.
         """
         view = memoryview(data)
-        with self._telling():
+        with _telling(self._path):
             while view:
                 written = os.pwrite(self._fd, view, offset)
                 view = view[written:]
@@ -205,7 +206,7 @@ class OutputFile:
             return os.copy_file_range(file.fileno(), self._fd, nbytes, start, offset)
         except OSError as error:
             if error.errno not in _NOT_SUPPORTED:
-                raise OutputUnwritableError(self._path, _why(error)) from error
+                raise OutputUnwritableError(self._path, why(error)) from error
             self._can_copy = False
             return 0
 
@@ -217,9 +218,11 @@ class OutputFile:
             OutputUnwritableError: the disk or the folder refuses.
         """
         replaces = self._destination.replaces and os.path.lexists(self._path)
-        with self._telling():
+        with _telling(self._path):
             if replaces:
-                os.fchmod(self._fd, _mode_of(self._path) or stat.S_IMODE(self._mode()))
+                mode = _mode_of(self._path)
+                if mode is not None:
+                    os.fchmod(self._fd, mode)
             if replaces or self._destination.syncs:
                 os.fsync(self._fd)
             if replaces:
@@ -228,9 +231,6 @@ class OutputFile:
                 self._create()
             if replaces or self._destination.syncs:
                 _sync_folder(self._folder)
-
-    def _mode(self) -> int:
-        return os.fstat(self._fd).st_mode
 
     def _open(self) -> int:
         if hasattr(os, "O_TMPFILE"):
@@ -275,31 +275,16 @@ class OutputFile:
         finally:
             os.close(folder)
 
-    def _telling(self) -> _Telling:
-        return _Telling(self._path)
 
-
-class _Telling:
-    """Turns the system's errors into ours, with the path."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if isinstance(error, OSError) and not isinstance(error, OutputExistsError):
-            raise OutputUnwritableError(self._path, _why(error)) from error
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+@contextmanager
+def _telling(path: str) -> Iterator[None]:
+    """Turn the system's errors into ours, with the path."""
+    try:
+        yield
+    except OutputExistsError:
+        raise
+    except OSError as error:
+        raise OutputUnwritableError(path, why(error)) from error
 
 
 def _mode_of(path: str) -> int | None:

@@ -10,21 +10,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal
 
+from reinit_cli.drawing import check_device
 from reinit_cli.engine import Filled, Progress, run, total_nbytes
 from reinit_cli.errors import MissingRuleError, OutputUnwritableError, UnwritableContentError
-from reinit_cli.formats import safetensors
+from reinit_cli.formats import safetensors, torch_zip
 from reinit_cli.output import Destination, OutputFile, Sink, StreamSink, check_destination
 from reinit_cli.planning import Options, Plan, Step, make_plan
 from reinit_cli.rules import Rule, rules_of
 from reinit_cli.segments import Fill, Segment
 from reinit_cli.sources import Contents, Source, find_source
-from reinit_cli.tensors import TensorInfo
+from reinit_cli.tensors import TensorInfo, tied_groups
 from reinit_cli.text import plural
 
 STREAM = "-"
 """The output that stands for standard output."""
-
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 Format = Literal["same", "safetensors", "torch"]
 """same: the source's bytes with tensors replaced; the others: a file laid out anew."""
@@ -108,7 +107,7 @@ def prepare(request: Request) -> Job:
     if not rules:
         raise MissingRuleError
     source = find_source(request.source, request.weights)
-    options = replace(request.options, device=_device(request.options.device))
+    options = replace(request.options, device=check_device(request.options.device))
     plan = make_plan(source.name, source.tensors, rules, options)
     destination = _destination(request, source)
     check_destination(destination, source.path, in_place=request.in_place)
@@ -194,16 +193,8 @@ def plan(
     Args and raises: as `rewrite`.
     """
     found = find_source(source, weights)
-    options = Options(seed, _device(device), strict, allow_unmatched)
+    options = Options(seed, check_device(device), strict, allow_unmatched)
     return make_plan(found.name, found.tensors, rules_of(rules), options)
-
-
-def _device(device: str) -> str:
-    if device == "cpu":
-        return device  # without torch
-    from reinit_cli.drawing import check_device
-
-    return check_device(device)
 
 
 def _destination(request: Request, source: Source) -> Destination:
@@ -223,11 +214,11 @@ def _format(path: str | None, source: Source, *, in_place: bool) -> Format:
     suffix = os.path.splitext(path or "")[1].lower()
     if in_place or path is None or suffix == safetensors.SUFFIX:
         return "safetensors" if source.path is None else "same"
-    if suffix in TORCH_SUFFIXES:
+    if suffix in torch_zip.SUFFIXES:
         return "torch"
     if source.path is not None and suffix == os.path.splitext(source.path)[1].lower():
         return "same"
-    known = ", ".join((safetensors.SUFFIX, *TORCH_SUFFIXES))
+    known = ", ".join((safetensors.SUFFIX, *torch_zip.SUFFIXES))
     raise OutputUnwritableError(path, f"its suffix names no format; known are {known}")
 
 
@@ -263,8 +254,6 @@ def _some(tensors: Sequence[TensorInfo]) -> str:
 
 
 def _written_twice(tensors: tuple[TensorInfo, ...]) -> Iterator[str]:
-    from reinit_cli.tensors import tied_groups
-
     for group in dict.fromkeys(tied_groups(tensors).values()):
         keys = " and ".join(map(repr, group))
         yield f"{keys} are one tensor; a safetensors file holds it under each name"
@@ -287,8 +276,6 @@ def _segments(job: Job, contents: Contents) -> list[Segment]:
     }
     if job.format == "safetensors":
         return safetensors.layout(job.source.tensors, job.source.metadata, places)
-    from reinit_cli.formats import torch_zip
-
     name = os.path.basename(job.destination.path or "archive.pt")
     return torch_zip.layout(contents.state_dict(), places, name)
 

@@ -34,6 +34,11 @@ def printable(text: str) -> str:
     )
 
 
+def why(error: OSError | ValueError) -> str:
+    """Return what the system says of a failure, without number and path."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
 def number(value: float) -> str:
     """Return a float in five significant digits."""
     return f"{value:.5g}"

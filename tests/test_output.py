@@ -264,3 +264,12 @@ class _either:  # noqa: N801 (reads as a word)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
         return kind is subprocess.TimeoutExpired
+
+
+def test_a_replaced_file_without_any_permission_stays_so() -> None:
+    PATH.write_bytes(b"old")
+    PATH.chmod(0)
+
+    _write(b"new", replaces=True)
+
+    assert PATH.stat().st_mode & 0o777 == 0

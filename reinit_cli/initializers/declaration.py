@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reinit_cli.errors import ArgumentError
-from reinit_cli.initializers.fans import UndefinedError, need_ndim
+from reinit_cli.initializers.fans import need_ndim
 from reinit_cli.initializers.gains import NONLINEARITIES, gain_of
 from reinit_cli.initializers.kinds import Integer, Kind, Number, Text, Value
 from reinit_cli.initializers.laws import Law
@@ -183,6 +183,3 @@ def _kind(hint: object) -> Kind:
     for extra in getattr(hint, "__metadata__", ()):
         return typing.cast("Kind", extra)
     raise TypeError(f"{hint!r} is no kind of argument; annotate it as float, int or str")
-
-
-__all__ = ["KEEP", "REQUIRED", "Init", "Initializer", "Parameter", "UndefinedError"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from reinit_cli.report.sheets import Column, Sheet
 from reinit_cli.tensors import TensorInfo
@@ -36,7 +36,13 @@ def keys_sheet(tensors: Sequence[TensorInfo], aliases: Mapping[str, str]) -> She
         )
         for tensor in tensors
     ]
-    numel = sum(tensor.numel for tensor in tensors if tensor.key not in aliases)
-    total = sum(tensor.nbytes for tensor in tensors if tensor.key not in aliases)
-    counted = f"{plural(len(tensors), 'tensor')}, {plural(numel, 'parameter')}, {nbytes(total)}"
-    return Sheet(_COLUMNS, rows, (("total", counted),)).without_empty_columns()
+    total = summed(tensors, aliases)
+    return Sheet(_COLUMNS, rows, (("total", total),)).without_empty_columns()
+
+
+def summed(tensors: Sequence[TensorInfo], aliases: Collection[str] = ()) -> str:
+    """Return how many tensors, parameters and bytes there are; those of aliases count once."""
+    own = [tensor for tensor in tensors if tensor.key not in aliases]
+    numel = plural(sum(tensor.numel for tensor in own), "parameter")
+    total = nbytes(sum(tensor.nbytes for tensor in own))
+    return f"{plural(len(tensors), 'tensor')}, {numel}, {total}"

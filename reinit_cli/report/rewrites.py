@@ -8,6 +8,7 @@ from reinit_cli.drawing import Moments, expected_moments
 from reinit_cli.engine import Filled
 from reinit_cli.initializers import Init
 from reinit_cli.planning import Step, skip_notes
+from reinit_cli.report.keys import summed
 from reinit_cli.report.sheets import Column, Sheet
 from reinit_cli.rewriting import Job, Outcome
 from reinit_cli.rules import Rule
@@ -122,8 +123,8 @@ def _notes(rule: Rule, steps: Sequence[Step], shadowed: int) -> Iterator[str]:
 def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     plan = job.plan
     untouched = [step.tensor for step in plan.steps if step.action != "fill"]
-    yield "untouched", _summed(untouched)
-    yield "total", _summed([step.tensor for step in plan.steps])
+    yield "untouched", summed(untouched)
+    yield "total", summed([step.tensor for step in plan.steps])
     yield "seed", f"{plan.options.seed} (stream {STREAM})"
     yield "device", plan.options.device
     weights = job.source.weights
@@ -134,11 +135,6 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     else:
         yield "output", f"{output} ({nbytes(outcome.nbytes)})"
         yield "seconds", f"{outcome.seconds:.1f}"
-
-
-def _summed(tensors: Sequence[TensorInfo]) -> str:
-    counted = plural(len(tensors), "tensor")
-    return f"{counted}, {plural(_numel(tensors), 'parameter')}, {nbytes(_nbytes(tensors))}"
 
 
 def _numel(tensors: Iterable[TensorInfo]) -> int:

@@ -120,13 +120,49 @@ def bytes_of(tensor: Tensor) -> memoryview:
     return memoryview(buffer).cast("B")
 
 
-def tensor_of(data: bytes | memoryview, dtype: str) -> Tensor:
-    """Return bytes as a flat tensor of a dtype."""
+def tensor_of(
+    data: bytes | memoryview,
+    dtype: str,
+    shape: tuple[int, ...],
+    stride: tuple[int, ...] | None = None,
+) -> Tensor:
+    """Return bytes as a tensor.
+
+    Args:
+        data: from its first element to its last.
+        dtype: torch's name of its dtype.
+        shape: its dimensions.
+        stride: in elements; None means contiguous.
+    """
     import torch
 
+    named = getattr(torch, dtype)
     if not len(data):
-        return torch.empty(0, dtype=getattr(torch, dtype))
-    return torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype))
+        return torch.empty(shape, dtype=named)
+    flat = torch.frombuffer(bytearray(data), dtype=named)
+    return flat.view(shape) if stride is None else flat.as_strided(shape, stride)
+
+
+def strided(values: Tensor, stride: tuple[int, ...], under: bytes | memoryview) -> memoryview:
+    """Return bytes in which the elements of a tensor have been written, a stride apart.
+
+    Args:
+        values: the elements.
+        stride: their distances, in elements.
+        under: the bytes from the first to the last as they are.
+    """
+    import torch
+
+    flat = torch.frombuffer(bytearray(under), dtype=values.dtype)
+    flat.as_strided(values.shape, stride).copy_(values)
+    return bytes_of(flat)
+
+
+def recast(tensor: Tensor, dtype: str) -> Tensor:
+    """Return a tensor contiguously, rounded to a dtype."""
+    import torch
+
+    return tensor.to(getattr(torch, dtype)).contiguous()
 
 
 @contextmanager

@@ -65,6 +65,8 @@ _ALL = (
 DTYPES = {dtype.name: dtype for dtype in _ALL}
 """The dtypes that can be filled. Any other name is carried as it is."""
 
+FLOATS = tuple(dtype for dtype in _ALL if dtype.kind == "float")
+
 
 def dtype_named(name: str) -> Dtype:
     """Return the dtype of that name.

@@ -15,19 +15,25 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from reinit_cli.digests import crc32_joined
+from reinit_cli.errors import CorruptError
 from reinit_cli.output import OutputFile, Sink
-from reinit_cli.segments import Copy, Fill, Late, Literal, Segment
+from reinit_cli.segments import Check, Copy, Fill, Late, Literal, Recast, Segment, View
 
 if TYPE_CHECKING:
-    from reinit_cli.drawing import Moments
+    from torch import Tensor
 
-_CHUNK_NBYTES = 128 * 2**10
-"""Reads of this size stay in the processor's cache; a megabyte took up to six times as long."""
+    from reinit_cli.drawing import Moments
+    from reinit_cli.inputs import InputFile
+
+_CHUNK_NBYTES = 2**20
+"""What is read at once, into a buffer that is used again: a new one of this size would be
+mapped anew by the system each time, which took up to six times as long."""
 
 _KERNEL_COPY_NBYTES = 16 * 2**20
 """What the kernel is asked to copy at once: short enough to stop soon after Ctrl-C."""
@@ -94,7 +100,13 @@ def run(
         _Piece(at, offset, segment)
         for at, (offset, segment) in enumerate(zip(offsets, segments, strict=False))
     ]
-    wanted = {of for segment in segments if isinstance(segment, Late) for of in segment.of}
+    wanted = {
+        at
+        for segment in segments
+        if isinstance(segment, Late)
+        for span in segment.of
+        for at in span
+    }
     job = _Job(sink, device, progress, frozenset(wanted))
     _aside(lambda: job.run_anywhere(pieces) if sink.is_seekable else job.run_in_order(pieces), job)
     return job.filled
@@ -150,15 +162,16 @@ class _Job:
         self.device = device
         self.progress = progress
         self.wanted = wanted
-        self.digests: dict[int, int] = {}
+        self.digests: dict[int, tuple[int, int]] = {}  # CRC-32 and bytes of a segment
         self.filled: dict[str, Filled] = {}
         self.budget = _Budget(DRAWING_NBYTES)
         self.stopped = threading.Event()
+        self.buffers: list[bytearray] = []  # read buffers that wait to be used again
 
     def run_anywhere(self, pieces: Sequence[_Piece]) -> None:
         """Copy in one thread while others draw; what depends on digests comes last."""
-        copies = [piece for piece in pieces if isinstance(piece.segment, (Copy, Literal))]
-        fills = [piece for piece in pieces if isinstance(piece.segment, Fill)]
+        copies = [piece for piece in pieces if isinstance(piece.segment, (Copy, Literal, Check))]
+        fills = [piece for piece in pieces if isinstance(piece.segment, (Fill, Recast))]
         with self._pool(1) as copying:
             copied = copying.submit(self._write_all, self._without_cloned(pieces, copies))
             if fills:
@@ -177,7 +190,7 @@ class _Job:
 
     def run_in_order(self, pieces: Sequence[_Piece]) -> None:
         """Write one piece after the other, drawing ahead as far as the budget goes."""
-        waiting = deque(piece for piece in pieces if isinstance(piece.segment, Fill))
+        waiting = deque(piece for piece in pieces if isinstance(piece.segment, (Fill, Recast)))
         drawn: dict[int, Future[memoryview]] = {}
         with ExitStack() as stack:
             pool = stack.enter_context(self._drawing()) if waiting else None
@@ -200,7 +213,8 @@ class _Job:
         """Clone the source as a whole where the output is the source with fills."""
         files = {piece.segment.file for piece in copies if isinstance(piece.segment, Copy)}
         in_place = all(
-            isinstance(piece.segment, Copy) and piece.segment.offset == piece.offset
+            isinstance(piece.segment, Check)
+            or (isinstance(piece.segment, Copy) and piece.segment.offset == piece.offset)
             for piece in copies
         )
         if len(files) != 1 or not in_place or self.wanted or not isinstance(self.sink, OutputFile):
@@ -210,9 +224,14 @@ class _Job:
             return copies
         if not self.sink.clone(file):
             return copies
+        checked = []
         for piece in copies:
             self.progress(piece.segment.nbytes)
-        return ()
+            if isinstance(piece.segment, Check):
+                checked.append(piece)
+            elif isinstance(piece.segment, Copy) and piece.segment.check is not None:
+                checked.append(replace(piece, segment=piece.segment.check))
+        return checked
 
     @contextmanager
     def _drawing(self) -> Iterator[ThreadPoolExecutor]:
@@ -246,35 +265,69 @@ class _Job:
             self._copy(piece, segment)
         elif isinstance(segment, Literal):
             self._put(piece, segment.data)
+        elif isinstance(segment, Check):
+            self._read_through(segment)
         elif isinstance(segment, Late):
-            data = segment.compute([self.digests[of] for of in segment.of])
+            data = segment.compute([self._digest(span) for span in segment.of])
             assert len(data) == segment.nbytes
             self._put(piece, data)
 
+    def _digest(self, span: range) -> int:
+        digest = 0
+        for at in span:
+            crc, nbytes = self.digests[at]
+            digest = crc32_joined(digest, crc, nbytes) if digest else crc
+        return digest
+
     def _put(self, piece: _Piece, data: bytes | memoryview) -> None:
         if piece.at in self.wanted:
-            self.digests[piece.at] = zlib.crc32(data)
+            self.digests[piece.at] = zlib.crc32(data), len(data)
         self.sink.write_at(piece.offset, data)
         self.progress(len(data))
 
     def _copy(self, piece: _Piece, segment: Copy) -> None:
-        digest = 0
+        """Copy block by block: its CRC-32, if one is asked for, and then by the kernel."""
+        has_crc = piece.at in self.wanted or segment.check is not None
+        crc = 0
         done = 0
         while done < segment.nbytes and not self.stopped.is_set():
             start, offset, left = segment.offset + done, piece.offset + done, segment.nbytes - done
-            count = 0
-            if piece.at not in self.wanted:
-                asked = min(left, _KERNEL_COPY_NBYTES)
-                count = self.sink.copy_from(segment.file, start, offset, asked)
-            if not count:
-                data = segment.file.read(start, min(left, _CHUNK_NBYTES))
-                digest = zlib.crc32(data, digest) if piece.at in self.wanted else 0
-                self.sink.write_at(offset, data)
-                count = len(data)
-            done += count
-            self.progress(count)
+            asked = min(left, _KERNEL_COPY_NBYTES)
+            count = self.sink.copy_from(segment.file, start, offset, asked)
+            for data in (
+                self._blocks(segment.file, start, count or asked) if has_crc or not count else ()
+            ):
+                crc = zlib.crc32(data, crc) if has_crc else 0
+                if not count:
+                    self.sink.write_at(offset, data)
+                    offset += len(data)
+            done += count or asked
+            self.progress(count or asked)
         if piece.at in self.wanted:
-            self.digests[piece.at] = digest
+            self.digests[piece.at] = crc, segment.nbytes
+        if segment.check is not None and done == segment.nbytes:
+            _compare(segment.check, crc)
+
+    def _read_through(self, check: Check) -> None:
+        crc = 0
+        for data in self._blocks(check.file, check.offset, check.length):
+            if self.stopped.is_set():
+                return
+            crc = zlib.crc32(data, crc)
+        _compare(check, crc)
+
+    def _blocks(self, file: InputFile, offset: int, nbytes: int) -> Iterator[memoryview]:
+        """Yield a range of a file, piece by piece; each is gone with the next."""
+        owned = self.buffers.pop() if self.buffers else bytearray(_CHUNK_NBYTES)
+        buffer = memoryview(owned)
+        try:
+            while nbytes:
+                count = file.read_into(buffer[:nbytes], offset)
+                yield buffer[:count]
+                offset += count
+                nbytes -= count
+        finally:
+            self.buffers.append(owned)
 
     def _draw_and_write(self, piece: _Piece) -> None:
         try:
@@ -287,32 +340,48 @@ class _Job:
             self.budget.give_back(_peak_nbytes(piece))
 
     def _drawn_bytes(self, piece: _Piece) -> memoryview:
-        from reinit_cli.drawing import bytes_of, draw, moments_of, rounded
+        from reinit_cli.drawing import bytes_of, draw, moments_of, recast, rounded, strided
 
         segment = piece.segment
+        if isinstance(segment, Recast):
+            return bytes_of(recast(_read(segment.view), segment.dtype))
         assert isinstance(segment, Fill)
         step = segment.step
         assert step.law is not None
         tensor = step.tensor
         drawn = draw(step.law, tensor.shape, tensor.dtype, step.seed, self.device)
-        self.filled[step.key] = Filled(step.key, moments_of(drawn), _before(segment))
-        return bytes_of(rounded(drawn, tensor.dtype))
+        before = moments_of(_read(segment.before)) if segment.before is not None else None
+        self.filled[step.key] = Filled(step.key, moments_of(drawn), before)
+        values = rounded(drawn, tensor.dtype)
+        if segment.stride is None:
+            return bytes_of(values)
+        under = _bytes_at(segment.under) if segment.under is not None else bytes(segment.nbytes)
+        return strided(values, segment.stride, under)
 
 
-def _before(segment: Fill) -> Moments | None:
-    from reinit_cli.drawing import moments_of, tensor_of
+def _compare(check: Check, crc: int) -> None:
+    # 0 is what torch records where it was told not to compute any.
+    if check.crc not in (0, crc):
+        raise CorruptError(check.file.path, check.name)
 
-    place = segment.before
-    if place is None:
-        return None
-    data = place.data if isinstance(place, Literal) else place.file.read(place.offset, place.nbytes)
-    return moments_of(tensor_of(data, segment.step.tensor.dtype))
+
+def _read(view: View) -> Tensor:
+    from reinit_cli.drawing import tensor_of
+
+    return tensor_of(_bytes_at(view.place), view.dtype, view.shape, view.stride)
+
+
+def _bytes_at(place: Copy | Literal) -> bytes | memoryview:
+    return place.data if isinstance(place, Literal) else place.file.read(place.offset, place.nbytes)
 
 
 def _peak_nbytes(piece: _Piece) -> int:
     """Return the memory that the draw of a piece may take."""
-    assert isinstance(piece.segment, Fill)
-    tensor = piece.segment.step.tensor
+    segment = piece.segment
+    if isinstance(segment, Recast):
+        return 3 * segment.nbytes + segment.view.place.nbytes
+    assert isinstance(segment, Fill)
+    tensor = segment.step.tensor
     return tensor.numel * (8 if tensor.dtype == "float64" else 4) * _PEAK_PER_DRAWN_BYTE
 
 

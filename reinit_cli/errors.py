@@ -14,6 +14,9 @@ ReinitError
 │   ├── UnreadableSourceError (OSError)
 │   ├── MalformedFileError (ValueError)
 │   ├── UnsupportedFormatError
+│   ├── RootError (LookupError)
+│   ├── UnknownNamesError
+│   ├── CorruptError
 │   ├── SourceChangedError
 │   ├── UnknownModelError (LookupError)
 │   ├── UnknownWeightsError (LookupError)
@@ -23,7 +26,8 @@ ReinitError
 │   ├── OutputExistsError (FileExistsError)
 │   ├── OutputIsSourceError
 │   ├── OutputUnwritableError (OSError)
-│   └── UnwritableContentError
+│   ├── UnwritableContentError
+│   └── LossError
 ├── DeviceUnavailableError            where values are drawn
 └── UnknownDtypeError (LookupError)
 
@@ -186,10 +190,11 @@ class MalformedFileError(SourceError, ValueError):
     Args:
         path: the file.
         problem: the first thing that is wrong.
+        format_: what it would have to be.
     """
 
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"{path!r} is no valid safetensors file: {problem}")
+    def __init__(self, path: str, problem: str, format_: str = "checkpoint") -> None:
+        super().__init__(f"{path!r} is no valid {format_}: {problem}")
         self.path = path
 
 
@@ -202,9 +207,50 @@ class UnsupportedFormatError(SourceError):
     """
 
     def __init__(self, path: str, kind: str) -> None:
-        super().__init__(f"{path!r} is {kind}, which cannot be read; safetensors files can")
+        super().__init__(f"{path!r} is {kind}, which cannot be read")
         self.path = path
         self.kind = kind
+
+
+class RootError(SourceError, LookupError):
+    """A file in which the state dict is not found.
+
+    Args:
+        path: the file.
+        root: where the user says it is, or None.
+        candidates: where tensors are.
+    """
+
+    def __init__(self, path: str, root: str | None, candidates: Sequence[str]) -> None:
+        if root is not None:
+            problem = f"{path!r} has no dictionary at {root!r}"
+        elif candidates:
+            problem = f"{path!r} holds tensors in {len(candidates)} places, none the obvious one"
+        else:
+            problem = f"{path!r} holds no state dict"
+        super().__init__(problem)
+        self.candidates = tuple(candidates)
+
+
+class UnknownNamesError(SourceError):
+    """A pickle that names what torch does not allow.
+
+    Args:
+        path: the file.
+        names: what it would import.
+    """
+
+    def __init__(self, path: str, names: Sequence[str]) -> None:
+        super().__init__(f"the pickle in {path!r} names {', '.join(names)}")
+        self.path = path
+
+
+class CorruptError(SourceError):
+    """Bytes that are not those whose CRC-32 the file records."""
+
+    def __init__(self, path: str, name: str) -> None:
+        super().__init__(f"{path!r} is damaged: the CRC-32 of {name!r} does not match")
+        self.path = path
 
 
 class SourceChangedError(SourceError):
@@ -314,6 +360,20 @@ class UnwritableContentError(OutputError):
         super().__init__(f"{path!r} cannot hold {problem}")
         self.path = path
         self.suffix = suffix
+
+
+class LossError(OutputError):
+    """Content beside the tensors that the output's format cannot hold.
+
+    Args:
+        path: the output.
+        lost: paths of what would be lost, each with what it is.
+    """
+
+    def __init__(self, path: str, lost: Sequence[str]) -> None:
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        super().__init__(f"{path!r} would lose {', '.join(lost[:5])}{more}")
+        self.path = path
 
 
 class DeviceUnavailableError(ReinitError):

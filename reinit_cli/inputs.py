@@ -105,6 +105,21 @@ class InputFile:
             nbytes -= len(piece)
         return b"".join(pieces)
 
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill a buffer as far as one call does it; return how many bytes came.
+
+        Raises:
+            SourceChangedError: the file has become shorter.
+            UnreadableSourceError: the system fails to read them.
+        """
+        try:
+            count = os.preadv(self._fd, [buffer], offset)
+        except OSError as error:
+            raise UnreadableSourceError(self.path, why(error)) from error
+        if not count and buffer:
+            raise SourceChangedError(self.path)
+        return count
+
     def check_unchanged(self, expected: Fingerprint | None = None) -> None:
         """Compare the file, and what its path now names, with how it was.
 

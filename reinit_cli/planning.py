@@ -126,7 +126,11 @@ class _Matches:
 
 
 def make_plan(
-    source: str, tensors: Sequence[TensorInfo], rules: Sequence[Rule], options: Options
+    source: str,
+    tensors: Sequence[TensorInfo],
+    rules: Sequence[Rule],
+    options: Options,
+    outside: Sequence[TensorInfo] = (),
 ) -> Plan:
     """Decide what happens to every tensor.
 
@@ -135,6 +139,7 @@ def make_plan(
         tensors: in the order of the state dict.
         rules: in the order of precedence, the last first to own.
         options: see `Options`.
+        outside: other tensors, which no rule reaches but which may share memory.
 
     Raises:
         UnmatchedRuleError: a rule matches no key or fills none.
@@ -148,7 +153,7 @@ def make_plan(
     matches = _match(keys, rules)
     ties = tied_groups(infos)
     owners = _settle_ties(dict(zip(keys, matches.owner, strict=True)), ties, rules)
-    deciding = _Deciding(rules, owners, ties, overlapping(infos), options)
+    deciding = _Deciding(rules, owners, ties, overlapping((*infos, *outside)), options)
     steps = tuple(map(deciding.step, infos))
     steps = _skip_ties_together(steps)
     kept = Counter(
@@ -160,7 +165,8 @@ def make_plan(
     plan = Plan(source, rules, steps, shadowed, options)
     owned = plan.by_rule()
     idle = _refuse_idle(plan, owned, matches.counts, keys)
-    return replace(plan, warnings=(*idle, *_warnings(plan, owned)))
+    shared = _shared_outside(steps, outside)
+    return replace(plan, warnings=(*idle, *shared, *_warnings(plan, owned)))
 
 
 def _match(keys: Sequence[str], rules: Sequence[Rule]) -> _Matches:
@@ -334,6 +340,18 @@ def _unmatched(source: str, rule: Rule, problem: str, keys: Sequence[str]) -> Un
     corrected = corrected_pattern(pattern, keys)
     as_rule = corrected + rule.text.removeprefix(pattern) if corrected else None
     return UnmatchedRuleError(rule.text, problem, source, as_rule, nearest_keys(pattern, keys))
+
+
+def _shared_outside(steps: Sequence[Step], outside: Sequence[TensorInfo]) -> Iterator[str]:
+    """Say which tensors outside change with those that are filled."""
+    if outside:
+        filled = {step.key for step in steps if step.action == "fill"}
+        groups = tied_groups((*(step.tensor for step in steps), *outside))
+        beyond = {tensor.key for tensor in outside}
+        for key in sorted(beyond & groups.keys()):
+            inside = [other for other in groups[key] if other in filled]
+            if inside:
+                yield f"{inside[0]!r} also changes {key!r}: they are one tensor"
 
 
 def _warnings(plan: Plan, owned: Sequence[Sequence[Step]]) -> Iterator[str]:

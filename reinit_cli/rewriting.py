@@ -11,13 +11,21 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Literal
 
 from reinit_cli.drawing import check_device
+from reinit_cli.dtypes import FLOATS, Dtype, dtype_named
 from reinit_cli.engine import Filled, Progress, run, total_nbytes
-from reinit_cli.errors import MissingRuleError, OutputUnwritableError, UnwritableContentError
+from reinit_cli.errors import (
+    LossError,
+    MissingRuleError,
+    OutputUnwritableError,
+    UnknownDtypeError,
+    UnknownNamesError,
+    UnwritableContentError,
+)
 from reinit_cli.formats import safetensors, torch_zip
 from reinit_cli.output import Destination, OutputFile, Sink, StreamSink, check_destination
 from reinit_cli.planning import Options, Plan, Step, make_plan
 from reinit_cli.rules import Rule, rules_of
-from reinit_cli.segments import Fill, Segment
+from reinit_cli.segments import Check, Copy, Fill, Recast, Segment
 from reinit_cli.sources import Contents, Source, find_source
 from reinit_cli.tensors import TensorInfo, tied_groups
 from reinit_cli.text import plural
@@ -43,6 +51,11 @@ class Request:
         in_place: whether the source is replaced by the output.
         sync: whether a new output too is forced to the disk.
         measure_before: whether the tensors that are filled are measured as they were.
+        root: the path of the state dict in what a torch file holds; None to look for it.
+        dtype: what floating tensors are cast to, by torch's name; None to leave them.
+        drop_non_tensors: whether what the output's format cannot hold may be lost.
+        refuse_unknown_globals: whether names that torch does not allow are an error.
+        verify_crc: whether a CRC-32 that does not match stops the run.
     """
 
     source: str
@@ -54,6 +67,11 @@ class Request:
     in_place: bool = False
     sync: bool = False
     measure_before: bool = False
+    root: str | None = None
+    dtype: str | None = None
+    drop_non_tensors: bool = False
+    refuse_unknown_globals: bool = False
+    verify_crc: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +84,7 @@ class Job:
         destination: where the output goes.
         format: how it is laid out.
         measure_before: whether the tensors that are filled are measured as they were.
+        verify_crc: whether a CRC-32 that does not match stops the run.
     """
 
     source: Source
@@ -73,6 +92,7 @@ class Job:
     destination: Destination
     format: Format
     measure_before: bool = False
+    verify_crc: bool = True
 
     @property
     def nbytes(self) -> int:
@@ -104,17 +124,67 @@ def prepare(request: Request) -> Job:
         ReinitError: the request cannot be fulfilled.
     """
     rules = rules_of(request.rules)
-    if not rules:
+    if not rules and request.dtype is None and request.output in (None, STREAM):
         raise MissingRuleError
-    source = find_source(request.source, request.weights)
+    dtype = dtype_named(request.dtype) if request.dtype else None
+    source = find_source(request.source, request.weights, request.root)
+    _check_names(source, refuses=request.refuse_unknown_globals)
     options = replace(request.options, device=check_device(request.options.device))
-    plan = make_plan(source.name, source.tensors, rules, options)
     destination = _destination(request, source)
+    format_ = _format(destination.path, source, in_place=request.in_place, casts=dtype is not None)
+    if not rules and format_ == "same":
+        raise MissingRuleError
+    tensors = _cast(source.tensors, dtype, request.dtype)
+    outside = source.located.outside if source.located else ()
+    plan = make_plan(source.name, tensors, rules, options, outside)
     check_destination(destination, source.path, in_place=request.in_place)
-    format_ = _format(destination.path, source, in_place=request.in_place)
-    notes = tuple(_content_notes(source, destination.path, format_))
+    notes = (
+        *_source_notes(source),
+        *_content_notes(source, destination.path, format_, drops=request.drop_non_tensors),
+    )
     plan = replace(plan, warnings=(*plan.warnings, *notes))
-    return Job(source, plan, destination, format_, request.measure_before)
+    return Job(source, plan, destination, format_, request.measure_before, request.verify_crc)
+
+
+def _cast(
+    tensors: tuple[TensorInfo, ...], dtype: Dtype | None, name: str | None
+) -> tuple[TensorInfo, ...]:
+    """Return tensors with the dtype that they are to have; only floats change.
+
+    Raises:
+        UnknownDtypeError: the dtype is none of floats.
+    """
+    if dtype is None:
+        return tensors
+    if dtype.kind != "float":
+        raise UnknownDtypeError(str(name), [known.name for known in FLOATS])
+    return tuple(
+        replace(tensor, dtype=dtype.name, nbytes=tensor.numel * dtype.nbits // 8)
+        if tensor.fillable_dtype in FLOATS
+        else tensor
+        for tensor in tensors
+    )
+
+
+def _check_names(source: Source, *, refuses: bool) -> None:
+    names = source.located.unknown_names if source.located else ()
+    if names and refuses:
+        raise UnknownNamesError(source.path or source.name, names)
+
+
+def _source_notes(source: Source) -> Iterator[str]:
+    """Say what a user should know of the file that is read."""
+    located = source.located
+    if located is None:
+        return
+    if located.unknown_names:
+        names = ", ".join(located.unknown_names[:3])
+        more = len(located.unknown_names) - 3
+        yield (
+            f"the pickle in {source.path!r} names {names}{f' and {more} more' if more > 0 else ''}, "
+            "which torch.load refuses by default and would otherwise import"
+        )
+    yield from located.notes
 
 
 def execute(job: Job, progress: Progress | None = None, stream: BinaryIO | None = None) -> Outcome:
@@ -154,6 +224,11 @@ def rewrite(
     force: bool = False,
     in_place: bool = False,
     sync: bool = False,
+    root: str | None = None,
+    dtype: str | None = None,
+    drop_non_tensors: bool = False,
+    refuse_unknown_globals: bool = False,
+    verify_crc: bool = True,
 ) -> Outcome:
     """Re-initialise the tensors that rules choose and write a new checkpoint.
 
@@ -169,12 +244,30 @@ def rewrite(
         force: replace an existing output.
         in_place: replace the source.
         sync: force a new output too to the disk.
+        root: the path of the state dict in what a torch file holds; None to look for it.
+        dtype: cast floating tensors to this dtype.
+        drop_non_tensors: lose what the output's format cannot hold.
+        refuse_unknown_globals: refuse a pickle with names that torch does not allow.
+        verify_crc: stop where a CRC-32 does not match.
 
     Raises:
         ReinitError: the request cannot be fulfilled; nothing is written then.
     """
-    options = Options(seed, device, strict, allow_unmatched)
-    request = Request(source, tuple(rules), output, weights, options, force, in_place, sync)
+    request = Request(
+        source,
+        tuple(rules),
+        output,
+        weights,
+        Options(seed, device, strict, allow_unmatched),
+        force,
+        in_place,
+        sync,
+        root=root,
+        dtype=dtype,
+        drop_non_tensors=drop_non_tensors,
+        refuse_unknown_globals=refuse_unknown_globals,
+        verify_crc=verify_crc,
+    )
     return execute(prepare(request))
 
 
@@ -187,14 +280,16 @@ def plan(
     device: str = "cpu",
     strict: bool = False,
     allow_unmatched: bool = False,
+    root: str | None = None,
 ) -> Plan:
     """Return what `rewrite` would do to every key, without reading a tensor.
 
     Args and raises: as `rewrite`.
     """
-    found = find_source(source, weights)
+    found = find_source(source, weights, root)
     options = Options(seed, check_device(device), strict, allow_unmatched)
-    return make_plan(found.name, found.tensors, rules_of(rules), options)
+    outside = found.located.outside if found.located else ()
+    return make_plan(found.name, found.tensors, rules_of(rules), options, outside)
 
 
 def _destination(request: Request, source: Source) -> Destination:
@@ -209,29 +304,46 @@ def _destination(request: Request, source: Source) -> Destination:
     return Destination(path, replaces=request.force, syncs=request.sync)
 
 
-def _format(path: str | None, source: Source, *, in_place: bool) -> Format:
+def _format(path: str | None, source: Source, *, in_place: bool, casts: bool) -> Format:
     """Choose the format by the suffix; a file's own format keeps its layout."""
     suffix = os.path.splitext(path or "")[1].lower()
-    if in_place or path is None or suffix == safetensors.SUFFIX:
-        return "safetensors" if source.path is None else "same"
+    own = source.located.format if source.located else ""
+    is_torch = own.startswith("torch")
+    if casts and is_torch and (in_place or path is None or suffix in torch_zip.SUFFIXES):
+        raise OutputUnwritableError(
+            path or STREAM, "a dtype can be cast on the way to a .safetensors file only"
+        )
+    if in_place or path is None:
+        return "same" if own and not casts else "safetensors"
+    if suffix == safetensors.SUFFIX:
+        return "same" if own == "safetensors" and not casts else "safetensors"
     if suffix in torch_zip.SUFFIXES:
-        return "torch"
-    if source.path is not None and suffix == os.path.splitext(source.path)[1].lower():
+        return "same" if is_torch else "torch"
+    if source.path is not None and suffix == os.path.splitext(source.path)[1].lower() and not casts:
         return "same"
     known = ", ".join((safetensors.SUFFIX, *torch_zip.SUFFIXES))
     raise OutputUnwritableError(path, f"its suffix names no format; known are {known}")
 
 
-def _content_notes(source: Source, path: str | None, format_: Format) -> Iterator[str]:
+def _content_notes(
+    source: Source, path: str | None, format_: Format, *, drops: bool
+) -> Iterator[str]:
     """Say what the format of a new file changes.
 
     Raises:
         UnwritableContentError: it cannot hold an entry.
+        LossError: it cannot hold what lies beside the tensors.
     """
     if format_ == "safetensors":
+        rest = source.located.rest if source.located else ()
         beyond = [tensor for tensor in source.tensors if not safetensors.holds(tensor)]
+        beyond = [tensor for tensor in beyond if not (rest and tensor.is_no_tensor)]
         if beyond:
             raise UnwritableContentError(path or STREAM, _some(beyond), ".pt")
+        if rest and not drops:
+            raise LossError(path or STREAM, rest)
+        if rest:
+            yield f"dropped, since safetensors holds tensors only: {', '.join(rest)}"
         yield from _written_twice(source.tensors)
     elif format_ == "torch" and source.path is not None:
         beyond = [tensor for tensor in source.tensors if not _torch_has(tensor)]
@@ -261,28 +373,46 @@ def _written_twice(tensors: tuple[TensorInfo, ...]) -> Iterator[str]:
 
 def _segments(job: Job, contents: Contents) -> list[Segment]:
     fills = {
-        step.key: _fill(step, contents, measure_before=job.measure_before)
-        for step in job.plan.steps
+        step.key: _fill(step, contents, original, measures=job.measure_before)
+        for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
         if step.action == "fill"
     }
     if job.format == "same":
         segments = contents.rewritten(fills)
         assert segments is not None  # a file is its own layout
-        return segments
-    places = {
-        tensor.key: fills.get(tensor.key) or contents.place(tensor)
-        for tensor in job.source.tensors
-        if not tensor.carried
+        if job.verify_crc:
+            return segments
+        return [_unchecked(each) for each in segments if not isinstance(each, Check)]
+    places: dict[str, Segment] = {
+        step.key: fills.get(step.key) or _contiguous(contents, original, step.tensor)
+        for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
+        if not step.tensor.carried
     }
+    checks = contents.checks() if job.verify_crc else []
+    tensors = [step.tensor for step in job.plan.steps]
     if job.format == "safetensors":
-        return safetensors.layout(job.source.tensors, job.source.metadata, places)
+        held = [tensor for tensor in tensors if not tensor.carried]
+        return [*safetensors.layout(held, job.source.metadata, places), *checks]
     name = os.path.basename(job.destination.path or "archive.pt")
-    return torch_zip.layout(contents.state_dict(), places, name)
+    state = contents.state_dict(tensors)
+    return [*torch_zip.layout(state, places, name), *checks]
 
 
-def _fill(step: Step, contents: Contents, *, measure_before: bool) -> Fill:
-    before = contents.place(step.tensor) if measure_before else None
-    return Fill(step, step.tensor.nbytes, before)
+def _fill(step: Step, contents: Contents, original: TensorInfo, *, measures: bool) -> Fill:
+    before = contents.view(original) if measures else None
+    return Fill(step, step.tensor.nbytes, before=before)
+
+
+def _contiguous(contents: Contents, original: TensorInfo, wanted: TensorInfo) -> Segment:
+    """Return the bytes of a tensor in row-major order, in the dtype it is to have."""
+    view = contents.view(original)
+    if view.stride is None and original.dtype == wanted.dtype:
+        return view.place
+    return Recast(view, wanted.dtype, wanted.nbytes)
+
+
+def _unchecked(segment: Segment) -> Segment:
+    return replace(segment, check=None) if isinstance(segment, Copy) else segment
 
 
 @contextmanager

@@ -17,11 +17,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """These bytes of an input file."""
+    """These bytes of an input file.
+
+    Attributes:
+        file: the file.
+        offset, nbytes: which.
+        check: what they must be, or None.
+    """
 
     file: InputFile
     offset: int
     nbytes: int
+    check: Check | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A CRC-32 that bytes of an input file must have; nothing is written.
+
+    Attributes:
+        file: the file.
+        offset, length: which bytes.
+        crc: their CRC-32; 0 means that none is recorded.
+        name: what people call them.
+    """
+
+    file: InputFile
+    offset: int
+    length: int
+    crc: int
+    name: str
+    nbytes = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +63,54 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """A tensor as it lies in bytes.
+
+    Attributes:
+        place: from its first element to its last.
+        dtype: torch's name of its dtype.
+        shape: its dimensions.
+        stride: in elements; None means contiguous.
+    """
+
+    place: Copy | Literal
+    dtype: str
+    shape: tuple[int, ...]
+    stride: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Fill:
     """What a step of the plan draws.
 
     Attributes:
         step: the step.
-        nbytes: the bytes of its tensor.
-        before: where its bytes are now, if they are to be measured; else None.
+        nbytes: the bytes from the tensor's first element to its last.
+        stride: how its elements lie in them; None means contiguous.
+        under: what lies there now, where its elements leave gaps; else None.
+        before: the tensor as it is now, if it is to be measured; else None.
     """
 
     step: Step
     nbytes: int
-    before: Copy | Literal | None = None
+    stride: tuple[int, ...] | None = None
+    under: Copy | None = None
+    before: View | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recast:
+    """A tensor laid out contiguously, in a dtype.
+
+    Attributes:
+        view: the tensor as it is.
+        dtype: torch's name of the dtype it gets.
+        nbytes: what it takes then.
+    """
+
+    view: View
+    dtype: str
+    nbytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +119,14 @@ class Late:
 
     Attributes:
         nbytes: their number.
-        of: the positions of those segments in the list, all before this one.
+        of: ranges of positions in the list, all before this one; of each range the
+            segments' bytes together have one CRC-32.
         compute: the CRC-32s in that order → the bytes.
     """
 
     nbytes: int
-    of: tuple[int, ...]
+    of: tuple[range, ...]
     compute: Callable[[Sequence[int]], bytes]
 
 
-Segment = Copy | Literal | Fill | Late
+Segment = Copy | Check | Literal | Fill | Recast | Late

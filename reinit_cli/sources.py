@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,9 +14,10 @@ from reinit_cli.errors import (
     UnsupportedFormatError,
     WeightsMismatchError,
 )
-from reinit_cli.formats import safetensors
+from reinit_cli.formats import detection, safetensors, torch_zip
+from reinit_cli.formats.located import Located
 from reinit_cli.inputs import Fingerprint, InputFile
-from reinit_cli.segments import Copy, Literal, Segment
+from reinit_cli.segments import Check, Copy, Fill, Literal, Segment, View
 from reinit_cli.tensors import TensorInfo
 from reinit_cli.text import near, plural, shape
 
@@ -29,14 +30,21 @@ DEFAULT_WEIGHTS = "DEFAULT"
 class Contents(Protocol):
     """A source that is open."""
 
-    def place(self, tensor: TensorInfo) -> Copy | Literal:
-        """Return where the bytes of a tensor are."""
+    def view(self, tensor: TensorInfo) -> View:
+        """Return a tensor as it lies in bytes."""
 
-    def rewritten(self, fills: Mapping[str, Segment]) -> list[Segment] | None:
+    def rewritten(self, fills: Mapping[str, Fill]) -> list[Segment] | None:
         """Return the source's own bytes with some tensors replaced; None if it has none."""
 
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return the source as a state dict to pickle; its tensors may hold no values."""
+    def checks(self) -> list[Check]:
+        """Return what must be checked before tensors are taken out of the source."""
+
+    def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
+        """Return the source as a state dict to pickle; its tensors may hold no values.
+
+        Args:
+            tensors: the entries with the dtypes that they are to have.
+        """
 
     def check_unchanged(self) -> None:
         """Compare the source with what was located.
@@ -56,6 +64,10 @@ class Source(Protocol):
     @property
     def tensors(self) -> tuple[TensorInfo, ...]:
         """Its entries, in order."""
+
+    @property
+    def located(self) -> Located | None:
+        """What was found in the file that is read; None for a model."""
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -78,7 +90,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """A safetensors file, or a model whose weights are taken from one.
+    """A file, or a model whose weights are taken from one.
 
     Attributes:
         name: what people call it.
@@ -90,13 +102,13 @@ class FileSource:
 
     name: str
     path: str
-    located: safetensors.Located
+    located: Located
     fingerprint: Fingerprint
     weights: str | None = None
 
     @property
     def tensors(self) -> tuple[TensorInfo, ...]:
-        """Its tensors, in the order of the header."""
+        """Its tensors, in the order of the file."""
         return self.located.tensors
 
     @property
@@ -105,9 +117,9 @@ class FileSource:
         return self.located.metadata
 
     def default_output(self) -> str:
-        """Return "dir/m-reinit.safetensors" for "dir/m.safetensors"."""
+        """Return "dir/m-reinit.pt" for "dir/m.pt"."""
         if self.weights is not None:
-            return f"{self.name}-reinit{safetensors.SUFFIX}"
+            return f"{self.name}-reinit{os.path.splitext(self.path)[1]}"
         stem, suffix = os.path.splitext(self.path)
         return f"{stem}-reinit{suffix}"
 
@@ -123,21 +135,39 @@ class FileSource:
 @dataclass(frozen=True, slots=True)
 class _FileContents:
     file: InputFile
-    located: safetensors.Located
+    located: Located
 
-    def place(self, tensor: TensorInfo) -> Copy | Literal:
-        return Copy(self.file, self.located.offsets[tensor.key], tensor.nbytes)
+    def view(self, tensor: TensorInfo) -> View:
+        first, last = tensor.extent
+        start = self.located.starts.get(tensor.key, 0)
+        place = Copy(self.file, start, last - first)
+        return View(place, tensor.dtype, tensor.shape, tensor.stride)
 
-    def rewritten(self, fills: Mapping[str, Segment]) -> list[Segment] | None:
-        return safetensors.rewritten(self.file, self.located, fills)
+    def rewritten(self, fills: Mapping[str, Fill]) -> list[Segment] | None:
+        edits: dict[int, Segment] = {}
+        empty: list[Segment] = []
+        for key, fill in fills.items():
+            view = self.view(fill.step.tensor)
+            nbytes = view.place.nbytes
+            has_gaps = nbytes != fill.nbytes
+            under = view.place if has_gaps and isinstance(view.place, Copy) else None
+            laid = replace(fill, nbytes=nbytes, stride=fill.step.tensor.stride, under=under)
+            if nbytes:
+                edits[self.located.starts[key]] = laid
+            else:
+                empty.append(laid)
+        return [*self.located.layout.patched(self.file, edits), *empty]
 
-    def state_dict(self) -> Mapping[str, Any]:
+    def checks(self) -> list[Check]:
+        return self.located.layout.checks(self.file)
+
+    def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
         import torch
 
         # Memory that is never touched is never there: this costs address space alone.
         return {
             tensor.key: torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype))
-            for tensor in self.located.tensors
+            for tensor in tensors
         }
 
     def check_unchanged(self) -> None:
@@ -156,6 +186,7 @@ class ModelSource:
     model: Model
     tensors: tuple[TensorInfo, ...]
     path = None
+    located = None
 
     @property
     def name(self) -> str:
@@ -190,17 +221,34 @@ class ModelSource:
 class _StateContents:
     state: Mapping[str, Any]
 
-    def place(self, tensor: TensorInfo) -> Copy | Literal:
+    def view(self, tensor: TensorInfo) -> View:
         from reinit_cli.drawing import bytes_of
 
-        return Literal(bytes_of(self.state[tensor.key]))
+        place = Literal(bytes_of(self.state[tensor.key]))
+        return View(place, tensor.dtype, tensor.shape)
 
-    def rewritten(self, fills: Mapping[str, Segment]) -> list[Segment] | None:
+    def rewritten(self, fills: Mapping[str, Fill]) -> list[Segment] | None:
         del fills
         return None
 
-    def state_dict(self) -> Mapping[str, Any]:
-        return self.state
+    def checks(self) -> list[Check]:
+        return []
+
+    def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
+        import copy
+
+        import torch
+
+        wanted = {info.key: info.dtype for info in tensors if not info.carried}
+        state = copy.copy(self.state)  # keeps `_metadata`, which torch.save pickles
+        cast: dict[int, Any] = {}
+        for key, dtype in wanted.items():
+            tensor = state[key]
+            if tensor.dtype != getattr(torch, dtype):
+                place = tensor.untyped_storage()._cdata
+                whole = cast.setdefault(place, tensor.to(getattr(torch, dtype)))
+                state[key] = whole.detach()  # type: ignore[index]
+        return state
 
     def check_unchanged(self) -> None:
         """Nothing else can reach it."""
@@ -226,7 +274,7 @@ def _with_own_storages(state: Mapping[str, Any]) -> Mapping[str, Any]:
     return own
 
 
-def find_source(text: str, weights: str | None = None) -> Source:
+def find_source(text: str, weights: str | None = None, root: str | None = None) -> Source:
     """Return the source that a user names.
 
     A word without dots and slashes is a torchvision model, or a file if no model has the
@@ -236,6 +284,7 @@ def find_source(text: str, weights: str | None = None) -> Source:
         text: what the user wrote.
         weights: for a model "DEFAULT", the name of its weights, "none", or a file; None
             means "DEFAULT".
+        root: the path of the state dict in what a torch file holds; None to look for it.
 
     Raises:
         SourceError: there is no such source, or it cannot be read.
@@ -245,41 +294,43 @@ def find_source(text: str, weights: str | None = None) -> Source:
     if _is_path(text):
         if weights is not None:
             raise SourceError(f"{text!r} is a path, and weights are chosen for a model's name")
-        return _file_source(text, text)
-    return _model_source(text, weights or DEFAULT_WEIGHTS)
+        return _file_source(text, text, root)
+    return _model_source(text, weights or DEFAULT_WEIGHTS, root)
 
 
 def _is_path(text: str) -> bool:
     return not text.isidentifier()
 
 
-def _file_source(path: str, name: str) -> FileSource:
+def _file_source(path: str, name: str, root: str | None) -> FileSource:
     with InputFile(path) as file:
-        return FileSource(name, path, safetensors.locate(file), file.fingerprint)
+        return FileSource(name, path, detection.locate(file, root), file.fingerprint)
 
 
-def _model_source(name: str, weights: str) -> Source:
+def _model_source(name: str, weights: str, root: str | None) -> Source:
     from reinit_cli.models import find_model, inspect_model, model_names
 
     if name not in model_names():
         if os.path.lexists(name):
-            return _file_source(name, name)
+            return _file_source(name, name, root)
         raise UnknownModelError(name, near(name, (*model_names(), *os.listdir())))
     if _is_file_of_weights(weights):
-        return _with_weights_of(name, weights)
+        return _with_weights_of(name, weights, root)
     model = find_model(name, weights)
     return ModelSource(model, inspect_model(model))
 
 
 def _is_file_of_weights(weights: str) -> bool:
-    return os.sep in weights or weights.endswith(safetensors.SUFFIX) or os.path.isfile(weights)
+    suffix = os.path.splitext(weights)[1].lower()
+    is_suffix = suffix in (safetensors.SUFFIX, *torch_zip.SUFFIXES)
+    return os.sep in weights or is_suffix or os.path.isfile(weights)
 
 
-def _with_weights_of(name: str, path: str) -> FileSource:
+def _with_weights_of(name: str, path: str, root: str | None) -> FileSource:
     """Return a file as the weights of a model, after a look at every key and shape."""
     from reinit_cli.models import NO_WEIGHTS, find_model, inspect_model
 
-    source = _file_source(path, name)
+    source = _file_source(path, name, root)
     wanted = {tensor.key: tensor.shape for tensor in inspect_model(find_model(name, NO_WEIGHTS))}
     found = {tensor.key: tensor.shape for tensor in source.tensors}
     missing = [key for key in wanted if key not in found]

@@ -40,6 +40,11 @@ class TensorInfo:
         return 0 if self.dtype not in DTYPES and not self.nbytes else prod(self.shape)
 
     @property
+    def is_no_tensor(self) -> bool:
+        """Whether the entry is something else that a state dict holds."""
+        return (self.carried or "").startswith("not a tensor")
+
+    @property
     def fillable_dtype(self) -> Dtype | None:
         """Its dtype where values can be written to it."""
         return None if self.carried else DTYPES.get(self.dtype)

@@ -114,7 +114,8 @@ def test_the_bytes_of_a_tensor_are_those_that_safetensors_or_torch_write(
 
     assert bytes_of(tensor).tobytes() == expected
     assert torch.equal(
-        tensor_of(expected, dtype).view(torch.uint8), tensor.flatten().view(torch.uint8)
+        tensor_of(expected, dtype, tuple(tensor.shape)).flatten().view(torch.uint8),
+        tensor.flatten().view(torch.uint8),
     )
 
 
@@ -129,7 +130,7 @@ def test_the_bytes_of_a_tensor_are_no_copy_and_keep_it_alive() -> None:
 
 def test_the_bytes_of_an_empty_tensor_are_none() -> None:
     assert bytes_of(torch.empty(0, 3)).nbytes == 0
-    assert tensor_of(b"", "float16").shape == (0,)
+    assert tensor_of(b"", "float16", (0, 3)).shape == (0, 3)
 
 
 @pytest.mark.parametrize("dtype", NARROW)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 import reinit_cli
 
@@ -167,6 +168,9 @@ _LIGHT = {
     "keys of a file as JSON": ["keys", "model.safetensors", "*.bias", "--json"],
     "initializers": ["inits"],
     "dry run on a file": ["model.safetensors", "-r", "*=zeros", "--dry-run"],
+    "keys of a torch file": ["keys", "model.pt"],
+    "dry run on a torch file": ["model.pt", "-r", "*=zeros", "--dry-run"],
+    "conversion of a torch file, planned": ["model.pt", "-o", "new.safetensors", "--dry-run"],
     "missing file": ["missing.safetensors", "-r", "*=zeros"],
 }
 
@@ -175,6 +179,7 @@ _LIGHT = {
 def test_torch_is_not_imported_for(args: list[str]) -> None:
     header = b'{"a.bias":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}     '
     Path("model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0\0\0")
+    torch.save({"a.bias": torch.zeros(1)}, "model.pt")
     code = (
         "import sys; from reinit_cli.cli import main; main(sys.argv[1:]); "
         f"sys.exit(any(name in sys.modules for name in {HEAVY!r}))"

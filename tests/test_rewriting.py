@@ -44,7 +44,7 @@ def _ranges(name: str) -> dict[str, tuple[int, int]]:
     with InputFile(name) as file:
         located = locate(file)
         return {
-            tensor.key: (located.offsets[tensor.key], located.offsets[tensor.key] + tensor.nbytes)
+            tensor.key: (located.starts[tensor.key], located.starts[tensor.key] + tensor.nbytes)
             for tensor in located.tensors
         }
 

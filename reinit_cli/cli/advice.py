@@ -88,7 +88,18 @@ def _hint(error: errors.ReinitError) -> str | None:
         case errors.SourceNotFoundError():
             return _did_you_mean(error.near, "reinit models lists the models that need no file")
         case errors.UnsupportedFormatError():
-            return "convert it to safetensors first, or name a safetensors file"
+            return _unsupported(error.kind)
+        case errors.RootError():
+            roots = " or ".join(
+                f"--root {shlex.quote(root or '.')}" for root in error.candidates[:3]
+            )
+            return f"try {roots}" if roots else None
+        case errors.UnknownNamesError():
+            return "without --refuse-unknown-globals they are carried along, and never imported"
+        case errors.CorruptError():
+            return "get it anew, or go on with --no-verify-crc"
+        case errors.LossError():
+            return "add --drop-non-tensors to lose it, or give -o a .pt name"
         case errors.OutputExistsError():
             return "add --force to replace it, or name another with -o"
         case errors.OutputIsSourceError():
@@ -100,6 +111,23 @@ def _hint(error: errors.ReinitError) -> str | None:
         case errors.UnknownDtypeError():
             return _did_you_mean(error.near, "dtypes have torch's names, such as bfloat16")
     return None
+
+
+def _unsupported(kind: str) -> str:
+    """Return the way on from a format that is recognised but not read."""
+    for word, way in _WAYS_ON.items():
+        if word in kind:
+            return way
+    return "name a safetensors file, or one that torch.save wrote"
+
+
+_WAYS_ON = {
+    "TorchScript": "save its weights first: torch.save(torch.jit.load(FILE).state_dict(), 'm.pt')",
+    "exported": "save its weights first: torch.save(torch.export.load(FILE).state_dict, 'm.pt')",
+    "compressed": "unpack it and pack it anew with: zip -0 -r",
+    "gzip": "unpack it first: gunzip",
+    "big-endian": "load it with torch and save it anew on this machine",
+}
 
 
 def _did_you_mean(found: Sequence[str], otherwise: str) -> str:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from reinit_cli.cli.options import CONTEXT, PatternType, json_option, weights_option
+from reinit_cli.cli.options import CONTEXT, PatternType, json_option, root_option, weights_option
 from reinit_cli.patterns import Pattern
 from reinit_cli.sources import find_source
 from reinit_cli.tensors import TensorInfo, tied_groups
@@ -16,6 +16,7 @@ from reinit_cli.tensors import TensorInfo, tied_groups
 @click.argument("source")
 @click.argument("patterns", type=PatternType(), nargs=-1, metavar="[PATTERN]...")
 @weights_option
+@root_option
 @click.option("-0", "--null", is_flag=True, help="End each key with a NUL instead of a newline.")
 @json_option
 @click.pass_context
@@ -24,6 +25,7 @@ def command(
     source: str,
     patterns: tuple[Pattern, ...],
     weights: str | None,
+    root: str | None,
     *,
     null: bool,
     as_json: bool,
@@ -37,7 +39,7 @@ def command(
     reinit keys alexnet
     reinit keys model.safetensors "*.bias" | wc -l
     """
-    found = find_source(source, weights).tensors
+    found = find_source(source, weights, root).tensors
     chosen = _chosen(found, patterns)
     aliases = {key: group[0] for key, group in tied_groups(found).items() if key != group[0]}
     if as_json:

@@ -75,7 +75,14 @@ weights_option = click.option(
     "--weights",
     metavar="NAME|none|FILE",
     help="Choose a model's weights: DEFAULT, a name such as IMAGENET1K_V2, none, or a "
-    "safetensors file.  [default: DEFAULT]",
+    "checkpoint of your own.  [default: DEFAULT]",
+)
+
+root_option = click.option(
+    "--root",
+    metavar="PATH",
+    help="Take the state dict at this path of a training checkpoint, such as model_ema; '.' is "
+    "the whole.  [default: state_dict, model_state_dict, model or module]",
 )
 
 seed_option = click.option(

@@ -9,10 +9,12 @@ import click
 
 from reinit_cli.cli.options import (
     CONTEXT,
+    DtypeType,
     PatternType,
     RuleType,
     device_option,
     json_option,
+    root_option,
     seed_option,
     weights_option,
 )
@@ -51,6 +53,25 @@ if TYPE_CHECKING:
     "[default: SOURCE-reinit beside the source]",
 )
 @weights_option
+@root_option
+@click.option(
+    "--dtype", type=DtypeType(), metavar="DTYPE", help="Cast floating tensors to this dtype."
+)
+@click.option(
+    "--drop-non-tensors",
+    is_flag=True,
+    help="Lose what a safetensors file cannot hold: optimizer state, epochs, other objects.",
+)
+@click.option(
+    "--refuse-unknown-globals",
+    is_flag=True,
+    help="Refuse a pickle that names what torch.load(weights_only=True) does.",
+)
+@click.option(
+    "--no-verify-crc",
+    is_flag=True,
+    help="Go on where the bytes of a torch archive are not those that it recorded.",
+)
 @seed_option
 @device_option
 @click.option("-f", "--force", is_flag=True, help="Replace an existing output.")
@@ -82,7 +103,7 @@ def command(
     """Re-initialise tensors of SOURCE and write a new checkpoint.
 
     SOURCE is a torchvision model's name, pretrained unless --weights says otherwise, or a
-    safetensors file.
+    checkpoint: safetensors, or what torch.save writes.
 
     \b
     PATTERN  * any characters, dots too · ? one · [abc] [!abc] · {a,b} {0..8} · re:REGEX
@@ -109,6 +130,7 @@ def command(
         weights=weights,
         options=Options(seed, device, flags.pop("strict"), flags.pop("allow_unmatched")),
         measure_before=verbose,
+        verify_crc=not flags.pop("no_verify_crc"),
         **flags,
     )
     with Meter(source, is_shown=not quiet) as meter:

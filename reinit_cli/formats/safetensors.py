@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import NoReturn
 
-from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
+from reinit_cli.errors import MalformedFileError
+from reinit_cli.formats.located import Located
 from reinit_cli.inputs import InputFile
-from reinit_cli.segments import Copy, Literal, Segment
+from reinit_cli.segments import Literal, Segment
 from reinit_cli.tensors import TensorInfo
 
 SUFFIX = ".safetensors"
@@ -83,21 +84,6 @@ class _MalformedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
-    """The tensors of a safetensors file and where they lie.
-
-    Attributes:
-        tensors: in the order of the header.
-        offsets: where the bytes of each key start in the file.
-        metadata: the strings that the file holds beside its tensors.
-    """
-
-    tensors: tuple[TensorInfo, ...]
-    offsets: Mapping[str, int]
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class _Entry:
     dtype: str
     shape: tuple[int, ...]
@@ -110,7 +96,6 @@ def locate(file: InputFile) -> Located:
 
     Raises:
         MalformedFileError: the file is not what the format allows.
-        UnsupportedFormatError: the file is of another format that is recognised.
     """
     try:
         header = _header(file)
@@ -118,7 +103,7 @@ def locate(file: InputFile) -> Located:
         data_start = 8 + len(header)
         _check_tiling(entries, file.nbytes - data_start)
     except _MalformedError as error:
-        raise MalformedFileError(file.path, str(error)) from None
+        raise MalformedFileError(file.path, str(error), "safetensors file") from None
     tensors = tuple(
         TensorInfo(
             key, _TORCH_NAMES.get(entry.dtype, entry.dtype), entry.shape, entry.end - entry.start
@@ -126,16 +111,13 @@ def locate(file: InputFile) -> Located:
         for key, entry in entries.items()
     )
     offsets = {key: data_start + entry.start for key, entry in entries.items()}
-    return Located(tensors, offsets, metadata)
+    return Located("safetensors", tensors, offsets, metadata=metadata)
 
 
 def _header(file: InputFile) -> bytes:
     if not file.nbytes:
         raise _MalformedError("it is empty")
     start = file.read(0, min(8, file.nbytes))
-    for magic, kind in _OTHER_FORMATS:
-        if start.startswith(magic):
-            raise UnsupportedFormatError(file.path, kind)
     if file.nbytes < 8:
         raise _MalformedError(f"it has {file.nbytes} bytes, and the length of the header takes 8")
     nbytes = int.from_bytes(start, "little")
@@ -146,16 +128,6 @@ def _header(file: InputFile) -> bytes:
     if nbytes > MAX_HEADER_NBYTES:
         raise _MalformedError(f"its header is longer than {MAX_HEADER_NBYTES:,} bytes: {nbytes:,}")
     return file.read(8, nbytes)
-
-
-_OTHER_FORMATS = (
-    (b"PK\x03\x04", "a zip archive, such as torch.save writes"),
-    (b"\x80\x02\x8a\x0al\xfc\x9cF", "a checkpoint from torch before 1.6"),
-    (b"GGUF", "a GGUF file"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
-    (b"\x1f\x8b", "a gzip archive"),
-)
-"""How other files start. A length of safetensors that starts so is beyond its limit."""
 
 
 def _parse(header: bytes) -> Sequence[tuple[str, object]]:
@@ -275,27 +247,6 @@ def _check_tiling(entries: Mapping[str, _Entry], data_nbytes: int) -> None:
         raise _MalformedError(
             f"its tensors end at byte {reached:,} of the data, which has {data_nbytes:,}"
         )
-
-
-def rewritten(file: InputFile, located: Located, fills: Mapping[str, Segment]) -> list[Segment]:
-    """Return the segments of the same file with some tensors replaced.
-
-    Args:
-        file: the file.
-        located: its tensors.
-        fills: for a key, what takes the place of its bytes.
-    """
-    segments: list[Segment] = []
-    reached = 0
-    for key in sorted(fills, key=lambda key: located.offsets[key]):
-        offset = located.offsets[key]
-        if offset > reached:
-            segments.append(Copy(file, reached, offset - reached))
-        segments.append(fills[key])
-        reached = offset + fills[key].nbytes
-    if reached < file.nbytes:
-        segments.append(Copy(file, reached, file.nbytes - reached))
-    return segments
 
 
 def layout(

@@ -1,4 +1,4 @@
-"""torch's zip archives (`torch.save` since 1.6): laying out a new one.
+"""torch's zip archives (`torch.save` since 1.6): where tensors lie, and laying out a new one.
 
     NAME/data.pkl                     the pickled object; tensors in it name their storages
     NAME/.format_version, .storage_alignment, byteorder
@@ -17,19 +17,93 @@ import os
 import pickle
 import struct
 import tempfile
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
+from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
+from reinit_cli.formats.located import Edits, Located, spliced
+from reinit_cli.formats.pickles import read_pickle
+from reinit_cli.formats.state_dicts import Storage, contents_of, starts_of, unknown_names
 from reinit_cli.formats.zips import ZipEntry, read_entries
 from reinit_cli.inputs import InputFile
-from reinit_cli.segments import Late, Literal, Segment
+from reinit_cli.segments import Check, Copy, Late, Literal, Segment
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 _ID_DIGITS = 20
 """The digits of each half of a serialization id, enough for 64 bits."""
+
+
+def locate(file: InputFile, root: str | None = None) -> Located:
+    """Find the tensors of an archive.
+
+    Args:
+        file: the file.
+        root: the path of the state dict in what the archive holds; None to look for it.
+
+    Raises:
+        MalformedFileError, UnsupportedFormatError, RootError, CorruptError: as they say.
+    """
+    entries = {entry.name: entry for entry in read_entries(file)}
+    folder = next(iter(entries), "").partition("/")[0]
+    pickled = entries.get(f"{folder}/data.pkl")
+    _refuse_others(file, folder, entries)
+    if pickled is None:
+        raise UnsupportedFormatError(file.path, "a zip archive that torch.save did not write")
+    if any(not name.startswith(f"{folder}/") for name in entries):
+        raise MalformedFileError(file.path, "its entries lie in several folders", "torch archive")
+    byteorder = entries.get(f"{folder}/byteorder")
+    if byteorder is not None and file.read(byteorder.offset, byteorder.nbytes) != b"little":
+        raise UnsupportedFormatError(file.path, "an archive of big-endian numbers")
+    end = pickled.offset + pickled.nbytes
+    pickle_ = read_pickle(file, pickled.offset, end)
+    if pickle_.end != end:
+        raise MalformedFileError(file.path, "something follows its pickle", "torch archive")
+    found = contents_of(pickle_, file.path, root)
+    offsets = _storage_offsets(file, folder, entries, found.storages)
+    return Located(
+        "torch zip",
+        tuple(found.tensors),
+        starts_of(found.tensors, offsets),
+        _layout_of(file, tuple(entries.values())),
+        root=found.root,
+        outside=tuple(found.outside),
+        rest=tuple(found.rest),
+        unknown_names=unknown_names(pickle_),
+        notes=tuple(found.notes),
+    )
+
+
+def _refuse_others(file: InputFile, folder: str, entries: Mapping[str, ZipEntry]) -> None:
+    if f"{folder}/constants.pkl" in entries:
+        raise UnsupportedFormatError(file.path, "a TorchScript archive")
+    if f"{folder}/archive_format" in entries or f"{folder}/models/model.json" in entries:
+        raise UnsupportedFormatError(file.path, "an exported program (.pt2)")
+
+
+def _storage_offsets(
+    file: InputFile, folder: str, entries: Mapping[str, ZipEntry], storages: Mapping[str, Storage]
+) -> dict[str, int]:
+    """Return where each storage starts in the file."""
+    offsets = {}
+    for storage in storages.values():
+        entry = entries.get(f"{folder}/data/{storage.key}")
+        if entry is None or entry.nbytes != storage.nbytes:
+            problem = f"its storage {storage.key!r} is missing or has another size"
+            raise MalformedFileError(file.path, problem, "torch archive")
+        offsets[storage.key] = entry.offset
+    return offsets
+
+
+def _layout_of(file: InputFile, entries: tuple[ZipEntry, ...]) -> ZipLayout:
+    found = next((entry for entry in entries if _is_id(entry)), None)
+    if found is None or found.nbytes != 2 * _ID_DIGITS:
+        return ZipLayout(entries)
+    return ZipLayout(entries, file.read(found.offset, found.nbytes))
 
 
 def layout(state: Mapping[str, Any], contents: Mapping[str, Segment], name: str) -> list[Segment]:
@@ -50,10 +124,20 @@ def layout(state: Mapping[str, Any], contents: Mapping[str, Segment], name: str)
         with InputFile(path) as skeleton:
             entries = read_entries(skeleton)
             data = {
-                entry.name: by_storage.get(storage._cdata) or _bytes_of_storage(storage)
+                entry.offset: by_storage.get(storage._cdata) or _bytes_of_storage(storage)
                 for entry, storage in zip(_data_entries(entries), storages, strict=True)
+                if entry.nbytes
             }
-            return _Assembly(skeleton, entries, data).segments
+            laid = replace(_layout_of(skeleton, entries), is_skeleton=True)
+            segments = laid.patched(skeleton, data)
+            return [_in_memory(segment) for segment in segments]
+
+
+def _in_memory(segment: Segment) -> Segment:
+    """Keep what is copied of the skeleton, which is about to go."""
+    if isinstance(segment, Copy):
+        return Literal(segment.file.read(segment.offset, segment.nbytes))
+    return segment
 
 
 def _save_skeleton(state: Mapping[str, Any], path: str, *, has_data: bool) -> None:
@@ -105,57 +189,158 @@ def _data_entries(entries: Sequence[ZipEntry]) -> list[ZipEntry]:
     return sorted(found, key=lambda entry: int(entry.name.rpartition("/")[2]))
 
 
+@dataclass(frozen=True, slots=True)
+class ZipLayout:
+    """An archive whose CRCs and serialization id follow its entries.
+
+    Attributes:
+        entries: in the order of the file.
+        serialization_id: what the archive has of one.
+        is_skeleton: whether torch wrote it with holes, whose CRCs say nothing.
+    """
+
+    entries: tuple[ZipEntry, ...]
+    serialization_id: bytes = b""
+    is_skeleton: bool = False
+
+    def records_crc(self, entry: ZipEntry) -> bool:
+        """Whether the CRC of an entry is kept: torch can be told to write 0 instead."""
+        return self.is_skeleton or entry.crc != 0
+
+    def checks(self, file: InputFile) -> list[Check]:
+        """Return a check of every storage, and of the pickle."""
+        return [_check(file, entry) for entry in self.entries if entry.nbytes]
+
+    def patched(self, file: InputFile, edits: Edits) -> list[Segment]:
+        """Return the archive with some bytes of its entries replaced."""
+        return _Assembly(file, self, edits).segments
+
+
+def _check(file: InputFile, entry: ZipEntry) -> Check:
+    return Check(file, entry.offset, entry.nbytes, entry.crc, entry.name)
+
+
 class _Assembly:
-    """Puts segments into the holes of a skeleton and mends what depends on them."""
+    """Puts segments into an archive and mends what depends on them."""
 
-    def __init__(
-        self, skeleton: InputFile, entries: Sequence[ZipEntry], data: Mapping[str, Segment]
-    ) -> None:
+    def __init__(self, file: InputFile, layout: ZipLayout, edits: Edits) -> None:
         self.segments: list[Segment] = []
-        self._skeleton = skeleton
+        self._file = file
+        self._layout = layout
+        self._edits = edits
         self._reached = 0
-        replaced: dict[str, int] = {}  # the position of the segment of each new content
-        described: list[ZipEntry] = []
-        for entry in entries:
-            if entry.name in data:
-                replaced[entry.name] = self._insert(entry.offset, data[entry.name])
-            elif entry.name.endswith("/.data/serialization_id"):
-                late = self._serialization_id(entry, described, replaced)
-                replaced[entry.name] = self._insert(entry.offset, late)
-            if entry.has_descriptor:
-                described.append(entry)
-                if entry.name in replaced:
-                    self._insert(entry.crc_offsets[0], _late_crc(replaced[entry.name]))
-        for entry in sorted(entries, key=lambda entry: entry.crc_offsets[1]):
-            if entry.name in replaced:
-                self._insert(entry.crc_offsets[1], _late_crc(replaced[entry.name]))
-        self._copy_up_to(skeleton.nbytes)
+        self._offsets = sorted(edits)
+        changed: dict[str, range] = {}  # the positions of the segments of each new content
+        before: list[ZipEntry] = []
+        for entry in layout.entries:
+            if self._is_edited(entry):
+                changed[entry.name] = self._put_edited(entry)
+            elif _is_id(entry) and changed and (order := _order_of(layout, before)) is not None:
+                late = self._serialization_id(entry, order, changed)
+                changed[entry.name] = self._insert(entry.offset, [late])
+            elif entry.nbytes:
+                copy = Copy(file, entry.offset, entry.nbytes, _check(file, entry))
+                self._insert(entry.offset, [copy])
+            before.append(entry)
+            if entry.name in changed and entry.crc_offsets[0] > entry.offset:
+                self._insert_crc(entry, 0, changed)
+            if entry.crc_offsets[0] < entry.offset and entry.name in changed:
+                # The local header stands before the data, and its CRC after it in time.
+                self._mend_header(entry, changed)
+        for entry in sorted(layout.entries, key=lambda entry: entry.crc_offsets[1]):
+            if entry.name in changed:
+                self._insert_crc(entry, 1, changed)
+        self._copy_up_to(file.nbytes)
 
-    def _insert(self, offset: int, segment: Segment) -> int:
+    def _is_edited(self, entry: ZipEntry) -> bool:
+        at = bisect_left(self._offsets, entry.offset)
+        return at < len(self._offsets) and self._offsets[at] < entry.offset + entry.nbytes
+
+    def _put_edited(self, entry: ZipEntry) -> range:
+        end = entry.offset + entry.nbytes
+        at = bisect_left(self._offsets, entry.offset)
+        behind = bisect_left(self._offsets, end)
+        edits = {offset: self._edits[offset] for offset in self._offsets[at:behind]}
+        pieces = spliced(self._file, entry.offset, end, edits)
+        span = self._insert(entry.offset, pieces)
+        if any(isinstance(piece, Copy) for piece in pieces):
+            # Of what is copied in part, the whole is checked as it was.
+            self.segments.append(_check(self._file, entry))
+        return span
+
+    def _insert(self, offset: int, segments: Sequence[Segment]) -> range:
         self._copy_up_to(offset)
-        self.segments.append(segment)
-        self._reached += segment.nbytes
-        return len(self.segments) - 1
+        first = len(self.segments)
+        self.segments.extend(segments)
+        self._reached += sum(segment.nbytes for segment in segments)
+        return range(first, len(self.segments))
+
+    def _insert_crc(self, entry: ZipEntry, which: int, changed: Mapping[str, range]) -> None:
+        if self._layout.records_crc(entry):
+            self._insert(entry.crc_offsets[which], [_late_crc(changed[entry.name])])
+
+    def _mend_header(self, entry: ZipEntry, changed: dict[str, range]) -> None:
+        """Put the CRC into a local header that was copied already."""
+        if not self._layout.records_crc(entry):
+            return
+        span = changed[entry.name]
+        at = span.start - 1
+        header = self.segments[at]
+        assert isinstance(header, Copy)  # what lies between two entries' data
+        split = entry.crc_offsets[0] - header.offset
+        pieces: list[Segment] = [
+            Copy(header.file, header.offset, split),
+            # The positions are those after two more segments have come in front.
+            _late_crc(range(span.start + 2, span.stop + 2)),
+            Copy(header.file, header.offset + split + 4, header.nbytes - split - 4),
+        ]
+        self.segments[at : at + 1] = pieces
+        changed[entry.name] = range(span.start + 2, span.stop + 2)
 
     def _copy_up_to(self, offset: int) -> None:
         if offset > self._reached:
-            data = self._skeleton.read(self._reached, offset - self._reached)
-            self.segments.append(Literal(data))
+            self.segments.append(Copy(self._file, self._reached, offset - self._reached))
             self._reached = offset
 
     def _serialization_id(
-        self, entry: ZipEntry, before: Sequence[ZipEntry], replaced: Mapping[str, int]
+        self, entry: ZipEntry, order: Sequence[ZipEntry], changed: Mapping[str, range]
     ) -> Late:
-        names_hash = self._skeleton.read(entry.offset, _ID_DIGITS)
-        known = [(replaced.get(other.name), other.crc) for other in before]
+        names_hash = self._file.read(entry.offset, _ID_DIGITS)
+        recorded = [self._layout.records_crc(other) for other in order]
+        known = [
+            (changed.get(other.name) if is_recorded else None, other.crc)
+            for other, is_recorded in zip(order, recorded, strict=True)
+        ]
 
         def compute(digests: Sequence[int]) -> bytes:
             drawn = iter(digests)
-            order = [next(drawn) if at is not None else crc for at, crc in known]
-            return names_hash + b"%020d" % _combined(order)
+            crcs = [next(drawn) if span is not None else crc for span, crc in known]
+            return names_hash + b"%020d" % _combined(crcs)
 
-        of = tuple(at for at, _ in known if at is not None)
+        of = tuple(span for span, _ in known if span is not None)
         return Late(entry.nbytes, of, compute)
+
+
+def _is_id(entry: ZipEntry) -> bool:
+    return entry.name.endswith("/.data/serialization_id")
+
+
+def _order_of(layout: ZipLayout, before: Sequence[ZipEntry]) -> Sequence[ZipEntry] | None:
+    """Return the entries whose CRCs the archive's id combines; None if it is not torch's.
+
+    torch combines those of data descriptors; other tools that pack an archive anew write
+    none, but keep the id.
+    """
+    described = [entry for entry in before if entry.has_descriptor]
+    if layout.is_skeleton:
+        return described
+    digits = layout.serialization_id
+    if len(digits) != 2 * _ID_DIGITS or not digits.isdigit():
+        return None
+    for order in (described, [entry for entry in before if entry.nbytes]):
+        if int(digits[_ID_DIGITS:]) == _combined([entry.crc for entry in order]):
+            return order
+    return None
 
 
 def _combined(crcs: Sequence[int]) -> int:
@@ -167,5 +352,5 @@ def _combined(crcs: Sequence[int]) -> int:
     return combined
 
 
-def _late_crc(at: int) -> Late:
-    return Late(4, (at,), lambda digests: struct.pack("<I", digests[0]))
+def _late_crc(span: range) -> Late:
+    return Late(4, (span,), lambda digests: struct.pack("<I", digests[0]))

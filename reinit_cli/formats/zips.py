@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any, NoReturn
 
-from reinit_cli.errors import MalformedFileError
+from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
 from reinit_cli.inputs import InputFile
 
 # PKWARE APPNOTE 6.3.10, sections 4.3.7 to 4.3.16.
@@ -138,7 +138,7 @@ def _central_records(file: InputFile, start: int, nbytes: int) -> Iterator[_Cent
             _refuse(file, "its directory is damaged")
         name = data[name_at:extra_at]
         if method or flags & ~(_HAS_DESCRIPTOR | 1 << 11):
-            _refuse(file, f"the entry {name!r} is compressed or encrypted")
+            raise UnsupportedFormatError(file.path, "a compressed or encrypted zip archive")
         wide = _zip64_values(file, data[extra_at : extra_at + extra_length])
         size = next(wide) if size == _IN_ZIP64 else size
         packed = next(wide) if packed == _IN_ZIP64 else packed
@@ -205,4 +205,4 @@ def _read(file: InputFile, at: int, nbytes: int) -> bytes:
 
 
 def _refuse(file: InputFile, problem: str) -> NoReturn:
-    raise MalformedFileError(file.path, problem)
+    raise MalformedFileError(file.path, problem, "zip archive")

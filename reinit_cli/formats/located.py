@@ -1,0 +1,88 @@
+"""What a format module finds in a file: tensors, where they lie, how to patch them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from reinit_cli.inputs import InputFile
+from reinit_cli.segments import Check, Copy, Segment
+from reinit_cli.tensors import TensorInfo
+
+Edits = Mapping[int, Segment]
+"""What replaces the bytes of a file from an offset on, as many as the segment has."""
+
+
+class Layout(Protocol):
+    """How a file is made up, and what in it depends on the tensors' bytes."""
+
+    def patched(self, file: InputFile, edits: Edits) -> list[Segment]:
+        """Return the segments of the same file with some bytes replaced."""
+
+    def checks(self, file: InputFile) -> list[Check]:
+        """Return what must be checked before tensors are taken out of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainLayout:
+    """A file in which nothing depends on the tensors' bytes."""
+
+    def patched(self, file: InputFile, edits: Edits) -> list[Segment]:
+        """Return copies of the file with the edits between them."""
+        return spliced(file, 0, file.nbytes, edits)
+
+    def checks(self, file: InputFile) -> list[Check]:
+        """Return none: the file has no digests."""
+        del file
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The tensors of a file and where they lie.
+
+    Attributes:
+        format: its name, for people: "safetensors", "torch zip", "torch legacy".
+        tensors: those of the state dict, in its order.
+        starts: for each key that has bytes here, the offset of the first in the file.
+        layout: how the file is patched.
+        metadata: the strings that the file holds beside its tensors.
+        root: the path of the state dict in what the file holds; "" for the whole.
+        outside: the tensors beside the state dict, by their whole path.
+        rest: what else the file holds that only a pickle can: paths and what is there.
+        unknown_names: what the file's pickle would import that torch does not allow.
+        notes: what a user should know.
+    """
+
+    format: str
+    tensors: tuple[TensorInfo, ...]
+    starts: Mapping[str, int]
+    layout: Layout = field(default_factory=PlainLayout)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    root: str = ""
+    outside: tuple[TensorInfo, ...] = ()
+    rest: tuple[str, ...] = ()
+    unknown_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def spliced(file: InputFile, start: int, end: int, edits: Edits) -> list[Segment]:
+    """Return a range of a file with the edits that lie in it.
+
+    Args:
+        file: the file.
+        start: where the range starts.
+        end: the offset behind it.
+        edits: what replaces bytes of the range, none overlapping another.
+    """
+    segments: list[Segment] = []
+    reached = start
+    for offset in sorted(offset for offset in edits if start <= offset < end):
+        if offset > reached:
+            segments.append(Copy(file, reached, offset - reached))
+        segments.append(edits[offset])
+        reached = offset + edits[offset].nbytes
+    if reached < end:
+        segments.append(Copy(file, reached, end - reached))
+    return segments

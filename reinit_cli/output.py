@@ -14,6 +14,7 @@ import fcntl
 import glob
 import os
 import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -70,6 +71,7 @@ def check_destination(destination: Destination, source: str | None, *, in_place:
     path = destination.path
     if path is None:
         return
+    path = path.rstrip(os.sep) or path
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise OutputUnwritableError(path, f"there is no folder {folder!r}")
@@ -276,6 +278,94 @@ class OutputFile:
             os.close(folder)
 
 
+class OutputFolder:
+    """A folder that appears under its name whole, or not at all; it replaces nothing.
+
+    As a context manager it removes what it wrote unless `commit` was called.
+    """
+
+    def __init__(self, destination: Destination) -> None:
+        """Make a temporary folder beside the destination, and lock it.
+
+        Raises:
+            OutputUnwritableError: the system refuses.
+        """
+        assert destination.path is not None
+        self._path = destination.path.rstrip(os.sep)
+        self._destination = destination
+        _remove_stale(self._path)
+        self._temporary: str | None = _temporary_name(self._path)
+        with _telling(self._path):
+            os.mkdir(self._temporary)
+            self._fd = os.open(self._temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def __enter__(self) -> Self:
+        """Hand it out."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove it where it has not been committed."""
+        if self._temporary:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+        os.close(self._fd)
+
+    def file(self, name: str, nbytes: int) -> OutputFile:
+        """Open a file in it; the path may lead into folders below.
+
+        Raises:
+            OutputUnwritableError: the folder or the disk refuses.
+        """
+        assert self._temporary is not None
+        path = os.path.join(self._temporary, name)
+        with _telling(self._path):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        return OutputFile(Destination(path, syncs=self._destination.syncs), nbytes)
+
+    def commit(self) -> None:
+        """Give the folder its name.
+
+        Raises:
+            OutputExistsError: something has appeared there meanwhile.
+            OutputUnwritableError: the system refuses.
+        """
+        assert self._temporary is not None
+        try:
+            with _telling(self._path):
+                _rename_to_new(self._temporary, self._path)
+                if self._destination.syncs:
+                    _sync_folder(os.path.dirname(self._path) or ".")
+        except OutputUnwritableError as error:
+            if isinstance(error.__cause__, FileExistsError):
+                raise OutputExistsError(self._path) from error
+            raise
+        self._temporary = None
+
+
+_RENAME_NOREPLACE = 1
+_AT_FDCWD = -100
+
+
+def _rename_to_new(old: str, new: str) -> None:
+    """Rename, but not onto anything: a plain rename would replace an empty folder."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None:
+        names = os.fsencode(old), os.fsencode(new)
+        if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in _NOT_SUPPORTED:
+            raise OSError(code, os.strerror(code))
+    if os.path.lexists(new):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    os.rename(old, new)
+
+
 @contextmanager
 def _telling(path: str) -> Iterator[None]:
     """Turn the system's errors into ours, with the path."""
@@ -305,10 +395,15 @@ def _remove_stale(path: str) -> None:
     pattern = _temporary_name(glob.escape(path))[: -len(secrets.token_hex(6))] + "*"
     for name in glob.glob(pattern, include_hidden=True):
         with suppress(OSError):
-            fd = os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            is_folder = stat.S_ISDIR(os.lstat(name).st_mode)
+            mode = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_RDWR
+            fd = os.open(name, mode | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(name)
+                if is_folder:
+                    shutil.rmtree(name, ignore_errors=True)
+                else:
+                    os.unlink(name)
             finally:
                 os.close(fd)
 

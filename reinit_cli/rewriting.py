@@ -22,7 +22,14 @@ from reinit_cli.errors import (
     UnwritableContentError,
 )
 from reinit_cli.formats import safetensors, torch_zip
-from reinit_cli.output import Destination, OutputFile, Sink, StreamSink, check_destination
+from reinit_cli.output import (
+    Destination,
+    OutputFile,
+    OutputFolder,
+    Sink,
+    StreamSink,
+    check_destination,
+)
 from reinit_cli.planning import Options, Plan, Step, make_plan
 from reinit_cli.rules import Rule, rules_of
 from reinit_cli.segments import Check, Copy, Fill, Recast, Segment
@@ -200,14 +207,18 @@ def execute(job: Job, progress: Progress | None = None, stream: BinaryIO | None 
     """
     started = time.monotonic()
     options = job.plan.options
+    filled: dict[str, Filled] = {}
     with job.source.open(options.seed) as contents:
-        segments = _segments(job, contents)
-        nbytes = total_nbytes(segments)
-        with _sink(job.destination, nbytes, stream) as sink:
-            filled = run(segments, sink, options.device, progress or _ignore)
-            contents.check_unchanged()
-            if isinstance(sink, OutputFile):
-                sink.commit()
+        files = _files(job, contents)
+        nbytes = sum(map(total_nbytes, files.values()))
+        with _sinks(job.destination, files, stream) as sinks:
+            for name, segments in files.items():
+                with sinks.file(name, total_nbytes(segments)) as sink:
+                    filled |= run(segments, sink, options.device, progress or _ignore)
+                    contents.check_unchanged()
+                    if isinstance(sink, OutputFile):
+                        sink.commit()
+            sinks.commit()
     return Outcome(job, filled, nbytes, time.monotonic() - started)
 
 
@@ -294,7 +305,7 @@ def plan(
 
 def _destination(request: Request, source: Source) -> Destination:
     if request.in_place:
-        if source.path is None or request.output is not None:
+        if source.path is None or source.is_folder or request.output is not None:
             problem = "in place means a file as source and no other output"
             raise OutputUnwritableError(request.output or request.source, problem)
         return Destination(source.path, replaces=True, syncs=True)
@@ -309,10 +320,22 @@ def _format(path: str | None, source: Source, *, in_place: bool, casts: bool) ->
     suffix = os.path.splitext(path or "")[1].lower()
     own = source.located.format if source.located else ""
     is_torch = own.startswith("torch")
-    if casts and is_torch and (in_place or path is None or suffix in torch_zip.SUFFIXES):
+    if (
+        casts
+        and is_torch
+        and not source.is_folder
+        and (in_place or path is None or suffix in torch_zip.SUFFIXES)
+    ):
         raise OutputUnwritableError(
             path or STREAM, "a dtype can be cast on the way to a .safetensors file only"
         )
+    if source.is_folder and suffix not in (safetensors.SUFFIX, *torch_zip.SUFFIXES):
+        if casts or path is None:
+            problem = "a folder is cast or streamed only as one file: name one with a suffix"
+            raise OutputUnwritableError(path or STREAM, problem)
+        return "same"
+    if source.is_folder:
+        return "safetensors" if suffix == safetensors.SUFFIX else "torch"
     if in_place or path is None:
         return "same" if own and not casts else "safetensors"
     if suffix == safetensors.SUFFIX:
@@ -371,18 +394,22 @@ def _written_twice(tensors: tuple[TensorInfo, ...]) -> Iterator[str]:
         yield f"{keys} are one tensor; a safetensors file holds it under each name"
 
 
-def _segments(job: Job, contents: Contents) -> list[Segment]:
+def _files(job: Job, contents: Contents) -> Mapping[str, list[Segment]]:
+    """Return the segments of each file of the output; of a lone one under ""."""
     fills = {
         step.key: _fill(step, contents, original, measures=job.measure_before)
         for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
         if step.action == "fill"
     }
-    if job.format == "same":
-        segments = contents.rewritten(fills)
-        assert segments is not None  # a file is its own layout
-        if job.verify_crc:
-            return segments
-        return [_unchecked(each) for each in segments if not isinstance(each, Check)]
+    if job.format != "same":
+        return {"": _laid_out(job, contents, fills)}
+    files = contents.rewritten(fills)
+    assert files is not None  # a file is its own layout
+    return files if job.verify_crc else {name: _unchecked(each) for name, each in files.items()}
+
+
+def _laid_out(job: Job, contents: Contents, fills: Mapping[str, Fill]) -> list[Segment]:
+    """Return the segments of a file that is laid out anew."""
     places: dict[str, Segment] = {
         step.key: fills.get(step.key) or _contiguous(contents, original, step.tensor)
         for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
@@ -411,19 +438,45 @@ def _contiguous(contents: Contents, original: TensorInfo, wanted: TensorInfo) ->
     return Recast(view, wanted.dtype, wanted.nbytes)
 
 
-def _unchecked(segment: Segment) -> Segment:
-    return replace(segment, check=None) if isinstance(segment, Copy) else segment
+def _unchecked(segments: Iterable[Segment]) -> list[Segment]:
+    return [
+        replace(segment, check=None) if isinstance(segment, Copy) else segment
+        for segment in segments
+        if not isinstance(segment, Check)
+    ]
 
 
 @contextmanager
-def _sink(destination: Destination, nbytes: int, stream: BinaryIO | None) -> Iterator[Sink]:
-    if destination.path is None:
-        out = stream or sys.stdout.buffer
-        yield StreamSink(out)
-        out.flush()
+def _sinks(
+    destination: Destination, files: Iterable[str], stream: BinaryIO | None
+) -> Iterator[OutputFolder | _Lone]:
+    if any(files):
+        with OutputFolder(destination) as folder:
+            yield folder
     else:
-        with OutputFile(destination, nbytes) as file:
-            yield file
+        yield _Lone(destination, stream)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lone:
+    """An output of one file, or a stream."""
+
+    destination: Destination
+    stream: BinaryIO | None
+
+    @contextmanager
+    def file(self, name: str, nbytes: int) -> Iterator[Sink]:
+        del name
+        if self.destination.path is None:
+            out = self.stream or sys.stdout.buffer
+            yield StreamSink(out)
+            out.flush()
+        else:
+            with OutputFile(self.destination, nbytes) as file:
+                yield file
+
+    def commit(self) -> None:
+        """The file has been committed itself."""
 
 
 def _ignore(nbytes: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,7 @@ from reinit_cli.errors import (
     WeightsMismatchError,
 )
 from reinit_cli.formats import detection, safetensors, torch_zip
+from reinit_cli.formats.hugging_face import INDEX_SUFFIX, Shards, check_keys, find_shards
 from reinit_cli.formats.located import Located
 from reinit_cli.inputs import Fingerprint, InputFile
 from reinit_cli.segments import Check, Copy, Fill, Literal, Segment, View
@@ -33,8 +34,11 @@ class Contents(Protocol):
     def view(self, tensor: TensorInfo) -> View:
         """Return a tensor as it lies in bytes."""
 
-    def rewritten(self, fills: Mapping[str, Fill]) -> list[Segment] | None:
-        """Return the source's own bytes with some tensors replaced; None if it has none."""
+    def rewritten(self, fills: Mapping[str, Fill]) -> Mapping[str, list[Segment]] | None:
+        """Return the source's own bytes with some tensors replaced; None if it has none.
+
+        For each file of a folder its segments, by its path there; of a lone file under "".
+        """
 
     def checks(self) -> list[Check]:
         """Return what must be checked before tensors are taken out of the source."""
@@ -75,7 +79,11 @@ class Source(Protocol):
 
     @property
     def path(self) -> str | None:
-        """The file that is read, or None."""
+        """The file or folder that is read, or None."""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of several files."""
 
     @property
     def weights(self) -> str | None:
@@ -105,6 +113,7 @@ class FileSource:
     located: Located
     fingerprint: Fingerprint
     weights: str | None = None
+    is_folder = False
 
     @property
     def tensors(self) -> tuple[TensorInfo, ...]:
@@ -143,7 +152,7 @@ class _FileContents:
         place = Copy(self.file, start, last - first)
         return View(place, tensor.dtype, tensor.shape, tensor.stride)
 
-    def rewritten(self, fills: Mapping[str, Fill]) -> list[Segment] | None:
+    def rewritten(self, fills: Mapping[str, Fill]) -> Mapping[str, list[Segment]] | None:
         edits: dict[int, Segment] = {}
         empty: list[Segment] = []
         for key, fill in fills.items():
@@ -156,22 +165,103 @@ class _FileContents:
                 edits[self.located.starts[key]] = laid
             else:
                 empty.append(laid)
-        return [*self.located.layout.patched(self.file, edits), *empty]
+        return {"": [*self.located.layout.patched(self.file, edits), *empty]}
 
     def checks(self) -> list[Check]:
         return self.located.layout.checks(self.file)
 
     def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
-        import torch
-
-        # Memory that is never touched is never there: this costs address space alone.
-        return {
-            tensor.key: torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype))
-            for tensor in tensors
-        }
+        return _empty_state(tensors)
 
     def check_unchanged(self) -> None:
         self.file.check_unchanged()
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A folder whose files hold the weights together.
+
+    Attributes:
+        name: what people call it.
+        shards: which files it has.
+        parts: the files of weights, by their names.
+        located: what they hold together.
+    """
+
+    name: str
+    shards: Shards
+    parts: Mapping[str, FileSource]
+    located: Located
+    weights = None
+    is_folder = True
+
+    @property
+    def path(self) -> str:
+        """The folder."""
+        return self.shards.folder
+
+    @property
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """Its tensors, in the order of the files."""
+        return self.located.tensors
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The metadata of its files."""
+        return self.located.metadata
+
+    def default_output(self) -> str:
+        """Return "dir/model-reinit" for "dir/model"."""
+        path = self.path.rstrip(os.sep)
+        is_name = os.path.basename(path) not in ("", ".", "..")
+        return f"{path if is_name else os.path.abspath(self.path)}-reinit"
+
+    @contextmanager
+    def open(self, seed: int) -> Iterator[Contents]:
+        """Open all its files."""
+        with ExitStack() as stack:
+            opened = {
+                name: stack.enter_context(part.open(seed)) for name, part in self.parts.items()
+            }
+            index = (self.shards.index,) if self.shards.index is not None else ()
+            beside = {
+                name: stack.enter_context(InputFile(os.path.join(self.path, name)))
+                for name in (*index, *self.shards.others)
+            }
+            of = {tensor.key: name for name, part in self.parts.items() for tensor in part.tensors}
+            yield _FolderContents(opened, beside, of, self.metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class _FolderContents:
+    parts: Mapping[str, Contents]
+    beside: Mapping[str, InputFile]
+    of: Mapping[str, str]
+    metadata: Mapping[str, str]
+
+    def view(self, tensor: TensorInfo) -> View:
+        return self.parts[self.of[tensor.key]].view(tensor)
+
+    def rewritten(self, fills: Mapping[str, Fill]) -> Mapping[str, list[Segment]] | None:
+        files: dict[str, list[Segment]] = {}
+        for name, part in self.parts.items():
+            own = {key: fill for key, fill in fills.items() if self.of[key] == name}
+            files[name] = (part.rewritten(own) or {})[""]
+        for name, file in self.beside.items():
+            files[name] = [Copy(file, 0, file.nbytes)]
+        return files
+
+    def checks(self) -> list[Check]:
+        return [check for part in self.parts.values() for check in part.checks()]
+
+    def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
+        return _empty_state(tensors)
+
+    def check_unchanged(self) -> None:
+        for part in self.parts.values():
+            part.check_unchanged()
+        for file in self.beside.values():
+            file.check_unchanged()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +277,7 @@ class ModelSource:
     tensors: tuple[TensorInfo, ...]
     path = None
     located = None
+    is_folder = False
 
     @property
     def name(self) -> str:
@@ -227,7 +318,7 @@ class _StateContents:
         place = Literal(bytes_of(self.state[tensor.key]))
         return View(place, tensor.dtype, tensor.shape)
 
-    def rewritten(self, fills: Mapping[str, Fill]) -> list[Segment] | None:
+    def rewritten(self, fills: Mapping[str, Fill]) -> Mapping[str, list[Segment]] | None:
         del fills
         return None
 
@@ -274,6 +365,16 @@ def _with_own_storages(state: Mapping[str, Any]) -> Mapping[str, Any]:
     return own
 
 
+def _empty_state(tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
+    import torch
+
+    # Memory that is never touched is never there: this costs address space alone.
+    return {
+        tensor.key: torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype))
+        for tensor in tensors
+    }
+
+
 def find_source(text: str, weights: str | None = None, root: str | None = None) -> Source:
     """Return the source that a user names.
 
@@ -294,12 +395,59 @@ def find_source(text: str, weights: str | None = None, root: str | None = None) 
     if _is_path(text):
         if weights is not None:
             raise SourceError(f"{text!r} is a path, and weights are chosen for a model's name")
-        return _file_source(text, text, root)
+        return _path_source(text, root)
     return _model_source(text, weights or DEFAULT_WEIGHTS, root)
 
 
 def _is_path(text: str) -> bool:
     return not text.isidentifier()
+
+
+def _path_source(path: str, root: str | None) -> Source:
+    if os.path.isdir(path) or path.endswith(INDEX_SUFFIX):
+        return _folder_source(path, root)
+    return _file_source(path, path, root)
+
+
+def _folder_source(path: str, root: str | None) -> FolderSource:
+    shards = find_shards(path)
+    paths = {name: os.path.join(shards.folder, name) for name in shards.files}
+    parts = {name: _file_source(paths[name], paths[name], root) for name in shards.files}
+    keys = {name: tuple(tensor.key for tensor in part.tensors) for name, part in parts.items()}
+    check_keys(shards, keys)
+    return FolderSource(path, shards, parts, _together(shards, parts))
+
+
+def _together(shards: Shards, parts: Mapping[str, FileSource]) -> Located:
+    """Return what the files of a folder hold together; storages stay apart."""
+    found = [(name, part.located) for name, part in parts.items()]
+    metadata: dict[str, str] = {}
+    for _, located in found:
+        metadata |= located.metadata
+    notes = tuple(note for _, located in found for note in located.notes)
+    if shards.left_out:
+        notes += (f"not copied from {shards.folder!r}: {', '.join(shards.left_out)}",)
+    return Located(
+        found[0][1].format,
+        tuple(
+            tensor if tensor.storage is None else replace(tensor, storage=(name, tensor.storage))
+            for name, located in found
+            for tensor in located.tensors
+        ),
+        {},  # an offset means nothing without its file
+        metadata=metadata,
+        root=found[0][1].root,
+        outside=tuple(
+            replace(tensor, storage=(name, tensor.storage))
+            for name, located in found
+            for tensor in located.outside
+        ),
+        rest=tuple(item for _, located in found for item in located.rest),
+        unknown_names=tuple(
+            dict.fromkeys(each for _, located in found for each in located.unknown_names)
+        ),
+        notes=notes,
+    )
 
 
 def _file_source(path: str, name: str, root: str | None) -> FileSource:
@@ -312,7 +460,7 @@ def _model_source(name: str, weights: str, root: str | None) -> Source:
 
     if name not in model_names():
         if os.path.lexists(name):
-            return _file_source(name, name, root)
+            return _path_source(name, root)
         raise UnknownModelError(name, near(name, (*model_names(), *os.listdir())))
     if _is_file_of_weights(weights):
         return _with_weights_of(name, weights, root)

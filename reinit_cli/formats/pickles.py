@@ -31,6 +31,7 @@ MAX_RECORD_NBYTES = 120 * 2**20
 MAX_MARKS = 1_000
 MAX_KEY_PARTS = 1_000
 MAX_STATES = 100
+MAX_NAMES = 10_000
 MAX_LINE_NBYTES = 64 * 2**10
 MAX_INTEGER_NBYTES = 1_024
 
@@ -300,6 +301,8 @@ class _Machine:
             self.refuse("its pickle imports something that is no name")
         found = self.names.get((module, name))
         if found is None:
+            if len(self.names) >= MAX_NAMES:
+                self.refuse(f"its pickle imports more than {MAX_NAMES:,} names")
             found = self.names[module, name] = Global(module, name)
         self.stack.append(found)
 

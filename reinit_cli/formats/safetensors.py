@@ -15,15 +15,14 @@ several readings: a key twice, numbers that are no integers, lone surrogates.
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import NoReturn
 
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.formats.located import Located
+from reinit_cli.formats.strict_json import JsonError, Pairs, check_text, parse_object
 from reinit_cli.inputs import InputFile
 from reinit_cli.segments import Literal, Segment
 from reinit_cli.tensors import TensorInfo
@@ -34,13 +33,6 @@ METADATA = "__metadata__"
 
 MAX_HEADER_NBYTES = 48 * 2**20
 """The longest header that is read. The format allows 100,000,000 bytes."""
-
-MAX_HEADER_COMMAS = 1_000_000
-"""The most commas in a header that is read: about 150,000 tensors.
-
-Both limits bound what a hostile header costs before it is parsed, where a comma in JSON
-may cost a hundred bytes of memory.
-"""
 
 _TORCH_NAMES = {
     "BOOL": "bool",
@@ -99,10 +91,10 @@ def locate(file: InputFile) -> Located:
     """
     try:
         header = _header(file)
-        entries, metadata = _members(_parse(header))
+        entries, metadata = _members(parse_object(header, "its header", offset=8))
         data_start = 8 + len(header)
         _check_tiling(entries, file.nbytes - data_start)
-    except _MalformedError as error:
+    except (_MalformedError, JsonError) as error:
         raise MalformedFileError(file.path, str(error), "safetensors file") from None
     tensors = tuple(
         TensorInfo(
@@ -130,40 +122,6 @@ def _header(file: InputFile) -> bytes:
     return file.read(8, nbytes)
 
 
-def _parse(header: bytes) -> Sequence[tuple[str, object]]:
-    """Parse the header as strict JSON: objects as lists of pairs, integers only."""
-    if header[:1] != b"{":
-        raise _MalformedError("its header does not start with '{'")
-    if header.count(b",") > MAX_HEADER_COMMAS or header.count(b"[") > MAX_HEADER_COMMAS:
-        raise _MalformedError(f"its header has more than {MAX_HEADER_COMMAS:,} elements")
-    try:
-        text = header.decode()
-    except UnicodeDecodeError as error:
-        raise _MalformedError(f"its header is not UTF-8 at byte {8 + error.start}") from None
-    # The collector would walk a million new tuples again and again: half of the time.
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        parsed = json.loads(
-            text, object_pairs_hook=_Pairs, parse_constant=_refuse, parse_float=_refuse
-        )
-    except (ValueError, RecursionError) as error:
-        raise _MalformedError(f"its header is no JSON: {error}") from None
-    finally:
-        if was_enabled:
-            gc.enable()
-    assert isinstance(parsed, _Pairs)  # it starts with "{"
-    return parsed
-
-
-class _Pairs(list[tuple[str, object]]):
-    """A JSON object as it was written: members in order, none lost."""
-
-
-def _refuse(text: str) -> NoReturn:
-    raise _MalformedError(f"its header has the number {text[:40]}, and only integers are allowed")
-
-
 def _members(parsed: Iterable[tuple[str, object]]) -> tuple[dict[str, _Entry], dict[str, str]]:
     entries: dict[str, _Entry] = {}
     metadata: dict[str, str] | None = None
@@ -175,7 +133,7 @@ def _members(parsed: Iterable[tuple[str, object]]) -> tuple[dict[str, _Entry], d
         elif key in entries:
             raise _MalformedError(f"it has the key {key!r} twice")
         else:
-            _check_text(key)
+            check_text(key)
             entries[key] = _entry(key, value)
     return entries, metadata or {}
 
@@ -183,7 +141,7 @@ def _members(parsed: Iterable[tuple[str, object]]) -> tuple[dict[str, _Entry], d
 def _metadata(value: object) -> dict[str, str]:
     if value is None:
         return {}
-    if not isinstance(value, _Pairs):
+    if not isinstance(value, Pairs):
         raise _MalformedError(f"its {METADATA} is no object")
     metadata: dict[str, str] = {}
     for name, text in value:
@@ -191,21 +149,14 @@ def _metadata(value: object) -> dict[str, str]:
             raise _MalformedError(f"its {METADATA} has {name!r} twice")
         if not isinstance(text, str):
             raise _MalformedError(f"its {METADATA} has a value for {name!r} that is no text")
-        _check_text(name)
-        _check_text(text)
+        check_text(name)
+        check_text(text)
         metadata[name] = text
     return metadata
 
 
-def _check_text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _MalformedError(f"the text {text!r} has half of a surrogate pair") from None
-
-
 def _entry(key: str, value: object) -> _Entry:
-    if not isinstance(value, _Pairs):
+    if not isinstance(value, Pairs):
         raise _MalformedError(f"{key!r} is no object")
     members = dict(value)
     if len(members) != len(value):
@@ -227,7 +178,7 @@ def _entry(key: str, value: object) -> _Entry:
 
 
 def _integers(key: str, name: str, value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or isinstance(value, _Pairs):
+    if not isinstance(value, list) or isinstance(value, Pairs):
         raise _MalformedError(f"{key!r} has no {name}")
     # `type() is`: True and False are instances of int.
     if any(type(item) is not int or not 0 <= item < 2**63 for item in value):

@@ -129,6 +129,8 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     yield "device", plan.options.device
     weights = job.source.weights
     yield "source", job.source.name + (f", weights {weights}" if weights else "")
+    if job.source.located and job.source.located.root:
+        yield "state dict at", job.source.located.root
     output = job.destination.path or "standard output"
     if outcome is None:
         yield "output", f"{output} (dry run: not written)"

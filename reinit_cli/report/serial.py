@@ -45,6 +45,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         outcome: what was done, or None for a dry run.
     """
     plan = job.plan
+    located = job.source.located
     filled = outcome.filled if outcome else {}
     form = {
         "version": VERSION,
@@ -55,6 +56,8 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             "name": job.source.name,
             "path": job.source.path,
             "weights": job.source.weights,
+            "format": located.format if located else None,
+            "root": located.root if located else None,
         },
         "output": {
             "path": job.destination.path,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,9 +120,9 @@ CASES = {
         "known are .safetensors, .pt, .pth, .bin, .ckpt",
         None,
     ),
-    "folder as source": (
-        ["./", "-r", "*=zeros"],
-        "error: cannot read './': it is a folder",
+    "folder without weights": (
+        ["empty/", "-r", "*=zeros"],
+        "error: cannot read 'empty/': a folder needs an index or one file of weights; it has none",
         None,
     ),
     "empty file": (
@@ -159,6 +158,10 @@ CASES = {
 }
 
 
+def _files() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+
+
 @pytest.mark.parametrize(("args", "error", "hint"), CASES.values(), ids=CASES)
 def test_what_is_wrong_is_told_in_one_line(
     args: list[str],
@@ -168,8 +171,9 @@ def test_what_is_wrong_is_told_in_one_line(
     checkpoint: Path,
 ) -> None:
     Path("empty.safetensors").touch()
+    Path("empty").mkdir()
     Path("there.safetensors").write_text("precious")
-    before = {name: Path(name).read_bytes() for name in os.listdir()}
+    before = _files()
 
     done = reinit(*args)
 
@@ -180,7 +184,7 @@ def test_what_is_wrong_is_told_in_one_line(
     assert len(more) <= 1
     if hint is not None:
         assert more == [hint]
-    assert {name: Path(name).read_bytes() for name in os.listdir()} == before
+    assert _files() == before
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ class _Job:
         if len(files) != 1 or not in_place or self.wanted or not isinstance(self.sink, OutputFile):
             return copies
         (file,) = files
-        if file.nbytes != sum(piece.segment.nbytes for piece in pieces):
+        if not file.is_seekable or file.nbytes != sum(piece.segment.nbytes for piece in pieces):
             return copies
         if not self.sink.clone(file):
             return copies
@@ -293,7 +293,8 @@ class _Job:
         while done < segment.nbytes and not self.stopped.is_set():
             start, offset, left = segment.offset + done, piece.offset + done, segment.nbytes - done
             asked = min(left, _KERNEL_COPY_NBYTES)
-            count = self.sink.copy_from(segment.file, start, offset, asked)
+            is_kernels = segment.file.is_seekable
+            count = self.sink.copy_from(segment.file, start, offset, asked) if is_kernels else 0
             for data in (
                 self._blocks(segment.file, start, count or asked) if has_crc or not count else ()
             ):

@@ -33,12 +33,9 @@ from reinit_cli.output import (
 from reinit_cli.planning import Options, Plan, Step, make_plan
 from reinit_cli.rules import Rule, rules_of
 from reinit_cli.segments import Check, Copy, Fill, Recast, Segment
-from reinit_cli.sources import Contents, Source, find_source
+from reinit_cli.sources import DASH, Contents, Source, find_source
 from reinit_cli.tensors import TensorInfo, tied_groups
 from reinit_cli.text import plural
-
-STREAM = "-"
-"""The output that stands for standard output."""
 
 Format = Literal["same", "safetensors", "torch"]
 """same: the source's bytes with tensors replaced; the others: a file laid out anew."""
@@ -131,7 +128,7 @@ def prepare(request: Request) -> Job:
         ReinitError: the request cannot be fulfilled.
     """
     rules = rules_of(request.rules)
-    if not rules and request.dtype is None and request.output in (None, STREAM):
+    if not rules and request.dtype is None and request.output in (None, DASH):
         raise MissingRuleError
     dtype = dtype_named(request.dtype) if request.dtype else None
     source = find_source(request.source, request.weights, request.root)
@@ -309,9 +306,9 @@ def _destination(request: Request, source: Source) -> Destination:
             problem = "in place means a file as source and no other output"
             raise OutputUnwritableError(request.output or request.source, problem)
         return Destination(source.path, replaces=True, syncs=True)
-    if request.output == STREAM:
-        return Destination(None)
     path = request.output or source.default_output()
+    if path == DASH:
+        return Destination(None)
     return Destination(path, replaces=request.force, syncs=request.sync)
 
 
@@ -327,12 +324,12 @@ def _format(path: str | None, source: Source, *, in_place: bool, casts: bool) ->
         and (in_place or path is None or suffix in torch_zip.SUFFIXES)
     ):
         raise OutputUnwritableError(
-            path or STREAM, "a dtype can be cast on the way to a .safetensors file only"
+            path or DASH, "a dtype can be cast on the way to a .safetensors file only"
         )
     if source.is_folder and suffix not in (safetensors.SUFFIX, *torch_zip.SUFFIXES):
         if casts or path is None:
             problem = "a folder is cast or streamed only as one file: name one with a suffix"
-            raise OutputUnwritableError(path or STREAM, problem)
+            raise OutputUnwritableError(path or DASH, problem)
         return "same"
     if source.is_folder:
         return "safetensors" if suffix == safetensors.SUFFIX else "torch"
@@ -362,16 +359,16 @@ def _content_notes(
         beyond = [tensor for tensor in source.tensors if not safetensors.holds(tensor)]
         beyond = [tensor for tensor in beyond if not (rest and tensor.is_no_tensor)]
         if beyond:
-            raise UnwritableContentError(path or STREAM, _some(beyond), ".pt")
+            raise UnwritableContentError(path or DASH, _some(beyond), ".pt")
         if rest and not drops:
-            raise LossError(path or STREAM, rest)
+            raise LossError(path or DASH, rest)
         if rest:
             yield f"dropped, since safetensors holds tensors only: {', '.join(rest)}"
         yield from _written_twice(source.tensors)
-    elif format_ == "torch" and source.path is not None:
+    elif format_ == "torch" and source.located is not None:
         beyond = [tensor for tensor in source.tensors if not _torch_has(tensor)]
         if beyond:
-            raise UnwritableContentError(path or STREAM, _some(beyond), safetensors.SUFFIX)
+            raise UnwritableContentError(path or DASH, _some(beyond), safetensors.SUFFIX)
         lost = [name for name in source.metadata if name != "format"]
         if lost:
             yield f"the metadata of {source.name} is not carried along: {', '.join(lost)}"

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reinit_cli.errors import (
     SourceError,
     UnknownModelError,
-    UnsupportedFormatError,
     WeightsMismatchError,
 )
 from reinit_cli.formats import detection, safetensors, torch_zip
 from reinit_cli.formats.hugging_face import INDEX_SUFFIX, Shards, check_keys, find_shards
 from reinit_cli.formats.located import Located
-from reinit_cli.inputs import Fingerprint, InputFile
+from reinit_cli.inputs import Fingerprint, InputFile, StandardInput
 from reinit_cli.segments import Check, Copy, Fill, Literal, Segment, View
 from reinit_cli.tensors import TensorInfo
 from reinit_cli.text import near, plural, shape
@@ -26,6 +25,10 @@ if TYPE_CHECKING:
     from reinit_cli.models import Model
 
 DEFAULT_WEIGHTS = "DEFAULT"
+
+
+DASH = "-"
+"""The source that stands for standard input, and the output for standard output."""
 
 
 class Contents(Protocol):
@@ -147,21 +150,22 @@ class _FileContents:
     located: Located
 
     def view(self, tensor: TensorInfo) -> View:
+        self.file.make_seekable()
+        return View(self._place(tensor), tensor.dtype, tensor.shape, tensor.stride)
+
+    def _place(self, tensor: TensorInfo) -> Copy:
         first, last = tensor.extent
-        start = self.located.starts.get(tensor.key, 0)
-        place = Copy(self.file, start, last - first)
-        return View(place, tensor.dtype, tensor.shape, tensor.stride)
+        return Copy(self.file, self.located.starts.get(tensor.key, 0), last - first)
 
     def rewritten(self, fills: Mapping[str, Fill]) -> Mapping[str, list[Segment]] | None:
         edits: dict[int, Segment] = {}
         empty: list[Segment] = []
         for key, fill in fills.items():
-            view = self.view(fill.step.tensor)
-            nbytes = view.place.nbytes
-            has_gaps = nbytes != fill.nbytes
-            under = view.place if has_gaps and isinstance(view.place, Copy) else None
-            laid = replace(fill, nbytes=nbytes, stride=fill.step.tensor.stride, under=under)
-            if nbytes:
+            place = self._place(fill.step.tensor)
+            under = place if place.nbytes != fill.nbytes else None
+            stride = fill.step.tensor.stride
+            laid = replace(fill, nbytes=place.nbytes, stride=stride, under=under)
+            if place.nbytes:
                 edits[self.located.starts[key]] = laid
             else:
                 empty.append(laid)
@@ -175,6 +179,43 @@ class _FileContents:
 
     def check_unchanged(self) -> None:
         self.file.check_unchanged()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSource:
+    """Standard input.
+
+    Attributes:
+        file: what it is.
+        located: its tensors and where they lie.
+    """
+
+    file: StandardInput
+    located: Located
+    name = DASH
+    path = None
+    weights = None
+    is_folder = False
+
+    @property
+    def tensors(self) -> tuple[TensorInfo, ...]:
+        """Its tensors, in their order."""
+        return self.located.tensors
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The metadata that came with them."""
+        return self.located.metadata
+
+    def default_output(self) -> str:
+        """Return standard output, as for any filter."""
+        return DASH
+
+    @contextmanager
+    def open(self, seed: int) -> Iterator[Contents]:
+        """Go on where the tensors were located; a second time only a file can."""
+        del seed
+        yield _FileContents(self.file, self.located)
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,8 +431,9 @@ def find_source(text: str, weights: str | None = None, root: str | None = None) 
     Raises:
         SourceError: there is no such source, or it cannot be read.
     """
-    if text == "-":
-        raise UnsupportedFormatError(text, "standard input")
+    if text == DASH:
+        file = StandardInput()
+        return StreamSource(file, detection.locate(file, root))
     if _is_path(text):
         if weights is not None:
             raise SourceError(f"{text!r} is a path, and weights are chosen for a model's name")

@@ -103,7 +103,7 @@ def command(
     """Re-initialise tensors of SOURCE and write a new checkpoint.
 
     SOURCE is a torchvision model's name, pretrained unless --weights says otherwise, or a
-    checkpoint: safetensors, or what torch.save writes.
+    checkpoint: safetensors, what torch.save writes, a Hugging Face folder, or - for stdin.
 
     \b
     PATTERN  * any characters, dots too · ? one · [abc] [!abc] · {a,b} {0..8} · re:REGEX
@@ -118,10 +118,11 @@ def command(
     from reinit_cli.cli.terminal import refuse_terminal, warn
     from reinit_cli.planning import Options
     from reinit_cli.report.meter import Meter
-    from reinit_cli.rewriting import STREAM, Request, execute, prepare
+    from reinit_cli.rewriting import Request, execute, prepare
     from reinit_cli.rules import Rule
+    from reinit_cli.sources import DASH
 
-    if output == STREAM and not dry_run:
+    if (output or source) == DASH and not dry_run:
         refuse_terminal(sys.stdout)
     request = Request(
         source=source,

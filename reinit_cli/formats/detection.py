@@ -30,13 +30,15 @@ def locate(file: InputFile, root: str | None = None) -> Located:
         UnsupportedFormatError: it is of another format that is recognised.
         MalformedFileError, RootError: it cannot be read as what it is.
     """
-    start = file.read(0, min(_LOOKED_AT_NBYTES, file.nbytes))
+    start = file.head(_LOOKED_AT_NBYTES)
     for offset, magic, kind in _OTHERS:
         if start[offset : offset + len(magic)] == magic:
             raise UnsupportedFormatError(file.path, kind)
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        file.make_seekable()
         return torch_zip.locate(file, root)
     if torch_legacy.is_legacy(start):
+        file.make_seekable()
         return torch_legacy.locate(file, root)
     # The length of a safetensors header ends with four zeros.
     if start[:1] == b"\x80" and start[1:2] <= b"\x05" and any(start[4:8]):

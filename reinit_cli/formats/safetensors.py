@@ -93,6 +93,7 @@ def locate(file: InputFile) -> Located:
         header = _header(file)
         entries, metadata = _members(parse_object(header, "its header", offset=8))
         data_start = 8 + len(header)
+        file.ends_at(data_start + max((entry.end for entry in entries.values()), default=0))
         _check_tiling(entries, file.nbytes - data_start)
     except (_MalformedError, JsonError) as error:
         raise MalformedFileError(file.path, str(error), "safetensors file") from None

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Literal
+from typing import BinaryIO
+from typing import Literal as OneOf
 
 from reinit_cli.drawing import check_device
 from reinit_cli.dtypes import FLOATS, Dtype, dtype_named
@@ -22,6 +23,7 @@ from reinit_cli.errors import (
     UnwritableContentError,
 )
 from reinit_cli.formats import safetensors, torch_zip
+from reinit_cli.formats.hugging_face import SHARD_NBYTES, index_of, split
 from reinit_cli.output import (
     Destination,
     OutputFile,
@@ -32,13 +34,20 @@ from reinit_cli.output import (
 )
 from reinit_cli.planning import Options, Plan, Step, make_plan
 from reinit_cli.rules import Rule, rules_of
-from reinit_cli.segments import Check, Copy, Fill, Recast, Segment
+from reinit_cli.segments import Check, Copy, Fill, Literal, Recast, Segment
 from reinit_cli.sources import DASH, Contents, Source, find_source
 from reinit_cli.tensors import TensorInfo, tied_groups
 from reinit_cli.text import plural
 
-Format = Literal["same", "safetensors", "torch"]
-"""same: the source's bytes with tensors replaced; the others: a file laid out anew."""
+Format = OneOf["same", "safetensors", "torch", "shards"]
+"""same: the source's bytes with tensors replaced; the others: laid out anew."""
+
+
+_OF_TORCH = {"format": "pt"}
+"""What loaders ask of a safetensors file of PyTorch's tensors."""
+
+SUFFIXES = (safetensors.SUFFIX, *torch_zip.SUFFIXES)
+"""Those that name a format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,8 @@ class Request:
         drop_non_tensors: whether what the output's format cannot hold may be lost.
         refuse_unknown_globals: whether names that torch does not allow are an error.
         verify_crc: whether a CRC-32 that does not match stops the run.
+        shard_nbytes: write a folder of safetensors files, with so many bytes of tensors in
+            each at most; None where the output's name decides.
     """
 
     source: str
@@ -76,6 +87,7 @@ class Request:
     drop_non_tensors: bool = False
     refuse_unknown_globals: bool = False
     verify_crc: bool = True
+    shard_nbytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +101,7 @@ class Job:
         format: how it is laid out.
         measure_before: whether the tensors that are filled are measured as they were.
         verify_crc: whether a CRC-32 that does not match stops the run.
+        shard_nbytes: of the format "shards", the most bytes of tensors in a file.
     """
 
     source: Source
@@ -97,6 +110,7 @@ class Job:
     format: Format
     measure_before: bool = False
     verify_crc: bool = True
+    shard_nbytes: int = SHARD_NBYTES
 
     @property
     def nbytes(self) -> int:
@@ -128,14 +142,14 @@ def prepare(request: Request) -> Job:
         ReinitError: the request cannot be fulfilled.
     """
     rules = rules_of(request.rules)
-    if not rules and request.dtype is None and request.output in (None, DASH):
+    if not (rules or request.dtype or request.shard_nbytes or request.output not in (None, DASH)):
         raise MissingRuleError
     dtype = dtype_named(request.dtype) if request.dtype else None
     source = find_source(request.source, request.weights, request.root)
     _check_names(source, refuses=request.refuse_unknown_globals)
     options = replace(request.options, device=check_device(request.options.device))
     destination = _destination(request, source)
-    format_ = _format(destination.path, source, in_place=request.in_place, casts=dtype is not None)
+    format_ = _format(request, destination.path, source)
     if not rules and format_ == "same":
         raise MissingRuleError
     tensors = _cast(source.tensors, dtype, request.dtype)
@@ -147,7 +161,15 @@ def prepare(request: Request) -> Job:
         *_content_notes(source, destination.path, format_, drops=request.drop_non_tensors),
     )
     plan = replace(plan, warnings=(*plan.warnings, *notes))
-    return Job(source, plan, destination, format_, request.measure_before, request.verify_crc)
+    return Job(
+        source,
+        plan,
+        destination,
+        format_,
+        request.measure_before,
+        request.verify_crc,
+        request.shard_nbytes or SHARD_NBYTES,
+    )
 
 
 def _cast(
@@ -237,6 +259,7 @@ def rewrite(
     drop_non_tensors: bool = False,
     refuse_unknown_globals: bool = False,
     verify_crc: bool = True,
+    shard_nbytes: int | None = None,
 ) -> Outcome:
     """Re-initialise the tensors that rules choose and write a new checkpoint.
 
@@ -257,6 +280,7 @@ def rewrite(
         drop_non_tensors: lose what the output's format cannot hold.
         refuse_unknown_globals: refuse a pickle with names that torch does not allow.
         verify_crc: stop where a CRC-32 does not match.
+        shard_nbytes: write a folder of files with so many bytes of tensors at most.
 
     Raises:
         ReinitError: the request cannot be fulfilled; nothing is written then.
@@ -275,6 +299,7 @@ def rewrite(
         drop_non_tensors=drop_non_tensors,
         refuse_unknown_globals=refuse_unknown_globals,
         verify_crc=verify_crc,
+        shard_nbytes=shard_nbytes,
     )
     return execute(prepare(request))
 
@@ -307,42 +332,42 @@ def _destination(request: Request, source: Source) -> Destination:
             raise OutputUnwritableError(request.output or request.source, problem)
         return Destination(source.path, replaces=True, syncs=True)
     path = request.output or source.default_output()
+    if request.output is None and request.shard_nbytes is not None and path != DASH:
+        path = os.path.splitext(path)[0]
     if path == DASH:
         return Destination(None)
     return Destination(path, replaces=request.force, syncs=request.sync)
 
 
-def _format(path: str | None, source: Source, *, in_place: bool, casts: bool) -> Format:
+def _format(request: Request, path: str | None, source: Source) -> Format:
     """Choose the format by the suffix; a file's own format keeps its layout."""
     suffix = os.path.splitext(path or "")[1].lower()
     own = source.located.format if source.located else ""
-    is_torch = own.startswith("torch")
-    if (
-        casts
-        and is_torch
-        and not source.is_folder
-        and (in_place or path is None or suffix in torch_zip.SUFFIXES)
-    ):
-        raise OutputUnwritableError(
-            path or DASH, "a dtype can be cast on the way to a .safetensors file only"
-        )
-    if source.is_folder and suffix not in (safetensors.SUFFIX, *torch_zip.SUFFIXES):
-        if casts or path is None:
-            problem = "a folder is cast or streamed only as one file: name one with a suffix"
+    is_laid_out = request.dtype is not None or not own
+    if _is_folder(request, path, source):
+        if path is None or request.in_place or suffix in SUFFIXES:
+            problem = "shards go into a folder: name one without a suffix such as .pt"
             raise OutputUnwritableError(path or DASH, problem)
-        return "same"
+        is_same = source.is_folder and not is_laid_out and request.shard_nbytes is None
+        return "same" if is_same else "shards"
     if source.is_folder:
         return "safetensors" if suffix == safetensors.SUFFIX else "torch"
-    if in_place or path is None:
-        return "same" if own and not casts else "safetensors"
+    if request.in_place or path is None:
+        suffix = torch_zip.SUFFIXES[0] if own.startswith("torch") else safetensors.SUFFIX
     if suffix == safetensors.SUFFIX:
-        return "same" if own == "safetensors" and not casts else "safetensors"
+        return "same" if own == "safetensors" and not is_laid_out else "safetensors"
     if suffix in torch_zip.SUFFIXES:
-        return "same" if is_torch else "torch"
-    if source.path is not None and suffix == os.path.splitext(source.path)[1].lower() and not casts:
+        return "same" if own.startswith("torch") and not is_laid_out else "torch"
+    if source.path and suffix == os.path.splitext(source.path)[1].lower() and not is_laid_out:
         return "same"
-    known = ", ".join((safetensors.SUFFIX, *torch_zip.SUFFIXES))
-    raise OutputUnwritableError(path, f"its suffix names no format; known are {known}")
+    problem = f"its suffix names no format; known are {', '.join(SUFFIXES)}, or a folder/"
+    raise OutputUnwritableError(path or DASH, problem)
+
+
+def _is_folder(request: Request, path: str | None, source: Source) -> bool:
+    if request.shard_nbytes is not None or (path or "").endswith(os.sep):
+        return True
+    return source.is_folder and os.path.splitext(path or "")[1].lower() not in SUFFIXES
 
 
 def _content_notes(
@@ -354,7 +379,7 @@ def _content_notes(
         UnwritableContentError: it cannot hold an entry.
         LossError: it cannot hold what lies beside the tensors.
     """
-    if format_ == "safetensors":
+    if format_ in ("safetensors", "shards"):
         rest = source.located.rest if source.located else ()
         beyond = [tensor for tensor in source.tensors if not safetensors.holds(tensor)]
         beyond = [tensor for tensor in beyond if not (rest and tensor.is_no_tensor)]
@@ -366,17 +391,22 @@ def _content_notes(
             yield f"dropped, since safetensors holds tensors only: {', '.join(rest)}"
         yield from _written_twice(source.tensors)
     elif format_ == "torch" and source.located is not None:
+        rest = source.located.rest
         beyond = [tensor for tensor in source.tensors if not _torch_has(tensor)]
         if beyond:
             raise UnwritableContentError(path or DASH, _some(beyond), safetensors.SUFFIX)
+        if rest and not drops:
+            raise LossError(path or DASH, rest)
+        if rest:
+            yield f"dropped, since the file is written anew: {', '.join(rest)}"
         lost = [name for name in source.metadata if name != "format"]
         if lost:
             yield f"the metadata of {source.name} is not carried along: {', '.join(lost)}"
 
 
 def _torch_has(tensor: TensorInfo) -> bool:
-    """Whether torch has the dtype: F4 and F6 of safetensors keep their own names."""
-    return tensor.dtype.islower()
+    """Whether a file laid out anew can hold it: F4 and F6 of safetensors have no torch name."""
+    return tensor.is_no_tensor or (tensor.dtype.islower() and not tensor.carried)
 
 
 def _some(tensors: Sequence[TensorInfo]) -> str:
@@ -399,27 +429,43 @@ def _files(job: Job, contents: Contents) -> Mapping[str, list[Segment]]:
         if step.action == "fill"
     }
     if job.format != "same":
-        return {"": _laid_out(job, contents, fills)}
+        return _laid_out(job, contents, fills)
     files = contents.rewritten(fills)
     assert files is not None  # a file is its own layout
     return files if job.verify_crc else {name: _unchecked(each) for name, each in files.items()}
 
 
-def _laid_out(job: Job, contents: Contents, fills: Mapping[str, Fill]) -> list[Segment]:
-    """Return the segments of a file that is laid out anew."""
+def _laid_out(
+    job: Job, contents: Contents, fills: Mapping[str, Fill]
+) -> Mapping[str, list[Segment]]:
+    """Return the segments of files that are laid out anew."""
     places: dict[str, Segment] = {
-        step.key: fills.get(step.key) or _contiguous(contents, original, step.tensor)
+        step.key: fills.get(step.seed_key) or _contiguous(contents, original, step.tensor)
         for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
         if not step.tensor.carried
     }
     checks = contents.checks() if job.verify_crc else []
     tensors = [step.tensor for step in job.plan.steps]
+    if job.format == "torch":
+        name = os.path.basename(job.destination.path or "archive.pt")
+        state = contents.state_dict(tensors)
+        return {"": [*torch_zip.layout(state, places, name), *checks]}
+    held = [tensor for tensor in tensors if not tensor.carried]
+    metadata = _metadata(job.source)
     if job.format == "safetensors":
-        held = [tensor for tensor in tensors if not tensor.carried]
-        return [*safetensors.layout(held, job.source.metadata, places), *checks]
-    name = os.path.basename(job.destination.path or "archive.pt")
-    state = contents.state_dict(tensors)
-    return [*torch_zip.layout(state, places, name), *checks]
+        return {"": [*safetensors.layout(held, metadata, places), *checks]}
+    shards = split(held, job.shard_nbytes)
+    files = {name: safetensors.layout(shard, metadata, places) for name, shard in shards.items()}
+    files[next(iter(files))] += checks
+    if len(files) > 1:
+        name, index = index_of(shards)
+        files[name] = [Literal(index)]
+    return {**files, **contents.beside()}
+
+
+def _metadata(source: Source) -> Mapping[str, str]:
+    is_torch = source.located is not None and source.located.format.startswith("torch")
+    return _OF_TORCH if is_torch else source.metadata
 
 
 def _fill(step: Step, contents: Contents, original: TensorInfo, *, measures: bool) -> Fill:

@@ -18,7 +18,7 @@ from reinit_cli.formats.hugging_face import INDEX_SUFFIX, Shards, check_keys, fi
 from reinit_cli.formats.located import Located
 from reinit_cli.inputs import Fingerprint, InputFile, StandardInput
 from reinit_cli.segments import Check, Copy, Fill, Literal, Segment, View
-from reinit_cli.tensors import TensorInfo
+from reinit_cli.tensors import TensorInfo, tied_groups
 from reinit_cli.text import near, plural, shape
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class Contents(Protocol):
 
         For each file of a folder its segments, by its path there; of a lone file under "".
         """
+
+    def beside(self) -> Mapping[str, list[Segment]]:
+        """Return the files that lie beside those of the weights, by their path."""
 
     def checks(self) -> list[Check]:
         """Return what must be checked before tensors are taken out of the source."""
@@ -171,6 +174,9 @@ class _FileContents:
                 empty.append(laid)
         return {"": [*self.located.layout.patched(self.file, edits), *empty]}
 
+    def beside(self) -> Mapping[str, list[Segment]]:
+        return {}
+
     def checks(self) -> list[Check]:
         return self.located.layout.checks(self.file)
 
@@ -264,21 +270,21 @@ class FolderSource:
             opened = {
                 name: stack.enter_context(part.open(seed)) for name, part in self.parts.items()
             }
-            index = (self.shards.index,) if self.shards.index is not None else ()
+            index = self.shards.index
             beside = {
                 name: stack.enter_context(InputFile(os.path.join(self.path, name)))
-                for name in (*index, *self.shards.others)
+                for name in (*((index,) if index is not None else ()), *self.shards.others)
             }
             of = {tensor.key: name for name, part in self.parts.items() for tensor in part.tensors}
-            yield _FolderContents(opened, beside, of, self.metadata)
+            yield _FolderContents(opened, beside, of, index)
 
 
 @dataclass(frozen=True, slots=True)
 class _FolderContents:
     parts: Mapping[str, Contents]
-    beside: Mapping[str, InputFile]
+    others: Mapping[str, InputFile]
     of: Mapping[str, str]
-    metadata: Mapping[str, str]
+    index: str | None
 
     def view(self, tensor: TensorInfo) -> View:
         return self.parts[self.of[tensor.key]].view(tensor)
@@ -288,9 +294,12 @@ class _FolderContents:
         for name, part in self.parts.items():
             own = {key: fill for key, fill in fills.items() if self.of[key] == name}
             files[name] = (part.rewritten(own) or {})[""]
-        for name, file in self.beside.items():
-            files[name] = [Copy(file, 0, file.nbytes)]
-        return files
+        if self.index is not None:
+            files[self.index] = _whole(self.others[self.index])
+        return {**files, **self.beside()}
+
+    def beside(self) -> Mapping[str, list[Segment]]:
+        return {name: _whole(file) for name, file in self.others.items() if name != self.index}
 
     def checks(self) -> list[Check]:
         return [check for part in self.parts.values() for check in part.checks()]
@@ -301,8 +310,12 @@ class _FolderContents:
     def check_unchanged(self) -> None:
         for part in self.parts.values():
             part.check_unchanged()
-        for file in self.beside.values():
+        for file in self.others.values():
             file.check_unchanged()
+
+
+def _whole(file: InputFile) -> list[Segment]:
+    return [Copy(file, 0, file.nbytes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +376,9 @@ class _StateContents:
         del fills
         return None
 
+    def beside(self) -> Mapping[str, list[Segment]]:
+        return {}
+
     def checks(self) -> list[Check]:
         return []
 
@@ -407,13 +423,20 @@ def _with_own_storages(state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _empty_state(tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
+    """Return a state dict of such tensors without values; ties are ties again."""
     import torch
 
     # Memory that is never touched is never there: this costs address space alone.
-    return {
-        tensor.key: torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype))
-        for tensor in tensors
-    }
+    state: dict[str, Any] = {}
+    ties = tied_groups(tuple(tensors))
+    first: dict[tuple[str, ...], Any] = {}
+    for tensor in tensors:
+        if not tensor.carried:
+            group = ties.get(tensor.key, (tensor.key,))
+            if group not in first:
+                first[group] = torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype))
+            state[tensor.key] = first[group].detach()
+    return state
 
 
 def find_source(text: str, weights: str | None = None, root: str | None = None) -> Source:

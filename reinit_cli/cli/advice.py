@@ -99,7 +99,9 @@ def _hint(error: errors.ReinitError) -> str | None:
         case errors.CorruptError():
             return "get it anew, or go on with --no-verify-crc"
         case errors.LossError():
-            return "add --drop-non-tensors to lose it, or give -o a .pt name"
+            is_torch = error.path.endswith((".pt", ".pth", ".bin", ".ckpt"))
+            other = "leave out --dtype" if is_torch else "give -o a .pt name"
+            return f"add --drop-non-tensors to lose it, or {other}"
         case errors.OutputExistsError():
             return "add --force to replace it, or name another with -o"
         case errors.OutputIsSourceError():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,6 +70,25 @@ class DtypeType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         """Read it; an unknown one is told with its near spelling."""
         del param, ctx
         return dtype_named(value).name
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """A number of bytes: "5GB", "1.5GiB", "4096"."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it; powers of 1000 without an i, of 1024 with one."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", value.strip().lower())
+        if not found:
+            self.fail(f"{value!r} is no size; write it as 5GB or 500MiB", param, ctx)
+        number, prefix, binary = found.groups()
+        nbytes = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
+        if nbytes < 1:
+            self.fail(f"{value!r} is less than a byte", param, ctx)
+        return nbytes
 
 
 weights_option = click.option(

@@ -12,6 +12,7 @@ from reinit_cli.cli.options import (
     DtypeType,
     PatternType,
     RuleType,
+    SizeType,
     device_option,
     json_option,
     root_option,
@@ -58,9 +59,17 @@ if TYPE_CHECKING:
     "--dtype", type=DtypeType(), metavar="DTYPE", help="Cast floating tensors to this dtype."
 )
 @click.option(
+    "--shard-size",
+    "shard_nbytes",
+    type=SizeType(),
+    metavar="SIZE",
+    help="Write a folder of safetensors files, each with at most so many bytes of tensors: "
+    "5GB, 500MB, 2GiB.",
+)
+@click.option(
     "--drop-non-tensors",
     is_flag=True,
-    help="Lose what a safetensors file cannot hold: optimizer state, epochs, other objects.",
+    help="Lose what a file that is laid out anew cannot hold: optimizer state, epochs, objects.",
 )
 @click.option(
     "--refuse-unknown-globals",

@@ -10,19 +10,23 @@ each of them is a link to a blob elsewhere, and links that are there are followe
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from reinit_cli.errors import MalformedFileError, UnreadableSourceError
 from reinit_cli.formats.strict_json import JsonError, Pairs, parse_object
 from reinit_cli.inputs import InputFile
+from reinit_cli.tensors import TensorInfo
 from reinit_cli.text import why
 
 INDEX_SUFFIX = ".index.json"
 MAX_INDEX_NBYTES = 48 * 2**20
+SHARD_NBYTES = 5_000_000_000
+"""The tensors' bytes that a new shard has at most, unless one tensor alone has more."""
 
 _PREFERRED = ("model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin")
 """What is read where several are there, as transformers prefers them."""
@@ -155,6 +159,41 @@ def _is_plain(name: str) -> bool:
 
 def _refuse(path: str, problem: str) -> NoReturn:
     raise MalformedFileError(path, problem, "index of shards")
+
+
+def split(tensors: Sequence[TensorInfo], shard_nbytes: int) -> dict[str, list[TensorInfo]]:
+    """Distribute tensors over new files, in their order.
+
+    Args:
+        tensors: what the folder will hold.
+        shard_nbytes: the most bytes of tensors in a file; a larger one is alone in its own.
+
+    Returns:
+        For the name of each file its tensors.
+    """
+    shards: list[list[TensorInfo]] = [[]]
+    nbytes = 0
+    for tensor in tensors:
+        if shards[-1] and nbytes + tensor.nbytes > shard_nbytes:
+            shards.append([])
+            nbytes = 0
+        shards[-1].append(tensor)
+        nbytes += tensor.nbytes
+    if len(shards) == 1:
+        return {"model.safetensors": shards[0]}
+    return {
+        f"model-{at:05d}-of-{len(shards):05d}.safetensors": shard
+        for at, shard in enumerate(shards, 1)
+    }
+
+
+def index_of(shards: Mapping[str, Sequence[TensorInfo]]) -> tuple[str, bytes]:
+    """Return the name of the index of several new files, and what is in it."""
+    weight_map = {tensor.key: name for name, shard in shards.items() for tensor in shard}
+    total = sum(tensor.nbytes for shard in shards.values() for tensor in shard)
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+    return f"model.safetensors{INDEX_SUFFIX}", text.encode()
 
 
 def check_keys(shards: Shards, keys: Mapping[str, tuple[str, ...]]) -> None:

@@ -38,6 +38,9 @@ mapped anew by the system each time, which took up to six times as long."""
 _KERNEL_COPY_NBYTES = 16 * 2**20
 """What the kernel is asked to copy at once: short enough to stop soon after Ctrl-C."""
 
+_COPYING_THREADS = 2
+"""While one waits for the kernel's copy, which takes the output's lock, another digests."""
+
 DRAWING_NBYTES = 512 * 2**20
 """The memory that draws may take together, unless one alone needs more."""
 
@@ -172,11 +175,14 @@ class _Job:
         """Copy in one thread while others draw; what depends on digests comes last."""
         copies = [piece for piece in pieces if isinstance(piece.segment, (Copy, Literal, Check))]
         fills = [piece for piece in pieces if isinstance(piece.segment, (Fill, Recast))]
-        with self._pool(1) as copying:
-            copied = copying.submit(self._write_all, self._without_cloned(pieces, copies))
+        todo = iter(self._without_cloned(pieces, copies))  # its threads take turns
+        threads = _COPYING_THREADS if all(map(_is_seekable, copies)) else 1
+        with self._pool(threads) as copying:
+            copied = [copying.submit(self._write_all, todo) for _ in range(threads)]
             if fills:
                 self._draw_all(fills)
-            copied.result()
+            for each in copied:
+                each.result()
         self._write_all(piece for piece in pieces if isinstance(piece.segment, Late))
 
     def _draw_all(self, fills: Iterable[_Piece]) -> None:
@@ -358,6 +364,10 @@ class _Job:
             return bytes_of(values)
         under = _bytes_at(segment.under) if segment.under is not None else bytes(segment.nbytes)
         return strided(values, segment.stride, under)
+
+
+def _is_seekable(piece: _Piece) -> bool:
+    return not isinstance(piece.segment, Copy) or piece.segment.file.is_seekable
 
 
 def _compare(check: Check, crc: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,19 +55,34 @@ class Moments:
         )
 
 
+BLOCK_NUMEL = 2**18
+"""What is drawn and measured at once: it stays in the processor's cache."""
+
+_GROUP_NUMEL = 16
+"""The elements that `Tensor.normal_` draws together."""
+
+
 def moments_of(tensor: Tensor) -> Moments:
     """Return the moments of a tensor; of a complex one those of its real part."""
     import torch
 
-    numel = tensor.numel()
-    if not numel:
+    values = (tensor.real if tensor.is_complex() else tensor).reshape(-1)
+    blocks = torch.split(values, BLOCK_NUMEL)
+    return sum(map(_moments_of_block, blocks), start=Moments())
+
+
+def _moments_of_block(block: Tensor) -> Moments:
+    import torch
+
+    if not block.numel():
         return Moments()
-    values = tensor.real if tensor.is_complex() else tensor
-    if values.dtype not in (torch.float32, torch.float64):
-        values = values.to(torch.float32)
-    variance, mean = torch.var_mean(values, correction=0)
-    low, high = torch.aminmax(values)
-    return Moments(numel, mean.item(), variance.item() * numel, low.item(), high.item())
+    if block.dtype not in (torch.float32, torch.float64):
+        block = block.to(torch.float32)
+    low, high = torch.aminmax(block)
+    mean = block.mean()
+    # var_mean would take as long as the draw itself.
+    squares = (block - mean).square_().sum()
+    return Moments(block.numel(), mean.item(), squares.item(), low.item(), high.item())
 
 
 def expected_moments(law: Law, numel: int) -> Moments:
@@ -98,6 +113,32 @@ def draw(law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str) -
     if drawn.numel():
         law.fill(drawn, torch.Generator(device=device).manual_seed(seed))
     return drawn
+
+
+def draw_blocks(
+    law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str
+) -> Iterator[Tensor]:
+    """Yield the values of `draw` in blocks, each of which is gone with the next."""
+    import torch
+
+    numel = math.prod(shape)
+    if not are_blocks(law, dtype, device):
+        yield draw(law, shape, dtype, seed, device)
+        return
+    generator = torch.Generator().manual_seed(seed)
+    drawn_dtype = torch.float64 if dtype == "float64" else torch.float32
+    buffer = torch.empty(min(numel, BLOCK_NUMEL + _GROUP_NUMEL), dtype=drawn_dtype)
+    while numel:
+        # A rest of less than a group would be drawn in another way: it joins the last block.
+        count = numel if numel < BLOCK_NUMEL + _GROUP_NUMEL else BLOCK_NUMEL
+        law.fill(buffer[:count], generator)
+        yield buffer[:count]
+        numel -= count
+
+
+def are_blocks(law: Law, dtype: str, device: str) -> bool:
+    """Whether `draw_blocks` yields several blocks of a large tensor."""
+    return law.is_sequential and device == "cpu" and dtype_named(dtype).kind == "float"
 
 
 def rounded(drawn: Tensor, dtype: str) -> Tensor:
@@ -143,18 +184,25 @@ def tensor_of(
     return flat.view(shape) if stride is None else flat.as_strided(shape, stride)
 
 
-def strided(values: Tensor, stride: tuple[int, ...], under: bytes | memoryview) -> memoryview:
+def strided(
+    blocks: Sequence[Tensor],
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    under: bytes | memoryview,
+) -> memoryview:
     """Return bytes in which the elements of a tensor have been written, a stride apart.
 
     Args:
-        values: the elements.
+        blocks: the elements, in row-major order.
+        shape: the tensor's dimensions.
         stride: their distances, in elements.
         under: the bytes from the first to the last as they are.
     """
     import torch
 
+    values = torch.cat(tuple(blocks)).view(shape)
     flat = torch.frombuffer(bytearray(under), dtype=values.dtype)
-    flat.as_strided(values.shape, stride).copy_(values)
+    flat.as_strided(shape, stride).copy_(values)
     return bytes_of(flat)
 
 

@@ -189,7 +189,7 @@ class _Job:
         with self._drawing() as pool:
             futures = []
             for piece in fills:
-                self.budget.take(_peak_nbytes(piece))
+                self.budget.take(_peak_nbytes(piece, self.device))
                 futures.append(pool.submit(self._draw_and_write, piece))
             for future in futures:
                 future.result()
@@ -197,19 +197,21 @@ class _Job:
     def run_in_order(self, pieces: Sequence[_Piece]) -> None:
         """Write one piece after the other, drawing ahead as far as the budget goes."""
         waiting = deque(piece for piece in pieces if isinstance(piece.segment, (Fill, Recast)))
-        drawn: dict[int, Future[memoryview]] = {}
+        drawn: dict[int, Future[bytes]] = {}
         with ExitStack() as stack:
             pool = stack.enter_context(self._drawing()) if waiting else None
             for piece in pieces:
                 if self.stopped.is_set():
                     return
-                while pool and waiting and self.budget.has_room(_peak_nbytes(waiting[0])):
+                while (
+                    pool and waiting and self.budget.has_room(_peak_nbytes(waiting[0], self.device))
+                ):
                     ahead = waiting.popleft()
-                    self.budget.take(_peak_nbytes(ahead))
-                    drawn[ahead.at] = pool.submit(self._drawn_bytes, ahead)
+                    self.budget.take(_peak_nbytes(ahead, self.device))
+                    drawn[ahead.at] = pool.submit(self._drawn_whole, ahead)
                 if piece.at in drawn:
                     self._put(piece, drawn.pop(piece.at).result())
-                    self.budget.give_back(_peak_nbytes(piece))
+                    self.budget.give_back(_peak_nbytes(piece, self.device))
                 else:
                     self._write(piece)
 
@@ -286,10 +288,21 @@ class _Job:
         return digest
 
     def _put(self, piece: _Piece, data: bytes | memoryview) -> None:
+        self._put_blocks(piece, (data,))
+
+    def _put_blocks(self, piece: _Piece, blocks: Iterable[bytes | memoryview]) -> None:
+        crc = 0
+        done = 0
+        for data in blocks:
+            if self.stopped.is_set():
+                return
+            if piece.at in self.wanted:
+                crc = zlib.crc32(data, crc)
+            self.sink.write_at(piece.offset + done, data)
+            self.progress(len(data))
+            done += len(data)
         if piece.at in self.wanted:
-            self.digests[piece.at] = zlib.crc32(data), len(data)
-        self.sink.write_at(piece.offset, data)
-        self.progress(len(data))
+            self.digests[piece.at] = crc, done
 
     def _copy(self, piece: _Piece, segment: Copy) -> None:
         """Copy block by block: its CRC-32, if one is asked for, and then by the kernel."""
@@ -339,31 +352,51 @@ class _Job:
     def _draw_and_write(self, piece: _Piece) -> None:
         try:
             if not self.stopped.is_set():
-                self._put(piece, self._drawn_bytes(piece))
+                self._put_blocks(piece, self._drawn_blocks(piece))
         except BaseException:
             self.stopped.set()
             raise
         finally:
-            self.budget.give_back(_peak_nbytes(piece))
+            self.budget.give_back(_peak_nbytes(piece, self.device))
 
-    def _drawn_bytes(self, piece: _Piece) -> memoryview:
-        from reinit_cli.drawing import bytes_of, draw, moments_of, recast, rounded, strided
+    def _drawn_whole(self, piece: _Piece) -> bytes:
+        return b"".join(self._drawn_blocks(piece))
+
+    def _drawn_blocks(self, piece: _Piece) -> Iterator[memoryview]:
+        """Yield the bytes of a piece, block by block; each is gone with the next."""
+        from reinit_cli.drawing import (
+            Moments,
+            bytes_of,
+            draw_blocks,
+            moments_of,
+            recast,
+            rounded,
+            strided,
+        )
 
         segment = piece.segment
         if isinstance(segment, Recast):
-            return bytes_of(recast(_read(segment.view), segment.dtype))
+            yield bytes_of(recast(_read(segment.view), segment.dtype))
+            return
         assert isinstance(segment, Fill)
         step = segment.step
         assert step.law is not None
         tensor = step.tensor
-        drawn = draw(step.law, tensor.shape, tensor.dtype, step.seed, self.device)
         before = moments_of(_read(segment.before)) if segment.before is not None else None
-        self.filled[step.key] = Filled(step.key, moments_of(drawn), before)
-        values = rounded(drawn, tensor.dtype)
-        if segment.stride is None:
-            return bytes_of(values)
-        under = _bytes_at(segment.under) if segment.under is not None else bytes(segment.nbytes)
-        return strided(values, segment.stride, under)
+        blocks = draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, self.device)
+        moments = Moments()
+        kept = []
+        for block in blocks:
+            moments += moments_of(block)
+            values = rounded(block, tensor.dtype)
+            if segment.stride is None:
+                yield bytes_of(values)
+            else:
+                kept.append(values.flatten().clone())
+        self.filled[step.key] = Filled(step.key, moments, before)
+        if segment.stride is not None:
+            under = _bytes_at(segment.under) if segment.under is not None else bytes(segment.nbytes)
+            yield strided(kept, tensor.shape, segment.stride, under)
 
 
 def _is_seekable(piece: _Piece) -> bool:
@@ -386,14 +419,22 @@ def _bytes_at(place: Copy | Literal) -> bytes | memoryview:
     return place.data if isinstance(place, Literal) else place.file.read(place.offset, place.nbytes)
 
 
-def _peak_nbytes(piece: _Piece) -> int:
+def _peak_nbytes(piece: _Piece, device: str) -> int:
     """Return the memory that the draw of a piece may take."""
     segment = piece.segment
     if isinstance(segment, Recast):
         return 3 * segment.nbytes + segment.view.place.nbytes
+    from reinit_cli.drawing import BLOCK_NUMEL, are_blocks
+
     assert isinstance(segment, Fill)
     tensor = segment.step.tensor
-    return tensor.numel * (8 if tensor.dtype == "float64" else 4) * _PEAK_PER_DRAWN_BYTE
+    law = segment.step.law
+    assert law is not None
+    numel = tensor.numel
+    if segment.stride is None and are_blocks(law, tensor.dtype, device):
+        numel = min(numel, BLOCK_NUMEL)
+    drawn = numel * (8 if tensor.dtype == "float64" else 4) * _PEAK_PER_DRAWN_BYTE
+    return drawn + segment.nbytes
 
 
 class _Budget:

@@ -15,10 +15,12 @@ from torch import nn
 
 from reinit_cli import apply_, rewrite, seed_for
 from reinit_cli.drawing import (
+    BLOCK_NUMEL,
     Moments,
     bytes_of,
     check_device,
     draw,
+    draw_blocks,
     expected_moments,
     moments_of,
     one_thread,
@@ -28,6 +30,7 @@ from reinit_cli.drawing import (
 from reinit_cli.dtypes import DTYPES
 from reinit_cli.errors import DeviceUnavailableError, UnfillableError
 from reinit_cli.initializers import Law, parse_init
+from reinit_cli.initializers.laws import Constant, Normal, Uniform
 
 REAL = [name for name, dtype in DTYPES.items() if dtype.kind != "complex"]
 INTEGERS = [name for name, dtype in DTYPES.items() if dtype.kind == "integer"]
@@ -320,3 +323,29 @@ def test_a_draw_on_the_gpu_is_torch_s_there_and_comes_back(text: str) -> None:
     assert state["w"].device.type == "cpu"
     assert torch.equal(state["w"], expected.cpu())
     assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 15, 16, 17, BLOCK_NUMEL + 5])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("law", [Normal(0.5, 2.0), Uniform(-3.0, 1.0), Constant(0.25)])
+def test_blocks_of_a_large_tensor_are_the_tensor_that_torch_draws(
+    law: Law, dtype: str, beyond: int
+) -> None:
+    numel = BLOCK_NUMEL + beyond
+    whole = draw(law, (numel,), dtype, 11, "cpu")
+
+    blocks = [block.clone() for block in draw_blocks(law, (numel,), dtype, 11, "cpu")]
+
+    assert torch.equal(torch.cat(blocks), whole)
+    assert max(block.numel() for block in blocks) < BLOCK_NUMEL + 16
+
+
+def test_moments_are_those_of_double_precision_whatever_the_mean() -> None:
+    values = torch.randn(3 * BLOCK_NUMEL + 7, generator=torch.Generator().manual_seed(1)) + 1000
+
+    found = moments_of(values)
+
+    exact = values.double()
+    assert found.mean == pytest.approx(exact.mean().item(), rel=1e-6)
+    assert found.std == pytest.approx(exact.std(correction=0).item(), rel=1e-4)
+    assert (found.low, found.high) == (exact.min().item(), exact.max().item())

@@ -190,7 +190,7 @@ def test_a_draw_that_fails_leaves_nothing(output: str, monkeypatch: pytest.Monke
     def fail(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("reinit_cli.drawing.draw", fail)
+    monkeypatch.setattr("reinit_cli.drawing.draw_blocks", fail)
     with pytest.raises(MemoryError):
         rewrite("m.safetensors", ["*.weight=normal:std=1"], output)
     assert os.listdir() == ["m.safetensors"]

@@ -29,6 +29,7 @@ class Identity:
     low = 0.0
     high = 1.0
     is_random = False
+    is_sequential = False
 
     @property
     def _ones_per_group(self) -> int:

@@ -37,6 +37,13 @@ class Law(Protocol):
     def is_random(self) -> bool:
         """Whether the values depend on the generator."""
 
+    @property
+    def is_sequential(self) -> bool:
+        """Whether a CPU fills blocks of 16 n elements, one after the other, just the same.
+
+        torch's normals come in groups of 16, of which the last ends with the tensor.
+        """
+
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Fill a contiguous tensor of a floating dtype in place."""
 
@@ -47,6 +54,7 @@ class Constant:
 
     value: float
     is_random = False
+    is_sequential = True
 
     @property
     def mean(self) -> float:
@@ -81,6 +89,7 @@ class Uniform:
     low: float
     high: float
     is_random = True
+    is_sequential = True
 
     @property
     def mean(self) -> float:
@@ -106,6 +115,7 @@ class Normal:
     low = -math.inf
     high = math.inf
     is_random = True
+    is_sequential = True
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Draw as `Tensor.normal_` does."""
@@ -121,6 +131,7 @@ class TruncatedNormal:
     low: float
     high: float
     is_random = True
+    is_sequential = False
 
     @property
     def mean(self) -> float:

@@ -25,6 +25,7 @@ class Orthogonal:
     gain: float
     mean = 0.0
     is_random = True
+    is_sequential = False
 
     @property
     def std(self) -> float:

@@ -26,6 +26,7 @@ class SparseNormal:
     low = -math.inf
     high = math.inf
     is_random = True
+    is_sequential = False
 
     @property
     def std(self) -> float:

@@ -197,7 +197,7 @@ class _Job:
     def run_in_order(self, pieces: Sequence[_Piece]) -> None:
         """Write one piece after the other, drawing ahead as far as the budget goes."""
         waiting = deque(piece for piece in pieces if isinstance(piece.segment, (Fill, Recast)))
-        drawn: dict[int, Future[bytes]] = {}
+        drawn: dict[int, Future[memoryview]] = {}
         with ExitStack() as stack:
             pool = stack.enter_context(self._drawing()) if waiting else None
             for piece in pieces:
@@ -359,8 +359,11 @@ class _Job:
         finally:
             self.budget.give_back(_peak_nbytes(piece, self.device))
 
-    def _drawn_whole(self, piece: _Piece) -> bytes:
-        return b"".join(self._drawn_blocks(piece))
+    def _drawn_whole(self, piece: _Piece) -> memoryview:
+        whole = bytearray()
+        for block in self._drawn_blocks(piece):  # each is gone with the next: no join
+            whole += block
+        return memoryview(whole)
 
     def _drawn_blocks(self, piece: _Piece) -> Iterator[memoryview]:
         """Yield the bytes of a piece, block by block; each is gone with the next."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reinit_cli import apply_, engine, rewrite
+from reinit_cli import apply_, engine, rewrite, seed_for
 from reinit_cli.dtypes import DTYPES
 from reinit_cli.errors import (
     MissingRuleError,
@@ -318,3 +318,16 @@ def test_the_crc_of_what_is_copied_is_that_of_the_bytes() -> None:
     for entry in entries:
         data = content[entry.offset : entry.offset + entry.nbytes]
         assert entry.crc == zlib.crc32(data)
+
+
+def test_a_large_tensor_has_the_same_values_in_a_stream_as_in_a_file() -> None:
+    save_file({"w": torch.zeros(1000, 777), "x": torch.zeros(3)}, "m.safetensors")
+
+    rewrite("m.safetensors", ["w=normal:std=1"], "file.safetensors")
+    stream = io.BytesIO()
+    execute(prepare(Request("m.safetensors", ("w=normal:std=1",), "-")), stream=stream)
+
+    generator = torch.Generator().manual_seed(seed_for(0, "w"))
+    expected = torch.empty(1000, 777).normal_(0, 1, generator=generator)
+    assert torch.equal(load_file("file.safetensors")["w"], expected)
+    assert stream.getvalue() == Path("file.safetensors").read_bytes()

@@ -90,7 +90,8 @@ def tied_groups(tensors: tuple[TensorInfo, ...]) -> dict[str, tuple[str, ...]]:
         if tensor.storage is not None and tensor.numel:
             place = (tensor.storage, tensor.dtype, tensor.offset, tensor.shape, tensor.stride)
             groups.setdefault(place, []).append(tensor.key)
-    return {key: tuple(sorted(keys)) for keys in groups.values() if len(keys) > 1 for key in keys}
+    shared = (tuple(sorted(keys)) for keys in groups.values() if len(keys) > 1)
+    return {key: keys for keys in shared for key in keys}
 
 
 def overlapping(tensors: tuple[TensorInfo, ...]) -> dict[str, str]:
@@ -111,7 +112,8 @@ def overlapping(tensors: tuple[TensorInfo, ...]) -> dict[str, str]:
         furthest = sharers[0]
         for tensor in sharers[1:]:
             meets = tensor.extent[0] < furthest.extent[1]
-            if meets and tensor.key not in ties.get(furthest.key, ()):
+            is_tied = tensor.key in ties and ties[tensor.key] is ties.get(furthest.key)
+            if meets and not is_tied:
                 reasons.setdefault(tensor.key, f"it shares memory with {furthest.key!r}")
                 reasons.setdefault(furthest.key, f"it shares memory with {tensor.key!r}")
             if tensor.extent[1] > furthest.extent[1]:

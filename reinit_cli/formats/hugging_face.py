@@ -25,6 +25,7 @@ from reinit_cli.text import why
 
 INDEX_SUFFIX = ".index.json"
 MAX_INDEX_NBYTES = 48 * 2**20
+MAX_SHARDS = 10_000
 SHARD_NBYTES = 5_000_000_000
 """The tensors' bytes that a new shard has at most, unless one tensor alone has more."""
 

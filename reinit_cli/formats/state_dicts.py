@@ -335,12 +335,24 @@ def _is_tensor(record: Any) -> bool:
     )
 
 
+def _is_closed(record: Instance) -> bool:
+    """Whether a plain tensor holds nothing but its storage: no hooks, no metadata."""
+    match record.args[4:]:
+        case ():
+            return True
+        case (bool(), Instance() as hooks):
+            is_empty = not (hooks.args or hooks.pairs or hooks.items or hooks.state)
+            return is_empty and hooks.calls("collections", "OrderedDict")
+    return False
+
+
 class _Reading:
     """What is learnt of a file's storages on the way through its tensors."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.storages: dict[str, Storage] = {}
+        self.closed: set[int] = set()  # records of tensors that hold nothing more
 
     def info(self, key: str, record: Any) -> TensorInfo:
         """Return what is known of an entry.
@@ -349,18 +361,24 @@ class _Reading:
             MalformedFileError: it calls itself a tensor and is none.
         """
         carried = ""
-        for _ in range(MAX_DEPTH):
-            if not isinstance(record, Instance) or not isinstance(record.args, tuple):
+        for depth in range(MAX_DEPTH):
+            if not isinstance(record, Instance):
                 break
             args = record.args
+            if record.calls(_UTILS, *_PLAIN):
+                if depth == 0 and _is_closed(record):
+                    self.closed.add(id(record))
+                return self._plain(key, record, carried)
             if record.calls(_UTILS, *_PARAMETERS) and args:
                 record = args[0]
-            elif record.calls(_TENSOR, "_rebuild_from_type_v2") and len(args) >= 3:
+            elif (
+                record.calls(_TENSOR, "_rebuild_from_type_v2")
+                and len(args) >= 3
+                and isinstance(args[2], tuple)
+            ):
                 if str(args[1]) not in _OWN_TYPES:
                     carried = f"a tensor subclass ({args[1]})"
                 record = Instance(args[0], args[2])
-            elif record.calls(_UTILS, *_PLAIN):
-                return self._plain(key, record, carried)
             elif record.calls(_UTILS, *_CARRIED):
                 assert isinstance(record.function, Global)
                 return self._carried(key, record, carried or _CARRIED[record.function.name])
@@ -442,6 +460,9 @@ class _Reading:
         dtype = _STORAGE_DTYPES.get(kind.name) if isinstance(kind, Global) else None
         if dtype is None or not isinstance(name, str) or type(numel) is not int or numel < 0:
             self._refuse(key)
+        known = self.storages.get(name)
+        if known is not None and known.dtype == dtype and known.numel == numel:
+            return known
         storage = Storage(name, dtype, numel)
         known = self.storages.setdefault(name, storage)
         if known.nbytes != storage.nbytes:
@@ -454,7 +475,7 @@ class _Reading:
     def walk(self, top: Any, root: Any, found: Contents) -> None:
         """Meet everything once, and note the tensors that are no entries of the root."""
         own = {id(value) for _, value in _entries(root)}
-        seen: set[int] = set()
+        seen = set(self.closed)
         waiting = [("", top, 0, False)]
         while waiting:
             name, record, depth, is_known = waiting.pop()
@@ -472,7 +493,11 @@ class _Reading:
                 found.outside.append(self.info(f"{name} (outside the state dict)", record))
             # What a tensor is made of is no tensor of its own.
             is_known = is_known or is_tensor
-            inner = [(path, part, depth + 1, is_known) for path, part in _parts(name, record)]
+            inner = [
+                (path, part, depth + 1, is_known)
+                for path, part in _parts(name, record)
+                if isinstance(part, _COMPOSED) and id(part) not in seen
+            ]
             waiting += inner[::-1]
 
     def _note_storage(self, name: str, record: Persistent) -> None:

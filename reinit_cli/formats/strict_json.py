@@ -6,11 +6,13 @@ import gc
 import json
 from typing import NoReturn
 
-MAX_ELEMENTS = 1_000_000
-"""The most commas or lists that are read: about 150,000 tensors of a safetensors header.
+MAX_ELEMENTS = 800_000
+"""The most commas or lists that are read: about 130,000 tensors of a safetensors header.
 
 A comma in JSON may cost a hundred bytes of memory.
 """
+
+MAX_OBJECTS = 250_000
 
 
 class JsonError(Exception):
@@ -37,6 +39,8 @@ def parse_object(data: bytes, what: str, offset: int = 0, *, allows_floats: bool
         raise JsonError(f"{what} does not start with '{{'")
     if data.count(b",") > MAX_ELEMENTS or data.count(b"[") > MAX_ELEMENTS:
         raise JsonError(f"{what} has more than {MAX_ELEMENTS:,} elements")
+    if data.count(b"{") > MAX_OBJECTS:
+        raise JsonError(f"{what} has more than {MAX_OBJECTS:,} objects")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

@@ -1,6 +1,8 @@
 """Print what commands take beside the alternative, in one run.
 
-Whole processes, medians of several after one that is not counted.
+Whole processes, each in a folder of temporary files: medians of several runs after one that
+is not counted. The checkpoint is a transformer of bfloat16; `--large` makes it four times as
+large, which takes 30 GB of disk. TMPDIR says where the files are.
 """
 
 from __future__ import annotations
@@ -12,79 +14,172 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
-REINIT = (sys.executable, "-m", "reinit_cli")
+PYTHON = sys.executable
+REINIT = (PYTHON, "-m", "reinit_cli")
+
+MAKE = """
+import sys, torch
+from safetensors.torch import save_file
+width, vocabulary = 1536, 50_000 * int(sys.argv[1])
+def empty(*shape): return torch.empty(shape, dtype=torch.bfloat16).normal_(std=0.02)
+state = {"embed.weight": empty(vocabulary, width), "head.weight": empty(vocabulary, width)}
+for layer in range(24 * int(sys.argv[1])):
+    for name in ("q", "k", "v", "o"):
+        state[f"layers.{layer}.attention.{name}.weight"] = empty(width, width)
+    for name in ("gate", "up"):
+        state[f"layers.{layer}.mlp.{name}.weight"] = empty(4 * width, width)
+    state[f"layers.{layer}.mlp.down.weight"] = empty(width, 4 * width)
+    state[f"layers.{layer}.norm.weight"] = torch.ones(width, dtype=torch.bfloat16)
+save_file(state, "m.safetensors", {"format": "pt"})
+torch.save(state, "m.pt")
+"""
+"""In another process, since a process starts with the peak memory of its parent."""
+
+SCRIPT = """
+import torch, torch.nn as nn
+state = torch.load("m.pt"{mmap})
+for key, tensor in state.items():
+    if key == "head.weight" or key.split(".")[1:4:2] == ["0", "up"]:
+        nn.init.normal_(tensor, std=0.02)
+torch.save(state, "out.pt")
+"""
+
+SCRIPT_OF_SAFETENSORS = """
+import torch.nn as nn
+from safetensors.torch import load_file, save_file
+state = load_file("m.safetensors")
+for key, tensor in state.items():
+    if key == "head.weight" or key.split(".")[1:4:2] == ["0", "up"]:
+        nn.init.normal_(tensor, std=0.02)
+save_file(state, "out.safetensors")
+"""
+
+DRAWS = """
+import time, torch
+from safetensors import safe_open
+torch.set_num_threads(1)
+with safe_open("m.safetensors", "pt") as file:
+    shapes = [file.get_slice(key).get_shape() for key in file.keys()]
+generator = torch.Generator().manual_seed(0)
+started = time.process_time()
+for shape in shapes:
+    torch.empty(shape).normal_(0, 0.02, generator=generator).bfloat16()
+print(time.process_time() - started)
+"""
+
+TENTH = ("-r", "head.weight=normal:std=0.02", "-r", "layers.0.mlp.up.weight=normal:std=0.02")
+ALL = ("-r", "*=normal:std=0.02")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Medians over runs of one command."""
+    """Medians over runs of one command; megabytes are the peak of its memory."""
 
     seconds: float
     megabytes: float
+    cpu_seconds: float
 
 
-def measure(*args: str, runs: int = 5) -> Cost:
-    """Run a command several times."""
-    seconds, megabytes = [], []
+def measure(*args: str, runs: int = 3) -> Cost:
+    """Run a command several times, each time without its output there."""
+    found = []
     for run in range(runs + 1):
+        for name in ("out.pt", "out.safetensors"):
+            Path(name).unlink(missing_ok=True)
         started = time.perf_counter()
         process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, _, usage = os.wait4(process.pid, 0)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        if os.waitstatus_to_exitcode(status) not in (0, 2):
+            raise SystemExit(f"failed: {args}")
         if run:
-            seconds.append(time.perf_counter() - started)
-            megabytes.append(usage.ru_maxrss / 1000)
-    return Cost(statistics.median(seconds), statistics.median(megabytes))
+            cpu = usage.ru_utime + usage.ru_stime
+            found.append((seconds, usage.ru_maxrss / 1000, cpu))
+    return Cost(*map(statistics.median, zip(*found, strict=True)))
 
 
-def show(name: str, cost: Cost, other: str, reference: Cost) -> None:
+def rewriting(source: str, *rules: str) -> Cost:
+    """Rewrite a checkpoint to a new file."""
+    return measure(*REINIT, source, *rules, "-q", "-o", f"out{Path(source).suffix}")
+
+
+def show(name: str, value: float, beside: str, reference: float, limit: float, unit: str) -> None:
     """Print a line of the table."""
+    digits = 2 if unit == "s" else 0
+    ratio = value / reference
     print(
-        f"| {name} | {cost.seconds:.2f} s | {cost.megabytes:.0f} MB "
-        f"| {other} | {reference.seconds:.2f} s | {reference.megabytes:.0f} MB "
-        f"| {cost.seconds / reference.seconds:.2f} |"
+        f"| {name} | {value:.{digits}f} {unit} | {beside} | {reference:.{digits}f} {unit} "
+        f"| {ratio:.2f} | {limit:.2f} |",
+        flush=True,
     )
 
 
-# In another process, since a process starts with the peak of the one it is forked from.
-CHECKPOINT = """
-import torch
-from safetensors.torch import save_file
-state = {f"layers.{at}.weight": torch.ones(4096, 2048).bfloat16() for at in range(32)}
-save_file(state, "model.safetensors")
-"""
+def starting() -> None:
+    """Commands that need no torch."""
+    click = measure(PYTHON, "-c", "import click", runs=7)
+    for name, args in {
+        "`reinit --help`": ("--help",),
+        "a syntax error in a rule": ("m.safetensors", "-r", "foo"),
+        "`reinit keys m.safetensors`": ("keys", "m.safetensors"),
+        "`reinit keys m.pt`": ("keys", "m.pt"),
+    }.items():
+        cost = measure(*REINIT, *args, runs=7)
+        show(name, cost.seconds, "`import click`", click.seconds, 3, "s")
+        if "keys" in args:
+            show(f"{name}, memory", cost.megabytes, "40 MB", 40, 1, "MB")
 
-SCRIPT = """
-import torch
-from safetensors.torch import load_file, save_file
-state = load_file("model.safetensors")
-for at in range(0, 32, 10):
-    torch.nn.init.normal_(state[f"layers.{at}.weight"], std=0.02)
-save_file(state, "script.safetensors")
-"""
+
+def rewrites() -> None:
+    """A tenth of the bytes drawn, and all of them."""
+    torch = measure(PYTHON, "-c", "import torch", runs=5)
+    copy = {
+        name: measure("cp", name, f"out{Path(name).suffix}") for name in ("m.pt", "m.safetensors")
+    }
+    scripts = {
+        "m.pt": [
+            ("`torch.load`, `nn.init`, `torch.save`", SCRIPT.format(mmap=""), 0.4),
+            ("the same with `mmap=True`", SCRIPT.format(mmap=", mmap=True"), 0.75),
+        ],
+        "m.safetensors": [("`load_file`, `nn.init`, `save_file`", SCRIPT_OF_SAFETENSORS, 0.65)],
+    }
+    # A tensor's drawing dtype is float32, twice its own.
+    largest = 4 * 50_000 * 1536 / 1e6
+    allowed = torch.megabytes + max(6 * largest, 512)
+    for source, others in scripts.items():
+        cost = rewriting(source, *TENTH)
+        name = f"a tenth of `{source}` drawn"
+        for beside, script, limit in others:
+            reference = measure(PYTHON, "-c", script)
+            show(name, cost.seconds, beside, reference.seconds, limit, "s")
+            show(f"{name}, memory", cost.megabytes, beside, reference.megabytes, 0.35, "MB")
+        both = copy[source].seconds + 1.3 * torch.seconds
+        show(name, cost.seconds, "`cp` + 1.3 × `import torch`", both, 1, "s")
+        show(name, cost.seconds, "`cp`", copy[source].seconds, 1.25, "s")
+        show(f"{name}, memory", cost.megabytes, "allowed", allowed, 1, "MB")
+    drawing = float(subprocess.run([PYTHON, "-c", DRAWS], capture_output=True, check=True).stdout)
+    for source in scripts:
+        cost = rewriting(source, *ALL)
+        work = drawing + copy[source].cpu_seconds
+        ideal = work / (os.cpu_count() or 1) + torch.seconds
+        name = f"all of `{source}` drawn"
+        beside = "(CPU time of draws and copy) / cores + `import torch`"
+        show(name, cost.seconds, beside, ideal, 1.3, "s")
+        show(f"{name}, memory", cost.megabytes, "allowed", allowed, 1, "MB")
 
 
 def main() -> None:
     """Make a checkpoint, and run everything on it."""
-    subprocess.run([sys.executable, "-c", CHECKPOINT], check=True)
-    size = os.stat("model.safetensors").st_size / 1e6
-    print(f"checkpoint: {size:.0f} MB, cores: {os.cpu_count()}\n")
-    print("| command | time | memory | beside | time | memory | ratio |")
-    print("|---|---|---|---|---|---|---|")
-    click = measure(sys.executable, "-c", "import click")
-    bare = "`import click`"
-    show("`reinit --help`", measure(*REINIT, "--help"), bare, click)
-    show(
-        "a syntax error in a rule", measure(*REINIT, "model.safetensors", "-r", "foo"), bare, click
-    )
-    show("`reinit keys FILE`", measure(*REINIT, "keys", "model.safetensors"), bare, click)
-    rewrite = measure(
-        *(*REINIT, "model.safetensors", "-r", "layers.*0.weight=normal:std=0.02"),
-        *("-f", "-o", "out.safetensors"),
-        runs=3,
-    )
-    script = measure(sys.executable, "-c", SCRIPT, runs=3)
-    show("a rewrite, an eighth drawn", rewrite, "`load_file`, `nn.init`, `save_file`", script)
+    times = 4 if "--large" in sys.argv[1:] else 1
+    subprocess.run([PYTHON, "-c", MAKE, str(times)], check=True)
+    size = os.stat("m.safetensors").st_size / 1e9
+    print(f"checkpoint: {size:.1f} GB, cores: {os.cpu_count()}\n")
+    print("| what | takes | beside | takes | ratio | at most |")
+    print("|---|---|---|---|---|---|")
+    if times == 1:
+        starting()
+    rewrites()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,16 @@
-"""CRC-32s of bytes that lie end to end, from the CRC-32s of the parts."""
+"""CRC-32s: of bytes, and of bytes that lie end to end from the CRC-32s of the parts."""
 
 from __future__ import annotations
 
 from functools import cache
+
+try:
+    # Ten times as fast, which makes the check of an archive's CRC-32s free.
+    from isal.isal_zlib import crc32
+except ImportError:  # pragma: no cover (there is no wheel for this machine)
+    from zlib import crc32
+
+__all__ = ["crc32", "crc32_joined"]
 
 _POLYNOMIAL = 0xEDB88320
 """Of CRC-32 (IEEE 802.3), reflected: the highest bit is the coefficient of x^0."""

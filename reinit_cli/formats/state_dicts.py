@@ -474,7 +474,8 @@ class _Reading:
 
     def walk(self, top: Any, root: Any, found: Contents) -> None:
         """Meet everything once, and note the tensors that are no entries of the root."""
-        own = {id(value) for _, value in _entries(root)}
+        own = {id(value) for _, value in _entries(root) if _is_tensor(value)}
+        is_module = _is_module(root)
         seen = set(self.closed)
         waiting = [("", top, 0, False)]
         while waiting:
@@ -490,13 +491,17 @@ class _Reading:
                 continue
             is_tensor = _is_tensor(record)
             if is_tensor and not is_known and id(record) not in own:
-                found.outside.append(self.info(f"{name} (outside the state dict)", record))
+                found.outside.append(self.info(_outside(name), record))
             # What a tensor is made of is no tensor of its own.
             is_known = is_known or is_tensor
+            parts = [each for each in _parts(name, record) if isinstance(each[1], _COMPOSED)]
+            if _is_dict(record) and record is not root and not is_module:
+                # One tensor object may be an entry of several dictionaries.
+                found.outside += [
+                    self.info(_outside(path), part) for path, part in parts if id(part) in own
+                ]
             inner = [
-                (path, part, depth + 1, is_known)
-                for path, part in _parts(name, record)
-                if isinstance(part, _COMPOSED) and id(part) not in seen
+                (path, part, depth + 1, is_known) for path, part in parts if id(part) not in seen
             ]
             waiting += inner[::-1]
 
@@ -504,6 +509,10 @@ class _Reading:
         parts = record.id
         if isinstance(parts, tuple) and parts and parts[0] == "storage":
             self.storage(name, record)
+
+
+def _outside(path: str) -> str:
+    return f"{path} (outside the state dict)"
 
 
 def _beside_root(top: Any, root: str) -> list[str]:
@@ -567,8 +576,12 @@ def _kind(record: Any) -> str:
 
 
 def _name_of(function: Any) -> str:
-    if isinstance(function, Global):
-        return function.name if function.module in ("builtins", "collections") else str(function)
+    match function:
+        case Persistent(id=("module", Global() as named, *_)):  # a class, before torch 1.6
+            return str(named)
+        case Global():
+            is_known = function.module in ("builtins", "collections")
+            return function.name if is_known else str(function)
     return "an object"
 
 

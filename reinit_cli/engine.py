@@ -87,7 +87,7 @@ def run(
 
     Args:
         segments: in the order of the output.
-        sink: where to.
+        sink: where to; a seekable one where the segments look ahead.
         device: where to draw.
         progress: told of every write.
 
@@ -182,7 +182,20 @@ class _Job:
                 self._draw_all(fills)
             for each in copied:
                 each.result()
-        self._write_all(piece for piece in pieces if isinstance(piece.segment, Late))
+        self._write_late([piece for piece in pieces if isinstance(piece.segment, Late)])
+
+    def _write_late(self, waiting: Sequence[_Piece]) -> None:
+        """Write what depends on digests, of which some are those of others."""
+        while waiting and not self.stopped.is_set():
+            unready = []
+            for piece in waiting:
+                assert isinstance(piece.segment, Late)
+                if all(at in self.digests for span in piece.segment.of for at in span):
+                    self._write(piece)
+                else:
+                    unready.append(piece)
+            assert len(unready) < len(waiting)
+            waiting = unready
 
     def _draw_all(self, fills: Iterable[_Piece]) -> None:
         with self._drawing() as pool:

@@ -31,6 +31,8 @@ _DESCRIPTOR64 = Struct("<4sIQQ")
 _ZIP64_EXTRA = 1
 _IN_ZIP64 = 0xFFFFFFFF
 _HAS_DESCRIPTOR = 1 << 3
+_IS_FOLDER = 1 << 4
+"""Of the external attributes, as MS-DOS has them."""
 _CRC_IN_LOCAL = 14
 _CRC_IN_CENTRAL = 16
 _CRC_IN_DESCRIPTOR = 4
@@ -135,7 +137,7 @@ def _central_records(file: InputFile, start: int, nbytes: int) -> Iterator[_Cent
         fields = _CENTRAL.unpack_from(data, at)
         magic, flags, method, crc = fields[0], fields[3], fields[4], fields[7]
         packed, size, name_length, extra_length, comment_length = fields[8:13]
-        disk, header = fields[13], fields[16]
+        disk, attributes, header = fields[13], fields[15], fields[16]
         name_at = at + _CENTRAL.size
         extra_at = name_at + name_length
         end = extra_at + extra_length + comment_length
@@ -150,6 +152,9 @@ def _central_records(file: InputFile, start: int, nbytes: int) -> Iterator[_Cent
         header = next(wide) if header == _IN_ZIP64 else header
         if size != packed:
             _refuse(file, f"the entry {name!r} has two sizes")
+        if size and (name.endswith(b"/") or attributes & _IS_FOLDER):
+            # torch takes it for a folder then, and its data for whatever lies in memory.
+            _refuse(file, f"the entry {name!r} is a folder with data")
         yield _Central(name, flags, crc, size, header, start + at)
         at = end
 

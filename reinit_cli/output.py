@@ -79,7 +79,7 @@ def check_destination(destination: Destination, source: str | None, *, in_place:
     if source is not None and not in_place and _same_file(path, source):
         raise OutputIsSourceError(path)
     if os.path.isdir(path):
-        raise OutputUnwritableError(path, "it is a folder")
+        raise OutputUnwritableError(path, "it is a folder, which is never replaced")
     if os.path.lexists(path):
         if not destination.replaces:
             raise OutputExistsError(path)

@@ -99,6 +99,16 @@ def test_a_model_becomes_what_torch_save_writes(name: str) -> None:
     assert Path("new.pt").read_bytes() == _saved(state, "new.pt")
     _check("new.pt")
 
+    Path("filled").mkdir()
+    rewrite("new.pt", ["*.weight=constant:0.5,min_ndim=2", "*.bias=zeros"], "filled/new.pt")
+
+    for key, tensor in state.items():
+        if key.endswith(".weight") and tensor.dim() > 1 and tensor.is_floating_point():
+            state[key] = tensor.fill_(0.5)
+        elif key.endswith(".bias"):
+            state[key] = tensor.zero_()
+    assert Path("filled/new.pt").read_bytes() == _saved(state, "new.pt")
+
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")

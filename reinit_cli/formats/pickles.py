@@ -23,14 +23,14 @@ from typing import Any, NoReturn
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.inputs import InputFile
 
-MAX_OPCODES = 1_500_000
+MAX_OPCODES = 1_200_000
 """About a second's work."""
 
 _RARE_WORTH = 3
 """How many of the others an opcode counts for that torch writes seldom: it takes longer here."""
 
-_PHRASE_WORTH = 9
-"""The same for a whole tensor, of some 32 opcodes: this bounds the tensors to about 100,000."""
+_PHRASE_WORTH = 7
+"""The same for a whole tensor, of some 32 opcodes: this bounds the tensors to about 110,000."""
 
 MAX_RECORD_NBYTES = 120 * 2**20
 """The memory that records may take together, as `_COSTS` estimates it."""

@@ -153,15 +153,17 @@ def _json(text: str, path: str) -> Mapping[str, Any]:
         raise RecipeError(path, "it is too large")
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members = dict(pairs)
-        if len(members) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in members if names.count(name) > 1)
-            raise RecipeError(path, f"it has {_short(twice)} twice")
+        members: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in members:
+                raise RecipeError(path, f"it has {_short(name)} twice")
+            members[name] = value
         return members
 
     try:
         form = json.loads(text, object_pairs_hook=once)
+    except RecipeError:
+        raise
     except json.JSONDecodeError as error:
         if error.msg == "Extra data" and error.lineno > 1 and text.startswith('{"version"'):
             problem = "it holds several plans, one in each line, and a recipe is one"

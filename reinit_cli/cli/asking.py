@@ -50,7 +50,9 @@ def check_standard_input(
         *(("--files-from",) if files_from == DASH else ()),
     ]
     if len(readers) > 1:
-        raise click.UsageError(f"{readers[0]} and {readers[1]} would both read standard input")
+        raise click.UsageError(
+            f"standard input is read once, and {readers[0]} and {readers[1]} ask for it"
+        )
 
 
 def _check_device_of_variable(device: str) -> None:

@@ -60,6 +60,7 @@ def locate(file: InputFile, root: str | None = None) -> Located:
         root=found.root,
         outside=tuple(found.outside),
         rest=tuple(found.rest),
+        attributes=tuple(found.attributes),
         unknown_names=unknown_names(pickle),
         notes=tuple(found.notes),
     )

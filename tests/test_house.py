@@ -173,6 +173,11 @@ _LIGHT = {
     "conversion of a torch file, planned": ["model.pt", "-o", "new.safetensors", "--dry-run"],
     "a folder of a plain name": ["folder", "-r", "*=zeros", "--dry-run"],
     "a model that is misspelled": ["alexnt", "-r", "*=zeros"],
+    "groups of keys": ["keys", "model.pt", "--group"],
+    "a tree of keys": ["keys", "model.safetensors", "--tree"],
+    "what is beside the keys": ["keys", "model.pt", "--meta"],
+    "an unknown key to show": ["show", "model.pt", "a.bios"],
+    "a slice that is none": ["show", "model.pt", "a.bias", "--slice", "x"],
     "missing file": ["missing.safetensors", "-r", "*=zeros"],
 }
 
@@ -199,6 +204,8 @@ def test_torch_is_not_imported_for(args: list[str]) -> None:
         (0, "error: un"),
         (0, "error: th"),
         (0, "error: 'a"),
+        (0, "error: mo"),
+        (0, "error: sl"),
     )
 
 

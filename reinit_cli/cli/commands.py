@@ -10,6 +10,7 @@ import click
 COMMANDS = {
     "run": "Re-initialise tensors and write a new checkpoint.",
     "keys": "List the keys of a model or a checkpoint.",
+    "show": "Print the values of one tensor.",
     "inits": "List the initializers, or explain one.",
     "draw": "Draw one tensor and print it with its law.",
     "models": "List the torchvision models.",

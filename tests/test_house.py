@@ -178,6 +178,8 @@ _LIGHT = {
     "what is beside the keys": ["keys", "model.pt", "--meta"],
     "an unknown key to show": ["show", "model.pt", "a.bios"],
     "a slice that is none": ["show", "model.pt", "a.bias", "--slice", "x"],
+    "files that are the same": ["diff", "model.pt", "model.safetensors"],
+    "keys that are the same": ["diff", "model.pt", "model.safetensors", "--keys-only"],
     "missing file": ["missing.safetensors", "-r", "*=zeros"],
 }
 

@@ -96,7 +96,7 @@ def command(
     if meta:
         _show_contents(found, as_json=as_json)
         return
-    chosen = _chosen(found.tensors, patterns, excluded)
+    chosen = chosen_tensors(found.tensors, patterns, excluded)
     if order:
         chosen.sort(key=_ORDERS[order])  # type: ignore[arg-type]
     groups = tied_groups(found.tensors)
@@ -131,9 +131,10 @@ def _refuse_together(asked: Mapping[str, bool]) -> None:
                 raise click.UsageError(f"{first} and {second} do not go together")
 
 
-def _chosen(
-    tensors: Sequence[TensorInfo], patterns: Sequence[Pattern], excluded: Sequence[Pattern]
+def chosen_tensors(
+    tensors: Sequence[TensorInfo], patterns: Sequence[Pattern], excluded: Sequence[Pattern] = ()
 ) -> list[TensorInfo]:
+    """Return the tensors that match a pattern, or all where there is none, but the excluded."""
     if not patterns and not excluded:
         return list(tensors)
     index = KeyIndex([tensor.key for tensor in tensors])

@@ -180,7 +180,7 @@ def rewrites() -> None:
 
 
 def looking() -> None:
-    """All values measured, and two files compared."""
+    """All values measured."""
     measured = measure(*REINIT, "stats", "m.safetensors")
     beside = measure(PYTHON, "-c", REDUCTIONS)
     show("`reinit stats`", measured.seconds, "torch's reductions", beside.seconds, 1.5, "s")
@@ -192,9 +192,6 @@ def looking() -> None:
         1,
         "MB",
     )
-    compared = measure(*REINIT, "diff", "m.pt", "m.safetensors")
-    beside = measure("cmp", "m.pt", "m.pt")
-    show("`reinit diff`", compared.seconds, "`cmp`", beside.seconds, 10, "s")
 
 
 def main() -> None:

@@ -180,6 +180,7 @@ _LIGHT = {
     "a slice that is none": ["show", "model.pt", "a.bias", "--slice", "x"],
     "files that are the same": ["diff", "model.pt", "model.safetensors"],
     "keys that are the same": ["diff", "model.pt", "model.safetensors", "--keys-only"],
+    "completion of a rule": ["completion", "bash", "--line", "reinit model.pt -r a."],
     "missing file": ["missing.safetensors", "-r", "*=zeros"],
 }
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "inits": "List the initializers, or explain one.",
     "draw": "Draw one tensor and print it with its law.",
     "models": "List the torchvision models.",
+    "completion": "Print a script that completes commands, rules and keys in a shell.",
 }
 """The commands with their short help, so that `--help` imports none of them."""
 

@@ -72,7 +72,7 @@ def test_the_version_is_the_package_s(reinit: Callable[..., Done]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "keys", "show", "diff", "stats", "inits", "draw", "models"]
+    "command", ["run", "keys", "show", "diff", "stats", "inits", "draw", "models", "completion"]
 )
 def test_every_command_explains_itself(command: str, reinit: Callable[..., Done]) -> None:
     done = reinit(command, "-h")

@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING
 from reinit_cli.digests import crc32, crc32_joined
 from reinit_cli.errors import CorruptError
 from reinit_cli.output import OutputFile, Sink
-from reinit_cli.segments import Check, Copy, Fill, Late, Literal, Recast, Segment, View
+from reinit_cli.reading import bytes_at, read
+from reinit_cli.segments import Check, Copy, Fill, Late, Literal, Recast, Segment
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from reinit_cli.drawing import Moments
     from reinit_cli.inputs import InputFile
 
@@ -401,13 +400,13 @@ class _Job:
 
         segment = piece.segment
         if isinstance(segment, Recast):
-            yield bytes_of(recast(_read(segment.view), segment.dtype))
+            yield bytes_of(recast(read(segment.view), segment.dtype))
             return
         assert isinstance(segment, Fill)
         step = segment.step
         assert step.law is not None
         tensor = step.tensor
-        before = moments_of(_read(segment.before)) if segment.before is not None else None
+        before = moments_of(read(segment.before)) if segment.before is not None else None
         blocks = draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, self.device)
         moments = Moments()
         kept = []
@@ -420,7 +419,7 @@ class _Job:
                 kept.append(values.flatten().clone())
         self.filled[step.key] = Filled(step.key, moments, before)
         if segment.stride is not None:
-            under = _bytes_at(segment.under) if segment.under is not None else bytes(segment.nbytes)
+            under = bytes_at(segment.under) if segment.under is not None else bytes(segment.nbytes)
             yield strided(kept, tensor.shape, segment.stride, under)
 
 
@@ -432,16 +431,6 @@ def _compare(check: Check, crc: int) -> None:
     # 0 is what torch records where it was told not to compute any.
     if check.crc not in (0, crc):
         raise CorruptError(check.file.path, check.name)
-
-
-def _read(view: View) -> Tensor:
-    from reinit_cli.drawing import tensor_of
-
-    return tensor_of(_bytes_at(view.place), view.dtype, view.shape, view.stride)
-
-
-def _bytes_at(place: Copy | Literal) -> bytes | memoryview:
-    return place.data if isinstance(place, Literal) else place.file.read(place.offset, place.nbytes)
 
 
 def _peak_nbytes(piece: _Piece, device: str) -> int:

@@ -403,6 +403,8 @@ def _content_notes(
         UnwritableContentError: it cannot hold an entry.
         LossError: it cannot hold what lies beside the tensors.
     """
+    if format_ != "same" and source.located and source.located.attributes:
+        yield f"dropped, since it is no tensor: {', '.join(source.located.attributes)}"
     if format_ in ("safetensors", "shards"):
         rest = source.located.rest if source.located else ()
         beyond = [tensor for tensor in source.tensors if not safetensors.holds(tensor)]

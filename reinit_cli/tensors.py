@@ -8,6 +8,9 @@ from math import prod
 
 from reinit_cli.dtypes import DTYPES, Dtype
 
+RUNNING_STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
+"""The last segments of buffers that a random law ruins: a negative variance gives NaN."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:

@@ -184,6 +184,14 @@ _LIGHT = {
     ],
     "recipe with an unknown field": ["model.safetensors", "-c", "recipe.toml"],
     "dry run of a recipe": ["model.safetensors", "-c", "recipe.json", "-n"],
+    "groups of keys": ["keys", "model.pt", "--group"],
+    "a tree of keys": ["keys", "model.safetensors", "--tree"],
+    "what is beside the keys": ["keys", "model.pt", "--meta"],
+    "an unknown key to show": ["show", "model.pt", "a.bios"],
+    "a slice that is none": ["show", "model.pt", "a.bias", "--slice", "x"],
+    "files that are the same": ["diff", "model.pt", "model.safetensors"],
+    "keys that are the same": ["diff", "model.pt", "model.safetensors", "--keys-only"],
+    "completion of a rule": ["completion", "bash", "--line", "reinit model.pt -r a."],
     "missing file": ["missing.safetensors", "-r", "*=zeros"],
 }
 
@@ -214,6 +222,8 @@ def test_torch_is_not_imported_for(args: list[str]) -> None:
         (0, "error: un"),
         (0, "error: th"),
         (0, "error: 'a"),
+        (0, "error: mo"),
+        (0, "error: sl"),
     )
 
 

@@ -99,6 +99,7 @@ class Contents:
         tensors: the state dict's entries.
         outside: the tensors beside it, by their whole path and a remark.
         rest: paths of what is no tensor, or lies outside, each with what it is.
+        attributes: names of what is set on the state dict itself.
         storages: every storage that was met, by key.
         notes: what a user should know.
     """
@@ -107,6 +108,7 @@ class Contents:
     tensors: list[TensorInfo] = field(default_factory=list)
     outside: list[TensorInfo] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
+    attributes: list[str] = field(default_factory=list)
     storages: dict[str, Storage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -138,6 +140,8 @@ def contents_of(pickle: Pickle, path: str, root: str | None) -> Contents:
     found.rest = [*_beside_root(pickle.top, chosen), *found.rest]
     if _is_module(record):
         found.rest.append(f"{chosen or 'the whole'} ({_kind(record)})")
+    else:
+        found.attributes = [name for name, _ in _state_members(record)]
     for name in _ema_copies(pickle.top, chosen):
         found.notes.append(f"there is another copy of the weights at {name!r}: --root {name}")
     return found

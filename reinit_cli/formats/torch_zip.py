@@ -77,6 +77,7 @@ def locate(file: InputFile, root: str | None = None) -> Located:
         root=found.root,
         outside=tuple(found.outside),
         rest=tuple(found.rest),
+        attributes=tuple(found.attributes),
         unknown_names=unknown_names(pickle_),
         notes=tuple(found.notes),
     )

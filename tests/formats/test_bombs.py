@@ -126,6 +126,15 @@ BOMBS: dict[str, Callable[[], None]] = {
     "a text of exabytes, before 1.6": lambda: _before_1_6(b"\x8d" + b"\xff" * 7 + b"\x7f."),
     "marks, before 1.6": lambda: _before_1_6(b"(" * 10**6 + b"."),
     "pushes and pops, before 1.6": lambda: _before_1_6(b"N0" * 10**7 + b"N."),
+    "five pickles that are large, before 1.6": lambda: _write(
+        b"".join(
+            b"\x80\x02" + b"N0" * 390_000 + end
+            for end in (b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", b"M\xe9\x03.")
+        )
+        + b"\x80\x02"
+        + b"N0" * 390_000
+        + b"}."
+    ),
     "many pickles of little": lambda: _write(b"\x80\x02\x8a\x0a" + bytes(10) + b"." * 10**7),
     "a header of exabytes": lambda: _write(b"\xff" * 7 + b"\x7f{}"),
     "a header beyond the limit": lambda: _write(struct.pack("<Q", 10**9) + b"{" * 10**6),

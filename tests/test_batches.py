@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reinit_cli import rewrite, rewriting
+from reinit_cli import engine, rewrite, rewriting
 from reinit_cli.batches import (
     Failure,
     Result,
@@ -96,6 +97,22 @@ def test_side_by_side_the_results_are_told_in_order_and_threads_are_set_back() -
     assert torch.get_num_threads() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
     assert not [each for each in threading.enumerate() if each.name.startswith("reinit")]
+
+
+def test_runs_side_by_side_share_a_small_budget_and_none_waits_for_ever(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    names = [f"{at}.safetensors" for at in range(6)]
+    _files(*names)
+    monkeypatch.setattr(engine, "_BUDGET", engine._Budget(1))
+    streamed = replace(_requests("0.safetensors")[0], output="-")
+
+    results = _run((streamed, *_requests(*names[1:], output="out/")), at_once=6)
+
+    rewrite("0.safetensors", RULES, "alone.safetensors")
+    assert [type(each) for each in results] == [Outcome] * 6
+    assert capfdbinary.readouterr().out == Path("alone.safetensors").read_bytes()
+    assert engine._BUDGET.taken == 0
 
 
 def test_models_side_by_side_are_built_as_alone() -> None:

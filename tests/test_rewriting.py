@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,38 @@ def test_a_small_budget_of_memory_changes_nothing_and_blocks_nobody(
     execute(prepare(Request("m.safetensors", rules, "-")), stream=stream)
 
     assert Path("small.safetensors").read_bytes() == stream.getvalue() == expected
+
+
+@pytest.mark.parametrize("output", ["out.safetensors", "-"])
+def test_a_run_that_fails_gives_its_memory_back(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All runs of a process share a budget: what one kept, another would wait for for ever."""
+    _source()
+    monkeypatch.setattr(engine, "_BUDGET", engine._Budget(10**9))
+
+    def fail(nbytes: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        execute(prepare(Request("m.safetensors", ("*=normal",), output)), fail, io.BytesIO())
+
+    assert engine._BUDGET.taken == 0
+
+
+def test_a_stream_waits_for_memory_that_another_run_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    _source()
+    rules = ("*.weight=normal:std=1", "a.bias=ones")
+    execute(prepare(Request("m.safetensors", rules)))
+    monkeypatch.setattr(engine, "_BUDGET", engine._Budget(1000))
+    other = engine._Share(engine._BUDGET)
+    other.take(1000)
+    stream = io.BytesIO()
+
+    threading.Timer(0.2, other.give_all_back).start()
+    execute(prepare(Request("m.safetensors", rules, "-")), stream=stream)
+
+    assert stream.getvalue() == Path("m-reinit.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("output", ["out.safetensors", "out.pt", "-"])

@@ -137,8 +137,7 @@ seed_option = click.option(
     "-s",
     "--seed",
     type=int,
-    show_default="REINIT_SEED, or 0",
-    help="Seed the random streams; every key has its own.",
+    help="Seed the random streams; every key has its own.  [default: REINIT_SEED, or 0]",
 )
 
 seeds_option = click.option(
@@ -147,16 +146,16 @@ seeds_option = click.option(
     "seeds",
     type=SeedsType(),
     metavar="N|N..M|N,M",
-    show_default="REINIT_SEED, or 0",
-    help="Seed the random streams; every key has its own. Several seeds make an output each.",
+    help="Seed the random streams; every key has its own. Several seeds make an output each.  "
+    "[default: REINIT_SEED, or 0]",
 )
 
 device_option = click.option(
     "-d",
     "--device",
-    show_default="REINIT_DEVICE, or cpu",
+    metavar="DEVICE",
     help="Draw on this device: cpu, cuda, cuda:1, mps or auto. Another kind of device draws "
-    "other numbers.",
+    "other numbers.  [default: REINIT_DEVICE, or cpu]",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

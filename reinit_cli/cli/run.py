@@ -210,6 +210,7 @@ def command(
         planned = plan_batch(requests, keeps_going=keep_going)
         report = Report(
             report_stream(planned, is_dry=dry_run),
+            meter,
             len(requests),
             is_batch=is_batch,
             keeps_going=keep_going,

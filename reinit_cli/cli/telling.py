@@ -10,6 +10,7 @@ from reinit_cli.cli.advice import explain
 from reinit_cli.cli.terminal import say, tell, warn, warn_of_inputs
 from reinit_cli.errors import InputError, ReinitError
 from reinit_cli.report.batches import batch_sheet, counted
+from reinit_cli.report.meter import Meter
 from reinit_cli.report.rewrites import rules_sheet, steps_sheet
 from reinit_cli.report.serial import dumps, failure_form, job_form
 from reinit_cli.report.sheets import show
@@ -21,6 +22,7 @@ class Report:
 
     Args:
         stream: where it is written.
+        meter: what is shown meanwhile.
         total: how many results there are to be.
         is_batch: whether inputs are told apart and counted.
         keeps_going: whether a failure is told at once, and no reason to stop.
@@ -32,6 +34,7 @@ class Report:
     def __init__(
         self,
         stream: TextIO,
+        meter: Meter,
         total: int,
         *,
         is_batch: bool,
@@ -41,6 +44,7 @@ class Report:
         quiet: bool,
     ) -> None:
         self._stream = stream
+        self._meter = meter
         self._total = total
         self._is_batch = is_batch
         self._keeps_going = keeps_going
@@ -61,15 +65,25 @@ class Report:
     def take(self, result: Result) -> None:
         """Hear of a result, and tell at once what does not wait for the others."""
         self._results.append(result)
-        if isinstance(result, Failure):
-            if self._keeps_going:
-                tell(*explain(InputError(result.request.source, result.error), ()))
-            elif not self._is_batch:
-                return
-        if self._as_json and not self._quiet:
+        is_failure = isinstance(result, Failure)
+        tells = is_failure and self._keeps_going
+        # The failure of a lone input is raised, and that is all of it.
+        has_line = self._as_json and not self._quiet and not (is_failure and self._is_lone)
+        if tells or has_line:
+            with self._meter.aside():
+                self._tell_now(result, tells=tells, has_line=has_line)
+
+    def _tell_now(self, result: Result, *, tells: bool, has_line: bool) -> None:
+        if isinstance(result, Failure) and tells:
+            tell(*explain(InputError(result.request.source, result.error), ()))
+        if has_line:
             form = failure_form(result) if isinstance(result, Failure) else _form(result)
             self._stream.write(dumps(form) + "\n")
             self._stream.flush()
+
+    @property
+    def _is_lone(self) -> bool:
+        return not self._is_batch and not self._keeps_going
 
     def finish(self) -> None:
         """Tell the rest: warnings, tables, and how many inputs there were."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from reinit_cli.engine import signals_held
 from reinit_cli.text import printable
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ class Meter:
         self._timer = threading.Timer(PATIENCE_SECONDS, self._lose_patience)
         self._timer.daemon = True
         self._is_late = False
+        self._is_aside = False
         self._bar: rich_progress.Progress | None = None
         self._name = printable(name)
         self._total: int | None = None
@@ -61,6 +65,17 @@ class Meter:
             self._stop()
         return self._advance
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take the bar away while something else is written to the terminal."""
+        with signals_held(), self._lock:
+            self._is_aside = True
+            self._stop()
+        try:
+            yield
+        finally:
+            self._is_aside = False
+
     def _lose_patience(self) -> None:
         with self._lock:
             self._is_late = True
@@ -83,7 +98,7 @@ class Meter:
             TimeElapsedColumn,
         )
 
-        if self._bar is None and self._is_shown:
+        if self._bar is None and self._is_shown and not self._is_aside:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),

@@ -130,6 +130,32 @@ def test_a_rewrite_on_a_terminal_shows_a_table_and_its_notes_below(checkpoint: P
     ]
 
 
+def test_several_inputs_on_a_terminal_are_one_table(checkpoint: Path) -> None:
+    Path("bad.pt").write_bytes(b"")
+
+    code, seen = _in_terminal(
+        *("model.safetensors", "bad.pt", "-r", "a.*=xavier_uniform", "-o", "out/", "--keep-going"),
+        NO_COLOR="1",
+    )
+
+    assert code == 3
+    # A bar that was shown while torch was imported has been erased again.
+    assert [line for line in _plain(seen) if not line.startswith("2 outputs ")] == [
+        "error: 'bad.pt' is no valid safetensors file: it is empty",
+        " source              tensors   parameters    bytes   output",
+        " ─────────────────────────────────────────────────────────────────────────",
+        " model.safetensors         1          600   2.4 kB   out/model.safetensors",
+        " bad.pt",
+        "note    model.safetensors: 1 skipped: it has 1 dimension, and fans need 2 or more",
+        "note    bad.pt: failed: 'bad.pt' is no valid safetensors file: it is empty",
+        "rule    a.* = xavier_uniform gain=1",
+        "seed    0 (stream torch-1)",
+        "device  cpu",
+        "total   1 output, 2.7 kB",
+        "1 of 2 done, 1 failed",
+    ]
+
+
 def test_a_narrow_terminal_cuts_nothing_off(checkpoint: Path) -> None:
     _, wide = _in_terminal("keys", "model.safetensors", width=200)
     _, narrow = _in_terminal("keys", "model.safetensors", width=30)

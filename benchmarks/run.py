@@ -79,6 +79,22 @@ for shape in shapes:
 print(time.process_time() - started)
 """
 
+MAKE_MANY = """
+import torch
+from pathlib import Path
+for at in range({count}):
+    path = Path("many", f"{{at}}.pt")
+    path.parent.mkdir(exist_ok=True)
+    torch.save({{"weight": torch.randn(480, 480), "bias": torch.zeros(480)}}, path)
+"""
+
+SCRIPT_OF_ONE = """
+import torch
+state = torch.load("many/0.pt")
+torch.nn.init.xavier_uniform_(state["weight"])
+torch.save(state, "out.pt")
+"""
+
 TENTH = ("-r", "head.weight=normal:std=0.02", "-r", "layers.0.mlp.up.weight=normal:std=0.02")
 ALL = ("-r", "*=normal:std=0.02")
 
@@ -179,6 +195,22 @@ def rewrites() -> None:
         show(f"{name}, memory", cost.megabytes, "allowed", allowed, 1, "MB")
 
 
+def batch(count: int = 100) -> None:
+    """Many small files in one process, beside a process of torch for each."""
+    subprocess.run([PYTHON, "-c", MAKE_MANY.format(count=count)], check=True)
+    one = measure(PYTHON, "-c", SCRIPT_OF_ONE, runs=5)
+    beside = f"{count} × a process of `torch.load`, `nn.init`, `torch.save` (5 measured)"
+    files = [f"many/{at}.pt" for at in range(count)]
+    for jobs in ("1", "2"):
+        cost = measure(
+            *(*REINIT, *files, "-r", "weight=xavier_uniform", "-q"),
+            *("-o", "many-out/", "--force", "-j", jobs),
+        )
+        name = f"{count} files of 1 MB, `-j {jobs}`"
+        show(name, cost.seconds, beside, count * one.seconds, 0.1, "s")
+        show(f"{name}, memory", cost.megabytes, "one of these", one.megabytes, 1.3, "MB")
+
+
 def looking() -> None:
     """All values measured."""
     measured = measure(*REINIT, "stats", "m.safetensors")
@@ -204,6 +236,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     if times == 1:
         starting()
+        batch()
         looking()
     rewrites()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -226,20 +227,39 @@ def recast(tensor: Tensor, dtype: str) -> Tensor:
     return tensor.to(getattr(torch, dtype)).contiguous()
 
 
+class _OneThread:
+    """Who wants one thread now, and how many there were before the first wanted it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.before = 0
+
+
+_ONE_THREAD = _OneThread()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch use one thread for each operation, and set the count back afterwards.
 
-    Tensors are drawn side by side instead, and the bits of a QR depend on the count.
+    Tensors are drawn side by side instead, and the bits of a QR depend on the count. The
+    count is the process's, so that of several users the last sets it back.
     """
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _ONE_THREAD.lock:
+        if not _ONE_THREAD.users:
+            _ONE_THREAD.before = torch.get_num_threads()
+            torch.set_num_threads(1)
+        _ONE_THREAD.users += 1
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _ONE_THREAD.lock:
+            _ONE_THREAD.users -= 1
+            if not _ONE_THREAD.users:
+                torch.set_num_threads(_ONE_THREAD.before)
 
 
 def check_device(device: str) -> str:

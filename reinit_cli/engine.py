@@ -40,7 +40,7 @@ _COPYING_THREADS = 2
 """While one waits for the kernel's copy, which takes the output's lock, another digests."""
 
 DRAWING_NBYTES = 512 * 2**20
-"""The memory that draws may take together, unless one alone needs more."""
+"""The memory that all draws of the process may take, unless one alone needs more."""
 
 _PEAK_PER_DRAWN_BYTE = 4
 """What a draw takes at most beside its own values: candidates, masks, the rounded copy."""
@@ -109,7 +109,11 @@ def run(
         for at in span
     }
     job = _Job(sink, device, progress, frozenset(wanted))
-    _aside(lambda: job.run_anywhere(pieces) if sink.is_seekable else job.run_in_order(pieces), job)
+    work = job.run_anywhere if sink.is_seekable else job.run_in_order
+    try:
+        _aside(lambda: work(pieces), job)
+    finally:
+        job.budget.give_all_back()
     return job.filled
 
 
@@ -131,12 +135,12 @@ def _aside(work: Callable[[], None], job: _Job) -> None:
             ended.put(None)
 
     thread = threading.Thread(target=finish, name="reinit-engine")
-    with _signals_held():
+    with signals_held():
         thread.start()
     try:
         error = ended.get()
     except BaseException:
-        with _signals_held():
+        with signals_held():
             job.stopped.set()
             thread.join()
         raise
@@ -146,8 +150,8 @@ def _aside(work: Callable[[], None], job: _Job) -> None:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Let signals wait that would raise in between."""
+def signals_held() -> Iterator[None]:
+    """Let signals wait that would raise in between in this thread."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         yield
@@ -165,7 +169,7 @@ class _Job:
         self.wanted = wanted
         self.digests: dict[int, tuple[int, int]] = {}  # CRC-32 and bytes of a segment
         self.filled: dict[str, Filled] = {}
-        self.budget = _Budget(DRAWING_NBYTES)
+        self.budget = _Share(_BUDGET)
         self.stopped = threading.Event()
         self.buffers: list[bytearray] = []  # read buffers that wait to be used again
 
@@ -215,17 +219,22 @@ class _Job:
             for piece in pieces:
                 if self.stopped.is_set():
                     return
-                while (
-                    pool and waiting and self.budget.has_room(_peak_nbytes(waiting[0], self.device))
-                ):
+                while pool and waiting and self._has_taken_for(waiting[0], at=piece.at):
                     ahead = waiting.popleft()
-                    self.budget.take(_peak_nbytes(ahead, self.device))
                     drawn[ahead.at] = pool.submit(self._drawn_whole, ahead)
                 if piece.at in drawn:
                     self._put(piece, drawn.pop(piece.at).result())
                     self.budget.give_back(_peak_nbytes(piece, self.device))
                 else:
                     self._write(piece)
+
+    def _has_taken_for(self, piece: _Piece, at: int) -> bool:
+        """Take the memory of a draw: of the piece to be written next whatever it costs."""
+        nbytes = _peak_nbytes(piece, self.device)
+        if piece.at > at:
+            return self.budget.take_if_there(nbytes)
+        self.budget.take(nbytes)
+        return True
 
     def _without_cloned(
         self, pieces: Sequence[_Piece], copies: Sequence[_Piece]
@@ -443,28 +452,55 @@ def _peak_nbytes(piece: _Piece, device: str) -> int:
 
 
 class _Budget:
-    """A count of bytes that is taken from before a draw and given back after it.
+    """A count of bytes that all runs of the process share."""
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+        self.taken = 0
+        self.changed = threading.Condition()
+
+
+_BUDGET = _Budget(DRAWING_NBYTES)
+
+
+class _Share:
+    """What a run takes from a budget before each draw and gives back after it.
 
     A draw that needs more than there is waits until it is alone.
     """
 
-    def __init__(self, nbytes: int) -> None:
-        self._nbytes = nbytes
+    def __init__(self, budget: _Budget) -> None:
+        self._budget = budget
         self._taken = 0
-        self._changed = threading.Condition()
-
-    def has_room(self, nbytes: int) -> bool:
-        """Whether `take` would not wait."""
-        return not self._taken or self._taken + nbytes <= self._nbytes
 
     def take(self, nbytes: int) -> None:
         """Wait until there is room, then take it."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.has_room(nbytes))
-            self._taken += nbytes
+        with self._budget.changed:
+            self._budget.changed.wait_for(lambda: self._has_room(nbytes))
+            self._change(nbytes)
+
+    def take_if_there(self, nbytes: int) -> bool:
+        """Take it if there is room, and say whether there was."""
+        with self._budget.changed:
+            has_room = self._has_room(nbytes)
+            if has_room:
+                self._change(nbytes)
+            return has_room
 
     def give_back(self, nbytes: int) -> None:
         """Return what was taken."""
-        with self._changed:
-            self._taken -= nbytes
-            self._changed.notify()
+        with self._budget.changed:
+            self._change(-nbytes)
+
+    def give_all_back(self) -> None:
+        """Return what was taken for draws that were called off."""
+        self.give_back(self._taken)
+
+    def _has_room(self, nbytes: int) -> bool:
+        taken = self._budget.taken
+        return not taken or taken + nbytes <= self._budget.nbytes
+
+    def _change(self, nbytes: int) -> None:
+        self._taken += nbytes
+        self._budget.taken += nbytes
+        self._budget.changed.notify_all()

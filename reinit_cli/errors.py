@@ -27,7 +27,13 @@ ReinitError
 │   ├── OutputIsSourceError
 │   ├── OutputUnwritableError (OSError)
 │   ├── UnwritableContentError
-│   └── LossError
+│   ├── LossError
+│   ├── PlaceholderError (ValueError)
+│   └── EqualOutputsError
+├── SettingError (ValueError)         what is read beside the command line
+│   ├── RecipeError
+│   └── VariableError
+├── InputError                        one of several inputs, and what is wrong with it
 ├── UnknownKeyError (LookupError)     what is looked at
 ├── UnreadableTensorError
 ├── SliceError (ValueError)
@@ -377,6 +383,77 @@ class LossError(OutputError):
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         super().__init__(f"{path!r} would lose {', '.join(lost[:5])}{more}")
         self.path = path
+
+
+class PlaceholderError(OutputError, ValueError):
+    """The form of an output's name with something in braces that stands for nothing.
+
+    Args:
+        form: the form as written.
+        problem: what is wrong with it.
+        near: placeholders that are spelled alike.
+    """
+
+    def __init__(self, form: str, problem: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"output {form!r}: {problem}")
+        self.near = tuple(near)
+
+
+class EqualOutputsError(OutputError):
+    """Two outputs of one command at one place.
+
+    Args:
+        path: the place, "-" for standard output.
+        first, second: the sources, with their seeds where those differ.
+        differs_in_seed: whether only the seeds tell the two apart.
+    """
+
+    def __init__(self, path: str, first: str, second: str, *, differs_in_seed: bool) -> None:
+        place = "standard output" if path == "-" else repr(path)
+        super().__init__(f"{first} and {second} would both be written to {place}")
+        self.differs_in_seed = differs_in_seed
+
+
+class SettingError(ReinitError, ValueError):
+    """What is read beside the command line and is not as it must be."""
+
+
+class RecipeError(SettingError):
+    """A recipe that cannot be obeyed.
+
+    Args:
+        path: its file.
+        problem: the first thing that is wrong.
+        near: fields or files that are spelled alike.
+    """
+
+    def __init__(self, path: str, problem: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"recipe {path!r}: {problem}")
+        self.path = path
+        self.near = tuple(near)
+
+
+class VariableError(SettingError):
+    """An environment variable that cannot be obeyed."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"environment variable {name}: {problem}")
+        self.name = name
+
+
+class InputError(ReinitError):
+    """What is wrong with one of several inputs; the cause says it.
+
+    Args:
+        source: the input as the user named it.
+        cause: what is wrong.
+    """
+
+    def __init__(self, source: str, cause: ReinitError) -> None:
+        said = str(cause)
+        super().__init__(said if repr(source) in said else f"{source}: {said}")
+        self.source = source
+        self.cause = cause
 
 
 class UnknownKeyError(ReinitError, LookupError):

@@ -57,7 +57,7 @@ class InputFile:
             # A pipe with no writer would block an open for ever.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as error:
-            raise SourceNotFoundError(path, _neighbours(path)) from error
+            raise SourceNotFoundError(path, neighbours(path)) from error
         except (OSError, ValueError) as error:
             raise UnreadableSourceError(path, why(error)) from error
         status = os.fstat(self._fd)
@@ -304,7 +304,8 @@ class StandardInput(InputFile):
         raise UnreadableSourceError(self.path, problem)
 
 
-def _neighbours(path: str) -> list[str]:
+def neighbours(path: str) -> list[str]:
+    """Return the paths in the same folder that are spelled alike."""
     folder, name = os.path.split(path)
     try:
         names = os.listdir(folder or ".")

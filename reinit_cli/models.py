@@ -34,8 +34,9 @@ NO_WEIGHTS = "none"
 Fetch = Callable[["WeightsEnum"], Mapping[str, "Tensor"]]
 """Gives the state dict that some weights stand for; an empty one leaves a model as it is."""
 
-_PATCHING = threading.Lock()
-"""Held while torchvision's loader is replaced, which is seen by all threads."""
+_BUILDING = threading.RLock()
+"""Held while a model is built: torchvision's loader is replaced and torch's generator seeded,
+which is seen by all threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,7 @@ def _loading_with(fetch: Fetch) -> Iterator[None]:
     def load(module: Any, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         return load_state_dict(module, state_dict, *args, **kwargs) if state_dict else None
 
-    with _PATCHING:
+    with _BUILDING:
         WeightsEnum.get_state_dict = lambda weights, *_, **__: fetch(weights)
         torch.nn.Module.load_state_dict = load  # type: ignore[method-assign, assignment]
         try:
@@ -272,12 +273,13 @@ def _own_random_state(seed: int) -> Iterator[None]:
     """Seed torch's global generator for a while, and set it back afterwards."""
     import torch
 
-    before = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(before)
+    with _BUILDING:
+        before = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.default_generator.set_state(before)
 
 
 def _nothing(weights: WeightsEnum) -> Mapping[str, Tensor]:

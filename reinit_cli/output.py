@@ -18,7 +18,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -49,11 +49,13 @@ class Destination:
         path: as the user wrote it or as the default has it; None for a stream.
         replaces: whether a file that is there is replaced.
         syncs: whether a new file too is forced to the disk before success is told.
+        makes_folders: whether the folders above it are made where they are missing.
     """
 
     path: str | None
     replaces: bool = False
     syncs: bool = False
+    makes_folders: bool = False
 
 
 def check_destination(destination: Destination, source: str | None, *, in_place: bool) -> None:
@@ -74,6 +76,8 @@ def check_destination(destination: Destination, source: str | None, *, in_place:
         return
     path = path.rstrip(os.sep) or path
     folder = os.path.dirname(path) or "."
+    while destination.makes_folders and not os.path.lexists(folder):
+        folder = os.path.dirname(folder) or "."
     if not os.path.isdir(folder):
         raise OutputUnwritableError(path, f"there is no folder {folder!r}")
     if source is not None and not in_place and _same_file(path, source):
@@ -90,6 +94,35 @@ def check_destination(destination: Destination, source: str | None, *, in_place:
         raise OutputUnwritableError(path, "its name is too long")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputUnwritableError(path, f"the folder {folder!r} is not writable")
+
+
+@contextmanager
+def folders_above(destinations: Iterable[Destination]) -> Iterator[None]:
+    """Make the folders that are missing, and remove again those in which nothing appears.
+
+    Raises:
+        OutputUnwritableError: the system refuses one.
+    """
+    made: list[str] = []
+    try:
+        for each in destinations:
+            if each.makes_folders and each.path is not None:
+                _make_folders(os.path.dirname(each.path.rstrip(os.sep)), made)
+        yield
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):
+                os.rmdir(folder)
+
+
+def _make_folders(folder: str, made: list[str]) -> None:
+    """Make a folder and those above it, and note each that was not there."""
+    if not folder or os.path.isdir(folder):
+        return
+    _make_folders(os.path.dirname(folder), made)
+    with _telling(folder):
+        os.mkdir(folder)
+    made.append(folder)
 
 
 def _same_file(first: str, second: str) -> bool:

@@ -24,6 +24,7 @@ from reinit_cli.errors import (
 )
 from reinit_cli.formats import safetensors, torch_zip
 from reinit_cli.formats.hugging_face import SHARD_NBYTES, index_of, split
+from reinit_cli.names import OutputName
 from reinit_cli.output import (
     Destination,
     OutputFile,
@@ -50,6 +51,12 @@ _OF_TORCH = {"format": "pt"}
 SUFFIXES = (safetensors.SUFFIX, *torch_zip.SUFFIXES)
 """Those that name a format."""
 
+BESIDE = OutputName("{stem}-reinit{suffix}", is_beside=True)
+"""The default name of an output."""
+
+BESIDE_AS_FOLDER = OutputName("{stem}-reinit", is_beside=True)
+"""The default name of a folder of shards."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -58,7 +65,7 @@ class Request:
     Attributes:
         source: a model's name or a path.
         rules: in the order of precedence, the last first to own.
-        output: a path, "-" for standard output, or None for the default name.
+        output: a path, the form of one, "-" for standard output, or None for the default name.
         weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
         options: seed, device and strictness.
         force: whether an existing output is replaced.
@@ -76,7 +83,7 @@ class Request:
 
     source: str
     rules: tuple[Rule | str, ...]
-    output: str | None = None
+    output: str | OutputName | None = None
     weights: str | None = None
     options: Options = field(default_factory=Options)
     force: bool = False
@@ -96,6 +103,7 @@ class Job:
     """A request after every check, ready to run.
 
     Attributes:
+        request: what was asked for.
         source: what is read.
         plan: what happens to every key.
         destination: where the output goes.
@@ -105,6 +113,7 @@ class Job:
         shard_nbytes: of the format "shards", the most bytes of tensors in a file.
     """
 
+    request: Request
     source: Source
     plan: Plan
     destination: Destination
@@ -136,8 +145,12 @@ class Outcome:
     seconds: float
 
 
-def prepare(request: Request) -> Job:
+def prepare(request: Request, found: Source | None = None) -> Job:
     """Decide everything, without writing a byte.
+
+    Args:
+        request: what is asked for.
+        found: the request's source where it was found already.
 
     Raises:
         ReinitError: the request cannot be fulfilled.
@@ -146,7 +159,7 @@ def prepare(request: Request) -> Job:
     if not (rules or request.dtype or request.shard_nbytes or request.output not in (None, DASH)):
         raise MissingRuleError
     dtype = dtype_named(request.dtype) if request.dtype else None
-    source = find_source(request.source, request.weights, request.root)
+    source = found or find_source(request.source, request.weights, request.root)
     _check_names(source, refuses=request.refuse_unknown_globals)
     options = replace(request.options, device=check_device(request.options.device))
     destination = _destination(request, source)
@@ -163,6 +176,7 @@ def prepare(request: Request) -> Job:
     )
     plan = replace(plan, warnings=(*plan.warnings, *notes))
     return Job(
+        request,
         source,
         plan,
         destination,
@@ -330,14 +344,23 @@ def _destination(request: Request, source: Source) -> Destination:
     if request.in_place:
         if source.path is None or source.is_folder or request.output is not None:
             problem = "in place means a file as source and no other output"
-            raise OutputUnwritableError(request.output or request.source, problem)
+            raise OutputUnwritableError(_named(request, source), problem)
         return Destination(source.path, replaces=True, syncs=True)
-    path = request.output or source.default_output()
-    if request.output is None and request.shard_nbytes is not None and path != DASH:
-        path = os.path.splitext(path)[0]
+    path = _named(request, source)
     if path == DASH:
         return Destination(None)
-    return Destination(path, replaces=request.force, syncs=request.sync)
+    makes_folders = isinstance(request.output, OutputName)
+    return Destination(path, request.force, request.sync, makes_folders)
+
+
+def _named(request: Request, source: Source) -> str:
+    """Return the path of the output; what comes out of a pipe goes into one."""
+    if isinstance(request.output, str):
+        return request.output
+    if request.output is None and source.name == DASH:
+        return DASH
+    default = BESIDE if request.shard_nbytes is None else BESIDE_AS_FOLDER
+    return (request.output or default).of(source.called, request.options.seed)
 
 
 def _format(request: Request, path: str | None, source: Source) -> Format:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 from reinit_cli.errors import RuleError
 from reinit_cli.initializers import REGISTRY, Init, parse_init
@@ -36,7 +37,7 @@ class Rule:
         return cls(Pattern.parse(pattern), parse_init(init), text)
 
     @classmethod
-    def of(cls, pattern: str, init: str, **arguments: object) -> Rule:
+    def of(cls, pattern: str, init: str, /, **arguments: object) -> Rule:
         """Make a rule from Python: `Rule.of("head.*", "normal", std=0.02)`.
 
         Args:
@@ -57,11 +58,17 @@ class Rule:
         return cls.of(pattern, KEEP)
 
     def serial(self) -> Mapping[str, object]:
-        """Return the rule as a recipe has it: match, init, and the arguments by name."""
+        """Return the rule as a recipe has it: match, init, and the arguments by name.
+
+        A number that is not finite is a text, since JSON has none.
+        """
         return {
             "match": self.pattern.text,
             "init": self.init.initializer.name,
-            **self.init.given,
+            **{
+                name: str(value) if isinstance(value, float) and not isfinite(value) else value
+                for name, value in self.init.given.items()
+            },
         }
 
 

@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 STREAM = "torch-1"
 """Names the way from seed to values; another way would get another name."""
+
+MAX_SEEDS = 10_000
+"""The most that one command takes."""
+
+_SEEDS = re.compile(r"(-?[0-9]{1,30})(?:\.\.(-?[0-9]{1,30}))?")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds that "3", "0..4" or "0,3,7" stands for; both ends are meant.
+
+    Raises:
+        ValueError: it is none of these, or stands for too many; the text says what is wrong.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        found = _SEEDS.fullmatch(part.strip())
+        if not found:
+            raise ValueError(f"{text!r} is no integer, nor several such as 0..4 or 0,3,7")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if len(seeds) + abs(last - first) >= MAX_SEEDS:
+            raise ValueError(f"{text!r} stands for more than {MAX_SEEDS:,} seeds")
+        step = 1 if last >= first else -1
+        seeds.extend(range(first, last + step, step))
+    return tuple(seeds)
 
 
 def seed_for(seed: int, key: str) -> int:

@@ -17,6 +17,7 @@ from reinit_cli.formats import detection, safetensors, torch_zip
 from reinit_cli.formats.hugging_face import INDEX_SUFFIX, Shards, check_keys, find_shards
 from reinit_cli.formats.located import Located
 from reinit_cli.inputs import Fingerprint, InputFile, StandardInput
+from reinit_cli.names import SourceName
 from reinit_cli.segments import Check, Copy, Fill, Literal, Segment, View
 from reinit_cli.tensors import TensorInfo, tied_groups
 from reinit_cli.text import near, plural, shape
@@ -95,8 +96,9 @@ class Source(Protocol):
     def weights(self) -> str | None:
         """The weights that were chosen for a model, or None for a file."""
 
-    def default_output(self) -> str:
-        """Return the name of the output where none is given."""
+    @property
+    def called(self) -> SourceName:
+        """Its name in parts, of which outputs are named."""
 
     def open(self, seed: int) -> Any:
         """Open it, as a context manager that gives `Contents`."""
@@ -131,12 +133,11 @@ class FileSource:
         """The file's metadata."""
         return self.located.metadata
 
-    def default_output(self) -> str:
-        """Return "dir/m-reinit.pt" for "dir/m.pt"."""
-        if self.weights is not None:
-            return f"{self.name}-reinit{os.path.splitext(self.path)[1]}"
-        stem, suffix = os.path.splitext(self.path)
-        return f"{stem}-reinit{suffix}"
+    @property
+    def called(self) -> SourceName:
+        """Those of its path; a model is called by its own name."""
+        parts = SourceName.of_file(self.path)
+        return parts if self.weights is None else SourceName("", self.name, parts.suffix)
 
     @contextmanager
     def open(self, seed: int) -> Iterator[Contents]:
@@ -213,9 +214,11 @@ class StreamSource:
         """The metadata that came with them."""
         return self.located.metadata
 
-    def default_output(self) -> str:
-        """Return standard output, as for any filter."""
-        return DASH
+    @property
+    def called(self) -> SourceName:
+        """What a file of it is called where one is named after it."""
+        is_torch = self.located.format.startswith("torch")
+        return SourceName("", "stdin", ".pt" if is_torch else safetensors.SUFFIX)
 
     @contextmanager
     def open(self, seed: int) -> Iterator[Contents]:
@@ -257,11 +260,12 @@ class FolderSource:
         """The metadata of its files."""
         return self.located.metadata
 
-    def default_output(self) -> str:
-        """Return "dir/model-reinit" for "dir/model"."""
+    @property
+    def called(self) -> SourceName:
+        """Those of the folder, whose dots start no suffix."""
         path = self.path.rstrip(os.sep)
         is_name = os.path.basename(path) not in ("", ".", "..")
-        return f"{path if is_name else os.path.abspath(self.path)}-reinit"
+        return SourceName(*os.path.split(path if is_name else os.path.abspath(self.path)), "")
 
     @contextmanager
     def open(self, seed: int) -> Iterator[Contents]:
@@ -348,10 +352,11 @@ class ModelSource:
         """What files of PyTorch tensors say of themselves."""
         return {"format": "pt"}
 
-    def default_output(self) -> str:
-        """Return "alexnet-reinit.safetensors", or .pt for what safetensors cannot hold."""
+    @property
+    def called(self) -> SourceName:
+        """The model's name, with the suffix .pt for what safetensors cannot hold."""
         fits = all(map(safetensors.holds, self.tensors))
-        return f"{self.name}-reinit{safetensors.SUFFIX if fits else '.pt'}"
+        return SourceName("", self.name, safetensors.SUFFIX if fits else ".pt")
 
     @contextmanager
     def open(self, seed: int) -> Iterator[Contents]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -53,6 +54,24 @@ def nbytes(count: int) -> str:
     while (scaled := scaled / 1000) >= 999.95:
         next(units)
     return f"{scaled:.1f} {next(units)}"
+
+
+def parse_nbytes(text: str) -> int:
+    """Return the bytes that "5GB", "1.5GiB" or "4096" stands for.
+
+    Prefixes are powers of 1000 without an i, of 1024 with one.
+
+    Raises:
+        ValueError: it is no such size; the text says what is wrong.
+    """
+    found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if not found:
+        raise ValueError(f"{text!r} is no size; write it as 5GB or 500MiB")
+    number, prefix, binary = found.groups()
+    count = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
+    if count < 1:
+        raise ValueError(f"{text!r} is less than a byte")
+    return count
 
 
 def plural(count: int, noun: str) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+RECIPES = (ROOT / "docs" / "recipes.md").read_text()
 COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
@@ -78,6 +79,32 @@ def test_every_command_of_the_readme_works_in_turn(environment: dict[str, str]) 
     assert said['reinit keys model.safetensors "*.bias" | wc -l'].strip() == "4"
 
 
+def test_every_recipe_and_command_of_the_page_on_recipes_works(
+    environment: dict[str, str],
+) -> None:
+    _language_model()
+    (toml,) = re.findall(r"```toml\n(.*?)```", RECIPES, re.DOTALL)
+    (text,) = re.findall(r"```json\n(.*?)```", RECIPES, re.DOTALL)
+    Path("recipe.toml").write_text(toml)
+    Path("recipe.json").write_text(text)
+
+    for command in re.findall(r"^\$ (.+)$", RECIPES, re.MULTILINE):
+        _shell(command, environment)
+    _shell("reinit model.safetensors -c recipe.json -o json.safetensors", environment)
+
+    written = load_file("head.safetensors")["lm_head.weight"]
+    orthogonal = written.T @ written
+    assert torch.allclose(orthogonal, torch.eye(len(orthogonal)), atol=1e-5)
+    assert not load_file("json.safetensors")["layers.0.mlp.up_proj.bias"].any()
+
+
+def test_the_page_on_recipes_has_every_field() -> None:
+    from reinit_cli.recipes import FIELDS
+
+    table = RECIPES.partition("| field |")[2].partition("\n\n")[0]
+    assert [field for field in FIELDS if f"`{field}`" not in table] == []
+
+
 def test_the_python_of_the_readme_works_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     from reinit_cli.initializers import REGISTRY
 
@@ -86,8 +113,6 @@ def test_the_python_of_the_readme_works_in_turn(monkeypatch: pytest.MonkeyPatch)
     scope: dict[str, object] = {}
     for block in PYTHON:
         exec(compile(block, "README.md", "exec"), scope)
-
-    from safetensors.torch import load_file
 
     from reinit_cli import rewrite
 

@@ -270,6 +270,20 @@ def test_one_thread_is_one_thread_and_no_longer() -> None:
         torch.set_num_threads(before)
 
 
+def test_one_thread_lasts_as_long_as_anybody_wants_it() -> None:
+    before = torch.get_num_threads()
+    first, second = one_thread(), one_thread()
+    try:
+        torch.set_num_threads(2)
+        with first:
+            second.__enter__()
+        assert torch.get_num_threads() == 1
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_processor_is_always_there() -> None:
     assert check_device("cpu") == "cpu"
 

@@ -173,6 +173,17 @@ _LIGHT = {
     "conversion of a torch file, planned": ["model.pt", "-o", "new.safetensors", "--dry-run"],
     "a folder of a plain name": ["folder", "-r", "*=zeros", "--dry-run"],
     "a model that is misspelled": ["alexnt", "-r", "*=zeros"],
+    "dry run on several files": [
+        "model.safetensors",
+        "model.pt",
+        "-r",
+        "*=zeros",
+        "-n",
+        "-s",
+        "0,1",
+    ],
+    "recipe with an unknown field": ["model.safetensors", "-c", "recipe.toml"],
+    "dry run of a recipe": ["model.safetensors", "-c", "recipe.json", "-n"],
     "groups of keys": ["keys", "model.pt", "--group"],
     "a tree of keys": ["keys", "model.safetensors", "--tree"],
     "what is beside the keys": ["keys", "model.pt", "--meta"],
@@ -190,6 +201,8 @@ def test_torch_is_not_imported_for(args: list[str]) -> None:
     header = b'{"a.bias":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}     '
     Path("model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0\0\0")
     torch.save({"a.bias": torch.zeros(1)}, "model.pt")
+    Path("recipe.toml").write_text("sed = 3")
+    Path("recipe.json").write_text('{"rule": [{"match": "*", "init": "zeros"}]}')
     Path("folder").mkdir()
     Path("folder/model.safetensors").write_bytes(Path("model.safetensors").read_bytes())
     code = (
@@ -204,6 +217,8 @@ def test_torch_is_not_imported_for(args: list[str]) -> None:
     assert (done.returncode, done.stderr.decode()[:9]) in (
         (0, ""),
         (0, "error: ru"),
+        (0, "error: re"),
+        (0, "4 of 4 pl"),
         (0, "error: un"),
         (0, "error: th"),
         (0, "error: 'a"),

@@ -149,7 +149,7 @@ def test_a_small_budget_of_memory_changes_nothing_and_blocks_nobody(
     rules = ("*.weight=normal:std=1", "a.bias=ones")
     execute(prepare(Request("m.safetensors", rules)))
     expected = Path("m-reinit.safetensors").read_bytes()
-    monkeypatch.setattr(engine, "DRAWING_NBYTES", nbytes)
+    monkeypatch.setattr(engine, "_BUDGET", engine._Budget(nbytes))
     stream = io.BytesIO()
 
     execute(prepare(Request("m.safetensors", rules, "small.safetensors")))

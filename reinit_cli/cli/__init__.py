@@ -23,6 +23,7 @@ def main(args: Sequence[str]) -> int:
         args: the arguments behind the program's name.
     """
     from reinit_cli.cli.advice import explain, explain_usage
+    from reinit_cli.cli.terminal import tell
 
     if not args:
         _invoke(["--help"])
@@ -30,11 +31,11 @@ def main(args: Sequence[str]) -> int:
     try:
         return _invoke(_with_command(args))
     except ReinitError as error:
-        _tell(*explain(error, args))
+        tell(*explain(error, args))
     except click.ClickException as error:
-        _tell(*explain_usage(error, args))
+        tell(*explain_usage(error, args))
     except (KeyboardInterrupt, click.Abort):
-        _tell("interrupted", None)
+        tell("interrupted", None)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # Whoever read our output has had enough; there is nobody to tell.
@@ -59,11 +60,3 @@ def _with_command(args: Sequence[str]) -> list[str]:
     if args[0] not in of_the_group:
         return ["run", *args]
     return list(args)
-
-
-def _tell(problem: str, hint: str | None) -> None:
-    has_colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    lines = [("error", "red", problem)] + ([("hint", "cyan", hint)] if hint else [])
-    for word, colour, text in lines:
-        label = click.style(f"{word}:", fg=colour, bold=True) if has_colour else f"{word}:"
-        click.echo(f"{label} {text}", err=True, color=has_colour)

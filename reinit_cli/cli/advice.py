@@ -68,6 +68,18 @@ def _hint(error: errors.ReinitError) -> str | None:
             return _did_you_mean(error.near, lists)
         case errors.MissingRuleError():
             return 'give one, such as -r "*.weight=xavier_uniform:relu"; reinit inits lists more'
+        case errors.InputError():
+            return _hint(error.cause)
+        case errors.RecipeError():
+            cause = error.__cause__
+            return _hint(cause) if isinstance(cause, errors.RuleError) else _meant(error.near)
+        case errors.PlaceholderError():
+            return _did_you_mean(
+                [f"{{{name}}}" for name in error.near], "{{ and }} stand for braces"
+            )
+        case errors.EqualOutputsError():
+            apart = "{stem}-seed{seed}" if error.differs_in_seed else "{parent}/{stem}-new"
+            return f"name them apart, such as -o '{apart}{{suffix}}'"
         case errors.UnmatchedRuleError():
             return _unmatched(error)
         case errors.UnfillableError():
@@ -135,6 +147,10 @@ _WAYS_ON = {
     "gzip": "unpack it first: gunzip",
     "big-endian": "load it with torch and save it anew on this machine",
 }
+
+
+def _meant(found: Sequence[str]) -> str | None:
+    return _did_you_mean(found, "") or None
 
 
 def _did_you_mean(found: Sequence[str], otherwise: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -33,8 +34,8 @@ def command(
     shape: tuple[int, ...],
     key: str,
     dtype: str,
-    seed: int,
-    device: str,
+    seed: int | None,
+    device: str | None,
     *,
     as_json: bool,
 ) -> None:
@@ -44,6 +45,12 @@ def command(
     reinit draw "xavier_uniform:relu" 3,5
     reinit draw "kaiming_normal:relu,fan_out" 64,3,11,11 --key features.0.weight
     """
+    from reinit_cli.recipes import Recipe, of_environment
+
+    drawn = Recipe(seeds=None if seed is None else (seed,), device=device)
+    drawn = of_environment(os.environ).under(drawn)
+    (seed,) = drawn.seeds or (0,)
+
     import torch
 
     from reinit_cli import apply_
@@ -57,7 +64,7 @@ def command(
     if rule.init.keeps:
         raise click.UsageError("keep draws nothing")
     tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-    plan = apply_({key: tensor}, [rule], seed=seed, device=device)
+    plan = apply_({key: tensor}, [rule], seed=seed, device=drawn.device or "cpu")
     if as_json:
         sys.stdout.write(dumps(draw_form(plan, tensor)) + "\n")
     else:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reinit_cli.dtypes import dtype_named
 from reinit_cli.patterns import Pattern
+from reinit_cli.seeds import parse_seeds
 from reinit_cli.slicing import Index, parse_slice
+from reinit_cli.text import parse_nbytes
 
 if TYPE_CHECKING:
     from reinit_cli.rules import Rule
@@ -95,14 +96,27 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only since
         """Read it; powers of 1000 without an i, of 1024 with one."""
         if isinstance(value, int):
             return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", value.strip().lower())
-        if not found:
-            self.fail(f"{value!r} is no size; write it as 5GB or 500MiB", param, ctx)
-        number, prefix, binary = found.groups()
-        nbytes = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
-        if nbytes < 1:
-            self.fail(f"{value!r} is less than a byte", param, ctx)
-        return nbytes
+        try:
+            return parse_nbytes(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class SeedsType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """One seed or several: "3", "0..4", "0,3,7"."""
+
+    name = "seeds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Read them."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_seeds(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 weights_option = click.option(
@@ -123,16 +137,24 @@ seed_option = click.option(
     "-s",
     "--seed",
     type=int,
-    default=0,
-    show_default=True,
+    show_default="REINIT_SEED, or 0",
     help="Seed the random streams; every key has its own.",
+)
+
+seeds_option = click.option(
+    "-s",
+    "--seed",
+    "seeds",
+    type=SeedsType(),
+    metavar="N|N..M|N,M",
+    show_default="REINIT_SEED, or 0",
+    help="Seed the random streams; every key has its own. Several seeds make an output each.",
 )
 
 device_option = click.option(
     "-d",
     "--device",
-    default="cpu",
-    show_default=True,
+    show_default="REINIT_DEVICE, or cpu",
     help="Draw on this device: cpu, cuda, cuda:1, mps or auto. Another kind of device draws "
     "other numbers.",
 )

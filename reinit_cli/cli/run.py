@@ -1,7 +1,8 @@
-"""`reinit run SOURCE`: re-initialise tensors and write a new checkpoint."""
+"""`reinit run SOURCE...`: re-initialise tensors and write new checkpoints."""
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +17,23 @@ from reinit_cli.cli.options import (
     device_option,
     json_option,
     root_option,
-    seed_option,
+    seeds_option,
     weights_option,
 )
 
 if TYPE_CHECKING:
     from reinit_cli.patterns import Pattern
-    from reinit_cli.rewriting import Job, Outcome
+    from reinit_cli.rewriting import Request
     from reinit_cli.rules import Rule
+
+DASH = "-"
+
+SOME_FAILED = 3
+"""The exit code where some inputs of a batch failed, and the others did not."""
 
 
 @click.command("run", context_settings=CONTEXT)
-@click.argument("source")
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option(
     "-r",
     "--rule",
@@ -50,8 +56,38 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     metavar="PATH",
-    help="Write to this file, its suffix choosing the format, or to standard output with '-'.  "
+    help="Write to this file, its suffix choosing the format, or to standard output with '-'. "
+    "For several inputs name a folder/, or use {stem}, {suffix}, {name}, {parent} and {seed}.  "
     "[default: SOURCE-reinit beside the source]",
+)
+@click.option(
+    "-c",
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="FILE",
+    help="Take rules and options from a recipe, TOML or JSON, or from the plan that -n --json "
+    "printed; repeatable. The command line's rules come after, its options override.",
+)
+@click.option(
+    "--files-from",
+    metavar="FILE",
+    help="Take more sources from this file, a line each; '-' is standard input.",
+)
+@click.option("-0", "--null", is_flag=True, help="A NUL ends each line of --files-from.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Make so many outputs side by side.",
+)
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Go on with the other inputs where one fails; exit 3 then.",
 )
 @weights_option
 @root_option
@@ -67,49 +103,58 @@ if TYPE_CHECKING:
     "5GB, 500MB, 2GiB.",
 )
 @click.option(
-    "--drop-non-tensors",
-    is_flag=True,
+    "--drop-non-tensors/--no-drop-non-tensors",
+    default=None,
     help="Lose what a file that is laid out anew cannot hold: optimizer state, epochs, objects.",
 )
 @click.option(
-    "--refuse-unknown-globals",
-    is_flag=True,
+    "--refuse-unknown-globals/--no-refuse-unknown-globals",
+    default=None,
     help="Refuse a pickle that names what torch.load(weights_only=True) does.",
 )
 @click.option(
-    "--no-verify-crc",
-    is_flag=True,
-    help="Go on where the bytes of a torch archive are not those that it recorded.",
+    "--verify-crc/--no-verify-crc",
+    default=None,
+    help="Stop, or go on, where the bytes of a torch archive are not those that it recorded.",
 )
-@seed_option
+@seeds_option
 @device_option
 @click.option("-f", "--force", is_flag=True, help="Replace an existing output.")
 @click.option("--in-place", is_flag=True, help="Replace the source by the output.")
 @click.option("--sync", is_flag=True, help="Force a new output to the disk before it is reported.")
-@click.option("--strict", is_flag=True, help="Make every skipped tensor an error.")
+@click.option("--strict/--no-strict", default=None, help="Make every skipped tensor an error.")
 @click.option(
-    "--allow-unmatched", is_flag=True, help="Only warn of a rule that matches or fills nothing."
+    "--allow-unmatched/--no-allow-unmatched",
+    default=None,
+    help="Only warn of a rule that matches or fills nothing.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan; read no tensor, write nothing.")
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Show a row for each tensor.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.pass_context
 def command(
-    source: str,
+    ctx: click.Context,
+    /,
+    sources: tuple[str, ...],
     rules: tuple[Rule, ...],
     excluded: tuple[Pattern, ...],
-    output: str | None,
-    weights: str | None,
-    seed: int,
-    device: str,
+    configs: tuple[str, ...],
+    files_from: str | None,
+    jobs: int,
     *,
+    null: bool,
+    keep_going: bool,
+    force: bool,
+    in_place: bool,
+    sync: bool,
     verbose: bool,
     quiet: bool,
     dry_run: bool,
     as_json: bool,
-    **flags: Any,
+    **options: Any,
 ) -> None:
-    """Re-initialise tensors of SOURCE and write a new checkpoint.
+    """Re-initialise tensors of each SOURCE and write new checkpoints.
 
     SOURCE is a torchvision model's name, pretrained unless --weights says otherwise, or a
     checkpoint: safetensors, what torch.save writes, a Hugging Face folder, or - for stdin.
@@ -123,46 +168,72 @@ def command(
     reinit alexnet -r "features.*.weight=xavier_uniform:relu"
     reinit resnet50 -r "layer4.*=kaiming_normal:relu,fan_out" -x "*.bn*"
     reinit model.safetensors -r "lm_head.weight=normal:std=0.02" --dry-run
+    reinit *.pt -c recipe.toml --seed 0..4 -o "out/{stem}-seed{seed}.pt"
     """
+    from reinit_cli.batches import Failure, plan_batch, read_list, requests_of, run_batch
+    from reinit_cli.cli.asking import asked, check_standard_input
+    from reinit_cli.cli.telling import Report, report_stream
     from reinit_cli.cli.terminal import refuse_terminal, warn
-    from reinit_cli.planning import Options
+    from reinit_cli.recipes import Recipe
     from reinit_cli.report.meter import Meter
-    from reinit_cli.rewriting import Request, execute, prepare
     from reinit_cli.rules import Rule
-    from reinit_cli.sources import DASH
+    from reinit_cli.text import plural
 
-    if (output or source) == DASH and not dry_run:
-        refuse_terminal(sys.stdout)
-    request = Request(
-        source=source,
+    check_standard_input(sources, configs, files_from)
+    if files_from is not None:
+        sources = (*sources, *read_list(files_from, ends_with_nul=null))
+    elif null:
+        raise click.UsageError("-0 says how the list of --files-from ends its lines")
+    given = Recipe(
         rules=(*rules, *(Rule.keeping(pattern.text) for pattern in excluded)),
-        output=output,
-        weights=weights,
-        options=Options(seed, device, flags.pop("strict"), flags.pop("allow_unmatched")),
-        measure_before=verbose,
-        verify_crc=not flags.pop("no_verify_crc"),
-        **flags,
+        sources=sources if sources or files_from is not None else None,
+        **options,
     )
-    with Meter(source, is_shown=not quiet) as meter:
-        job = prepare(request)
-        outcome = None if dry_run else execute(job, meter.of(job.nbytes))
-    if not quiet:
-        warn(job.plan.warnings)
-        _report(job, outcome, as_json=as_json, verbose=verbose)
+    job = asked(given, configs, os.environ, in_place=in_place)
+    if job.sources is None:
+        raise click.MissingParameter(ctx=ctx, param_hint="'SOURCE'", param_type="argument")
+    is_batch = files_from is not None or len(job.sources) * len(job.seeds or (0,)) > 1
+    requests = requests_of(
+        job,
+        is_batch=is_batch,
+        force=force,
+        in_place=in_place,
+        sync=sync,
+        measure_before=verbose,
+    )
+    if not dry_run and any(map(_is_streamed, requests)):
+        refuse_terminal(sys.stdout)
+    if not requests:
+        warn([f"{files_from!r} names no file"])
+    name = requests[0].source if len(requests) == 1 else plural(len(requests), "output")
+    with Meter(name, is_shown=not quiet) as meter:
+        planned = plan_batch(requests, keeps_going=keep_going)
+        report = Report(
+            report_stream(planned, is_dry=dry_run),
+            len(requests),
+            is_batch=is_batch,
+            keeps_going=keep_going,
+            as_json=as_json,
+            verbose=verbose,
+            quiet=quiet,
+        )
+        if dry_run:
+            for each in planned:
+                report.take(each)
+        else:
+            progress = meter.of(
+                sum(each.nbytes for each in planned if not isinstance(each, Failure))
+            )
+            try:
+                run_batch(planned, report.take, progress, keeps_going=keep_going, at_once=jobs)
+            except (KeyboardInterrupt, SystemExit):
+                report.count()
+                raise
+    report.finish()
+    if report.failure is not None and not keep_going:
+        raise report.failure
+    ctx.exit(SOME_FAILED if report.failure is not None else 0)
 
 
-def _report(job: Job, outcome: Outcome | None, *, as_json: bool, verbose: bool) -> None:
-    # A checkpoint on standard output owns it.
-    is_streamed = outcome is not None and job.destination.path is None
-    stream = sys.stderr if is_streamed else sys.stdout
-    if as_json:
-        from reinit_cli.report.serial import dumps, job_form
-
-        stream.write(dumps(job_form(job, outcome)) + "\n")
-        return
-    from reinit_cli.report.rewrites import rules_sheet, steps_sheet
-    from reinit_cli.report.sheets import show
-
-    if verbose:
-        show(steps_sheet(job, outcome), stream)
-    show(rules_sheet(job, outcome), stream)
+def _is_streamed(request: Request) -> bool:
+    return request.output == DASH or (request.output is None and request.source == DASH)

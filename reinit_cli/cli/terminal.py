@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
 import click
@@ -10,10 +12,35 @@ import click
 from reinit_cli.text import printable
 
 
+def say(line: str) -> None:
+    """Write a line beside the report."""
+    click.echo(printable(line), err=True)
+
+
 def warn(warnings: Iterable[str]) -> None:
     """Write warnings, a line each."""
     for warning in warnings:
         click.echo(f"warning: {printable(warning)}", err=True)
+
+
+def warn_of_inputs(warnings: Mapping[str, Sequence[str]]) -> None:
+    """Write the warnings of several inputs, each once with the inputs it is about.
+
+    Args:
+        warnings: for each warning, the inputs.
+    """
+    for warning, sources in warnings.items():
+        more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""
+        warn([f"{sources[0]}{more}: {warning}"])
+
+
+def tell(problem: str, hint: str | None) -> None:
+    """Write an error, and the way on."""
+    has_colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    lines = [("error", "red", problem)] + ([("hint", "cyan", hint)] if hint else [])
+    for word, colour, text in lines:
+        label = click.style(f"{word}:", fg=colour, bold=True) if has_colour else f"{word}:"
+        click.echo(f"{label} {text}", err=True, color=has_colour)
 
 
 def refuse_terminal(stream: TextIO) -> None:

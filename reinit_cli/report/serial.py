@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     # For `keys` nothing of a rewrite is imported.
+    from reinit_cli.batches import Failure
     from reinit_cli.drawing import Moments
     from reinit_cli.engine import Filled
     from reinit_cli.initializers import Law
@@ -40,7 +41,7 @@ def _finite(value: Any) -> Any:
 
 
 def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
-    """Return the form of a plan, and of what was done by it.
+    """Return the form of a plan, and of what was done by it; as a recipe it does the same.
 
     Args:
         job: what was planned.
@@ -54,6 +55,13 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         "stream": STREAM,
         "seed": plan.options.seed,
         "device": plan.options.device,
+        "strict": plan.options.strict,
+        "allow_unmatched": plan.options.allow_unmatched,
+        "dtype": job.request.dtype,
+        "shard_size": job.request.shard_nbytes,
+        "drop_non_tensors": job.request.drop_non_tensors,
+        "refuse_unknown_globals": job.request.refuse_unknown_globals,
+        "verify_crc": job.request.verify_crc,
         "source": {
             "name": job.source.name,
             "path": job.source.path,
@@ -71,6 +79,16 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         "dry_run": outcome is None,
     }
     return form | ({"seconds": outcome.seconds} if outcome else {})
+
+
+def failure_form(failure: Failure) -> dict[str, Any]:
+    """Return the form of an input of which nothing became."""
+    return {
+        "version": VERSION,
+        "seed": failure.request.options.seed,
+        "source": {"name": failure.request.source},
+        "error": str(failure.error),
+    }
 
 
 def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ CASES = {
     ),
     "mistyped command with an argument": (
         ["kyes", "model.safetensors"],
-        "error: got unexpected extra argument (model.safetensors)",
+        "error: no rule was given, so there is nothing to do",
         "hint: did you mean: reinit keys model.safetensors?",
     ),
     "mistyped option": (

@@ -1,0 +1,125 @@
+"""What a rewrite says while it works and at its end."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from reinit_cli.batches import Failure, Result
+from reinit_cli.cli.advice import explain
+from reinit_cli.cli.terminal import say, tell, warn, warn_of_inputs
+from reinit_cli.errors import InputError, ReinitError
+from reinit_cli.report.batches import batch_sheet, counted
+from reinit_cli.report.rewrites import rules_sheet, steps_sheet
+from reinit_cli.report.serial import dumps, failure_form, job_form
+from reinit_cli.report.sheets import show
+from reinit_cli.rewriting import Job, Outcome
+
+
+class Report:
+    """The results of a command, told one by one or together.
+
+    Args:
+        stream: where it is written.
+        total: how many results there are to be.
+        is_batch: whether inputs are told apart and counted.
+        keeps_going: whether a failure is told at once, and no reason to stop.
+        as_json: whether each result is a line of JSON.
+        verbose: whether each tensor has a row.
+        quiet: whether only errors are told.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        total: int,
+        *,
+        is_batch: bool,
+        keeps_going: bool,
+        as_json: bool,
+        verbose: bool,
+        quiet: bool,
+    ) -> None:
+        self._stream = stream
+        self._total = total
+        self._is_batch = is_batch
+        self._keeps_going = keeps_going
+        self._as_json = as_json
+        self._verbose = verbose
+        self._quiet = quiet
+        self._results: list[Result] = []
+
+    @property
+    def failure(self) -> ReinitError | None:
+        """What the first failure says, if there is one."""
+        failed = (each for each in self._results if isinstance(each, Failure))
+        first = next(failed, None)
+        if first is None:
+            return None
+        return InputError(first.request.source, first.error) if self._is_batch else first.error
+
+    def take(self, result: Result) -> None:
+        """Hear of a result, and tell at once what does not wait for the others."""
+        self._results.append(result)
+        if isinstance(result, Failure):
+            if self._keeps_going:
+                tell(*explain(InputError(result.request.source, result.error), ()))
+            elif not self._is_batch:
+                return
+        if self._as_json and not self._quiet:
+            form = failure_form(result) if isinstance(result, Failure) else _form(result)
+            self._stream.write(dumps(form) + "\n")
+            self._stream.flush()
+
+    def finish(self) -> None:
+        """Tell the rest: warnings, tables, and how many inputs there were."""
+        if not self._quiet:
+            self._warn()
+            if not self._as_json:
+                self._show()
+        self.count(is_needed=not self._quiet)
+
+    def count(self, *, is_needed: bool = True) -> None:
+        """Say how many inputs were done, where there are several or one has failed."""
+        has_failed = self.failure is not None
+        if (self._is_batch or (self._keeps_going and has_failed)) and (is_needed or has_failed):
+            self._stream.flush()
+            say(counted(self._results, self._total))
+
+    def _warn(self) -> None:
+        about: dict[str, list[str]] = {}
+        for result in self._results:
+            if not isinstance(result, Failure):
+                job = _job(result)
+                for warning in job.plan.warnings:
+                    about.setdefault(warning, []).append(job.request.source)
+        if self._is_batch:
+            warn_of_inputs(about)
+        else:
+            warn(about)
+
+    def _show(self) -> None:
+        for result in self._results:
+            if isinstance(result, Failure):
+                continue
+            job, outcome = _job(result), result if isinstance(result, Outcome) else None
+            if self._verbose:
+                show(steps_sheet(job, outcome), self._stream)
+            if self._verbose or outcome is None or not self._is_batch:
+                show(rules_sheet(job, outcome), self._stream)
+        if self._is_batch and self._results:
+            show(batch_sheet(self._results), self._stream)
+
+
+def report_stream(planned: list[Job | Failure], *, is_dry: bool) -> TextIO:
+    """Return where the report goes: a checkpoint on standard output owns it."""
+    is_streamed = any(isinstance(each, Job) and each.destination.path is None for each in planned)
+    return sys.stderr if is_streamed and not is_dry else sys.stdout
+
+
+def _job(result: Job | Outcome) -> Job:
+    return result.job if isinstance(result, Outcome) else result
+
+
+def _form(result: Job | Outcome) -> dict[str, object]:
+    return job_form(_job(result), result if isinstance(result, Outcome) else None)

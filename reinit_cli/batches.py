@@ -148,7 +148,7 @@ def _output(asked: Recipe, *, is_batch: bool, has_seeds: bool) -> str | OutputNa
         return OutputName(form, is_beside=True) if has_seeds else None
     named = OutputName.parse(asked.output)
     plain = named.of(SourceName("", "", ""), 0)
-    is_folder = plain.endswith(os.sep) or (not named.is_form and os.path.isdir(plain))
+    is_folder = asked.output.endswith(os.sep) or (not named.is_form and os.path.isdir(plain))
     if is_batch and is_folder:
         seed = "-seed{seed}" if has_seeds and not named.has_seed else ""
         return OutputName(os.path.join(asked.output, f"{{stem}}{seed}{suffix}"))

@@ -26,8 +26,10 @@ ReinitError
 │   ├── OutputExistsError (FileExistsError)
 │   ├── OutputIsSourceError
 │   ├── OutputUnwritableError (OSError)
+│   ├── IrrevocableOutputError
 │   ├── UnwritableContentError
 │   └── LossError
+├── CheckFailedError                  what was drawn
 ├── DeviceUnavailableError            where values are drawn
 └── UnknownDtypeError (LookupError)
 
@@ -362,6 +364,13 @@ class UnwritableContentError(OutputError):
         self.suffix = suffix
 
 
+class IrrevocableOutputError(OutputError):
+    """An output that cannot be taken back when a check fails."""
+
+    def __init__(self) -> None:
+        super().__init__("what is written to standard output cannot be taken back by --check")
+
+
 class LossError(OutputError):
     """Content beside the tensors that the output's format cannot hold.
 
@@ -374,6 +383,19 @@ class LossError(OutputError):
         more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         super().__init__(f"{path!r} would lose {', '.join(lost[:5])}{more}")
         self.path = path
+
+
+class CheckFailedError(ReinitError):
+    """What was drawn does not follow its law; nothing was committed.
+
+    Args:
+        failures: each in a line, the first of the plan first.
+    """
+
+    def __init__(self, failures: Sequence[str]) -> None:
+        more = f"; {len(failures) - 1} more tests failed" if len(failures) > 1 else ""
+        super().__init__(f"{failures[0]}{more}")
+        self.failures = tuple(failures)
 
 
 class DeviceUnavailableError(ReinitError):

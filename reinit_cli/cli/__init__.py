@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import click
 
 from reinit_cli.cli.commands import COMMANDS, group
-from reinit_cli.errors import ReinitError
+from reinit_cli.errors import CheckFailedError, ReinitError
 
-DONE, COULD_NOT = 0, 2
-"""Exit codes; 1 means that the answer is no, and is a command's own."""
+DONE, NO, COULD_NOT = 0, 1, 2
+"""Exit codes; that the answer is no, a command also says itself."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -29,6 +29,9 @@ def main(args: Sequence[str]) -> int:
         return COULD_NOT
     try:
         return _invoke(_with_command(args))
+    except CheckFailedError as error:
+        _tell(*explain(error, args))
+        return NO
     except ReinitError as error:
         _tell(*explain(error, args))
     except click.ClickException as error:

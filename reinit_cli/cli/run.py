@@ -90,6 +90,11 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-unmatched", is_flag=True, help="Only warn of a rule that matches or fills nothing."
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Test each draw against its law, before rounding; if one fails, write nothing and exit 1.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan; read no tensor, write nothing.")
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Show a row for each tensor.")
@@ -138,7 +143,13 @@ def command(
         rules=(*rules, *(Rule.keeping(pattern.text) for pattern in excluded)),
         output=output,
         weights=weights,
-        options=Options(seed, device, flags.pop("strict"), flags.pop("allow_unmatched")),
+        options=Options(
+            seed,
+            device,
+            flags.pop("strict"),
+            flags.pop("allow_unmatched"),
+            flags.pop("check"),
+        ),
         measure_before=verbose,
         verify_crc=not flags.pop("no_verify_crc"),
         **flags,
@@ -149,6 +160,8 @@ def command(
     if not quiet:
         warn(job.plan.warnings)
         _report(job, outcome, as_json=as_json, verbose=verbose)
+    if outcome is not None:
+        outcome.insist()
 
 
 def _report(job: Job, outcome: Outcome | None, *, as_json: bool, verbose: bool) -> None:

@@ -56,6 +56,16 @@ for key, tensor in state.items():
 save_file(state, "out.safetensors")
 """
 
+REDUCTIONS = """
+import torch
+from safetensors import safe_open
+with safe_open("m.safetensors", "pt") as file:  # which maps the file
+    for key in file.keys():
+        tensor = file.get_tensor(key)
+        print(tensor.mean(), tensor.std(), tensor.aminmax(), tensor.norm())
+        print(tensor.isnan().sum(), tensor.isinf().sum(), torch.count_nonzero(tensor))
+"""
+
 DRAWS = """
 import time, torch
 from safetensors import safe_open
@@ -169,6 +179,21 @@ def rewrites() -> None:
         show(f"{name}, memory", cost.megabytes, "allowed", allowed, 1, "MB")
 
 
+def looking() -> None:
+    """All values measured."""
+    measured = measure(*REINIT, "stats", "m.safetensors")
+    beside = measure(PYTHON, "-c", REDUCTIONS)
+    show("`reinit stats`", measured.seconds, "torch's reductions", beside.seconds, 1.5, "s")
+    show(
+        "`reinit stats`, memory",
+        measured.megabytes,
+        "torch's reductions",
+        beside.megabytes,
+        1,
+        "MB",
+    )
+
+
 def main() -> None:
     """Make a checkpoint, and run everything on it."""
     times = 4 if "--large" in sys.argv[1:] else 1
@@ -179,6 +204,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     if times == 1:
         starting()
+        looking()
     rewrites()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -210,6 +210,19 @@ def strided(
     flat = torch.frombuffer(bytearray(under), dtype=values.dtype)
     flat.as_strided(shape, stride).copy_(values)
     return bytes_of(flat)
+
+
+def printed(tensor: Tensor, *, full: bool) -> str:
+    """Return a tensor as torch prints it.
+
+    Args:
+        tensor: the tensor.
+        full: whether all of its elements are shown, however many there are.
+    """
+    from torch._tensor_str import printoptions
+
+    with printoptions(threshold=math.inf) if full else nullcontext():
+        return str(tensor)
 
 
 def recast(tensor: Tensor, dtype: str) -> Tensor:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Protocol
 from reinit_cli.digests import crc32, crc32_joined
 from reinit_cli.errors import CorruptError
 from reinit_cli.output import OutputFile, Sink
-from reinit_cli.segments import Check, Copy, Fill, Late, Literal, Recast, Segment, View
+from reinit_cli.reading import bytes_at, read
+from reinit_cli.segments import Check, Copy, Fill, Late, Literal, Recast, Segment
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +104,7 @@ def run(
 
     Args:
         segments: in the order of the output.
-        sink: where to.
+        sink: where to; a seekable one where the segments look ahead.
         device: where to draw.
         progress: told of every write.
         observe: who is shown each draw.
@@ -207,7 +208,20 @@ class _Job:
                 self._draw_all(fills)
             for each in copied:
                 each.result()
-        self._write_all(piece for piece in pieces if isinstance(piece.segment, Late))
+        self._write_late([piece for piece in pieces if isinstance(piece.segment, Late)])
+
+    def _write_late(self, waiting: Sequence[_Piece]) -> None:
+        """Write what depends on digests, of which some are those of others."""
+        while waiting and not self.stopped.is_set():
+            unready = []
+            for piece in waiting:
+                assert isinstance(piece.segment, Late)
+                if all(at in self.digests for span in piece.segment.of for at in span):
+                    self._write(piece)
+                else:
+                    unready.append(piece)
+            assert len(unready) < len(waiting)
+            waiting = unready
 
     def _draw_all(self, fills: Iterable[_Piece]) -> None:
         with self._drawing() as pool:
@@ -404,13 +418,13 @@ class _Job:
 
         segment = piece.segment
         if isinstance(segment, Recast):
-            yield bytes_of(recast(_read(segment.view), segment.dtype))
+            yield bytes_of(recast(read(segment.view), segment.dtype))
             return
         assert isinstance(segment, Fill)
         step = segment.step
         assert step.law is not None
         tensor = step.tensor
-        before = moments_of(_read(segment.before)) if segment.before is not None else None
+        before = moments_of(read(segment.before)) if segment.before is not None else None
         blocks = draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, self.device)
         observer = self.observe(step)
         moments = Moments()
@@ -427,7 +441,7 @@ class _Job:
                 kept.append(values.flatten().clone())
         self.filled[step.key] = Filled(step.key, moments, before)
         if segment.stride is not None:
-            under = _bytes_at(segment.under) if segment.under is not None else bytes(segment.nbytes)
+            under = bytes_at(segment.under) if segment.under is not None else bytes(segment.nbytes)
             yield strided(kept, tensor.shape, segment.stride, under)
 
 
@@ -443,16 +457,6 @@ def _compare(check: Check, crc: int) -> None:
     # 0 is what torch records where it was told not to compute any.
     if check.crc not in (0, crc):
         raise CorruptError(check.file.path, check.name)
-
-
-def _read(view: View) -> Tensor:
-    from reinit_cli.drawing import tensor_of
-
-    return tensor_of(_bytes_at(view.place), view.dtype, view.shape, view.stride)
-
-
-def _bytes_at(place: Copy | Literal) -> bytes | memoryview:
-    return place.data if isinstance(place, Literal) else place.file.read(place.offset, place.nbytes)
 
 
 def _peak_nbytes(piece: _Piece, device: str) -> int:

@@ -30,6 +30,9 @@ ReinitError
 │   ├── UnwritableContentError
 │   └── LossError
 ├── CheckFailedError                  what was drawn
+├── UnknownKeyError (LookupError)     what is looked at
+├── UnreadableTensorError
+├── SliceError (ValueError)
 ├── DeviceUnavailableError            where values are drawn
 └── UnknownDtypeError (LookupError)
 
@@ -396,6 +399,35 @@ class CheckFailedError(ReinitError):
         more = f"; {len(failures) - 1} more tests failed" if len(failures) > 1 else ""
         super().__init__(f"{failures[0]}{more}")
         self.failures = tuple(failures)
+
+
+class UnknownKeyError(ReinitError, LookupError):
+    """A key that a source does not have.
+
+    Args:
+        key: as written.
+        source: the name of the source.
+        near: its keys that are spelled alike.
+    """
+
+    def __init__(self, key: str, source: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"{source} has no key {key!r}")
+        self.source = source
+        self.near = tuple(near)
+
+
+class UnreadableTensorError(ReinitError):
+    """An entry whose values cannot be read."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"the values of {key!r} cannot be shown: {reason}")
+
+
+class SliceError(ReinitError, ValueError):
+    """A slice that is none, or that a tensor does not have."""
+
+    def __init__(self, text: str, problem: str) -> None:
+        super().__init__(f"slice {text!r}: {problem}")
 
 
 class DeviceUnavailableError(ReinitError):

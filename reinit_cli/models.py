@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.errors import (
@@ -68,10 +71,33 @@ class ModelSummary:
 
 
 def model_names() -> list[str]:
-    """Return the names of all models."""
+    """Return the names of all models, without importing torchvision where that can be helped.
+
+    They are asked for wherever a word may be a model or a file, and the import takes seconds.
+    """
+    names = () if "torchvision" in sys.modules else _names_in_source()
+    if names:
+        return sorted(names)
     import torchvision
 
     return list(torchvision.models.list_models())
+
+
+_REGISTERED = re.compile(r'@register_model\((?:name="(\w+)")?\)\n(?:.*\n)*?def (\w+)\(')
+"""How torchvision's modules say which of their functions are models."""
+
+
+def _names_in_source() -> set[str]:
+    """Return the names that torchvision's modules register, as far as they can be read."""
+    spec = find_spec("torchvision")
+    folders = (spec and spec.submodule_search_locations) or ()
+    found = set()
+    for folder in folders:
+        for path in Path(folder, "models").rglob("*.py"):
+            with suppress(OSError, UnicodeDecodeError):
+                matches = _REGISTERED.findall(path.read_text(encoding="utf-8"))
+                found |= {name or function for name, function in matches}
+    return found
 
 
 def find_model(name: str, weights: str) -> Model:

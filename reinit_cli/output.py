@@ -17,6 +17,7 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def check_destination(destination: Destination, source: str | None, *, in_place:
     if source is not None and not in_place and _same_file(path, source):
         raise OutputIsSourceError(path)
     if os.path.isdir(path):
-        raise OutputUnwritableError(path, "it is a folder")
+        raise OutputUnwritableError(path, "it is a folder, which is never replaced")
     if os.path.lexists(path):
         if not destination.replaces:
             raise OutputExistsError(path)
@@ -120,6 +121,20 @@ class StreamSink:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
+    def __enter__(self) -> Self:
+        """Hand it out."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Send off what waits in it."""
+        if kind is None:
+            self._stream.flush()
+
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Write them; the offset is where the stream is."""
         del offset
@@ -127,6 +142,51 @@ class StreamSink:
 
     def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
         """Never: a stream is written by `write_at`."""
+        del file, start, offset, nbytes
+        return 0
+
+
+class SpooledStream:
+    """A stream whose bytes are written in any order: into a file in TMPDIR, and out at the end.
+
+    As a context manager it sends them off unless something failed.
+    """
+
+    is_seekable = True
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        with _telling(tempfile.gettempdir()):
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+
+    def __enter__(self) -> Self:
+        """Hand it out."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Send its bytes off where all went well."""
+        with self._file as file:
+            if kind is None:
+                file.seek(0)
+                shutil.copyfileobj(file, self._stream)
+                self._stream.flush()
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of it there.
+
+        Raises:
+            OutputUnwritableError: the disk is full or fails.
+        """
+        with _telling(tempfile.gettempdir()):
+            _pwrite_all(self._file.fileno(), offset, data)
+
+    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
+        """Never: it is short work, and seldom."""
         del file, start, offset, nbytes
         return 0
 
@@ -193,12 +253,8 @@ class OutputFile:
         Raises:
             OutputUnwritableError: the disk is full or fails.
         """
-        view = memoryview(data)
         with _telling(self._path):
-            while view:
-                written = os.pwrite(self._fd, view, offset)
-                view = view[written:]
-                offset += written
+            _pwrite_all(self._fd, offset, data)
 
     def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
         """Let the kernel copy up to `nbytes`; return how many, 0 where it cannot."""
@@ -364,6 +420,14 @@ def _rename_to_new(old: str, new: str) -> None:
     if os.path.lexists(new):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     os.rename(old, new)
+
+
+def _pwrite_all(fd: int, offset: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written
 
 
 @contextmanager

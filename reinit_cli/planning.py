@@ -15,13 +15,10 @@ from reinit_cli.patterns import KeyIndex
 from reinit_cli.rules import Rule
 from reinit_cli.seeds import seed_for
 from reinit_cli.spelling import corrected_pattern, nearest_keys
-from reinit_cli.tensors import TensorInfo, overlapping, tied_groups
+from reinit_cli.tensors import RUNNING_STATISTICS, TensorInfo, overlapping, tied_groups
 
 Action = Literal["fill", "keep", "skip", "copy"]
 """fill: drawn anew; keep: a rule says so; skip: a wildcard cannot take it; copy: no rule."""
-
-RUNNING_STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
-"""The last segments of buffers that a random law ruins: a negative variance gives NaN."""
 
 LEAST_NUMEL = 100
 """Of fewer elements no statistics are tested."""

@@ -32,12 +32,13 @@ from reinit_cli.output import (
     OutputFile,
     OutputFolder,
     Sink,
+    SpooledStream,
     StreamSink,
     check_destination,
 )
 from reinit_cli.planning import Options, Plan, Step, make_plan
 from reinit_cli.rules import Rule, rules_of
-from reinit_cli.segments import Check, Copy, Fill, Literal, Recast, Segment
+from reinit_cli.segments import Check, Copy, Fill, Literal, Recast, Segment, looks_ahead
 from reinit_cli.sources import DASH, Contents, Source, find_source
 from reinit_cli.tensors import TensorInfo, tied_groups
 from reinit_cli.text import plural
@@ -411,6 +412,8 @@ def _content_notes(
         UnwritableContentError: it cannot hold an entry.
         LossError: it cannot hold what lies beside the tensors.
     """
+    if format_ != "same" and source.located and source.located.attributes:
+        yield f"dropped, since it is no tensor: {', '.join(source.located.attributes)}"
     if format_ in ("safetensors", "shards"):
         rest = source.located.rest if source.located else ()
         beyond = [tensor for tensor in source.tensors if not safetensors.holds(tensor)]
@@ -523,13 +526,14 @@ def _unchecked(segments: Iterable[Segment]) -> list[Segment]:
 
 @contextmanager
 def _sinks(
-    destination: Destination, files: Iterable[str], stream: BinaryIO | None
+    destination: Destination, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None
 ) -> Iterator[OutputFolder | _Lone]:
     if any(files):
         with OutputFolder(destination) as folder:
             yield folder
     else:
-        yield _Lone(destination, stream)
+        (segments,) = files.values()
+        yield _Lone(destination, stream, looks_ahead(segments))
 
 
 @dataclass(frozen=True, slots=True)
@@ -538,17 +542,18 @@ class _Lone:
 
     destination: Destination
     stream: BinaryIO | None
+    looks_ahead: bool
 
     @contextmanager
     def file(self, name: str, nbytes: int) -> Iterator[Sink]:
         del name
-        if self.destination.path is None:
-            out = self.stream or sys.stdout.buffer
-            yield StreamSink(out)
-            out.flush()
-        else:
+        if self.destination.path is not None:
             with OutputFile(self.destination, nbytes) as file:
                 yield file
+            return
+        out = self.stream or sys.stdout.buffer
+        with SpooledStream(out) if self.looks_ahead else StreamSink(out) as sink:
+            yield sink
 
     def commit(self) -> None:
         """The file has been committed itself."""

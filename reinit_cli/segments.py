@@ -119,8 +119,8 @@ class Late:
 
     Attributes:
         nbytes: their number.
-        of: ranges of positions in the list, all before this one; of each range the
-            segments' bytes together have one CRC-32.
+        of: ranges of positions in the list, before this one or behind it; of each range
+            the segments' bytes together have one CRC-32.
         compute: the CRC-32s in that order → the bytes.
     """
 
@@ -130,3 +130,13 @@ class Late:
 
 
 Segment = Copy | Check | Literal | Fill | Recast | Late
+
+
+def looks_ahead(segments: Sequence[Segment]) -> bool:
+    """Whether some bytes depend on others behind them, so that they cannot be streamed."""
+    return any(
+        span.stop > at
+        for at, segment in enumerate(segments)
+        if isinstance(segment, Late)
+        for span in segment.of
+    )

@@ -508,6 +508,9 @@ def _together(shards: Shards, parts: Mapping[str, FileSource]) -> Located:
             for tensor in located.outside
         ),
         rest=tuple(item for _, located in found for item in located.rest),
+        attributes=tuple(
+            dict.fromkeys(each for _, located in found for each in located.attributes)
+        ),
         unknown_names=tuple(
             dict.fromkeys(each for _, located in found for each in located.unknown_names)
         ),

@@ -113,6 +113,17 @@ def test_what_is_no_tensor_is_lost_only_where_that_is_asked_for() -> None:
         assert any("epoch (int)" in each for each in outcome.job.plan.warnings)
 
 
+def test_what_is_set_on_a_state_dict_is_told_where_it_is_dropped() -> None:
+    torch.save(torch.nn.Linear(2, 2).state_dict(), "m.pt")
+
+    told = [
+        rewrite("m.pt", ["bias=zeros"], output).job.plan.warnings
+        for output in ("o.safetensors", "o.pt")
+    ]
+
+    assert told == [("dropped, since it is no tensor: _metadata",), ()]
+
+
 def test_a_sparse_tensor_is_refused_by_name_where_it_cannot_go() -> None:
     torch.save({"w": torch.ones(2), "s": torch.eye(3).to_sparse()}, "m.pt")
 

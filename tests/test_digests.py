@@ -6,7 +6,7 @@ import runpy
 import sys
 import zlib
 
-import pytest
+import pytest  # noqa: TC002 (a fixture's type is looked up)
 from hypothesis import given
 from hypothesis import strategies as st
 

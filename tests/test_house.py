@@ -171,6 +171,16 @@ _LIGHT = {
     "keys of a torch file": ["keys", "model.pt"],
     "dry run on a torch file": ["model.pt", "-r", "*=zeros", "--dry-run"],
     "conversion of a torch file, planned": ["model.pt", "-o", "new.safetensors", "--dry-run"],
+    "a folder of a plain name": ["folder", "-r", "*=zeros", "--dry-run"],
+    "a model that is misspelled": ["alexnt", "-r", "*=zeros"],
+    "groups of keys": ["keys", "model.pt", "--group"],
+    "a tree of keys": ["keys", "model.safetensors", "--tree"],
+    "what is beside the keys": ["keys", "model.pt", "--meta"],
+    "an unknown key to show": ["show", "model.pt", "a.bios"],
+    "a slice that is none": ["show", "model.pt", "a.bias", "--slice", "x"],
+    "files that are the same": ["diff", "model.pt", "model.safetensors"],
+    "keys that are the same": ["diff", "model.pt", "model.safetensors", "--keys-only"],
+    "completion of a rule": ["completion", "bash", "--line", "reinit model.pt -r a."],
     "missing file": ["missing.safetensors", "-r", "*=zeros"],
 }
 
@@ -180,6 +190,8 @@ def test_torch_is_not_imported_for(args: list[str]) -> None:
     header = b'{"a.bias":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}     '
     Path("model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0\0\0")
     torch.save({"a.bias": torch.zeros(1)}, "model.pt")
+    Path("folder").mkdir()
+    Path("folder/model.safetensors").write_bytes(Path("model.safetensors").read_bytes())
     code = (
         "import sys; from reinit_cli.cli import main; main(sys.argv[1:]); "
         f"sys.exit(any(name in sys.modules for name in {HEAVY!r}))"
@@ -194,6 +206,9 @@ def test_torch_is_not_imported_for(args: list[str]) -> None:
         (0, "error: ru"),
         (0, "error: un"),
         (0, "error: th"),
+        (0, "error: 'a"),
+        (0, "error: mo"),
+        (0, "error: sl"),
     )
 
 

@@ -22,7 +22,7 @@ from reinit_cli.errors import (
     WeightsMismatchError,
     WeightsUnavailableError,
 )
-from reinit_cli.models import find_model, inspect_model, model_names
+from reinit_cli.models import _names_in_source, find_model, inspect_model, model_names
 from reinit_cli.sources import find_source
 
 
@@ -238,3 +238,7 @@ def test_a_quantised_tensor_is_named_as_such() -> None:
     assert reasons["features.0.0.weight"] == "a quantised tensor (qint8)"
     assert reasons["classifier.1._packed_params.dtype"] == "not a tensor but a dtype"
     assert reasons["classifier.1._packed_params._packed_params"] == "not a tensor but a tuple"
+
+
+def test_the_names_in_torchvision_s_source_are_those_of_its_list() -> None:
+    assert sorted(_names_in_source()) == torchvision.models.list_models()

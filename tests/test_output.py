@@ -206,7 +206,7 @@ def test_an_existing_output_is_refused_even_as_a_dangling_link() -> None:
     ("path", "problem"),
     [
         ("no/out.bin", "there is no folder 'no'"),
-        ("folder", "it is a folder"),
+        ("folder", "it is a folder, which is never replaced"),
         ("fifo", "it is no regular file"),
         ("x" * 256, "its name is too long"),
     ],

@@ -19,7 +19,7 @@ from reinit_cli.patterns import Pattern
 from reinit_cli.planning import Options, Plan, make_plan
 from reinit_cli.rules import Rule, rules_of
 from reinit_cli.seeds import seed_for
-from reinit_cli.tensors import TensorInfo
+from reinit_cli.tensors import RUNNING_STATISTICS, TensorInfo
 
 
 def _tensor(key: str, shape: tuple[int, ...] = (4, 3), dtype: str = "float32") -> TensorInfo:
@@ -423,7 +423,7 @@ def test_strict_names_the_first_skip(rule: str, told: tuple[str, str]) -> None:
     assert refused.value.initializer == rule.partition("=")[2].partition(":")[0]
 
 
-@pytest.mark.parametrize("name", sorted(planning.RUNNING_STATISTICS))
+@pytest.mark.parametrize("name", sorted(RUNNING_STATISTICS))
 @pytest.mark.parametrize(
     ("pattern", "action"),
     [

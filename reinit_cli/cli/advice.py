@@ -102,6 +102,11 @@ def _hint(error: errors.ReinitError) -> str | None:
             is_torch = error.path.endswith((".pt", ".pth", ".bin", ".ckpt"))
             other = "leave out --dtype" if is_torch else "give -o a .pt name"
             return f"add --drop-non-tensors to lose it, or {other}"
+        case errors.UnknownKeyError():
+            lists = f"reinit keys {shlex.quote(error.source)} lists the keys"
+            return _did_you_mean(error.near, lists)
+        case errors.SliceError():
+            return "write it as Python does: 0,:,:,:2"
         case errors.OutputExistsError():
             return "add --force to replace it, or name another with -o"
         case errors.OutputIsSourceError():

@@ -10,9 +10,13 @@ import click
 COMMANDS = {
     "run": "Re-initialise tensors and write a new checkpoint.",
     "keys": "List the keys of a model or a checkpoint.",
+    "show": "Print the values of one tensor.",
+    "diff": "Tell what differs between two checkpoints.",
+    "stats": "Measure tensors: mean, std, extremes, NaN, a histogram.",
     "inits": "List the initializers, or explain one.",
     "draw": "Draw one tensor and print it with its law.",
     "models": "List the torchvision models.",
+    "completion": "Print a script that completes commands, rules and keys in a shell.",
 }
 """The commands with their short help, so that `--help` imports none of them."""
 

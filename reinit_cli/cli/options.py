@@ -9,6 +9,7 @@ import click
 
 from reinit_cli.dtypes import dtype_named
 from reinit_cli.patterns import Pattern
+from reinit_cli.slicing import Index, parse_slice
 
 if TYPE_CHECKING:
     from reinit_cli.rules import Rule
@@ -70,6 +71,19 @@ class DtypeType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         """Read it; an unknown one is told with its near spelling."""
         del param, ctx
         return dtype_named(value).name
+
+
+class SliceType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """Part of a tensor: "0,:,:,:2"."""
+
+    name = "slice"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[Index, ...]]:
+        """Read it, and keep it as it is written; its errors are told as they are."""
+        del param, ctx
+        return value if isinstance(value, tuple) else (value, parse_slice(value))
 
 
 class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5

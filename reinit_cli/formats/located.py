@@ -51,6 +51,7 @@ class Located:
         root: the path of the state dict in what the file holds; "" for the whole.
         outside: the tensors beside the state dict, by their whole path.
         rest: what else the file holds that only a pickle can: paths and what is there.
+        attributes: names of what is set on the state dict itself, such as "_metadata".
         unknown_names: what the file's pickle would import that torch does not allow.
         notes: what a user should know.
     """
@@ -63,6 +64,7 @@ class Located:
     root: str = ""
     outside: tuple[TensorInfo, ...] = ()
     rest: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
     unknown_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

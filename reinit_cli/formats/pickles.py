@@ -23,14 +23,14 @@ from typing import Any, NoReturn
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.inputs import InputFile
 
-MAX_OPCODES = 1_500_000
+MAX_OPCODES = 1_200_000
 """About a second's work."""
 
 _RARE_WORTH = 3
 """How many of the others an opcode counts for that torch writes seldom: it takes longer here."""
 
-_PHRASE_WORTH = 9
-"""The same for a whole tensor, of some 32 opcodes: this bounds the tensors to about 100,000."""
+_PHRASE_WORTH = 7
+"""The same for a whole tensor, of some 32 opcodes: this bounds the tensors to about 110,000."""
 
 MAX_RECORD_NBYTES = 120 * 2**20
 """The memory that records may take together, as `_COSTS` estimates it."""
@@ -139,18 +139,19 @@ class Pickle:
     names: tuple[Global, ...]
 
 
-def read_pickle(file: InputFile, start: int, end: int) -> Pickle:
+def read_pickle(file: InputFile, start: int, end: int, max_opcodes: int = MAX_OPCODES) -> Pickle:
     """Read the pickle that starts there.
 
     Args:
         file: the file.
         start: the offset of its first byte.
         end: the offset behind its last possible byte.
+        max_opcodes: the most that it may have.
 
     Raises:
         MalformedFileError: it is no pickle, or takes more than this machine gives.
     """
-    return _Machine(file, start, end).run()
+    return _Machine(file, start, end).run(max_opcodes)
 
 
 def pairs_of(record: Any) -> Iterator[tuple[Any, Any]]:
@@ -181,9 +182,9 @@ class _Machine:
         self.names: dict[tuple[str, str], Global] = {}
         self.sizes: dict[bytes, tuple[int, ...] | None] = {}  # as they are written
 
-    def run(self) -> Pickle:
+    def run(self, max_opcodes: int) -> Pickle:
         try:
-            return self._obey()
+            return self._obey(max_opcodes)
         except IndexError:
             # The window ends where the pickle may, and the stack where it is empty.
             self.refuse("its pickle is cut off or takes from an empty stack")
@@ -194,7 +195,7 @@ class _Machine:
         except (TypeError, ValueError, OverflowError, AttributeError):
             self.refuse("its pickle is damaged")
 
-    def _obey(self) -> Pickle:  # noqa: PLR0915, RET503 (see below; `refuse` raises)
+    def _obey(self, max_opcodes: int) -> Pickle:  # noqa: PLR0915, RET503 (see below; `refuse` raises)
         """Obey one opcode after the other.
 
         What torch writes for every tensor is done here, on local variables, and all else by
@@ -204,7 +205,7 @@ class _Machine:
         stack, marks, memo = self.stack, self.marks, self.memo
         window, at = self.window, self.at
         spent = rare = done = 0
-        while done + rare * (_RARE_WORTH - 1) < MAX_OPCODES and spent <= MAX_RECORD_NBYTES:
+        while done + rare * (_RARE_WORTH - 1) < max_opcodes and spent <= MAX_RECORD_NBYTES:
             done += 1
             if at + _LOOKAHEAD > len(window):
                 self.at = at
@@ -677,9 +678,9 @@ _OPCODES: dict[int | str, tuple[_Handler | None, int]] = {
     "T": (_text(4, _old_string), 80),
     "U": (_text(1, _old_string), 80),
     "V": (_pushing(lambda machine: machine.line().decode("raw-unicode-escape")), 80),
-    "X": (_text(4, _unicode), 80),
-    0x8C: (_text(1, _unicode), 80),
-    0x8D: (_text(8, _unicode), 80),
+    "X": (_text(4, _unicode), 120),
+    0x8C: (_text(1, _unicode), 120),
+    0x8D: (_text(8, _unicode), 120),
     "B": (_text(4, bytes), 60),
     "C": (_text(1, bytes), 60),
     0x8E: (_text(8, bytes), 60),
@@ -707,8 +708,8 @@ _OPCODES: dict[int | str, tuple[_Handler | None, int]] = {
     0x82: (_extension(1), 16),
     0x83: (_extension(2), 16),
     0x84: (_extension(4), 16),
-    "R": (None, 128),
-    0x81: (_Machine.call, 128),
+    "R": (None, 200),
+    0x81: (_Machine.call, 200),
     0x92: (_Machine.call_with_keywords, 192),
     "o": (_Machine.call_marked, 192),
     "i": (_Machine.inst, 192),

@@ -78,16 +78,13 @@ class Storage:
         key: its name in the file.
         dtype: torch's name of its elements; bytes for an untyped one.
         numel: the number of its elements.
+        nbytes: their bytes.
     """
 
     key: str
     dtype: str
     numel: int
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of its elements."""
-        return self.numel * _ITEMSIZES[self.dtype]
+    nbytes: int
 
 
 @dataclass(slots=True)
@@ -99,6 +96,7 @@ class Contents:
         tensors: the state dict's entries.
         outside: the tensors beside it, by their whole path and a remark.
         rest: paths of what is no tensor, or lies outside, each with what it is.
+        attributes: names of what is set on the state dict itself.
         storages: every storage that was met, by key.
         notes: what a user should know.
     """
@@ -107,6 +105,7 @@ class Contents:
     tensors: list[TensorInfo] = field(default_factory=list)
     outside: list[TensorInfo] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
+    attributes: list[str] = field(default_factory=list)
     storages: dict[str, Storage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -138,6 +137,8 @@ def contents_of(pickle: Pickle, path: str, root: str | None) -> Contents:
     found.rest = [*_beside_root(pickle.top, chosen), *found.rest]
     if _is_module(record):
         found.rest.append(f"{chosen or 'the whole'} ({_kind(record)})")
+    else:
+        found.attributes = [name for name, _ in _state_members(record)]
     for name in _ema_copies(pickle.top, chosen):
         found.notes.append(f"there is another copy of the weights at {name!r}: --root {name}")
     return found
@@ -156,7 +157,7 @@ def starts_of(tensors: Sequence[TensorInfo], offsets: Mapping[str, int]) -> dict
         offsets: where each storage starts.
     """
     return {
-        tensor.key: offsets[str(tensor.storage)] + tensor.extent[0]
+        tensor.key: offsets[str(tensor.storage)] + tensor.start
         for tensor in tensors
         if tensor.storage is not None
     }
@@ -352,6 +353,7 @@ class _Reading:
     def __init__(self, path: str) -> None:
         self.path = path
         self.storages: dict[str, Storage] = {}
+        self.layouts: dict[tuple[int, int], _Layout | None] = {}
         self.closed: set[int] = set()  # records of tensors that hold nothing more
 
     def info(self, key: str, record: Any) -> TensorInfo:
@@ -392,7 +394,8 @@ class _Reading:
         if len(args) < 4 or not isinstance(args[0], Persistent):
             self._refuse(key)
         storage = self.storage(key, args[0])
-        offset, shape, stride = args[1], _dims(args[2]), args[3]
+        offset = args[1]
+        layout = self.layout(args[2], args[3])
         dtype = storage.dtype
         metadata = args[6] if len(args) > 6 else None
         if record.calls(_UTILS, "_rebuild_tensor_v3"):
@@ -401,28 +404,29 @@ class _Reading:
                 self._refuse(key)
             dtype = named.name
             metadata = args[7] if len(args) > 7 else None
-        if shape is None or not _are_sizes(stride) or len(shape) != len(stride):
+        if layout is None or type(offset) is not int or offset < 0:
             self._refuse(key)
-        if type(offset) is not int or offset < 0:
-            self._refuse(key)
+        shape, stride, numel, reach = layout
         if metadata is not None and list(pairs_of(metadata)):
             carried = carried or "a conjugated or negated view"
         itemsize = _ITEMSIZES.get(dtype)
         if itemsize is None:
             return TensorInfo(key, dtype, shape, 0, carried=carried or f"of the dtype {dtype}")
-        info = TensorInfo(
-            key,
-            dtype,
-            shape,
-            prod(shape) * itemsize,
-            storage.key,
-            offset,
-            None if _is_contiguous(shape, stride) else stride,
-            carried or None,
-        )
-        if info.numel and (info.extent[1] > storage.nbytes):
+        if numel and (offset + reach) * itemsize > storage.nbytes:
             raise MalformedFileError(self.path, f"the tensor {key!r} reaches beyond its storage")
-        return info
+        return TensorInfo(
+            key, dtype, shape, numel * itemsize, storage.key, offset, stride, carried or None
+        )
+
+    def layout(self, shape: Any, stride: Any) -> _Layout | None:
+        """Return what follows from a shape and strides; None where they are none.
+
+        Most tensors of a file share theirs, down to the record, which stays while it is read.
+        """
+        place = (id(shape), id(stride))
+        if place not in self.layouts:
+            self.layouts[place] = _layout(shape, stride)
+        return self.layouts[place]
 
     def _carried(self, key: str, record: Instance, why: str) -> TensorInfo:
         args = record.args
@@ -463,7 +467,7 @@ class _Reading:
         known = self.storages.get(name)
         if known is not None and known.dtype == dtype and known.numel == numel:
             return known
-        storage = Storage(name, dtype, numel)
+        storage = Storage(name, dtype, numel, numel * _ITEMSIZES[dtype])
         known = self.storages.setdefault(name, storage)
         if known.nbytes != storage.nbytes:
             raise MalformedFileError(self.path, f"the storage {name!r} has two sizes")
@@ -474,7 +478,8 @@ class _Reading:
 
     def walk(self, top: Any, root: Any, found: Contents) -> None:
         """Meet everything once, and note the tensors that are no entries of the root."""
-        own = {id(value) for _, value in _entries(root)}
+        own = {id(value) for _, value in _entries(root) if _is_tensor(value)}
+        is_module = _is_module(root)
         seen = set(self.closed)
         waiting = [("", top, 0, False)]
         while waiting:
@@ -490,13 +495,17 @@ class _Reading:
                 continue
             is_tensor = _is_tensor(record)
             if is_tensor and not is_known and id(record) not in own:
-                found.outside.append(self.info(f"{name} (outside the state dict)", record))
+                found.outside.append(self.info(_outside(name), record))
             # What a tensor is made of is no tensor of its own.
             is_known = is_known or is_tensor
+            parts = [each for each in _parts(name, record) if isinstance(each[1], _COMPOSED)]
+            if _is_dict(record) and record is not root and not is_module:
+                # One tensor object may be an entry of several dictionaries.
+                found.outside += [
+                    self.info(_outside(path), part) for path, part in parts if id(part) in own
+                ]
             inner = [
-                (path, part, depth + 1, is_known)
-                for path, part in _parts(name, record)
-                if isinstance(part, _COMPOSED) and id(part) not in seen
+                (path, part, depth + 1, is_known) for path, part in parts if id(part) not in seen
             ]
             waiting += inner[::-1]
 
@@ -504,6 +513,10 @@ class _Reading:
         parts = record.id
         if isinstance(parts, tuple) and parts and parts[0] == "storage":
             self.storage(name, record)
+
+
+def _outside(path: str) -> str:
+    return f"{path} (outside the state dict)"
 
 
 def _beside_root(top: Any, root: str) -> list[str]:
@@ -567,8 +580,12 @@ def _kind(record: Any) -> str:
 
 
 def _name_of(function: Any) -> str:
-    if isinstance(function, Global):
-        return function.name if function.module in ("builtins", "collections") else str(function)
+    match function:
+        case Persistent(id=("module", Global() as named, *_)):  # a class, before torch 1.6
+            return str(named)
+        case Global():
+            is_known = function.module in ("builtins", "collections")
+            return function.name if is_known else str(function)
     return "an object"
 
 
@@ -577,6 +594,19 @@ def _dims(record: Any) -> tuple[int, ...] | None:
     if isinstance(record, Instance) and record.calls("torch", "Size") and record.args:
         record = record.args[0]
     return tuple(record) if _are_sizes(record) else None
+
+
+_Layout = tuple[tuple[int, ...], tuple[int, ...] | None, int, int]
+"""Shape; strides, or None where elements lie without gap in row-major order; the number of
+elements; how many lie from the first to the last."""
+
+
+def _layout(shape: Any, stride: Any) -> _Layout | None:
+    dims = _dims(shape)
+    if dims is None or not _are_sizes(stride) or len(dims) != len(stride):
+        return None
+    reach = 1 + sum((dim - 1) * step for dim, step in zip(dims, stride, strict=True))
+    return dims, None if _is_contiguous(dims, stride) else stride, prod(dims), reach
 
 
 def _are_sizes(record: Any) -> bool:

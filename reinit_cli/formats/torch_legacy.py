@@ -24,6 +24,10 @@ MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 _NUMEL_NBYTES = 8
 
+_MAX_OPCODES_OF_INFO = 10_000
+_MAX_OPCODES_OF_KEYS = 400_000
+"""Two for each storage. Together the five pickles may take hardly more than one."""
+
 
 def is_legacy(start: bytes) -> bool:
     """Whether a file that starts so is of this format, written with any protocol."""
@@ -42,15 +46,15 @@ def locate(file: InputFile, root: str | None = None) -> Located:
     Raises:
         MalformedFileError, UnsupportedFormatError, RootError: as they say.
     """
-    magic = read_pickle(file, 0, file.nbytes)
-    protocol = read_pickle(file, magic.end, file.nbytes)
+    magic = read_pickle(file, 0, file.nbytes, _MAX_OPCODES_OF_INFO)
+    protocol = read_pickle(file, magic.end, file.nbytes, _MAX_OPCODES_OF_INFO)
     if magic.top != MAGIC_NUMBER or protocol.top != PROTOCOL:
         raise MalformedFileError(file.path, "it does not start as torch writes it", "torch file")
-    info = read_pickle(file, protocol.end, file.nbytes)
+    info = read_pickle(file, protocol.end, file.nbytes, _MAX_OPCODES_OF_INFO)
     if ("little_endian", True) not in ((key, value) for key, value in pairs_of(info.top)):
         raise UnsupportedFormatError(file.path, "a file of big-endian numbers")
     pickle = read_pickle(file, info.end, file.nbytes)
-    keys = read_pickle(file, pickle.end, file.nbytes)
+    keys = read_pickle(file, pickle.end, file.nbytes, _MAX_OPCODES_OF_KEYS)
     found = contents_of(pickle, file.path, root)
     offsets = _storage_offsets(file, keys.top, keys.end, found.storages)
     return Located(
@@ -60,6 +64,7 @@ def locate(file: InputFile, root: str | None = None) -> Located:
         root=found.root,
         outside=tuple(found.outside),
         rest=tuple(found.rest),
+        attributes=tuple(found.attributes),
         unknown_names=unknown_names(pickle),
         notes=tuple(found.notes),
     )

@@ -18,7 +18,7 @@ import pickle
 import struct
 import tempfile
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -28,7 +28,7 @@ from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
 from reinit_cli.formats.located import Edits, Located, spliced
 from reinit_cli.formats.pickles import read_pickle
 from reinit_cli.formats.state_dicts import Storage, contents_of, starts_of, unknown_names
-from reinit_cli.formats.zips import ZipEntry, read_entries
+from reinit_cli.formats.zips import CompressedArchiveError, ZipEntry, read_entries
 from reinit_cli.inputs import InputFile
 from reinit_cli.segments import Check, Copy, Late, Literal, Segment
 
@@ -48,10 +48,14 @@ def locate(file: InputFile, root: str | None = None) -> Located:
     Raises:
         MalformedFileError, UnsupportedFormatError, RootError, CorruptError: as they say.
     """
-    entries = {entry.name: entry for entry in read_entries(file)}
+    try:
+        entries = {entry.name: entry for entry in read_entries(file)}
+    except CompressedArchiveError as error:
+        _refuse_others(file, error.names)
+        raise UnsupportedFormatError(file.path, "a compressed or encrypted zip archive") from None
+    _refuse_others(file, entries)
     folder = next(iter(entries), "").partition("/")[0]
     pickled = entries.get(f"{folder}/data.pkl")
-    _refuse_others(file, folder, entries)
     if pickled is None:
         raise UnsupportedFormatError(file.path, "a zip archive that torch.save did not write")
     if any(not name.startswith(f"{folder}/") for name in entries):
@@ -73,15 +77,17 @@ def locate(file: InputFile, root: str | None = None) -> Located:
         root=found.root,
         outside=tuple(found.outside),
         rest=tuple(found.rest),
+        attributes=tuple(found.attributes),
         unknown_names=unknown_names(pickle_),
         notes=tuple(found.notes),
     )
 
 
-def _refuse_others(file: InputFile, folder: str, entries: Mapping[str, ZipEntry]) -> None:
-    if f"{folder}/constants.pkl" in entries:
+def _refuse_others(file: InputFile, names: Iterable[str]) -> None:
+    within = {name.partition("/")[2] for name in names}
+    if "constants.pkl" in within:
         raise UnsupportedFormatError(file.path, "a TorchScript archive")
-    if f"{folder}/archive_format" in entries or f"{folder}/models/model.json" in entries:
+    if within & {"archive_format", "models/model.json"}:
         raise UnsupportedFormatError(file.path, "an exported program (.pt2)")
 
 

@@ -13,11 +13,11 @@ with one name, an archive in another's comment), so whatever bends them is refus
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Any, NamedTuple, NoReturn
 
-from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
+from reinit_cli.errors import MalformedFileError
 from reinit_cli.inputs import InputFile
 
 # PKWARE APPNOTE 6.3.10, sections 4.3.7 to 4.3.16.
@@ -31,10 +31,15 @@ _DESCRIPTOR64 = Struct("<4sIQQ")
 _ZIP64_EXTRA = 1
 _IN_ZIP64 = 0xFFFFFFFF
 _HAS_DESCRIPTOR = 1 << 3
+_IS_FOLDER = 1 << 4
+"""Of the external attributes, as MS-DOS has them."""
 _CRC_IN_LOCAL = 14
 _CRC_IN_CENTRAL = 16
 _CRC_IN_DESCRIPTOR = 4
 
+MAX_ENTRIES = 150_000
+MAX_DIRECTORY_NBYTES = 32 * 2**20
+"""Beyond what any checkpoint has, and within two seconds and 200 MB."""
 
 _WINDOW_NBYTES = 16 * 2**10
 """What is read at once: after an entry's data come its descriptor and the next header."""
@@ -63,8 +68,17 @@ class ZipEntry(NamedTuple):
     has_descriptor: bool
 
 
+class CompressedArchiveError(Exception):
+    """An archive that is compressed or encrypted, with the names of its entries."""
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        super().__init__()
+        self.names = tuple(name.decode(errors="replace") for name in names)
+
+
 class _Central(NamedTuple):
     name: bytes
+    is_stored: bool
     flags: int
     crc: int
     nbytes: int
@@ -76,15 +90,20 @@ def read_entries(file: InputFile) -> tuple[ZipEntry, ...]:
     """Return the entries in the order of the file.
 
     Raises:
-        MalformedFileError: the archive is damaged, compressed or ambiguous.
+        CompressedArchiveError: an entry is not stored as it is.
+        MalformedFileError: the archive is damaged or ambiguous.
     """
     start, nbytes, count = _directory(file)
+    if count > MAX_ENTRIES or nbytes > MAX_DIRECTORY_NBYTES:
+        _refuse(file, f"it has {count:,} entries, whose directory takes {nbytes:,} bytes")
     central = list(_central_records(file, start, nbytes))
     if len(central) != count:
         _refuse(file, f"its directory has {len(central)} entries and says {count}")
     names = {record.name.lower() for record in central}
     if len(names) != len(central):
         _refuse(file, "two entries have one name")
+    if not all(record.is_stored for record in central):
+        raise CompressedArchiveError([record.name for record in central])
     entries = []
     window = _Window(file)
     reached = 0
@@ -127,7 +146,7 @@ def _directory64(file: InputFile, at: int) -> tuple[int, int, int]:
 
 
 def _central_records(file: InputFile, start: int, nbytes: int) -> Iterator[_Central]:
-    data = file.read(start, nbytes)
+    data = _read(file, start, nbytes)
     at = 0
     while at < nbytes:
         if at + _CENTRAL.size > nbytes:
@@ -135,22 +154,24 @@ def _central_records(file: InputFile, start: int, nbytes: int) -> Iterator[_Cent
         fields = _CENTRAL.unpack_from(data, at)
         magic, flags, method, crc = fields[0], fields[3], fields[4], fields[7]
         packed, size, name_length, extra_length, comment_length = fields[8:13]
-        disk, header = fields[13], fields[16]
+        disk, attributes, header = fields[13], fields[15], fields[16]
         name_at = at + _CENTRAL.size
         extra_at = name_at + name_length
         end = extra_at + extra_length + comment_length
         if magic != b"PK\1\2" or end > nbytes or disk or comment_length:
             _refuse(file, "its directory is damaged")
         name = data[name_at:extra_at]
-        if method or flags & ~(_HAS_DESCRIPTOR | 1 << 11):
-            raise UnsupportedFormatError(file.path, "a compressed or encrypted zip archive")
+        is_stored = not method and not flags & ~(_HAS_DESCRIPTOR | 1 << 11)
         wide = _zip64_values(file, data[extra_at : extra_at + extra_length])
         size = next(wide) if size == _IN_ZIP64 else size
         packed = next(wide) if packed == _IN_ZIP64 else packed
         header = next(wide) if header == _IN_ZIP64 else header
-        if size != packed:
+        if is_stored and size != packed:
             _refuse(file, f"the entry {name!r} has two sizes")
-        yield _Central(name, flags, crc, size, header, start + at)
+        if size and (name.endswith(b"/") or attributes & _IS_FOLDER):
+            # torch takes it for a folder then, and its data for whatever lies in memory.
+            _refuse(file, f"the entry {name!r} is a folder with data")
+        yield _Central(name, is_stored, flags, crc, size, header, start + at)
         at = end
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.drawing import moments_of
 from reinit_cli.planning import Plan
 from reinit_cli.report.rewrites import described
-from reinit_cli.report.serial import VERSION, moments_form, step_form
+from reinit_cli.report.serial import VERSION, moments_form, step_form, values_form
 from reinit_cli.report.sheets import Sheet
 from reinit_cli.seeds import STREAM
 from reinit_cli.text import number, shape
@@ -43,7 +43,6 @@ def draw_form(plan: Plan, tensor: Tensor) -> dict[str, Any]:
     """Return the same for JSON, with the values as nested lists."""
     (step,), (rule,) = plan.steps, plan.rules
     drawn = {"after": moments_form(moments_of(tensor))}
-    values = tensor.double() if tensor.is_floating_point() else tensor
     return {
         "version": VERSION,
         "stream": STREAM,
@@ -51,5 +50,5 @@ def draw_form(plan: Plan, tensor: Tensor) -> dict[str, Any]:
         "device": plan.options.device,
         "rule": [rule.serial()],
         "tensors": [step_form(step, plan, None) | drawn],
-        "values": str(values.tolist()) if tensor.is_complex() else values.tolist(),
+        "values": values_form(tensor),
     }

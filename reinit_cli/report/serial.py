@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.seeds import STREAM
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     # For `keys` nothing of a rewrite is imported.
     from reinit_cli.checking import Finding
     from reinit_cli.drawing import Moments
@@ -136,6 +138,15 @@ def moments_form(moments: Moments) -> dict[str, float]:
         "min": moments.low,
         "max": moments.high,
     }
+
+
+def values_form(tensor: Tensor) -> Any:
+    """Return the values of a tensor as nested lists; complex ones as pairs of numbers."""
+    import torch
+
+    if tensor.is_complex():
+        return torch.view_as_real(tensor.resolve_conj().to(torch.complex128)).tolist()
+    return (tensor.double() if tensor.is_floating_point() else tensor).tolist()
 
 
 def key_forms(tensors: Iterable[TensorInfo], aliases: Mapping[str, str]) -> Iterable[str]:

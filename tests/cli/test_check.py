@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from reinit_cli.initializers.laws import Uniform
 
@@ -15,7 +14,7 @@ from reinit_cli.initializers.laws import Uniform
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every uniform is drawn a tenth too wide."""
 
-    def fill(self: Uniform, tensor: torch.Tensor, generator: torch.Generator) -> None:
+    def fill(self, tensor, generator):
         tensor.uniform_(1.1 * self.low, 1.1 * self.high, generator=generator)
 
     monkeypatch.setattr(Uniform, "fill", fill)

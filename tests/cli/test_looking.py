@@ -71,7 +71,9 @@ def test_the_version_is_the_package_s(reinit: Callable[..., Done]) -> None:
     assert reinit("--version") == Done(0, f"reinit {__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", ["run", "keys", "inits", "draw", "models"])
+@pytest.mark.parametrize(
+    "command", ["run", "keys", "show", "diff", "stats", "inits", "draw", "models", "completion"]
+)
 def test_every_command_explains_itself(command: str, reinit: Callable[..., Done]) -> None:
     done = reinit(command, "-h")
 

@@ -83,6 +83,35 @@ def test_keys_on_a_terminal_are_a_table_and_hostile_names_are_shown_escaped(
     ]
 
 
+def test_a_tree_on_a_terminal_is_indented(checkpoint: Path) -> None:
+    code, seen = _in_terminal("keys", "model.safetensors", "a.*", "--tree")
+
+    assert code == 0
+    assert _plain(seen) == [
+        " module     tensors   shape   dtype     parameters    bytes",
+        " ──────────────────────────────────────────────────────────",
+        " a                2                            630   2.5 kB",
+        "   bias               30      float32           30    120 B",
+        "   weight             30x20   float32          600   2.4 kB",
+        "total  2 tensors, 630 parameters, 2.5 kB",
+    ]
+
+
+def test_a_very_long_table_looks_like_a_short_one() -> None:
+    save_file({f"k.{at:04}": torch.zeros(2, at % 3 + 1) for at in range(600)}, "many.safetensors")
+
+    code, seen = _in_terminal("keys", "many.safetensors")
+
+    assert code == 0
+    lines = _plain(seen)
+    assert lines[:3] == [
+        " key      shape   dtype     parameters   bytes",
+        " ───────────────────────────────────────────────",
+        " k.0000   2x1     float32            2     8 B",
+    ]
+    assert len(lines) == 603
+
+
 def test_a_rewrite_on_a_terminal_shows_a_table_and_its_notes_below(checkpoint: Path) -> None:
     code, seen = _in_terminal("model.safetensors", "-r", "a.*=xavier_uniform:relu", "-n")
 

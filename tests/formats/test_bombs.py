@@ -65,6 +65,20 @@ def _names(count: int) -> None:
             archive.writestr(f"a/data/{at}", b"")
 
 
+def _directory_alone() -> None:
+    """A file of holes that claims to be a directory of gigabytes."""
+    with open("bomb.pt", "wb") as file:
+        file.write(b"PK\3\4")
+        file.truncate(2**33)
+        file.seek(0, 2)
+        locator = struct.pack("<4sIQI", b"PK\6\7", 0, 2**33, 1)
+        end64 = struct.pack(
+            "<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1000, 1000, 2**33 - 2**20, 2**20
+        )
+        end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 2**32 - 1, 2**32 - 1, 0)
+        file.write(end64 + locator + end)
+
+
 def _many_claimed() -> None:
     end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFE, 0xFFFE, 2**30, 0, 0)
     _write(b"PK\3\4" + bytes(100) + end)
@@ -112,6 +126,15 @@ BOMBS: dict[str, Callable[[], None]] = {
     "a text of exabytes, before 1.6": lambda: _before_1_6(b"\x8d" + b"\xff" * 7 + b"\x7f."),
     "marks, before 1.6": lambda: _before_1_6(b"(" * 10**6 + b"."),
     "pushes and pops, before 1.6": lambda: _before_1_6(b"N0" * 10**7 + b"N."),
+    "five pickles that are large, before 1.6": lambda: _write(
+        b"".join(
+            b"\x80\x02" + b"N0" * 390_000 + end
+            for end in (b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", b"M\xe9\x03.")
+        )
+        + b"\x80\x02"
+        + b"N0" * 390_000
+        + b"}."
+    ),
     "many pickles of little": lambda: _write(b"\x80\x02\x8a\x0a" + bytes(10) + b"." * 10**7),
     "a header of exabytes": lambda: _write(b"\xff" * 7 + b"\x7f{}"),
     "a header beyond the limit": lambda: _write(struct.pack("<Q", 10**9) + b"{" * 10**6),
@@ -126,6 +149,7 @@ BOMBS: dict[str, Callable[[], None]] = {
         b"{%s}" % b",".join(b'"%d":{}' % at for at in range(10**6))
     ),
     "a million of claimed entries": _many_claimed,
+    "a directory of gigabytes": _directory_alone,
     "an archive of empty entries": lambda: _names(60_000),
     "a header of empty objects": lambda: _header(b'{"a":[%s]}' % b",".join([b"{}"] * 700_000)),
     "an index of brackets": lambda: _index(b'{"weight_map":' + b"[" * 10**7),
@@ -143,16 +167,18 @@ BOMBS: dict[str, Callable[[], None]] = {
 def test_a_bomb_is_refused_in_little_time_and_memory(name: str) -> None:
     BOMBS[name]()
 
-    done = subprocess.run(
-        [sys.executable, "-c", _PROBE],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-
-    code, seconds, peak_kib = json.loads(done.stdout)
-    assert code == 2
-    assert done.stderr.startswith("error: ")
+    for _ in range(3):  # whatever else the machine does only adds to it
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        code, seconds, peak_kib = json.loads(done.stdout)
+        assert code == 2
+        assert done.stderr.startswith("error: ")
+        assert peak_kib < _KIB
+        if seconds < _SECONDS:
+            break
     assert seconds < _SECONDS
-    assert peak_kib < _KIB

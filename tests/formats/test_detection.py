@@ -66,6 +66,21 @@ def test_another_format_is_named(
     assert hint.startswith("hint: ")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_what_torch_itself_writes_of_programs_is_named() -> None:
+    linear = torch.nn.Linear(2, 2)
+    torch.jit.script(linear).save("script.pt")
+    torch.export.save(torch.export.export(linear, (torch.ones(1, 2),)), "exported.pt2")
+
+    for name, kind in (
+        ("script.pt", "a TorchScript archive"),
+        ("exported.pt2", "an exported program (.pt2)"),
+    ):
+        with InputFile(name) as file, pytest.raises(UnsupportedFormatError) as refused:
+            locate(file)
+        assert refused.value.kind == kind
+
+
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 def test_the_suffix_says_nothing(is_zip: bool) -> None:
     torch.save({"a": torch.ones(2)}, "m.safetensors", _use_new_zipfile_serialization=is_zip)

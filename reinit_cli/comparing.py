@@ -1,0 +1,285 @@
+"""What differs between two sources, tensor by tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from reinit_cli.blocks import BLOCK_NUMEL, blocks_in_order, byte_blocks
+from reinit_cli.reading import read
+from reinit_cli.segments import View
+from reinit_cli.sources import Contents, Source
+from reinit_cli.tensors import TensorInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reinit_cli.engine import Progress
+
+Change = Literal["same", "added", "removed", "moved", "shape", "dtype", "values", "bits", "unknown"]
+"""shape, dtype: another one; values: others; bits: other bits of equal values (0 and -0, kinds
+of NaN); unknown: what is no plain tensor is not compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far the values of two tensors of one shape are apart.
+
+    Attributes:
+        numel: how many elements there are.
+        changed: how many differ by more than the tolerance.
+        max_abs: the largest difference; infinite where one is not finite and the other is
+            another.
+        relative_l2: the norm of the difference over that of the first.
+        cosine: the cosine of the angle between them; NaN where one has no direction.
+    """
+
+    numel: int
+    changed: int
+    max_abs: float
+    relative_l2: float
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What became of one key.
+
+    Attributes:
+        key: the key; of a moved tensor that in the first source.
+        change: what differs.
+        first, second: what is known of it in each source, or None where it is not there.
+        distance: between the values, where they were compared and differ.
+    """
+
+    key: str
+    change: Change
+    first: TensorInfo | None
+    second: TensorInfo | None
+    distance: Distance | None = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the sources differ in it, as far as that is known."""
+        return self.change not in ("same", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What counts as equal: |b - a| ≤ atol + rtol·|b|, as numpy.isclose has it.
+
+    Attributes:
+        rtol, atol: the relative and the absolute part.
+    """
+
+    rtol: float = 0.0
+    atol: float = 0.0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether only equal bits are equal."""
+        return not self.rtol and not self.atol
+
+
+def compare(
+    first: Source,
+    second: Source,
+    is_chosen: Callable[[str], bool],
+    tolerance: Tolerance,
+    seed: int,
+    progress: Progress,
+) -> list[Difference]:
+    """Compare two sources.
+
+    Bytes that are equal are told without torch.
+
+    Args:
+        first: a source.
+        second: what it is compared with.
+        is_chosen: whether a key is looked at.
+        tolerance: what counts as equal.
+        seed: of models that are built without weights.
+        progress: told the bytes of the tensors of the first that are done.
+
+    Returns:
+        One for each key, in the order of the first source, then what only the second has.
+    """
+    with first.open(seed) as mine, second.open(seed) as theirs:
+        pairs = _Pairs(mine, theirs, tolerance)
+        found = []
+        for each in compare_keys(first, second, is_chosen):
+            found.append(pairs.compared(each))
+            progress(each.first.nbytes if each.first is not None else 0)
+        found = _with_moves(found, pairs)
+        mine.check_unchanged()
+        theirs.check_unchanged()
+    return found
+
+
+def compare_keys(
+    first: Source, second: Source, is_chosen: Callable[[str], bool]
+) -> list[Difference]:
+    """Compare keys, shapes and dtypes alone, without reading a tensor."""
+    mine = {tensor.key: tensor for tensor in first.tensors if is_chosen(tensor.key)}
+    theirs = {tensor.key: tensor for tensor in second.tensors if is_chosen(tensor.key)}
+    found = [_by_kind(key, tensor, theirs.get(key)) for key, tensor in mine.items()]
+    added = [
+        Difference(key, "added", None, each) for key, each in theirs.items() if key not in mine
+    ]
+    return found + added
+
+
+def _by_kind(key: str, first: TensorInfo, second: TensorInfo | None) -> Difference:
+    change: Change = "same"
+    if second is None:
+        change = "removed"
+    elif first.shape != second.shape:
+        change = "shape"
+    elif first.dtype != second.dtype or first.carried != second.carried:
+        change = "dtype"
+    return Difference(key, change, first, second)
+
+
+def _with_moves(found: Sequence[Difference], pairs: _Pairs) -> list[Difference]:
+    """Join what was removed with what was added elsewhere with the same bytes."""
+    removed = [each for each in found if each.change == "removed"]
+    added = [each for each in found if each.change == "added"]
+    kinds = {_kind(each.first) for each in removed} & {_kind(each.second) for each in added}
+    places: dict[object, list[Difference]] = {}
+    for each in added:
+        if _kind(each.second) in kinds and (digest := pairs.digest_of_second(each.second)):
+            places.setdefault((_kind(each.second), digest), []).append(each)
+    moved: dict[int, Difference] = {}
+    gone = set()
+    for each in removed:
+        if _kind(each.first) in kinds and (digest := pairs.digest_of_first(each.first)):
+            candidates = places.get((_kind(each.first), digest))
+            if candidates:
+                there = candidates.pop(0)
+                gone.add(id(there))
+                moved[id(each)] = replace(each, change="moved", second=there.second)
+    return [moved.get(id(each), each) for each in found if id(each) not in gone]
+
+
+def _kind(tensor: TensorInfo | None) -> object:
+    assert tensor is not None
+    return tensor.dtype, tensor.shape, tensor.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Both sources, open."""
+
+    first: Contents
+    second: Contents
+    tolerance: Tolerance
+
+    def compared(self, difference: Difference) -> Difference:
+        """Return a difference after a look at the values, where the shapes are the same."""
+        one, two = difference.first, difference.second
+        if one is None or two is None or difference.change == "shape":
+            return difference
+        if one.carried or two.carried:
+            return (
+                replace(difference, change="unknown") if one.carried == two.carried else difference
+            )
+        mine, theirs = self.first.view(one), self.second.view(two)
+        if one.dtype == two.dtype and _are_equal(mine, theirs):
+            return difference
+        if one.fillable_dtype is None or two.fillable_dtype is None:
+            return replace(difference, change="values" if one.dtype == two.dtype else "dtype")
+        distance = _distance(mine, theirs, self.tolerance)
+        if one.dtype != two.dtype:
+            return replace(difference, distance=distance if distance.changed else None)
+        if distance.changed:
+            return replace(difference, change="values", distance=distance)
+        has_bits = mine.stride is None and theirs.stride is None and self.tolerance.is_exact
+        return replace(difference, change="bits") if has_bits else difference
+
+    def digest_of_first(self, tensor: TensorInfo | None) -> bytes | None:
+        return _digest(self.first, tensor)
+
+    def digest_of_second(self, tensor: TensorInfo | None) -> bytes | None:
+        return _digest(self.second, tensor)
+
+
+def _digest(contents: Contents, tensor: TensorInfo | None) -> bytes | None:
+    """Return a digest of a tensor's bytes in row-major order; None of what has none."""
+    if tensor is None or tensor.carried or not tensor.nbytes:
+        return None
+    view = contents.view(tensor)
+    digest = hashlib.blake2b(digest_size=16)
+    if view.stride is None:
+        for block in byte_blocks(view.place):
+            digest.update(block)
+    elif tensor.fillable_dtype is not None and not tensor.overlaps_itself:
+        from reinit_cli.drawing import bytes_of
+
+        digest.update(bytes_of(read(view).contiguous()))
+    else:
+        return None
+    return digest.digest()
+
+
+def _are_equal(first: View, second: View) -> bool:
+    """Whether two tensors of one dtype and shape lie alike and have the same bytes."""
+    if first.stride != second.stride or first.place.nbytes != second.place.nbytes:
+        return False
+    blocks = zip(byte_blocks(first.place), byte_blocks(second.place), strict=True)
+    # `bytes` are compared by memcmp, and memoryviews item by item.
+    return first.stride is None and all(bytes(mine) == bytes(theirs) for mine, theirs in blocks)
+
+
+def _distance(first: View, second: View, tolerance: Tolerance) -> Distance:
+    import torch
+
+    numel = changed = 0
+    max_abs = 0.0
+    sums = torch.zeros(4, dtype=torch.float64)  # of d·d, a·a, b·b, a·b
+    for one, two in _in_lockstep(first, second):
+        a, b = _widened(one), _widened(two)
+        apart = (b - a).abs()
+        equal = (a == b) | (a.isnan() & b.isnan())
+        close = equal | ((apart <= tolerance.atol + tolerance.rtol * b.abs()) & b.isfinite())
+        numel += a.numel()
+        changed += int((~close).sum())
+        apart[equal] = 0
+        apart.nan_to_num_(nan=math.inf, posinf=math.inf)
+        max_abs = max(max_abs, apart.max().item() if apart.numel() else 0.0)
+        # What is not finite says nothing of norms and angles.
+        a, b, finite = (each.nan_to_num(0, 0, 0) for each in (a, b, apart))
+        sums += torch.stack([finite.dot(finite), a.dot(a), b.dot(b), a.dot(b)])
+    squares, of_first, of_second, both = sums.tolist()
+    lengths = math.sqrt(of_first) * math.sqrt(of_second)
+    relative = math.sqrt(squares / of_first) if of_first else (math.inf if squares else 0.0)
+    return Distance(numel, changed, max_abs, relative, both / lengths if lengths else math.nan)
+
+
+def _in_lockstep(first: View, second: View) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the elements of both in the same order, in blocks of the same length."""
+    if first.stride is None and second.stride is None:
+        yield from zip(blocks_in_order(first), blocks_in_order(second), strict=True)
+        return
+    import torch
+
+    # Where elements lie in another order, both are read whole.
+    whole = [torch.split(read(view).reshape(-1), BLOCK_NUMEL) for view in (first, second)]
+    yield from zip(*whole, strict=True)
+
+
+def _widened(block: Tensor) -> Tensor:
+    import torch
+
+    if block.is_complex():
+        return torch.view_as_real(block.to(torch.complex128)).reshape(-1)
+    return block.to(torch.float64)
+
+
+def counts_of(found: Sequence[Difference]) -> Mapping[str, int]:
+    """Return how often each change occurs, in a fixed order."""
+    order = ("same", "added", "removed", "moved", "shape", "dtype", "values", "bits", "unknown")
+    counts = {change: sum(each.change == change for each in found) for change in order}
+    return {change: count for change, count in counts.items() if count}

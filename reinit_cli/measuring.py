@@ -1,0 +1,269 @@
+"""What the values of tensors are like: moments, extremes, NaN and infinities, a histogram."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from reinit_cli.blocks import blocks_as_stored
+from reinit_cli.drawing import Moments
+from reinit_cli.segments import View
+from reinit_cli.sources import Source
+from reinit_cli.tensors import TensorInfo, tied_groups
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reinit_cli.engine import Progress
+
+BINS = 16
+"""Of a histogram; as many characters in a terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the elements of some tensors are like; of complex ones their magnitudes.
+
+    Attributes:
+        numel: how many elements.
+        nan: how many are NaN.
+        inf: how many are infinite.
+        zeros: how many are zero.
+        finite: the moments of all others and the zeros, in float64.
+    """
+
+    numel: int = 0
+    nan: int = 0
+    inf: int = 0
+    zeros: int = 0
+    finite: Moments = field(default_factory=Moments)
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """Return those of both together."""
+        return Statistics(
+            self.numel + other.numel,
+            self.nan + other.nan,
+            self.inf + other.inf,
+            self.zeros + other.zeros,
+            self.finite + other.finite,
+        )
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of the finite elements."""
+        return math.sqrt(self.finite.squares + self.finite.numel * self.finite.mean**2)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it has neither NaN nor infinities."""
+        return not self.nan and not self.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many elements lie in each of some bins of equal width.
+
+    Attributes:
+        low, high: where the first bin starts and the last ends, which both count.
+        counts: of each bin.
+    """
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+
+    def __add__(self, other: Histogram) -> Histogram:
+        """Return that of both together, which have the same bins."""
+        assert (self.low, self.high) == (other.low, other.high)
+        counts = tuple(one + two for one, two in zip(self.counts, other.counts, strict=True))
+        return Histogram(self.low, self.high, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of some tensors.
+
+    Attributes:
+        key: the tensor's key, or the path of a module.
+        tensors: how many it is.
+        statistics: of all their elements.
+        histogram: the same, or None.
+    """
+
+    key: str
+    tensors: int
+    statistics: Statistics
+    histogram: Histogram | None = None
+
+
+def unmeasurable(tensor: TensorInfo) -> str | None:
+    """Say why a tensor is not measured, or None."""
+    if tensor.fillable_dtype is None:
+        return tensor.carried or f"{tensor.dtype} has no numbers that torch reads"
+    return "its elements overlap in memory" if tensor.overlaps_itself else None
+
+
+def measure_source(
+    source: Source,
+    tensors: Sequence[TensorInfo],
+    depth: int | None,
+    seed: int,
+    progress: Progress,
+    *,
+    draws: bool,
+) -> list[Measured]:
+    """Measure tensors of a source, alone or with those of their module.
+
+    Args:
+        source: the source.
+        tensors: those of its entries that are measured.
+        depth: how many segments of a key name a module; counted from the end where it is
+            negative; None to measure each tensor alone.
+        seed: of a model that is built without weights.
+        progress: told the bytes of each tensor that is done; twice if `draws`.
+        draws: whether histograms are counted, which reads everything once more.
+    """
+    groups = _groups(source, tensors, depth)
+    members = {path: [tensor.key for tensor in inside] for path, inside in groups.items()}
+    with source.open(seed) as contents:
+        views = {
+            tensor.key: contents.view(tensor) for inside in groups.values() for tensor in inside
+        }
+        alone = measure(views, progress)
+        together = {
+            path: sum((alone[key] for key in keys), start=Statistics())
+            for path, keys in members.items()
+        }
+        ranges = {
+            key: (together[path].finite.low, together[path].finite.high)
+            for path, keys in members.items()
+            for key in keys
+            if together[path].finite.numel
+        }
+        wanted = {key: views[key] for key in ranges} if draws else {}
+        counted = histograms(wanted, ranges, progress)
+        contents.check_unchanged()
+    return [
+        Measured(
+            path,
+            len(keys),
+            together[path],
+            _joined([counted[key] for key in keys if key in counted]),
+        )
+        for path, keys in members.items()
+    ]
+
+
+def _joined(parts: Sequence[Histogram]) -> Histogram | None:
+    return sum(parts[1:], start=parts[0]) if parts else None
+
+
+def _groups(
+    source: Source, tensors: Sequence[TensorInfo], depth: int | None
+) -> Mapping[str, list[TensorInfo]]:
+    """Return what is measured together; of ties, which are one tensor, only the first."""
+    if depth is None:
+        return {tensor.key: [tensor] for tensor in tensors}
+    ties = tied_groups(source.tensors)
+    groups: dict[str, list[TensorInfo]] = {}
+    for tensor in tensors:
+        if ties.get(tensor.key, (tensor.key,))[0] == tensor.key:
+            segments = tensor.key.split(".")
+            count = depth if depth < 0 else min(depth, len(segments) - 1)
+            groups.setdefault(".".join(segments[:count]), []).append(tensor)
+    return groups
+
+
+def measure(views: Mapping[str, View], progress: Progress) -> dict[str, Statistics]:
+    """Measure tensors, side by side.
+
+    Args:
+        views: for each key its tensor, of a dtype that torch computes with.
+        progress: told the bytes of each tensor that is done.
+
+    Returns:
+        For each key its statistics; they do not depend on the number of threads.
+    """
+    return _side_by_side(views, lambda _, view: _statistics(view), progress)
+
+
+def histograms(
+    views: Mapping[str, View], ranges: Mapping[str, tuple[float, float]], progress: Progress
+) -> dict[str, Histogram]:
+    """Count the finite elements of tensors in bins, side by side.
+
+    Args:
+        views: for each key its tensor.
+        ranges: for each key the smallest and the largest value.
+        progress: told the bytes of each tensor that is done.
+    """
+    return _side_by_side(views, lambda key, view: _histogram(view, *ranges[key]), progress)
+
+
+_Found = TypeVar("_Found")
+
+
+def _side_by_side(
+    views: Mapping[str, View], work: Callable[[str, View], _Found], progress: Progress
+) -> dict[str, _Found]:
+    from reinit_cli.drawing import one_thread
+
+    def one(item: tuple[str, View]) -> tuple[str, _Found]:
+        found = work(*item)
+        progress(item[1].place.nbytes)
+        return item[0], found
+
+    with one_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        try:
+            return dict(pool.map(one, views.items()))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _statistics(view: View) -> Statistics:
+    return sum(map(_of_block, blocks_as_stored(view)), start=Statistics())
+
+
+def _of_block(block: Tensor) -> Statistics:
+    import torch
+
+    numel = block.numel()
+    values = _reals(block)
+    nan = inf = 0
+    total = values.sum().item()
+    if not math.isfinite(total):
+        nan = int(values.isnan().sum())
+        values = values[values.isfinite()]
+        inf = numel - nan - values.numel()
+    if not values.numel():
+        return Statistics(numel, nan, inf)
+    zeros = values.numel() - int(torch.count_nonzero(values))
+    low, high = torch.aminmax(values)
+    mean = values.mean()
+    squares = values.sub_(mean).square_().sum()
+    moments = Moments(values.numel(), *(each.item() for each in (mean, squares, low, high)))
+    return Statistics(numel, nan, inf, zeros, moments)
+
+
+def _histogram(view: View, low: float, high: float) -> Histogram:
+    import torch
+
+    counts = torch.zeros(BINS, dtype=torch.float64)
+    for block in blocks_as_stored(view):
+        values = _reals(block)
+        # What lies outside, NaN and infinities among them, is not counted.
+        counts += torch.histc(values, BINS, low, high) if low < high else 0
+        counts[0] += 0 if low < high else int((values == low).sum())
+    return Histogram(low, high, tuple(map(int, counts.tolist())))
+
+
+def _reals(block: Tensor) -> Tensor:
+    """Return elements in float64; complex ones by their magnitudes."""
+    import torch
+
+    return block.to(torch.complex128).abs() if block.is_complex() else block.to(torch.float64)

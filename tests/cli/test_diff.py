@@ -1,0 +1,173 @@
+"""`diff` and `stats` on the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.cli.conftest import Done
+
+
+@pytest.fixture
+def pair() -> Path:
+    state = {"a": torch.tensor([3.0, 4.0]), "b": torch.ones(2, 3), "d": torch.zeros(1)}
+    torch.save(state, "a.pt")
+    new = {"a": torch.tensor([3.0, 4.5]), "b": torch.ones(3, 2), "c": torch.zeros(4)}
+    torch.save(new, "b.pt")
+    return Path("a.pt")
+
+
+def test_what_differs_is_listed_and_counted(reinit: Callable[..., Done], pair: Path) -> None:
+    done = reinit("diff", "a.pt", "b.pt")
+
+    assert done == Done(
+        1,
+        "change\tkey\twhat\tmax abs\trelative L2\tchanged\tcosine\n"
+        "values\ta\t2 float32\t0.5\t0.1\t50.00%\t0.998460\n"
+        "shape\tb\t2x3 → 3x2\t\t\t\t\n"
+        "removed\td\t1 float32\t\t\t\t\n"
+        "added\tc\t4 float32\t\t\t\t\n"
+        "from\ta.pt\n"
+        "to\tb.pt\n"
+        "keys\t1 added, 1 removed, 1 of another shape, 1 with other values\n",
+        "",
+    )
+
+
+def test_nothing_that_differs_is_exit_0(reinit: Callable[..., Done], pair: Path) -> None:
+    assert reinit("diff", "a.pt", "a.pt") == Done(0, "from\ta.pt\nto\ta.pt\nkeys\t3 the same\n", "")
+    assert reinit("diff", "a.pt", "a.pt", "-q") == Done(0, "", "")
+    assert reinit("diff", "a.pt", "b.pt", "-q") == Done(1, "", "")
+    assert "same\ta\t2 float32\n" in reinit("diff", "a.pt", "a.pt", "--all").out
+
+
+def test_patterns_choose_keys(reinit: Callable[..., Done], pair: Path) -> None:
+    assert reinit("diff", "a.pt", "b.pt", "b", "-q").code == 1
+    assert reinit("diff", "a.pt", "b.pt", "a", "--atol", "0.5", "-q").code == 0
+    done = reinit("diff", "a.pt", "b.pt", "nothing")
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: no key of either source matches")
+
+
+def test_keys_only_reads_no_values(reinit: Callable[..., Done], pair: Path) -> None:
+    done = reinit("diff", "a.pt", "b.pt", "--keys-only")
+
+    assert [line.split("\t")[:2] for line in done.out.splitlines()[1:4]] == [
+        ["shape", "b"],
+        ["removed", "d"],
+        ["added", "c"],
+    ]
+
+
+def test_differences_as_json_are_versioned(reinit: Callable[..., Done], pair: Path) -> None:
+    form = json.loads(reinit("diff", "a.pt", "b.pt", "--json").out)
+
+    assert (form["version"], form["first"], form["second"]) == (1, "a.pt", "b.pt")
+    assert form["counts"] == {"added": 1, "removed": 1, "shape": 1, "values": 1}
+    assert form["differences"][0] == {
+        "key": "a",
+        "change": "values",
+        "shape": [[2], [2]],
+        "dtype": ["float32", "float32"],
+        "numel": 2,
+        "changed": 1,
+        "max_abs": 0.5,
+        "relative_l2": 0.1,
+        "cosine": pytest.approx(27 / 5 / math.sqrt(29.25)),
+    }
+
+
+def test_a_missing_source_is_told(reinit: Callable[..., Done], pair: Path) -> None:
+    done = reinit("diff", "a.pt", "c.pt")
+
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: there is no file 'c.pt'")
+
+
+# --- stats ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def numbers() -> Path:
+    state = {
+        "a.w": torch.tensor([[1.0, 2.0], [3.0, 0.0]]),
+        "a.b": torch.tensor([-1.0, math.nan, math.inf]),
+        "n": torch.arange(5),
+        "s": torch.eye(2).to_sparse(),
+    }
+    torch.save(state, "m.pt")
+    return Path("m.pt")
+
+
+def test_tensors_are_measured(reinit: Callable[..., Done], numbers: Path) -> None:
+    assert reinit("stats", "m.pt") == Done(
+        0,
+        "key\telements\tmean\tstd\tmin\tmax\tnorm\tzeros\tNaN\tInf\n"
+        "a.w\t4\t1.5\t1.118\t0\t3\t3.7417\t1\t\t\n"
+        "a.b\t3\t-1\t0\t-1\t-1\t1\t\t1\t1\n"
+        "n\t5\t2\t1.4142\t0\t4\t5.4772\t1\t\t\n"
+        "total\t3 tensors\n"
+        "skipped\ts: a sparse tensor\n",
+        "",
+    )
+
+
+def test_modules_are_measured_together(reinit: Callable[..., Done], numbers: Path) -> None:
+    rows = reinit("stats", "m.pt", "a.*", "--by", "module").out.splitlines()
+
+    assert rows == [
+        "module\telements\tmean\tstd\tmin\tmax\tnorm\tzeros\tNaN\tInf",
+        "a\t7\t1\t1.4142\t-1\t3\t3.873\t1\t1\t1",
+        "total\t2 tensors",
+    ]
+    assert reinit("stats", "m.pt", "--by", "0").code == 2
+
+
+def test_a_check_names_what_is_not_finite(reinit: Callable[..., Done], numbers: Path) -> None:
+    bad = reinit("stats", "m.pt", "--check")
+
+    assert bad.code == 1
+    assert bad.err == "error: 'a.b' has 1 NaN and 1 infinity in 3 elements\n"
+    assert reinit("stats", "m.pt", "a.w", "--check").code == 0
+
+
+def test_statistics_as_json_are_versioned(reinit: Callable[..., Done], numbers: Path) -> None:
+    form = json.loads(reinit("stats", "m.pt", "a.w", "s", "--json").out)
+
+    assert form == {
+        "version": 1,
+        "tensors": [
+            {
+                "key": "a.w",
+                "numel": 4,
+                "mean": 1.5,
+                "std": pytest.approx(math.sqrt(1.25)),
+                "min": 0.0,
+                "max": 3.0,
+                "norm": pytest.approx(math.sqrt(14)),
+                "zeros": 1,
+                "nan": 0,
+                "inf": 0,
+                "histogram": {
+                    "low": 0.0,
+                    "high": 3.0,
+                    "counts": [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1],
+                },
+            }
+        ],
+        "skipped": ["s: a sparse tensor"],
+    }
+
+
+def test_no_tensor_is_an_answer(reinit: Callable[..., Done], numbers: Path) -> None:
+    assert reinit("stats", "m.pt", "nothing") == Done(1, "", "")
+
+
+def test_a_hostile_key_is_escaped(reinit: Callable[..., Done]) -> None:
+    save_file({"\x1b[31m": torch.tensor([math.nan])}, "m.safetensors")
+
+    assert "\x1b" not in reinit("stats", "m.safetensors", "--check").err

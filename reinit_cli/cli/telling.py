@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from reinit_cli.batches import Failure, Result
+from reinit_cli.batches import Failure, Result, error_of, request_of
 from reinit_cli.cli.advice import explain
 from reinit_cli.cli.terminal import say, tell, warn, warn_of_inputs
 from reinit_cli.errors import InputError, ReinitError
@@ -52,20 +52,19 @@ class Report:
     @property
     def failure(self) -> ReinitError | None:
         """What the first failure says, if there is one."""
-        failed = (each for each in self._results if isinstance(each, Failure))
-        first = next(failed, None)
-        if first is None:
-            return None
-        return InputError(first.request.source, first.error) if self._is_batch else first.error
+        for result in self._results:
+            if error := error_of(result):
+                source = request_of(result).source
+                return InputError(source, error) if self._is_batch else error
+        return None
 
     def take(self, result: Result) -> None:
         """Hear of a result, and tell at once what does not wait for the others."""
         self._results.append(result)
-        if isinstance(result, Failure):
-            if self._keeps_going:
-                tell(*explain(InputError(result.request.source, result.error), ()))
-            elif not self._is_batch:
-                return
+        if (error := error_of(result)) and self._keeps_going:
+            tell(*explain(InputError(request_of(result).source, error), ()))
+        elif isinstance(result, Failure) and not self._is_batch:
+            return
         if self._as_json and not self._quiet:
             form = failure_form(result) if isinstance(result, Failure) else _form(result)
             self._stream.write(dumps(form) + "\n")

@@ -64,6 +64,18 @@ Result = Job | Outcome | Failure
 """What became of an input: planned, done or failed."""
 
 
+def error_of(result: Result) -> ReinitError | None:
+    """Return why nothing became of an input; of a draw that failed its test too."""
+    if isinstance(result, Failure):
+        return result.error
+    return result.error if isinstance(result, Outcome) else None
+
+
+def request_of(result: Result) -> Request:
+    """Return what was asked for."""
+    return result.job.request if isinstance(result, Outcome) else result.request
+
+
 def read_list(path: str, *, ends_with_nul: bool) -> tuple[str, ...]:
     """Return the paths in a file, or in standard input for "-"; empty ones are none.
 
@@ -96,6 +108,7 @@ def requests_of(
     in_place: bool = False,
     sync: bool = False,
     measure_before: bool = False,
+    check: bool = False,
 ) -> tuple[Request, ...]:
     """Return a request for each source and each seed, in their order.
 
@@ -106,6 +119,7 @@ def requests_of(
         in_place: the same.
         sync: the same.
         measure_before: the same.
+        check: see `planning.Options`.
 
     Raises:
         PlaceholderError: the form of the output's name is wrong.
@@ -123,6 +137,7 @@ def requests_of(
                 asked.device or "cpu",
                 strict=bool(asked.strict),
                 allow_unmatched=bool(asked.allow_unmatched),
+                check=check,
             ),
             force=force,
             in_place=in_place,
@@ -148,7 +163,7 @@ def _output(asked: Recipe, *, is_batch: bool, has_seeds: bool) -> str | OutputNa
         return OutputName(form, is_beside=True) if has_seeds else None
     named = OutputName.parse(asked.output)
     plain = named.of(SourceName("", "", ""), 0)
-    is_folder = plain.endswith(os.sep) or (not named.is_form and os.path.isdir(plain))
+    is_folder = asked.output.endswith(os.sep) or (not named.is_form and os.path.isdir(plain))
     if is_batch and is_folder:
         seed = "-seed{seed}" if has_seeds and not named.has_seed else ""
         return OutputName(os.path.join(asked.output, f"{{stem}}{seed}{suffix}"))
@@ -258,7 +273,7 @@ def run_batch(
             for each in planned:
                 result = _executed(each, progress)
                 told(result)
-                if isinstance(result, Failure) and not keeps_going:
+                if error_of(result) and not keeps_going:
                     return
         else:
             _SideBySide(planned, told, progress, keeps_going=keeps_going).run(at_once)
@@ -352,7 +367,7 @@ class _SideBySide:
                 raise result
             else:
                 self._take(at, result)
-                if isinstance(result, Failure) and not self._keeps_going:
+                if error_of(result) and not self._keeps_going:
                     return
 
     def _take(self, at: int, result: Outcome | Failure) -> None:

@@ -19,6 +19,15 @@ BLOCK_NUMEL = 2**18
 
 _BLOCK_NBYTES = 2**19
 
+_BOX_NUMEL = 2**22
+"""Elements that are gathered at once where they do not lie in row-major order."""
+
+_LARGEST_GAP_NBYTES = 2**16
+"""Bytes between elements that are read too: as many take about as long as another read."""
+
+_LARGEST_NBYTES = 2**24
+"""What is read at once with such gaps."""
+
 
 def byte_blocks(place: Copy | Literal) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a place in order."""
@@ -76,6 +85,65 @@ def _slabs(view: View) -> Iterator[Tensor]:
             yield from _slabs(View(place, view.dtype, tuple(inner), tuple(inner_steps)))
         else:
             yield read(View(place, view.dtype, (count, *inner), view.stride)).reshape(-1)
+
+
+def blocks_row_by_row(view: View) -> Iterator[Tensor]:
+    """Yield the elements of a tensor in row-major order, as contiguous 1-D tensors.
+
+    Of a transposed tensor as many rows as fit into memory are gathered together.
+    """
+    if view.stride is None or 0 in view.shape:
+        yield from blocks_in_order(replace(view, stride=None))
+        return
+    import torch
+
+    for box in _boxes(view):
+        gathered = torch.empty(box.shape, dtype=getattr(torch, view.dtype))
+        _gather(box, gathered)
+        yield from torch.split(gathered.view(-1), BLOCK_NUMEL)
+
+
+def _boxes(view: View) -> Iterator[View]:
+    """Yield parts of a tensor in row-major order that fit into memory."""
+    if prod(view.shape) <= _BOX_NUMEL:
+        yield view
+        return
+    # A dimension of one is its only row, so that every step makes the part smaller.
+    rows = max(1, _BOX_NUMEL // prod(view.shape[1:]))
+    for start in range(0, view.shape[0], rows):
+        part = _narrowed(view, 0, start, min(rows, view.shape[0] - start))
+        if rows > 1:
+            yield part
+        else:
+            assert part.stride is not None
+            yield from _boxes(replace(part, shape=part.shape[1:], stride=part.stride[1:]))
+
+
+def _gather(view: View, into: Tensor) -> None:
+    """Read elements that lie apart, in ranges that are worth it."""
+    itemsize = DTYPES[view.dtype].nbits // 8
+    assert view.stride is not None
+    steps = [step if dim > 1 else 0 for dim, step in zip(view.shape, view.stride, strict=True)]
+    furthest = max(steps, default=0)
+    is_dense = view.place.nbytes <= prod(view.shape) * itemsize
+    is_near = furthest * itemsize <= _LARGEST_GAP_NBYTES and view.place.nbytes <= _LARGEST_NBYTES
+    if is_dense or is_near:
+        into.copy_(read(view))
+        return
+    axis = steps.index(furthest)
+    half = view.shape[axis] // 2
+    for start, count in ((0, half), (half, view.shape[axis] - half)):
+        _gather(_narrowed(view, axis, start, count), into.narrow(axis, start, count))
+
+
+def _narrowed(view: View, axis: int, start: int, count: int) -> View:
+    """Return some rows of a dimension, without reading them."""
+    assert view.stride is not None
+    itemsize = DTYPES[view.dtype].nbits // 8
+    shape = (*view.shape[:axis], count, *view.shape[axis + 1 :])
+    reach = sum((dim - 1) * step for dim, step in zip(shape, view.stride, strict=True)) + 1
+    place = _within(view.place, start * view.stride[axis] * itemsize, reach * itemsize)
+    return replace(view, place=place, shape=shape)
 
 
 def _within(place: Copy | Literal, start: int, nbytes: int) -> Copy | Literal:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from reinit_cli.blocks import BLOCK_NUMEL, blocks_in_order, byte_blocks
-from reinit_cli.reading import read
+from reinit_cli.blocks import blocks_as_stored, blocks_row_by_row, byte_blocks
 from reinit_cli.segments import View
 from reinit_cli.sources import Contents, Source
 from reinit_cli.tensors import TensorInfo
@@ -148,20 +149,67 @@ def _with_moves(found: Sequence[Difference], pairs: _Pairs) -> list[Difference]:
     removed = [each for each in found if each.change == "removed"]
     added = [each for each in found if each.change == "added"]
     kinds = {_kind(each.first) for each in removed} & {_kind(each.second) for each in added}
+    old = _by_bytes(removed, kinds, lambda each: pairs.digest_of_first(each.first))
+    new = _by_bytes(added, kinds, lambda each: pairs.digest_of_second(each.second))
+    there: dict[str, Difference] = {}
+    for place in old.keys() & new.keys():
+        there |= _matched(old[place], new[place])
+    arrived = {each.key for each in there.values()}
+    return [
+        replace(each, change="moved", second=there[each.key].second)
+        if each.change == "removed" and each.key in there
+        else each
+        for each in found
+        if each.change != "added" or each.key not in arrived
+    ]
+
+
+def _by_bytes(
+    found: Sequence[Difference],
+    kinds: AbstractSet[object],
+    digest_of: Callable[[Difference], bytes | None],
+) -> Mapping[object, list[Difference]]:
+    """Return those of some kinds that have bytes, by kind and digest."""
     places: dict[object, list[Difference]] = {}
-    for each in added:
-        if _kind(each.second) in kinds and (digest := pairs.digest_of_second(each.second)):
-            places.setdefault((_kind(each.second), digest), []).append(each)
-    moved: dict[int, Difference] = {}
-    gone = set()
-    for each in removed:
-        if _kind(each.first) in kinds and (digest := pairs.digest_of_first(each.first)):
-            candidates = places.get((_kind(each.first), digest))
-            if candidates:
-                there = candidates.pop(0)
-                gone.add(id(there))
-                moved[id(each)] = replace(each, change="moved", second=there.second)
-    return [moved.get(id(each), each) for each in found if id(each) not in gone]
+    for each in found:
+        kind = _kind(each.first or each.second)
+        if kind in kinds and (digest := digest_of(each)):
+            places.setdefault((kind, digest), []).append(each)
+    return places
+
+
+def _matched(old: Sequence[Difference], new: Sequence[Difference]) -> Mapping[str, Difference]:
+    """Pair tensors of equal bytes, those first whose keys have the longest ending in common.
+
+    Biases of zeros, say, are all alike.
+
+    Returns:
+        The new one for the key of each old one that has one.
+    """
+    matched: dict[str, Difference] = {}
+    arrived: set[str] = set()
+    longest = max(each.key.count(".") + 1 for each in (*old, *new))
+    for length in range(min(longest, _LONGEST_ENDING), -1, -1):
+        waiting: dict[tuple[str, ...], deque[Difference]] = {}
+        for each in new:
+            if each.key not in arrived:
+                waiting.setdefault(_ending(each.key, length), deque()).append(each)
+        for each in old:
+            alike = waiting.get(_ending(each.key, length))
+            if each.key not in matched and alike:
+                matched[each.key] = alike.popleft()
+                arrived.add(matched[each.key].key)
+    return matched
+
+
+_LONGEST_ENDING = 20
+"""Segments of keys that are compared; keys come from strangers."""
+
+
+def _ending(key: str, length: int) -> tuple[str, ...]:
+    """Return the last segments of a key."""
+    segments = key.split(".")
+    return tuple(segments[max(0, len(segments) - length) :])
 
 
 def _kind(tensor: TensorInfo | None) -> object:
@@ -218,7 +266,8 @@ def _digest(contents: Contents, tensor: TensorInfo | None) -> bytes | None:
     elif tensor.fillable_dtype is not None and not tensor.overlaps_itself:
         from reinit_cli.drawing import bytes_of
 
-        digest.update(bytes_of(read(view).contiguous()))
+        for values in blocks_row_by_row(view):
+            digest.update(bytes_of(values))
     else:
         return None
     return digest.digest()
@@ -230,7 +279,7 @@ def _are_equal(first: View, second: View) -> bool:
         return False
     blocks = zip(byte_blocks(first.place), byte_blocks(second.place), strict=True)
     # `bytes` are compared by memcmp, and memoryviews item by item.
-    return first.stride is None and all(bytes(mine) == bytes(theirs) for mine, theirs in blocks)
+    return all(bytes(mine) == bytes(theirs) for mine, theirs in blocks)
 
 
 def _distance(first: View, second: View, tolerance: Tolerance) -> Distance:
@@ -242,8 +291,11 @@ def _distance(first: View, second: View, tolerance: Tolerance) -> Distance:
     for one, two in _in_lockstep(first, second):
         a, b = _widened(one), _widened(two)
         apart = (b - a).abs()
-        equal = (a == b) | (a.isnan() & b.isnan())
-        close = equal | ((apart <= tolerance.atol + tolerance.rtol * b.abs()) & b.isfinite())
+        # float64 would round large integers.
+        equal = (one == two) if _are_integers(one, two) else (a == b) | (a.isnan() & b.isnan())
+        close = equal
+        if not tolerance.is_exact:
+            close = equal | ((apart <= tolerance.atol + tolerance.rtol * b.abs()) & b.isfinite())
         numel += a.numel()
         changed += int((~close).sum())
         apart[equal] = 0
@@ -260,14 +312,19 @@ def _distance(first: View, second: View, tolerance: Tolerance) -> Distance:
 
 def _in_lockstep(first: View, second: View) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the elements of both in the same order, in blocks of the same length."""
-    if first.stride is None and second.stride is None:
-        yield from zip(blocks_in_order(first), blocks_in_order(second), strict=True)
-        return
-    import torch
+    blocks = blocks_as_stored if first.stride == second.stride else blocks_row_by_row
+    ours, theirs = blocks(first), blocks(second)
+    one, two = next(ours, None), next(theirs, None)
+    while one is not None and two is not None:
+        count = min(one.numel(), two.numel())
+        yield one[:count], two[:count]
+        one, two = one[count:], two[count:]
+        one = one if one.numel() else next(ours, None)
+        two = two if two.numel() else next(theirs, None)
 
-    # Where elements lie in another order, both are read whole.
-    whole = [torch.split(read(view).reshape(-1), BLOCK_NUMEL) for view in (first, second)]
-    yield from zip(*whole, strict=True)
+
+def _are_integers(one: Tensor, two: Tensor) -> bool:
+    return one.dtype == two.dtype and not one.is_floating_point() and not one.is_complex()
 
 
 def _widened(block: Tensor) -> Tensor:

@@ -59,6 +59,9 @@ class Moments:
 BLOCK_NUMEL = 2**18
 """What is drawn and measured at once: it stays in the processor's cache."""
 
+_LEAST_SCALE = 2.0**-40
+"""Squares of much smaller elements vanish in float32, of much larger ones they overflow."""
+
 _GROUP_NUMEL = 16
 """The elements that `Tensor.normal_` draws together."""
 
@@ -80,6 +83,9 @@ def _moments_of_block(block: Tensor) -> Moments:
     if block.dtype not in (torch.float32, torch.float64):
         block = block.to(torch.float32)
     low, high = torch.aminmax(block)
+    scale = max(-low.item(), high.item())
+    if block.dtype == torch.float32 and scale and not _LEAST_SCALE < scale < 1 / _LEAST_SCALE:
+        block = block.double()
     mean = block.mean()
     # var_mean would take as long as the draw itself.
     squares = (block - mean).square_().sum()

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from reinit_cli.digests import crc32, crc32_joined
 from reinit_cli.errors import CorruptError
@@ -26,8 +26,11 @@ from reinit_cli.reading import bytes_at, read
 from reinit_cli.segments import Check, Copy, Fill, Late, Literal, Recast, Segment
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from reinit_cli.drawing import Moments
     from reinit_cli.inputs import InputFile
+    from reinit_cli.planning import Step
 
 _CHUNK_NBYTES = 2**18
 """What is read at once, into a buffer that is used again and stays in the processor's cache;
@@ -74,13 +77,28 @@ Progress = Callable[[int], None]
 """Told the bytes that were written since the last time, from any thread."""
 
 
+class Observer(Protocol):
+    """Shown what is drawn for one tensor, before it is rounded."""
+
+    def see(self, block: Tensor, moments: Moments) -> None:
+        """Look at a block, in row-major order; it is gone with the next."""
+
+
+Observe = Callable[["Step"], Observer | None]
+"""Returns who is shown the draw of a step, from any thread; None where nobody asks."""
+
+
 def total_nbytes(segments: Iterable[Segment]) -> int:
     """Return the size of the output."""
     return sum(segment.nbytes for segment in segments)
 
 
 def run(
-    segments: Sequence[Segment], sink: Sink, device: str, progress: Progress
+    segments: Sequence[Segment],
+    sink: Sink,
+    device: str,
+    progress: Progress,
+    observe: Observe | None = None,
 ) -> dict[str, Filled]:
     """Write the segments.
 
@@ -89,6 +107,7 @@ def run(
         sink: where to; a seekable one where the segments look ahead.
         device: where to draw.
         progress: told of every write.
+        observe: who is shown each draw.
 
     Returns:
         For each filled key, what became of it.
@@ -108,7 +127,7 @@ def run(
         for span in segment.of
         for at in span
     }
-    job = _Job(sink, device, progress, frozenset(wanted))
+    job = _Job(sink, device, progress, observe or _nobody, frozenset(wanted))
     work = job.run_anywhere if sink.is_seekable else job.run_in_order
     try:
         _aside(lambda: work(pieces), job)
@@ -162,10 +181,18 @@ def signals_held() -> Iterator[None]:
 class _Job:
     """One run: what its threads share."""
 
-    def __init__(self, sink: Sink, device: str, progress: Progress, wanted: frozenset[int]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        device: str,
+        progress: Progress,
+        observe: Observe,
+        wanted: frozenset[int],
+    ) -> None:
         self.sink = sink
         self.device = device
         self.progress = progress
+        self.observe = observe
         self.wanted = wanted
         self.digests: dict[int, tuple[int, int]] = {}  # CRC-32 and bytes of a segment
         self.filled: dict[str, Filled] = {}
@@ -408,10 +435,14 @@ class _Job:
         tensor = step.tensor
         before = moments_of(read(segment.before)) if segment.before is not None else None
         blocks = draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, self.device)
+        observer = self.observe(step)
         moments = Moments()
         kept = []
         for block in blocks:
-            moments += moments_of(block)
+            of_block = moments_of(block)
+            moments += of_block
+            if observer is not None:
+                observer.see(block, of_block)
             values = rounded(block, tensor.dtype)
             if segment.stride is None:
                 yield bytes_of(values)
@@ -421,6 +452,10 @@ class _Job:
         if segment.stride is not None:
             under = bytes_at(segment.under) if segment.under is not None else bytes(segment.nbytes)
             yield strided(kept, tensor.shape, segment.stride, under)
+
+
+def _nobody(step: Step) -> None:
+    del step
 
 
 def _is_seekable(piece: _Piece) -> bool:

@@ -26,6 +26,7 @@ ReinitError
 │   ├── OutputExistsError (FileExistsError)
 │   ├── OutputIsSourceError
 │   ├── OutputUnwritableError (OSError)
+│   ├── IrrevocableOutputError
 │   ├── UnwritableContentError
 │   ├── LossError
 │   ├── PlaceholderError (ValueError)
@@ -34,6 +35,7 @@ ReinitError
 │   ├── RecipeError
 │   └── VariableError
 ├── InputError                        one of several inputs, and what is wrong with it
+├── CheckFailedError                  what was drawn
 ├── UnknownKeyError (LookupError)     what is looked at
 ├── UnreadableTensorError
 ├── SliceError (ValueError)
@@ -371,6 +373,13 @@ class UnwritableContentError(OutputError):
         self.suffix = suffix
 
 
+class IrrevocableOutputError(OutputError):
+    """An output that cannot be taken back when a check fails."""
+
+    def __init__(self) -> None:
+        super().__init__("what is written to standard output cannot be taken back by --check")
+
+
 class LossError(OutputError):
     """Content beside the tensors that the output's format cannot hold.
 
@@ -454,6 +463,19 @@ class InputError(ReinitError):
         super().__init__(said if repr(source) in said else f"{source}: {said}")
         self.source = source
         self.cause = cause
+
+
+class CheckFailedError(ReinitError):
+    """What was drawn does not follow its law; nothing was committed.
+
+    Args:
+        failures: each in a line, the first of the plan first.
+    """
+
+    def __init__(self, failures: Sequence[str]) -> None:
+        more = f"; {len(failures) - 1} more tests failed" if len(failures) > 1 else ""
+        super().__init__(f"{failures[0]}{more}")
+        self.failures = tuple(failures)
 
 
 class UnknownKeyError(ReinitError, LookupError):

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from reinit_cli.blocks import blocks_as_stored
@@ -55,7 +55,8 @@ class Statistics:
     @property
     def norm(self) -> float:
         """The Euclidean norm of the finite elements."""
-        return math.sqrt(self.finite.squares + self.finite.numel * self.finite.mean**2)
+        mean = self.finite.mean  # a power of it would overflow with an error
+        return math.sqrt(self.finite.squares + self.finite.numel * mean * mean)
 
     @property
     def is_finite(self) -> bool:
@@ -247,19 +248,38 @@ def _of_block(block: Tensor) -> Statistics:
     mean = values.mean()
     squares = values.sub_(mean).square_().sum()
     moments = Moments(values.numel(), *(each.item() for each in (mean, squares, low, high)))
+    if block.dtype in (torch.int64, torch.uint64):
+        smallest, largest = _exact_range(block)
+        moments = replace(moments, low=smallest, high=largest)
     return Statistics(numel, nan, inf, zeros, moments)
+
+
+def _exact_range(block: Tensor) -> tuple[int, int]:
+    """Return the extremes of integers that float64 might round."""
+    import torch
+
+    shift = 0
+    if block.dtype == torch.uint64:
+        # torch orders no uint64; with its top bit turned it is in the order of int64.
+        shift = 2**63
+        block = block.view(torch.int64) ^ torch.iinfo(torch.int64).min
+    low, high = torch.aminmax(block)
+    return int(low) + shift, int(high) + shift
 
 
 def _histogram(view: View, low: float, high: float) -> Histogram:
     import torch
 
     counts = torch.zeros(BINS, dtype=torch.float64)
+    # A part of the widest range is finite, and parts lie in the same bins.
+    scale = 1.0 if math.isfinite(BINS * (float(high) - float(low))) else 2**-10
+    low, high = low * scale, high * scale
     for block in blocks_as_stored(view):
-        values = _reals(block)
+        values = _reals(block).mul_(scale) if scale != 1 else _reals(block)
         # What lies outside, NaN and infinities among them, is not counted.
         counts += torch.histc(values, BINS, low, high) if low < high else 0
         counts[0] += 0 if low < high else int((values == low).sum())
-    return Histogram(low, high, tuple(map(int, counts.tolist())))
+    return Histogram(low / scale, high / scale, tuple(map(int, counts.tolist())))
 
 
 def _reals(block: Tensor) -> Tensor:

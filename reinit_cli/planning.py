@@ -10,7 +10,7 @@ from typing import Literal
 
 from reinit_cli.dtypes import FLOAT32_MAX, FLOAT64_MAX, Dtype
 from reinit_cli.errors import TiedRulesError, UnfillableError, UnmatchedRuleError
-from reinit_cli.initializers import Fans, Law, UndefinedError, fans
+from reinit_cli.initializers import Fans, Law, Statistic, UndefinedError, fans
 from reinit_cli.patterns import KeyIndex
 from reinit_cli.rules import Rule
 from reinit_cli.seeds import seed_for
@@ -19,6 +19,12 @@ from reinit_cli.tensors import RUNNING_STATISTICS, TensorInfo, overlapping, tied
 
 Action = Literal["fill", "keep", "skip", "copy"]
 """fill: drawn anew; keep: a rule says so; skip: a wildcard cannot take it; copy: no rule."""
+
+LEAST_NUMEL = 100
+"""Of fewer elements no statistics are tested."""
+
+FALSE_ALARMS = 1e-9
+"""How often at most a run whose every draw is right is told that one is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,13 @@ class Step:
         is_bounded = self.law is not None and self.law.is_random and self.law.high < math.inf
         return self.law.high if self.law is not None and is_bounded else None
 
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """What of its draw can be tested with odds."""
+        is_testable = self.law is not None and self.law.is_random and self.law.std > 0
+        enough = self.tensor.numel >= LEAST_NUMEL
+        return self.law.statistics if self.law is not None and is_testable and enough else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -72,12 +85,14 @@ class Options:
         device: where values are drawn.
         strict: whether every skip is an error.
         allow_unmatched: whether a rule that matches or fills nothing is only a warning.
+        check: whether each draw is tested against its law.
     """
 
     seed: int = 0
     device: str = "cpu"
     strict: bool = False
     allow_unmatched: bool = False
+    check: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +119,11 @@ class Plan:
     def fills(self) -> Iterator[Step]:
         """The steps that fill, each tensor once: of ties, the one that names the stream."""
         return (step for step in self.steps if step.action == "fill" and step.key == step.seed_key)
+
+    @property
+    def least_p(self) -> float:
+        """The probability below which a test fails: `FALSE_ALARMS` shared by all (Bonferroni)."""
+        return FALSE_ALARMS / max(1, sum(len(step.statistics) for step in self.fills))
 
     def by_rule(self) -> list[list[Step]]:
         """Return, for each rule, the steps that it owns."""

@@ -268,7 +268,7 @@ _OPTIONS: Mapping[str, tuple[str, Reader]] = {
 
 FIELDS = (*_OPTIONS, "rule", "version", "stream")
 
-RESULTS = ("tensors", "warnings", "dry_run", "seconds")
+RESULTS = ("tensors", "warnings", "dry_run", "seconds", "check")
 """What a plan says beside what was asked for; it follows from that, and is not read."""
 
 

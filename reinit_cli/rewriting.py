@@ -8,13 +8,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import BinaryIO, Self
 from typing import Literal as OneOf
 
+from reinit_cli.checking import Checks, Failure, Finding, failures_of
 from reinit_cli.drawing import check_device
 from reinit_cli.dtypes import FLOATS, Dtype, dtype_named
 from reinit_cli.engine import Filled, Progress, run, total_nbytes
 from reinit_cli.errors import (
+    CheckFailedError,
+    IrrevocableOutputError,
     LossError,
     MissingRuleError,
     OutputUnwritableError,
@@ -137,12 +140,36 @@ class Outcome:
         filled: for each filled key, the moments of what was drawn; of tied keys the first.
         nbytes: the size of the output.
         seconds: how long it took.
+        findings: for each filled key, what its tests found, where the plan asks for them;
+            if one of them failed, there is no output.
     """
 
     job: Job
     filled: Mapping[str, Filled]
     nbytes: int
     seconds: float
+    findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The tests that failed, in the order of the plan."""
+        return failures_of(self.job.plan, self.findings)
+
+    @property
+    def error(self) -> CheckFailedError | None:
+        """What to say of the tests that failed; None where all passed."""
+        failures = [str(failure) for failure in self.failures]
+        return CheckFailedError(failures) if failures else None
+
+    def insist(self) -> Self:
+        """Return the outcome, if every test passed.
+
+        Raises:
+            CheckFailedError: one did not; nothing was committed.
+        """
+        if error := self.error:
+            raise error
+        return self
 
 
 def prepare(request: Request, found: Source | None = None) -> Job:
@@ -170,6 +197,8 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     outside = source.located.outside if source.located else ()
     plan = make_plan(source.name, tensors, rules, options, outside)
     check_destination(destination, source.path, in_place=request.in_place)
+    if options.check and destination.path is None:
+        raise IrrevocableOutputError
     notes = (
         *_source_notes(source),
         *_content_notes(source, destination.path, format_, drops=request.drop_non_tensors),
@@ -229,7 +258,7 @@ def _source_notes(source: Source) -> Iterator[str]:
 
 
 def execute(job: Job, progress: Progress | None = None, stream: BinaryIO | None = None) -> Outcome:
-    """Run a prepared job.
+    """Run a prepared job; where a test fails, commit nothing.
 
     Args:
         job: what to do.
@@ -242,18 +271,24 @@ def execute(job: Job, progress: Progress | None = None, stream: BinaryIO | None 
     started = time.monotonic()
     options = job.plan.options
     filled: dict[str, Filled] = {}
+    checks = Checks(job.plan)
     with job.source.open(options.seed) as contents:
         files = _files(job, contents)
         nbytes = sum(map(total_nbytes, files.values()))
         with _sinks(job.destination, files, stream) as sinks:
             for name, segments in files.items():
                 with sinks.file(name, total_nbytes(segments)) as sink:
-                    filled |= run(segments, sink, options.device, progress or _ignore)
+                    filled |= run(
+                        segments, sink, options.device, progress or _ignore, checks.observe
+                    )
                     contents.check_unchanged()
+                    if not checks.have_passed():
+                        break
                     if isinstance(sink, OutputFile):
                         sink.commit()
-            sinks.commit()
-    return Outcome(job, filled, nbytes, time.monotonic() - started)
+            else:
+                sinks.commit()
+    return Outcome(job, filled, nbytes, time.monotonic() - started, checks.findings)
 
 
 def rewrite(
@@ -275,6 +310,7 @@ def rewrite(
     refuse_unknown_globals: bool = False,
     verify_crc: bool = True,
     shard_nbytes: int | None = None,
+    check: bool = False,
 ) -> Outcome:
     """Re-initialise the tensors that rules choose and write a new checkpoint.
 
@@ -296,8 +332,10 @@ def rewrite(
         refuse_unknown_globals: refuse a pickle with names that torch does not allow.
         verify_crc: stop where a CRC-32 does not match.
         shard_nbytes: write a folder of files with so many bytes of tensors at most.
+        check: test each draw against its law, before it is rounded.
 
     Raises:
+        CheckFailedError: a draw does not follow its law; nothing is written then.
         ReinitError: the request cannot be fulfilled; nothing is written then.
     """
     request = Request(
@@ -305,7 +343,7 @@ def rewrite(
         tuple(rules),
         output,
         weights,
-        Options(seed, device, strict, allow_unmatched),
+        Options(seed, device, strict, allow_unmatched, check),
         force,
         in_place,
         sync,
@@ -316,7 +354,7 @@ def rewrite(
         verify_crc=verify_crc,
         shard_nbytes=shard_nbytes,
     )
-    return execute(prepare(request))
+    return execute(prepare(request)).insist()
 
 
 def plan(

@@ -53,13 +53,17 @@ class TensorInfo:
         return None if self.carried else DTYPES.get(self.dtype)
 
     @property
+    def start(self) -> int:
+        """The byte of its storage at which its first element starts."""
+        return self.offset * self._itemsize
+
+    @property
     def extent(self) -> tuple[int, int]:
         """The bytes of its storage between its first and behind its last element."""
         if self.stride is None or 0 in self.shape:
-            start = self.offset * self._itemsize
-            return start, start + self.nbytes
+            return self.start, self.start + self.nbytes
         last = sum((dim - 1) * step for dim, step in zip(self.shape, self.stride, strict=True))
-        return self.offset * self._itemsize, (self.offset + last + 1) * self._itemsize
+        return self.start, (self.offset + last + 1) * self._itemsize
 
     @property
     def _itemsize(self) -> int:

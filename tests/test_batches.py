@@ -145,6 +145,10 @@ NAMES = {
         {"output": "{stem}/{seed}/m{suffix}"},
         ["a/0/m.safetensors", "b/0/m.pt"],
     ),
+    "in a folder by a form of placeholders alone": (
+        {"output": "out/{stem}{suffix}"},
+        ["out/a.safetensors", "out/b.pt"],
+    ),
     "by seed": (
         {"seeds": (1, 2)},
         [

@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reinit_cli import blocks
-from reinit_cli.blocks import blocks_as_stored, blocks_in_order, byte_blocks
+from reinit_cli.blocks import (
+    blocks_as_stored,
+    blocks_in_order,
+    blocks_row_by_row,
+    byte_blocks,
+)
 from reinit_cli.inputs import InputFile
 from reinit_cli.segments import Copy, Literal, View
 
@@ -81,3 +86,44 @@ def test_blocks_end_to_end_are_the_whole(nbytes: int, numel: int) -> None:
 
     assert joined == data
     assert b"".join(block.numpy().tobytes() for block in numbers) == data
+
+
+@pytest.mark.parametrize("numel", [1, 2, 7, 60, 10_000])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_row_by_row_every_element_comes_in_its_place(
+    name: str, numel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "_BOX_NUMEL", numel)
+    monkeypatch.setattr(blocks, "BLOCK_NUMEL", max(1, numel // 2))
+    monkeypatch.setattr(blocks, "_LARGEST_GAP_NBYTES", 40)
+    monkeypatch.setattr(blocks, "_LARGEST_NBYTES", 4 * numel)
+    tensor = LAYOUTS[name]()
+
+    found = [block.clone() for block in blocks_row_by_row(_view(tensor))]
+
+    assert max((block.numel() for block in found), default=0) <= max(1, numel // 2)
+    assert torch.equal(torch.cat([*found, torch.empty(0)]), tensor.reshape(-1))
+
+
+def test_a_transposed_tensor_is_never_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensor = torch.arange(400.0).view(20, 20)
+    (tmp_path / "file").write_bytes(tensor.numpy().tobytes())
+    monkeypatch.setattr(blocks, "_BOX_NUMEL", 40)
+    monkeypatch.setattr(blocks, "_LARGEST_NBYTES", 320)
+    largest = 0
+    read = InputFile.read
+
+    def watched(self: InputFile, offset: int, nbytes: int) -> bytes:
+        nonlocal largest
+        largest = max(largest, nbytes)
+        return read(self, offset, nbytes)
+
+    monkeypatch.setattr(InputFile, "read", watched)
+    with InputFile(str(tmp_path / "file")) as file:
+        view = View(Copy(file, 0, 1600), "float32", (20, 20), (1, 20))
+        found = torch.cat([block.clone() for block in blocks_row_by_row(view)])
+
+    assert torch.equal(found, tensor.t().reshape(-1))
+    assert 0 < largest <= 320

@@ -191,3 +191,41 @@ def test_a_source_that_changes_meanwhile_is_an_error() -> None:
     Path("m.pt").write_bytes(b"")
     with pytest.raises(SourceChangedError):
         compare(*sources, lambda _: True, Tolerance(), 0, lambda _: None)
+
+
+def test_tensors_that_are_alike_have_moved_to_the_key_most_like_theirs() -> None:
+    torch.save({f"enc.{name}.bias": torch.zeros(3) for name in "ab"}, "old.pt")
+    torch.save({f"model.enc.{name}.bias": torch.zeros(3) for name in "cba"}, "new.pt")
+
+    found = _compare("old.pt", "new.pt")
+
+    moves = {each.key: each.second.key for each in found if each.second and each.first}
+    assert moves == {f"enc.{name}.bias": f"model.enc.{name}.bias" for name in "ab"}
+    assert _changes(found)["model.enc.c.bias"] == "added"
+
+
+def test_large_integers_differ_where_float64_rounds_them() -> None:
+    save_file({"a": torch.tensor([2**62, 1])}, "one.safetensors")
+    save_file({"a": torch.tensor([2**62 + 1, 1])}, "two.safetensors")
+
+    (found,) = _compare("one.safetensors", "two.safetensors")
+
+    assert found.change == "values"
+    assert found.distance is not None
+    assert found.distance.changed == 1
+
+
+def test_views_that_lie_alike_are_compared_as_they_lie() -> None:
+    weight = torch.randn(30, 20)
+    torch.save({"a": weight.t(), "b": torch.arange(20.0)[::2]}, "one.pt")
+    gaps = torch.arange(20.0)
+    gaps[1::2] = 0
+    other = weight.clone()
+    other[2, 3] += 1
+    torch.save({"a": other.t(), "b": gaps[::2]}, "two.pt")
+
+    found = _compare("one.pt", "two.pt")
+
+    assert _changes(found) == {"a": "values"}
+    assert found[0].distance is not None
+    assert found[0].distance.changed == 1

@@ -128,3 +128,29 @@ def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
 
     assert measure(views, lambda _: None) == several
     assert list(several) == list(views)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint64], ids=str)
+def test_extremes_of_integers_are_exact(dtype: torch.dtype) -> None:
+    limits = torch.iinfo(dtype)
+    tensor = torch.tensor([limits.max, limits.min, limits.max - 1], dtype=dtype)
+
+    found = _measured(tensor)
+
+    assert (found.finite.low, found.finite.high) == (limits.min, limits.max)
+
+
+def test_numbers_whose_squares_overflow_have_an_infinite_norm() -> None:
+    found = _measured(torch.full((3,), 1e200, dtype=torch.float64))
+
+    assert (found.finite.mean, found.norm) == (1e200, math.inf)
+
+
+def test_the_widest_range_has_a_histogram() -> None:
+    largest = torch.finfo(torch.float64).max
+    tensor = torch.tensor([-largest, 0, 1, largest, math.nan, math.inf], dtype=torch.float64)
+
+    found = histograms({"x": _view(tensor)}, {"x": (-largest, largest)}, lambda _: None)["x"]
+
+    assert (found.low, found.high) == (-largest, largest)
+    assert found.counts == (1, *(0,) * 7, 2, *(0,) * 6, 1)

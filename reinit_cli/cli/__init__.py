@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import click
 
 from reinit_cli.cli.commands import COMMANDS, group
-from reinit_cli.errors import ReinitError
+from reinit_cli.errors import CheckFailedError, InputError, ReinitError
 
-DONE, COULD_NOT = 0, 2
-"""Exit codes; 1 means that the answer is no, and is a command's own."""
+DONE, NO, COULD_NOT = 0, 1, 2
+"""Exit codes; that the answer is no, a command also says itself."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -32,6 +32,8 @@ def main(args: Sequence[str]) -> int:
         return _invoke(_with_command(args))
     except ReinitError as error:
         tell(*explain(error, args))
+        cause = error.cause if isinstance(error, InputError) else error
+        return NO if isinstance(cause, CheckFailedError) else COULD_NOT
     except click.ClickException as error:
         tell(*explain_usage(error, args))
     except (KeyboardInterrupt, click.Abort):

@@ -123,6 +123,10 @@ def _hint(error: errors.ReinitError) -> str | None:
             return "add --force to replace it, or name another with -o"
         case errors.OutputIsSourceError():
             return "name another with -o, or add --in-place to replace the source"
+        case errors.IrrevocableOutputError():
+            return "name a file with -o, and write it out when it has passed: cat FILE"
+        case errors.CheckFailedError():
+            return "nothing was written; another --seed draws anew, without --check it is written"
         case errors.UnwritableContentError(suffix=str(suffix)):
             return f"-o with a {suffix} name can hold it"
         case errors.DeviceUnavailableError():

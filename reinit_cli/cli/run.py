@@ -128,6 +128,11 @@ SOME_FAILED = 3
     default=None,
     help="Only warn of a rule that matches or fills nothing.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Test each draw against its law, before rounding; if one fails, write nothing and exit 1.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan; read no tensor, write nothing.")
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Show a row for each tensor.")
@@ -148,6 +153,7 @@ def command(
     force: bool,
     in_place: bool,
     sync: bool,
+    check: bool,
     verbose: bool,
     quiet: bool,
     dry_run: bool,
@@ -200,6 +206,7 @@ def command(
         in_place=in_place,
         sync=sync,
         measure_before=verbose,
+        check=check,
     )
     if not dry_run and any(map(_is_streamed, requests)):
         refuse_terminal(sys.stdout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from reinit_cli.batches import Failure, Result
+from reinit_cli.batches import Failure, Result, error_of, request_of
 from reinit_cli.cli.advice import explain
 from reinit_cli.cli.terminal import say, tell, warn, warn_of_inputs
 from reinit_cli.errors import InputError, ReinitError
@@ -56,34 +56,30 @@ class Report:
     @property
     def failure(self) -> ReinitError | None:
         """What the first failure says, if there is one."""
-        failed = (each for each in self._results if isinstance(each, Failure))
-        first = next(failed, None)
-        if first is None:
-            return None
-        return InputError(first.request.source, first.error) if self._is_batch else first.error
+        for result in self._results:
+            if error := error_of(result):
+                source = request_of(result).source
+                return InputError(source, error) if self._is_batch else error
+        return None
 
     def take(self, result: Result) -> None:
         """Hear of a result, and tell at once what does not wait for the others."""
         self._results.append(result)
-        is_failure = isinstance(result, Failure)
-        tells = is_failure and self._keeps_going
+        error = error_of(result) if self._keeps_going else None
         # The failure of a lone input is raised, and that is all of it.
-        has_line = self._as_json and not self._quiet and not (is_failure and self._is_lone)
-        if tells or has_line:
+        is_raised = isinstance(result, Failure) and not self._is_batch and not self._keeps_going
+        has_line = self._as_json and not self._quiet and not is_raised
+        if error or has_line:
             with self._meter.aside():
-                self._tell_now(result, tells=tells, has_line=has_line)
+                self._tell_now(result, error, has_line=has_line)
 
-    def _tell_now(self, result: Result, *, tells: bool, has_line: bool) -> None:
-        if isinstance(result, Failure) and tells:
-            tell(*explain(InputError(result.request.source, result.error), ()))
+    def _tell_now(self, result: Result, error: ReinitError | None, *, has_line: bool) -> None:
+        if error:
+            tell(*explain(InputError(request_of(result).source, error), ()))
         if has_line:
             form = failure_form(result) if isinstance(result, Failure) else _form(result)
             self._stream.write(dumps(form) + "\n")
             self._stream.flush()
-
-    @property
-    def _is_lone(self) -> bool:
-        return not self._is_batch and not self._keeps_going
 
     def finish(self) -> None:
         """Tell the rest: warnings, tables, and how many inputs there were."""

@@ -78,16 +78,13 @@ class Storage:
         key: its name in the file.
         dtype: torch's name of its elements; bytes for an untyped one.
         numel: the number of its elements.
+        nbytes: their bytes.
     """
 
     key: str
     dtype: str
     numel: int
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of its elements."""
-        return self.numel * _ITEMSIZES[self.dtype]
+    nbytes: int
 
 
 @dataclass(slots=True)
@@ -160,7 +157,7 @@ def starts_of(tensors: Sequence[TensorInfo], offsets: Mapping[str, int]) -> dict
         offsets: where each storage starts.
     """
     return {
-        tensor.key: offsets[str(tensor.storage)] + tensor.extent[0]
+        tensor.key: offsets[str(tensor.storage)] + tensor.start
         for tensor in tensors
         if tensor.storage is not None
     }
@@ -356,6 +353,7 @@ class _Reading:
     def __init__(self, path: str) -> None:
         self.path = path
         self.storages: dict[str, Storage] = {}
+        self.layouts: dict[tuple[int, int], _Layout | None] = {}
         self.closed: set[int] = set()  # records of tensors that hold nothing more
 
     def info(self, key: str, record: Any) -> TensorInfo:
@@ -396,7 +394,8 @@ class _Reading:
         if len(args) < 4 or not isinstance(args[0], Persistent):
             self._refuse(key)
         storage = self.storage(key, args[0])
-        offset, shape, stride = args[1], _dims(args[2]), args[3]
+        offset = args[1]
+        layout = self.layout(args[2], args[3])
         dtype = storage.dtype
         metadata = args[6] if len(args) > 6 else None
         if record.calls(_UTILS, "_rebuild_tensor_v3"):
@@ -405,28 +404,29 @@ class _Reading:
                 self._refuse(key)
             dtype = named.name
             metadata = args[7] if len(args) > 7 else None
-        if shape is None or not _are_sizes(stride) or len(shape) != len(stride):
+        if layout is None or type(offset) is not int or offset < 0:
             self._refuse(key)
-        if type(offset) is not int or offset < 0:
-            self._refuse(key)
+        shape, stride, numel, reach = layout
         if metadata is not None and list(pairs_of(metadata)):
             carried = carried or "a conjugated or negated view"
         itemsize = _ITEMSIZES.get(dtype)
         if itemsize is None:
             return TensorInfo(key, dtype, shape, 0, carried=carried or f"of the dtype {dtype}")
-        info = TensorInfo(
-            key,
-            dtype,
-            shape,
-            prod(shape) * itemsize,
-            storage.key,
-            offset,
-            None if _is_contiguous(shape, stride) else stride,
-            carried or None,
-        )
-        if info.numel and (info.extent[1] > storage.nbytes):
+        if numel and (offset + reach) * itemsize > storage.nbytes:
             raise MalformedFileError(self.path, f"the tensor {key!r} reaches beyond its storage")
-        return info
+        return TensorInfo(
+            key, dtype, shape, numel * itemsize, storage.key, offset, stride, carried or None
+        )
+
+    def layout(self, shape: Any, stride: Any) -> _Layout | None:
+        """Return what follows from a shape and strides; None where they are none.
+
+        Most tensors of a file share theirs, down to the record, which stays while it is read.
+        """
+        place = (id(shape), id(stride))
+        if place not in self.layouts:
+            self.layouts[place] = _layout(shape, stride)
+        return self.layouts[place]
 
     def _carried(self, key: str, record: Instance, why: str) -> TensorInfo:
         args = record.args
@@ -467,7 +467,7 @@ class _Reading:
         known = self.storages.get(name)
         if known is not None and known.dtype == dtype and known.numel == numel:
             return known
-        storage = Storage(name, dtype, numel)
+        storage = Storage(name, dtype, numel, numel * _ITEMSIZES[dtype])
         known = self.storages.setdefault(name, storage)
         if known.nbytes != storage.nbytes:
             raise MalformedFileError(self.path, f"the storage {name!r} has two sizes")
@@ -594,6 +594,19 @@ def _dims(record: Any) -> tuple[int, ...] | None:
     if isinstance(record, Instance) and record.calls("torch", "Size") and record.args:
         record = record.args[0]
     return tuple(record) if _are_sizes(record) else None
+
+
+_Layout = tuple[tuple[int, ...], tuple[int, ...] | None, int, int]
+"""Shape; strides, or None where elements lie without gap in row-major order; the number of
+elements; how many lie from the first to the last."""
+
+
+def _layout(shape: Any, stride: Any) -> _Layout | None:
+    dims = _dims(shape)
+    if dims is None or not _are_sizes(stride) or len(dims) != len(stride):
+        return None
+    reach = 1 + sum((dim - 1) * step for dim, step in zip(dims, stride, strict=True))
+    return dims, None if _is_contiguous(dims, stride) else stride, prod(dims), reach
 
 
 def _are_sizes(record: Any) -> bool:

@@ -19,7 +19,7 @@ from reinit_cli.initializers import (  # noqa: F401 (importing a family register
 from reinit_cli.initializers.arguments import parse_init
 from reinit_cli.initializers.declaration import Init, Initializer
 from reinit_cli.initializers.fans import Fans, UndefinedError, fans
-from reinit_cli.initializers.laws import Law
+from reinit_cli.initializers.laws import Law, Statistic
 from reinit_cli.initializers.registry import REGISTRY, register
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Init",
     "Initializer",
     "Law",
+    "Statistic",
     "UndefinedError",
     "fans",
     "parse_init",

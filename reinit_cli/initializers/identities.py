@@ -30,6 +30,9 @@ class Identity:
     high = 1.0
     is_random = False
     is_sequential = False
+    statistics = ()
+    spread = 0.5
+    identity = "ones"
 
     @property
     def _ones_per_group(self) -> int:
@@ -56,6 +59,22 @@ class Identity:
         for group in range(self.groups):
             outputs = inputs + group * (self.shape[0] // self.groups)
             tensor[(outputs, inputs, *centre)] = 1  # type: ignore[index]  # a tuple of tensors and ints
+
+    def cdf(self, x: float) -> float:
+        """Zeros, and the share of ones."""
+        return 0.0 if x < 0 else 1 - self.mean if x < 1 else 1.0
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Count the ones that are missing and what is not zero beside them."""
+        if not values.numel():
+            return 0.0, 0.0
+        # (groups, out / groups, in, *kernel)
+        grouped = values.view(self.groups, -1, *self.shape[1:])
+        for dim in self.shape[2:]:
+            grouped = grouped.select(3, dim // 2)
+        ones = grouped.diagonal(dim1=1, dim2=2)
+        beside = values.count_nonzero() - ones.count_nonzero()
+        return float((ones != 1).count_nonzero() + beside), 0.0
 
 
 @register(law="ones on the diagonal, zeros elsewhere", example="eye", defined="2 dimensions")

@@ -1,17 +1,21 @@
 """The laws that values are drawn from: their moments without torch, their draws with it.
 
 A law fills a contiguous float32 or float64 tensor in place. Its moments are those of the
-draw, before it is rounded to the dtype of a checkpoint.
+draw, before it is rounded to the dtype of a checkpoint. What a draw can be tested for is
+the law's own knowledge too: which tests hold for it, its distribution, what it fixes exactly.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+Statistic = Literal["mean", "std", "distribution"]
+"""What of many drawn elements can be tested against a law."""
 
 
 class Law(Protocol):
@@ -47,6 +51,34 @@ class Law(Protocol):
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Fill a contiguous tensor of a floating dtype in place."""
 
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """What of its draws can be tested with odds; nothing where nothing is left to chance."""
+
+    @property
+    def spread(self) -> float:
+        """How far its elements may stray from their mean, as the deviation of a normal.
+
+        E exp(t·(X − mean)) ≤ exp(t²·spread²/2) for every t. It is never below `std`, and
+        equal to it only where E f((X − mean)²) ≤ E f((std·Z)²) for every convex f and a
+        standard normal Z; else X must be a function of spread·Z that moves no two points
+        further apart.
+        """
+
+    def cdf(self, x: float) -> float:
+        """Return the probability that one element is at most x."""
+
+    @property
+    def identity(self) -> str:
+        """The name of what it fixes exactly, or ""."""
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Return how far values are from what the law fixes, and how far rounding may take them.
+
+        Args:
+            values: all that were drawn; of a sequential law any block of them.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Constant:
@@ -55,6 +87,9 @@ class Constant:
     value: float
     is_random = False
     is_sequential = True
+    statistics = ()
+    spread = 0.0
+    identity = "value"
 
     @property
     def mean(self) -> float:
@@ -81,6 +116,18 @@ class Constant:
         del generator
         tensor.fill_(float(self.value))
 
+    def cdf(self, x: float) -> float:
+        """All of it lies at the value."""
+        return float(x >= self.value)
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Count the elements that are not the value."""
+        import torch
+
+        value = torch.full((), self.value, dtype=values.dtype, device=values.device)
+        differs = values.isnan().logical_not() if self.value != self.value else values != value
+        return float(differs.count_nonzero()), 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
@@ -90,6 +137,8 @@ class Uniform:
     high: float
     is_random = True
     is_sequential = True
+    statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
+    identity = ""
 
     @property
     def mean(self) -> float:
@@ -105,6 +154,22 @@ class Uniform:
         """Draw as `Tensor.uniform_` does."""
         tensor.uniform_(self.low, self.high, generator=generator)
 
+    @property
+    def spread(self) -> float:
+        """The deviation: it has no tails."""
+        return self.std
+
+    def cdf(self, x: float) -> float:
+        """It rises evenly between the bounds."""
+        if self.low == self.high:
+            return float(x >= self.low)
+        return min(1.0, max(0.0, (x - self.low) / (self.high - self.low)))
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Nothing is fixed."""
+        del values
+        return 0.0, 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Normal:
@@ -116,10 +181,28 @@ class Normal:
     high = math.inf
     is_random = True
     is_sequential = True
+    statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
+    identity = ""
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Draw as `Tensor.normal_` does."""
         tensor.normal_(self.mean, self.std, generator=generator)
+
+    @property
+    def spread(self) -> float:
+        """The deviation."""
+        return self.std
+
+    def cdf(self, x: float) -> float:
+        """Φ((x − mean) / std)."""
+        if not self.std:
+            return float(x >= self.mean)
+        return normal_mass(-math.inf, (x - self.mean) / self.std)
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Nothing is fixed."""
+        del values
+        return 0.0, 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,29 +215,70 @@ class TruncatedNormal:
     high: float
     is_random = True
     is_sequential = False
+    statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
+    identity = ""
 
     @property
     def mean(self) -> float:
         """The mean after truncation."""
+        if self._is_flat:
+            return (self.low + self.high) / 2
         mean = self.centre + self.scale * self._shift()
         return max(self.low, min(self.high, mean))
 
     @property
     def std(self) -> float:
         """The standard deviation after truncation."""
+        if self._is_flat:
+            return (self.high - self.low) / math.sqrt(12.0)
         alpha, beta = self._standardised()
-        mass = _normal_mass(alpha, beta)
+        mass = normal_mass(alpha, beta)
         if not mass:  # so far out in the tail that it cannot be told from the bound
             return 0.0
         edges = (alpha * _density(alpha) - beta * _density(beta)) / mass
         return self.scale * math.sqrt(max(0.0, 1 + edges - self._shift() ** 2))
+
+    @property
+    def spread(self) -> float:
+        """The deviation where the bounds lie evenly about the centre; else an upper bound.
+
+        A truncated normal is the normal squeezed (Caffarelli 2000), and so is any law whose
+        density on an interval is never below 1 / (√(2π)·spread).
+        """
+        if self._is_flat or math.isclose(self.centre - self.low, self.high - self.centre):
+            return self.std
+        lowest = min(map(_density, self._standardised()))
+        mass = normal_mass(*self._standardised())
+        by_density = mass / (math.sqrt(2 * math.pi) * lowest) if lowest else math.inf
+        return max(self.std, self.scale * min(1.0, by_density))
+
+    def cdf(self, x: float) -> float:
+        """The normal's, within the bounds."""
+        if x < self.low or x >= self.high:
+            return float(x >= self.high)
+        if self._is_flat:
+            return (x - self.low) / (self.high - self.low)
+        alpha, beta = self._standardised()
+        mass = normal_mass(alpha, beta)
+        return normal_mass(alpha, (x - self.centre) / self.scale) / mass if mass else 0.5
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Nothing is fixed."""
+        del values
+        return 0.0, 0.0
+
+    @property
+    def _is_flat(self) -> bool:
+        """Whether the density is so even that the formulas of a normal would cancel out."""
+        alpha, beta = self._standardised()
+        return (beta - alpha) * max(1.0, abs(alpha), abs(beta)) < 1e-5
 
     def _standardised(self) -> tuple[float, float]:
         return (self.low - self.centre) / self.scale, (self.high - self.centre) / self.scale
 
     def _shift(self) -> float:
         alpha, beta = self._standardised()
-        mass = _normal_mass(alpha, beta)
+        mass = normal_mass(alpha, beta)
         return (_density(alpha) - _density(beta)) / mass if mass else math.copysign(math.inf, alpha)
 
     @property
@@ -164,7 +288,7 @@ class TruncatedNormal:
 
     @property
     def _keeps_most(self) -> bool:
-        return _normal_mass(*self._standardised()) > 0.3
+        return normal_mass(*self._standardised()) > 0.3
 
     @property
     def _acceptance(self) -> float:
@@ -174,7 +298,7 @@ class TruncatedNormal:
         outside = max(alpha, -beta, 0.0)  # how far the nearer bound lies beyond the centre
         if outside > 5:  # the tail falls like an exponential, and its mass may underflow
             return min(1.0, 1 / (outside * width))
-        area = _normal_mass(alpha, beta) * math.sqrt(2 * math.pi)
+        area = normal_mass(alpha, beta) * math.sqrt(2 * math.pi)
         return area * math.exp(0.5 * outside**2) / width
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
@@ -221,7 +345,7 @@ def _density(x: float) -> float:
     return math.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
-def _normal_mass(alpha: float, beta: float) -> float:
+def normal_mass(alpha: float, beta: float) -> float:
     """The probability that a standard normal lies between the two, exact in either tail."""
     if alpha > 0:
         alpha, beta = -beta, -alpha

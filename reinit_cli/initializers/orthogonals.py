@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, ClassVar
 
 from reinit_cli.initializers.fans import need_ndim
 from reinit_cli.initializers.gains import check_gain, gain_of
 from reinit_cli.initializers.kinds import AnyGain, Slope
-from reinit_cli.initializers.laws import Constant, Law
+from reinit_cli.initializers.laws import Constant, Law, Statistic, normal_mass
 from reinit_cli.initializers.registry import register
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+_GRAM_ROWS = 256
+"""How many rows are multiplied by all others at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,10 @@ class Orthogonal:
     mean = 0.0
     is_random = True
     is_sequential = False
+    # The identity fixes the deviation; of elements that depend on each other there is no
+    # Kolmogorov-Smirnov test.
+    statistics: ClassVar[tuple[Statistic, ...]] = ("mean",)
+    identity = "orthogonality"
 
     @property
     def std(self) -> float:
@@ -41,6 +49,31 @@ class Orthogonal:
     def high(self) -> float:
         """|gain|."""
         return abs(self.gain)
+
+    @property
+    def spread(self) -> float:
+        """The deviation: the sum over a random rotation is one coordinate of a random direction."""
+        return self.std
+
+    def cdf(self, x: float) -> float:
+        """Nearly that of a normal."""
+        return normal_mass(-math.inf, x / self.std) if self.std else float(x >= 0)
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Return the largest element of W·Wᵀ / gain² − I, W the shorter side first."""
+        import torch
+
+        matrix = values.view(self.rows, self.cols)
+        if not self.gain:
+            return float(matrix.count_nonzero()), 0.0
+        matrix = (matrix if self.rows <= self.cols else matrix.t()) / self.gain
+        worst = 0.0
+        for at, rows in zip(count(0, _GRAM_ROWS), torch.split(matrix, _GRAM_ROWS), strict=False):
+            gram = rows @ matrix.t()
+            gram.diagonal(at).sub_(1)
+            worst = max(worst, gram.abs().nan_to_num(nan=math.inf).max().item())
+        epsilon = torch.finfo(values.dtype).eps
+        return worst, 16 * epsilon * (1 + math.sqrt(max(self.rows, self.cols)))
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Fill as `torch.nn.init.orthogonal_` does at one thread."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from reinit_cli.initializers.fans import need_ndim
 from reinit_cli.initializers.kinds import NonNegative, Number
-from reinit_cli.initializers.laws import Law
+from reinit_cli.initializers.laws import Law, Statistic, normal_mass
 from reinit_cli.initializers.registry import register
 
 if TYPE_CHECKING:
@@ -27,11 +27,29 @@ class SparseNormal:
     high = math.inf
     is_random = True
     is_sequential = False
+    statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
+    identity = "zeros"
 
     @property
     def std(self) -> float:
         """scale·√(the share that is not zero)."""
         return self.scale * math.sqrt(1 - self.zeros / self.rows) if self.rows else 0.0
+
+    @property
+    def spread(self) -> float:
+        """That of all elements as normals; the zeros lie in their mean."""
+        return self.scale
+
+    def cdf(self, x: float) -> float:
+        """The normal's, and a step at 0."""
+        share = self.zeros / self.rows if self.rows else 1.0
+        normal = normal_mass(-math.inf, x / self.scale) if self.scale else float(x >= 0)
+        return (1 - share) * normal + share * (x >= 0)
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Count the columns with too few zeros; a normal may be 0 by chance."""
+        zeros = (values == 0).sum(dim=0)
+        return float((zeros < self.zeros).count_nonzero()), 0.0
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Draw the normals, then the zeros of each column in turn, from one generator.

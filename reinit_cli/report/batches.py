@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reinit_cli.batches import Failure, Result
+from reinit_cli.batches import Result, error_of, request_of
 from reinit_cli.planning import skip_notes
 from reinit_cli.report.rewrites import described
 from reinit_cli.report.sheets import Column, Sheet
-from reinit_cli.rewriting import Job, Outcome, Request
+from reinit_cli.rewriting import Job, Outcome
 from reinit_cli.seeds import STREAM
 from reinit_cli.text import nbytes, plural
 
@@ -29,17 +29,17 @@ def batch_sheet(results: Sequence[Result]) -> Sheet:
     Args:
         results: what was planned, was done or failed, in their order.
     """
-    seeds = {_request(each).options.seed for each in results}
+    seeds = {request_of(each).options.seed for each in results}
     rows = [_row(each, has_seed=len(seeds) > 1) for each in results]
     return Sheet(_COLUMNS, rows, tuple(_facts(results))).without_empty_columns()
 
 
 def counted(results: Iterable[Result], total: int) -> str:
     """Return the last line: "2 of 3 done, 1 failed"."""
-    kinds = [type(each) for each in results]
-    failed = kinds.count(Failure)
-    what = "planned" if Job in kinds else "done"
-    done = f"{len(kinds) - failed:,} of {total:,} {what}"
+    told = list(results)
+    failed = sum(error_of(each) is not None for each in told)
+    what = "planned" if any(isinstance(each, Job) for each in told) else "done"
+    done = f"{len(told) - failed:,} of {total:,} {what}"
     return done + (f", {failed:,} failed" if failed else "")
 
 
@@ -49,15 +49,11 @@ def _job(result: Result) -> Job | None:
     return result if isinstance(result, Job) else None
 
 
-def _request(result: Result) -> Request:
-    return result.job.request if isinstance(result, Outcome) else result.request
-
-
 def _row(result: Result, *, has_seed: bool) -> tuple[str, ...]:
-    request = _request(result)
+    request = request_of(result)
     named = (request.source, str(request.options.seed) if has_seed else "")
-    if isinstance(result, Failure):
-        return (*named, "", "", "", "", f"failed: {result.error}")
+    if error := error_of(result):
+        return (*named, "", "", "", "", f"failed: {error}")
     job = _job(result)
     assert job is not None
     fills = [step.tensor for step in job.plan.steps if step.action == "fill"]
@@ -79,7 +75,7 @@ def _facts(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
         seeds = dict.fromkeys(str(job.plan.options.seed) for job in jobs)
         yield "seed", f"{', '.join(seeds)} (stream {STREAM})"
         yield "device", plan.options.device
-    done = [each for each in results if isinstance(each, Outcome)]
+    done = [each for each in results if isinstance(each, Outcome) and not each.error]
     if done:
         total = nbytes(sum(outcome.nbytes for outcome in done))
         yield "total", f"{plural(len(done), 'output')}, {total}"

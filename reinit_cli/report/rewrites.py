@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from reinit_cli.checking import Finding
 from reinit_cli.drawing import Moments, expected_moments
 from reinit_cli.engine import Filled
 from reinit_cli.initializers import Init
-from reinit_cli.planning import Step, skip_notes
+from reinit_cli.planning import Plan, Step, skip_notes
 from reinit_cli.report.keys import summed
 from reinit_cli.report.sheets import Column, Sheet
 from reinit_cli.rewriting import Job, Outcome
@@ -38,6 +39,7 @@ _STEP_COLUMNS = (
     Column("bound", is_number=True),
     Column("expected std", is_number=True),
     Column("std before → after", is_number=True),
+    Column("check"),
 )
 
 
@@ -60,12 +62,23 @@ def rules_sheet(job: Job, outcome: Outcome | None) -> Sheet:
 def steps_sheet(job: Job, outcome: Outcome | None) -> Sheet:
     """Return a row for each tensor that a rule owns."""
     filled = outcome.filled if outcome else {}
+    findings = outcome.findings if outcome else {}
     rows = [
-        _step_row(step, job.plan.rules[step.rule], filled.get(step.seed_key))
+        (
+            *_step_row(step, job.plan.rules[step.rule], filled.get(step.seed_key)),
+            _verdict(findings.get(step.seed_key, ())),
+        )
         for step in job.plan.steps
         if step.rule is not None
     ]
     return Sheet(_STEP_COLUMNS, rows).without_empty_columns()
+
+
+def _verdict(findings: Sequence[Finding]) -> str:
+    failed = [finding.test for finding in findings if not finding.passed]
+    if failed:
+        return f"failed: {', '.join(failed)}"
+    return f"passed: {', '.join(finding.test for finding in findings)}" if findings else ""
 
 
 def described(init: Init) -> str:
@@ -132,11 +145,29 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     if job.source.located and job.source.located.root:
         yield "state dict at", job.source.located.root
     output = job.destination.path or "standard output"
+    if plan.options.check:
+        yield "check", _check_fact(plan, outcome)
     if outcome is None:
         yield "output", f"{output} (dry run: not written)"
+    elif outcome.failures:
+        yield "output", f"{output} (not written: the check failed)"
     else:
         yield "output", f"{output} ({nbytes(outcome.nbytes)})"
         yield "seconds", f"{outcome.seconds:.1f}"
+
+
+def _check_fact(plan: Plan, outcome: Outcome | None) -> str:
+    odds = f"p below {plan.least_p:.1e} would fail"
+    if outcome is None:
+        return f"{plural(sum(len(step.statistics) for step in plan.fills), 'statistic')}, {odds}"
+    count = sum(map(len, outcome.findings.values()))
+    failed = len(outcome.failures)
+    said = (
+        f"{failed:,} of {plural(count, 'test')} failed"
+        if failed
+        else f"{plural(count, 'test')} passed"
+    )
+    return f"{said}, {odds}"
 
 
 def _numel(tensors: Iterable[TensorInfo]) -> int:

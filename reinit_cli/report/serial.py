@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.seeds import STREAM
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     # For `keys` nothing of a rewrite is imported.
     from reinit_cli.batches import Failure
+    from reinit_cli.checking import Finding
     from reinit_cli.drawing import Moments
     from reinit_cli.engine import Filled
     from reinit_cli.initializers import Law
@@ -50,6 +52,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
     plan = job.plan
     located = job.source.located
     filled = outcome.filled if outcome else {}
+    findings = outcome.findings if outcome else {}
     form = {
         "version": VERSION,
         "stream": STREAM,
@@ -71,10 +74,15 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         },
         "output": {
             "path": job.destination.path,
-            "nbytes": outcome.nbytes if outcome else None,
+            "nbytes": outcome.nbytes if outcome and not outcome.failures else None,
         },
         "rule": [rule.serial() for rule in plan.rules],
-        "tensors": [step_form(step, plan, filled.get(step.seed_key)) for step in plan.steps],
+        "tensors": [
+            step_form(step, plan, filled.get(step.seed_key))
+            | _findings_form(findings.get(step.seed_key, ()))
+            for step in plan.steps
+        ],
+        "check": _check_form(plan) if plan.options.check else None,
         "warnings": list(plan.warnings),
         "dry_run": outcome is None,
     }
@@ -120,6 +128,20 @@ def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:
         if filled.before is not None:
             form["before"] = moments_form(filled.before)
     return form
+
+
+def _check_form(plan: Plan) -> dict[str, Any]:
+    return {
+        "least_p": plan.least_p,
+        "statistics": sum(len(step.statistics) for step in plan.fills),
+    }
+
+
+def _findings_form(findings: Sequence[Finding]) -> dict[str, Any]:
+    if not findings:
+        return {}
+    tests = [asdict(finding) for finding in findings]
+    return {"check": {"passed": all(finding.passed for finding in findings), "tests": tests}}
 
 
 def _law_form(law: Law) -> dict[str, float]:

@@ -15,6 +15,8 @@ from reinit_cli.cli.options import (
     SizeType,
     device_option,
     json_option,
+    report_option,
+    report_place,
     root_option,
     seed_option,
     weights_option,
@@ -96,6 +98,7 @@ if TYPE_CHECKING:
     help="Test each draw against its law, before rounding; if one fails, write nothing and exit 1.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan; read no tensor, write nothing.")
+@report_option
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Show a row for each tensor.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -107,6 +110,7 @@ def command(
     weights: str | None,
     seed: int,
     device: str,
+    report: str | None,
     *,
     verbose: bool,
     quiet: bool,
@@ -138,6 +142,8 @@ def command(
 
     if (output or source) == DASH and not dry_run:
         refuse_terminal(sys.stdout)
+    if report is not None and dry_run:
+        raise click.UsageError("--report shows what was drawn, and a dry run draws nothing")
     request = Request(
         source=source,
         rules=(*rules, *(Rule.keeping(pattern.text) for pattern in excluded)),
@@ -151,17 +157,25 @@ def command(
             flags.pop("check"),
         ),
         measure_before=verbose,
+        sketch=report is not None,
         verify_crc=not flags.pop("no_verify_crc"),
         **flags,
     )
     with Meter(source, is_shown=not quiet) as meter:
         job = prepare(request)
+        paths = (job.source.path, job.destination.path)
+        place = report_place(report, paths, has_pictures=bool(job.pictured), force=request.force)
         outcome = None if dry_run else execute(job, meter.of(job.nbytes))
     if not quiet:
         warn(job.plan.warnings)
         _report(job, outcome, as_json=as_json, verbose=verbose)
     if outcome is not None:
         outcome.insist()
+        if place is not None:
+            from reinit_cli.report.files import write_report
+            from reinit_cli.report.rewrites import page_of_rewrite
+
+            write_report(place, page_of_rewrite(outcome))
 
 
 def _report(job: Job, outcome: Outcome | None, *, as_json: bool, verbose: bool) -> None:

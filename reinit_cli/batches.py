@@ -109,6 +109,7 @@ def requests_of(
     sync: bool = False,
     measure_before: bool = False,
     check: bool = False,
+    sketch: bool = False,
 ) -> tuple[Request, ...]:
     """Return a request for each source and each seed, in their order.
 
@@ -120,6 +121,7 @@ def requests_of(
         sync: the same.
         measure_before: the same.
         check: see `planning.Options`.
+        sketch: see `rewriting.Request`.
 
     Raises:
         PlaceholderError: the form of the output's name is wrong.
@@ -143,6 +145,7 @@ def requests_of(
             in_place=in_place,
             sync=sync,
             measure_before=measure_before,
+            sketch=sketch,
             root=asked.root,
             dtype=asked.dtype,
             drop_non_tensors=bool(asked.drop_non_tensors),

@@ -27,10 +27,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from reinit_cli.drawing import Moments
+from reinit_cli.histograms import Counter
 from reinit_cli.planning import Plan, Step
 
 if TYPE_CHECKING:
@@ -111,10 +111,13 @@ class Checker:
         low = max(law.low, law.mean - _REACH * law.std)
         high = min(law.high, law.mean + _REACH * law.std)
         scale = max(abs(low), abs(high)) if math.isfinite(low + high) else 0.0
-        self._counts = Counts(low, high) if "distribution" in self._statistics else None
+        self._counts = Counter(low, high, _BINS) if "distribution" in self._statistics else None
         is_double = step.tensor.dtype == "float64"
         epsilon, tiny = (2.0**-52, 2.0**-1074) if is_double else (2.0**-23, 2.0**-149)
         self._resolution = _LAST_BITS * max(epsilon * scale, tiny)
+
+    def see_before(self, tensor: Tensor, moments: Moments) -> None:
+        """What was there is not tested."""
 
     def see(self, block: Tensor, moments: Moments) -> None:
         """Take a block into account."""
@@ -192,31 +195,6 @@ class Checker:
     def _apart(self, statistic: float, expected: float) -> float:
         """Return their distance, less what the arithmetic may have made of it."""
         return max(0.0, abs(statistic - expected) - self._resolution)
-
-
-class Counts:
-    """How many elements fall into equal bins."""
-
-    def __init__(self, low: float, high: float) -> None:
-        """Divide [low, high) into bins; two more take what lies below and above."""
-        self._low = low
-        self._step = (high - low) / _BINS
-        self._slots = [0] * (_BINS + 2)
-
-    def add(self, block: Tensor) -> None:
-        """Count the elements of a block; all of them are finite."""
-        import torch
-
-        # A step that float32 holds in few bits would shift the edges.
-        values = block.double() if self._step < 1e-30 else block
-        slots = ((values - self._low) / self._step + 1).clamp_(0, _BINS + 1)
-        counted = torch.bincount(slots.flatten().to(torch.int32), minlength=_BINS + 2)
-        self._slots = [a + b for a, b in zip(self._slots, counted.tolist(), strict=True)]
-
-    def cumulative(self) -> Iterator[tuple[float, int]]:
-        """Yield each edge between bins, and how many elements lie below it."""
-        for at, below in enumerate(accumulate(self._slots[:-1])):
-            yield self._low + at * self._step, below
 
 
 class Checks:

@@ -78,14 +78,17 @@ Progress = Callable[[int], None]
 
 
 class Observer(Protocol):
-    """Shown what is drawn for one tensor, before it is rounded."""
+    """Shown what was there of one tensor, and what is drawn for it before it is rounded."""
+
+    def see_before(self, tensor: Tensor, moments: Moments) -> None:
+        """Look at what was there, if that is measured."""
 
     def see(self, block: Tensor, moments: Moments) -> None:
         """Look at a block, in row-major order; it is gone with the next."""
 
 
-Observe = Callable[["Step"], Observer | None]
-"""Returns who is shown the draw of a step, from any thread; None where nobody asks."""
+Observe = Callable[["Step"], "Sequence[Observer]"]
+"""Returns who is shown the draw of a step; asked from any thread."""
 
 
 def total_nbytes(segments: Iterable[Segment]) -> int:
@@ -433,15 +436,21 @@ class _Job:
         step = segment.step
         assert step.law is not None
         tensor = step.tensor
-        before = moments_of(read(segment.before)) if segment.before is not None else None
+        observers = self.observe(step)
+        before = None
+        if segment.before is not None:
+            was = read(segment.before)
+            before = moments_of(was)
+            for observer in observers:
+                observer.see_before(was, before)
+            del was
         blocks = draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, self.device)
-        observer = self.observe(step)
         moments = Moments()
         kept = []
         for block in blocks:
             of_block = moments_of(block)
             moments += of_block
-            if observer is not None:
+            for observer in observers:
                 observer.see(block, of_block)
             values = rounded(block, tensor.dtype)
             if segment.stride is None:
@@ -454,8 +463,9 @@ class _Job:
             yield strided(kept, tensor.shape, segment.stride, under)
 
 
-def _nobody(step: Step) -> None:
+def _nobody(step: Step) -> Sequence[Observer]:
     del step
+    return ()
 
 
 def _is_seekable(piece: _Piece) -> bool:

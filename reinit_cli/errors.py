@@ -24,7 +24,9 @@ ReinitError
 │   └── WeightsMismatchError
 ├── OutputError                       what is written
 │   ├── OutputExistsError (FileExistsError)
+│   │   └── ReportExistsError
 │   ├── OutputIsSourceError
+│   ├── ReportIsOutputError
 │   ├── OutputUnwritableError (OSError)
 │   ├── IrrevocableOutputError
 │   ├── UnwritableContentError
@@ -39,6 +41,7 @@ ReinitError
 ├── UnknownKeyError (LookupError)     what is looked at
 ├── UnreadableTensorError
 ├── SliceError (ValueError)
+├── MissingExtraError (ImportError)   what a report is made with
 ├── DeviceUnavailableError            where values are drawn
 └── UnknownDtypeError (LookupError)
 
@@ -342,11 +345,23 @@ class OutputExistsError(OutputError, FileExistsError):
         self.path = path
 
 
+class ReportExistsError(OutputExistsError):
+    """A report that is there already."""
+
+
 class OutputIsSourceError(OutputError):
     """An output that is the source itself."""
 
     def __init__(self, path: str) -> None:
         super().__init__(f"the output {path!r} is the source itself")
+        self.path = path
+
+
+class ReportIsOutputError(OutputError):
+    """A report that would go where a checkpoint is read or written."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the report {path!r} would take the place of a checkpoint")
         self.path = path
 
 
@@ -505,6 +520,20 @@ class SliceError(ReinitError, ValueError):
 
     def __init__(self, text: str, problem: str) -> None:
         super().__init__(f"slice {text!r}: {problem}")
+
+
+class MissingExtraError(ReinitError, ImportError):
+    """A package that is installed only where it is asked for.
+
+    Args:
+        purpose: what needs it.
+        package: its name.
+        extra: the extra of this project that brings it.
+    """
+
+    def __init__(self, purpose: str, package: str, extra: str) -> None:
+        super().__init__(f"{purpose} needs {package}, which is not installed")
+        self.extra = extra
 
 
 class DeviceUnavailableError(ReinitError):

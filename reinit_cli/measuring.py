@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from reinit_cli.blocks import blocks_as_stored
 from reinit_cli.drawing import Moments
+from reinit_cli.histograms import Histogram
 from reinit_cli.segments import View
 from reinit_cli.sources import Source
 from reinit_cli.tensors import TensorInfo, tied_groups
@@ -65,26 +66,6 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True)
-class Histogram:
-    """How many elements lie in each of some bins of equal width.
-
-    Attributes:
-        low, high: where the first bin starts and the last ends, which both count.
-        counts: of each bin.
-    """
-
-    low: float
-    high: float
-    counts: tuple[int, ...]
-
-    def __add__(self, other: Histogram) -> Histogram:
-        """Return that of both together, which have the same bins."""
-        assert (self.low, self.high) == (other.low, other.high)
-        counts = tuple(one + two for one, two in zip(self.counts, other.counts, strict=True))
-        return Histogram(self.low, self.high, counts)
-
-
-@dataclass(frozen=True, slots=True)
 class Measured:
     """What was measured of some tensors.
 
@@ -115,7 +96,7 @@ def measure_source(
     seed: int,
     progress: Progress,
     *,
-    draws: bool,
+    bins: int | None,
 ) -> list[Measured]:
     """Measure tensors of a source, alone or with those of their module.
 
@@ -125,8 +106,8 @@ def measure_source(
         depth: how many segments of a key name a module; counted from the end where it is
             negative; None to measure each tensor alone.
         seed: of a model that is built without weights.
-        progress: told the bytes of each tensor that is done; twice if `draws`.
-        draws: whether histograms are counted, which reads everything once more.
+        progress: told the bytes of each tensor that is done; twice with `bins`.
+        bins: of the histograms, which read everything once more; None to count none.
     """
     groups = _groups(source, tensors, depth)
     members = {path: [tensor.key for tensor in inside] for path, inside in groups.items()}
@@ -145,8 +126,8 @@ def measure_source(
             for key in keys
             if together[path].finite.numel
         }
-        wanted = {key: views[key] for key in ranges} if draws else {}
-        counted = histograms(wanted, ranges, progress)
+        wanted = {key: views[key] for key in ranges} if bins else {}
+        counted = histograms(wanted, ranges, progress, bins or BINS)
         contents.check_unchanged()
     return [
         Measured(
@@ -193,7 +174,10 @@ def measure(views: Mapping[str, View], progress: Progress) -> dict[str, Statisti
 
 
 def histograms(
-    views: Mapping[str, View], ranges: Mapping[str, tuple[float, float]], progress: Progress
+    views: Mapping[str, View],
+    ranges: Mapping[str, tuple[float, float]],
+    progress: Progress,
+    bins: int = BINS,
 ) -> dict[str, Histogram]:
     """Count the finite elements of tensors in bins, side by side.
 
@@ -201,8 +185,9 @@ def histograms(
         views: for each key its tensor.
         ranges: for each key the smallest and the largest value.
         progress: told the bytes of each tensor that is done.
+        bins: how many.
     """
-    return _side_by_side(views, lambda key, view: _histogram(view, *ranges[key]), progress)
+    return _side_by_side(views, lambda key, view: _histogram(view, *ranges[key], bins), progress)
 
 
 _Found = TypeVar("_Found")
@@ -267,17 +252,17 @@ def _exact_range(block: Tensor) -> tuple[int, int]:
     return int(low) + shift, int(high) + shift
 
 
-def _histogram(view: View, low: float, high: float) -> Histogram:
+def _histogram(view: View, low: float, high: float, bins: int) -> Histogram:
     import torch
 
-    counts = torch.zeros(BINS, dtype=torch.float64)
+    counts = torch.zeros(bins, dtype=torch.float64)
     # A part of the widest range is finite, and parts lie in the same bins.
-    scale = 1.0 if math.isfinite(BINS * (float(high) - float(low))) else 2**-10
+    scale = 1.0 if math.isfinite(bins * (float(high) - float(low))) else 2**-10
     low, high = low * scale, high * scale
     for block in blocks_as_stored(view):
         values = _reals(block).mul_(scale) if scale != 1 else _reals(block)
         # What lies outside, NaN and infinities among them, is not counted.
-        counts += torch.histc(values, BINS, low, high) if low < high else 0
+        counts += torch.histc(values, bins, low, high) if low < high else 0
         counts[0] += 0 if low < high else int((values == low).sum())
     return Histogram(low / scale, high / scale, tuple(map(int, counts.tolist())))
 

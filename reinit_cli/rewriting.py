@@ -14,7 +14,7 @@ from typing import Literal as OneOf
 from reinit_cli.checking import Checks, Failure, Finding, failures_of
 from reinit_cli.drawing import check_device
 from reinit_cli.dtypes import FLOATS, Dtype, dtype_named
-from reinit_cli.engine import Filled, Progress, run, total_nbytes
+from reinit_cli.engine import Filled, Observer, Progress, run, total_nbytes
 from reinit_cli.errors import (
     CheckFailedError,
     IrrevocableOutputError,
@@ -40,6 +40,7 @@ from reinit_cli.output import (
 from reinit_cli.planning import Options, Plan, Step, make_plan
 from reinit_cli.rules import Rule, rules_of
 from reinit_cli.segments import Check, Copy, Fill, Literal, Recast, Segment, looks_ahead
+from reinit_cli.sketching import Sketch, Sketches, pictured
 from reinit_cli.sources import DASH, Contents, Source, find_source
 from reinit_cli.tensors import TensorInfo, tied_groups
 from reinit_cli.text import plural
@@ -75,6 +76,7 @@ class Request:
         in_place: whether the source is replaced by the output.
         sync: whether a new output too is forced to the disk.
         measure_before: whether the tensors that are filled are measured as they were.
+        sketch: whether histograms of what was there and what is drawn are counted.
         root: the path of the state dict in what a torch file holds; None to look for it.
         dtype: what floating tensors are cast to, by torch's name; None to leave them.
         drop_non_tensors: whether what the output's format cannot hold may be lost.
@@ -93,6 +95,7 @@ class Request:
     in_place: bool = False
     sync: bool = False
     measure_before: bool = False
+    sketch: bool = False
     root: str | None = None
     dtype: str | None = None
     drop_non_tensors: bool = False
@@ -114,6 +117,7 @@ class Job:
         measure_before: whether the tensors that are filled are measured as they were.
         verify_crc: whether a CRC-32 that does not match stops the run.
         shard_nbytes: of the format "shards", the most bytes of tensors in a file.
+        pictured: the filled keys of which histograms are counted.
     """
 
     request: Request
@@ -124,6 +128,7 @@ class Job:
     measure_before: bool = False
     verify_crc: bool = True
     shard_nbytes: int = SHARD_NBYTES
+    pictured: frozenset[str] = frozenset()
 
     @property
     def nbytes(self) -> int:
@@ -142,6 +147,7 @@ class Outcome:
         seconds: how long it took.
         findings: for each filled key, what its tests found, where the plan asks for them;
             if one of them failed, there is no output.
+        sketches: for each key of which a picture is wanted, its histograms.
     """
 
     job: Job
@@ -149,6 +155,7 @@ class Outcome:
     nbytes: int
     seconds: float
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
+    sketches: Mapping[str, Sketch] = field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -210,9 +217,10 @@ def prepare(request: Request, found: Source | None = None) -> Job:
         plan,
         destination,
         format_,
-        request.measure_before,
+        request.measure_before or request.sketch,
         request.verify_crc,
         request.shard_nbytes or SHARD_NBYTES,
+        pictured(plan) if request.sketch else frozenset(),
     )
 
 
@@ -271,16 +279,18 @@ def execute(job: Job, progress: Progress | None = None, stream: BinaryIO | None 
     started = time.monotonic()
     options = job.plan.options
     filled: dict[str, Filled] = {}
-    checks = Checks(job.plan)
+    checks, sketches = Checks(job.plan), Sketches(job.pictured)
+
+    def observe(step: Step) -> list[Observer]:
+        return [each for each in (checks.observe(step), sketches.observe(step)) if each]
+
     with job.source.open(options.seed) as contents:
         files = _files(job, contents)
         nbytes = sum(map(total_nbytes, files.values()))
         with _sinks(job.destination, files, stream) as sinks:
             for name, segments in files.items():
                 with sinks.file(name, total_nbytes(segments)) as sink:
-                    filled |= run(
-                        segments, sink, options.device, progress or _ignore, checks.observe
-                    )
+                    filled |= run(segments, sink, options.device, progress or _ignore, observe)
                     contents.check_unchanged()
                     if not checks.have_passed():
                         break
@@ -288,7 +298,8 @@ def execute(job: Job, progress: Progress | None = None, stream: BinaryIO | None 
                         sink.commit()
             else:
                 sinks.commit()
-    return Outcome(job, filled, nbytes, time.monotonic() - started, checks.findings)
+    seconds = time.monotonic() - started
+    return Outcome(job, filled, nbytes, seconds, checks.findings, sketches.sketches())
 
 
 def rewrite(

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reinit_cli.measuring import Statistics, histograms, measure, measure_source
+from reinit_cli.measuring import BINS, Statistics, histograms, measure, measure_source
 from reinit_cli.segments import Literal, View
 from reinit_cli.sources import find_source
 
@@ -111,7 +111,7 @@ def test_tensors_of_a_module_are_measured_together_and_ties_once() -> None:
     torch.save(state, "m.pt")
     source = find_source("m.pt")
 
-    found = measure_source(source, source.tensors, -1, 0, lambda _: None, draws=True)
+    found = measure_source(source, source.tensors, -1, 0, lambda _: None, bins=BINS)
 
     assert [(each.key, each.tensors) for each in found] == [("a", 2), ("", 1)]
     _check(found[0].statistics, torch.cat([shared.flatten(), torch.ones(7)]).numpy())

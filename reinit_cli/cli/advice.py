@@ -119,12 +119,18 @@ def _hint(error: errors.ReinitError) -> str | None:
             return _did_you_mean(error.near, lists)
         case errors.SliceError():
             return "write it as Python does: 0,:,:,:2"
+        case errors.ReportExistsError():
+            return "add --force to replace it, or name another with --report"
         case errors.OutputExistsError():
             return "add --force to replace it, or name another with -o"
         case errors.OutputIsSourceError():
             return "name another with -o, or add --in-place to replace the source"
         case errors.IrrevocableOutputError():
             return "name a file with -o, and write it out when it has passed: cat FILE"
+        case errors.ReportIsOutputError():
+            return "name another file with --report"
+        case errors.MissingExtraError():
+            return f"pip install 'reinit[{error.extra}]'"
         case errors.CheckFailedError():
             return "nothing was written; another --seed draws anew, without --check it is written"
         case errors.UnwritableContentError(suffix=str(suffix)):

@@ -11,6 +11,8 @@ from reinit_cli.cli.options import (
     CONTEXT,
     PatternType,
     json_option,
+    report_option,
+    report_place,
     root_option,
     seed_option,
     weights_option,
@@ -43,6 +45,8 @@ from reinit_cli.sources import Source, find_source
 @weights_option
 @root_option
 @seed_option
+@report_option
+@click.option("-f", "--force", is_flag=True, help="Replace an existing report.")
 @json_option
 @click.pass_context
 def command(
@@ -55,7 +59,9 @@ def command(
     weights: str | None,
     root: str | None,
     seed: int,
+    report: str | None,
     *,
+    force: bool,
     keys_only: bool,
     shows_same: bool,
     quiet: bool,
@@ -76,7 +82,7 @@ def command(
 
     sources = [_found(text, weights, root) for text in (first, second)]
     mine, theirs = sources
-
+    place = report_place(report, (mine.path, theirs.path), has_pictures=not keys_only, force=force)
     chosen = _chosen([tensor.key for source in sources for tensor in source.tensors], patterns)
     if keys_only:
         found = compare_keys(mine, theirs, chosen.__contains__)
@@ -95,6 +101,13 @@ def command(
         from reinit_cli.report.sheets import show
 
         show(differences_sheet(found, names, shows_same=shows_same), sys.stdout)
+    if place is not None:
+        from reinit_cli.report.comparisons import page_of_differences
+        from reinit_cli.report.files import write_report
+        from reinit_cli.sketching import measure_changed
+
+        pictures = ([], []) if keys_only else measure_changed(mine, theirs, found, seed)
+        write_report(place, page_of_differences(found, names, pictures, shows_same=shows_same))
     ctx.exit(1 if any(each.differs for each in found) else 0)
 
 

@@ -13,6 +13,9 @@ from reinit_cli.slicing import Index, parse_slice
 from reinit_cli.text import parse_nbytes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from reinit_cli.output import Destination
     from reinit_cli.rules import Rule
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -157,5 +160,31 @@ device_option = click.option(
     help="Draw on this device: cpu, cuda, cuda:1, mps or auto. Another kind of device draws "
     "other numbers.  [default: REINIT_DEVICE, or cpu]",
 )
+
+report_option = click.option(
+    "--report",
+    metavar="FILE",
+    help="Write a report to this file too: a page (.html), or the pictures in one figure (.svg, "
+    ".png). Needs pip install 'reinit[report]'.",
+)
+
+
+def report_place(
+    report: str | None, others: Iterable[str | None], *, has_pictures: bool, force: bool
+) -> Destination | None:
+    """Return where a report goes, if one is asked for, after every check.
+
+    Args:
+        report: as it was given, or None.
+        others: the paths that are read and written beside it.
+        has_pictures: whether there is something to draw.
+        force: whether an existing report is replaced.
+    """
+    if report is None:
+        return None
+    from reinit_cli.report.files import check_report
+
+    return check_report(report, others, has_pictures=has_pictures, force=force)
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,14 +17,18 @@ from reinit_cli.cli.options import (
     SizeType,
     device_option,
     json_option,
+    report_option,
+    report_place,
     root_option,
     seeds_option,
     weights_option,
 )
 
 if TYPE_CHECKING:
+    from reinit_cli.batches import Failure
+    from reinit_cli.output import Destination
     from reinit_cli.patterns import Pattern
-    from reinit_cli.rewriting import Request
+    from reinit_cli.rewriting import Job, Request
     from reinit_cli.rules import Rule
 
 DASH = "-"
@@ -134,6 +139,7 @@ SOME_FAILED = 3
     help="Test each draw against its law, before rounding; if one fails, write nothing and exit 1.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan; read no tensor, write nothing.")
+@report_option
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Show a row for each tensor.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -147,6 +153,7 @@ def command(
     configs: tuple[str, ...],
     files_from: str | None,
     jobs: int,
+    report: str | None,
     *,
     null: bool,
     keep_going: bool,
@@ -207,7 +214,12 @@ def command(
         sync=sync,
         measure_before=verbose,
         check=check,
+        sketch=report is not None,
     )
+    if report is not None and dry_run:
+        raise click.UsageError("--report shows what was drawn, and a dry run draws nothing")
+    if report is not None and is_batch:
+        raise click.UsageError("--report shows one rewrite; give it one source and one seed")
     if not dry_run and any(map(_is_streamed, requests)):
         refuse_terminal(sys.stdout)
     if not requests:
@@ -215,7 +227,8 @@ def command(
     name = requests[0].source if len(requests) == 1 else plural(len(requests), "output")
     with Meter(name, is_shown=not quiet) as meter:
         planned = plan_batch(requests, keeps_going=keep_going)
-        report = Report(
+        place = _report_place(report, planned, force=force)
+        told = Report(
             report_stream(planned, is_dry=dry_run),
             meter,
             len(requests),
@@ -227,21 +240,41 @@ def command(
         )
         if dry_run:
             for each in planned:
-                report.take(each)
+                told.take(each)
         else:
             progress = meter.of(
                 sum(each.nbytes for each in planned if not isinstance(each, Failure))
             )
             try:
-                run_batch(planned, report.take, progress, keeps_going=keep_going, at_once=jobs)
+                run_batch(planned, told.take, progress, keeps_going=keep_going, at_once=jobs)
             except (KeyboardInterrupt, SystemExit):
-                report.count()
+                told.count()
                 raise
-    report.finish()
-    if report.failure is not None and not keep_going:
-        raise report.failure
-    ctx.exit(SOME_FAILED if report.failure is not None else 0)
+    told.finish()
+    if told.failure is not None and not keep_going:
+        raise told.failure
+    if place is not None:
+        from reinit_cli.report.files import write_report
+        from reinit_cli.report.rewrites import page_of_rewrite
+
+        for outcome in told.outcomes:
+            write_report(place, page_of_rewrite(outcome))
+    ctx.exit(SOME_FAILED if told.failure is not None else 0)
 
 
 def _is_streamed(request: Request) -> bool:
     return request.output == DASH or (request.output is None and request.source == DASH)
+
+
+def _report_place(
+    report: str | None, planned: Sequence[Job | Failure], *, force: bool
+) -> Destination | None:
+    """Return where the pictures go, after every check; None where none are asked for."""
+    from reinit_cli.rewriting import Job
+
+    place = None
+    for job in planned:
+        if isinstance(job, Job):
+            paths = (job.source.path, job.destination.path)
+            place = report_place(report, paths, has_pictures=bool(job.pictured), force=force)
+    return place

@@ -12,6 +12,8 @@ from reinit_cli.cli.options import (
     CONTEXT,
     PatternType,
     json_option,
+    report_option,
+    report_place,
     root_option,
     seed_option,
     weights_option,
@@ -58,6 +60,8 @@ class _DepthType(click.ParamType):  # type: ignore[type-arg]  # generic only sin
 @weights_option
 @root_option
 @seed_option
+@report_option
+@click.option("-f", "--force", is_flag=True, help="Replace an existing report.")
 @json_option
 @click.pass_context
 def command(
@@ -68,8 +72,10 @@ def command(
     weights: str | None,
     root: str | None,
     seed: int,
+    report: str | None,
     *,
     check: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Measure the tensors of SOURCE: mean, std, extremes, norm, zeros, NaN and infinities.
@@ -83,10 +89,11 @@ def command(
     reinit stats model.safetensors --check --json
     """
     from reinit_cli.cli.keys import chosen_tensors
-    from reinit_cli.measuring import measure_source, unmeasurable
+    from reinit_cli.measuring import BINS, measure_source, unmeasurable
     from reinit_cli.report.meter import Meter
     from reinit_cli.report.sheets import show
-    from reinit_cli.report.statistics import statistics_form, statistics_sheet
+    from reinit_cli.report.statistics import statistics_form, statistics_sheet, without_histograms
+    from reinit_cli.sketching import BINS as PICTURE_BINS
 
     found = find_source(source, weights, root)
     chosen = chosen_tensors(found.tensors, patterns)
@@ -94,19 +101,27 @@ def command(
         ctx.exit(1)
     reasons = {tensor.key: reason for tensor in chosen if (reason := unmeasurable(tensor))}
     tensors = [tensor for tensor in chosen if tensor.key not in reasons]
+    place = report_place(report, (found.path,), has_pictures=bool(tensors), force=force)
     skipped = [f"{key}: {reason}" for key, reason in reasons.items()]
     with Meter(source, is_shown=not as_json) as meter:
         shows_histograms = as_json or sys.stdout.isatty()
-        passes = 2 if shows_histograms else 1
+        bins = PICTURE_BINS if place else BINS if shows_histograms else None
+        passes = 2 if bins else 1
         told = meter.of(passes * sum(tensor.nbytes for tensor in tensors))
-        measured = measure_source(found, tensors, depth, seed, told, draws=shows_histograms)
+        measured = measure_source(found, tensors, depth, seed, told, bins=bins)
     title = "key" if depth is None else "module"
     if as_json:
         from reinit_cli.report.serial import dumps
 
         sys.stdout.write(dumps(statistics_form(measured, title, skipped)) + "\n")
     else:
-        show(statistics_sheet(measured, title, skipped), sys.stdout)
+        shown = measured if shows_histograms else without_histograms(measured)
+        show(statistics_sheet(shown, title, skipped), sys.stdout)
+    if place is not None:
+        from reinit_cli.report.files import write_report
+        from reinit_cli.report.statistics import page_of_statistics
+
+        write_report(place, page_of_statistics(found, measured, title, skipped))
     ctx.exit(_checked(measured) if check else 0)
 
 

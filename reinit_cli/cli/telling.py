@@ -62,6 +62,11 @@ class Report:
                 return InputError(source, error) if self._is_batch else error
         return None
 
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What was written."""
+        return [each for each in self._results if isinstance(each, Outcome)]
+
     def take(self, result: Result) -> None:
         """Hear of a result, and tell at once what does not wait for the others."""
         self._results.append(result)

@@ -6,12 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from reinit_cli.report.pages import Page, without_folders
+from reinit_cli.report.panels import panels_of_differences
 from reinit_cli.report.serial import VERSION
 from reinit_cli.report.sheets import Column, Sheet
-from reinit_cli.text import number, shape
+from reinit_cli.text import number, plural, shape
 
 if TYPE_CHECKING:
     from reinit_cli.comparing import Difference
+    from reinit_cli.measuring import Measured
 
 _COLUMNS = (
     Column("change"),
@@ -34,6 +37,36 @@ def differences_sheet(
     rows = [_row(each) for each in found if each.differs or shows_same]
     facts = [("from", names[0]), ("to", names[1]), ("keys", _counted(found))]
     return Sheet(_COLUMNS, rows, facts).without_empty_columns()
+
+
+def page_of_differences(
+    found: Sequence[Difference],
+    names: tuple[str, str],
+    measured: tuple[Sequence[Measured], Sequence[Measured]],
+    *,
+    shows_same: bool,
+) -> Page:
+    """Return the same as a page, with pictures.
+
+    Args:
+        found: what was found.
+        names: those of the sources.
+        measured: what was measured of either source, for the pictures.
+        shows_same: whether keys that do not differ have rows too.
+    """
+    shown = tuple(without_folders(name, (name,)) for name in names)
+    sheet = differences_sheet(found, (shown[0], shown[1]), shows_same=shows_same)
+    panels = list(panels_of_differences(found, *measured))
+    left = sum(each.distance is not None for each in found) - len(panels)
+    return Page(
+        "reinit diff",
+        f"{shown[0]} → {shown[1]}",
+        sheet.facts,
+        [],
+        [("Keys", sheet)],
+        panels,
+        f"The {len(panels)} largest; {plural(left, 'tensor')} more differ." if left else "",
+    )
 
 
 def _counted(found: Sequence[Difference]) -> str:

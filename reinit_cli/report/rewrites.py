@@ -10,6 +10,8 @@ from reinit_cli.engine import Filled
 from reinit_cli.initializers import Init
 from reinit_cli.planning import Plan, Step, skip_notes
 from reinit_cli.report.keys import summed
+from reinit_cli.report.pages import Page, without_folders
+from reinit_cli.report.panels import panels_of_rewrite
 from reinit_cli.report.sheets import Column, Sheet
 from reinit_cli.rewriting import Job, Outcome
 from reinit_cli.rules import Rule
@@ -79,6 +81,25 @@ def _verdict(findings: Sequence[Finding]) -> str:
     if failed:
         return f"failed: {', '.join(failed)}"
     return f"passed: {', '.join(finding.test for finding in findings)}" if findings else ""
+
+
+def page_of_rewrite(outcome: Outcome) -> Page:
+    """Return a run as a page, without what another run or another folder would change."""
+    job = outcome.job
+    paths = (job.source.path, job.source.name, job.destination.path)
+    rules = rules_sheet(job, outcome)
+    facts = [(name, value) for name, value in rules.facts if name != "seconds"]
+    panels = list(panels_of_rewrite(outcome))
+    left = sum(1 for _ in job.plan.fills) - len(panels)
+    return Page(
+        "reinit run",
+        without_folders(job.source.name, paths),
+        [(name, without_folders(value, paths)) for name, value in facts],
+        [without_folders(warning, paths) for warning in job.plan.warnings],
+        [("Rules", rules), ("Tensors", steps_sheet(job, outcome))],
+        panels,
+        f"The {len(panels)} largest; {plural(left, 'tensor')} more were filled." if left else "",
+    )
 
 
 def described(init: Init) -> str:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from reinit_cli.measuring import BINS
+from reinit_cli.report.pages import Page, without_folders
+from reinit_cli.report.panels import panels_of_statistics
 from reinit_cli.report.serial import VERSION
 from reinit_cli.report.sheets import Column, Sheet
+from reinit_cli.sketching import PICTURES
 from reinit_cli.text import number, plural
 
 if TYPE_CHECKING:
-    from reinit_cli.measuring import Histogram, Measured
+    from reinit_cli.histograms import Histogram
+    from reinit_cli.measuring import Measured
+    from reinit_cli.sources import Source
 
 _HEIGHTS = " ▁▂▃▄▅▆▇█"
 _MEASURES = ("elements", "mean", "std", "min", "max", "norm", "zeros", "NaN", "Inf")
@@ -34,6 +41,42 @@ def statistics_sheet(measured: Sequence[Measured], title: str, skipped: Sequence
     return Sheet(columns, [_row(each) for each in measured], facts).without_empty_columns()
 
 
+def without_histograms(measured: Sequence[Measured]) -> list[Measured]:
+    """Return what was measured as it is shown where there is no room for pictures."""
+    return [replace(each, histogram=None) for each in measured]
+
+
+def page_of_statistics(
+    source: Source, measured: Sequence[Measured], title: str, skipped: Sequence[str]
+) -> Page:
+    """Return the same as a page, with pictures.
+
+    Args:
+        source: what was measured.
+        measured: what was found.
+        title: what the rows are: "key" or "module".
+        skipped: what was not measured, each with its reason.
+    """
+    sheet = statistics_sheet(without_histograms(measured), title, skipped)
+    largest = sorted(measured, key=lambda each: -each.statistics.numel)[:PICTURES]
+    chosen = {each.key for each in largest}
+    panels = list(panels_of_statistics([each for each in measured if each.key in chosen]))
+    left = len(measured) - len(largest)
+    return Page(
+        "reinit stats",
+        without_folders(source.name, (source.name,)),
+        sheet.facts,
+        [
+            f"{each.key} has {plural(each.statistics.nan, 'NaN')} and {each.statistics.inf:,} Inf"
+            for each in measured
+            if not each.statistics.is_finite
+        ],
+        [("Modules" if title == "module" else "Tensors", sheet)],
+        panels,
+        f"The {len(largest)} largest; {plural(left, title)} more were measured." if left else "",
+    )
+
+
 def _row(each: Measured) -> tuple[str, ...]:
     found = each.statistics
     finite = found.finite
@@ -43,7 +86,7 @@ def _row(each: Measured) -> tuple[str, ...]:
         f"{found.numel:,}",
         *(number(value) if finite.numel else "" for value in moments),
         *(f"{count:,}" if count else "" for count in (found.zeros, found.nan, found.inf)),
-        drawn(each.histogram) if each.histogram is not None else "",
+        drawn(each.histogram.coarser(BINS)) if each.histogram is not None else "",
     )
 
 
@@ -87,6 +130,6 @@ def _form(each: Measured, title: str) -> Mapping[str, Any]:
         form["histogram"] = {
             "low": histogram.low,
             "high": histogram.high,
-            "counts": histogram.counts,
+            "counts": histogram.coarser(BINS).counts,
         }
     return form

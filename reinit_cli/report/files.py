@@ -1,0 +1,81 @@
+"""Files that reports are written to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from importlib.util import find_spec
+
+from reinit_cli.errors import (
+    MissingExtraError,
+    OutputExistsError,
+    OutputUnwritableError,
+    ReportExistsError,
+    ReportIsOutputError,
+)
+from reinit_cli.output import Destination, OutputFile, check_destination
+from reinit_cli.report.pages import Page, html_of
+
+_NEEDS = {".html": ("jinja2",), ".svg": ("matplotlib",), ".png": ("matplotlib",)}
+"""The packages that a kind of report is made with."""
+
+
+def check_report(
+    path: str, others: Iterable[str | None], *, has_pictures: bool, force: bool
+) -> Destination:
+    """Refuse a report that cannot be written, before anything else is.
+
+    Args:
+        path: where it is to go; its suffix chooses what it is.
+        others: the paths that are read and written beside it.
+        has_pictures: whether there is something to draw, without which there is no figure.
+        force: whether an existing file is replaced.
+
+    Raises:
+        MissingExtraError: what it is made with is not installed.
+        OutputError: it cannot be written there.
+    """
+    kind = os.path.splitext(path)[1].lower()
+    if kind not in _NEEDS:
+        problem = f"its suffix names no kind of report; known are {', '.join(_NEEDS)}"
+        raise OutputUnwritableError(path, problem)
+    missing = [name for name in _NEEDS[kind] if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"a {kind} report", missing[0], "report")
+    if not has_pictures and kind != ".html":
+        raise OutputUnwritableError(path, "there is no tensor to draw a picture of")
+    destination = Destination(path, replaces=force)
+    for other in others:
+        if other is not None and _are_one(path, other):
+            raise ReportIsOutputError(path)
+    try:
+        check_destination(destination, None, in_place=False)
+    except OutputExistsError as error:
+        raise ReportExistsError(path) from error
+    return destination
+
+
+def _are_one(path: str, other: str) -> bool:
+    """Whether two paths lead to one file, whatever they are called."""
+    if os.path.realpath(path) == os.path.realpath(other):
+        return True
+    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
+
+
+def write_report(destination: Destination, page: Page) -> None:
+    """Write a page, or its pictures as a figure, whole or not at all.
+
+    Raises:
+        OutputUnwritableError: the disk refuses.
+    """
+    assert destination.path is not None
+    kind = os.path.splitext(destination.path)[1].lower()
+    if kind == ".html":
+        data = html_of(page)
+    else:
+        from reinit_cli.report.figures import figure_of
+
+        data = figure_of(f"{page.command} {page.title}", page.panels, kind.removeprefix("."))
+    with OutputFile(destination, len(data)) as file:
+        file.write_at(0, data)
+        file.commit()

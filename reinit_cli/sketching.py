@@ -1,0 +1,179 @@
+"""What a picture of a rewrite shows: histograms of what was there and of what was drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reinit_cli.drawing import BLOCK_NUMEL, Moments, moments_of
+from reinit_cli.histograms import Counter, Histogram
+from reinit_cli.initializers import Law
+from reinit_cli.measuring import Measured, measure_source
+from reinit_cli.planning import Plan, Step
+from reinit_cli.sources import Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reinit_cli.comparing import Difference
+
+BINS = 64
+"""Of a histogram that is drawn."""
+
+PICTURES = 120
+"""The most tensors of which pictures are drawn: a page of them stays below a megabyte."""
+
+_REACH = 5
+"""How many deviations from the mean a picture reaches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """The outline of one filled tensor.
+
+    Attributes:
+        before, after: of what was there and of what was drawn, before rounding; None where
+            there was no number.
+    """
+
+    before: Histogram | None
+    after: Histogram | None
+
+
+class Sketcher:
+    """Observes one tensor, and counts its elements."""
+
+    def __init__(self, step: Step) -> None:
+        """Choose the bins by the law of a step."""
+        assert step.law is not None
+        self._law = step.law
+        self._before: Histogram | None = None
+        self._after = Counter(*_window(step.law, None), BINS)
+
+    def see_before(self, tensor: Tensor, moments: Moments) -> None:
+        """Count what was there."""
+        self._before = histogram_of(tensor, moments)
+        self._after = Counter(*_window(self._law, self._before), BINS)
+
+    def see(self, block: Tensor, moments: Moments) -> None:
+        """Count a block of what was drawn."""
+        if math.isfinite(moments.mean):
+            self._after.add(_reals(block))
+
+    def sketch(self) -> Sketch:
+        """Return the outline, once all blocks were seen."""
+        after = self._after.histogram()
+        return Sketch(self._before, after if any(after.counts) else None)
+
+
+def _window(law: Law, before: Histogram | None) -> tuple[float, float]:
+    """Return where the elements of a law lie, or nearly all of them.
+
+    Single values are seen beside what was there.
+    """
+    low = max(law.low, law.mean - _REACH * law.std)
+    high = min(law.high, law.mean + _REACH * law.std)
+    if not math.isfinite(low + high):
+        return 0.0, 1.0
+    if law.is_random and low < high:
+        return _widened(low, high)
+    low, high = (law.low, law.high) if math.isfinite(law.low) else (law.mean, law.mean)
+    if before is not None and before.low < before.high:
+        low, high = min(low, before.low), max(high, before.high)
+    return _around(low, high)
+
+
+def _around(low: float, high: float) -> tuple[float, float]:
+    """Return a range with single values in it, far from its ends."""
+    if not math.isfinite(low + high):
+        return 0.0, 1.0
+    margin = (high - low) / 8 or abs(low) / 2 or 0.5
+    return low - margin, high + margin
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """Return a range that ends just behind its last value, which then counts."""
+    return low, high + (high - low) * 2**-20
+
+
+def histogram_of(tensor: Tensor, moments: Moments) -> Histogram | None:
+    """Count the finite elements of a tensor; None if there are none."""
+    import torch
+
+    values = _reals(tensor)
+    if not math.isfinite(moments.mean):
+        values = values[values.isfinite()]
+        moments = moments_of(values)
+    if not moments.numel:
+        return None
+    low = max(moments.low, moments.mean - _REACH * moments.std)
+    high = min(moments.high, moments.mean + _REACH * moments.std)
+    counter = Counter(*(_widened(low, high) if low < high else _around(low, low)), BINS)
+    for block in torch.split(values, BLOCK_NUMEL):
+        counter.add(block)
+    return counter.histogram()
+
+
+def _reals(tensor: Tensor) -> Tensor:
+    """Return elements flat, as numbers with which torch computes."""
+    import torch
+
+    values = (tensor.real if tensor.is_complex() else tensor).reshape(-1)
+    return values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float32)
+
+
+class Sketches:
+    """Observes the draws of which pictures are wanted."""
+
+    def __init__(self, keys: Collection[str]) -> None:
+        """Observe the draws of some keys."""
+        self._keys = keys
+        self._sketchers: dict[str, Sketcher] = {}
+
+    def observe(self, step: Step) -> Sketcher | None:
+        """Return who counts the draw of a step, if it is wanted."""
+        if step.key not in self._keys:
+            return None
+        sketcher = self._sketchers[step.key] = Sketcher(step)
+        return sketcher
+
+    def sketches(self) -> dict[str, Sketch]:
+        """Return the outline of each tensor that was drawn."""
+        return {key: sketcher.sketch() for key, sketcher in self._sketchers.items()}
+
+
+def pictured(plan: Plan) -> frozenset[str]:
+    """Choose the filled tensors of which pictures are drawn: the largest."""
+    fills = sorted(plan.fills, key=lambda step: -step.tensor.numel)
+    return frozenset(step.key for step in fills[:PICTURES])
+
+
+def measure_changed(
+    first: Source, second: Source, found: Sequence[Difference], seed: int
+) -> tuple[list[Measured], list[Measured]]:
+    """Measure the largest tensors whose values differ, as each source has them.
+
+    Args:
+        first: a source.
+        second: what it was compared with.
+        found: what differs.
+        seed: of models that are built without weights.
+    """
+    changed = [each for each in found if each.distance is not None and each.first is not None]
+    largest = sorted(changed, key=lambda each: -each.first.numel if each.first else 0)[:PICTURES]
+    mine, theirs = (
+        measure_source(
+            source, [one for one in tensors if one is not None], None, seed, _ignore, bins=BINS
+        )
+        for source, tensors in (
+            (first, [each.first for each in largest]),
+            (second, [each.second for each in largest]),
+        )
+    )
+    return mine, theirs
+
+
+def _ignore(nbytes: int) -> None:
+    del nbytes

@@ -1,0 +1,147 @@
+"""The page in a real browser: it renders, sorts and filters, and nothing is fetched."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from reinit_cli.cli import main
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (BROWSER and DRIVER), reason="no chromium with its driver"),
+    pytest.mark.xdist_group("browser"),
+]
+
+HOSTILE = "<img src=x onerror=document.title='owned'>.weight"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(BROWSER)
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--window-size=1280,1600",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser: Any) -> Any:
+    """The report on a rewrite of tensors whose sizes sort otherwise as text."""
+    state = {
+        HOSTILE: torch.zeros(30, 40),
+        "a.weight": torch.randn(9, 100),
+        "a.bias": torch.randn(1000),
+        "b.weight": torch.randn(20, 50),
+        "b.bias": torch.randn(20),
+    }
+    save_file(state, "m.safetensors")
+    args = ["-r", "*.weight=xavier_uniform", "-r", "*.bias=zeros", "--check", "-q"]
+    assert main(["run", "m.safetensors", *args, "--report", "r.html"]) == 0
+    browser.get(Path("r.html").resolve().as_uri())
+    return browser
+
+
+def _shown(page: Any) -> list[str]:
+    script = (
+        "return [...document.querySelectorAll('table.filtered tbody tr')]"
+        ".filter(row => !row.hidden).map(row => row.cells[0].textContent)"
+    )
+    return page.execute_script(script)
+
+
+def _column(page: Any, title: str) -> Any:
+    (found,) = (
+        each
+        for each in page.find_elements("css selector", "table.filtered th button")
+        if each.text == title
+    )
+    return found
+
+
+def test_it_renders_and_nothing_is_fetched_or_refused(page: Any) -> None:
+    assert page.title == "m.safetensors"
+    assert len(page.find_elements("css selector", "figure svg path.expected")) == 3
+    box = page.find_element("css selector", "figure svg path.after").rect
+    assert box["width"] > 100
+    assert box["height"] > 30
+    assert page.execute_script("return performance.getEntriesByType('resource').length") == 0
+    assert page.get_log("browser") == []
+
+
+def test_a_hostile_key_is_text(page: Any) -> None:
+    assert HOSTILE in _shown(page)
+    assert page.find_elements("css selector", "img") == []
+
+
+def test_a_header_sorts_by_number_and_again_backwards(page: Any) -> None:
+    fan_in = _column(page, "fan_in")
+
+    fan_in.click()
+    ascending = _shown(page)
+    fan_in.click()
+    descending = _shown(page)
+
+    assert ascending[:3] == [HOSTILE, "b.weight", "a.weight"]
+    assert descending[:3] == ["a.weight", "b.weight", HOSTILE]
+    # What has no number comes last either way.
+    assert set(ascending[3:]) == set(descending[3:]) == {"a.bias", "b.bias"}
+    head = fan_in.find_element("xpath", "..")
+    assert head.get_attribute("aria-sort") == "descending"
+
+
+def test_a_header_sorts_texts_with_their_numbers(page: Any) -> None:
+    _column(page, "shape").click()
+
+    assert _shown(page) == ["a.weight", "b.bias", "b.weight", HOSTILE, "a.bias"]
+
+
+def test_the_box_filters_rows_and_pictures(page: Any) -> None:
+    box = page.find_element("css selector", "input[type=search]")
+
+    box.send_keys("BIAS")
+
+    assert sorted(_shown(page)) == ["a.bias", "b.bias"]
+    assert page.find_element("css selector", ".count").text == "2 of 5"
+    shown = [each for each in page.find_elements("css selector", "figure") if each.is_displayed()]
+    assert sorted(each.get_attribute("data-key") for each in shown) == ["a.bias", "b.bias"]
+
+    box.clear()
+    box.send_keys("no such row")
+    assert _shown(page) == []
+
+
+@pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
+def test_it_has_a_light_and_a_dark_face(page: Any, scheme: str, is_dark: bool) -> None:
+    features = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", features)
+
+    paper, ink = page.execute_script(
+        "const style = getComputedStyle(document.documentElement);"
+        "return [style.backgroundColor, style.color].map("
+        "  colour => colour.match(/\\d+/g).slice(0, 3).reduce((sum, each) => sum + +each, 0))"
+    )
+
+    assert (paper < ink) is is_dark
+    assert abs(paper - ink) > 450

@@ -319,7 +319,6 @@ def test_the_spread_bounds_the_tails(law: TruncatedNormal) -> None:
 @pytest.mark.parametrize(
     ("law", "oracle"), list(ORACLES.items())[:3], ids=map(str, list(ORACLES)[:3])
 )
-@pytest.mark.slow
 def test_odds_are_bounds_of_the_exact_ones(law: Law, oracle: stats.rv_continuous) -> None:
     for seed in range(20):
         drawn = _drawn(law, (40, 40), seed, "float64") * (1 + seed / 100)

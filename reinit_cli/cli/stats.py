@@ -98,6 +98,7 @@ def command(
     found = find_source(source, weights, root)
     chosen = chosen_tensors(found.tensors, patterns)
     if not chosen:
+        click.echo(f"error: no key of {printable(source)} matches", err=True)
         ctx.exit(1)
     reasons = {tensor.key: reason for tensor in chosen if (reason := unmeasurable(tensor))}
     tensors = [tensor for tensor in chosen if tensor.key not in reasons]

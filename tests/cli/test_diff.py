@@ -164,7 +164,7 @@ def test_statistics_as_json_are_versioned(reinit: Callable[..., Done], numbers: 
 
 
 def test_no_tensor_is_an_answer(reinit: Callable[..., Done], numbers: Path) -> None:
-    assert reinit("stats", "m.pt", "nothing") == Done(1, "", "")
+    assert reinit("stats", "m.pt", "nothing") == Done(1, "", "error: no key of m.pt matches\n")
 
 
 def test_a_hostile_key_is_escaped(reinit: Callable[..., Done]) -> None:

@@ -289,7 +289,8 @@ def _distance(first: View, second: View, tolerance: Tolerance) -> Distance:
     max_abs = 0.0
     sums = torch.zeros(4, dtype=torch.float64)  # of d·d, a·a, b·b, a·b
     for one, two in _in_lockstep(first, second):
-        a, b = _widened(one), _widened(two)
+        is_complex = one.is_complex() or two.is_complex()
+        a, b = (_widened(each, is_complex=is_complex) for each in (one, two))
         apart = (b - a).abs()
         # float64 would round large integers.
         equal = (one == two) if _are_integers(one, two) else (a == b) | (a.isnan() & b.isnan())
@@ -327,10 +328,11 @@ def _are_integers(one: Tensor, two: Tensor) -> bool:
     return one.dtype == two.dtype and not one.is_floating_point() and not one.is_complex()
 
 
-def _widened(block: Tensor) -> Tensor:
+def _widened(block: Tensor, *, is_complex: bool) -> Tensor:
+    """Return elements in float64; real and imaginary parts in turn where one of two is complex."""
     import torch
 
-    if block.is_complex():
+    if is_complex:
         return torch.view_as_real(block.to(torch.complex128)).reshape(-1)
     return block.to(torch.float64)
 

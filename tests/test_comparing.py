@@ -229,3 +229,14 @@ def test_views_that_lie_alike_are_compared_as_they_lie() -> None:
     assert _changes(found) == {"a": "values"}
     assert found[0].distance is not None
     assert found[0].distance.changed == 1
+
+
+def test_a_complex_tensor_is_compared_with_a_real_one() -> None:
+    save_file({"x": torch.tensor([1.0, 2.0])}, "real.safetensors")
+    save_file({"x": torch.tensor([1 + 0j, 2 + 1j])}, "complex.safetensors")
+
+    (found,) = _compare("real.safetensors", "complex.safetensors")
+
+    assert found.change == "dtype"
+    assert found.distance is not None
+    assert (found.distance.changed, found.distance.max_abs) == (1, 1.0)

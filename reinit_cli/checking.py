@@ -202,15 +202,16 @@ class Checks:
 
     def __init__(self, plan: Plan) -> None:
         """Test what a plan draws, or nothing."""
-        self._plan = plan
+        self._is_asked = plan.options.check
+        self._least_p = plan.least_p  # counts all steps, so it is asked for once
         self._checkers: dict[str, Checker] = {}
         self.findings: dict[str, tuple[Finding, ...]] = {}
 
     def observe(self, step: Step) -> Checker | None:
         """Return who tests the draw of a step."""
-        if not self._plan.options.check:
+        if not self._is_asked:
             return None
-        checker = self._checkers[step.key] = Checker(step, self._plan.least_p)
+        checker = self._checkers[step.key] = Checker(step, self._least_p)
         return checker
 
     def have_passed(self) -> bool:
@@ -223,8 +224,9 @@ class Checks:
 
 def failures_of(plan: Plan, findings: Mapping[str, Sequence[Finding]]) -> tuple[Failure, ...]:
     """Return the findings that did not pass, in the order of the plan."""
+    least_p = plan.least_p
     return tuple(
-        Failure(step.key, str(plan.rules[step.rule].init), finding, plan.least_p)
+        Failure(step.key, str(plan.rules[step.rule].init), finding, least_p)
         for step in plan.fills
         if step.rule is not None
         for finding in findings.get(step.key, ())

@@ -41,7 +41,7 @@ ReinitError
 ├── UnknownKeyError (LookupError)     what is looked at
 ├── UnreadableTensorError
 ├── SliceError (ValueError)
-├── MissingExtraError (ImportError)   what a report is made with
+├── MissingPackageError (ImportError) what a report is made with
 ├── DeviceUnavailableError            where values are drawn
 └── UnknownDtypeError (LookupError)
 
@@ -522,18 +522,17 @@ class SliceError(ReinitError, ValueError):
         super().__init__(f"slice {text!r}: {problem}")
 
 
-class MissingExtraError(ReinitError, ImportError):
+class MissingPackageError(ReinitError, ImportError):
     """A package that is installed only where it is asked for.
 
     Args:
         purpose: what needs it.
         package: its name.
-        extra: the extra of this project that brings it.
     """
 
-    def __init__(self, purpose: str, package: str, extra: str) -> None:
+    def __init__(self, purpose: str, package: str) -> None:
         super().__init__(f"{purpose} needs {package}, which is not installed")
-        self.extra = extra
+        self.package = package
 
 
 class DeviceUnavailableError(ReinitError):

@@ -14,6 +14,15 @@ _LEAST_STEP = 1e-30
 """Bins that are narrower are told apart in float64 alone."""
 
 
+_LARGEST = 1e300
+"""Of larger numbers, and of ranges below its inverse, no bins can be told apart."""
+
+
+def has_room(low: float, high: float) -> bool:
+    """Whether there are bins between two numbers, and an axis to draw them on."""
+    return high - low > 1 / _LARGEST and max(abs(low), abs(high)) < _LARGEST
+
+
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """How many elements lie in each of some bins of equal width.

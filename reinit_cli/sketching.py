@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.drawing import BLOCK_NUMEL, Moments, moments_of
-from reinit_cli.histograms import Counter, Histogram
+from reinit_cli.histograms import Counter, Histogram, has_room
 from reinit_cli.initializers import Law
 from reinit_cli.measuring import Measured, measure_source
 from reinit_cli.planning import Plan, Step
@@ -50,22 +50,26 @@ class Sketcher:
         assert step.law is not None
         self._law = step.law
         self._before: Histogram | None = None
-        self._after = Counter(*_window(step.law, None), BINS)
+        self._after = _counter(*_window(step.law, None))
 
     def see_before(self, tensor: Tensor, moments: Moments) -> None:
         """Count what was there."""
         self._before = histogram_of(tensor, moments)
-        self._after = Counter(*_window(self._law, self._before), BINS)
+        self._after = _counter(*_window(self._law, self._before))
 
     def see(self, block: Tensor, moments: Moments) -> None:
         """Count a block of what was drawn."""
-        if math.isfinite(moments.mean):
+        if self._after is not None and math.isfinite(moments.mean):
             self._after.add(_reals(block))
 
     def sketch(self) -> Sketch:
         """Return the outline, once all blocks were seen."""
-        after = self._after.histogram()
-        return Sketch(self._before, after if any(after.counts) else None)
+        after = self._after.histogram() if self._after is not None else None
+        return Sketch(self._before, after if after is not None and any(after.counts) else None)
+
+
+def _counter(low: float, high: float) -> Counter | None:
+    return Counter(low, high, BINS) if has_room(low, high) else None
 
 
 def _window(law: Law, before: Histogram | None) -> tuple[float, float]:
@@ -99,7 +103,7 @@ def _widened(low: float, high: float) -> tuple[float, float]:
 
 
 def histogram_of(tensor: Tensor, moments: Moments) -> Histogram | None:
-    """Count the finite elements of a tensor; None if there are none."""
+    """Count the finite elements of a tensor; None if there are none, or no room for bins."""
     import torch
 
     values = _reals(tensor)
@@ -110,7 +114,9 @@ def histogram_of(tensor: Tensor, moments: Moments) -> Histogram | None:
         return None
     low = max(moments.low, moments.mean - _REACH * moments.std)
     high = min(moments.high, moments.mean + _REACH * moments.std)
-    counter = Counter(*(_widened(low, high) if low < high else _around(low, low)), BINS)
+    counter = _counter(*(_widened(low, high) if low < high else _around(low, low)))
+    if counter is None:
+        return None
     for block in torch.split(values, BLOCK_NUMEL):
         counter.add(block)
     return counter.histogram()

@@ -20,7 +20,7 @@ from reinit_cli.errors import CheckFailedError, IrrevocableOutputError
 from reinit_cli.initializers import REGISTRY, Law, parse_init
 from reinit_cli.initializers.laws import Normal, TruncatedNormal, Uniform
 from reinit_cli.initializers.sparses import SparseNormal
-from reinit_cli.planning import Step
+from reinit_cli.planning import Plan, Step
 from reinit_cli.tensors import TensorInfo
 
 LEAST_P = 1e-11
@@ -455,3 +455,15 @@ def test_a_stream_cannot_be_checked() -> None:
 
     with pytest.raises(IrrevocableOutputError):
         rewrite("m.safetensors", ["*=normal"], "-", check=True)
+
+
+def test_the_odds_of_a_run_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count every step: for each tensor anew, a run of many would take the square of it."""
+    save_file({f"{at}.weight": torch.zeros(2, 2) for at in range(50)}, "m.safetensors")
+    asked = []
+    least_p = Plan.least_p.fget
+    monkeypatch.setattr(Plan, "least_p", property(lambda plan: asked.append(1) or least_p(plan)))
+
+    rewrite("m.safetensors", ["*=normal"], check=True)
+
+    assert len(asked) < 5

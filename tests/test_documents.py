@@ -36,6 +36,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
 
 
+def test_nobody_is_told_to_install_us_by_name() -> None:
+    """The package index has another project of that name."""
+    texts = [README, RECIPES, *(path.read_text() for path in ROOT.glob("reinit_cli/**/*.py"))]
+
+    assert not [text for text in texts if re.search(r"pip3? install [^`\n]*\breinit\b(?!`)", text)]
+
+
 def _shell(command: str, environment: dict[str, str]) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],

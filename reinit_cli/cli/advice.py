@@ -129,8 +129,9 @@ def _hint(error: errors.ReinitError) -> str | None:
             return "name a file with -o, and write it out when it has passed: cat FILE"
         case errors.ReportIsOutputError():
             return "name another file with --report"
-        case errors.MissingExtraError():
-            return f"pip install 'reinit[{error.extra}]'"
+        case errors.MissingPackageError():
+            # Not an extra of ours: under our name the package index has another project.
+            return f"pip install {error.package}"
         case errors.CheckFailedError():
             return "nothing was written; another --seed draws anew, without --check it is written"
         case errors.UnwritableContentError(suffix=str(suffix)):

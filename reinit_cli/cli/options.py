@@ -165,7 +165,7 @@ report_option = click.option(
     "--report",
     metavar="FILE",
     help="Write a report to this file too: a page (.html), or the pictures in one figure (.svg, "
-    ".png). Needs pip install 'reinit[report]'.",
+    ".png). A page needs jinja2, a figure matplotlib.",
 )
 
 

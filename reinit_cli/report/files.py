@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 from reinit_cli.errors import (
-    MissingExtraError,
+    MissingPackageError,
     OutputExistsError,
     OutputUnwritableError,
     ReportExistsError,
@@ -16,8 +16,8 @@ from reinit_cli.errors import (
 from reinit_cli.output import Destination, OutputFile, check_destination
 from reinit_cli.report.pages import Page, html_of
 
-_NEEDS = {".html": ("jinja2",), ".svg": ("matplotlib",), ".png": ("matplotlib",)}
-"""The packages that a kind of report is made with."""
+_NEEDS = {".html": "jinja2", ".svg": "matplotlib", ".png": "matplotlib"}
+"""The package that a kind of report is made with."""
 
 
 def check_report(
@@ -32,16 +32,15 @@ def check_report(
         force: whether an existing file is replaced.
 
     Raises:
-        MissingExtraError: what it is made with is not installed.
+        MissingPackageError: what it is made with is not installed.
         OutputError: it cannot be written there.
     """
     kind = os.path.splitext(path)[1].lower()
     if kind not in _NEEDS:
         problem = f"its suffix names no kind of report; known are {', '.join(_NEEDS)}"
         raise OutputUnwritableError(path, problem)
-    missing = [name for name in _NEEDS[kind] if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(f"a {kind} report", missing[0], "report")
+    if find_spec(_NEEDS[kind]) is None:
+        raise MissingPackageError(f"a {kind} report", _NEEDS[kind])
     if not has_pictures and kind != ".html":
         raise OutputUnwritableError(path, "there is no tensor to draw a picture of")
     destination = Destination(path, replaces=force)

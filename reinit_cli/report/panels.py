@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from reinit_cli.histograms import has_room
 from reinit_cli.text import plural, shape
 
 if TYPE_CHECKING:
@@ -86,6 +87,14 @@ def _with_width(histogram: Histogram | None) -> tuple[float, float] | None:
     return low - margin, high + margin
 
 
+def drawable(histogram: Histogram | None) -> Histogram | None:
+    """Return a histogram of which there can be a picture, and None for one of extremes."""
+    if histogram is None or not any(histogram.counts):
+        return None
+    low, high = _with_width(histogram) or (0.0, 0.0)
+    return histogram if has_room(low, high) else None
+
+
 def steps_of(histogram: Histogram) -> list[Point]:
     """Return the outline of a histogram as a density, from the axis and back to it."""
     total = sum(histogram.counts)
@@ -124,8 +133,8 @@ def panels_of_rewrite(outcome: Outcome) -> Iterator[Panel]:
             step.key,
             f"{shape(step.tensor.shape)} · {plan.rules[step.rule].init.initializer.name}",
             f"std {arrows}, expected {step.law.std:.3g}",
-            sketch.before,
-            sketch.after,
+            drawable(sketch.before),
+            drawable(sketch.after),
             step.law,
         )
 
@@ -133,11 +142,11 @@ def panels_of_rewrite(outcome: Outcome) -> Iterator[Panel]:
 def panels_of_statistics(measured: Sequence[Measured]) -> Iterator[Panel]:
     """Yield the picture of each tensor or module of which a histogram was counted."""
     for each in measured:
-        if each.histogram is not None:
+        if (histogram := drawable(each.histogram)) is not None:
             moments = each.statistics.finite
             numbers = f"mean {moments.mean:.3g}, std {moments.std:.3g}"
             about = plural(each.statistics.numel, "element")
-            yield Panel(each.key, about, numbers, None, each.histogram)
+            yield Panel(each.key, about, numbers, None, histogram)
 
 
 def panels_of_differences(
@@ -157,5 +166,9 @@ def panels_of_differences(
             old, new = mine[each.key], theirs[each.key]
             stds = " → ".join(f"{one.statistics.finite.std:.3g}" for one in (old, new))
             yield Panel(
-                each.key, shape(each.first.shape), f"std {stds}", old.histogram, new.histogram
+                each.key,
+                shape(each.first.shape),
+                f"std {stds}",
+                drawable(old.histogram),
+                drawable(new.histogram),
             )

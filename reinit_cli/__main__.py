@@ -21,10 +21,9 @@ def entry() -> NoReturn:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     code = _flush(code)
-    if "torch" in sys.modules:
-        # Tearing the interpreter down after torch takes half a second and does nothing.
-        os._exit(code)
-    sys.exit(code)
+    # Tearing the interpreter down does nothing, and takes half a second after torch and a
+    # fifth of one after a hundred thousand keys.
+    os._exit(code)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

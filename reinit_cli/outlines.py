@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import product
+from math import prod
+from typing import NamedTuple
 
-from reinit_cli.patterns import Pattern
+from reinit_cli.patterns import MAX_NAMES, Pattern
 from reinit_cli.tensors import TensorInfo
 
 _NUMBER = re.compile(r"(?<![^.])(0|[1-9][0-9]{0,17})(?![^.])")
@@ -39,23 +41,27 @@ class Group:
     tensors: tuple[TensorInfo, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """A module, or a tensor in it.
+# A named tuple: a tree may have two hundred thousand, and dataclasses take four times as long.
+class Branch(NamedTuple):
+    """A module with the sums of what is in it, or a tensor.
 
     Attributes:
         name: the last segment of its path.
         path: all segments.
         depth: how many modules it lies in.
-        tensors: all in it, in their order.
-        is_tensor: whether it is the tensor itself.
+        tensor: the tensor itself, or None for a module.
+        leaves: the number of tensors in a module.
+        numel: the number of their elements; of a tied tensor's once.
+        nbytes: the bytes of those.
     """
 
     name: str
     path: str
     depth: int
-    tensors: tuple[TensorInfo, ...]
-    is_tensor: bool
+    tensor: TensorInfo | None
+    leaves: int
+    numel: int
+    nbytes: int
 
 
 def groups_of(tensors: Sequence[TensorInfo]) -> list[Group]:
@@ -78,15 +84,32 @@ def groups_of(tensors: Sequence[TensorInfo]) -> list[Group]:
 
 
 def _boxes(combinations: Iterable[tuple[int, ...]]) -> list[_Box]:
-    """Return boxes that hold each combination once, and nothing else."""
+    """Return boxes that hold each combination once, and nothing else.
+
+    None of them stands for more names than a pattern may.
+    """
     boxes: list[_Box] = [tuple(frozenset((n,)) for n in numbers) for numbers in combinations]
     for axis in reversed(range(len(boxes[0]))):
-        merged: dict[_Box, frozenset[int]] = {}
+        merged: dict[_Box, set[int]] = {}
         for box in boxes:
             others = (*box[:axis], *box[axis + 1 :])
-            merged[others] = merged.get(others, frozenset()) | box[axis]
-        boxes = [(*others[:axis], own, *others[axis:]) for others, own in merged.items()]
-    return boxes
+            merged.setdefault(others, set()).update(box[axis])
+        boxes = [(*others[:axis], frozenset(own), *others[axis:]) for others, own in merged.items()]
+    return [part for box in boxes for part in _parts(box)]
+
+
+def _parts(box: _Box) -> Iterator[_Box]:
+    """Yield the box, or parts of it that patterns may stand for, cut along its longest axis."""
+    count = prod(map(len, box))
+    if count <= MAX_NAMES:
+        yield box
+        return
+    axis = max(range(len(box)), key=lambda at: len(box[at]))
+    numbers = sorted(box[axis])
+    step = max(1, MAX_NAMES * len(numbers) // count)
+    for start in range(0, len(numbers), step):
+        part = frozenset(numbers[start : start + step])
+        yield from _parts((*box[:axis], part, *box[axis + 1 :]))
 
 
 def _pattern(literals: Sequence[str], box: _Box) -> str:
@@ -112,24 +135,78 @@ def _braces(numbers: frozenset[int]) -> str:
     return texts[0] if is_single else f"{{{','.join(texts)}}}"
 
 
-def tree_of(tensors: Sequence[TensorInfo]) -> list[Branch]:
+@dataclass(slots=True)
+class _Module:
+    """A module that is being filled, with the sums of what is in it."""
+
+    prefix: str  # of the keys in it, with the dot
+    depth: int = -1
+    around: _Module | None = None
+    inside: list[TensorInfo | _Module] = field(default_factory=list)
+    leaves: int = 0
+    numel: int = 0
+    nbytes: int = 0
+
+
+def tree_of(tensors: Sequence[TensorInfo], repeated: Collection[str] = ()) -> list[Branch]:
     """Return modules and tensors as they lie in each other, each before what is in it.
 
     Segments are parted by dots. What has one name but comes apart in the state dict stands
     together at the first place.
+
+    Args:
+        tensors: the entries.
+        repeated: the keys that add nothing to a sum, since a tied one does.
     """
-    return list(_branches(tensors, "", 0))
-
-
-def _branches(tensors: Sequence[TensorInfo], path: str, depth: int) -> Iterable[Branch]:
-    prefix = f"{path}." if depth else ""
-    inside: dict[tuple[str, bool], list[TensorInfo]] = {}
+    whole = _Module("")
+    modules = {"": whole}
     for tensor in tensors:
-        name, dot, rest = tensor.key[len(prefix) :].partition(".")
-        if depth == _DEEPEST:
-            name, dot = name + dot + rest, ""
-        inside.setdefault((name, not dot), []).append(tensor)
-    for (name, is_tensor), own in inside.items():
-        yield Branch(name, prefix + name, depth, tuple(own), is_tensor)
-        if not is_tensor:
-            yield from _branches(own, prefix + name, depth + 1)
+        module = _module(modules, _prefix(tensor.key))
+        module.inside.append(tensor)
+        module.leaves += 1
+        if tensor.key not in repeated:
+            module.numel += tensor.numel
+            module.nbytes += tensor.nbytes
+    # What is inside was made after what is around it.
+    for module in reversed(modules.values()):
+        if module.around is not None:
+            module.around.leaves += module.leaves
+            module.around.numel += module.numel
+            module.around.nbytes += module.nbytes
+    found: list[Branch] = []
+    _collect(whole, found)
+    return found
+
+
+def _prefix(key: str) -> str:
+    if key.count(".") <= _DEEPEST:
+        return key[: key.rfind(".") + 1]
+    return ".".join((*key.split(".", _DEEPEST)[:_DEEPEST], ""))
+
+
+def _module(modules: dict[str, _Module], prefix: str) -> _Module:
+    """Return the module of a prefix, made with those around it where it is new."""
+    missing = []
+    while prefix not in modules:
+        missing.append(prefix)
+        prefix = prefix[: prefix.rfind(".", 0, -1) + 1]
+    module = modules[prefix]
+    for longer in reversed(missing):
+        modules[longer] = inner = _Module(longer, module.depth + 1, module)
+        module.inside.append(inner)
+        module = inner
+    return module
+
+
+def _collect(module: _Module, found: list[Branch]) -> None:
+    start = len(module.prefix)
+    depth = module.depth + 1
+    for each in module.inside:
+        if isinstance(each, _Module):
+            path = each.prefix[:-1]
+            sums = (each.leaves, each.numel, each.nbytes)
+            found.append(Branch(path[start:], path, depth, None, *sums))
+            _collect(each, found)
+        else:
+            sums = (1, each.numel, each.nbytes)
+            found.append(Branch(each.key[start:], each.key, depth, each, *sums))

@@ -8,6 +8,7 @@ from types import EllipsisType
 from reinit_cli.dtypes import DTYPES
 from reinit_cli.errors import SliceError
 from reinit_cli.segments import Copy, Literal, View
+from reinit_cli.text import plural
 
 Index = int | slice | EllipsisType
 
@@ -55,7 +56,7 @@ def sliced(view: View, index: tuple[Index, ...], text: str) -> View:
     ndim = len(view.shape)
     given = sum(part is not ... for part in index)
     if given > ndim:
-        raise SliceError(text, f"it has {given} dimensions, and the tensor has {ndim}")
+        raise SliceError(text, f"it has {plural(given, 'dimension')}, and the tensor has {ndim}")
     at = next((at for at, part in enumerate(index) if part is ...), len(index))
     whole = (slice(None),) * (ndim - given)
     parts = (*index[:at], *whole, *index[at + 1 :])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -55,7 +56,7 @@ class TensorInfo:
     @property
     def start(self) -> int:
         """The byte of its storage at which its first element starts."""
-        return self.offset * self._itemsize
+        return self.offset and self.offset * self._itemsize
 
     @property
     def extent(self) -> tuple[int, int]:
@@ -87,18 +88,40 @@ class TensorInfo:
         return False
 
 
+def _sharing(tensors: Iterable[TensorInfo]) -> list[TensorInfo]:
+    """Return the tensors whose storage holds another too: in most files none."""
+    stored = [tensor for tensor in tensors if tensor.storage is not None]
+    counts = Counter(tensor.storage for tensor in stored)
+    return [tensor for tensor in stored if counts[tensor.storage] > 1 and tensor.numel]
+
+
 def tied_groups(tensors: tuple[TensorInfo, ...]) -> dict[str, tuple[str, ...]]:
     """Return, for each key that shares its tensor, all keys of it by code point.
 
     Keys with equal storage, offset, shape and stride are one tensor.
     """
     groups: dict[Hashable, list[str]] = {}
-    for tensor in tensors:
-        if tensor.storage is not None and tensor.numel:
-            place = (tensor.storage, tensor.dtype, tensor.offset, tensor.shape, tensor.stride)
-            groups.setdefault(place, []).append(tensor.key)
+    for tensor in _sharing(tensors):
+        place = (tensor.storage, tensor.dtype, tensor.offset, tensor.shape, tensor.stride)
+        groups.setdefault(place, []).append(tensor.key)
     shared = (tuple(sorted(keys)) for keys in groups.values() if len(keys) > 1)
     return {key: keys for keys in shared for key in keys}
+
+
+def repeated_keys(
+    tensors: Sequence[TensorInfo], groups: Mapping[str, tuple[str, ...]] | None = None
+) -> frozenset[str]:
+    """Return the keys whose tensor is that of another key among them, which counts for both.
+
+    Args:
+        tensors: the entries that are counted.
+        groups: the ties of all that a source has, or None where these are all.
+    """
+    groups = tied_groups(tuple(tensors)) if groups is None else groups
+    tied = sorted(tensor.key for tensor in tensors if tensor.key in groups)
+    # All keys of a group have one tuple; a hash of it would look at every key each time.
+    first: dict[int, str] = {}
+    return frozenset(key for key in tied if first.setdefault(id(groups[key]), key) != key)
 
 
 def overlapping(tensors: tuple[TensorInfo, ...]) -> dict[str, str]:
@@ -110,9 +133,8 @@ def overlapping(tensors: tuple[TensorInfo, ...]) -> dict[str, str]:
         tensor.key: "its elements overlap in memory" for tensor in tensors if tensor.overlaps_itself
     }
     by_storage: dict[Hashable, list[TensorInfo]] = {}
-    for tensor in tensors:
-        if tensor.storage is not None and tensor.numel:
-            by_storage.setdefault(tensor.storage, []).append(tensor)
+    for tensor in _sharing(tensors):
+        by_storage.setdefault(tensor.storage, []).append(tensor)
     ties = tied_groups(tensors)
     for sharers in by_storage.values():
         sharers.sort(key=lambda tensor: tensor.extent)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +52,36 @@ def test_several_numbers_are_collapsed_where_all_combinations_are_there() -> Non
     assert _patterns(_tensors(*whole[:-1])) == [("b.{0,1}.c.{0..3}.w", 8), ("b.2.c.{0..2}.w", 3)]
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [f"layers.{at}.w" for at in range(25_001)],
+        [f"a.{at}.b.{inner}" for at in range(150) for inner in range(150)],
+        [f"{at}" for at in range(0, 30_000, 2)],
+    ],
+    ids=["one number", "two numbers", "gaps"],
+)
+def test_no_pattern_stands_for_more_names_than_a_rule_takes(keys: list[str]) -> None:
+    groups = groups_of(_tensors(*keys))
+
+    assert len(groups) <= 4
+    named: set[str] = set()
+    for group in groups:
+        names = Pattern.parse(group.pattern).names
+        assert names == {tensor.key for tensor in group.tensors}
+        named |= names
+    assert named == set(keys)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_numbers_are_grouped_at_once() -> None:
+    started = time.process_time()
+    groups = groups_of(_tensors(*(f"layers.{at}.w" for at in range(100_000))))
+
+    assert len(groups) == 10
+    assert time.process_time() - started < 3  # merged one by one they take 40
+
+
 def test_only_whole_segments_are_numbers() -> None:
     keys = ["layer1.w", "layer2.w", "x.01.w", "x.02.w", "1", "2"]
 
@@ -79,23 +112,36 @@ def test_a_tree_has_every_module_before_what_is_in_it() -> None:
     tensors = _tensors("a.0.w", "a.0.b", "c", "a.1.w")
 
     assert [
-        (each.path, each.depth, len(each.tensors), each.is_tensor) for each in tree_of(tensors)
+        (each.path, each.depth, each.leaves, each.numel, each.nbytes, each.tensor)
+        for each in tree_of(tensors)
     ] == [
-        ("a", 0, 3, False),
-        ("a.0", 1, 2, False),
-        ("a.0.w", 2, 1, True),
-        ("a.0.b", 2, 1, True),
-        ("a.1", 1, 1, False),
-        ("a.1.w", 2, 1, True),
-        ("c", 0, 1, True),
+        ("a", 0, 3, 6, 24, None),
+        ("a.0", 1, 2, 4, 16, None),
+        ("a.0.w", 2, 1, 2, 8, tensors[0]),
+        ("a.0.b", 2, 1, 2, 8, tensors[1]),
+        ("a.1", 1, 1, 2, 8, None),
+        ("a.1.w", 2, 1, 2, 8, tensors[3]),
+        ("c", 0, 1, 2, 8, tensors[2]),
     ]
 
 
 def test_a_tensor_and_a_module_may_have_one_name() -> None:
-    assert [(each.path, each.is_tensor) for each in tree_of(_tensors("a", "a.b"))] == [
+    assert [(each.path, bool(each.tensor)) for each in tree_of(_tensors("a", "a.b"))] == [
         ("a", True),
         ("a", False),
         ("a.b", True),
+    ]
+
+
+def test_what_is_repeated_adds_to_no_sum() -> None:
+    tree = tree_of(_tensors("a.v", "a.w", "b.w"), {"a.w"})
+
+    assert [(each.path, each.leaves, each.numel) for each in tree] == [
+        ("a", 2, 2),
+        ("a.v", 1, 2),
+        ("a.w", 1, 2),
+        ("b", 1, 2),
+        ("b.w", 1, 2),
     ]
 
 
@@ -103,7 +149,11 @@ def test_a_tensor_and_a_module_may_have_one_name() -> None:
 def test_every_tensor_is_in_the_tree_once(keys: list[str]) -> None:
     tree = tree_of(_tensors(*keys))
 
-    assert sorted(each.path for each in tree if each.is_tensor) == sorted(keys)
+    assert sorted(each.path for each in tree if each.tensor) == sorted(keys)
+    for module in tree:
+        if not module.tensor:
+            inside = [key for key in keys if key.startswith(f"{module.path}.")]
+            assert (module.leaves, module.numel) == (len(inside), 2 * len(inside))
 
 
 def test_keys_of_very_many_segments_are_no_trouble() -> None:

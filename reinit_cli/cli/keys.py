@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from reinit_cli.cli.options import CONTEXT, PatternType, json_option, root_option, weights_option
+from reinit_cli.collector import collector_paused
 from reinit_cli.patterns import KeyIndex, Pattern
 from reinit_cli.sources import Source, find_source
-from reinit_cli.tensors import TensorInfo, tied_groups
+from reinit_cli.tensors import TensorInfo, repeated_keys, tied_groups
 
 if TYPE_CHECKING:
     from reinit_cli.report.sheets import Sheet
@@ -63,6 +64,7 @@ _ORDERS: Mapping[str, Callable[[TensorInfo], object]] = {
 @root_option
 @json_option
 @click.pass_context
+@collector_paused()
 def command(
     ctx: click.Context,
     source: str,
@@ -92,6 +94,8 @@ def command(
     """
     forms = {"--tree": tree, "--group": group, "--count": count, "--meta": meta}
     _refuse_together(forms | {"--long": long, "--null": null, "--json": as_json})
+    if meta and (patterns or excluded or order):
+        raise click.UsageError("--meta shows SOURCE whole, so nothing chooses or sorts")
     found = find_source(source, weights, root)
     if meta:
         _show_contents(found, as_json=as_json)
@@ -100,21 +104,36 @@ def command(
     if order:
         chosen.sort(key=_ORDERS[order])  # type: ignore[arg-type]
     groups = tied_groups(found.tensors)
-    aliases = {key: tied[0] for key, tied in groups.items() if key != tied[0]}
+    ties = _Ties(
+        {key: tied[0] for key, tied in groups.items() if key != tied[0]},
+        repeated_keys(chosen, groups),
+    )
     is_terminal = sys.stdout.isatty()
     if count:
         click.echo(len(chosen))
     elif as_json:
         from reinit_cli.report.serial import key_forms
 
-        sys.stdout.writelines(line + "\n" for line in key_forms(chosen, aliases))
+        sys.stdout.writelines(line + "\n" for line in key_forms(chosen, ties.aliases))
     elif tree or long or (is_terminal and not null):
         from reinit_cli.report.sheets import show
 
-        show(_sheet(chosen, aliases, tree=tree, group=group, is_terminal=is_terminal), sys.stdout)
+        show(_sheet(chosen, ties, tree=tree, group=group, is_terminal=is_terminal), sys.stdout)
     else:
         _print_lines(_names(chosen, group=group), "\0" if null else "\n")
     ctx.exit(0 if chosen else 1)
+
+
+class _Ties(NamedTuple):
+    """Which keys have one tensor.
+
+    Attributes:
+        aliases: for a tied key the first of its ties.
+        repeated: the chosen keys that add nothing to a sum, since a tied one does.
+    """
+
+    aliases: Mapping[str, str]
+    repeated: Collection[str]
 
 
 _TOGETHER = frozenset(
@@ -147,7 +166,7 @@ def chosen_tensors(
 
 def _sheet(
     tensors: Sequence[TensorInfo],
-    aliases: Mapping[str, str],
+    ties: _Ties,
     *,
     tree: bool,
     group: bool,
@@ -157,10 +176,10 @@ def _sheet(
     from reinit_cli.report.keys import groups_sheet, keys_sheet, tree_sheet
 
     if tree:
-        return tree_sheet(tree_of(tensors), aliases, is_indented=is_terminal)
+        return tree_sheet(tree_of(tensors, ties.repeated), *ties, is_indented=is_terminal)
     if group:
-        return groups_sheet(groups_of(tensors), aliases)
-    return keys_sheet(tensors, aliases)
+        return groups_sheet(groups_of(tensors), ties.repeated)
+    return keys_sheet(tensors, *ties)
 
 
 def _names(tensors: Sequence[TensorInfo], *, group: bool) -> Collection[str]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
-
+from reinit_cli.collector import collector_paused
 from reinit_cli.errors import UnsupportedFormatError
 from reinit_cli.formats import safetensors, torch_legacy, torch_zip
 from reinit_cli.formats.located import Located
@@ -34,20 +31,8 @@ def locate(file: InputFile, root: str | None = None) -> Located:
         UnsupportedFormatError: it is of another format that is recognised.
         MalformedFileError, RootError: it cannot be read as what it is.
     """
-    with _collector_paused():
+    with collector_paused():
         return _locate(file, root)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking a million records again and again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _locate(file: InputFile, root: str | None) -> Located:

@@ -17,6 +17,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct, unpack_from
 from typing import Any, NoReturn
 
@@ -642,6 +643,7 @@ def _index(get: bytes) -> int:
     return get[1] if len(get) == 2 else int(_UINT32(get, 1)[0])
 
 
+@lru_cache(maxsize=4096)  # most offsets are 0, and most tensors of a file have few sizes
 def _integers(written: bytes) -> tuple[int, ...]:
     """Return the integers at the start of what is written."""
     values = []

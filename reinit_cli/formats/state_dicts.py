@@ -12,9 +12,10 @@ The numel of `torch.storage.UntypedStorage` counts bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from reinit_cli.dtypes import DTYPES
 from reinit_cli.errors import MalformedFileError, RootError
@@ -70,8 +71,8 @@ _ITEMSIZES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
+# A named tuple: a file may have a hundred thousand, and dataclasses take four times as long.
+class Storage(NamedTuple):
     """A storage that a pickle names.
 
     Attributes:
@@ -126,14 +127,18 @@ def contents_of(pickle: Pickle, path: str, root: str | None) -> Contents:
     chosen, record = _named_root(pickle.top, root, path) if root else _root(pickle.top, path)
     found = Contents(chosen, storages=reading.storages)
     seen = set()
+    own = set()  # the records of its tensors
     for key, value in _entries(record):
         if key in seen:
             raise MalformedFileError(path, f"its state dict has the key {key!r} twice")
         seen.add(key)
-        found.tensors.append(reading.info(key, value))
-        if found.tensors[-1].carried and not isinstance(value, Instance):
+        info = reading.info(key, value)
+        found.tensors.append(info)
+        if id(value) in reading.closed or _is_tensor(value):
+            own.add(id(value))
+        if info.carried and not isinstance(value, Instance):
             found.rest.append(f"{key} ({_kind(value)})")
-    reading.walk(pickle.top, record, found)
+    reading.walk(pickle.top, record, own, found)
     found.rest = [*_beside_root(pickle.top, chosen), *found.rest]
     if _is_module(record):
         found.rest.append(f"{chosen or 'the whole'} ({_kind(record)})")
@@ -313,7 +318,8 @@ _COMPOSED = (Dict, Instance, Set, list, tuple, Persistent)
 
 _UTILS, _TENSOR = "torch._utils", "torch._tensor"
 _PARAMETERS = ("_rebuild_parameter", "_rebuild_parameter_with_state")
-_PLAIN = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
+_WITH_DTYPE = "_rebuild_tensor_v3"
+_PLAIN = frozenset(("_rebuild_tensor", "_rebuild_tensor_v2", _WITH_DTYPE))
 _CARRIED = {
     "_rebuild_sparse_tensor": "a sparse tensor",
     "_rebuild_qtensor": "a quantised tensor",
@@ -331,20 +337,28 @@ _OWN_TYPES = frozenset(
 def _is_tensor(record: Any) -> bool:
     if not isinstance(record, Instance):
         return False
-    return record.calls(_UTILS, *_PLAIN, *_PARAMETERS, *_CARRIED) or record.calls(
-        _TENSOR, "_rebuild_from_type_v2"
+    return (
+        _is_plain(record)
+        or record.calls(_UTILS, *_PARAMETERS, *_CARRIED)
+        or record.calls(_TENSOR, "_rebuild_from_type_v2")
     )
+
+
+def _is_plain(record: Instance) -> bool:
+    function = record.function
+    return isinstance(function, Global) and function.name in _PLAIN and function.module == _UTILS
 
 
 def _is_closed(record: Instance) -> bool:
     """Whether a plain tensor holds nothing but its storage: no hooks, no metadata."""
-    match record.args[4:]:
-        case ():
-            return True
-        case (bool(), Instance() as hooks):
-            is_empty = not (hooks.args or hooks.pairs or hooks.items or hooks.state)
-            return is_empty and hooks.calls("collections", "OrderedDict")
-    return False
+    args = record.args
+    if len(args) != 6:
+        return len(args) <= 4
+    needs_grad, hooks = args[4:]
+    if type(needs_grad) is not bool or not isinstance(hooks, Instance):
+        return False
+    is_empty = not (hooks.args or hooks.pairs or hooks.items or hooks.state)
+    return is_empty and hooks.calls("collections", "OrderedDict")
 
 
 class _Reading:
@@ -367,7 +381,7 @@ class _Reading:
             if not isinstance(record, Instance):
                 break
             args = record.args
-            if record.calls(_UTILS, *_PLAIN):
+            if _is_plain(record):
                 if depth == 0 and _is_closed(record):
                     self.closed.add(id(record))
                 return self._plain(key, record, carried)
@@ -398,7 +412,7 @@ class _Reading:
         layout = self.layout(args[2], args[3])
         dtype = storage.dtype
         metadata = args[6] if len(args) > 6 else None
-        if record.calls(_UTILS, "_rebuild_tensor_v3"):
+        if record.function.name == _WITH_DTYPE:
             named = args[6] if len(args) > 6 else None
             if not isinstance(named, Global) or named.module != "torch":
                 self._refuse(key)
@@ -476,9 +490,15 @@ class _Reading:
     def _refuse(self, key: str) -> NoReturn:
         raise MalformedFileError(self.path, f"the tensor {key!r} is not what torch writes")
 
-    def walk(self, top: Any, root: Any, found: Contents) -> None:
-        """Meet everything once, and note the tensors that are no entries of the root."""
-        own = {id(value) for _, value in _entries(root) if _is_tensor(value)}
+    def walk(self, top: Any, root: Any, own: AbstractSet[int], found: Contents) -> None:
+        """Meet everything once, and note the tensors that are no entries of the root.
+
+        Args:
+            top: what the pickle stands for.
+            root: the state dict.
+            own: the identities of the records of its tensors.
+            found: where to note them.
+        """
         is_module = _is_module(root)
         seen = set(self.closed)
         waiting = [("", top, 0, False)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from typing import NoReturn
+
+from reinit_cli.collector import collector_paused
 
 MAX_ELEMENTS = 800_000
 """The most commas or lists that are read: about 130,000 tensors of a safetensors header.
@@ -49,19 +50,14 @@ def parse_object(data: bytes, what: str, offset: int = 0, *, allows_floats: bool
     def refuse(text: str) -> NoReturn:
         raise JsonError(f"{what} has the number {text[:40]}, and only integers are allowed")
 
-    # The collector would walk a million new tuples again and again: half of the time.
-    was_enabled = gc.isenabled()
-    gc.disable()
+    parse_float = float if allows_floats else refuse
     try:
-        parse_float = float if allows_floats else refuse
-        parsed = json.loads(
-            text, object_pairs_hook=Pairs, parse_constant=refuse, parse_float=parse_float
-        )
+        with collector_paused():
+            parsed = json.loads(
+                text, object_pairs_hook=Pairs, parse_constant=refuse, parse_float=parse_float
+            )
     except (ValueError, RecursionError) as error:
         raise JsonError(f"{what} is no JSON: {error}") from None
-    finally:
-        if was_enabled:
-            gc.enable()
     assert isinstance(parsed, Pairs)  # it starts with "{"
     return parsed
 

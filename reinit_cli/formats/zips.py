@@ -162,10 +162,11 @@ def _central_records(file: InputFile, start: int, nbytes: int) -> Iterator[_Cent
             _refuse(file, "its directory is damaged")
         name = data[name_at:extra_at]
         is_stored = not method and not flags & ~(_HAS_DESCRIPTOR | 1 << 11)
-        wide = _zip64_values(file, data[extra_at : extra_at + extra_length])
-        size = next(wide) if size == _IN_ZIP64 else size
-        packed = next(wide) if packed == _IN_ZIP64 else packed
-        header = next(wide) if header == _IN_ZIP64 else header
+        if _IN_ZIP64 in (size, packed, header):
+            wide = _zip64_values(file, data[extra_at : extra_at + extra_length])
+            size = next(wide) if size == _IN_ZIP64 else size
+            packed = next(wide) if packed == _IN_ZIP64 else packed
+            header = next(wide) if header == _IN_ZIP64 else header
         if is_stored and size != packed:
             _refuse(file, f"the entry {name!r} has two sizes")
         if size and (name.endswith(b"/") or attributes & _IS_FOLDER):

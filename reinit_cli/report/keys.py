@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.dtypes import DTYPES
 from reinit_cli.outlines import Branch, Group
 from reinit_cli.report.serial import VERSION
 from reinit_cli.report.sheets import Column, Sheet
-from reinit_cli.tensors import RUNNING_STATISTICS, TensorInfo
+from reinit_cli.tensors import RUNNING_STATISTICS, TensorInfo, repeated_keys
 from reinit_cli.text import nbytes, plural, shape
 
 if TYPE_CHECKING:
@@ -20,82 +20,101 @@ _COLUMNS = (Column("key"), Column("shape"), Column("dtype"), *_SIZES, Column("ma
 _GROUP_COLUMNS = (
     *(Column("keys"), Column("count", is_number=True), Column("shape"), Column("dtype")),
     *_SIZES,
+    Column("mark"),
 )
 _TREE_COLUMNS = (
     *(Column("module"), Column("tensors", is_number=True), Column("shape"), Column("dtype")),
     *_SIZES,
+    Column("mark"),
 )
 
 
-def keys_sheet(tensors: Sequence[TensorInfo], aliases: Mapping[str, str]) -> Sheet:
+def keys_sheet(
+    tensors: Sequence[TensorInfo], aliases: Mapping[str, str], repeated: Collection[str]
+) -> Sheet:
     """Return a row for each key, and the totals.
 
     Args:
         tensors: the entries.
         aliases: for a tied key the first of its ties.
+        repeated: the keys that add nothing to a sum, since a tied one does.
     """
     rows = [
-        (tensor.key, *_kind(tensor), *_sizes([tensor]), _mark(tensor, aliases))
+        (
+            tensor.key,
+            *_kind(tensor),
+            f"{tensor.numel:,}",
+            nbytes(tensor.nbytes),
+            _mark(tensor, aliases),
+        )
         for tensor in tensors
     ]
-    return Sheet(_COLUMNS, rows, _totals(tensors, aliases)).without_empty_columns()
+    return Sheet(_COLUMNS, rows, _totals(tensors, repeated)).without_empty_columns()
 
 
-def groups_sheet(groups: Sequence[Group], aliases: Collection[str]) -> Sheet:
+def groups_sheet(groups: Sequence[Group], repeated: Collection[str]) -> Sheet:
     """Return a row for each group of keys that differ in numbers only, and the totals."""
     rows = [
         (
             group.pattern,
             f"×{len(group.tensors)}" if len(group.tensors) > 1 else "",
             *_kind(group.tensors[0]),
-            *_sizes(group.tensors),
+            f"{sum(tensor.numel for tensor in group.tensors):,}",
+            nbytes(sum(tensor.nbytes for tensor in group.tensors)),
+            _mark(group.tensors[0], {}),
         )
         for group in groups
     ]
     tensors = [tensor for group in groups for tensor in group.tensors]
-    return Sheet(_GROUP_COLUMNS, rows, _totals(tensors, aliases)).without_empty_columns()
+    return Sheet(_GROUP_COLUMNS, rows, _totals(tensors, repeated)).without_empty_columns()
 
 
-def tree_sheet(tree: Sequence[Branch], aliases: Collection[str], *, is_indented: bool) -> Sheet:
+def tree_sheet(
+    tree: Sequence[Branch],
+    aliases: Mapping[str, str],
+    repeated: Collection[str],
+    *,
+    is_indented: bool,
+) -> Sheet:
     """Return a row for each module with the sums of what is in it, and for each tensor.
 
     Args:
         tree: modules, each before what is in it.
-        aliases: the tied keys that count elsewhere.
+        aliases: for a tied key the first of its ties.
+        repeated: the keys that add nothing to a sum, since a tied one does.
         is_indented: whether a row shows its last name below its module's, or its whole path.
     """
     rows = [
         (
             "  " * branch.depth + branch.name if is_indented else branch.path,
-            "" if branch.is_tensor else f"{len(branch.tensors):,}",
-            *(_kind(branch.tensors[0]) if branch.is_tensor else ("", "")),
-            *_sizes([tensor for tensor in branch.tensors if tensor.key not in aliases]),
+            "" if branch.tensor else f"{branch.leaves:,}",
+            *(_kind(branch.tensor) if branch.tensor else ("", "")),
+            f"{branch.numel:,}",
+            nbytes(branch.nbytes),
+            _mark(branch.tensor, aliases) if branch.tensor else "",
         )
         for branch in tree
     ]
-    tensors = [tensor for branch in tree if not branch.depth for tensor in branch.tensors]
-    return Sheet(_TREE_COLUMNS, rows, _totals(tensors, aliases)).without_empty_columns()
+    tensors = [branch.tensor for branch in tree if branch.tensor]
+    return Sheet(_TREE_COLUMNS, rows, _totals(tensors, repeated)).without_empty_columns()
 
 
-def summed(tensors: Sequence[TensorInfo], aliases: Collection[str] = ()) -> str:
-    """Return how many tensors, parameters and bytes there are; those of aliases count once."""
-    own = [tensor for tensor in tensors if tensor.key not in aliases]
+def summed(tensors: Sequence[TensorInfo], repeated: Collection[str] = ()) -> str:
+    """Return how many tensors, parameters and bytes there are; the repeated add no bytes."""
+    own = [tensor for tensor in tensors if tensor.key not in repeated]
     numel = plural(sum(tensor.numel for tensor in own), "parameter")
     total = nbytes(sum(tensor.nbytes for tensor in own))
     return f"{plural(len(tensors), 'tensor')}, {numel}, {total}"
 
 
-def _totals(tensors: Sequence[TensorInfo], aliases: Collection[str]) -> tuple[tuple[str, str], ...]:
-    return (("total", summed(tensors, aliases)),)
+def _totals(
+    tensors: Sequence[TensorInfo], repeated: Collection[str]
+) -> tuple[tuple[str, str], ...]:
+    return (("total", summed(tensors, repeated)),)
 
 
 def _kind(tensor: TensorInfo) -> tuple[str, str]:
     return shape(tensor.shape) if tensor.nbytes or not tensor.carried else "", tensor.dtype
-
-
-def _sizes(tensors: Iterable[TensorInfo]) -> tuple[str, str]:
-    counted = [(tensor.numel, tensor.nbytes) for tensor in tensors]
-    return f"{sum(numel for numel, _ in counted):,}", nbytes(sum(count for _, count in counted))
 
 
 def _mark(tensor: TensorInfo, aliases: Mapping[str, str]) -> str:
@@ -119,7 +138,7 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
     for name in ("source", "format", "root", "weights"):
         if form[name]:
             yield name, form[name]
-    yield "total", summed(source.tensors)
+    yield "total", summed(source.tensors, repeated_keys(source.tensors))
     yield from ((f"metadata {name}", text) for name, text in form["metadata"].items())
     for name, title in _LISTS.items():
         yield from ((title, each) for each in form[name])

@@ -175,7 +175,8 @@ def key_forms(tensors: Iterable[TensorInfo], aliases: Mapping[str, str]) -> Iter
         aliases: for a tied key the first of its ties.
     """
     for tensor in tensors:
-        yield dumps(
+        # It has no float that could be NaN, and there may be a hundred thousand.
+        yield json.dumps(
             {
                 "key": tensor.key,
                 "shape": tensor.shape,

@@ -50,6 +50,8 @@ class Sheet:
     def without_empty_columns(self) -> Sheet:
         """Return the sheet without the columns that say nothing in any row."""
         said = [at for at in range(len(self.columns)) if any(row[at] for row in self.rows)]
+        if len(said) == len(self.columns):
+            return self
         return Sheet(
             tuple(self.columns[at] for at in said),
             [tuple(row[at] for at in said) for row in self.rows],
@@ -68,8 +70,12 @@ def show(sheet: Sheet, stream: TextIO) -> None:
 def _write_lines(sheet: Sheet, stream: TextIO) -> None:
     header = [tuple(column.title for column in sheet.columns)] if sheet.columns else []
     lines = [*header, *sheet.rows, *sheet.facts]
-    # A tab or a newline within a cell would make two of it, so cells are escaped.
-    stream.writelines("\t".join(map(printable, line)) + "\n" for line in lines)
+    # A tab or a newline within a cell would make two of it, so cells are escaped. Most lines
+    # have neither, and are looked at once.
+    stream.writelines(
+        "\t".join(line if "".join(line).isprintable() else map(printable, line)) + "\n"
+        for line in lines
+    )
 
 
 def _show_table(sheet: Sheet, stream: TextIO) -> None:
@@ -99,12 +105,16 @@ def _write_aligned(sheet: Sheet, stream: TextIO) -> None:
     numbers = [sheet.columns[at].is_number for at in shown]
     titles = [sheet.columns[at].title for at in shown]
     rows = [[printable(row[at]) for at in shown] for row in sheet.rows]
-    widths = [max(map(cell_len, cells)) for cells in zip(titles, *rows, strict=True)]
+
+    def width_of(cell: str) -> int:
+        return len(cell) if cell.isascii() else cell_len(cell)
+
+    widths = [max(map(width_of, cells)) for cells in zip(titles, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
         padded = []
         for cell, width, is_number in zip(cells, widths, numbers, strict=True):
-            padding = " " * (width - cell_len(cell))
+            padding = " " * (width - width_of(cell))
             padded.append(padding + cell if is_number else cell + padding)
         return f" {'   '.join(padded)}".rstrip() + "\n"
 

@@ -65,11 +65,12 @@ def test_a_tree_has_the_sums_of_modules(reinit: Callable[..., Done], layers: Pat
     done = reinit("keys", "m.safetensors", "layers.{0,1}.*", "--tree")
 
     rows = [line.split("\t") for line in done.out.splitlines()]
-    assert rows[0] == ["module", "tensors", "shape", "dtype", "parameters", "bytes"]
-    assert ["layers", "6", "", "", "74", "288 B"] in rows
-    assert ["layers.1", "3", "", "", "37", "144 B"] in rows
-    assert ["layers.1.norm", "2", "", "", "5", "16 B"] in rows
-    assert ["layers.1.up.weight", "", "8x4", "float32", "32", "128 B"] in rows
+    assert rows[0] == ["module", "tensors", "shape", "dtype", "parameters", "bytes", "mark"]
+    assert ["layers", "6", "", "", "74", "288 B", ""] in rows
+    assert ["layers.1", "3", "", "", "37", "144 B", ""] in rows
+    assert ["layers.1.norm", "2", "", "", "5", "16 B", ""] in rows
+    assert ["layers.1.norm.steps", "", "scalar", "int64", "1", "8 B", "buffer"] in rows
+    assert ["layers.1.up.weight", "", "8x4", "float32", "32", "128 B", ""] in rows
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,36 @@ def test_a_tie_counts_once_and_is_marked(reinit: Callable[..., Done]) -> None:
         "embed\t5x2\tfloat32\t10\t40 B\t",
         "total\t2 tensors, 10 parameters, 40 B",
     ]
+
+
+def test_a_tie_counts_where_its_other_key_is_not_listed(reinit: Callable[..., Done]) -> None:
+    shared = torch.zeros(5, 2)
+    torch.save({"head.w": shared, "embed.w": shared, "x.w": torch.zeros(1)}, "m.pt")
+
+    long = reinit("keys", "m.pt", "head.*", "-l").out.splitlines()
+    tree = reinit("keys", "m.pt", "--tree").out.splitlines()[1:]
+
+    assert long[-1] == "total\t1 tensor, 10 parameters, 40 B"
+    assert tree == [
+        "head\t1\t\t\t0\t0 B\t",
+        "head.w\t\t5x2\tfloat32\t10\t40 B\ttied to embed.w",
+        "embed\t1\t\t\t10\t40 B\t",
+        "embed.w\t\t5x2\tfloat32\t10\t40 B\t",
+        "x\t1\t\t\t1\t4 B\t",
+        "x.w\t\t1\tfloat32\t1\t4 B\t",
+        "total\t3 tensors, 11 parameters, 44 B",
+    ]
+    assert "total\t3 tensors, 11 parameters, 44 B" in reinit("keys", "m.pt", "--meta").out
+
+
+@pytest.mark.parametrize("args", [("*.weight",), ("-x", "*.bias"), ("--sort", "key")], ids=" ".join)
+def test_what_is_beside_the_tensors_cannot_be_chosen(
+    args: tuple[str, ...], reinit: Callable[..., Done], layers: Path
+) -> None:
+    done = reinit("keys", "m.safetensors", "--meta", *args)
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: --meta shows SOURCE whole, so nothing chooses or sorts\n")
 
 
 def test_what_is_beside_the_tensors_is_shown(reinit: Callable[..., Done], layers: Path) -> None:

@@ -90,15 +90,37 @@ _REGISTERED = re.compile(r'@register_model\((?:name="(\w+)")?\)\n(?:.*\n)*?def (
 
 def _names_in_source() -> set[str]:
     """Return the names that torchvision's modules register, as far as they can be read."""
+    return {
+        name or function for text in _source_texts() for name, function in _REGISTERED.findall(text)
+    }
+
+
+def _source_texts() -> Iterator[str]:
+    """Yield the text of each module in which torchvision registers models."""
     spec = find_spec("torchvision")
-    folders = (spec and spec.submodule_search_locations) or ()
-    found = set()
-    for folder in folders:
+    for folder in (spec and spec.submodule_search_locations) or ():
         for path in Path(folder, "models").rglob("*.py"):
             with suppress(OSError, UnicodeDecodeError):
-                matches = _REGISTERED.findall(path.read_text(encoding="utf-8"))
-                found |= {name or function for name, function in matches}
-    return found
+                yield path.read_text(encoding="utf-8")
+
+
+_MEMBER = re.compile(r"^    (\w+) = ", re.MULTILINE)
+"""How the members of an enum of weights are written."""
+
+
+def weights_in_source(model: str) -> list[str]:
+    """Return the names of a model's weights, as far as torchvision's modules can be read.
+
+    torchvision is not imported; `find_model` knows for certain.
+    """
+    for text in _source_texts():
+        for registered in _REGISTERED.finditer(text):
+            if model == (registered[1] or registered[2]):
+                signature = text[registered.end() :].partition("\n)")[0].partition(") ->")[0]
+                weights = re.search(r"\bweights: .*?(\w+Weights)\b", signature, re.DOTALL)
+                body = text.partition(f"class {weights[1]}(")[2] if weights else ""
+                return _MEMBER.findall(re.split(r"\n(?=\S)", body, maxsplit=1)[0])
+    return []
 
 
 def find_model(name: str, weights: str) -> Model:

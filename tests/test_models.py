@@ -22,7 +22,13 @@ from reinit_cli.errors import (
     WeightsMismatchError,
     WeightsUnavailableError,
 )
-from reinit_cli.models import _names_in_source, find_model, inspect_model, model_names
+from reinit_cli.models import (
+    _names_in_source,
+    find_model,
+    inspect_model,
+    model_names,
+    weights_in_source,
+)
 from reinit_cli.sources import find_source
 
 
@@ -242,3 +248,10 @@ def test_a_quantised_tensor_is_named_as_such() -> None:
 
 def test_the_names_in_torchvision_s_source_are_those_of_its_list() -> None:
     assert sorted(_names_in_source()) == torchvision.models.list_models()
+
+
+@pytest.mark.slow
+def test_names_of_weights_are_read_without_torchvision() -> None:
+    for name in model_names():
+        members = torchvision.models.get_model_weights(name).__members__
+        assert weights_in_source(name) == list(members), name

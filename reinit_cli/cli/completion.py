@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from contextlib import suppress
 
 import click
 
@@ -12,25 +12,45 @@ from reinit_cli.cli.commands import COMMANDS, group
 from reinit_cli.cli.options import CONTEXT
 
 _SCRIPTS = {
+    # Nothing here is expanded: candidates may hold what a user typed, such as `*`. The words
+    # are joined where this is called without a line, as tests of completions do.
     "bash": r"""_reinit() {
-    local IFS=$'\n'
-    compopt -o nospace 2>/dev/null
-    COMPREPLY=($(command reinit completion bash --breaks "$COMP_WORDBREAKS" \
-        --line "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
+    local line=${COMP_LINE:0:COMP_POINT} program=${1:-reinit} candidate IFS=' '
+    if [[ -z $COMP_LINE ]]; then
+        line="${COMP_WORDS[*]:0:COMP_CWORD+1}"
+        line=${line// = /=} line=${line// : /:} line=${line/% =/=} line=${line/% :/:}
+    fi
+    type -P -- "$program" >/dev/null || program=reinit
+    COMPREPLY=()
+    while IFS= read -r candidate; do
+        [[ -n $candidate ]] && COMPREPLY+=("$candidate")
+    done <<< "$(command "$program" completion bash --breaks "$COMP_WORDBREAKS" \
+        --line "$line" 2>/dev/null </dev/null)"
 }
-complete -F _reinit reinit
+complete -o nospace -F _reinit reinit
 """,
     "zsh": r"""#compdef reinit
 _reinit() {
-    local -a words_before candidates
-    words_before=("${(@)words[1,CURRENT-1]}" "$PREFIX")
-    candidates=("${(@f)$(command reinit completion zsh --line "${(j: :)words_before}" 2>/dev/null)}")
-    [[ -n ${candidates[1]} ]] && compadd -Q -S '' -- "${candidates[@]}"
+    local program=${(Q)words[1]}
+    local -a before candidates finished
+    before=("${(@)words[1,CURRENT-1]}" "$QIPREFIX$PREFIX")
+    whence -p -- "$program" >/dev/null || program=reinit
+    candidates=("${(@f)$(command "$program" completion zsh --line "${(j: :)before}" 2>/dev/null </dev/null)}")
+    finished=("${(@)${(@M)candidates:#* }% }")
+    candidates=("${(@)candidates:#(|* )}")
+    (( $#finished )) && compadd -Q -- "${finished[@]}"
+    (( $#candidates )) && compadd -Q -S '' -- "${candidates[@]}"
 }
-compdef _reinit reinit
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    _reinit "$@"
+else
+    compdef _reinit reinit
+fi
 """,
     "fish": r"""function _reinit_complete
-    command reinit completion fish --line (commandline --cut-at-cursor --current-process | string collect) 2>/dev/null
+    set --local program (commandline --current-process --tokenize)[1]
+    command --query $program; or set program reinit
+    command $program completion fish --line (commandline --cut-at-cursor --current-process | string collect) 2>/dev/null </dev/null
 end
 complete --command reinit --no-files --arguments '(_reinit_complete)'
 """,
@@ -54,34 +74,46 @@ def command(shell: str, line: str | None, breaks: str) -> None:
     if line is None:
         click.echo(_SCRIPTS[shell], nl=False)
         return
-    from reinit_cli.completing import unbroken, words_of
+    from reinit_cli.completing import read_line, shown
 
-    words, quote = words_of(line)
     try:
-        candidates = _candidates(words[1:-1], words[-1])
+        read = read_line(line, breaks)
+        candidates = _candidates(read.before[1:], read.word)
+        if read.quote and shell != "fish":
+            candidates = _with_next(candidates, read.before[1:])
+        found = list(shown(candidates, read, shell))
     except Exception:  # noqa: BLE001 (whatever goes wrong, a prompt is no place to tell it)
         return
-    shown = unbroken(candidates, words[-1], breaks, quote)
-    is_bash = shell == "bash"
-    sys.stdout.writelines(f"{each if is_bash else each.rstrip()}\n" for each in shown)
+    sys.stdout.writelines(f"{each}\n" for each in found)
+
+
+def _with_next(candidates: list[str], before: Sequence[str]) -> list[str]:
+    """Put behind a lone candidate that goes on what it may become.
+
+    A shell closes the quotes behind a lone one, and what follows would be outside them.
+    """
+    if len(candidates) != 1 or candidates[0].endswith(" "):
+        return candidates
+    return list(dict.fromkeys([*candidates, *_candidates(before, candidates[0])]))
 
 
 def _candidates(before: Sequence[str], word: str) -> list[str]:
-    """Return what a word may become; with a space behind what is complete.
+    """Return what a word may become; with a space behind what is finished.
 
     Args:
         before: the words between the program's name and it.
         word: what is written of it.
     """
     name = before[0] if before and before[0] in COMMANDS else None
-    if not before:
-        commands = [f"{each} " for each in (*COMMANDS, "--help", "--version")]
-        # `run` may be left out, so a source may stand here too.
-        return [*_starting(commands, word), *_sources(word)] if word else commands
     found = group.get_command(click.Context(group), name or "run")
     assert found is not None
     values = _Values(found, before[1:] if name else before)
-    return values.candidates(word)
+    candidates = values.candidates(word)
+    if before:
+        return candidates
+    commands = _starting((*COMMANDS, "--help", "--version"), word)
+    # `run` may be left out, so its options and sources may stand here too.
+    return list(dict.fromkeys([*commands, *candidates])) if word else commands
 
 
 class _Values:
@@ -95,27 +127,59 @@ class _Values:
             for spelled in (*option.opts, *option.secondary_opts)
         }
         self.arguments = [each for each in found.params if isinstance(each, click.Argument)]
-        self.pending: click.Parameter | None = None
+        self.pending: click.Option | None = None
         self.given: list[str] = []
-        for each in words:
-            if self.pending is not None:
-                self.pending = None
-            elif each.startswith("-") and len(each) > 1:
-                option = self.options.get(each)
-                takes_value = option is not None and not option.is_flag and not option.count
-                self.pending = option if takes_value else None
-            else:
-                self.given.append(each)
+        self.chosen: dict[str | None, str] = {}
+        self.has_options = True
+        for word in words:
+            self._read(word)
+
+    def _read(self, word: str) -> None:
+        if self.pending is not None:
+            self.chosen[self.pending.name], self.pending = word, None
+        elif not self._is_option(word):
+            self.given.append(word)
+        elif word == "--":
+            self.has_options = False
+        else:
+            option, value = self._option(word)
+            if option is not None and value:
+                self.chosen[option.name] = value.removeprefix("=")
+            elif option is not None:
+                self.pending = option
+
+    def _is_option(self, word: str) -> bool:
+        return self.has_options and word.startswith("-") and len(word) > 1
+
+    def _option(self, word: str) -> tuple[click.Option | None, str]:
+        """Return the option of a word that takes a value, and what is written of that.
+
+        Short ones may stand together, the value behind the last: `-nrPATTERN=INIT`.
+        """
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            return self._taking(name), equals + value
+        for at, char in enumerate(word[1:], start=2):
+            option = self._taking(f"-{char}")
+            if option is not None:
+                return option, word[at:]
+        return None, ""
+
+    def _taking(self, name: str) -> click.Option | None:
+        option = self.options.get(name)
+        return option if option and not (option.is_flag or option.count) else None
 
     def candidates(self, word: str) -> list[str]:
         """Return what the word behind them may become."""
         if self.pending is not None:
             return self._values(self.pending, word)
-        if word.startswith("-"):
-            name, equals, start = word.partition("=")
-            if equals and name in self.options:
-                return [f"{name}={each}" for each in self._values(self.options[name], start)]
-            return _starting([f"{each} " for each in (*self.options, "--help")], word)
+        if self.has_options and word.startswith("-"):
+            option, value = self._option(word)
+            if option is not None and value:
+                start = value[1:] if word.startswith("--") else value
+                stem = word[: len(word) - len(start)]
+                return [stem + each for each in self._values(option, start)]
+            return _starting((*self.options, "--help"), word)
         argument = self._argument()
         return self._values(argument, word) if argument is not None else []
 
@@ -132,25 +196,37 @@ class _Values:
         if complete is not None:
             return complete(self, word)
         if isinstance(parameter.type, click.Choice):
-            return _starting([f"{each} " for each in parameter.type.choices], word)
+            return _starting(parameter.type.choices, word)
         return []
 
-    def keys(self) -> list[str]:
-        """Return the keys of the source on the line."""
-        from reinit_cli.completing import keys_of
+    def sources(self) -> list[str]:
+        """Return the sources on the line."""
+        names = [argument.name for argument in self.arguments]
+        count = len(self.given) if "sources" in names else 2 if "second" in names else 1
+        return self.given[:count]
 
-        return keys_of(self.given[0]) if self.given else []
+    def keys(self) -> list[str]:
+        """Return the keys of the sources on the line."""
+        from reinit_cli.completing import keys_of
+        from reinit_cli.errors import ReinitError
+
+        found: dict[str, None] = {}
+        for source in self.sources():
+            with suppress(ReinitError):  # the others are there all the same
+                keys = keys_of(source, self.chosen.get("weights"), self.chosen.get("root"))
+                found |= dict.fromkeys(keys)
+        return list(found)
 
 
 def _starting(words: Iterable[str], start: str) -> list[str]:
-    return [word for word in words if word.startswith(start)]
+    return [f"{word} " for word in words if word.startswith(start)]
 
 
 def _sources(word: str) -> list[str]:
     from reinit_cli.completing import paths_starting
     from reinit_cli.models import model_names
 
-    models = [f"{name} " for name in model_names()] if word.isidentifier() or not word else []
+    models = model_names() if word.isidentifier() or not word else []
     return [*_starting(models, word), *paths_starting(word)]
 
 
@@ -159,10 +235,6 @@ def _paths(values: _Values, word: str) -> list[str]:
     from reinit_cli.completing import paths_starting
 
     return paths_starting(word)
-
-
-def _of(words: Iterable[str]) -> Callable[[_Values, str], list[str]]:
-    return lambda _, word: _starting([f"{each} " for each in words], word)
 
 
 def _rules(values: _Values, word: str) -> list[str]:
@@ -196,14 +268,24 @@ def _dtypes(values: _Values, word: str) -> list[str]:
     del values
     from reinit_cli.dtypes import FLOATS
 
-    return _starting([f"{dtype.name} " for dtype in FLOATS], word)
+    return _starting([dtype.name for dtype in FLOATS], word)
 
 
 def _weights(values: _Values, word: str) -> list[str]:
-    return [*_starting(["none ", "DEFAULT "], word), *_paths(values, word)]
+    from reinit_cli.models import NO_WEIGHTS, weights_in_source
+
+    members = [name for source in values.sources() for name in weights_in_source(source)]
+    return [
+        *_starting(dict.fromkeys([*members, "DEFAULT", NO_WEIGHTS]), word),
+        *_paths(values, word),
+    ]
 
 
-_BY_NAME: dict[str, Callable[[_Values, str], list[Any]]] = {
+def _of(words: Iterable[str]) -> Callable[[_Values, str], list[str]]:
+    return lambda _, word: _starting(words, word)
+
+
+_BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
     **dict.fromkeys(("source", "sources", "first", "second"), lambda _, word: _sources(word)),
     **dict.fromkeys(("output", "config", "configs", "files_from", "report"), _paths),
     "rules": _rules,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,11 +20,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from reinit_cli import completing
-from reinit_cli.completing import inits_starting, keys_of, keys_starting, rules_starting, words_of
+from reinit_cli.completing import inits_starting, keys_of, keys_starting, read_line, rules_starting
 from tests.cli.conftest import Done
 
 KEYS = ["features.0.weight", "features.0.bias", "features.10.weight", "head.weight", "scale"]
-BREAKS = " \t\n\"'><=;|&(:"
+BREAKS = " \t\n\"'@><=;|&(:"
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +38,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("start", "going_on"),
     [
-        ("", ["features.", "head.", "scale"]),
+        ("", ["features.", "head.", "scale "]),
         ("fea", ["features."]),
         ("features.", ["features.0.", "features.10."]),
-        ("features.0.w", ["features.0.weight"]),
-        ("features.*.w", ["features.*.weight"]),
-        ("features.{0..9}.", ["features.{0..9}.weight", "features.{0..9}.bias"]),
-        ("*.0.b", ["*.0.bias"]),
+        ("features.0.w", ["features.0.weight "]),
+        ("features.*.w", ["features.*.weight "]),
+        ("features.{0..9}.", ["features.{0..9}.weight ", "features.{0..9}.bias "]),
+        ("*.0.b", ["*.0.bias "]),
+        ("*.w", ["*.weight "]),
+        ("[fh]*.", ["[fh]*.0.", "[fh]*.weight ", "[fh]*.bias ", "[fh]*.10."]),
         ("features.0.weight.", []),
         ("nothing", []),
     ],
@@ -55,8 +58,16 @@ def test_keys_go_on_segment_by_segment(start: str, going_on: list[str]) -> None:
 def test_a_rule_goes_on_with_its_initializer_and_arguments() -> None:
     assert rules_starting(KEYS, "sc") == ["scale="]
     assert rules_starting(KEYS, "scale=xavier_") == ["scale=xavier_uniform", "scale=xavier_normal"]
-    assert inits_starting("normal:") == ["normal:mean=", "normal:std="]
-    assert inits_starting("normal:std=1,") == ["normal:std=1,mean="]
+    assert inits_starting("normal:") == ["normal:mean=", "normal:std=", "normal:min_ndim="]
+    assert inits_starting("normal:std=1,m") == ["normal:std=1,mean=", "normal:std=1,min_ndim="]
+    assert inits_starting("normal:std=") == ["normal:std=1.0"]
+    assert inits_starting("he_normal:nonlinearity=l") == [
+        "he_normal:nonlinearity=linear",
+        "he_normal:nonlinearity=leaky_relu",
+    ]
+    assert "he_normal:relu,tanh" not in inits_starting("he_normal:relu,")
+    assert inits_starting("glorot_u") == ["glorot_uniform"]
+    assert inits_starting("orthogonal") == ["orthogonal", "orthogonal:"]
     assert "he_normal:relu,fan_out" in inits_starting("he_normal:relu,fan")
     assert inits_starting("nothing:") == []
 
@@ -78,7 +89,7 @@ HOSTILE = [
 @pytest.mark.parametrize("key", HOSTILE)
 def test_names_that_a_shell_could_obey_are_left_out(key: str) -> None:
     assert keys_starting([key, f"x.{key}.y", "x.z"], "") == ["x."]
-    assert keys_starting([f"x.{key}.y", "x.z"], "x.") == ["x.z"]
+    assert keys_starting([f"x.{key}.y", "x.z"], "x.") == ["x.z "]
 
 
 def _ask(reinit: Callable[..., Done], line: str, shell: str = "bash") -> list[str]:
@@ -92,37 +103,45 @@ def _ask(reinit: Callable[..., Done], line: str, shell: str = "bash") -> list[st
     ("line", "candidates"),
     [
         ("reinit ru", ["run "]),
-        ("reinit m.s", ["m.safetensors"]),
+        ("reinit m.s", ["m.safetensors "]),
         ("reinit alexn", ["alexnet "]),
+        ("reinit --ru", ["--rule "]),
+        ("reinit m.safetensors -nvr hea", ["head."]),
+        ("reinit m.safetensors -rhea", ["-rhead."]),
+        ("reinit keys -- m.safetensors hea", ["head."]),
+        ('reinit m.safetensors --rule="hea', ["head.", "head.weight="]),
+        ("reinit keys m.safetensors 'head.w", ["head.weight"]),
+        (r"reinit m.safetensors -r features.\*.w", [r"features.\*.weight="]),
+        ("reinit 'm.saf'* -r hea", ["head."]),
+        ("reinit alexnet --weights IM", ["IMAGENET1K_V1 "]),
+        ("reinit - -r hea", []),
         ("reinit keys m.safetensors fe", ["features."]),
         ("reinit m.safetensors -r fe", ["features."]),
         ("reinit run m.safetensors --rule hea", ["head."]),
         ("reinit m.safetensors --rule=head.", ["head.weight="]),
-        ('reinit m.safetensors -r "features.0.w', ["features.0.weight="]),
+        ('reinit m.safetensors -r "scale=z', ["scale=zeros", "scale=zeros:"]),
         ("reinit m.safetensors -r head.weight=orth", ["orthogonal"]),
-        ('reinit m.safetensors -r "head.weight=orth', ["head.weight=orthogonal"]),
+        (
+            'reinit m.safetensors -r "head.weight=orth',
+            ["head.weight=orthogonal", "head.weight=orthogonal:"],
+        ),
         ("reinit m.safetensors -r x=normal:st", ["std="]),
-        ("reinit m.safetensors -s 3 -x sc", ["scale"]),
-        ("reinit show m.safetensors head.", ["head.weight"]),
+        ("reinit m.safetensors -s 3 -x sc", ["scale "]),
+        ("reinit show m.safetensors head.", ["head.weight "]),
         ("reinit keys m.safetensors --so", ["--sort "]),
         ("reinit keys m.safetensors --sort by", ["bytes "]),
         ("reinit alexnet --weights no", ["none "]),
         ("reinit alexnet -d cu", ["cuda "]),
         ("reinit alexnet --dtype bf", ["bfloat16 "]),
         ("reinit inits xavier_u", ["xavier_uniform"]),
-        ("reinit models resnet5", ["resnet50"]),
+        ("reinit models resnet5", ["resnet50 "]),
         ("reinit completion z", ["zsh "]),
         ("reinit missing.pt -r a", []),
-        ("reinit keys m.safetensors --nonsense ", ["features.", "head.", "scale"]),
+        ("reinit keys m.safetensors --nonsense ", ["features.", "head.", "scale "]),
     ],
 )
 def test_words_go_on(line: str, candidates: list[str], reinit: Callable[..., Done]) -> None:
-    found = _ask(reinit, line)
-
-    expected = candidates
-    if line.endswith("--rule=head."):
-        expected = ["head.weight="]
-    assert found == expected
+    assert _ask(reinit, line) == candidates
 
 
 def test_other_shells_split_at_no_equals_sign(reinit: Callable[..., Done]) -> None:
@@ -161,6 +180,72 @@ def test_a_cache_is_used_until_the_file_changes(
     assert keys_of("m.safetensors") == ["new"]
 
 
+def test_the_keys_are_those_of_the_root_that_is_chosen(reinit: Callable[..., Done]) -> None:
+    zero = torch.zeros(1)
+    torch.save({"state_dict": {"a.b": zero}, "ema": {"c.d": zero}}, "training.pt")
+
+    assert _ask(reinit, "reinit training.pt -r ") == ["a."]
+    assert _ask(reinit, "reinit training.pt --root ema -r ") == ["c."]
+    assert _ask(reinit, "reinit training.pt --root=ema -r ") == ["c."]
+
+
+def test_the_keys_are_those_of_all_sources(reinit: Callable[..., Done]) -> None:
+    save_file({"other.w": torch.zeros(1)}, "other.safetensors")
+
+    assert _ask(reinit, "reinit m.safetensors other.safetensors -r o") == ["other."]
+    assert _ask(reinit, "reinit diff missing.pt other.safetensors o") == ["other."]
+    assert _ask(reinit, "reinit keys m.safetensors other.safetensors o") == []
+
+
+@pytest.mark.slow
+def test_the_keys_of_a_model_are_those_of_its_weights(reinit: Callable[..., Done]) -> None:
+    """With its weights, googlenet has no auxiliary classifiers."""
+    assert _ask(reinit, "reinit googlenet -r aux1.fc2") == []
+    assert _ask(reinit, "reinit googlenet --weights none -r aux1.fc2") == ["aux1.fc2."]
+
+
+def test_home_and_variables_are_followed(
+    reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    save_file({"at.home": torch.zeros(1)}, home / "x.safetensors")
+    monkeypatch.setenv("HOME", str(home))
+
+    assert _ask(reinit, "reinit ~/x") == ["~/x.safetensors "]
+    assert _ask(reinit, "reinit ~/x.safetensors -r a") == ["at."]
+    assert _ask(reinit, "reinit $HOME/x.safetensors -r a") == ["at."]
+
+
+def test_paths_are_quoted_as_the_word_is(reinit: Callable[..., Done]) -> None:
+    Path("x (1) $HOME.pt").touch()
+    Path("x\n2.pt").touch()
+
+    assert _ask(reinit, "reinit x") == [r"x\ \(1\)\ \$HOME.pt "]
+    assert _ask(reinit, 'reinit "x') == [r"x (1) \$HOME.pt"]
+    assert _ask(reinit, "reinit 'x") == ["x (1) $HOME.pt"]
+    assert _ask(reinit, "reinit x", "fish") == ["x (1) $HOME.pt"]
+
+
+def test_a_named_pipe_is_left_to_the_command(reinit: Callable[..., Done]) -> None:
+    os.mkfifo("pipe.pt")
+
+    assert _ask(reinit, "reinit pipe.pt -r ") == []
+
+
+def test_a_cache_that_cannot_be_finished_leaves_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(completing, "_CACHED_FROM", 1)
+    monkeypatch.setattr(os, "replace", fail)
+
+    assert sorted(keys_of("m.safetensors")) == sorted(KEYS)
+    assert list(cache.iterdir()) == []
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"stamp": 1}', "[" * 100_000, "\udcff"])
 def test_a_cache_that_is_damaged_is_none(
     content: str, cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -182,26 +267,45 @@ def test_a_cache_that_cannot_be_written_is_none(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("line", "words", "quote"),
+    ("line", "before", "word", "typed", "quote"),
     [
-        ("reinit a b", ["reinit", "a", "b"], ""),
-        ("reinit a ", ["reinit", "a", ""], ""),
-        ("reinit 'a b", ["reinit", "a b"], "'"),
-        ('reinit "a\\"b" c\\ d', ["reinit", 'a"b', "c d"], ""),
-        ("reinit ''x'y'\"z\"", ["reinit", "xyz"], ""),
-        ("reinit '' x", ["reinit", "", "x"], ""),
+        ("reinit a b", ("reinit", "a"), "b", "b", ""),
+        ("reinit a ", ("reinit", "a"), "", "", ""),
+        ("reinit 'a b", ("reinit",), "a b", "a b", "'"),
+        (r'reinit "a\"b\.d" c\ d', ("reinit", r'a"b\.d'), "c d", r"c\ d", ""),
+        ("reinit ''x'y'\"z\"", ("reinit",), "xyz", "''x'y'\"z\"", ""),
+        ("reinit '' x", ("reinit", ""), "x", "x", ""),
+        ("reinit a=b", ("reinit",), "a=b", "b", ""),
+        ('reinit "a=b"=c', ("reinit",), "a=b=c", "c", ""),
+        ('reinit --rule="a.', ("reinit",), "--rule=a.", "a.", '"'),
+        (r"reinit a\=b", ("reinit",), "a=b", r"a\=b", ""),
     ],
 )
-def test_a_line_is_split_as_a_shell_splits_it(line: str, words: list[str], quote: str) -> None:
-    assert words_of(line) == (words, quote)
+def test_a_line_is_split_as_bash_splits_it(
+    line: str, before: tuple[str, ...], word: str, typed: str, quote: str
+) -> None:
+    assert read_line(line, BREAKS) == (before, word, typed, quote)
+
+
+@given(st.text("ab '\"\\=", max_size=20))
+def test_words_that_are_finished_are_those_of_a_posix_shell(line: str) -> None:
+    read = read_line(f"{line} ")
+    try:
+        words = shlex.split(f"{line} ")
+    except ValueError:  # a quote is open
+        words = None
+
+    assert (read.quote == "") == (words is not None)
+    if words is not None:
+        assert [*read.before, read.word] in ([*words, ""], words)
 
 
 @given(st.text(max_size=60))
 def test_any_line_is_split(line: str) -> None:
-    words, quote = words_of(line)
+    read = read_line(line, BREAKS)
 
-    assert words
-    assert quote in ("", "'", '"')
+    assert line.endswith(read.typed)
+    assert read.quote in ("", "'", '"')
 
 
 @pytest.mark.slow
@@ -221,7 +325,7 @@ def test_many_keys_are_completed_in_time() -> None:
         return min(took)
 
     assert seconds("ten.safetensors") < 0.6
-    assert seconds("many.safetensors") < 0.9  # from the cache
+    assert seconds("many.safetensors") < 0.6  # from the cache
 
 
 # --- in shells -----------------------------------------------------------------------------
@@ -238,7 +342,10 @@ def tools(tmp_path: Path) -> dict[str, str]:
 
 
 def _typed(shell: list[str], setup: str, typed: str, tools: dict[str, str]) -> str:
-    """Type into a shell in a terminal; return what its prompt's line becomes."""
+    """Type into a shell in a terminal; return what its line becomes.
+
+    Ctrl-T makes a shell print its line: an echo on a terminal is full of repairs.
+    """
     if not shutil.which(shell[0]):
         pytest.skip(f"{shell[0]} is not here")
     ours, theirs = pty.openpty()
@@ -249,8 +356,8 @@ def _typed(shell: list[str], setup: str, typed: str, tools: dict[str, str]) -> s
         try:
             os.write(ours, f"{setup}; echo rea''dy\n".encode())
             _read_until(ours, "ready\r\n")
-            os.write(ours, typed.encode())
-            return _read_until(ours, "", seconds=3.0)
+            os.write(ours, f"{typed}\x14".encode())
+            return _read_until(ours, "]line\r\n").rpartition("line[")[2].partition("]line")[0]
         finally:
             process.kill()
             os.close(ours)
@@ -267,7 +374,12 @@ def _read_until(terminal: int, ending: str, seconds: float = 30.0) -> str:
 
 
 BASH = ["bash", "--norc", "--noprofile", "-i"]
-SETUP = 'PS1="> "; eval "$(reinit completion bash)"'
+BASH_SETUP = (
+    """bind -x '"\\C-t": echo "line[$READLINE_LINE]line"'; eval "$(reinit completion bash)" """
+)
+ZSH = ["zsh", "-f", "-i"]
+ZSH_SETUP = """PS1='> '; autoload -U compinit; compinit -u; eval "$(reinit completion zsh)"
+show() { print -r -- "line[$BUFFER]line" }; zle -N show; bindkey '^T' show"""
 
 
 @pytest.mark.slow
@@ -276,26 +388,93 @@ SETUP = 'PS1="> "; eval "$(reinit completion bash)"'
     [
         ("reinit m.safetensors -r hea\t", "reinit m.safetensors -r head."),
         ("reinit m.safetensors -r head.\t", "reinit m.safetensors -r head.weight="),
-        ("reinit m.safetensors -r head.weight=orth\t", "-r head.weight=orthogonal"),
-        ('reinit m.safetensors -r "head.weight=normal:s\t', '"head.weight=normal:std='),
-        ("reinit m.safetensors -r head.weight=normal:s\t", "head.weight=normal:std="),
-        ("reinit keys m.saf\t", "reinit keys m.safetensors"),
+        ("reinit x -r head.weight=orth\t", "reinit x -r head.weight=orthogonal"),
+        ("reinit x -r head.weight=normal:s\t", "reinit x -r head.weight=normal:std="),
+        ("reinit keys m.saf\t", "reinit keys m.safetensors "),
         ("reinit comp\tba\t", "reinit completion bash "),
+        # A quote stays open while the rule goes on.
+        (
+            'reinit m.safetensors -r "hea\tw\tor\t"',
+            'reinit m.safetensors -r "head.weight=orthogonal"',
+        ),
+        ('reinit x -r "a=normal:s\t', 'reinit x -r "a=normal:std='),
+        ('reinit m.safetensors --rule="head.w\t', 'reinit m.safetensors --rule="head.weight='),
+        ('reinit keys m.safetensors "head.w\t', 'reinit keys m.safetensors "head.weight"'),
+        # A file whose name a pattern matches does not take its place.
+        (
+            'reinit m.safetensors -r "features.*.wei\t',
+            'reinit m.safetensors -r "features.*.weight=',
+        ),
+        ("reinit m.safetensors -r features.*.wei\t", "reinit m.safetensors -r features.*.weight="),
+        ("reinit my\t-r hea\t", r"reinit my\ model\ \(1\).safetensors -r head."),
     ],
 )
 def test_bash_completes(typed: str, line: str, tools: dict[str, str]) -> None:
-    seen = _typed(BASH, SETUP, typed, tools)
+    shutil.copy("m.safetensors", "my model (1).safetensors")
+    Path("features.x.weight=").touch()
 
-    assert line in seen.replace("\a", "")
+    assert _typed(BASH, BASH_SETUP, typed, tools) == line
 
 
 @pytest.mark.slow
-def test_bash_obeys_no_key(tools: dict[str, str]) -> None:
-    save_file({key: torch.zeros(1) for key in ("$(touch pwned)", "`touch pwned`")}, "x.safetensors")
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("reinit comp\tz\t", "reinit completion zsh "),
+        ("reinit x -r head.weight=orth\t", "reinit x -r head.weight=orthogonal"),
+        (
+            'reinit m.safetensors -r "features.*.wei\t',
+            'reinit m.safetensors -r "features.*.weight=',
+        ),
+        (
+            'reinit m.safetensors --rule="[fh]*.0.w\t',
+            r"reinit m.safetensors --rule=\[fh\]\*.0.weight=",
+        ),
+        ("reinit my\t-r hea\t", r"reinit my\ model\ \(1\).safetensors -r head."),
+    ],
+)
+def test_zsh_completes(typed: str, line: str, tools: dict[str, str]) -> None:
+    shutil.copy("m.safetensors", "my model (1).safetensors")
 
-    _typed(BASH, SETUP, "reinit x.safetensors -r \t\t\t", tools)
+    assert _typed(ZSH, ZSH_SETUP, typed, tools) == line
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shell", "setup"), [(BASH, BASH_SETUP), (ZSH, ZSH_SETUP)], ids=["bash", "zsh"]
+)
+def test_shells_obey_no_key(shell: list[str], setup: str, tools: dict[str, str]) -> None:
+    save_file({key: torch.zeros(1) for key in HOSTILE}, "x.safetensors")
+
+    assert _typed(shell, setup, "reinit x.safetensors -r \t\t\t", tools).rstrip().endswith("-r")
     assert not Path("pwned").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "candidates"),
+    [
+        ("m.safetensors -r fe", ["features."]),
+        ("m.safetensors -r head.weight = orth", ["orthogonal"]),
+        ("m.safetensors --rule = hea", ["head."]),
+        ("m.safetensors -r head.weight = normal : st", ["std="]),
+    ],
+)
+def test_the_function_of_bash_can_be_called_with_words(
+    words: str, candidates: list[str], tools: dict[str, str]
+) -> None:
+    code = """eval "$(reinit completion bash)"; COMP_WORDS=(reinit "$@"); COMP_CWORD=$#
+              _reinit reinit; printf '%s\\n' "${COMPREPLY[@]}" """
+
+    done = subprocess.run(
+        ["bash", "-c", code, "bash", *words.split()],
+        env=tools,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.stdout.splitlines(), done.stderr) == (candidates, "")
 
 
 @pytest.mark.slow
@@ -321,12 +500,3 @@ def test_the_scripts_of_other_shells_are_read(shell: str, tools: dict[str, str])
     else:
         done = subprocess.run(["zsh", "-n", "script"], capture_output=True, text=True, check=True)
         assert done.stderr == ""
-
-
-@pytest.mark.slow
-def test_zsh_completes(tools: dict[str, str]) -> None:
-    setup = 'PS1="> "; autoload -U compinit; compinit -u; eval "$(reinit completion zsh)"'
-
-    seen = _typed(["zsh", "-f", "-i"], setup, "reinit m.safetensors -r head.weight=orth\t", tools)
-
-    assert "orthogonal" in seen

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from reinit_cli.planning import Options, Plan, make_plan
+from reinit_cli.errors import UntransformableError
+from reinit_cli.initializers import Transform, UndefinedError
+from reinit_cli.planning import Options, Plan, Step, make_plan
+from reinit_cli.references import OpenDonors, find_references
 from reinit_cli.rules import Rule, rules_of
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ def apply_(
     """
     import torch
 
-    from reinit_cli.drawing import check_device, draw, one_thread, rounded
+    from reinit_cli.drawing import check_device, one_thread
     from reinit_cli.live import infos_of
 
     state = target.state_dict(keep_vars=True) if isinstance(target, torch.nn.Module) else target
@@ -50,16 +54,40 @@ def apply_(
         for info in infos_of(state)
     )
     options = Options(seed, check_device(device), strict, allow_unmatched)
-    plan = make_plan(
-        "the module" if target is not state else "the mapping", infos, rules_of(rules), options
-    )
-    with one_thread():
+    read = rules_of(rules)
+    references = find_references(read)
+    name = "the module" if target is not state else "the mapping"
+    plan = make_plan(name, infos, read, options, elsewhere=references.elsewhere)
+    with one_thread(), references.opened(plan.fills, seed) as donors:
         for step in plan.fills:
-            assert step.law is not None
-            tensor = step.tensor
-            drawn = draw(step.law, tensor.shape, tensor.dtype, step.seed, options.device)
-            there = state[step.key]
+            tensor = state[step.key]
             # A tensor of inference mode may be written in that mode alone.
-            with torch.inference_mode(mode=there.is_inference()), torch.no_grad():
-                there.copy_(rounded(drawn, tensor.dtype))
+            with torch.inference_mode(mode=tensor.is_inference()), torch.no_grad():
+                tensor.copy_(_drawn(step, tensor, donors, options.device))
     return plan
+
+
+def _drawn(step: Step, tensor: Tensor, donors: OpenDonors, device: str) -> Tensor:
+    """Return the values of a step, rounded.
+
+    Raises:
+        UntransformableError: what is there cannot be transformed.
+    """
+    from reinit_cli.blocks import blocks_row_by_row
+    from reinit_cli.drawing import There, draw, rounded
+
+    def here() -> Iterator[Tensor]:
+        yield tensor.detach().reshape(-1)
+
+    law = step.law
+    assert law is not None
+    values = here if isinstance(law, Transform) else None
+    if isinstance(law, Transform) and law.donor is not None:
+        values = partial(blocks_row_by_row, donors.view(law.donor, step.key))
+    there = There(values, here if step.keeps_zeros else None)
+    info = step.tensor
+    try:
+        drawn = draw(law, info.shape, info.dtype, step.seed, device, there)
+    except UndefinedError as error:
+        raise UntransformableError(step.key, str(error)) from error
+    return rounded(drawn, info.dtype)

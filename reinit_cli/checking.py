@@ -29,8 +29,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reinit_cli.drawing import Moments
 from reinit_cli.histograms import Counter
+from reinit_cli.moments import Moments
 from reinit_cli.planning import Plan, Step
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class Checks:
 
     def observe(self, step: Step) -> Checker | None:
         """Return who tests the draw of a step."""
-        if not self._is_asked:
+        if not self._is_asked or step.follows is None:
             return None
         checker = self._checkers[step.key] = Checker(step, self._least_p)
         return checker

@@ -106,11 +106,11 @@ def _words_of_arguments(initializer: Initializer, done: str, last: str) -> Itera
         done: the arguments in front, with commas between them.
         last: what is written of this one.
     """
-    from reinit_cli.initializers.declaration import MIN_NDIM, REQUIRED
+    from reinit_cli.initializers.declaration import REQUIRED
 
     named, equals, _ = last.partition("=")
     given = {each.partition("=")[0] for each in done.split(",")}
-    for parameter in (*initializer.parameters, MIN_NDIM):
+    for parameter in initializer.all_parameters:
         words = parameter.kind.words
         if parameter.name in given or given.intersection(words):
             continue

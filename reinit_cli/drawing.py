@@ -5,91 +5,23 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reinit_cli.dtypes import dtype_named
 from reinit_cli.errors import DeviceUnavailableError
-from reinit_cli.initializers import Law
+from reinit_cli.initializers import Law, Move, Transform
+from reinit_cli.initializers.laws import Constant
+from reinit_cli.moments import BLOCK_NUMEL, Moments, moments_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """What can be told of the elements of some tensors, and merged.
-
-    Attributes:
-        numel: how many elements.
-        mean: their mean.
-        squares: the sum of the squares of their distances from the mean.
-        low, high: the smallest and the largest.
-    """
-
-    numel: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-    low: float = math.inf
-    high: float = -math.inf
-
-    @property
-    def std(self) -> float:
-        """The standard deviation over the elements, not of a sample."""
-        return math.sqrt(self.squares / self.numel) if self.numel else math.nan
-
-    def __add__(self, other: Moments) -> Moments:
-        """Return the moments of both together (Chan, Golub & LeVeque 1979)."""
-        if not self.numel or not other.numel:
-            return other if not self.numel else self
-        numel = self.numel + other.numel
-        apart = other.mean - self.mean
-        share = other.numel / numel
-        return Moments(
-            numel,
-            self.mean + apart * share,
-            self.squares + other.squares + apart * apart * self.numel * share,
-            min(self.low, other.low),
-            max(self.high, other.high),
-        )
-
-
-BLOCK_NUMEL = 2**18
-"""What is drawn and measured at once: it stays in the processor's cache."""
-
-_LEAST_SCALE = 2.0**-40
-"""Squares of much smaller elements vanish in float32, of much larger ones they overflow."""
-
 _GROUP_NUMEL = 16
 """The elements that `Tensor.normal_` draws together."""
-
-
-def moments_of(tensor: Tensor) -> Moments:
-    """Return the moments of a tensor; of a complex one those of its real part."""
-    import torch
-
-    values = (tensor.real if tensor.is_complex() else tensor).reshape(-1)
-    blocks = torch.split(values, BLOCK_NUMEL)
-    return sum(map(_moments_of_block, blocks), start=Moments())
-
-
-def _moments_of_block(block: Tensor) -> Moments:
-    import torch
-
-    if not block.numel():
-        return Moments()
-    if block.dtype not in (torch.float32, torch.float64):
-        block = block.to(torch.float32)
-    low, high = torch.aminmax(block)
-    scale = max(-low.item(), high.item())
-    if block.dtype == torch.float32 and scale and not _LEAST_SCALE < scale < 1 / _LEAST_SCALE:
-        block = block.double()
-    mean = block.mean()
-    # var_mean would take as long as the draw itself.
-    squares = (block - mean).square_().sum()
-    return Moments(block.numel(), mean.item(), squares.item(), low.item(), high.item())
 
 
 def expected_moments(law: Law, numel: int) -> Moments:
@@ -97,11 +29,56 @@ def expected_moments(law: Law, numel: int) -> Moments:
     return Moments(numel, law.mean, law.std**2 * numel, law.low, law.high)
 
 
-def draw(law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str) -> Tensor:
+Blocks = Callable[[], Iterator["Tensor"]]
+"""Gives the elements of a tensor in row-major order, as 1-D tensors; anew each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """What a draw finds.
+
+    Attributes:
+        values: what a transform changes; None for a law that replaces it.
+        zeros: where these are zero the draw is too; None where nothing is kept.
+    """
+
+    values: Blocks | None = None
+    zeros: Blocks | None = None
+
+
+NOTHING = There()
+
+
+class _Taker:
+    """Takes the elements of blocks in other portions."""
+
+    def __init__(self, blocks: Iterator[Tensor]) -> None:
+        self._blocks = blocks
+        self._rest: Tensor | None = None
+
+    def take_into(self, flat: Tensor) -> None:
+        """Fill a 1-D tensor with the next elements, in its dtype."""
+        reached = 0
+        while reached < len(flat):
+            block = next(self._blocks) if self._rest is None else self._rest
+            count = min(len(block), len(flat) - reached)
+            flat[reached : reached + count] = block[:count]
+            self._rest = block[count:] if count < len(block) else None
+            reached += count
+
+
+def draw(
+    law: Law,
+    shape: tuple[int, ...],
+    dtype: str,
+    seed: int,
+    device: str,
+    there: There = NOTHING,
+) -> Tensor:
     """Return the values of a tensor before they are rounded to its dtype.
 
     A contiguous tensor on the device: float64 for float64 tensors, float32 for all other
-    floats; a constant of another dtype has it at once.
+    floats; what is moved, and a constant of another dtype, has it at once.
 
     Args:
         law: what to draw.
@@ -109,43 +86,110 @@ def draw(law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str) -
         dtype: the tensor's dtype.
         seed: the seed of the generator, which lives on the device.
         device: where to draw.
-    """
-    import torch
+        there: what is there, where the law or its zeros depend on it.
 
-    if dtype_named(dtype).kind != "float":
-        value = complex(law.low) if dtype.startswith("complex") else int(law.low)
-        return torch.full(shape, value, dtype=getattr(torch, dtype), device="cpu")
-    drawn_dtype = torch.float64 if dtype == "float64" else torch.float32
-    drawn = torch.empty(shape, dtype=drawn_dtype, device=device)
-    if drawn.numel():
-        law.fill(drawn, torch.Generator(device=device).manual_seed(seed))
-    return drawn
+    Raises:
+        UndefinedError: a transform has no meaning for what is there.
+    """
+    return _Draw(law, shape, dtype, seed, device, there).whole()
 
 
 def draw_blocks(
-    law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str
+    law: Law,
+    shape: tuple[int, ...],
+    dtype: str,
+    seed: int,
+    device: str,
+    there: There = NOTHING,
 ) -> Iterator[Tensor]:
     """Yield the values of `draw` in blocks, each of which is gone with the next."""
+    return _Draw(law, shape, dtype, seed, device, there).blocks()
+
+
+class _Draw:
+    """One draw, as a whole or block by block."""
+
+    def __init__(
+        self, law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str, there: There
+    ) -> None:
+        import torch
+
+        self._is_in_blocks = are_blocks(law, dtype, device)
+        if isinstance(law, Transform) and law.needs_moments:
+            law = law.settled(_moments(there))
+        self._law = law
+        self._shape = shape
+        self._dtype = _drawn_dtype(law, dtype)
+        self._device = device
+        self._generator = torch.Generator(device=device).manual_seed(seed)
+        self._values = None
+        if isinstance(law, Transform):
+            assert there.values is not None  # else it would change what happens to be in memory
+            self._values = _Taker(there.values())
+        self._zeros = _Taker(there.zeros()) if there.zeros else None
+
+    def whole(self) -> Tensor:
+        """Return all of it."""
+        import torch
+
+        drawn = torch.empty(self._shape, dtype=self._dtype, device=self._device)
+        if drawn.numel():
+            self._fill(drawn)
+        return drawn
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Yield it in blocks where it can be drawn so."""
+        import torch
+
+        numel = math.prod(self._shape)
+        if not self._is_in_blocks:
+            yield self.whole()
+            return
+        buffer = torch.empty(min(numel, BLOCK_NUMEL + _GROUP_NUMEL), dtype=self._dtype)
+        while numel:
+            # A rest of less than a group would be drawn in another way: it joins the last block.
+            count = numel if numel < BLOCK_NUMEL + _GROUP_NUMEL else BLOCK_NUMEL
+            self._fill(buffer[:count])
+            yield buffer[:count]
+            numel -= count
+
+    def _fill(self, tensor: Tensor) -> None:
+        flat = tensor.view(-1)
+        if self._values is not None:
+            self._values.take_into(flat)
+        if isinstance(self._law, Constant) and not tensor.is_floating_point():
+            # Through a float, large integers would come out as others.
+            is_complex = tensor.is_complex()
+            tensor.fill_(complex(self._law.value) if is_complex else int(self._law.value))
+        else:
+            self._law.fill(tensor, self._generator)
+        if self._zeros is not None:
+            import torch
+
+            was = torch.empty(flat.shape, dtype=flat.dtype)
+            self._zeros.take_into(was)
+            flat.masked_fill_((was == 0).to(flat.device), 0)
+
+
+def _drawn_dtype(law: Law, dtype: str) -> Any:
     import torch
 
-    numel = math.prod(shape)
-    if not are_blocks(law, dtype, device):
-        yield draw(law, shape, dtype, seed, device)
-        return
-    generator = torch.Generator().manual_seed(seed)
-    drawn_dtype = torch.float64 if dtype == "float64" else torch.float32
-    buffer = torch.empty(min(numel, BLOCK_NUMEL + _GROUP_NUMEL), dtype=drawn_dtype)
-    while numel:
-        # A rest of less than a group would be drawn in another way: it joins the last block.
-        count = numel if numel < BLOCK_NUMEL + _GROUP_NUMEL else BLOCK_NUMEL
-        law.fill(buffer[:count], generator)
-        yield buffer[:count]
-        numel -= count
+    if isinstance(law, Move) or dtype_named(dtype).kind != "float":
+        return getattr(torch, dtype)
+    return torch.float64 if dtype == "float64" else torch.float32
+
+
+def _moments(there: There) -> Moments:
+    assert there.values is not None
+    return sum(map(moments_of, there.values()), start=Moments())
 
 
 def are_blocks(law: Law, dtype: str, device: str) -> bool:
     """Whether `draw_blocks` yields several blocks of a large tensor."""
-    return law.is_sequential and device == "cpu" and dtype_named(dtype).kind == "float"
+    is_moved = isinstance(law, Move)
+    return (
+        law.is_sequential and device == "cpu" and (is_moved or dtype_named(dtype).kind == "float")
+    )
 
 
 def rounded(drawn: Tensor, dtype: str) -> Tensor:

@@ -15,21 +15,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from reinit_cli.digests import crc32, crc32_joined
-from reinit_cli.errors import CorruptError
+from reinit_cli.errors import CorruptError, UntransformableError
 from reinit_cli.output import OutputFile, Sink
 from reinit_cli.reading import bytes_at, read
-from reinit_cli.segments import Check, Copy, Fill, Late, Literal, Recast, Segment
+from reinit_cli.segments import Check, Copy, Fill, Late, Literal, Recast, Segment, View
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reinit_cli.drawing import Moments
+    from reinit_cli.drawing import Blocks
     from reinit_cli.inputs import InputFile
+    from reinit_cli.moments import Moments
     from reinit_cli.planning import Step
 
 _CHUNK_NBYTES = 2**18
@@ -418,15 +420,8 @@ class _Job:
 
     def _drawn_blocks(self, piece: _Piece) -> Iterator[memoryview]:
         """Yield the bytes of a piece, block by block; each is gone with the next."""
-        from reinit_cli.drawing import (
-            Moments,
-            bytes_of,
-            draw_blocks,
-            moments_of,
-            recast,
-            rounded,
-            strided,
-        )
+        from reinit_cli.drawing import bytes_of, recast, rounded, strided
+        from reinit_cli.moments import Moments, moments_of
 
         segment = piece.segment
         if isinstance(segment, Recast):
@@ -444,10 +439,9 @@ class _Job:
             for observer in observers:
                 observer.see_before(was, before)
             del was
-        blocks = draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, self.device)
         moments = Moments()
         kept = []
-        for block in blocks:
+        for block in _drawn(segment, self.device):
             of_block = moments_of(block)
             moments += of_block
             for observer in observers:
@@ -461,6 +455,31 @@ class _Job:
         if segment.stride is not None:
             under = bytes_at(segment.under) if segment.under is not None else bytes(segment.nbytes)
             yield strided(kept, tensor.shape, segment.stride, under)
+
+
+def _blocks_of(view: View | None) -> Blocks | None:
+    from reinit_cli.blocks import blocks_row_by_row
+
+    return partial(blocks_row_by_row, view) if view is not None else None
+
+
+def _drawn(fill: Fill, device: str) -> Iterator[Tensor]:
+    """Yield the values of a fill, before they are rounded.
+
+    Raises:
+        UntransformableError: what is there cannot be transformed.
+    """
+    from reinit_cli.drawing import There, draw_blocks
+    from reinit_cli.initializers import UndefinedError
+
+    step = fill.step
+    assert step.law is not None
+    tensor = step.tensor
+    there = There(_blocks_of(fill.values), _blocks_of(fill.zeros))
+    try:
+        yield from draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, device, there)
+    except UndefinedError as error:
+        raise UntransformableError(step.key, str(error)) from error
 
 
 def _nobody(step: Step) -> Sequence[Observer]:
@@ -483,7 +502,8 @@ def _peak_nbytes(piece: _Piece, device: str) -> int:
     segment = piece.segment
     if isinstance(segment, Recast):
         return 3 * segment.nbytes + segment.view.place.nbytes
-    from reinit_cli.drawing import BLOCK_NUMEL, are_blocks
+    from reinit_cli.drawing import are_blocks
+    from reinit_cli.moments import BLOCK_NUMEL
 
     assert isinstance(segment, Fill)
     tensor = segment.step.tensor

@@ -515,6 +515,14 @@ class UnreadableTensorError(ReinitError):
         super().__init__(f"the values of {key!r} cannot be shown: {reason}")
 
 
+class UntransformableError(ReinitError):
+    """A tensor whose values a transform cannot work on; nothing was committed."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key!r} cannot be transformed: {problem}")
+        self.key = key
+
+
 class SliceError(ReinitError, ValueError):
     """A slice that is none, or that a tensor does not have."""
 

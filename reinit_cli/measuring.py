@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from reinit_cli.blocks import blocks_as_stored
-from reinit_cli.drawing import Moments
 from reinit_cli.histograms import Histogram
+from reinit_cli.moments import Moments
 from reinit_cli.segments import View
 from reinit_cli.sources import Source
 from reinit_cli.tensors import TensorInfo, tied_groups

@@ -10,7 +10,18 @@ from typing import Literal
 
 from reinit_cli.dtypes import FLOAT32_MAX, FLOAT64_MAX, Dtype
 from reinit_cli.errors import TiedRulesError, UnfillableError, UnmatchedRuleError
-from reinit_cli.initializers import Fans, Law, Statistic, UndefinedError, fans
+from reinit_cli.initializers import (
+    NOWHERE,
+    Elsewhere,
+    Fans,
+    Law,
+    Move,
+    Site,
+    Statistic,
+    Transform,
+    UndefinedError,
+    fans,
+)
 from reinit_cli.patterns import KeyIndex
 from reinit_cli.rules import Rule
 from reinit_cli.seeds import seed_for
@@ -40,6 +51,7 @@ class Step:
         seed_key: the key whose stream it is drawn from: its own, or the first of its ties.
         seed: the seed of that stream.
         tied: the other keys of the same tensor.
+        keeps_zeros: whether what is zero stays so.
     """
 
     tensor: TensorInfo
@@ -50,6 +62,7 @@ class Step:
     seed_key: str = ""
     seed: int = 0
     tied: tuple[str, ...] = ()
+    keeps_zeros: bool = False
 
     @property
     def key(self) -> str:
@@ -63,6 +76,12 @@ class Step:
         return fans(self.tensor.shape) if has_fans else None
 
     @property
+    def follows(self) -> Law | None:
+        """The law that all of its elements follow, where that is known beforehand."""
+        is_known = not self.keeps_zeros and not isinstance(self.law, Transform)
+        return self.law if is_known else None
+
+    @property
     def bound(self) -> float | None:
         """What no random element exceeds, where the law has such a bound."""
         is_bounded = self.law is not None and self.law.is_random and self.law.high < math.inf
@@ -71,9 +90,10 @@ class Step:
     @property
     def statistics(self) -> tuple[Statistic, ...]:
         """What of its draw can be tested with odds."""
-        is_testable = self.law is not None and self.law.is_random and self.law.std > 0
+        law = self.follows
+        is_testable = law is not None and law.is_random and law.std > 0
         enough = self.tensor.numel >= LEAST_NUMEL
-        return self.law.statistics if self.law is not None and is_testable and enough else ()
+        return law.statistics if law is not None and is_testable and enough else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +168,7 @@ def make_plan(
     rules: Sequence[Rule],
     options: Options,
     outside: Sequence[TensorInfo] = (),
+    elsewhere: Elsewhere = NOWHERE,
 ) -> Plan:
     """Decide what happens to every tensor.
 
@@ -157,6 +178,7 @@ def make_plan(
         rules: in the order of precedence, the last first to own.
         options: see `Options`.
         outside: other tensors, which no rule reaches but which may share memory.
+        elsewhere: what rules refer to beside the tensors.
 
     Raises:
         UnmatchedRuleError: a rule matches no key or fills none.
@@ -170,7 +192,8 @@ def make_plan(
     matches = _match(keys, rules)
     ties = tied_groups(infos)
     owners = _settle_ties(dict(zip(keys, matches.owner, strict=True)), ties, rules)
-    deciding = _Deciding(rules, owners, ties, overlapping((*infos, *outside)), options)
+    overlaps = overlapping((*infos, *outside))
+    deciding = _Deciding(rules, owners, ties, overlaps, options, elsewhere)
     steps = tuple(map(deciding.step, infos))
     steps = _skip_ties_together(steps)
     kept = Counter(
@@ -224,6 +247,7 @@ class _Deciding:
     ties: Mapping[str, tuple[str, ...]]
     overlaps: Mapping[str, str]
     options: Options
+    elsewhere: Elsewhere
 
     def step(self, tensor: TensorInfo) -> Step:
         """Decide what happens to a tensor.
@@ -251,8 +275,16 @@ class _Deciding:
                     by_wildcard=not insists,
                 )
             return Step(tensor, "skip", owner, reason=reason, tied=tied)
-        seed = seed_for(self.options.seed, group[0])
-        return Step(tensor, "fill", owner, law=law, seed_key=group[0], seed=seed, tied=tied)
+        return Step(
+            tensor,
+            "fill",
+            owner,
+            law=law,
+            seed_key=group[0],
+            seed=seed_for(self.options.seed, group[0], rule.init.initializer.stream),
+            tied=tied,
+            keeps_zeros=rule.init.keep_zeros,
+        )
 
     def _law_or_reason(
         self, tensor: TensorInfo, rule: Rule, group: Sequence[str]
@@ -263,10 +295,11 @@ class _Deciding:
             return None, tensor.carried or f"{tensor.dtype} can be carried but not filled"
         if tensor.key in self.overlaps:
             return None, self.overlaps[tensor.key]
-        if rule.pattern.is_wildcard and (spared := _spared(rule, group, dtype)):
+        is_picky = rule.pattern.is_wildcard and not rule.init.initializer.takes_all
+        if is_picky and (spared := _spared(rule, group, dtype)):
             return None, spared
         try:
-            law = rule.init.law(tensor.shape)
+            law = rule.init.law(tensor.shape, Site(tensor.key, tensor.dtype, self.elsewhere))
         except UndefinedError as error:
             return None, str(error)
         return (law, _misfit(law, dtype)) if law else (None, "")
@@ -284,6 +317,8 @@ def _spared(rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
 
 def _misfit(law: Law, dtype: Dtype) -> str:
     """Say why a dtype cannot hold what a law gives, or ""."""
+    if isinstance(law, Move):
+        return ""
     fixed = law.low == law.high or law.low != law.low
     if dtype.kind != "float" and not fixed:
         return f"{dtype.name} takes zeros, ones and constant only"

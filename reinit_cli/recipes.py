@@ -16,7 +16,6 @@ from typing import Any, NoReturn, cast
 from reinit_cli.dtypes import dtype_named
 from reinit_cli.errors import RecipeError, ReinitError, RuleError, VariableError
 from reinit_cli.initializers import REGISTRY
-from reinit_cli.initializers.declaration import MIN_NDIM
 from reinit_cli.inputs import neighbours
 from reinit_cli.names import OutputName, as_form
 from reinit_cli.rules import Rule
@@ -368,13 +367,13 @@ def _rule(form: Mapping[str, Any]) -> Rule:
     init: str = form["init"]
     arguments = {name: form[name] for name in form if name not in ("match", "init")}
     for name, value in arguments.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise _FieldError(f"{name} must be a number or a text, not {_short(value)}")
+        if not isinstance(value, (bool, int, float, str)):
+            raise _FieldError(f"{name} must be a number, a text or a flag, not {_short(value)}")
     if arguments and ":" in init:
         both = f"init {_short(init)} and in {next(iter(arguments))}"
         raise _FieldError(f"arguments stand in init or by name, and these stand in {both}")
     if init in REGISTRY:
-        taken = [parameter.name for parameter in (*REGISTRY[init].parameters, MIN_NDIM)]
+        taken = [parameter.name for parameter in REGISTRY[init].all_parameters]
         for name in arguments:
             if name not in taken:
                 problem = f"unknown field {_short(name)}; {init} takes {', '.join(taken)}"

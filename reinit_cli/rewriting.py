@@ -27,6 +27,7 @@ from reinit_cli.errors import (
 )
 from reinit_cli.formats import safetensors, torch_zip
 from reinit_cli.formats.hugging_face import SHARD_NBYTES, index_of, split
+from reinit_cli.initializers import Transform
 from reinit_cli.names import OutputName
 from reinit_cli.output import (
     Destination,
@@ -38,6 +39,7 @@ from reinit_cli.output import (
     check_destination,
 )
 from reinit_cli.planning import Options, Plan, Step, make_plan
+from reinit_cli.references import OpenDonors, References, find_references
 from reinit_cli.rules import Rule, rules_of
 from reinit_cli.segments import Check, Copy, Fill, Literal, Recast, Segment, looks_ahead
 from reinit_cli.sketching import Sketch, Sketches, pictured
@@ -118,6 +120,7 @@ class Job:
         verify_crc: whether a CRC-32 that does not match stops the run.
         shard_nbytes: of the format "shards", the most bytes of tensors in a file.
         pictured: the filled keys of which histograms are counted.
+        references: what the rules refer to beside the source.
     """
 
     request: Request
@@ -129,6 +132,7 @@ class Job:
     verify_crc: bool = True
     shard_nbytes: int = SHARD_NBYTES
     pictured: frozenset[str] = frozenset()
+    references: References = field(default_factory=References)
 
     @property
     def nbytes(self) -> int:
@@ -202,7 +206,8 @@ def prepare(request: Request, found: Source | None = None) -> Job:
         raise MissingRuleError
     tensors = _cast(source.tensors, dtype, request.dtype)
     outside = source.located.outside if source.located else ()
-    plan = make_plan(source.name, tensors, rules, options, outside)
+    references = find_references(rules)
+    plan = make_plan(source.name, tensors, rules, options, outside, references.elsewhere)
     check_destination(destination, source.path, in_place=request.in_place)
     if options.check and destination.path is None:
         raise IrrevocableOutputError
@@ -221,6 +226,7 @@ def prepare(request: Request, found: Source | None = None) -> Job:
         request.verify_crc,
         request.shard_nbytes or SHARD_NBYTES,
         pictured(plan) if request.sketch else frozenset(),
+        references,
     )
 
 
@@ -284,14 +290,18 @@ def execute(job: Job, progress: Progress | None = None, stream: BinaryIO | None 
     def observe(step: Step) -> list[Observer]:
         return [each for each in (checks.observe(step), sketches.observe(step)) if each]
 
-    with job.source.open(options.seed) as contents:
-        files = _files(job, contents)
+    with (
+        job.source.open(options.seed) as contents,
+        job.references.opened(job.plan.fills, options.seed) as donors,
+    ):
+        files = _files(job, contents, donors)
         nbytes = sum(map(total_nbytes, files.values()))
         with _sinks(job.destination, files, stream) as sinks:
             for name, segments in files.items():
                 with sinks.file(name, total_nbytes(segments)) as sink:
                     filled |= run(segments, sink, options.device, progress or _ignore, observe)
                     contents.check_unchanged()
+                    donors.check_unchanged()
                     if not checks.have_passed():
                         break
                     if isinstance(sink, OutputFile):
@@ -386,7 +396,9 @@ def plan(
     found = find_source(source, weights, root)
     options = Options(seed, check_device(device), strict, allow_unmatched)
     outside = found.located.outside if found.located else ()
-    return make_plan(found.name, found.tensors, rules_of(rules), options, outside)
+    read = rules_of(rules)
+    elsewhere = find_references(read).elsewhere
+    return make_plan(found.name, found.tensors, read, options, outside, elsewhere)
 
 
 def _destination(request: Request, source: Source) -> Destination:
@@ -496,10 +508,10 @@ def _written_twice(tensors: tuple[TensorInfo, ...]) -> Iterator[str]:
         yield f"{keys} are one tensor; a safetensors file holds it under each name"
 
 
-def _files(job: Job, contents: Contents) -> Mapping[str, list[Segment]]:
+def _files(job: Job, contents: Contents, donors: OpenDonors) -> Mapping[str, list[Segment]]:
     """Return the segments of each file of the output; of a lone one under ""."""
     fills = {
-        step.key: _fill(step, contents, original, measures=job.measure_before)
+        step.key: _fill(step, contents, original, donors, measures=job.measure_before)
         for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
         if step.action == "fill"
     }
@@ -543,9 +555,22 @@ def _metadata(source: Source) -> Mapping[str, str]:
     return _OF_TORCH if is_torch else source.metadata
 
 
-def _fill(step: Step, contents: Contents, original: TensorInfo, *, measures: bool) -> Fill:
-    before = contents.view(original) if measures else None
-    return Fill(step, step.tensor.nbytes, before=before)
+def _fill(
+    step: Step, contents: Contents, original: TensorInfo, donors: OpenDonors, *, measures: bool
+) -> Fill:
+    law = step.law
+    reads = isinstance(law, Transform)
+    here = contents.view(original) if measures or reads or step.keeps_zeros else None
+    values = here
+    if isinstance(law, Transform) and law.donor is not None:
+        values = donors.view(law.donor, step.key)
+    return Fill(
+        step,
+        step.tensor.nbytes,
+        before=here if measures else None,
+        values=values if reads else None,
+        zeros=here if step.keeps_zeros else None,
+    )
 
 
 def _contiguous(contents: Contents, original: TensorInfo, wanted: TensorInfo) -> Segment:

@@ -33,15 +33,19 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def seed_for(seed: int, key: str) -> int:
+def seed_for(seed: int, key: str, name: str = "") -> int:
     """Return the seed of one key's generator, in [0, 2^63).
 
     The first 8 bytes, little-endian, of SHA-256 of "{seed}:{key}" in UTF-8, the top bit
-    cleared, since `torch.Generator.manual_seed` takes a signed 64-bit integer.
+    cleared, since `torch.Generator.manual_seed` takes a signed 64-bit integer. What
+    changes a tensor that is there draws from "{seed}:{key}:{name}", so that noise is never
+    the weights again.
 
     Args:
         seed: the seed of the whole run.
         key: the state_dict key.
+        name: the name of the initializer where it is a transform, or "".
     """
-    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
+    text = f"{seed}:{key}:{name}" if name else f"{seed}:{key}"
+    digest = hashlib.sha256(text.encode()).digest()
     return int.from_bytes(digest[:8], "little") & (2**63 - 1)

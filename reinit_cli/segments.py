@@ -89,6 +89,8 @@ class Fill:
         stride: how its elements lie in them; None means contiguous.
         under: what lies there now, where its elements leave gaps; else None.
         before: the tensor as it is now, if it is to be measured; else None.
+        values: what a transform changes: the tensor as it is now, or another; else None.
+        zeros: the tensor as it is now, where its zeros are kept; else None.
     """
 
     step: Step
@@ -96,6 +98,8 @@ class Fill:
     stride: tuple[int, ...] | None = None
     under: Copy | None = None
     before: View | None = None
+    values: View | None = None
+    zeros: View | None = None
 
 
 @dataclass(frozen=True, slots=True)

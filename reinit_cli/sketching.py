@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reinit_cli.drawing import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.histograms import Counter, Histogram, has_room
 from reinit_cli.initializers import Law
 from reinit_cli.measuring import Measured, measure_source
+from reinit_cli.moments import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.planning import Plan, Step
 from reinit_cli.sources import Source
 
@@ -79,8 +79,8 @@ def _window(law: Law, before: Histogram | None) -> tuple[float, float]:
     """
     low = max(law.low, law.mean - _REACH * law.std)
     high = min(law.high, law.mean + _REACH * law.std)
-    if not math.isfinite(low + high):
-        return 0.0, 1.0
+    if not math.isfinite(low + high):  # of a transform nothing is known but what was there
+        return _around(before.low, before.high) if before is not None else (0.0, 1.0)
     if law.is_random and low < high:
         return _widened(low, high)
     low, high = (law.low, law.high) if math.isfinite(law.low) else (law.mean, law.mean)

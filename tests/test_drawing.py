@@ -15,14 +15,11 @@ from torch import nn
 
 from reinit_cli import apply_, rewrite, seed_for
 from reinit_cli.drawing import (
-    BLOCK_NUMEL,
-    Moments,
     bytes_of,
     check_device,
     draw,
     draw_blocks,
     expected_moments,
-    moments_of,
     one_thread,
     rounded,
     tensor_of,
@@ -31,6 +28,7 @@ from reinit_cli.dtypes import DTYPES
 from reinit_cli.errors import DeviceUnavailableError, UnfillableError
 from reinit_cli.initializers import Law, parse_init
 from reinit_cli.initializers.laws import Constant, Normal, Uniform
+from reinit_cli.moments import BLOCK_NUMEL, Moments, moments_of
 
 REAL = [name for name, dtype in DTYPES.items() if dtype.kind != "complex"]
 INTEGERS = [name for name, dtype in DTYPES.items() if dtype.kind == "integer"]

@@ -213,7 +213,7 @@ def test_a_random_law_on_a_norm_s_scale_is_a_warning() -> None:
 def test_keys_that_share_32_bits_of_their_seeds_are_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(planning, "seed_for", lambda _, key: (len(key) << 32) + 7)
+    monkeypatch.setattr(planning, "seed_for", lambda _, key, __: (len(key) << 32) + 7)
 
     assert _plan("{conv,fc}.weight=normal").warnings == (
         "'conv.weight' and 'fc.weight' are drawn from one stream; another seed parts them",

@@ -119,7 +119,7 @@ REFUSED = {
     ),
     "rule with a mistyped argument": (
         '[[rule]]\nmatch = "a"\ninit = "ones"\n[[rule]]\nmatch = "*"\ninit = "normal"\nsdt = 1',
-        "rule 2: unknown field 'sdt'; normal takes mean, std, min_ndim",
+        "rule 2: unknown field 'sdt'; normal takes mean, std, min_ndim, keep_zeros",
         ("std",),
     ),
     "rule with a mistyped initializer": (
@@ -140,12 +140,12 @@ REFUSED = {
     ),
     "argument of the wrong type": (
         '[[rule]]\nmatch = "*"\ninit = "normal"\nstd = true',
-        "rule 1: std must be a number or a text, not True",
+        "rule 1: normal: std must be a number of at least 0, not True",
         (),
     ),
     "argument that is a parameter of ours": (
         '[[rule]]\nmatch = "*"\ninit = "normal"\npattern = "x"\ncls = 1',
-        "rule 1: unknown field 'pattern'; normal takes mean, std, min_ndim",
+        "rule 1: unknown field 'pattern'; normal takes mean, std, min_ndim, keep_zeros",
         None,
     ),
     "argument out of range": (

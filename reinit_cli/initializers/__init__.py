@@ -14,6 +14,7 @@ from reinit_cli.initializers import (  # noqa: F401 (importing a family register
     kaiming,
     orthogonals,
     sparses,
+    transforms,
     xavier,
 )
 from reinit_cli.initializers.arguments import parse_init
@@ -21,14 +22,23 @@ from reinit_cli.initializers.declaration import Init, Initializer
 from reinit_cli.initializers.fans import Fans, UndefinedError, fans
 from reinit_cli.initializers.laws import Law, Statistic
 from reinit_cli.initializers.registry import REGISTRY, register
+from reinit_cli.initializers.sites import NOWHERE, Architecture, Donor, Elsewhere, Site
+from reinit_cli.initializers.transforms import Move, Transform
 
 __all__ = [
+    "NOWHERE",
     "REGISTRY",
+    "Architecture",
+    "Donor",
+    "Elsewhere",
     "Fans",
     "Init",
     "Initializer",
     "Law",
+    "Move",
+    "Site",
     "Statistic",
+    "Transform",
     "UndefinedError",
     "fans",
     "parse_init",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from reinit_cli.errors import ArgumentError
-from reinit_cli.initializers.declaration import Init, Initializer
+from reinit_cli.initializers.declaration import COMMON, Init, Initializer
+from reinit_cli.initializers.kinds import Text
 from reinit_cli.initializers.registry import REGISTRY
 from reinit_cli.text import near
+
+_COMMON_NAMES = {parameter.name for parameter in COMMON}
 
 
 def parse_init(text: str) -> Init:
@@ -35,7 +38,7 @@ def _by_name(declared: Initializer, words: list[str]) -> dict[str, object]:
     # Words find their argument by kind, so they go first and numbers take what is left.
     for word in sorted(bare, key=_is_number):
         _set(declared, given, _place(declared, given, word), word)
-    if declared.lone and len(bare) == 1 and given.keys() - {"min_ndim"} == {_first(declared)}:
+    if declared.lone and len(bare) == 1 and given.keys() - _COMMON_NAMES == {_first(declared)}:
         rest = [word for word in words if word not in bare]
         meant = (",".join((form.format(bare[0]), *rest)) for form in declared.lone)
         texts = tuple(f"{declared.name}:{each}" for each in meant)
@@ -56,7 +59,9 @@ def _set(declared: Initializer, given: dict[str, object], name: str, value: str)
 def _place(declared: Initializer, given: dict[str, object], word: str) -> str:
     """Return the name of the argument that a bare word or number is."""
     if not declared.parameters:
-        raise ArgumentError(declared.name, f"it takes no argument {word!r}, only min_ndim=")
+        common = " and ".join(f"{parameter.name}=" for parameter in declared.all_parameters)
+        only = f", only {common}" if common else ""
+        raise ArgumentError(declared.name, f"it takes no argument {word!r}{only}")
     if _is_number(word):
         for parameter in declared.parameters:
             if parameter.kind.takes_numbers and parameter.name not in given:
@@ -64,6 +69,9 @@ def _place(declared: Initializer, given: dict[str, object], word: str) -> str:
         raise ArgumentError(declared.name, f"{word} is one number too many", (declared.example,))
     for parameter in declared.parameters:
         if word in parameter.kind.words:
+            return parameter.name
+    for parameter in declared.parameters:
+        if isinstance(parameter.kind, Text) and parameter.name not in given:
             return parameter.name
     known = [known for parameter in declared.parameters for known in parameter.kind.words]
     names = [f"{parameter.name}=" for parameter in declared.parameters]

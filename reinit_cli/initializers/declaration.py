@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.fans import need_ndim
 from reinit_cli.initializers.gains import NONLINEARITIES, gain_of
-from reinit_cli.initializers.kinds import Integer, Kind, Number, Text, Value
+from reinit_cli.initializers.kinds import Checkpoint, Flag, Integer, Kind, Number, Text, Value
 from reinit_cli.initializers.laws import Law
+from reinit_cli.initializers.sites import Site
 from reinit_cli.text import near
 
 KEEP = "keep"
@@ -38,8 +39,11 @@ class Parameter:
     default: object
 
 
-MIN_NDIM = Parameter("min_ndim", Integer(minimum=0), 0)
-"""The argument that every initializer takes: it is undefined on fewer dimensions."""
+COMMON = (
+    Parameter("min_ndim", Integer(minimum=0), 0),
+    Parameter("keep_zeros", Flag(), default=False),
+)
+"""What every initializer takes: it is undefined on fewer dimensions; zeros stay zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ class Initializer:
 
     Attributes:
         name: its name, torch's without the trailing underscore where torch has it.
-        build: shape and arguments → the law, None for `keep`; raises `UndefinedError`.
+        build: shape, a `Site` where it asks for one, and arguments → the law, None for
+            `keep`; raises `UndefinedError`.
         parameters: in the order of torch's signature.
         summary: what it is for, in a sentence.
         law: its law as a formula.
@@ -60,6 +65,10 @@ class Initializer:
             the number; "" where a bare number is clear.
         complete: given arguments → given arguments with what follows from them, for
             dependent defaults and checks across arguments; raises `ArgumentError`.
+        needs_site: whether the law depends on more than the shape.
+        stream: what is added to the key whose stream it draws from: its own name where it
+            changes what is there, so that it is never drawn as the weights were; else "".
+        takes_all: whether a wildcard takes running statistics and integers too.
     """
 
     name: str
@@ -73,6 +82,14 @@ class Initializer:
     aliases: tuple[str, ...]
     lone: tuple[str, ...]
     complete: Callable[[str, Arguments], Arguments]
+    needs_site: bool = False
+    stream: str = ""
+    takes_all: bool = False
+
+    @property
+    def all_parameters(self) -> tuple[Parameter, ...]:
+        """Its own, then those that all have which fill anything."""
+        return (*self.parameters, *(() if self.name == KEEP else COMMON))
 
     def bind(self, given: Mapping[str, object]) -> Init:
         """Return the initializer with its arguments.
@@ -83,21 +100,22 @@ class Initializer:
         Raises:
             ArgumentError: an argument is unknown, missing, of the wrong kind or out of range.
         """
-        known = {parameter.name: parameter for parameter in (*self.parameters, MIN_NDIM)}
+        known = {parameter.name: parameter for parameter in self.all_parameters}
         read: Arguments = {}
         for name, value in given.items():
             if name not in known:
-                takes = ", ".join(known)
+                takes = ", ".join(known) or "none"
                 problem = f"unknown argument {name!r}; it takes {takes}"
                 raise ArgumentError(self.name, problem, near(name, known))
             read[name] = self._read(known[name], value)
-        min_ndim = read.pop("min_ndim", 0)
+        min_ndim = typing.cast("int", read.pop("min_ndim", 0))
+        keep_zeros = bool(read.pop("keep_zeros", False))
         completed = self.complete(self.name, read)
         for parameter in self.parameters:
             if parameter.default is REQUIRED and parameter.name not in completed:
                 raise ArgumentError(self.name, f"{parameter.name} is missing", (self.example,))
         arguments = self._defaults() | completed
-        return Init(self, tuple(arguments.items()), typing.cast("int", min_ndim))
+        return Init(self, tuple(arguments.items()), min_ndim, keep_zeros)
 
     def _defaults(self) -> Arguments:
         return {
@@ -113,6 +131,9 @@ class Initializer:
             raise ArgumentError(self.name, problem, found) from error
 
 
+_ANYWHERE = Site()
+
+
 @dataclass(frozen=True, slots=True)
 class Init:
     """An initializer with its arguments bound.
@@ -121,11 +142,13 @@ class Init:
         initializer: its declaration.
         arguments: name and value, in the order of the signature.
         min_ndim: the fewest dimensions of a tensor it fills.
+        keep_zeros: whether what is zero stays so.
     """
 
     initializer: Initializer
     arguments: tuple[tuple[str, Value], ...] = ()
     min_ndim: int = 0
+    keep_zeros: bool = False
 
     @property
     def keeps(self) -> bool:
@@ -136,7 +159,18 @@ class Init:
     def given(self) -> Arguments:
         """The arguments that mean something, by name; `bind` takes them back."""
         meant: Arguments = {name: value for name, value in self.arguments if value is not None}
-        return meant | ({"min_ndim": self.min_ndim} if self.min_ndim else {})
+        common = {"min_ndim": self.min_ndim, "keep_zeros": self.keep_zeros}
+        return meant | {name: value for name, value in common.items() if value}
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The other checkpoints that it takes tensors from."""
+        given = dict(self.arguments)
+        return tuple(
+            str(given[parameter.name])
+            for parameter in self.initializer.parameters
+            if isinstance(parameter.kind, Checkpoint)
+        )
 
     @property
     def gain(self) -> float | None:
@@ -146,20 +180,36 @@ class Init:
         slope = arguments.get("a") if named in NONLINEARITIES else None
         return None if named is None else gain_of(named, typing.cast("float | None", slope))
 
-    def law(self, shape: tuple[int, ...]) -> Law | None:
+    def law(self, shape: tuple[int, ...], site: Site = _ANYWHERE) -> Law | None:
         """Return what a tensor of that shape is filled with; None leaves it as it is.
 
+        Args:
+            shape: the tensor's shape.
+            site: where the tensor is.
+
         Raises:
-            UndefinedError: the initializer is not defined on the shape.
+            UndefinedError: the initializer is not defined on the shape, or there.
         """
         if self.min_ndim:
             need_ndim(shape, self.min_ndim)
-        return self.initializer.build(shape, **dict(self.arguments))
+        asked = (shape, site) if self.initializer.needs_site else (shape,)
+        return self.initializer.build(*asked, **dict(self.arguments))
 
     def __str__(self) -> str:
         """Write it as a rule has it; `parse_init` reads it back."""
-        given = ",".join(f"{name}={value}" for name, value in self.given.items())
+        given = ",".join(f"{name}={written(value)}" for name, value in self.given.items())
         return f"{self.initializer.name}:{given}" if given else self.initializer.name
+
+
+def written(value: Value) -> str:
+    """Return an argument's value as a rule has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def needs_site(build: Callable[..., Law | None]) -> bool:
+    """Whether a function takes the place of a tensor behind its shape."""
+    parameters = inspect.signature(build).parameters.values()
+    return sum(each.kind is not inspect.Parameter.KEYWORD_ONLY for each in parameters) > 1
 
 
 def parameters_of(build: Callable[..., Law | None]) -> tuple[Parameter, ...]:
@@ -177,9 +227,9 @@ def parameters_of(build: Callable[..., Law | None]) -> tuple[Parameter, ...]:
 
 
 def _kind(hint: object) -> Kind:
-    plain: dict[object, Kind] = {float: Number(), int: Integer(), str: Text()}
+    plain: dict[object, Kind] = {float: Number(), int: Integer(), str: Text(), bool: Flag()}
     if hint in plain:
         return plain[hint]
     for extra in getattr(hint, "__metadata__", ()):
         return typing.cast("Kind", extra)
-    raise TypeError(f"{hint!r} is no kind of argument; annotate it as float, int or str")
+    raise TypeError(f"{hint!r} is no kind of argument; annotate it as float, int, bool or str")

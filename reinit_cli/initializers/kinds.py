@@ -151,6 +151,35 @@ class Text:
         return str(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint(Text):
+    """A model's name or the path of a checkpoint, which is located before anything is decided."""
+
+    def describe(self) -> str:
+        """Say so."""
+        return "a checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """True or false."""
+
+    words = ()
+    takes_numbers = False
+
+    def describe(self) -> str:
+        """Name both."""
+        return "true or false"
+
+    def read(self, value: object) -> bool:
+        """Return it."""
+        known = {"true": True, "false": False}
+        found = value if isinstance(value, bool) else known.get(str(value).lower())
+        if found is None:
+            raise ValueError(self.describe())
+        return found
+
+
 def _exact(value: object, number: float) -> float:
     """Return the integer that was given, where its float is another number."""
     try:

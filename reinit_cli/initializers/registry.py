@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from reinit_cli.errors import UnknownInitializerError
-from reinit_cli.initializers.declaration import Arguments, Initializer, parameters_of
+from reinit_cli.initializers.declaration import Arguments, Initializer, needs_site, parameters_of
 from reinit_cli.initializers.laws import Law
 from reinit_cli.text import near
 
@@ -69,13 +69,16 @@ def register(
     aliases: tuple[str, ...] = (),
     lone: tuple[str, ...] = (),
     complete: Callable[[str, Arguments], Arguments] = _as_given,
+    is_transform: bool = False,
+    takes_all: bool = False,
 ) -> Callable[[Build], Build]:
     """Make a function an initializer, named as the function is.
 
-    The function takes a shape and keyword-only arguments annotated `float`, `int`, `str`
-    or with a kind, and returns the law to fill with; it raises `UndefinedError` for a
-    shape on which it has no meaning. The first line of its docstring is the summary. See
-    `Initializer` for the arguments.
+    The function takes a shape and keyword-only arguments annotated `float`, `int`, `bool`,
+    `str` or with a kind, and returns the law to fill with; it raises `UndefinedError` for
+    a shape on which it has no meaning. A second positional argument is the `Site` of the
+    tensor. The first line of its docstring is the summary. See `Initializer` for the
+    arguments; `is_transform` says that what is there is changed rather than replaced.
 
     Raises:
         ValueError: the name is taken.
@@ -96,6 +99,9 @@ def register(
                 aliases=aliases,
                 lone=lone,
                 complete=complete,
+                needs_site=needs_site(build),
+                stream=build.__name__ if is_transform else "",
+                takes_all=takes_all,
             )
         )
         return build

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from reinit_cli.drawing import moments_of
+from reinit_cli.moments import moments_of
 from reinit_cli.planning import Plan
 from reinit_cli.report.rewrites import described
 from reinit_cli.report.serial import VERSION, moments_form, step_form, values_form
@@ -24,8 +24,6 @@ def draw_sheet(plan: Plan, tensor: Tensor) -> Sheet:
 
 def _facts(plan: Plan, tensor: Tensor) -> Iterator[tuple[str, str]]:
     (step,), (rule,) = plan.steps, plan.rules
-    law = step.law
-    assert law is not None
     yield "initializer", described(rule.init)
     yield "shape", f"{shape(step.tensor.shape)}, {step.tensor.dtype}"
     if both := step.fans:
@@ -35,7 +33,8 @@ def _facts(plan: Plan, tensor: Tensor) -> Iterator[tuple[str, str]]:
         yield "gain", number(rule.init.gain)
     if step.bound is not None:
         yield "bound", number(step.bound)
-    yield "std", f"{number(law.std)} expected, {number(moments_of(tensor).std)} drawn"
+    expected = f"{number(step.follows.std)} expected, " if step.follows is not None else ""
+    yield "std", f"{expected}{number(moments_of(tensor).std)} drawn"
     yield "seed", f"{plan.options.seed} (stream {STREAM}), key {step.key}, generator {step.seed}"
 
 

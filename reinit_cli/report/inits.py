@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from reinit_cli.initializers.declaration import MIN_NDIM, REQUIRED, Initializer, Parameter
+from reinit_cli.initializers.declaration import REQUIRED, Initializer, Parameter
 from reinit_cli.report.sheets import Column, Sheet
 
 _COLUMNS = (
@@ -32,7 +32,7 @@ def init_sheet(declared: Initializer) -> Sheet:
         ("summary", declared.summary),
         ("law", declared.law),
         ("defined for", declared.defined),
-        *(("argument", _long(parameter)) for parameter in _all_parameters(declared)),
+        *(("argument", _long(parameter)) for parameter in declared.all_parameters),
         ("paper", declared.paper),
         ("example", f'reinit SOURCE -r "*.weight={declared.example}"'),
     ]
@@ -54,15 +54,11 @@ def init_form(declared: Initializer) -> dict[str, Any]:
                 "default": None if parameter.default is REQUIRED else parameter.default,
                 "required": parameter.default is REQUIRED,
             }
-            for parameter in _all_parameters(declared)
+            for parameter in declared.all_parameters
         ],
         "paper": declared.paper or None,
         "example": declared.example,
     }
-
-
-def _all_parameters(declared: Initializer) -> tuple[Parameter, ...]:
-    return (*declared.parameters, MIN_NDIM)
 
 
 def _short(parameter: Parameter) -> str:

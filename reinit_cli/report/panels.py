@@ -129,13 +129,14 @@ def panels_of_rewrite(outcome: Outcome) -> Iterator[Panel]:
         filled = outcome.filled[step.key]
         stds = [filled.before.std] if filled.before is not None else []
         arrows = " → ".join(f"{std:.3g}" for std in (*stds, filled.after.std))
+        expected = f", expected {step.follows.std:.3g}" if step.follows is not None else ""
         yield Panel(
             step.key,
             f"{shape(step.tensor.shape)} · {plan.rules[step.rule].init.initializer.name}",
-            f"std {arrows}, expected {step.law.std:.3g}",
+            f"std {arrows}{expected}",
             drawable(sketch.before),
             drawable(sketch.after),
-            step.law,
+            step.follows,
         )
 
 

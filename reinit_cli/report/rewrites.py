@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from reinit_cli.checking import Finding
-from reinit_cli.drawing import Moments, expected_moments
+from reinit_cli.drawing import expected_moments
 from reinit_cli.engine import Filled
 from reinit_cli.initializers import Init
+from reinit_cli.initializers.declaration import written
+from reinit_cli.moments import Moments
 from reinit_cli.planning import Plan, Step, skip_notes
 from reinit_cli.report.keys import summed
 from reinit_cli.report.pages import Page, without_folders
@@ -106,7 +108,7 @@ def described(init: Init) -> str:
     """Return an initializer with its resolved arguments: "xavier_uniform gain=relu (1.41421)"."""
     words = [init.initializer.name]
     for name, value in init.given.items():
-        words.append(f"{name}={number(value) if isinstance(value, float) else value}")
+        words.append(f"{name}={number(value) if isinstance(value, float) else written(value)}")
         if isinstance(value, str) and name in ("gain", "nonlinearity") and init.gain is not None:
             words[-1] += f" ({number(init.gain)})"
     return " ".join(words)
@@ -117,7 +119,7 @@ def _rule_row(
 ) -> tuple[str, ...]:
     fills = [step for step in steps if step.action == "fill"]
     expected = _merged(
-        expected_moments(step.law, step.tensor.numel) for step in fills if step.law is not None
+        expected_moments(step.follows, step.tensor.numel) for step in fills if step.follows
     )
     drawn = _merged(filled[step.seed_key].after for step in fills if step.seed_key in filled)
     counted = [step.tensor for step in (steps if rule.init.keeps else fills)]
@@ -212,6 +214,6 @@ def _step_row(step: Step, rule: Rule, filled: Filled | None) -> tuple[str, ...]:
         f"{both.fan_out:,}" if both else "",
         number(gain) if gain is not None else "",
         number(step.bound) if step.bound is not None else "",
-        number(law.std) if law is not None else "",
+        number(step.follows.std) if step.follows is not None else "",
         " → ".join(_std(each) for each in (filled.before, filled.after)) if filled else "",
     )

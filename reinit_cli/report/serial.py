@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     # For `keys` nothing of a rewrite is imported.
     from reinit_cli.batches import Failure
     from reinit_cli.checking import Finding
-    from reinit_cli.drawing import Moments
     from reinit_cli.engine import Filled
     from reinit_cli.initializers import Law
+    from reinit_cli.moments import Moments
     from reinit_cli.planning import Plan, Step
     from reinit_cli.rewriting import Job, Outcome
     from reinit_cli.tensors import TensorInfo
@@ -121,7 +121,7 @@ def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:
             "fan_in": both.fan_in if both else None,
             "fan_out": both.fan_out if both else None,
             "gain": plan.rules[step.rule].init.gain,
-            "law": _law_form(step.law),
+            "law": _law_form(step.follows) if step.follows is not None else None,
         }
     if filled is not None and step.action == "fill":
         form["after"] = moments_form(filled.after)

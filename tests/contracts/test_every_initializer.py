@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from reinit_cli.drawing import draw, moments_of, rounded
+from reinit_cli.drawing import There, draw, rounded
 from reinit_cli.dtypes import DTYPES
-from reinit_cli.initializers import REGISTRY, Init, Initializer, UndefinedError, parse_init
+from reinit_cli.initializers import (
+    REGISTRY,
+    Elsewhere,
+    Init,
+    Initializer,
+    Law,
+    Move,
+    Site,
+    Transform,
+    UndefinedError,
+    parse_init,
+)
+from reinit_cli.moments import moments_of
+from reinit_cli.tensors import TensorInfo
 
 SHAPES = [
     (),
@@ -25,14 +39,35 @@ SHAPES = [
 EMPTY = [(0,), (0, 3), (3, 0), (0, 0), (4, 0, 3)]
 FLOATS = [name for name, dtype in DTYPES.items() if dtype.kind == "float"]
 
+BESIDE = "step0.safetensors"
+"""The checkpoint that the examples refer to."""
+
 DRAWN = [declared for declared in REGISTRY if declared.name != "keep"]
 every_initializer = pytest.mark.parametrize("declared", list(REGISTRY), ids=lambda each: each.name)
 every_drawn = pytest.mark.parametrize("declared", DRAWN, ids=lambda each: each.name)
 
 
+def _site(shape: tuple[int, ...], dtype: str = "float32") -> Site:
+    donor = {"layers.3.weight": TensorInfo("layers.3.weight", dtype, shape, 0)}
+    return Site("layers.3.weight", dtype, Elsewhere(donors={BESIDE: donor}))
+
+
+def _drawn(init: Init, shape: tuple[int, ...], seed: int, dtype: str = "float32") -> torch.Tensor:
+    """The draw on what is there, which for transforms is a normal of the dtype."""
+    there = torch.empty(shape).normal_(0.5, 2, generator=torch.Generator().manual_seed(7))
+    blocks = (there.to(getattr(torch, dtype)).view(-1),)
+    return draw(_law(init, shape, dtype), shape, dtype, seed, "cpu", There(lambda: iter(blocks)))
+
+
+def _law(init: Init, shape: tuple[int, ...], dtype: str = "float32") -> Law:
+    law = init.law(shape, _site(shape, dtype))
+    assert law is not None
+    return law
+
+
 def _is_defined(init: Init, shape: tuple[int, ...]) -> bool:
     try:
-        init.law(shape)
+        init.law(shape, _site(shape))
     except UndefinedError:
         return False
     return True
@@ -70,9 +105,10 @@ def test_it_is_found_by_all_its_names(declared: Initializer, suffix: str) -> Non
 @every_drawn
 def test_its_values_follow_its_law(declared: Initializer) -> None:
     for init, shape in _cases(declared):
-        law = init.law(shape)
-        assert law is not None
-        measured = moments_of(draw(law, shape, "float32", 1, "cpu"))
+        law = _law(init, shape)
+        if isinstance(law, Transform):
+            continue  # nothing is known of it before the tensor is read
+        measured = moments_of(_drawn(init, shape, 1))
         assert law.low <= measured.low * (1 + 1e-6) + 1e-9 or law.low <= measured.low
         assert measured.high <= law.high * (1 + 1e-6) + 1e-9
         n = math.prod(shape)
@@ -86,39 +122,39 @@ def test_its_values_follow_its_law(declared: Initializer) -> None:
 @every_drawn
 def test_one_seed_gives_one_tensor(declared: Initializer) -> None:
     for init, shape in _cases(declared):
-        law = init.law(shape)
-        assert law is not None
-        first, again, other = (draw(law, shape, "float32", seed, "cpu") for seed in (3, 3, 4))
+        first, again, other = (_drawn(init, shape, seed) for seed in (3, 3, 4))
         assert torch.equal(first, again)
-        if law.is_random and math.prod(shape) > 5:
+        if _law(init, shape).is_random and math.prod(shape) > 5:
             assert not torch.equal(first, other)
 
 
 @every_drawn
 def test_it_neither_reads_nor_moves_the_global_generator(declared: Initializer) -> None:
     init, shape = _cases(declared)[-1]
-    law = init.law(shape)
-    assert law is not None
     with torch.random.fork_rng():
         torch.manual_seed(1)
         before = torch.get_rng_state()
-        first = draw(law, shape, "float32", 3, "cpu")
+        first = _drawn(init, shape, 3)
         assert torch.equal(torch.get_rng_state(), before)
         torch.manual_seed(2)
-        assert torch.equal(draw(law, shape, "float32", 3, "cpu"), first)
+        assert torch.equal(_drawn(init, shape, 3), first)
 
 
 @every_drawn
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_every_float_is_the_draw_rounded_once(declared: Initializer, dtype: str) -> None:
     init, shape = _cases(declared)[-1]
-    law = init.law(shape)
-    assert law is not None
+    law = _law(init, shape, dtype)
     generator = torch.Generator().manual_seed(9)
-    reference = torch.empty(shape, dtype=torch.float64 if dtype == "float64" else torch.float32)
+    drawn_in = torch.float64 if dtype == "float64" else torch.float32
+    there = torch.empty(shape).normal_(0.5, 2, generator=torch.Generator().manual_seed(7))
+    there = there.to(getattr(torch, dtype))
+    reference = there.clone() if isinstance(law, Move) else there.to(drawn_in)
+    if isinstance(law, Transform) and law.needs_moments:
+        law = law.settled(moments_of(there))
     law.fill(reference, generator)
 
-    got = rounded(draw(law, shape, dtype, 9, "cpu"), dtype)
+    got = rounded(_drawn(init, shape, 9, dtype), dtype)
 
     assert got.dtype == getattr(torch, dtype)
     assert torch.equal(got.view(torch.uint8), reference.to(got.dtype).view(torch.uint8))
@@ -132,11 +168,27 @@ def test_an_empty_tensor_is_filled_without_a_word(
     init = parse_init(declared.example)
     if not _is_defined(init, shape):
         pytest.skip("not defined on so many dimensions")
-    law = init.law(shape)
-    assert law is not None
+    law = _law(init, shape)
 
-    assert draw(law, shape, "float32", 0, "cpu").shape == shape
-    assert math.isfinite(law.std)
+    if isinstance(law, Transform) and law.needs_moments:
+        return  # without values there is no std; that is its error
+    assert _drawn(init, shape, 0).shape == shape
+    assert isinstance(law, Transform) or math.isfinite(law.std)
+
+
+@every_drawn
+def test_it_can_leave_zeros_as_they_are(declared: Initializer) -> None:
+    init, shape = _cases(declared)[-1]
+    law = _law(declared.bind(init.given | {"keep_zeros": True}), shape)
+    mask = torch.empty(shape).bernoulli_(0.5, generator=torch.Generator().manual_seed(1))
+
+    def there() -> Iterator[torch.Tensor]:
+        yield mask.view(-1)
+
+    kept = draw(law, shape, "float32", 3, "cpu", There(there, there))
+    whole = draw(law, shape, "float32", 3, "cpu", There(there))
+
+    assert torch.equal(kept, whole.masked_fill(mask == 0, 0))
 
 
 @every_drawn
@@ -145,5 +197,6 @@ def test_min_ndim_leaves_smaller_tensors_out(declared: Initializer) -> None:
     raised = declared.bind(init.given | {"min_ndim": len(shape) + 1})
 
     with pytest.raises(UndefinedError, match="are needed"):
-        raised.law(shape)
-    assert declared.bind(init.given | {"min_ndim": len(shape)}).law(shape) == init.law(shape)
+        raised.law(shape, _site(shape))
+    same = declared.bind(init.given | {"min_ndim": len(shape)})
+    assert same.law(shape, _site(shape)) == init.law(shape, _site(shape))

@@ -31,5 +31,7 @@ def test_an_argument_of_no_kind_is_refused_as_it_is_registered() -> None:
     def odd(shape: tuple[int, ...], *, scale: list[int]) -> None:
         del shape, scale
 
-    with pytest.raises(TypeError, match="is no kind of argument; annotate it as float, int or str"):
+    with pytest.raises(
+        TypeError, match="is no kind of argument; annotate it as float, int, bool or str"
+    ):
         register(law="x", example="x")(odd)

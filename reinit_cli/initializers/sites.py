@@ -1,0 +1,56 @@
+"""Where a law is wanted: what an initializer may ask beside a tensor's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from reinit_cli.initializers.laws import Law
+from reinit_cli.tensors import TensorInfo
+
+
+class Architecture(Protocol):
+    """A model as its constructor makes it."""
+
+    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+        """Return what the constructor fills a tensor with.
+
+        Raises:
+            UndefinedError: it makes no tensor of that key and shape.
+        """
+
+
+Donor = Mapping[str, TensorInfo]
+"""The tensors of another checkpoint, by their keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What rules refer to beside the tensors that they fill.
+
+    Attributes:
+        architecture: the model that the tensors are of, where it is known.
+        donors: other checkpoints, by the names that rules have for them.
+    """
+
+    architecture: Architecture | None = None
+    donors: Mapping[str, Donor] = field(default_factory=dict)
+
+
+NOWHERE = Elsewhere()
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The place of one tensor.
+
+    Attributes:
+        key: its state_dict key.
+        dtype: torch's name of its dtype.
+        elsewhere: what lies beside it.
+    """
+
+    key: str = ""
+    dtype: str = "float32"
+    elsewhere: Elsewhere = NOWHERE

@@ -1,0 +1,85 @@
+"""What rules refer to beside the tensors that they fill: other checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from reinit_cli.initializers import Elsewhere, Transform
+from reinit_cli.planning import Step
+from reinit_cli.rules import Rule
+from reinit_cli.segments import View
+from reinit_cli.sources import Contents, Source, find_source
+from reinit_cli.tensors import TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What the rules of a job refer to.
+
+    Attributes:
+        donors: other checkpoints, by the names that rules have for them.
+    """
+
+    donors: Mapping[str, Source] = field(default_factory=dict)
+
+    @property
+    def elsewhere(self) -> Elsewhere:
+        """What planning is told of them."""
+        donors = {
+            name: {tensor.key: tensor for tensor in source.tensors}
+            for name, source in self.donors.items()
+        }
+        return Elsewhere(donors=donors)
+
+    @contextmanager
+    def opened(self, steps: Iterable[Step], seed: int) -> Iterator[OpenDonors]:
+        """Open the checkpoints that some steps take tensors from."""
+        used = {
+            step.law.donor
+            for step in steps
+            if isinstance(step.law, Transform) and step.law.donor is not None
+        }
+        with ExitStack() as stack:
+            contents = {
+                name: stack.enter_context(self.donors[name].open(seed)) for name in sorted(used)
+            }
+            tensors = {name: self.elsewhere.donors[name] for name in used}
+            yield OpenDonors(contents, tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDonors:
+    """Other checkpoints that are open.
+
+    Attributes:
+        contents: their bytes.
+        tensors: what each has, by key.
+    """
+
+    contents: Mapping[str, Contents]
+    tensors: Mapping[str, Mapping[str, TensorInfo]]
+
+    def view(self, donor: str, key: str) -> View:
+        """Return a tensor of one of them as it lies in bytes."""
+        return self.contents[donor].view(self.tensors[donor][key])
+
+    def check_unchanged(self) -> None:
+        """Compare them with what was located.
+
+        Raises:
+            SourceChangedError: one differs.
+        """
+        for each in self.contents.values():
+            each.check_unchanged()
+
+
+def find_references(rules: Sequence[Rule]) -> References:
+    """Find what rules refer to.
+
+    Raises:
+        SourceError: a checkpoint is not there, or cannot be read.
+    """
+    names = dict.fromkeys(name for rule in rules for name in rule.init.checkpoints)
+    return References({name: find_source(name) for name in names})

@@ -63,6 +63,8 @@ def command(
     rule = Rule.of(Pattern.escape(key), init)
     if rule.init.keeps:
         raise click.UsageError("keep draws nothing")
+    if rule.init.initializer.stream or rule.init.keep_zeros:
+        raise click.UsageError(f"{rule.init} changes what is there, and here nothing is")
     tensor = torch.empty(shape, dtype=getattr(torch, dtype))
     plan = apply_({key: tensor}, [rule], seed=seed, device=drawn.device or "cpu")
     if as_json:

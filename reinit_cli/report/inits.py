@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
-from reinit_cli.initializers.declaration import REQUIRED, Initializer, Parameter
+from reinit_cli.initializers.declaration import REQUIRED, Initializer, Parameter, written
+from reinit_cli.initializers.kinds import Value
 from reinit_cli.report.sheets import Column, Sheet
 
 _COLUMNS = (
@@ -64,7 +65,7 @@ def init_form(declared: Initializer) -> dict[str, Any]:
 def _short(parameter: Parameter) -> str:
     if parameter.default is REQUIRED or parameter.default is None:
         return parameter.name
-    return f"{parameter.name}={parameter.default}"
+    return f"{parameter.name}={written(cast('Value', parameter.default))}"
 
 
 def _long(parameter: Parameter) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from reinit_cli.architectures import Arch, architecture_of_layers
 from reinit_cli.errors import UntransformableError
 from reinit_cli.initializers import Transform, UndefinedError
 from reinit_cli.planning import Options, Plan, Step, make_plan
@@ -25,6 +26,7 @@ def apply_(
     device: str = "cpu",
     strict: bool = False,
     allow_unmatched: bool = False,
+    arch: Arch | None = None,
 ) -> Plan:
     """Re-initialise tensors of a module or a state dict in place, and return what was done.
 
@@ -37,6 +39,8 @@ def apply_(
         device: where values are drawn; the tensors stay where they are.
         strict: make every skip an error.
         allow_unmatched: let a rule match or fill nothing.
+        arch: whose constructor `default` follows: a torchvision model's name, or what makes
+            a module; None for the `reset_parameters` of the module's own layers.
 
     Raises:
         ReinitError: a rule cannot be obeyed; nothing is changed then.
@@ -55,7 +59,8 @@ def apply_(
     )
     options = Options(seed, check_device(device), strict, allow_unmatched)
     read = rules_of(rules)
-    references = find_references(read)
+    layers = architecture_of_layers(target) if isinstance(target, torch.nn.Module) else None
+    references = find_references(read, infos, arch, layers)
     name = "the module" if target is not state else "the mapping"
     plan = make_plan(name, infos, read, options, elsewhere=references.elsewhere)
     with one_thread(), references.opened(plan.fills, seed) as donors:

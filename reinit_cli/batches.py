@@ -151,6 +151,7 @@ def requests_of(
             drop_non_tensors=bool(asked.drop_non_tensors),
             refuse_unknown_globals=bool(asked.refuse_unknown_globals),
             verify_crc=asked.verify_crc is not False,
+            arch=asked.arch,
             shard_nbytes=asked.shard_nbytes,
         )
         for source in asked.sources or ()

@@ -7,6 +7,7 @@ ReinitError
 │   ├── ArgumentError
 │   ├── MissingRuleError
 │   ├── UnmatchedRuleError (LookupError)
+│   ├── MissingArchitectureError
 │   ├── UnfillableError               a tensor that its rule cannot fill
 │   └── TiedRulesError                one tensor under two keys, two wishes
 ├── SourceError                       what is read
@@ -19,6 +20,7 @@ ReinitError
 │   ├── CorruptError
 │   ├── SourceChangedError
 │   ├── UnknownModelError (LookupError)
+│   ├── UnknownArchitectureError (LookupError)
 │   ├── UnknownWeightsError (LookupError)
 │   ├── WeightsUnavailableError
 │   └── WeightsMismatchError
@@ -136,6 +138,13 @@ class UnmatchedRuleError(RuleError, LookupError):
         self.source = source
         self.corrected = corrected
         self.near = tuple(near)
+
+
+class MissingArchitectureError(RuleError):
+    """A rule that asks for an architecture's default where none is known."""
+
+    def __init__(self) -> None:
+        super().__init__("default depends on the architecture, which a checkpoint does not name")
 
 
 class UnfillableError(RuleError):
@@ -284,6 +293,20 @@ class UnknownModelError(SourceError, LookupError):
 
     def __init__(self, name: str, near: Sequence[str] = ()) -> None:
         super().__init__(f"{name!r} is neither a torchvision model nor a file")
+        self.name = name
+        self.near = tuple(near)
+
+
+class UnknownArchitectureError(SourceError, LookupError):
+    """A name of no torchvision model.
+
+    Args:
+        name: as written.
+        near: names of models that are spelled alike.
+    """
+
+    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
+        super().__init__(f"there is no torchvision model {name!r}")
         self.name = name
         self.near = tuple(near)
 

@@ -179,9 +179,38 @@ def inspect_model(model: Model) -> tuple[TensorInfo, ...]:
     from reinit_cli.live import infos_of
 
     # Quantising runs the model once, so nothing of it can stay on `meta`.
-    where = nullcontext() if _is_quantized(model) else _on_meta()
-    with _own_random_state(0), where:
-        return infos_of(_build(model, _nothing))
+    with nullcontext() if _is_quantized(model) else _on_meta():
+        return infos_of(build_model(model))
+
+
+def build_model(model: Model, **arguments: Any) -> Mapping[str, Any]:
+    """Return the state dict of a model as its constructor makes it, without its weights.
+
+    Args:
+        model: the model; its constructor gets the arguments that its weights ask for.
+        arguments: others of its constructor.
+    """
+    with _own_random_state(0):
+        return _build(model, _nothing, **arguments)
+
+
+def has_weights(name: str) -> bool:
+    """Whether a model has pretrained weights."""
+    return _default_weights(name) is not None
+
+
+def default_num_classes(name: str) -> int | None:
+    """Return how many classes a model tells apart by default, or None if it has none."""
+    default = _default_weights(name)
+    categories = default.meta.get("categories") if default is not None else None
+    return len(categories) if categories else None
+
+
+def _default_weights(name: str) -> WeightsEnum | None:
+    import torchvision
+
+    members = torchvision.models.get_model_weights(name).__members__
+    return members.get("DEFAULT") or next(iter(members.values()), None)
 
 
 def load_model(model: Model, seed: int) -> Mapping[str, Any]:
@@ -209,12 +238,12 @@ def load_model(model: Model, seed: int) -> Mapping[str, Any]:
             raise WeightsMismatchError(model.name, path, problem) from error
 
 
-def _build(model: Model, fetch: Fetch) -> Mapping[str, Any]:
+def _build(model: Model, fetch: Fetch, **others: Any) -> Mapping[str, Any]:
     import torch
     import torchvision
 
-    arguments: dict[str, Any] = {"weights": model.weights}
-    if model.weights is None and _takes_backbone(model.name):
+    arguments: dict[str, Any] = {"weights": model.weights, **others}
+    if model.weights is None and has_backbone_weights(model.name):
         arguments["weights_backbone"] = None
     if _is_quantized(model):
         arguments["quantize"] = True
@@ -226,7 +255,8 @@ def _build(model: Model, fetch: Fetch) -> Mapping[str, Any]:
         return state
 
 
-def _takes_backbone(name: str) -> bool:
+def has_backbone_weights(name: str) -> bool:
+    """Whether the backbone of a model has pretrained weights of its own."""
     import inspect
 
     import torchvision

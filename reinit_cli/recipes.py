@@ -62,7 +62,7 @@ class Recipe:
         seeds: a job is done with each.
         device: where values are drawn.
         dtype, shard_nbytes, strict, allow_unmatched, drop_non_tensors,
-            refuse_unknown_globals, verify_crc: see `rewriting.Request`.
+            refuse_unknown_globals, verify_crc, arch: see `rewriting.Request`.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -79,6 +79,7 @@ class Recipe:
     drop_non_tensors: bool | None = None
     refuse_unknown_globals: bool | None = None
     verify_crc: bool | None = None
+    arch: str | None = None
 
     def under(self, upper: Recipe) -> Recipe:
         """Return both as one, where the other's options override and its rules come later.
@@ -262,6 +263,7 @@ _OPTIONS: Mapping[str, tuple[str, Reader]] = {
     "drop_non_tensors": ("drop_non_tensors", _flag),
     "refuse_unknown_globals": ("refuse_unknown_globals", _flag),
     "verify_crc": ("verify_crc", _flag),
+    "arch": ("arch", _text),
 }
 """For each field that is an option, the attribute of a recipe and how it is read."""
 

@@ -1,4 +1,4 @@
-"""What rules refer to beside the tensors that they fill: other checkpoints."""
+"""What rules refer to beside the tensors that they fill: other checkpoints, architectures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from reinit_cli.initializers import Elsewhere, Transform
+from reinit_cli.architectures import Arch, architecture_of
+from reinit_cli.initializers import Architecture, Elsewhere, Transform
 from reinit_cli.planning import Step
 from reinit_cli.rules import Rule
 from reinit_cli.segments import View
@@ -20,9 +21,11 @@ class References:
 
     Attributes:
         donors: other checkpoints, by the names that rules have for them.
+        architecture: the model that the tensors are of, where it is known.
     """
 
     donors: Mapping[str, Source] = field(default_factory=dict)
+    architecture: Architecture | None = None
 
     @property
     def elsewhere(self) -> Elsewhere:
@@ -31,7 +34,7 @@ class References:
             name: {tensor.key: tensor for tensor in source.tensors}
             for name, source in self.donors.items()
         }
-        return Elsewhere(donors=donors)
+        return Elsewhere(self.architecture, donors)
 
     @contextmanager
     def opened(self, steps: Iterable[Step], seed: int) -> Iterator[OpenDonors]:
@@ -75,11 +78,23 @@ class OpenDonors:
             each.check_unchanged()
 
 
-def find_references(rules: Sequence[Rule]) -> References:
+def find_references(
+    rules: Sequence[Rule],
+    tensors: Sequence[TensorInfo],
+    arch: Arch | None,
+    otherwise: Architecture | None = None,
+) -> References:
     """Find what rules refer to.
 
+    Args:
+        rules: the rules.
+        tensors: those that they fill.
+        arch: the architecture that a user names, or None.
+        otherwise: the architecture where none is named.
+
     Raises:
-        SourceError: a checkpoint is not there, or cannot be read.
+        SourceError: a checkpoint or an architecture is not there, or cannot be read.
     """
     names = dict.fromkeys(name for rule in rules for name in rule.init.checkpoints)
-    return References({name: find_source(name) for name in names})
+    architecture = architecture_of(arch, tensors) if arch is not None else otherwise
+    return References({name: find_source(name) for name in names}, architecture)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Self
 from typing import Literal as OneOf
 
+from reinit_cli.architectures import Arch
 from reinit_cli.checking import Checks, Failure, Finding, failures_of
 from reinit_cli.drawing import check_device
 from reinit_cli.dtypes import FLOATS, Dtype, dtype_named
@@ -86,6 +87,8 @@ class Request:
         verify_crc: whether a CRC-32 that does not match stops the run.
         shard_nbytes: write a folder of safetensors files, with so many bytes of tensors in
             each at most; None where the output's name decides.
+        arch: the architecture of a checkpoint: a torchvision model's name, or what makes a
+            module; None where the source is a model, or no rule asks.
     """
 
     source: str
@@ -104,6 +107,7 @@ class Request:
     refuse_unknown_globals: bool = False
     verify_crc: bool = True
     shard_nbytes: int | None = None
+    arch: Arch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +210,7 @@ def prepare(request: Request, found: Source | None = None) -> Job:
         raise MissingRuleError
     tensors = _cast(source.tensors, dtype, request.dtype)
     outside = source.located.outside if source.located else ()
-    references = find_references(rules)
+    references = find_references(rules, tensors, request.arch or source.architecture)
     plan = make_plan(source.name, tensors, rules, options, outside, references.elsewhere)
     check_destination(destination, source.path, in_place=request.in_place)
     if options.check and destination.path is None:
@@ -332,6 +336,7 @@ def rewrite(
     verify_crc: bool = True,
     shard_nbytes: int | None = None,
     check: bool = False,
+    arch: Arch | None = None,
 ) -> Outcome:
     """Re-initialise the tensors that rules choose and write a new checkpoint.
 
@@ -354,6 +359,8 @@ def rewrite(
         verify_crc: stop where a CRC-32 does not match.
         shard_nbytes: write a folder of files with so many bytes of tensors at most.
         check: test each draw against its law, before it is rounded.
+        arch: whose constructor `default` follows: a torchvision model's name, or what makes
+            a module; None where the source is a model.
 
     Raises:
         CheckFailedError: a draw does not follow its law; nothing is written then.
@@ -374,6 +381,7 @@ def rewrite(
         refuse_unknown_globals=refuse_unknown_globals,
         verify_crc=verify_crc,
         shard_nbytes=shard_nbytes,
+        arch=arch,
     )
     return execute(prepare(request)).insist()
 
@@ -388,6 +396,7 @@ def plan(
     strict: bool = False,
     allow_unmatched: bool = False,
     root: str | None = None,
+    arch: Arch | None = None,
 ) -> Plan:
     """Return what `rewrite` would do to every key, without reading a tensor.
 
@@ -397,7 +406,7 @@ def plan(
     options = Options(seed, check_device(device), strict, allow_unmatched)
     outside = found.located.outside if found.located else ()
     read = rules_of(rules)
-    elsewhere = find_references(read).elsewhere
+    elsewhere = find_references(read, found.tensors, arch or found.architecture).elsewhere
     return make_plan(found.name, found.tensors, read, options, outside, elsewhere)
 
 

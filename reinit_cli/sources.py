@@ -97,6 +97,10 @@ class Source(Protocol):
         """The weights that were chosen for a model, or None for a file."""
 
     @property
+    def architecture(self) -> str | None:
+        """The name of the torchvision model that it is, or None where that is not known."""
+
+    @property
     def called(self) -> SourceName:
         """Its name in parts, of which outputs are named."""
 
@@ -132,6 +136,11 @@ class FileSource:
     def metadata(self) -> Mapping[str, str]:
         """The file's metadata."""
         return self.located.metadata
+
+    @property
+    def architecture(self) -> str | None:
+        """The model's name, where it has a model's weights."""
+        return self.name if self.weights is not None else None
 
     @property
     def called(self) -> SourceName:
@@ -202,6 +211,7 @@ class StreamSource:
     name = DASH
     path = None
     weights = None
+    architecture = None
     is_folder = False
 
     @property
@@ -243,6 +253,7 @@ class FolderSource:
     parts: Mapping[str, FileSource]
     located: Located
     weights = None
+    architecture = None
     is_folder = True
 
     @property
@@ -339,6 +350,11 @@ class ModelSource:
 
     @property
     def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def architecture(self) -> str:
         """The model's name."""
         return self.model.name
 

@@ -82,6 +82,10 @@ def _hint(error: errors.ReinitError) -> str | None:
             return f"name them apart, such as -o '{apart}{{suffix}}'"
         case errors.UnmatchedRuleError():
             return _unmatched(error)
+        case errors.MissingArchitectureError():
+            return "name it with --arch, such as --arch resnet50; reinit models lists the names"
+        case errors.UnknownArchitectureError():
+            return _did_you_mean(error.near, "reinit models lists the models")
         case errors.UnfillableError():
             if error.by_wildcard:
                 return "without --strict it would be skipped"

@@ -271,6 +271,13 @@ def _dtypes(values: _Values, word: str) -> list[str]:
     return _starting([dtype.name for dtype in FLOATS], word)
 
 
+def _archs(values: _Values, word: str) -> list[str]:
+    del values
+    from reinit_cli.models import model_names
+
+    return _starting(model_names(), word)
+
+
 def _weights(values: _Values, word: str) -> list[str]:
     from reinit_cli.models import NO_WEIGHTS, weights_in_source
 
@@ -292,6 +299,7 @@ _BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
     **dict.fromkeys(("excluded", "patterns", "key"), _keys),
     **dict.fromkeys(("init", "name"), _inits),
     "globs": _models,
+    "arch": _archs,
     "dtype": _dtypes,
     "weights": _weights,
     "device": _of(("cpu", "cuda", "mps", "auto")),

@@ -136,6 +136,13 @@ root_option = click.option(
     "the whole.  [default: state_dict, model_state_dict, model or module]",
 )
 
+arch_option = click.option(
+    "--arch",
+    metavar="MODEL",
+    help="Let the initializer `default` follow the constructor of this torchvision model.  "
+    "[default: the source, where it is a model]",
+)
+
 seed_option = click.option(
     "-s",
     "--seed",

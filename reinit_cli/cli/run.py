@@ -15,6 +15,7 @@ from reinit_cli.cli.options import (
     PatternType,
     RuleType,
     SizeType,
+    arch_option,
     device_option,
     json_option,
     report_option,
@@ -96,6 +97,7 @@ SOME_FAILED = 3
 )
 @weights_option
 @root_option
+@arch_option
 @click.option(
     "--dtype", type=DtypeType(), metavar="DTYPE", help="Cast floating tensors to this dtype."
 )

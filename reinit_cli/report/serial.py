@@ -65,6 +65,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         "drop_non_tensors": job.request.drop_non_tensors,
         "refuse_unknown_globals": job.request.refuse_unknown_globals,
         "verify_crc": job.request.verify_crc,
+        "arch": job.request.arch if isinstance(job.request.arch, str) else None,
         "source": {
             "name": job.source.name,
             "path": job.source.path,

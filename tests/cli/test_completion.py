@@ -58,7 +58,12 @@ def test_keys_go_on_segment_by_segment(start: str, going_on: list[str]) -> None:
 def test_a_rule_goes_on_with_its_initializer_and_arguments() -> None:
     assert rules_starting(KEYS, "sc") == ["scale="]
     assert rules_starting(KEYS, "scale=xavier_") == ["scale=xavier_uniform", "scale=xavier_normal"]
-    assert inits_starting("normal:") == ["normal:mean=", "normal:std=", "normal:min_ndim="]
+    assert inits_starting("normal:") == [
+        "normal:mean=",
+        "normal:std=",
+        "normal:min_ndim=",
+        "normal:keep_zeros=",
+    ]
     assert inits_starting("normal:std=1,m") == ["normal:std=1,mean=", "normal:std=1,min_ndim="]
     assert inits_starting("normal:std=") == ["normal:std=1.0"]
     assert inits_starting("he_normal:nonlinearity=l") == [

@@ -105,6 +105,7 @@ def test_inits_explains_one(reinit: Callable[..., Done]) -> None:
         "conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, tanh, relu, selu, "
         "leaky_relu\n"
         "argument\tmin_ndim=0: an integer of at least 0\n"
+        "argument\tkeep_zeros=false: true or false\n"
         "paper\tHe, Zhang, Ren & Sun 2015, Delving deep into rectifiers: surpassing human-level "
         "performance on ImageNet classification, ICCV\n"
         'example\treinit SOURCE -r "*.weight=kaiming_uniform:a=2.2360679"\n'
@@ -119,6 +120,7 @@ def test_inits_as_json_have_a_version(reinit: Callable[..., Done]) -> None:
         "sparsity",
         "std",
         "min_ndim",
+        "keep_zeros",
     ]
 
 

@@ -60,7 +60,7 @@ def apply_(
     options = Options(seed, check_device(device), strict, allow_unmatched)
     read = rules_of(rules)
     layers = architecture_of_layers(target) if isinstance(target, torch.nn.Module) else None
-    references = find_references(read, infos, arch, layers)
+    references = find_references(read, infos, arch, otherwise=layers)
     name = "the module" if target is not state else "the mapping"
     plan = make_plan(name, infos, read, options, elsewhere=references.elsewhere)
     with one_thread(), references.opened(plan.fills, seed) as donors:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from reinit_cli.errors import UnknownArchitectureError
+from reinit_cli.errors import ClassesError, UnknownArchitectureError
 from reinit_cli.initializers import Law, UndefinedError
 from reinit_cli.models import (
     NO_WEIGHTS,
@@ -54,6 +54,11 @@ class Constructed:
             key = key.partition(".")[2]
             found = self._fills.get(key)
         return found
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each tensor that it makes."""
+        return {key: fill.shape for key, fill in self._fills.items()}
 
     def shape(self, key: str) -> tuple[int, ...] | None:
         """Return the shape of a tensor, or None where it makes none of that key."""
@@ -198,3 +203,26 @@ def architecture_of(arch: Arch, tensors: Iterable[TensorInfo]) -> Torchvision | 
 def architecture_of_layers(module: nn.Module) -> Constructed:
     """Return what the layers of a module fill themselves with."""
     return Constructed(type(module).__name__, lambda: laws_of_layers(module))
+
+
+def heads(name: str, num_classes: int) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of a model that depend on its number of classes.
+
+    Args:
+        name: a torchvision model's name.
+        num_classes: how many it is to tell apart.
+
+    Raises:
+        ClassesError: its constructor takes no number of classes.
+    """
+    default = default_num_classes(name)
+    if default is None:
+        raise ClassesError(name, "tells no classes apart")
+    usual, wanted, other = (
+        constructed(name, num_classes=number).shapes
+        # A third, since the number that is asked for may be the default.
+        for number in (default, num_classes, num_classes + 1)
+    )
+    return {
+        key: shape for key, shape in wanted.items() if not usual.get(key) == shape == other[key]
+    }

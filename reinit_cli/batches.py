@@ -140,6 +140,9 @@ def requests_of(
                 strict=bool(asked.strict),
                 allow_unmatched=bool(asked.allow_unmatched),
                 check=check,
+                with_buffers=bool(asked.with_buffers),
+                untie=bool(asked.untie),
+                reset_optimizer=bool(asked.reset_optimizer),
             ),
             force=force,
             in_place=in_place,
@@ -152,6 +155,8 @@ def requests_of(
             refuse_unknown_globals=bool(asked.refuse_unknown_globals),
             verify_crc=asked.verify_crc is not False,
             arch=asked.arch,
+            resize=asked.resize,
+            num_classes=asked.num_classes,
             shard_nbytes=asked.shard_nbytes,
         )
         for source in asked.sources or ()

@@ -103,6 +103,14 @@ def blocks_row_by_row(view: View) -> Iterator[Tensor]:
         yield from torch.split(gathered.view(-1), BLOCK_NUMEL)
 
 
+def rows_of(view: View, rows: int) -> View:
+    """Return the first rows of a tensor, without reading them."""
+    if view.stride is not None:
+        return _narrowed(view, 0, 0, rows) if rows else replace(view, shape=(0, *view.shape[1:]))
+    nbytes = view.place.nbytes // max(1, view.shape[0]) * rows
+    return replace(view, place=_within(view.place, 0, nbytes), shape=(rows, *view.shape[1:]))
+
+
 def _boxes(view: View) -> Iterator[View]:
     """Yield parts of a tensor in row-major order that fit into memory."""
     if prod(view.shape) <= _BOX_NUMEL:

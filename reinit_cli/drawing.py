@@ -155,6 +155,10 @@ class _Draw:
 
     def _fill(self, tensor: Tensor) -> None:
         flat = tensor.view(-1)
+        if isinstance(self._law, Transform) and self._law.gathers:
+            assert self._values is not None
+            self._law.gather(self._values.take_into, tensor, self._generator)
+            return
         if self._values is not None:
             self._values.take_into(flat)
         if isinstance(self._law, Constant) and not tensor.is_floating_point():

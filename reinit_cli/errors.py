@@ -9,7 +9,10 @@ ReinitError
 │   ├── UnmatchedRuleError (LookupError)
 │   ├── MissingArchitectureError
 │   ├── UnfillableError               a tensor that its rule cannot fill
-│   └── TiedRulesError                one tensor under two keys, two wishes
+│   ├── TiedRulesError                one tensor under two keys, two wishes
+│   ├── ResizeError
+│   ├── ClassesError
+│   └── OptimizerError
 ├── SourceError                       what is read
 │   ├── SourceNotFoundError (FileNotFoundError)
 │   ├── UnreadableSourceError (OSError)
@@ -180,6 +183,39 @@ class TiedRulesError(RuleError):
             f"{first[0]!r} and {second[0]!r} are one tensor, but "
             f"rule {first[1]!r} and rule {second[1]!r} say different things of it"
         )
+
+
+class ResizeError(RuleError):
+    """A first dimension that cannot become what is asked for.
+
+    Args:
+        resize: as written, or the key that it cannot be done to.
+        problem: why not.
+        near: the nearest keys.
+    """
+
+    def __init__(self, resize: str, problem: str, near: Sequence[str] = ()) -> None:
+        super().__init__(problem if repr(resize) in problem else f"resize {resize!r} {problem}")
+        self.near = tuple(near)
+
+
+class ClassesError(RuleError):
+    """A source that cannot be given another number of classes."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(f"{source!r} {problem}")
+
+
+class OptimizerError(RuleError):
+    """Optimizer state that cannot be reset.
+
+    Args:
+        path: the file, or where in it the optimizer lies.
+        problem: why not.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"the optimizer state cannot be reset: {path!r}: {problem}")
 
 
 class SourceError(ReinitError):

@@ -28,8 +28,9 @@ from reinit_cli.seeds import seed_for
 from reinit_cli.spelling import corrected_pattern, nearest_keys
 from reinit_cli.tensors import RUNNING_STATISTICS, TensorInfo, overlapping, tied_groups
 
-Action = Literal["fill", "keep", "skip", "copy"]
-"""fill: drawn anew; keep: a rule says so; skip: a wildcard cannot take it; copy: no rule."""
+Action = Literal["fill", "keep", "skip", "copy", "resize"]
+"""fill: drawn anew; keep: a rule says so; skip: a wildcard cannot take it; copy: no rule;
+resize: what fits is kept, and new rows are filled."""
 
 LEAST_NUMEL = 100
 """Of fewer elements no statistics are tested."""
@@ -52,6 +53,8 @@ class Step:
         seed: the seed of that stream.
         tied: the other keys of the same tensor.
         keeps_zeros: whether what is zero stays so.
+        was: the shape before, where that changes.
+        kept_rows: where it is resized, how many rows of it are kept.
     """
 
     tensor: TensorInfo
@@ -63,6 +66,8 @@ class Step:
     seed: int = 0
     tied: tuple[str, ...] = ()
     keeps_zeros: bool = False
+    was: tuple[int, ...] | None = None
+    kept_rows: int = 0
 
     @property
     def key(self) -> str:
@@ -78,7 +83,8 @@ class Step:
     @property
     def follows(self) -> Law | None:
         """The law that all of its elements follow, where that is known beforehand."""
-        is_known = not self.keeps_zeros and not isinstance(self.law, Transform)
+        is_anew = self.action == "fill" and not self.keeps_zeros
+        is_known = is_anew and not isinstance(self.law, Transform)
         return self.law if is_known else None
 
     @property
@@ -106,6 +112,9 @@ class Options:
         strict: whether every skip is an error.
         allow_unmatched: whether a rule that matches or fills nothing is only a warning.
         check: whether each draw is tested against its law.
+        with_buffers: whether running statistics are reset with the weights beside them.
+        untie: whether tied keys become tensors of their own.
+        reset_optimizer: whether the optimizer's slots of what is filled are zeroed.
     """
 
     seed: int = 0
@@ -113,6 +122,9 @@ class Options:
     strict: bool = False
     allow_unmatched: bool = False
     check: bool = False
+    with_buffers: bool = False
+    untie: bool = False
+    reset_optimizer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +138,7 @@ class Plan:
         shadowed: for each rule, how many keys it matches that a later rule owns.
         options: seed, device and strictness.
         warnings: what a user should know, a line each.
+        beside: for tensors beside the state dict that change with it, one each.
     """
 
     source: str
@@ -134,6 +147,7 @@ class Plan:
     shadowed: tuple[int, ...]
     options: Options
     warnings: tuple[str, ...] = ()
+    beside: tuple[Step, ...] = ()
 
     @property
     def fills(self) -> Iterator[Step]:

@@ -18,6 +18,7 @@ from reinit_cli.errors import RecipeError, ReinitError, RuleError, VariableError
 from reinit_cli.initializers import REGISTRY
 from reinit_cli.inputs import neighbours
 from reinit_cli.names import OutputName, as_form
+from reinit_cli.resizing import Resize, resizes_of
 from reinit_cli.rules import Rule
 from reinit_cli.seeds import STREAM, parse_seeds
 from reinit_cli.text import near, parse_nbytes, why
@@ -60,9 +61,10 @@ class Recipe:
         output: the form of the output's path.
         weights, root: see `rewriting.Request`.
         seeds: a job is done with each.
+        with_buffers, untie, reset_optimizer: see `planning.Options`.
         device: where values are drawn.
         dtype, shard_nbytes, strict, allow_unmatched, drop_non_tensors,
-            refuse_unknown_globals, verify_crc, arch: see `rewriting.Request`.
+            refuse_unknown_globals, verify_crc, arch, resize, num_classes: see `rewriting.Request`.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -80,9 +82,16 @@ class Recipe:
     refuse_unknown_globals: bool | None = None
     verify_crc: bool | None = None
     arch: str | None = None
+    resize: tuple[Resize, ...] = ()
+    num_classes: int | None = None
+    with_buffers: bool | None = None
+    untie: bool | None = None
+    reset_optimizer: bool | None = None
 
     def under(self, upper: Recipe) -> Recipe:
         """Return both as one, where the other's options override and its rules come later.
+
+        So do its resizes.
 
         What is said beside a source of it goes with that source.
         """
@@ -94,7 +103,11 @@ class Recipe:
             for each in fields(upper)
             if (value := getattr(upper, each.name)) is not None
         }
-        return replace(lower, **said | {"rules": (*self.rules, *upper.rules)})
+        both = {
+            "rules": (*self.rules, *upper.rules),
+            "resize": (*self.resize, *upper.resize),
+        }
+        return replace(lower, **said | both)
 
 
 def read_recipe(path: str) -> Recipe:
@@ -249,6 +262,19 @@ def _shard_nbytes(value: object) -> int:
     return _integer(value)
 
 
+def _positive(value: object) -> int:
+    if _integer(value) < 1:
+        raise ValueError("an integer of at least 1")
+    return _integer(value)
+
+
+def _resizes(value: object) -> tuple[Resize, ...]:
+    values: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) for each in values):
+        raise ValueError('a text or several, ["embed.weight=50300:mean"]')
+    return resizes_of(values)
+
+
 _OPTIONS: Mapping[str, tuple[str, Reader]] = {
     "seed": ("seeds", _seeds),
     "device": ("device", _device),
@@ -264,12 +290,17 @@ _OPTIONS: Mapping[str, tuple[str, Reader]] = {
     "refuse_unknown_globals": ("refuse_unknown_globals", _flag),
     "verify_crc": ("verify_crc", _flag),
     "arch": ("arch", _text),
+    "resize": ("resize", _resizes),
+    "num_classes": ("num_classes", _positive),
+    "with_buffers": ("with_buffers", _flag),
+    "untie": ("untie", _flag),
+    "reset_optimizer": ("reset_optimizer", _flag),
 }
 """For each field that is an option, the attribute of a recipe and how it is read."""
 
 FIELDS = (*_OPTIONS, "rule", "version", "stream")
 
-RESULTS = ("tensors", "warnings", "dry_run", "seconds", "check")
+RESULTS = ("tensors", "beside", "warnings", "dry_run", "seconds", "check")
 """What a plan says beside what was asked for; it follows from that, and is not read."""
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from reinit_cli.architectures import Arch, architecture_of
-from reinit_cli.initializers import Architecture, Elsewhere, Transform
+from reinit_cli.initializers import Architecture, Elsewhere, Init, Transform
 from reinit_cli.planning import Step
 from reinit_cli.rules import Rule
 from reinit_cli.segments import View
@@ -82,6 +82,7 @@ def find_references(
     rules: Sequence[Rule],
     tensors: Sequence[TensorInfo],
     arch: Arch | None,
+    beside: Iterable[Init | None] = (),
     otherwise: Architecture | None = None,
 ) -> References:
     """Find what rules refer to.
@@ -90,11 +91,13 @@ def find_references(
         rules: the rules.
         tensors: those that they fill.
         arch: the architecture that a user names, or None.
+        beside: initializers that no rule has.
         otherwise: the architecture where none is named.
 
     Raises:
         SourceError: a checkpoint or an architecture is not there, or cannot be read.
     """
-    names = dict.fromkeys(name for rule in rules for name in rule.init.checkpoints)
+    inits = (*(rule.init for rule in rules), *(init for init in beside if init is not None))
+    names = dict.fromkeys(name for init in inits for name in init.checkpoints)
     architecture = architecture_of(arch, tensors) if arch is not None else otherwise
     return References({name: find_source(name) for name in names}, architecture)

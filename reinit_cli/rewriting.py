@@ -12,15 +12,19 @@ from typing import BinaryIO, Self
 from typing import Literal as OneOf
 
 from reinit_cli.architectures import Arch
+from reinit_cli.blocks import rows_of
 from reinit_cli.checking import Checks, Failure, Finding, failures_of
+from reinit_cli.companions import untied, with_buffers, with_optimizers
 from reinit_cli.drawing import check_device
 from reinit_cli.dtypes import FLOATS, Dtype, dtype_named
 from reinit_cli.engine import Filled, Observer, Progress, run, total_nbytes
 from reinit_cli.errors import (
     CheckFailedError,
+    ClassesError,
     IrrevocableOutputError,
     LossError,
     MissingRuleError,
+    OptimizerError,
     OutputUnwritableError,
     UnknownDtypeError,
     UnknownNamesError,
@@ -39,10 +43,19 @@ from reinit_cli.output import (
     StreamSink,
     check_destination,
 )
+from reinit_cli.patterns import Pattern
 from reinit_cli.planning import Options, Plan, Step, make_plan
 from reinit_cli.references import OpenDonors, References, find_references
+from reinit_cli.resizing import (
+    Resize,
+    reshaped,
+    resizes_of,
+    rows_alone,
+    to_shapes,
+    with_rows,
+)
 from reinit_cli.rules import Rule, rules_of
-from reinit_cli.segments import Check, Copy, Fill, Literal, Recast, Segment, looks_ahead
+from reinit_cli.segments import Check, Copy, Fill, Literal, Recast, Segment, View, looks_ahead
 from reinit_cli.sketching import Sketch, Sketches, pictured
 from reinit_cli.sources import DASH, Contents, Source, find_source
 from reinit_cli.tensors import TensorInfo, tied_groups
@@ -89,6 +102,8 @@ class Request:
             each at most; None where the output's name decides.
         arch: the architecture of a checkpoint: a torchvision model's name, or what makes a
             module; None where the source is a model, or no rule asks.
+        resize: which tensors get another first dimension, in the order of precedence.
+        num_classes: how many classes a model is to tell apart; None for as many as it does.
     """
 
     source: str
@@ -108,6 +123,13 @@ class Request:
     verify_crc: bool = True
     shard_nbytes: int | None = None
     arch: Arch | None = None
+    resize: tuple[Resize | str, ...] = ()
+    num_classes: int | None = None
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether tensors are asked to be of other shapes, or in other places."""
+        return bool(self.resize) or self.num_classes is not None or self.options.untie
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +220,8 @@ def prepare(request: Request, found: Source | None = None) -> Job:
         ReinitError: the request cannot be fulfilled.
     """
     rules = rules_of(request.rules)
-    if not (rules or request.dtype or request.shard_nbytes or request.output not in (None, DASH)):
+    asks = request.dtype or request.shard_nbytes or request.reshapes
+    if not (rules or asks or request.output not in (None, DASH)):
         raise MissingRuleError
     dtype = dtype_named(request.dtype) if request.dtype else None
     source = found or find_source(request.source, request.weights, request.root)
@@ -209,15 +232,22 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     if not rules and format_ == "same":
         raise MissingRuleError
     tensors = _cast(source.tensors, dtype, request.dtype)
-    outside = source.located.outside if source.located else ()
-    references = find_references(rules, tensors, request.arch or source.architecture)
-    plan = make_plan(source.name, tensors, rules, options, outside, references.elsewhere)
+    decided = decide(source, tensors, rules, options, request)
+    plan, references = decided.plan, decided.references
+    if options.reset_optimizer and format_ != "same":
+        raise OptimizerError(source.name, "it is lost where a file is laid out anew")
     check_destination(destination, source.path, in_place=request.in_place)
     if options.check and destination.path is None:
         raise IrrevocableOutputError
     notes = (
         *_source_notes(source),
-        *_content_notes(source, destination.path, format_, drops=request.drop_non_tensors),
+        *_content_notes(
+            source,
+            tuple(step.tensor for step in plan.steps),
+            destination.path,
+            format_,
+            drops=request.drop_non_tensors,
+        ),
     )
     plan = replace(plan, warnings=(*plan.warnings, *notes))
     return Job(
@@ -232,6 +262,73 @@ def prepare(request: Request, found: Source | None = None) -> Job:
         pictured(plan) if request.sketch else frozenset(),
         references,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A plan, and what it refers to.
+
+    Attributes:
+        plan: what happens to every key.
+        references: what the rules refer to beside the source.
+    """
+
+    plan: Plan
+    references: References
+
+
+def decide(
+    source: Source,
+    tensors: tuple[TensorInfo, ...],
+    rules: tuple[Rule, ...],
+    options: Options,
+    request: Request,
+) -> Decided:
+    """Decide what happens to every key of a source.
+
+    Args:
+        source: what is read.
+        tensors: its entries, with the dtypes that they are to have.
+        rules: in the order of precedence, the last first to own.
+        options: see `Options`.
+        request: what else is asked for.
+
+    Raises:
+        RuleError: a rule, a resize or the optimizer's reset cannot be obeyed.
+    """
+    located = source.located
+    tensors = untied(tensors) if options.untie else tensors
+    tensors, reshapes = reshaped(source.name, tensors, resizes_of(request.resize))
+    if request.num_classes is not None:
+        heads = heads_of(source, request.num_classes)
+        tensors, of_heads = to_shapes(tensors, heads, {})
+        reshapes = {**reshapes, **of_heads}
+        rules = (*(Rule.of(Pattern.escape(key), "default") for key in heads), *rules)
+    arch = request.arch or source.architecture
+    references = find_references(rules, tensors, arch, (each.init for each in reshapes.values()))
+    outside = located.outside if located else ()
+    plan = make_plan(source.name, tensors, rules, options, outside, references.elsewhere)
+    plan = with_rows(plan, reshapes, references.elsewhere)
+    plan = with_buffers(plan) if options.with_buffers else plan
+    if options.reset_optimizer:
+        plan = with_optimizers(plan, located.optimizers if located else ())
+    return Decided(plan, references)
+
+
+def heads_of(source: Source, num_classes: int) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of a model that depend on how many classes it has.
+
+    Raises:
+        ClassesError: the source is no model of classes.
+    """
+    from reinit_cli.architectures import heads
+
+    if source.architecture is None:
+        problem = "is a checkpoint, whose architecture it does not name: --resize its head instead"
+        raise ClassesError(source.name, problem)
+    known = {tensor.key for tensor in source.tensors}
+    found = heads(source.architecture, num_classes)
+    return {key: shape for key, shape in found.items() if key in known}
 
 
 def _cast(
@@ -337,6 +434,11 @@ def rewrite(
     shard_nbytes: int | None = None,
     check: bool = False,
     arch: Arch | None = None,
+    resize: Iterable[Resize | str] = (),
+    num_classes: int | None = None,
+    with_buffers: bool = False,
+    untie: bool = False,
+    reset_optimizer: bool = False,
 ) -> Outcome:
     """Re-initialise the tensors that rules choose and write a new checkpoint.
 
@@ -361,6 +463,12 @@ def rewrite(
         check: test each draw against its law, before it is rounded.
         arch: whose constructor `default` follows: a torchvision model's name, or what makes
             a module; None where the source is a model.
+        resize: `Resize`s or texts such as "embed.weight=50300:mean": tensors that get another
+            first dimension, and what fills rows that were not there.
+        num_classes: give a model a head of so many classes, drawn by its own default.
+        with_buffers: reset running statistics with the weights beside them.
+        untie: make tied keys tensors of their own.
+        reset_optimizer: zero the optimizer's slots of what is filled.
 
     Raises:
         CheckFailedError: a draw does not follow its law; nothing is written then.
@@ -371,7 +479,7 @@ def rewrite(
         tuple(rules),
         output,
         weights,
-        Options(seed, device, strict, allow_unmatched, check),
+        Options(seed, device, strict, allow_unmatched, check, with_buffers, untie, reset_optimizer),
         force,
         in_place,
         sync,
@@ -382,6 +490,8 @@ def rewrite(
         verify_crc=verify_crc,
         shard_nbytes=shard_nbytes,
         arch=arch,
+        resize=tuple(resize),
+        num_classes=num_classes,
     )
     return execute(prepare(request)).insist()
 
@@ -397,17 +507,29 @@ def plan(
     allow_unmatched: bool = False,
     root: str | None = None,
     arch: Arch | None = None,
+    resize: Iterable[Resize | str] = (),
+    num_classes: int | None = None,
+    with_buffers: bool = False,
+    untie: bool = False,
+    reset_optimizer: bool = False,
 ) -> Plan:
     """Return what `rewrite` would do to every key, without reading a tensor.
 
     Args and raises: as `rewrite`.
     """
     found = find_source(source, weights, root)
-    options = Options(seed, check_device(device), strict, allow_unmatched)
-    outside = found.located.outside if found.located else ()
+    options = Options(
+        seed,
+        check_device(device),
+        strict,
+        allow_unmatched,
+        with_buffers=with_buffers,
+        untie=untie,
+        reset_optimizer=reset_optimizer,
+    )
     read = rules_of(rules)
-    elsewhere = find_references(read, found.tensors, arch or found.architecture).elsewhere
-    return make_plan(found.name, found.tensors, read, options, outside, elsewhere)
+    request = Request(source, read, arch=arch, resize=tuple(resize), num_classes=num_classes)
+    return decide(found, found.tensors, read, options, request).plan
 
 
 def _destination(request: Request, source: Source) -> Destination:
@@ -437,7 +559,7 @@ def _format(request: Request, path: str | None, source: Source) -> Format:
     """Choose the format by the suffix; a file's own format keeps its layout."""
     suffix = os.path.splitext(path or "")[1].lower()
     own = source.located.format if source.located else ""
-    is_laid_out = request.dtype is not None or not own
+    is_laid_out = request.dtype is not None or request.reshapes or not own
     if _is_folder(request, path, source):
         if path is None or request.in_place or suffix in SUFFIXES:
             problem = "shards go into a folder: name one without a suffix such as .pt"
@@ -465,9 +587,21 @@ def _is_folder(request: Request, path: str | None, source: Source) -> bool:
 
 
 def _content_notes(
-    source: Source, path: str | None, format_: Format, *, drops: bool
+    source: Source,
+    tensors: tuple[TensorInfo, ...],
+    path: str | None,
+    format_: Format,
+    *,
+    drops: bool,
 ) -> Iterator[str]:
     """Say what the format of a new file changes.
+
+    Args:
+        source: what is read.
+        tensors: its entries as they are written.
+        path: the output, or None for standard output.
+        format_: how it is laid out.
+        drops: whether what it cannot hold may be lost.
 
     Raises:
         UnwritableContentError: it cannot hold an entry.
@@ -485,7 +619,7 @@ def _content_notes(
             raise LossError(path or DASH, rest)
         if rest:
             yield f"dropped, since safetensors holds tensors only: {', '.join(rest)}"
-        yield from _written_twice(source.tensors)
+        yield from _written_twice(tensors)
     elif format_ == "torch" and source.located is not None:
         rest = source.located.rest
         beyond = [tensor for tensor in source.tensors if not _torch_has(tensor)]
@@ -524,6 +658,10 @@ def _files(job: Job, contents: Contents, donors: OpenDonors) -> Mapping[str, lis
         for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
         if step.action == "fill"
     }
+    fills |= {
+        step.key: _fill(step, contents, step.tensor, donors, measures=False)
+        for step in job.plan.beside
+    }
     if job.format != "same":
         return _laid_out(job, contents, fills)
     files = contents.rewritten(fills)
@@ -535,8 +673,8 @@ def _laid_out(
     job: Job, contents: Contents, fills: Mapping[str, Fill]
 ) -> Mapping[str, list[Segment]]:
     """Return the segments of files that are laid out anew."""
-    places: dict[str, Segment] = {
-        step.key: fills.get(step.seed_key) or _contiguous(contents, original, step.tensor)
+    places: dict[str, tuple[Segment, ...]] = {
+        step.key: _placed(step, original, contents, fills)
         for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
         if not step.tensor.carried
     }
@@ -582,12 +720,31 @@ def _fill(
     )
 
 
-def _contiguous(contents: Contents, original: TensorInfo, wanted: TensorInfo) -> Segment:
+def _contiguous(view: View, wanted: TensorInfo) -> Segment:
     """Return the bytes of a tensor in row-major order, in the dtype it is to have."""
-    view = contents.view(original)
-    if view.stride is None and original.dtype == wanted.dtype:
+    if view.stride is None and view.dtype == wanted.dtype:
         return view.place
     return Recast(view, wanted.dtype, wanted.nbytes)
+
+
+def _placed(
+    step: Step, original: TensorInfo, contents: Contents, fills: Mapping[str, Fill]
+) -> tuple[Segment, ...]:
+    """Return the bytes of a tensor in a file that is laid out anew."""
+    if fill := fills.get(step.seed_key if step.action == "fill" else ""):
+        return (fill,)
+    if step.action != "resize":
+        return (_contiguous(contents.view(original), step.tensor),)
+    kept = replace(step.tensor, shape=(step.kept_rows, *step.tensor.shape[1:]))
+    nbytes = step.tensor.nbytes // max(1, step.tensor.shape[0]) * step.kept_rows
+    kept = replace(kept, nbytes=nbytes)
+    there = contents.view(original)
+    old = _contiguous(rows_of(there, step.kept_rows), kept)
+    if step.law is None:
+        return (old,)
+    new = rows_alone(step)
+    values = there if isinstance(step.law, Transform) else None
+    return old, Fill(new, new.tensor.nbytes, values=values)
 
 
 def _unchecked(segments: Iterable[Segment]) -> list[Segment]:

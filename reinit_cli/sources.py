@@ -406,17 +406,9 @@ class _StateContents:
     def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
         import copy
 
-        import torch
-
-        wanted = {info.key: info.dtype for info in tensors if not info.carried}
         state = copy.copy(self.state)  # keeps `_metadata`, which torch.save pickles
-        cast: dict[int, Any] = {}
-        for key, dtype in wanted.items():
-            tensor = state[key]
-            if tensor.dtype != getattr(torch, dtype):
-                place = tensor.untyped_storage()._cdata
-                whole = cast.setdefault(place, tensor.to(getattr(torch, dtype)))
-                state[key] = whole.detach()  # type: ignore[index]
+        for key, tensor in _empty_state(tensors).items():
+            state[key] = tensor  # type: ignore[index]
         return state
 
     def check_unchanged(self) -> None:

@@ -91,7 +91,9 @@ def _hint(error: errors.ReinitError) -> str | None:
                 return "without --strict it would be skipped"
             return f"leave it out, or see reinit inits {error.initializer}"
         case errors.TiedRulesError():
-            return "give one of them only, or both the same initializer"
+            return "give one of them only, both the same initializer, or --untie"
+        case errors.ResizeError():
+            return _did_you_mean(error.near, _NEW_ROWS)
         case errors.UnknownModelError():
             return _unknown_model(error)
         case errors.UnknownWeightsError():
@@ -154,6 +156,8 @@ def _unsupported(kind: str) -> str:
             return way
     return "name a safetensors file, or one that torch.save wrote"
 
+
+_NEW_ROWS = "write it as PATTERN=N:INIT, such as embed.weight=50300:mean or :normal:std=0.02"
 
 _WAYS_ON = {
     "TorchScript": "save its weights first: torch.save(torch.jit.load(FILE).state_dict(), 'm.pt')",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from reinit_cli.output import Destination
+    from reinit_cli.resizing import Resize
     from reinit_cli.rules import Rule
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -32,6 +33,21 @@ class RuleType(click.ParamType):  # type: ignore[type-arg]  # generic only since
 
         del param, ctx
         return value if isinstance(value, Rule) else Rule.parse(value)
+
+
+class ResizeType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """A resize: PATTERN=N[:INIT]."""
+
+    name = "resize"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Resize:
+        """Read it; its errors are told as they are."""
+        from reinit_cli.resizing import Resize
+
+        del param, ctx
+        return value if isinstance(value, Resize) else Resize.parse(value)
 
 
 class PatternType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5

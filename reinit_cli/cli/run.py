@@ -13,6 +13,7 @@ from reinit_cli.cli.options import (
     CONTEXT,
     DtypeType,
     PatternType,
+    ResizeType,
     RuleType,
     SizeType,
     arch_option,
@@ -98,6 +99,35 @@ SOME_FAILED = 3
 @weights_option
 @root_option
 @arch_option
+@click.option(
+    "--num-classes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Give a torchvision model a head of so many classes, drawn by its own default.",
+)
+@click.option(
+    "--resize",
+    type=ResizeType(),
+    multiple=True,
+    metavar="PATTERN=N[:INIT]",
+    help="Change the first dimension of what the pattern matches: what fits is kept unless a "
+    "rule fills the whole, and new rows are filled by INIT, such as mean or normal:std=0.02.",
+)
+@click.option(
+    "--with-buffers/--no-with-buffers",
+    default=None,
+    help="Reset the running statistics of a BatchNorm whose weight or bias a rule fills.",
+)
+@click.option(
+    "--untie/--no-untie",
+    default=None,
+    help="Make tied keys tensors of their own, each with its own stream.",
+)
+@click.option(
+    "--reset-optimizer/--no-reset-optimizer",
+    default=None,
+    help="Zero the optimizer's slots of exactly the parameters that rules fill.",
+)
 @click.option(
     "--dtype", type=DtypeType(), metavar="DTYPE", help="Cast floating tensors to this dtype."
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reinit_cli.inputs import InputFile
+from reinit_cli.optimizers import Optimizer
 from reinit_cli.segments import Check, Copy, Segment
 from reinit_cli.tensors import TensorInfo
 
@@ -54,6 +55,7 @@ class Located:
         attributes: names of what is set on the state dict itself, such as "_metadata".
         unknown_names: what the file's pickle would import that torch does not allow.
         notes: what a user should know.
+        optimizers: the optimizers' states beside the state dict.
     """
 
     format: str
@@ -67,6 +69,7 @@ class Located:
     attributes: tuple[str, ...] = ()
     unknown_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    optimizers: tuple[Optimizer, ...] = ()
 
 
 def spliced(file: InputFile, start: int, end: int, edits: Edits) -> list[Segment]:

@@ -202,7 +202,9 @@ def _check_tiling(entries: Mapping[str, _Entry], data_nbytes: int) -> None:
 
 
 def layout(
-    tensors: Sequence[TensorInfo], metadata: Mapping[str, str], contents: Mapping[str, Segment]
+    tensors: Sequence[TensorInfo],
+    metadata: Mapping[str, str],
+    contents: Mapping[str, Sequence[Segment]],
 ) -> list[Segment]:
     """Return the segments of a new file.
 
@@ -231,7 +233,7 @@ def layout(
     header = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     start_of_file = Literal(len(header).to_bytes(8, "little") + header)
-    return [start_of_file, *(contents[tensor.key] for tensor in in_data_order)]
+    return [start_of_file, *(part for tensor in in_data_order for part in contents[tensor.key])]
 
 
 def holds(tensor: TensorInfo) -> bool:

@@ -30,6 +30,7 @@ from reinit_cli.formats.pickles import (
     Set,
     pairs_of,
 )
+from reinit_cli.optimizers import Optimizer, ParameterId
 from reinit_cli.tensors import TensorInfo
 from reinit_cli.text import near
 
@@ -37,6 +38,9 @@ ROOTS = ("state_dict", "model_state_dict", "model", "module")
 """Where training checkpoints keep the state dict, in the order in which they are tried."""
 
 MAX_DEPTH = 100
+
+_MOST_PAIRS = 64
+"""The keys and values of an optimizer's state at most: it has two, or a few more."""
 
 _STORAGE_DTYPES = {
     "DoubleStorage": "float64",
@@ -100,6 +104,7 @@ class Contents:
         attributes: names of what is set on the state dict itself.
         storages: every storage that was met, by key.
         notes: what a user should know.
+        optimizers: the optimizers' states beside it.
     """
 
     root: str = ""
@@ -109,6 +114,7 @@ class Contents:
     attributes: list[str] = field(default_factory=list)
     storages: dict[str, Storage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    optimizers: list[Optimizer] = field(default_factory=list)
 
 
 def contents_of(pickle: Pickle, path: str, root: str | None) -> Contents:
@@ -519,6 +525,8 @@ class _Reading:
             # What a tensor is made of is no tensor of its own.
             is_known = is_known or is_tensor
             parts = [each for each in _parts(name, record) if isinstance(each[1], _COMPOSED)]
+            if _is_optimizer(record):
+                found.optimizers.append(self.optimizer(name, record))
             if _is_dict(record) and record is not root and not is_module:
                 # One tensor object may be an entry of several dictionaries.
                 found.outside += [
@@ -529,10 +537,61 @@ class _Reading:
             ]
             waiting += inner[::-1]
 
+    def optimizer(self, name: str, record: Any) -> Optimizer:
+        """Return what is known of an optimizer's state."""
+        members = dict(_string_members(record))
+        groups = [dict(_string_members(group)) for group in members["param_groups"]]
+        ids = tuple(tuple(group["params"]) for group in groups)
+        names = [group.get("param_names") for group in groups]
+        are_named = all(
+            isinstance(each, list) and len(each) == len(of)
+            for each, of in zip(names, ids, strict=True)
+        )
+        slots: dict[ParameterId, dict[str, TensorInfo]] = {}
+        numbers: dict[ParameterId, tuple[str, ...]] = {}
+        for parameter, state in pairs_of(members["state"]):
+            if isinstance(parameter, (int, str)):
+                path = f"{name}.state.{parameter}" if name else f"state.{parameter}"
+                held = dict(_string_members(state))
+                slots[parameter] = {
+                    slot: self.info(_outside(f"{path}.{slot}"), value)
+                    for slot, value in held.items()
+                    if _is_tensor(value)
+                }
+                numbers[parameter] = tuple(
+                    slot for slot, value in held.items() if isinstance(value, (int, float))
+                )
+        return Optimizer(
+            name,
+            ids,
+            tuple(str(each) for of in names for each in of or ()) if are_named else None,
+            slots,
+            numbers,
+        )
+
     def _note_storage(self, name: str, record: Persistent) -> None:
         parts = record.id
         if isinstance(parts, tuple) and parts and parts[0] == "storage":
             self.storage(name, record)
+
+
+def _is_optimizer(record: Any) -> bool:
+    """Whether something is what `Optimizer.state_dict()` gives."""
+    if not isinstance(record, Dict) or len(record.pairs) > _MOST_PAIRS:
+        return False
+    members = dict(_string_members(record))
+    groups = members.get("param_groups")
+    return (
+        isinstance(groups, list)
+        and bool(groups)
+        and _is_dict(members.get("state"))
+        and all(_is_group(group) for group in groups)
+    )
+
+
+def _is_group(record: Any) -> bool:
+    params = dict(_string_members(record)).get("params")
+    return isinstance(params, list) and all(isinstance(each, (int, str)) for each in params)
 
 
 def _outside(path: str) -> str:

@@ -60,13 +60,14 @@ def locate(file: InputFile, root: str | None = None) -> Located:
     return Located(
         "torch legacy",
         tuple(found.tensors),
-        starts_of(found.tensors, offsets),
+        starts_of((*found.tensors, *found.outside), offsets),
         root=found.root,
         outside=tuple(found.outside),
         rest=tuple(found.rest),
         attributes=tuple(found.attributes),
         unknown_names=unknown_names(pickle),
         notes=tuple(found.notes),
+        optimizers=tuple(found.optimizers),
     )
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import accumulate
 from typing import Any
 
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
@@ -72,7 +73,7 @@ def locate(file: InputFile, root: str | None = None) -> Located:
     return Located(
         "torch zip",
         tuple(found.tensors),
-        starts_of(found.tensors, offsets),
+        starts_of((*found.tensors, *found.outside), offsets),
         _layout_of(file, tuple(entries.values())),
         root=found.root,
         outside=tuple(found.outside),
@@ -80,6 +81,7 @@ def locate(file: InputFile, root: str | None = None) -> Located:
         attributes=tuple(found.attributes),
         unknown_names=unknown_names(pickle_),
         notes=tuple(found.notes),
+        optimizers=tuple(found.optimizers),
     )
 
 
@@ -112,7 +114,9 @@ def _layout_of(file: InputFile, entries: tuple[ZipEntry, ...]) -> ZipLayout:
     return ZipLayout(entries, file.read(found.offset, found.nbytes))
 
 
-def layout(state: Mapping[str, Any], contents: Mapping[str, Segment], name: str) -> list[Segment]:
+def layout(
+    state: Mapping[str, Any], contents: Mapping[str, Sequence[Segment]], name: str
+) -> list[Segment]:
     """Return the segments of an archive that holds a state dict.
 
     Args:
@@ -123,17 +127,17 @@ def layout(state: Mapping[str, Any], contents: Mapping[str, Segment], name: str)
         name: the file's name, whose stem is the archive's folder.
     """
     storages = _storages(state)
-    by_storage = {state[key].untyped_storage()._cdata: segment for key, segment in contents.items()}
+    by_storage = {state[key].untyped_storage()._cdata: parts for key, parts in contents.items()}
     with tempfile.TemporaryDirectory(prefix="reinit-") as folder:
         path = os.path.join(folder, name)
         _save_skeleton(state, path, has_data=len(contents) < len(state))
         with InputFile(path) as skeleton:
             entries = read_entries(skeleton)
-            data = {
-                entry.offset: by_storage.get(storage._cdata) or _bytes_of_storage(storage)
-                for entry, storage in zip(_data_entries(entries), storages, strict=True)
-                if entry.nbytes
-            }
+            data: dict[int, Segment] = {}
+            for entry, storage in zip(_data_entries(entries), storages, strict=True):
+                parts = by_storage.get(storage._cdata) or (_bytes_of_storage(storage),)
+                starts = accumulate((part.nbytes for part in parts), initial=entry.offset)
+                data |= {at: part for at, part in zip(starts, parts, strict=False) if part.nbytes}
             laid = replace(_layout_of(skeleton, entries), is_skeleton=True)
             segments = laid.patched(skeleton, data)
             return [_in_memory(segment) for segment in segments]

@@ -49,8 +49,10 @@ class Site:
         key: its state_dict key.
         dtype: torch's name of its dtype.
         elsewhere: what lies beside it.
+        kept_rows: where new rows of it are wanted, the rows that are there; else 0.
     """
 
     key: str = ""
     dtype: str = "float32"
     elsewhere: Elsewhere = NOWHERE
+    kept_rows: int = 0

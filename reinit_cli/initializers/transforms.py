@@ -7,6 +7,7 @@ is sequential one block after the other. What it leaves there is what the tensor
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from reinit_cli.moments import Moments
 
+Take = Callable[["Tensor"], None]
+
 # --- what all have in common -----------------------------------------------------------------
 
 
@@ -38,6 +41,7 @@ class Transform:
     is_random = False
     is_sequential = True
     needs_moments = False
+    gathers = False
     donor: str | None = None
     statistics: tuple[Statistic, ...] = ()
     identity = ""
@@ -53,6 +57,16 @@ class Transform:
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Change the values in place."""
+        raise NotImplementedError
+
+    def gather(self, take: Take, tensor: Tensor, generator: Generator) -> None:
+        """Fill a tensor from values that are not its own, where the law `gathers`.
+
+        Args:
+            take: fills a 1-D tensor with the next of them.
+            tensor: contiguous, and holding nothing yet.
+            generator: the source of chance.
+        """
         raise NotImplementedError
 
     def cdf(self, x: float) -> float:
@@ -289,3 +303,63 @@ def rewind(shape: tuple[int, ...], site: Site, *, checkpoint: Annotated[str, Che
     if found.dtype != site.dtype:
         raise UndefinedError(f"in {checkpoint!r} it is {found.dtype}, not {site.dtype}")
     return Taken(checkpoint)
+
+
+# --- new rows --------------------------------------------------------------------------------
+
+_CHUNK_NUMEL = 2**22
+"""The elements of old rows that are read at once."""
+
+
+@dataclass(frozen=True)
+class MeanRows(Transform):
+    """Rows from N(m, 1e-9·C), m and C the mean and covariance of the rows that are there.
+
+    With z ~ N(0, I), z·(X − m) / √n has the covariance C of the n rows X, so that the
+    covariance need not be made: it has as many elements as columns squared.
+
+    Attributes:
+        rows: how many are there.
+    """
+
+    rows: int
+    is_random = True
+    is_sequential = False
+    gathers = True
+
+    def gather(self, take: Take, tensor: Tensor, generator: Generator) -> None:
+        """Read the old rows once, and write the new ones."""
+        import torch
+
+        new = tensor.view(tensor.shape[0], -1)
+        columns = new.shape[1]
+        total = torch.zeros(columns, dtype=torch.float64, device=tensor.device)
+        mixed = torch.zeros_like(new, dtype=torch.float64)
+        weights = torch.zeros(new.shape[0], 1, dtype=torch.float64, device=tensor.device)
+        at_once = max(1, _CHUNK_NUMEL // max(1, columns))
+        for start in range(0, self.rows, at_once):
+            count = min(at_once, self.rows - start)
+            there = torch.empty(count, columns, dtype=tensor.dtype, device=tensor.device)
+            take(there.view(-1))
+            z = torch.empty(new.shape[0], count, dtype=tensor.dtype, device=tensor.device)
+            z.normal_(generator=generator)
+            total += there.sum(dim=0, dtype=torch.float64)
+            mixed += z @ there
+            weights += z.sum(dim=1, keepdim=True, dtype=torch.float64)
+        mean = total / self.rows
+        new.copy_(mean + math.sqrt(1e-9 / self.rows) * (mixed - weights * mean))
+
+
+@register(
+    law="N(m, 1e-9·C), m and C the mean and covariance of the rows that are there",
+    example="mean",
+    defined="the new rows of --resize",
+    paper="Hewitt 2021, Initializing new word embeddings for pretrained language models",
+    is_transform=True,
+)
+def mean(shape: tuple[int, ...], site: Site) -> Law:
+    """Start new rows of an embedding near the mean of the old ones."""
+    del shape
+    if not site.kept_rows:
+        raise UndefinedError("it fills the new rows of --resize alone")
+    return MeanRows(site.kept_rows)

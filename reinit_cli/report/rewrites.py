@@ -69,11 +69,11 @@ def steps_sheet(job: Job, outcome: Outcome | None) -> Sheet:
     findings = outcome.findings if outcome else {}
     rows = [
         (
-            *_step_row(step, job.plan.rules[step.rule], filled.get(step.seed_key)),
+            *_step_row(step, job.plan, filled.get(step.seed_key)),
             _verdict(findings.get(step.seed_key, ())),
         )
         for step in job.plan.steps
-        if step.rule is not None
+        if step.rule is not None or step.was is not None
     ]
     return Sheet(_STEP_COLUMNS, rows).without_empty_columns()
 
@@ -139,6 +139,12 @@ def _merged(parts: Iterable[Moments]) -> Moments:
     return sum(parts, start=Moments())
 
 
+def _shapes(step: Step) -> str:
+    """Return a step's shape, behind what it was where it changes."""
+    before = f"{shape(step.was)} → " if step.was is not None else ""
+    return before + shape(step.tensor.shape)
+
+
 def _std(moments: Moments | None) -> str:
     return number(moments.std) if moments is not None and moments.numel else ""
 
@@ -158,9 +164,15 @@ def _notes(rule: Rule, steps: Sequence[Step], shadowed: int) -> Iterator[str]:
 
 def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     plan = job.plan
-    untouched = [step.tensor for step in plan.steps if step.action != "fill"]
+    untouched = [step.tensor for step in plan.steps if step.action not in ("fill", "resize")]
     yield "untouched", summed(untouched)
     yield "total", summed([step.tensor for step in plan.steps])
+    resized = [f"{step.key} {_shapes(step)}" for step in plan.steps if step.was is not None]
+    if resized:
+        more = f" and {len(resized) - 5:,} more" if len(resized) > 5 else ""
+        yield "resized", ", ".join(resized[:5]) + more
+    if plan.beside:
+        yield "optimizer", f"{plural(len(plan.beside), 'slot')} zeroed"
     yield "seed", f"{plan.options.seed} (stream {STREAM})"
     yield "device", plan.options.device
     weights = job.source.weights
@@ -201,19 +213,19 @@ def _nbytes(tensors: Iterable[TensorInfo]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def _step_row(step: Step, rule: Rule, filled: Filled | None) -> tuple[str, ...]:
-    law = step.law
+def _step_row(step: Step, plan: Plan, filled: Filled | None) -> tuple[str, ...]:
     both = step.fans
-    gain = rule.init.gain if law is not None else None
+    has_law = step.law is not None and step.rule is not None
+    gain = plan.rules[step.rule].init.gain if has_law and step.rule is not None else None
     return (
         step.key,
         step.action,
-        shape(step.tensor.shape),
+        _shapes(step),
         step.tensor.dtype,
         f"{both.fan_in:,}" if both else "",
         f"{both.fan_out:,}" if both else "",
         number(gain) if gain is not None else "",
         number(step.bound) if step.bound is not None else "",
         number(step.follows.std) if step.follows is not None else "",
-        " → ".join(_std(each) for each in (filled.before, filled.after)) if filled else "",
+        " → ".join(filter(None, map(_std, (filled.before, filled.after)))) if filled else "",
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from reinit_cli.resizing import resizes_of
 from reinit_cli.seeds import STREAM
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         "refuse_unknown_globals": job.request.refuse_unknown_globals,
         "verify_crc": job.request.verify_crc,
         "arch": job.request.arch if isinstance(job.request.arch, str) else None,
+        "resize": [each.text for each in resizes_of(job.request.resize)],
+        "num_classes": job.request.num_classes,
+        "with_buffers": plan.options.with_buffers,
+        "untie": plan.options.untie,
+        "reset_optimizer": plan.options.reset_optimizer,
         "source": {
             "name": job.source.name,
             "path": job.source.path,
@@ -83,6 +89,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             | _findings_form(findings.get(step.seed_key, ()))
             for step in plan.steps
         ],
+        "beside": [step.key for step in plan.beside],
         "check": _check_form(plan) if plan.options.check else None,
         "warnings": list(plan.warnings),
         "dry_run": outcome is None,
@@ -110,21 +117,23 @@ def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:
         "action": step.action,
         "rule": step.rule,
     }
+    if step.was is not None:
+        form["was"] = step.was
     if step.reason:
         form["reason"] = step.reason
     if step.tied:
         form["tied"] = step.tied
-    if step.law is not None and step.rule is not None:
+    if step.law is not None:
         both = step.fans
         form |= {
             "seed": step.seed,
             "seed_key": step.seed_key,
             "fan_in": both.fan_in if both else None,
             "fan_out": both.fan_out if both else None,
-            "gain": plan.rules[step.rule].init.gain,
+            "gain": plan.rules[step.rule].init.gain if step.rule is not None else None,
             "law": _law_form(step.follows) if step.follows is not None else None,
         }
-    if filled is not None and step.action == "fill":
+    if filled is not None and step.action in ("fill", "resize"):
         form["after"] = moments_form(filled.after)
         if filled.before is not None:
             form["before"] = moments_form(filled.before)

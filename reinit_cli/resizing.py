@@ -1,0 +1,228 @@
+"""Other first dimensions: a head with other classes, a vocabulary with other tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from reinit_cli.dtypes import DTYPES
+from reinit_cli.errors import ResizeError, RuleError
+from reinit_cli.initializers import (
+    Elsewhere,
+    Init,
+    Law,
+    Site,
+    Transform,
+    UndefinedError,
+    parse_init,
+)
+from reinit_cli.initializers.laws import Constant, Normal, TruncatedNormal, Uniform
+from reinit_cli.patterns import KeyIndex, Pattern
+from reinit_cli.planning import Plan, Step
+from reinit_cli.seeds import seed_for
+from reinit_cli.spelling import nearest_keys
+from reinit_cli.tensors import TensorInfo, tied_groups
+
+MAX_ROWS = 2**40
+
+_FORM = re.compile(r"(.+?)=\s*([0-9]{1,13})\s*(?::(.+))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Which tensors get another first dimension.
+
+    Attributes:
+        pattern: which keys.
+        rows: what the first dimension becomes.
+        init: what fills rows that were not there, or None.
+        text: as it was written.
+    """
+
+    pattern: Pattern
+    rows: int
+    init: Init | None
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Resize:
+        """Read "PATTERN=N" or "PATTERN=N:INIT[:ARGS]".
+
+        Raises:
+            RuleError: it is neither.
+        """
+        found = _FORM.fullmatch(text)
+        if found is None or not 0 < int(found[2]) <= MAX_ROWS:
+            raise RuleError(f"resize {text!r} is not PATTERN=N or PATTERN=N:INIT, N at least 1")
+        init = parse_init(found[3].strip()) if found[3] else None
+        return cls(Pattern.parse(found[1]), int(found[2]), init, text)
+
+
+def resizes_of(resizes: Iterable[Resize | str]) -> tuple[Resize, ...]:
+    """Read those that are given as text.
+
+    Raises:
+        RuleError: one of them is wrong.
+    """
+    return tuple(Resize.parse(each) if isinstance(each, str) else each for each in resizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """What becomes of one tensor's shape.
+
+    Attributes:
+        was: its shape.
+        init: what fills the rows that were not there, or None.
+    """
+
+    was: tuple[int, ...]
+    init: Init | None = None
+
+
+Reshapes = Mapping[str, Reshape]
+"""The tensors whose shape changes, by key."""
+
+
+def reshaped(
+    source: str, tensors: Sequence[TensorInfo], resizes: Sequence[Resize]
+) -> tuple[tuple[TensorInfo, ...], Reshapes]:
+    """Return tensors with the shapes that they are to have, and what they had.
+
+    All keys of one tensor change together.
+
+    Args:
+        source: the name of what they are from.
+        tensors: all of them.
+        resizes: the last that matches a key decides.
+
+    Raises:
+        ResizeError: one matches no tensor that has rows, or two disagree on one tensor.
+    """
+    index = KeyIndex([tensor.key for tensor in tensors])
+    wanted: dict[str, Resize] = {}
+    for resize in resizes:
+        chosen = [tensors[at] for at in index.select(resize.pattern)]
+        fitting = [each for each in chosen if each.shape and each.fillable_dtype]
+        if not fitting:
+            problem = "matches no tensor with a first dimension" if chosen else "matches no key"
+            near = () if chosen else nearest_keys(resize.pattern.text, [t.key for t in tensors])
+            raise ResizeError(resize.text, f"{problem} of {source}", near)
+        wanted |= {tensor.key: resize for tensor in fitting}
+    for group in set(tied_groups(tuple(tensors)).values()):
+        of_group = {wanted[key].rows: wanted[key] for key in group if key in wanted}
+        if len(of_group) > 1:
+            first, second = list(of_group.values())[:2]
+            problem = f"and {second.text!r} say different things of {group[0]!r}, which is tied"
+            raise ResizeError(first.text, problem)
+        wanted |= dict.fromkeys(group, *of_group.values()) if of_group else {}
+    return to_shapes(
+        tensors,
+        {key: (resize.rows, *_of(tensors, key).shape[1:]) for key, resize in wanted.items()},
+        {key: resize.init for key, resize in wanted.items()},
+    )
+
+
+def _of(tensors: Sequence[TensorInfo], key: str) -> TensorInfo:
+    return next(tensor for tensor in tensors if tensor.key == key)
+
+
+def to_shapes(
+    tensors: Sequence[TensorInfo],
+    shapes: Mapping[str, tuple[int, ...]],
+    inits: Mapping[str, Init | None],
+) -> tuple[tuple[TensorInfo, ...], Reshapes]:
+    """Return tensors with other shapes, and what they had; those that have them stay.
+
+    Args:
+        tensors: all of them.
+        shapes: for some keys what they become.
+        inits: for some of these what fills new rows.
+    """
+    ties = tied_groups(tuple(tensors))
+    changed: dict[str, Reshape] = {}
+    laid = []
+    for tensor in tensors:
+        shape = shapes.get(tensor.key, tensor.shape)
+        if shape == tensor.shape:
+            laid.append(tensor)
+            continue
+        changed[tensor.key] = Reshape(tensor.shape, inits.get(tensor.key))
+        # In a place of its own, which only its ties share.
+        place = ("resized", ties[tensor.key][0]) if tensor.key in ties else None
+        nbytes = prod(shape) * DTYPES[tensor.dtype].nbits // 8
+        laid.append(
+            replace(tensor, shape=shape, nbytes=nbytes, storage=place, offset=0, stride=None)
+        )
+    return tuple(laid), changed
+
+
+def with_rows(plan: Plan, reshapes: Reshapes, elsewhere: Elsewhere) -> Plan:
+    """Return a plan in which tensors that no rule fills keep what fits of them.
+
+    Args:
+        plan: the plan for the new shapes.
+        reshapes: the tensors whose shape changes.
+        elsewhere: what initializers of new rows refer to.
+
+    Raises:
+        ResizeError: nothing says what fills new rows, or what is there would be transformed.
+    """
+    if not reshapes:
+        return plan
+    steps = tuple(
+        _with_rows(step, reshapes[step.key], plan, elsewhere) if step.key in reshapes else step
+        for step in plan.steps
+    )
+    return replace(plan, steps=steps)
+
+
+def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -> Step:
+    if step.action == "fill":
+        if isinstance(step.law, Transform) or step.keeps_zeros:
+            problem = f"{step.key!r} cannot be resized and transformed at once"
+            raise ResizeError(step.key, problem)
+        return replace(step, was=reshape.was)
+    tensor = step.tensor
+    first = min((step.key, *step.tied))
+    kept = min(reshape.was[0], tensor.shape[0])
+    resized = replace(
+        step, action="resize", was=reshape.was, kept_rows=kept, reason="", seed_key=first
+    )
+    if kept == tensor.shape[0]:
+        return resized
+    if reshape.init is None:
+        raise ResizeError(step.key, f"nothing says what fills the new rows of {step.key!r}")
+    try:
+        law = _law_of_rows(reshape.init, tensor, kept, elsewhere)
+    except UndefinedError as error:
+        problem = f"{reshape.init} cannot fill the new rows of {step.key!r}: {error}"
+        raise ResizeError(step.key, problem) from None
+    seed = seed_for(plan.options.seed, first, reshape.init.initializer.stream)
+    return replace(resized, law=law, seed=seed)
+
+
+def _law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere) -> Law:
+    """Return what fills the rows behind those that are kept, as a tensor of their own.
+
+    The fans are those of the whole.
+    """
+    site = Site(tensor.key, tensor.dtype, elsewhere, kept)
+    law = init.law(tensor.shape, site)
+    if law is not None and not isinstance(law, (Constant, Uniform, Normal, TruncatedNormal)):
+        # What fits rows and columns together is made for the new rows alone.
+        law = init.law((tensor.shape[0] - kept, *tensor.shape[1:]), site)
+    if law is None or (isinstance(law, Transform) and not law.gathers):
+        raise UndefinedError("there is nothing in them yet")
+    return law
+
+
+def rows_alone(step: Step) -> Step:
+    """Return the step that fills the new rows of a tensor, as a tensor of their own."""
+    tensor = step.tensor
+    shape = (tensor.shape[0] - step.kept_rows, *tensor.shape[1:])
+    nbytes = prod(shape) * DTYPES[tensor.dtype].nbits // 8
+    rows = replace(tensor, shape=shape, nbytes=nbytes, storage=None, offset=0, stride=None)
+    return replace(step, tensor=rows)

@@ -29,10 +29,11 @@ _HOMES = {
     "register": "reinit_cli.initializers",
     "rewrite": "reinit_cli.rewriting",
     "seed_for": "reinit_cli.seeds",
+    "verify": "reinit_cli.verifying",
 }
 """Where each public name lives; it is imported when it is first asked for."""
 
-__all__ = ["ReinitError", "Rule", "apply_", "plan", "register", "rewrite", "seed_for"]
+__all__ = ["ReinitError", "Rule", "apply_", "plan", "register", "rewrite", "seed_for", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -157,6 +157,7 @@ def requests_of(
             arch=asked.arch,
             resize=asked.resize,
             num_classes=asked.num_classes,
+            record=asked.record,
             shard_nbytes=asked.shard_nbytes,
         )
         for source in asked.sources or ()

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reinit_cli.errors import OptimizerError
-from reinit_cli.initializers import Transform
-from reinit_cli.initializers.laws import Constant
+from reinit_cli.initializers import Transform, parse_init
 from reinit_cli.optimizers import Optimizer, ParameterId
 from reinit_cli.planning import Plan, Step
 from reinit_cli.tensors import RUNNING_STATISTICS, TensorInfo, tied_groups
@@ -49,8 +48,9 @@ def _with_buffer(step: Step, beside: Mapping[str, Step]) -> Step:
     if name not in RUNNING_STATISTICS or weight is None or not can or step.tied:
         return step
     # BatchNorm starts with a variance of 1 (torch.nn, reset_running_stats).
-    law = Constant(1.0 if name == "running_var" else 0.0)
-    return Step(step.tensor, "fill", weight.rule, law=law, seed_key=step.key)
+    init = parse_init("ones" if name == "running_var" else "zeros")
+    law = init.law(step.tensor.shape)
+    return Step(step.tensor, "fill", weight.rule, law=law, seed_key=step.key, init=init)
 
 
 # --- optimizer state -------------------------------------------------------------------------
@@ -70,6 +70,8 @@ ZEROED = frozenset(
     )
 )
 """The slots of torch's optimizers that start as zeros."""
+
+_ZEROS = parse_init("zeros")
 
 
 def with_optimizers(plan: Plan, optimizers: Sequence[Optimizer]) -> Plan:
@@ -91,7 +93,7 @@ def with_optimizers(plan: Plan, optimizers: Sequence[Optimizer]) -> Plan:
         anew = {step.key for step in plan.steps if step.action == "fill"}
         chosen = [each for each, key in keys.items() if key in anew]
         steps += (
-            Step(tensor, "fill", law=Constant(0.0), seed_key=tensor.key)
+            Step(tensor, "fill", law=_ZEROS.law(()), seed_key=tensor.key, init=_ZEROS)
             for each in chosen
             for name, tensor in optimizer.slots.get(each, {}).items()
             if name in ZEROED and tensor.fillable_dtype is not None

@@ -24,7 +24,7 @@ from reinit_cli.digests import crc32, crc32_joined
 from reinit_cli.errors import CorruptError, UntransformableError
 from reinit_cli.output import OutputFile, Sink
 from reinit_cli.reading import bytes_at, read
-from reinit_cli.segments import Check, Copy, Fill, Late, Literal, Recast, Segment, View
+from reinit_cli.segments import Check, Copy, Fill, Late, Literal, Recast, Reserved, Segment, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +74,8 @@ class _Piece:
     offset: int
     segment: Segment
 
+
+_COPIED = (Copy, Literal, Check, Reserved)
 
 Progress = Callable[[int], None]
 """Told the bytes that were written since the last time, from any thread."""
@@ -207,7 +209,7 @@ class _Job:
 
     def run_anywhere(self, pieces: Sequence[_Piece]) -> None:
         """Copy in one thread while others draw; what depends on digests comes last."""
-        copies = [piece for piece in pieces if isinstance(piece.segment, (Copy, Literal, Check))]
+        copies = [piece for piece in pieces if isinstance(piece.segment, _COPIED)]
         fills = [piece for piece in pieces if isinstance(piece.segment, (Fill, Recast))]
         todo = iter(self._without_cloned(pieces, copies))  # its threads take turns
         threads = _COPYING_THREADS if all(map(_is_seekable, copies)) else 1
@@ -328,6 +330,8 @@ class _Job:
             self._put(piece, segment.data)
         elif isinstance(segment, Check):
             self._read_through(segment)
+        elif isinstance(segment, Reserved):
+            self.progress(segment.nbytes)
         elif isinstance(segment, Late):
             data = segment.compute([self._digest(span) for span in segment.of])
             assert len(data) == segment.nbytes

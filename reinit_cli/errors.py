@@ -35,11 +35,13 @@ ReinitError
 │   ├── OutputUnwritableError (OSError)
 │   ├── IrrevocableOutputError
 │   ├── UnwritableContentError
+│   ├── UnrecordableError
 │   ├── LossError
 │   ├── PlaceholderError (ValueError)
 │   └── EqualOutputsError
 ├── SettingError (ValueError)         what is read beside the command line
 │   ├── RecipeError
+│   ├── RecordError
 │   └── VariableError
 ├── InputError                        one of several inputs, and what is wrong with it
 ├── CheckFailedError                  what was drawn
@@ -454,6 +456,14 @@ class IrrevocableOutputError(OutputError):
         super().__init__("what is written to standard output cannot be taken back by --check")
 
 
+class UnrecordableError(OutputError):
+    """An output that cannot hold a record of its own making."""
+
+    def __init__(self, path: str) -> None:
+        place = "standard output" if path == "-" else repr(path)
+        super().__init__(f"{place} cannot hold a record of its own making")
+
+
 class LossError(OutputError):
     """Content beside the tensors that the output's format cannot hold.
 
@@ -522,6 +532,19 @@ class VariableError(SettingError):
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"environment variable {name}: {problem}")
         self.name = name
+
+
+class RecordError(SettingError):
+    """A record of a checkpoint's making that cannot be read, or is not there.
+
+    Args:
+        path: the file.
+        problem: the first thing that is wrong.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path!r}: {problem}")
+        self.path = path
 
 
 class InputError(ReinitError):

@@ -145,6 +145,9 @@ class Sink(Protocol):
     def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
         """Copy up to `nbytes` without touching them; return how many, 0 if impossible."""
 
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return bytes that were written, where the sink is seekable."""
+
 
 class StreamSink:
     """Standard output or a pipe: bytes go out in order and cannot be taken back."""
@@ -177,6 +180,10 @@ class StreamSink:
         """Never: a stream is written by `write_at`."""
         del file, start, offset, nbytes
         return 0
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Never: what went out is gone."""
+        raise NotImplementedError
 
 
 class SpooledStream:
@@ -222,6 +229,10 @@ class SpooledStream:
         """Never: it is short work, and seldom."""
         del file, start, offset, nbytes
         return 0
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return bytes that were written."""
+        return os.pread(self._file.fileno(), nbytes, offset)
 
 
 class OutputFile:
@@ -300,6 +311,11 @@ class OutputFile:
                 raise OutputUnwritableError(self._path, why(error)) from error
             self._can_copy = False
             return 0
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return bytes that were written."""
+        with _telling(self._path):
+            return os.pread(self._fd, nbytes, offset)
 
     def commit(self) -> None:
         """Give the file its name.
@@ -393,12 +409,7 @@ class OutputFolder:
         """Hand it out."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         """Remove it where it has not been committed."""
         if self._temporary:
             shutil.rmtree(self._temporary, ignore_errors=True)

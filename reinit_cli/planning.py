@@ -14,6 +14,7 @@ from reinit_cli.initializers import (
     NOWHERE,
     Elsewhere,
     Fans,
+    Init,
     Law,
     Move,
     Site,
@@ -53,6 +54,7 @@ class Step:
         seed: the seed of that stream.
         tied: the other keys of the same tensor.
         keeps_zeros: whether what is zero stays so.
+        init: what fills it, where that is not its rule's initializer.
         was: the shape before, where that changes.
         kept_rows: where it is resized, how many rows of it are kept.
     """
@@ -66,6 +68,7 @@ class Step:
     seed: int = 0
     tied: tuple[str, ...] = ()
     keeps_zeros: bool = False
+    init: Init | None = None
     was: tuple[int, ...] | None = None
     kept_rows: int = 0
 
@@ -139,6 +142,7 @@ class Plan:
         options: seed, device and strictness.
         warnings: what a user should know, a line each.
         beside: for tensors beside the state dict that change with it, one each.
+        implied: how many rules, the first, follow from what else was asked for.
     """
 
     source: str
@@ -148,6 +152,7 @@ class Plan:
     options: Options
     warnings: tuple[str, ...] = ()
     beside: tuple[Step, ...] = ()
+    implied: int = 0
 
     @property
     def fills(self) -> Iterator[Step]:

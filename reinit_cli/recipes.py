@@ -64,7 +64,7 @@ class Recipe:
         with_buffers, untie, reset_optimizer: see `planning.Options`.
         device: where values are drawn.
         dtype, shard_nbytes, strict, allow_unmatched, drop_non_tensors,
-            refuse_unknown_globals, verify_crc, arch, resize, num_classes: see `rewriting.Request`.
+            refuse_unknown_globals, verify_crc, arch, resize, num_classes, record: see `rewriting.Request`.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -87,6 +87,7 @@ class Recipe:
     with_buffers: bool | None = None
     untie: bool | None = None
     reset_optimizer: bool | None = None
+    record: str | None = None
 
     def under(self, upper: Recipe) -> Recipe:
         """Return both as one, where the other's options override and its rules come later.
@@ -121,7 +122,24 @@ def read_recipe(path: str) -> Recipe:
             data = file.read(MAX_JSON_NBYTES + 1)
     except (OSError, ValueError) as error:
         raise RecipeError(path, why(error), neighbours(path)) from error
-    return parse_recipe(data, path)
+    return parse_recipe(_record_in(data, path) or data, path)
+
+
+def _record_in(data: bytes, path: str) -> bytes | None:
+    """Return the record that a checkpoint holds of its making, or None of what is a text.
+
+    Raises:
+        RecipeError: it is a checkpoint without one.
+    """
+    is_checkpoint = data[:2] == b"PK" or (data[8:9] == b"{" and b"\0" in data[:8])
+    if not is_checkpoint or path == DASH:
+        return None
+    from reinit_cli.records import record_in
+
+    text = record_in(path)
+    if text is None:
+        raise RecipeError(path, "it is a checkpoint that holds no record")
+    return text.encode()
 
 
 def parse_recipe(data: bytes, path: str) -> Recipe:
@@ -141,7 +159,7 @@ def parse_recipe(data: bytes, path: str) -> Recipe:
     suffix = os.path.splitext(path)[1].lower()
     is_json = suffix == ".json" or (suffix != ".toml" and text.lstrip()[:1] == "{")
     form = _json(text, path) if is_json else _toml(text, path)
-    return _recipe(form, path)
+    return recipe_of(form, path)
 
 
 def of_environment(environment: Mapping[str, str]) -> Recipe:
@@ -268,6 +286,10 @@ def _positive(value: object) -> int:
     return _integer(value)
 
 
+def _record(value: object) -> str | None:
+    return "" if _flag(value) else None
+
+
 def _resizes(value: object) -> tuple[Resize, ...]:
     values: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(each, str) for each in values):
@@ -295,17 +317,30 @@ _OPTIONS: Mapping[str, tuple[str, Reader]] = {
     "with_buffers": ("with_buffers", _flag),
     "untie": ("untie", _flag),
     "reset_optimizer": ("reset_optimizer", _flag),
+    "record": ("record", _record),
 }
 """For each field that is an option, the attribute of a recipe and how it is read."""
 
 FIELDS = (*_OPTIONS, "rule", "version", "stream")
 
-RESULTS = ("tensors", "beside", "warnings", "dry_run", "seconds", "check")
-"""What a plan says beside what was asked for; it follows from that, and is not read."""
+RESULTS = (
+    *("tensors", "beside", "warnings", "dry_run", "seconds", "check"),
+    *("filled", "rest", "sha256", "reinit", "torch"),
+)
+"""What a plan or a record says beside what was asked for; it follows from that, and is not read."""
 
 
-def _recipe(form: Mapping[str, Any], path: str) -> Recipe:
-    is_plan = "dry_run" in form
+def recipe_of(form: Mapping[str, Any], path: str) -> Recipe:
+    """Return what the fields of a recipe, a plan or a record say.
+
+    Args:
+        form: the fields.
+        path: what it is called.
+
+    Raises:
+        RecipeError: one of them is not understood.
+    """
+    is_plan = "dry_run" in form or "filled" in form
     for name in form:
         if name not in FIELDS and not (is_plan and name in RESULTS):
             found = near(name, FIELDS)
@@ -345,7 +380,7 @@ def _check_output(form: str, path: str) -> None:
 
 def _options_of_plan(form: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     """Return the fields of a plan as a recipe has them; null says nothing."""
-    source = _table(form, "source", ("name", "path", "weights", "format", "root"), path)
+    source = _table(form, "source", _OF_SOURCE, path)
     output = _table(form, "output", ("path", "nbytes"), path)
     options = {name: value for name, value in form.items() if value is not None}
     if source:
@@ -356,6 +391,9 @@ def _options_of_plan(form: Mapping[str, Any], path: str) -> Mapping[str, Any]:
         written = output.get("path")
         options["output"] = as_form(written) if isinstance(written, str) else written or DASH
     return {name: value for name, value in options.items() if value is not None}
+
+
+_OF_SOURCE = ("name", "path", "weights", "format", "root", "nbytes", "sha256")
 
 
 def _table(

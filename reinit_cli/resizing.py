@@ -196,15 +196,15 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
     if reshape.init is None:
         raise ResizeError(step.key, f"nothing says what fills the new rows of {step.key!r}")
     try:
-        law = _law_of_rows(reshape.init, tensor, kept, elsewhere)
+        law = law_of_rows(reshape.init, tensor, kept, elsewhere)
     except UndefinedError as error:
         problem = f"{reshape.init} cannot fill the new rows of {step.key!r}: {error}"
         raise ResizeError(step.key, problem) from None
     seed = seed_for(plan.options.seed, first, reshape.init.initializer.stream)
-    return replace(resized, law=law, seed=seed)
+    return replace(resized, law=law, seed=seed, init=reshape.init)
 
 
-def _law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere) -> Law:
+def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere) -> Law:
     """Return what fills the rows behind those that are kept, as a tensor of their own.
 
     The fans are those of the whole.

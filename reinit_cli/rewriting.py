@@ -6,9 +6,9 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Self
+from typing import BinaryIO, Protocol, Self
 from typing import Literal as OneOf
 
 from reinit_cli.architectures import Arch
@@ -26,8 +26,10 @@ from reinit_cli.errors import (
     MissingRuleError,
     OptimizerError,
     OutputUnwritableError,
+    ReportIsOutputError,
     UnknownDtypeError,
     UnknownNamesError,
+    UnrecordableError,
     UnwritableContentError,
 )
 from reinit_cli.formats import safetensors, torch_zip
@@ -45,6 +47,7 @@ from reinit_cli.output import (
 )
 from reinit_cli.patterns import Pattern
 from reinit_cli.planning import Options, Plan, Step, make_plan
+from reinit_cli.records import FixedRecorder, Recorder
 from reinit_cli.references import OpenDonors, References, find_references
 from reinit_cli.resizing import (
     Resize,
@@ -55,9 +58,19 @@ from reinit_cli.resizing import (
     with_rows,
 )
 from reinit_cli.rules import Rule, rules_of
-from reinit_cli.segments import Check, Copy, Fill, Literal, Recast, Segment, View, looks_ahead
+from reinit_cli.segments import (
+    Check,
+    Copy,
+    Fill,
+    Literal,
+    Recast,
+    Reserved,
+    Segment,
+    View,
+    looks_ahead,
+)
 from reinit_cli.sketching import Sketch, Sketches, pictured
-from reinit_cli.sources import DASH, Contents, Source, find_source
+from reinit_cli.sources import DASH, RECORD_FILE, Contents, Source, find_source
 from reinit_cli.tensors import TensorInfo, tied_groups
 from reinit_cli.text import plural
 
@@ -104,6 +117,8 @@ class Request:
             module; None where the source is a model, or no rule asks.
         resize: which tensors get another first dimension, in the order of precedence.
         num_classes: how many classes a model is to tell apart; None for as many as it does.
+        record: where a record of what made the output goes: "" is into the output, else a
+            path; None for none.
     """
 
     source: str
@@ -125,6 +140,7 @@ class Request:
     arch: Arch | None = None
     resize: tuple[Resize | str, ...] = ()
     num_classes: int | None = None
+    record: str | None = None
 
     @property
     def reshapes(self) -> bool:
@@ -219,6 +235,31 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     Raises:
         ReinitError: the request cannot be fulfilled.
     """
+    job = job_of(request, found)
+    check_destination(job.destination, job.source.path, in_place=request.in_place)
+    if request.record:
+        _check_record(request, job)
+    return job
+
+
+def _check_record(request: Request, job: Job) -> None:
+    """Refuse a record that would take the place of something.
+
+    Raises:
+        ReportIsOutputError, OutputError: it would.
+    """
+    assert request.record
+    paths = [path for path in (job.source.path, job.destination.path) if path is not None]
+    if any(os.path.abspath(request.record) == os.path.abspath(path) for path in paths):
+        raise ReportIsOutputError(request.record)
+    check_destination(Destination(request.record, request.force), None, in_place=False)
+
+
+def job_of(request: Request, found: Source | None = None) -> Job:
+    """Return a request after every check but those of the place where the output goes.
+
+    Args and raises: as `prepare`.
+    """
     rules = rules_of(request.rules)
     asks = request.dtype or request.shard_nbytes or request.reshapes
     if not (rules or asks or request.output not in (None, DASH)):
@@ -236,7 +277,8 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     plan, references = decided.plan, decided.references
     if options.reset_optimizer and format_ != "same":
         raise OptimizerError(source.name, "it is lost where a file is laid out anew")
-    check_destination(destination, source.path, in_place=request.in_place)
+    if request.record == "":
+        _check_inside(source, destination, format_)
     if options.check and destination.path is None:
         raise IrrevocableOutputError
     notes = (
@@ -297,10 +339,11 @@ def decide(
         RuleError: a rule, a resize or the optimizer's reset cannot be obeyed.
     """
     located = source.located
+    asked = len(rules)
     tensors = untied(tensors) if options.untie else tensors
     tensors, reshapes = reshaped(source.name, tensors, resizes_of(request.resize))
     if request.num_classes is not None:
-        heads = heads_of(source, request.num_classes)
+        heads = heads_of(source, request.arch, request.num_classes)
         tensors, of_heads = to_shapes(tensors, heads, {})
         reshapes = {**reshapes, **of_heads}
         rules = (*(Rule.of(Pattern.escape(key), "default") for key in heads), *rules)
@@ -312,22 +355,28 @@ def decide(
     plan = with_buffers(plan) if options.with_buffers else plan
     if options.reset_optimizer:
         plan = with_optimizers(plan, located.optimizers if located else ())
-    return Decided(plan, references)
+    return Decided(replace(plan, implied=len(rules) - asked), references)
 
 
-def heads_of(source: Source, num_classes: int) -> Mapping[str, tuple[int, ...]]:
+def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str, tuple[int, ...]]:
     """Return the shapes of the tensors of a model that depend on how many classes it has.
+
+    Args:
+        source: the model, or a checkpoint of it.
+        arch: the name of the model, where the source is a checkpoint.
+        num_classes: how many it is to have.
 
     Raises:
         ClassesError: the source is no model of classes.
     """
     from reinit_cli.architectures import heads
 
-    if source.architecture is None:
-        problem = "is a checkpoint, whose architecture it does not name: --resize its head instead"
+    name = source.architecture or arch
+    if not isinstance(name, str):
+        problem = "is a checkpoint: name its model with --arch, or --resize its head"
         raise ClassesError(source.name, problem)
     known = {tensor.key for tensor in source.tensors}
-    found = heads(source.architecture, num_classes)
+    found = heads(name, num_classes)
     return {key: shape for key, shape in found.items() if key in known}
 
 
@@ -351,6 +400,18 @@ def _cast(
     )
 
 
+def _check_inside(source: Source, destination: Destination, format_: Format) -> None:
+    """Refuse a record in an output that cannot hold one.
+
+    Raises:
+        UnwritableContentError: it cannot.
+    """
+    located = source.located
+    is_legacy = located is not None and located.format == "torch legacy"
+    if destination.path is None or (format_ == "same" and is_legacy):
+        raise UnrecordableError(destination.path or DASH)
+
+
 def _check_names(source: Source, *, refuses: bool) -> None:
     names = source.located.unknown_names if source.located else ()
     if names and refuses:
@@ -369,16 +430,42 @@ def _source_notes(source: Source) -> Iterator[str]:
             f"the pickle in {source.path!r} names {names}{f' and {more} more' if more > 0 else ''}, "
             "which torch.load refuses by default and would otherwise import"
         )
+    if located.has_record:
+        yield f"the record in {source.name!r} is of its own making, and is not carried along"
     yield from located.notes
 
 
-def execute(job: Job, progress: Progress | None = None, stream: BinaryIO | None = None) -> Outcome:
+class Sinks(Protocol):
+    """Where the files of an output go, as a context manager."""
+
+    def __enter__(self) -> Self:
+        """Hand it out."""
+
+    def __exit__(self, *failure: object) -> None:
+        """Undo what was not committed."""
+
+    def file(self, name: str, nbytes: int) -> AbstractContextManager[Sink]:
+        """Return where one of them goes."""
+
+    def commit(self) -> None:
+        """Let all of them appear."""
+
+
+def execute(
+    job: Job,
+    progress: Progress | None = None,
+    stream: BinaryIO | None = None,
+    sinks: Sinks | None = None,
+    recorder: FixedRecorder | None = None,
+) -> Outcome:
     """Run a prepared job; where a test fails, commit nothing.
 
     Args:
         job: what to do.
         progress: told the number of bytes after every write, from any thread.
         stream: where an output without a path goes; None means standard output.
+        sinks: where the files go, instead of to the job's destination.
+        recorder: what stands for the job's record.
 
     Raises:
         ReinitError: the source, the weights or the disk fail; no output is left behind.
@@ -395,20 +482,23 @@ def execute(job: Job, progress: Progress | None = None, stream: BinaryIO | None 
         job.source.open(options.seed) as contents,
         job.references.opened(job.plan.fills, options.seed) as donors,
     ):
-        files = _files(job, contents, donors)
+        recorder_ = recorder or Recorder.of(job, contents)
+        files = _files(job, contents, donors, recorder_.blank)
         nbytes = sum(map(total_nbytes, files.values()))
-        with _sinks(job.destination, files, stream) as sinks:
+        with sinks or _sinks(job, files, stream) as opened:
             for name, segments in files.items():
-                with sinks.file(name, total_nbytes(segments)) as sink:
+                with opened.file(name, total_nbytes(segments)) as sink:
                     filled |= run(segments, sink, options.device, progress or _ignore, observe)
                     contents.check_unchanged()
                     donors.check_unchanged()
                     if not checks.have_passed():
                         break
+                    recorder_.seal(name, segments, sink)
                     if isinstance(sink, OutputFile):
                         sink.commit()
             else:
-                sinks.commit()
+                opened.commit()
+                recorder_.write_beside()
     seconds = time.monotonic() - started
     return Outcome(job, filled, nbytes, seconds, checks.findings, sketches.sketches())
 
@@ -439,6 +529,7 @@ def rewrite(
     with_buffers: bool = False,
     untie: bool = False,
     reset_optimizer: bool = False,
+    record: str | bool = False,
 ) -> Outcome:
     """Re-initialise the tensors that rules choose and write a new checkpoint.
 
@@ -469,6 +560,7 @@ def rewrite(
         with_buffers: reset running statistics with the weights beside them.
         untie: make tied keys tensors of their own.
         reset_optimizer: zero the optimizer's slots of what is filled.
+        record: write what made the output into it, or to this path.
 
     Raises:
         CheckFailedError: a draw does not follow its law; nothing is written then.
@@ -492,6 +584,7 @@ def rewrite(
         arch=arch,
         resize=tuple(resize),
         num_classes=num_classes,
+        record="" if record is True else record or None,
     )
     return execute(prepare(request)).insist()
 
@@ -629,7 +722,7 @@ def _content_notes(
             raise LossError(path or DASH, rest)
         if rest:
             yield f"dropped, since the file is written anew: {', '.join(rest)}"
-        lost = [name for name in source.metadata if name != "format"]
+        lost = [name for name in source.metadata if name not in ("format", safetensors.RECORD)]
         if lost:
             yield f"the metadata of {source.name} is not carried along: {', '.join(lost)}"
 
@@ -651,7 +744,9 @@ def _written_twice(tensors: tuple[TensorInfo, ...]) -> Iterator[str]:
         yield f"{keys} are one tensor; a safetensors file holds it under each name"
 
 
-def _files(job: Job, contents: Contents, donors: OpenDonors) -> Mapping[str, list[Segment]]:
+def _files(
+    job: Job, contents: Contents, donors: OpenDonors, record: str
+) -> Mapping[str, list[Segment]]:
     """Return the segments of each file of the output; of a lone one under ""."""
     fills = {
         step.key: _fill(step, contents, original, donors, measures=job.measure_before)
@@ -663,14 +758,14 @@ def _files(job: Job, contents: Contents, donors: OpenDonors) -> Mapping[str, lis
         for step in job.plan.beside
     }
     if job.format != "same":
-        return _laid_out(job, contents, fills)
-    files = contents.rewritten(fills)
+        return _laid_out(job, contents, fills, record)
+    files = contents.rewritten(fills, record)
     assert files is not None  # a file is its own layout
     return files if job.verify_crc else {name: _unchecked(each) for name, each in files.items()}
 
 
 def _laid_out(
-    job: Job, contents: Contents, fills: Mapping[str, Fill]
+    job: Job, contents: Contents, fills: Mapping[str, Fill], record: str
 ) -> Mapping[str, list[Segment]]:
     """Return the segments of files that are laid out anew."""
     places: dict[str, tuple[Segment, ...]] = {
@@ -683,10 +778,11 @@ def _laid_out(
     if job.format == "torch":
         name = os.path.basename(job.destination.path or "archive.pt")
         state = contents.state_dict(tensors)
-        return {"": [*torch_zip.layout(state, places, name), *checks]}
+        return {"": [*torch_zip.layout(state, places, name, record), *checks]}
     held = [tensor for tensor in tensors if not tensor.carried]
     metadata = _metadata(job.source)
     if job.format == "safetensors":
+        metadata = {**metadata, safetensors.RECORD: record} if record else metadata
         return {"": [*safetensors.layout(held, metadata, places), *checks]}
     shards = split(held, job.shard_nbytes)
     files = {name: safetensors.layout(shard, metadata, places) for name, shard in shards.items()}
@@ -694,12 +790,15 @@ def _laid_out(
     if len(files) > 1:
         name, index = index_of(shards)
         files[name] = [Literal(index)]
-    return {**files, **contents.beside()}
+    own: dict[str, list[Segment]] = {RECORD_FILE: [Reserved(len(record), "text")]} if record else {}
+    return {**files, **contents.beside(), **own}
 
 
 def _metadata(source: Source) -> Mapping[str, str]:
     is_torch = source.located is not None and source.located.format.startswith("torch")
-    return _OF_TORCH if is_torch else source.metadata
+    if is_torch:
+        return _OF_TORCH
+    return {name: text for name, text in source.metadata.items() if name != safetensors.RECORD}
 
 
 def _fill(
@@ -731,8 +830,8 @@ def _placed(
     step: Step, original: TensorInfo, contents: Contents, fills: Mapping[str, Fill]
 ) -> tuple[Segment, ...]:
     """Return the bytes of a tensor in a file that is laid out anew."""
-    if fill := fills.get(step.seed_key if step.action == "fill" else ""):
-        return (fill,)
+    if step.action == "fill":
+        return (fills[step.key],)
     if step.action != "resize":
         return (_contiguous(contents.view(original), step.tensor),)
     kept = replace(step.tensor, shape=(step.kept_rows, *step.tensor.shape[1:]))
@@ -755,16 +854,13 @@ def _unchecked(segments: Iterable[Segment]) -> list[Segment]:
     ]
 
 
-@contextmanager
-def _sinks(
-    destination: Destination, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None
-) -> Iterator[OutputFolder | _Lone]:
+def _sinks(job: Job, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None) -> Sinks:
     if any(files):
-        with OutputFolder(destination) as folder:
-            yield folder
-    else:
-        (segments,) = files.values()
-        yield _Lone(destination, stream, looks_ahead(segments))
+        return OutputFolder(job.destination)
+    (segments,) = files.values()
+    # What is digested when it is whole is kept as long.
+    waits = looks_ahead(segments) or job.request.record is not None
+    return _Lone(job.destination, stream, waits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -773,7 +869,13 @@ class _Lone:
 
     destination: Destination
     stream: BinaryIO | None
-    looks_ahead: bool
+    waits: bool
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """The file undoes itself."""
 
     @contextmanager
     def file(self, name: str, nbytes: int) -> Iterator[Sink]:
@@ -783,7 +885,7 @@ class _Lone:
                 yield file
             return
         out = self.stream or sys.stdout.buffer
-        with SpooledStream(out) if self.looks_ahead else StreamSink(out) as sink:
+        with SpooledStream(out) if self.waits else StreamSink(out) as sink:
             yield sink
 
     def commit(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from typing import Literal as OneOf
 
 if TYPE_CHECKING:
     from reinit_cli.inputs import InputFile
@@ -133,7 +134,21 @@ class Late:
     compute: Callable[[Sequence[int]], bytes]
 
 
-Segment = Copy | Check | Literal | Fill | Recast | Late
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Room for bytes that are written when all others are there; or bytes that are there.
+
+    Attributes:
+        nbytes: their number.
+        holds: "text": a record; "json": a record within a text of JSON; "crc": the CRC-32
+            of the record; "": nothing that the engine need know.
+    """
+
+    nbytes: int
+    holds: OneOf["text", "json", "crc", ""] = ""
+
+
+Segment = Copy | Check | Literal | Fill | Recast | Late | Reserved
 
 
 def looks_ahead(segments: Sequence[Segment]) -> bool:

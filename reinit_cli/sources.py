@@ -18,7 +18,7 @@ from reinit_cli.formats.hugging_face import INDEX_SUFFIX, Shards, check_keys, fi
 from reinit_cli.formats.located import Located
 from reinit_cli.inputs import Fingerprint, InputFile, StandardInput
 from reinit_cli.names import SourceName
-from reinit_cli.segments import Check, Copy, Fill, Literal, Segment, View
+from reinit_cli.segments import Check, Copy, Fill, Literal, Reserved, Segment, View
 from reinit_cli.tensors import TensorInfo, tied_groups
 from reinit_cli.text import near, plural, shape
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 DEFAULT_WEIGHTS = "DEFAULT"
 
+
+RECORD_FILE = "reinit.json"
+"""The file in a folder that is a record of its making."""
 
 DASH = "-"
 """The source that stands for standard input, and the output for standard output."""
@@ -38,11 +41,20 @@ class Contents(Protocol):
     def view(self, tensor: TensorInfo) -> View:
         """Return a tensor as it lies in bytes."""
 
-    def rewritten(self, fills: Mapping[str, Fill]) -> Mapping[str, list[Segment]] | None:
+    def rewritten(
+        self, fills: Mapping[str, Fill], record: str = ""
+    ) -> Mapping[str, list[Segment]] | None:
         """Return the source's own bytes with some tensors replaced; None if it has none.
 
         For each file of a folder its segments, by its path there; of a lone file under "".
+
+        Args:
+            fills: what replaces tensors, by key.
+            record: a text as long as the record for which room is kept; "" for none.
         """
+
+    def files(self) -> Mapping[str, InputFile]:
+        """Return the files it is read from, as `rewritten` calls them; none of a model."""
 
     def beside(self) -> Mapping[str, list[Segment]]:
         """Return the files that lie beside those of the weights, by their path."""
@@ -170,19 +182,27 @@ class _FileContents:
         first, last = tensor.extent
         return Copy(self.file, self.located.starts.get(tensor.key, 0), last - first)
 
-    def rewritten(self, fills: Mapping[str, Fill]) -> Mapping[str, list[Segment]] | None:
+    def files(self) -> Mapping[str, InputFile]:
+        self.file.make_seekable()
+        return {"": self.file}
+
+    def rewritten(
+        self, fills: Mapping[str, Fill], record: str = ""
+    ) -> Mapping[str, list[Segment]] | None:
         edits: dict[int, Segment] = {}
         empty: list[Segment] = []
         for key, fill in fills.items():
             place = self._place(fill.step.tensor)
             under = place if place.nbytes != fill.nbytes else None
+            if key != fill.step.seed_key and fill.step.tied:
+                continue  # of one tensor under several keys, the first is drawn
             stride = fill.step.tensor.stride
             laid = replace(fill, nbytes=place.nbytes, stride=stride, under=under)
             if place.nbytes:
                 edits[self.located.starts[key]] = laid
             else:
                 empty.append(laid)
-        return {"": [*self.located.layout.patched(self.file, edits), *empty]}
+        return {"": [*self.located.layout.patched(self.file, edits, record), *empty]}
 
     def beside(self) -> Mapping[str, list[Segment]]:
         return {}
@@ -304,17 +324,27 @@ class _FolderContents:
     def view(self, tensor: TensorInfo) -> View:
         return self.parts[self.of[tensor.key]].view(tensor)
 
-    def rewritten(self, fills: Mapping[str, Fill]) -> Mapping[str, list[Segment]] | None:
+    def files(self) -> Mapping[str, InputFile]:
+        parts = {name: part.files()[""] for name, part in self.parts.items()}
+        return {**parts, **self.others}
+
+    def rewritten(
+        self, fills: Mapping[str, Fill], record: str = ""
+    ) -> Mapping[str, list[Segment]] | None:
         files: dict[str, list[Segment]] = {}
         for name, part in self.parts.items():
-            own = {key: fill for key, fill in fills.items() if self.of[key] == name}
-            files[name] = (part.rewritten(own) or {})[""]
+            here = {key: fill for key, fill in fills.items() if self.of[key] == name}
+            files[name] = (part.rewritten(here) or {})[""]
         if self.index is not None:
             files[self.index] = _whole(self.others[self.index])
-        return {**files, **self.beside()}
+        own: dict[str, list[Segment]] = (
+            {RECORD_FILE: [Reserved(len(record), "text")]} if record else {}
+        )
+        return {**files, **self.beside(), **own}
 
     def beside(self) -> Mapping[str, list[Segment]]:
-        return {name: _whole(file) for name, file in self.others.items() if name != self.index}
+        left_out = (self.index, RECORD_FILE)
+        return {name: _whole(file) for name, file in self.others.items() if name not in left_out}
 
     def checks(self) -> list[Check]:
         return [check for part in self.parts.values() for check in part.checks()]
@@ -393,8 +423,13 @@ class _StateContents:
         place = Literal(bytes_of(self.state[tensor.key]))
         return View(place, tensor.dtype, tensor.shape)
 
-    def rewritten(self, fills: Mapping[str, Fill]) -> Mapping[str, list[Segment]] | None:
-        del fills
+    def files(self) -> Mapping[str, InputFile]:
+        return {}
+
+    def rewritten(
+        self, fills: Mapping[str, Fill], record: str = ""
+    ) -> Mapping[str, list[Segment]] | None:
+        del fills, record
         return None
 
     def beside(self) -> Mapping[str, list[Segment]]:
@@ -528,6 +563,7 @@ def _together(shards: Shards, parts: Mapping[str, FileSource]) -> Located:
             dict.fromkeys(each for _, located in found for each in located.unknown_names)
         ),
         notes=notes,
+        has_record=RECORD_FILE in shards.others,
     )
 
 

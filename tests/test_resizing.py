@@ -317,5 +317,5 @@ def test_as_many_classes_as_there_are_are_drawn_anew() -> None:
 def test_what_has_no_classes_is_refused(model: Path) -> None:
     with pytest.raises(ClassesError, match="'raft_small' tells no classes apart"):
         plan("raft_small", [], weights="none", num_classes=7)
-    with pytest.raises(ClassesError, match="--resize its head instead"):
+    with pytest.raises(ClassesError, match="name its model with --arch"):
         plan(str(model), [], num_classes=7)

@@ -133,6 +133,10 @@ def _hint(error: errors.ReinitError) -> str | None:
             return "name another with -o, or add --in-place to replace the source"
         case errors.IrrevocableOutputError():
             return "name a file with -o, and write it out when it has passed: cat FILE"
+        case errors.UnrecordableError():
+            return "write it beside: --record=FILE"
+        case errors.RecordError():
+            return "--record writes one into an output, and --record=FILE beside it"
         case errors.ReportIsOutputError():
             return "name another file with --report"
         case errors.MissingPackageError():

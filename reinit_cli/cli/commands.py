@@ -12,6 +12,7 @@ COMMANDS = {
     "keys": "List the keys of a model or a checkpoint.",
     "show": "Print the values of one tensor.",
     "diff": "Tell what differs between two checkpoints.",
+    "verify": "Tell whether a checkpoint is what its record says.",
     "stats": "Measure tensors: mean, std, extremes, NaN, a histogram.",
     "inits": "List the initializers, or explain one.",
     "draw": "Draw one tensor and print it with its law.",

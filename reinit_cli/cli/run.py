@@ -39,7 +39,17 @@ SOME_FAILED = 3
 """The exit code where some inputs of a batch failed, and the others did not."""
 
 
-@click.command("run", context_settings=CONTEXT)
+class _Run(click.Command):
+    """Takes `--record` with and without `=FILE`, and never the next word for its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give a bare `--record` its empty value."""
+        end = args.index("--") if "--" in args else len(args)
+        options = ["--record=" if arg == "--record" else arg for arg in args[:end]]
+        return super().parse_args(ctx, [*options, *args[end:]])
+
+
+@click.command("run", cls=_Run, context_settings=CONTEXT)
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.option(
     "-r",
@@ -170,6 +180,11 @@ SOME_FAILED = 3
     is_flag=True,
     help="Test each draw against its law, before rounding; if one fails, write nothing and exit 1.",
 )
+@click.option(
+    "--record",
+    metavar="[=FILE]",
+    help="Write what made the output into it, for `reinit verify`; with =FILE beside it.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Show the plan; read no tensor, write nothing.")
 @report_option
 @json_option
@@ -248,10 +263,7 @@ def command(
         check=check,
         sketch=report is not None,
     )
-    if report is not None and dry_run:
-        raise click.UsageError("--report shows what was drawn, and a dry run draws nothing")
-    if report is not None and is_batch:
-        raise click.UsageError("--report shows one rewrite; give it one source and one seed")
+    _check_beside(job.record, report, is_batch=is_batch, dry_run=dry_run)
     if not dry_run and any(map(_is_streamed, requests)):
         refuse_terminal(sys.stdout)
     if not requests:
@@ -292,6 +304,20 @@ def command(
         for outcome in told.outcomes:
             write_report(place, page_of_rewrite(outcome))
     ctx.exit(SOME_FAILED if told.failure is not None else 0)
+
+
+def _check_beside(record: str | None, report: str | None, *, is_batch: bool, dry_run: bool) -> None:
+    """Refuse what is written beside an output where there is none, or several.
+
+    Raises:
+        click.UsageError: it is so.
+    """
+    if record and is_batch:
+        raise click.UsageError("--record=FILE is the record of one output; --record is in each")
+    if report is not None and dry_run:
+        raise click.UsageError("--report shows what was drawn, and a dry run draws nothing")
+    if report is not None and is_batch:
+        raise click.UsageError("--report shows one rewrite; give it one source and one seed")
 
 
 def _is_streamed(request: Request) -> bool:

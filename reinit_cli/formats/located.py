@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from reinit_cli.digests import Range
+from reinit_cli.errors import UnwritableContentError
 from reinit_cli.inputs import InputFile
 from reinit_cli.optimizers import Optimizer
 from reinit_cli.segments import Check, Copy, Segment
@@ -18,19 +20,48 @@ Edits = Mapping[int, Segment]
 class Layout(Protocol):
     """How a file is made up, and what in it depends on the tensors' bytes."""
 
-    def patched(self, file: InputFile, edits: Edits) -> list[Segment]:
-        """Return the segments of the same file with some bytes replaced."""
+    def patched(self, file: InputFile, edits: Edits, record: str = "") -> list[Segment]:
+        """Return the segments of the same file with some bytes replaced.
+
+        Args:
+            file: the file.
+            edits: what replaces bytes of it.
+            record: a text as long as the record for which room is kept; "" for none. A
+                record that the file holds is left out: it is not of the new file.
+
+        Raises:
+            UnwritableContentError: the format has no place for a record.
+        """
 
     def checks(self, file: InputFile) -> list[Check]:
         """Return what must be checked before tensors are taken out of the file."""
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """The record that a file holds of its own making.
+
+    Attributes:
+        text: the record.
+        ranges: the bytes that are the record's, its CRC-32s included.
+    """
+
+    text: str
+    ranges: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PlainLayout:
     """A file in which nothing depends on the tensors' bytes."""
 
-    def patched(self, file: InputFile, edits: Edits) -> list[Segment]:
-        """Return copies of the file with the edits between them."""
+    def patched(self, file: InputFile, edits: Edits, record: str = "") -> list[Segment]:
+        """Return copies of the file with the edits between them.
+
+        Raises:
+            UnwritableContentError: a record is to be kept in it.
+        """
+        if record:
+            raise UnwritableContentError(file.path, "a record beside its tensors")
         return spliced(file, 0, file.nbytes, edits)
 
     def checks(self, file: InputFile) -> list[Check]:
@@ -56,6 +87,7 @@ class Located:
         unknown_names: what the file's pickle would import that torch does not allow.
         notes: what a user should know.
         optimizers: the optimizers' states beside the state dict.
+        has_record: whether it holds a record of its own making.
     """
 
     format: str
@@ -70,6 +102,7 @@ class Located:
     unknown_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     optimizers: tuple[Optimizer, ...] = ()
+    has_record: bool = False
 
 
 def spliced(file: InputFile, start: int, end: int, edits: Edits) -> list[Segment]:

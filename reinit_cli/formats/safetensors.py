@@ -21,15 +21,18 @@ from dataclasses import dataclass
 from math import prod
 
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.formats.located import Located
+from reinit_cli.formats.located import Edits, Located, Recorded, spliced
 from reinit_cli.formats.strict_json import JsonError, Pairs, check_text, parse_object
 from reinit_cli.inputs import InputFile
-from reinit_cli.segments import Literal, Segment
+from reinit_cli.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors import TensorInfo
 
 SUFFIX = ".safetensors"
 
 METADATA = "__metadata__"
+
+RECORD = "reinit"
+"""The metadata that is a file's record of its own making."""
 
 MAX_HEADER_NBYTES = 48 * 2**20
 """The longest header that is read. The format allows 100,000,000 bytes."""
@@ -104,7 +107,10 @@ def locate(file: InputFile) -> Located:
         for key, entry in entries.items()
     )
     offsets = {key: data_start + entry.start for key, entry in entries.items()}
-    return Located("safetensors", tensors, offsets, metadata=metadata)
+    layout_ = SafetensorsLayout(data_start, has_record=RECORD in metadata)
+    return Located(
+        "safetensors", tensors, offsets, layout_, metadata, has_record=layout_.has_record
+    )
 
 
 def _header(file: InputFile) -> bytes:
@@ -201,6 +207,84 @@ def _check_tiling(entries: Mapping[str, _Entry], data_nbytes: int) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SafetensorsLayout:
+    """A file of which nothing depends on the tensors' bytes but a record.
+
+    Attributes:
+        data_start: where the header ends.
+        has_record: whether the metadata has a record.
+    """
+
+    data_start: int
+    has_record: bool = False
+
+    def patched(self, file: InputFile, edits: Edits, record: str = "") -> list[Segment]:
+        """Return the file with some bytes replaced, and another record in its header."""
+        if not record and not self.has_record:
+            return spliced(file, 0, file.nbytes, edits)
+        members = json.loads(file.read(8, self.data_start - 8))
+        metadata = {
+            name: text
+            for name, text in (members.pop(METADATA, None) or {}).items()
+            if name != RECORD
+        }
+        metadata |= {RECORD: record} if record else {}
+        members = {METADATA: metadata, **members} if metadata else members
+        return [
+            *_header_segments(members, record),
+            *spliced(file, self.data_start, file.nbytes, edits),
+        ]
+
+    def checks(self, file: InputFile) -> list[Check]:
+        """Return none: the file has no digests."""
+        del file
+        return []
+
+
+def _header_segments(members: Mapping[str, object], record: str) -> list[Segment]:
+    """Return a header, with room for a record where there is one."""
+    header = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    start = len(header).to_bytes(8, "little") + header
+    if not record:
+        return [Literal(start)]
+    before, found, behind = start.partition(_in_header(record))
+    assert found  # it is part of the metadata
+    first = len(before) + len(_NAMED)
+    return [
+        Literal(start[:first]),
+        Reserved(len(found) - len(_NAMED) - 1, "json"),
+        Literal(b'"' + behind),
+    ]
+
+
+_NAMED = f'"{RECORD}":"'.encode()
+
+
+def _in_header(record: str) -> bytes:
+    """Return a record as a member of the metadata."""
+    return _NAMED[:-1] + json.dumps(record, ensure_ascii=False).encode()
+
+
+def find_record(file: InputFile, located: Located) -> Recorded | None:
+    """Return the record that a file holds, or None.
+
+    Raises:
+        MalformedFileError: it is not written as we write it.
+    """
+    text = located.metadata.get(RECORD)
+    if text is None:
+        return None
+    header = _header(file)
+    member = _in_header(text)
+    if header.count(member) != 1:
+        problem = "its record is not written as it was"
+        raise MalformedFileError(file.path, problem, "safetensors file")
+    first = 8 + header.index(member) + len(_NAMED)
+    return Recorded(text, ((first, first + len(member) - len(_NAMED) - 1),))
+
+
 def layout(
     tensors: Sequence[TensorInfo],
     metadata: Mapping[str, str],
@@ -213,7 +297,7 @@ def layout(
 
     Args:
         tensors: what the file will hold; the format `holds` each.
-        metadata: strings beside the tensors.
+        metadata: strings beside the tensors; room is kept for a record in them.
         contents: the bytes of each key.
     """
     in_data_order = sorted(tensors, key=lambda tensor: -_NBITS[_own_name(tensor)])
@@ -230,10 +314,8 @@ def layout(
             "shape": tensor.shape,
             "data_offsets": (start, start + tensor.nbytes),
         }
-    header = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    start_of_file = Literal(len(header).to_bytes(8, "little") + header)
-    return [start_of_file, *(part for tensor in in_data_order for part in contents[tensor.key])]
+    header = _header_segments(members, metadata.get(RECORD, ""))
+    return [*header, *(part for tensor in in_data_order for part in contents[tensor.key])]
 
 
 def holds(tensor: TensorInfo) -> bool:

@@ -25,15 +25,29 @@ from io import BytesIO
 from itertools import accumulate
 from typing import Any
 
+from reinit_cli.digests import crc32
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
-from reinit_cli.formats.located import Edits, Located, spliced
+from reinit_cli.formats.located import Edits, Located, Recorded, spliced
 from reinit_cli.formats.pickles import read_pickle
 from reinit_cli.formats.state_dicts import Storage, contents_of, starts_of, unknown_names
-from reinit_cli.formats.zips import CompressedArchiveError, ZipEntry, read_entries
+from reinit_cli.formats.zips import (
+    CompressedArchiveError,
+    Directory,
+    ZipEntry,
+    central_record,
+    end_records,
+    header_offsets,
+    local_header,
+    read_directory,
+    read_entries,
+)
 from reinit_cli.inputs import InputFile
-from reinit_cli.segments import Check, Copy, Late, Literal, Segment
+from reinit_cli.segments import Check, Copy, Late, Literal, Reserved, Segment
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+
+RECORD = "reinit.json"
+"""The entry that is a file's record of its own making; torch reads entries by their names."""
 
 _ID_DIGITS = 20
 """The digits of each half of a serialization id, enough for 64 bits."""
@@ -70,11 +84,12 @@ def locate(file: InputFile, root: str | None = None) -> Located:
         raise MalformedFileError(file.path, "something follows its pickle", "torch archive")
     found = contents_of(pickle_, file.path, root)
     offsets = _storage_offsets(file, folder, entries, found.storages)
+    layout_ = _layout_of(file, tuple(entries.values()))
     return Located(
         "torch zip",
         tuple(found.tensors),
         starts_of((*found.tensors, *found.outside), offsets),
-        _layout_of(file, tuple(entries.values())),
+        layout_,
         root=found.root,
         outside=tuple(found.outside),
         rest=tuple(found.rest),
@@ -82,6 +97,7 @@ def locate(file: InputFile, root: str | None = None) -> Located:
         unknown_names=unknown_names(pickle_),
         notes=tuple(found.notes),
         optimizers=tuple(found.optimizers),
+        has_record=layout_.record_entry is not None,
     )
 
 
@@ -108,14 +124,38 @@ def _storage_offsets(
 
 
 def _layout_of(file: InputFile, entries: tuple[ZipEntry, ...]) -> ZipLayout:
+    directory = read_directory(file)
     found = next((entry for entry in entries if _is_id(entry)), None)
     if found is None or found.nbytes != 2 * _ID_DIGITS:
-        return ZipLayout(entries)
-    return ZipLayout(entries, file.read(found.offset, found.nbytes))
+        return ZipLayout(entries, directory)
+    return ZipLayout(entries, directory, file.read(found.offset, found.nbytes))
+
+
+def find_record(file: InputFile, layout: ZipLayout) -> Recorded | None:
+    """Return the record that an archive holds, or None.
+
+    Raises:
+        MalformedFileError: its CRC-32 does not match, or it is no text.
+    """
+    entry = layout.record_entry
+    if entry is None:
+        return None
+    data = file.read(entry.offset, entry.nbytes)
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError:
+        text = ""
+    if crc32(data) != entry.crc or not text:
+        raise MalformedFileError(file.path, "its record is damaged", "torch archive")
+    crcs = ((at, at + 4) for at in entry.crc_offsets)
+    return Recorded(text, ((entry.offset, entry.offset + entry.nbytes), *crcs))
 
 
 def layout(
-    state: Mapping[str, Any], contents: Mapping[str, Sequence[Segment]], name: str
+    state: Mapping[str, Any],
+    contents: Mapping[str, Sequence[Segment]],
+    name: str,
+    record: str = "",
 ) -> list[Segment]:
     """Return the segments of an archive that holds a state dict.
 
@@ -125,6 +165,7 @@ def layout(
         contents: for a key, the bytes of its tensor, which is its storage's only one or
             equal to the others.
         name: the file's name, whose stem is the archive's folder.
+        record: a text as long as the record for which room is kept; "" for none.
     """
     storages = _storages(state)
     by_storage = {state[key].untyped_storage()._cdata: parts for key, parts in contents.items()}
@@ -139,7 +180,7 @@ def layout(
                 starts = accumulate((part.nbytes for part in parts), initial=entry.offset)
                 data |= {at: part for at, part in zip(starts, parts, strict=False) if part.nbytes}
             laid = replace(_layout_of(skeleton, entries), is_skeleton=True)
-            segments = laid.patched(skeleton, data)
+            segments = laid.patched(skeleton, data, record)
             return [_in_memory(segment) for segment in segments]
 
 
@@ -205,13 +246,29 @@ class ZipLayout:
 
     Attributes:
         entries: in the order of the file.
+        directory: what follows them.
         serialization_id: what the archive has of one.
         is_skeleton: whether torch wrote it with holes, whose CRCs say nothing.
     """
 
     entries: tuple[ZipEntry, ...]
+    directory: Directory
     serialization_id: bytes = b""
     is_skeleton: bool = False
+
+    @property
+    def folder(self) -> str:
+        """The folder that all entries lie in."""
+        return self.entries[0].name.partition("/")[0] if self.entries else "archive"
+
+    @property
+    def record_entry(self) -> ZipEntry | None:
+        """The entry that is a record of the file's making: the last, as we write it."""
+        last = self.entries[-1] if self.entries else None
+        if last is None or last.name != f"{self.folder}/{RECORD}" or last.has_descriptor:
+            return None
+        is_last = last.crc_offsets[1] == max(entry.crc_offsets[1] for entry in self.entries)
+        return last if is_last else None
 
     def records_crc(self, entry: ZipEntry) -> bool:
         """Whether the CRC of an entry is kept: torch can be told to write 0 instead."""
@@ -221,9 +278,9 @@ class ZipLayout:
         """Return a check of every storage, and of the pickle."""
         return [_check(file, entry) for entry in self.entries if entry.nbytes]
 
-    def patched(self, file: InputFile, edits: Edits) -> list[Segment]:
-        """Return the archive with some bytes of its entries replaced."""
-        return _Assembly(file, self, edits).segments
+    def patched(self, file: InputFile, edits: Edits, record: str = "") -> list[Segment]:
+        """Return the archive with some bytes of its entries replaced, and another record."""
+        return _Assembly(file, self, edits, record).segments
 
 
 def _check(file: InputFile, entry: ZipEntry) -> Check:
@@ -233,7 +290,7 @@ def _check(file: InputFile, entry: ZipEntry) -> Check:
 class _Assembly:
     """Puts segments into an archive and mends what depends on them."""
 
-    def __init__(self, file: InputFile, layout: ZipLayout, edits: Edits) -> None:
+    def __init__(self, file: InputFile, layout: ZipLayout, edits: Edits, record: str) -> None:
         self.segments: list[Segment] = []
         self._file = file
         self._layout = layout
@@ -242,7 +299,9 @@ class _Assembly:
         self._offsets = sorted(edits)
         changed: dict[str, range] = {}  # the positions of the segments of each new content
         before: list[ZipEntry] = []
-        for entry in layout.entries:
+        old = layout.record_entry
+        entries = layout.entries[:-1] if old is not None else layout.entries
+        for entry in entries:
             if self._is_edited(entry):
                 changed[entry.name] = self._put_edited(entry)
             elif _is_id(entry) and changed and (order := _order_of(layout, before)) is not None:
@@ -257,10 +316,48 @@ class _Assembly:
             if entry.crc_offsets[0] < entry.offset and entry.name in changed:
                 # The local header stands before the data, and its CRC after it in time.
                 self._mend_header(entry, changed)
-        for entry in sorted(layout.entries, key=lambda entry: entry.crc_offsets[1]):
+        header = self._put_record(old, record) if record or old is not None else 0
+        for entry in sorted(entries, key=lambda entry: entry.crc_offsets[1]):
             if entry.name in changed:
                 self._insert_crc(entry, 1, changed)
-        self._copy_up_to(file.nbytes)
+        if record or old is not None:
+            self._put_directory(old, record, header)
+        else:
+            self._copy_up_to(file.nbytes)
+
+    def _put_record(self, old: ZipEntry | None, record: str) -> int:
+        """Put a record behind the entries, in the place of another; return where it starts."""
+        directory = self._layout.directory
+        self._copy_up_to(header_offsets(old)[0] if old is not None else directory.start)
+        start = self._reached
+        self._reached = directory.start
+        if record:
+            before, behind = local_header(self._record_name, len(record))
+            parts = Literal(before), Reserved(4, "crc"), Literal(behind)
+            self.segments += (*parts, Reserved(len(record), "text"))
+        return start
+
+    def _put_directory(self, old: ZipEntry | None, record: str, header: int) -> None:
+        """Put the rest of the directory, with the record's own part, and the end."""
+        directory = self._layout.directory
+        end = header_offsets(old)[1] if old is not None else directory.start + directory.nbytes
+        self._copy_up_to(end)
+        count = directory.count - (old is not None)
+        nbytes = end - directory.start
+        start = header
+        if record:
+            before, behind = central_record(self._record_name, len(record), header)
+            self.segments += (Literal(before), Reserved(4, "crc"), Literal(behind))
+            count += 1
+            nbytes += len(before) + 4 + len(behind)
+            start += sum(map(len, local_header(self._record_name, len(record)))) + 4 + len(record)
+        self.segments.append(
+            Literal(end_records(replace(directory, start=start, nbytes=nbytes, count=count)))
+        )
+
+    @property
+    def _record_name(self) -> bytes:
+        return f"{self._layout.folder}/{RECORD}".encode()
 
     def _is_edited(self, entry: ZipEntry) -> bool:
         at = bisect_left(self._offsets, entry.offset)

@@ -14,7 +14,8 @@ with one name, an archive in another's comment), so whatever bends them is refus
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from struct import Struct
+from dataclasses import dataclass
+from struct import Struct, pack
 from typing import Any, NamedTuple, NoReturn
 
 from reinit_cli.errors import MalformedFileError
@@ -33,6 +34,9 @@ _IN_ZIP64 = 0xFFFFFFFF
 _HAS_DESCRIPTOR = 1 << 3
 _IS_FOLDER = 1 << 4
 """Of the external attributes, as MS-DOS has them."""
+_IS_UTF8 = 1 << 11
+_DATE = 1 << 5 | 1
+"""The first day of 1980, as MS-DOS has it: the date of what has none."""
 _CRC_IN_LOCAL = 14
 _CRC_IN_CENTRAL = 16
 _CRC_IN_DESCRIPTOR = 4
@@ -84,6 +88,69 @@ class _Central(NamedTuple):
     nbytes: int
     header: int
     at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Where the central directory of an archive lies.
+
+    Attributes:
+        start: its first byte.
+        nbytes: its length.
+        count: the entries that it has.
+        is_zip64: whether a zip64 end record follows it.
+    """
+
+    start: int
+    nbytes: int
+    count: int
+    is_zip64: bool
+
+
+def read_directory(file: InputFile) -> Directory:
+    """Return where the central directory of an archive lies.
+
+    Raises:
+        MalformedFileError: the archive is damaged or ambiguous.
+    """
+    start, nbytes, count = _directory(file)
+    return Directory(start, nbytes, count, file.nbytes - start - nbytes > _END.size)
+
+
+def header_offsets(entry: ZipEntry) -> tuple[int, int]:
+    """Return where the local header of an entry without a descriptor starts, and its record."""
+    assert not entry.has_descriptor
+    return entry.crc_offsets[0] - _CRC_IN_LOCAL, entry.crc_offsets[1] - _CRC_IN_CENTRAL
+
+
+def local_header(name: bytes, nbytes: int) -> tuple[bytes, bytes]:
+    """Return what stands in front of a stored entry's data: before its CRC-32 and behind it."""
+    packed = _LOCAL.pack(b"PK\3\4", 20, _IS_UTF8, 0, 0, _DATE, 0, nbytes, nbytes, len(name), 0)
+    return packed[:_CRC_IN_LOCAL], packed[_CRC_IN_LOCAL + 4 :] + name
+
+
+def central_record(name: bytes, nbytes: int, header: int) -> tuple[bytes, bytes]:
+    """Return an entry's record in the directory: before its CRC-32 and behind it."""
+    extra = pack("<HHQ", _ZIP64_EXTRA, 8, header) if header >= _IN_ZIP64 else b""
+    packed = _CENTRAL.pack(
+        b"PK\1\2", 20, 20, _IS_UTF8, 0, 0, _DATE, 0, nbytes, nbytes,
+        len(name), len(extra), 0, 0, 0, 0, min(header, _IN_ZIP64),
+    )  # fmt: skip
+    return packed[:_CRC_IN_CENTRAL], packed[_CRC_IN_CENTRAL + 4 :] + name + extra
+
+
+def end_records(directory: Directory) -> bytes:
+    """Return what follows a directory, to the end of the file."""
+    count, nbytes, start = directory.count, directory.nbytes, directory.start
+    is_zip64 = directory.is_zip64 or count >= 0xFFFF or start >= _IN_ZIP64
+    end = b""
+    if is_zip64:
+        length = _END64.size - 12
+        end = _END64.pack(b"PK\6\6", length, 45, 45, 0, 0, count, count, nbytes, start)
+        end += _LOCATOR64.pack(b"PK\6\7", 0, start + nbytes, 1)
+    short = min(count, 0xFFFF)
+    sizes = min(nbytes, _IN_ZIP64), min(start, _IN_ZIP64)
+    return end + _END.pack(b"PK\5\6", 0, 0, short, short, *sizes, 0)
 
 
 def read_entries(file: InputFile) -> tuple[ZipEntry, ...]:

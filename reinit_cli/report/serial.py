@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from reinit_cli.resizing import resizes_of
+from reinit_cli.records import options_form
 from reinit_cli.seeds import STREAM
 
 if TYPE_CHECKING:
@@ -57,21 +57,8 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
     form = {
         "version": VERSION,
         "stream": STREAM,
-        "seed": plan.options.seed,
-        "device": plan.options.device,
-        "strict": plan.options.strict,
-        "allow_unmatched": plan.options.allow_unmatched,
-        "dtype": job.request.dtype,
-        "shard_size": job.request.shard_nbytes,
-        "drop_non_tensors": job.request.drop_non_tensors,
-        "refuse_unknown_globals": job.request.refuse_unknown_globals,
-        "verify_crc": job.request.verify_crc,
-        "arch": job.request.arch if isinstance(job.request.arch, str) else None,
-        "resize": [each.text for each in resizes_of(job.request.resize)],
-        "num_classes": job.request.num_classes,
-        "with_buffers": plan.options.with_buffers,
-        "untie": plan.options.untie,
-        "reset_optimizer": plan.options.reset_optimizer,
+        **options_form(job.request, plan),
+        "record": job.request.record == "",
         "source": {
             "name": job.source.name,
             "path": job.source.path,
@@ -83,7 +70,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             "path": job.destination.path,
             "nbytes": outcome.nbytes if outcome and not outcome.failures else None,
         },
-        "rule": [rule.serial() for rule in plan.rules],
+        "rule": [rule.serial() for rule in plan.rules[plan.implied :]],
         "tensors": [
             step_form(step, plan, filled.get(step.seed_key))
             | _findings_form(findings.get(step.seed_key, ()))
@@ -115,7 +102,7 @@ def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:
         "dtype": step.tensor.dtype,
         "nbytes": step.tensor.nbytes,
         "action": step.action,
-        "rule": step.rule,
+        "rule": _told_rule(step, plan),
     }
     if step.was is not None:
         form["was"] = step.was
@@ -138,6 +125,12 @@ def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:
         if filled.before is not None:
             form["before"] = moments_form(filled.before)
     return form
+
+
+def _told_rule(step: Step, plan: Plan) -> int | None:
+    """Return the position of a step's rule among those that were asked for."""
+    has_rule = step.rule is not None and step.rule >= plan.implied
+    return step.rule - plan.implied if has_rule and step.rule is not None else None
 
 
 def _check_form(plan: Plan) -> dict[str, Any]:

@@ -1,0 +1,591 @@
+"""Is a checkpoint what its record says? What was filled is drawn again, all else digested.
+
+It shows integrity, not authorship: whoever changes a file can write another record for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from reinit_cli.architectures import Torchvision
+from reinit_cli.batches import requests_of
+from reinit_cli.digests import Range
+from reinit_cli.drawing import check_device
+from reinit_cli.engine import Progress, run
+from reinit_cli.errors import MissingArchitectureError, RecordError, ReinitError, RootError
+from reinit_cli.formats.located import Recorded
+from reinit_cli.formats.torch_zip import ZipLayout
+from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, parse_init
+from reinit_cli.inputs import InputFile
+from reinit_cli.output import Destination, Sink
+from reinit_cli.planning import Step
+from reinit_cli.recipes import recipe_of
+from reinit_cli.records import (
+    MAX_NBYTES,
+    FixedRecorder,
+    Form,
+    Ranges,
+    digest_of_source,
+    digests_of,
+    find_record,
+    is_whole,
+    joined,
+    parse_record,
+)
+from reinit_cli.resizing import law_of_rows, rows_alone
+from reinit_cli.rewriting import Request, execute, job_of
+from reinit_cli.seeds import seed_for
+from reinit_cli.segments import Copy, Fill, Reserved, Segment
+from reinit_cli.sources import RECORD_FILE, Contents, Source, find_source
+from reinit_cli.tensors import TensorInfo
+from reinit_cli.text import plural
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How far values are from those that were drawn again.
+
+    Attributes:
+        changed: how many differ.
+        max_abs: the largest difference; infinite where one is not finite.
+        max_ulps: the same in units in the last place of the dtype; None where it has none.
+    """
+
+    changed: int
+    max_abs: float
+    max_ulps: int | None
+
+    def __add__(self, other: Gap) -> Gap:
+        """Return that of both together."""
+        known = [each for each in (self.max_ulps, other.max_ulps) if each is not None]
+        return Gap(
+            self.changed + other.changed,
+            max(self.max_abs, other.max_abs),
+            max(known) if known else None,
+        )
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        ulps = f", {self.max_ulps:,} ulp" if self.max_ulps is not None else ""
+        return f"{plural(self.changed, 'value')} by {self.max_abs:.3g}{ulps} at most"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it was recorded.
+
+    Attributes:
+        what: a key, or what else it is.
+        problem: what is wrong with it.
+        gap: how far its values are from those drawn again, where they were.
+    """
+
+    what: str
+    problem: str
+    gap: Gap | None = None
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return f"{self.what} {self.problem}" + (f": {self.gap}" if self.gap else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found.
+
+    Attributes:
+        output: the name of what was verified.
+        record: its record.
+        drawn: the keys whose tensors were drawn again.
+        undrawn: for each other filled key why only its digest was compared.
+        findings: what is not as it was recorded, the first first.
+        source: the source that was compared too, or None.
+    """
+
+    output: str
+    record: Form
+    drawn: tuple[str, ...]
+    undrawn: Mapping[str, str]
+    findings: tuple[Finding, ...]
+    source: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether all is as it was recorded."""
+        return not self.findings
+
+
+def verify(
+    output: str,
+    *,
+    source: str | None = None,
+    record: str | None = None,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Draw again what a checkpoint's record says was drawn, and compare all with it.
+
+    Args:
+        output: the path of the checkpoint.
+        source: what it was made from; then every byte is made again and compared.
+        record: the path of the record; None where the checkpoint holds it.
+        progress: told the number of bytes that are done.
+
+    Raises:
+        RecordError: there is no record, or it cannot be read.
+        ReinitError: the checkpoint or the source cannot be read.
+    """
+    found = find_source(output)
+    if found.located is None:
+        raise RecordError(output, "it is a model, and no file with a record")
+    with found.open(0) as contents:
+        inside = find_record(found, contents) if record is None else {}
+        form = _read_record(output, record, inside)
+        found = _at_root(found, output, form)
+    with found.open(0) as contents:
+        verdict = _verified(found, contents, form, inside, progress or _ignore)
+        if source is not None:
+            compared = _compared(source, found, contents, form, inside, progress or _ignore)
+            findings = (*verdict.findings, *compared)
+            verdict = replace(verdict, findings=findings, source=source)
+        contents.check_unchanged()
+    return verdict
+
+
+def _at_root(found: Source, output: str, form: Form) -> Source:
+    """Return the output with its state dict where the record says that it is."""
+    root = form["source"].get("root")
+    if root is None or found.located is None or found.located.root == root:
+        return found
+    try:
+        return find_source(output, root=root or ".")
+    except RootError:
+        return found  # it was laid out anew
+
+
+def _ignore(nbytes: int) -> None:
+    del nbytes
+
+
+def _read_record(output: str, path: str | None, inside: Mapping[str, Recorded]) -> Form:
+    if path is None:
+        if not inside:
+            raise RecordError(output, "it holds no record of its making")
+        (recorded,) = inside.values()
+        return parse_record(recorded.text, output)
+    with InputFile(path) as file:
+        if file.nbytes > MAX_NBYTES:
+            raise RecordError(path, "it is too large for a record")
+        text = file.read(0, file.nbytes).decode(errors="replace")
+    return parse_record(text, path)
+
+
+# --- from the record alone -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """What the record says of one tensor.
+
+    Attributes:
+        step: what was done, where it can be done again; else what is known of the tensor.
+        digest: the SHA-256 of its bytes.
+        file: the file that it lies in.
+        place: its bytes there.
+        undrawn: why it cannot be drawn again from the record alone, or "".
+    """
+
+    step: Step
+    digest: str
+    file: str
+    place: Range
+    undrawn: str
+
+
+def _verified(
+    source: Source,
+    contents: Contents,
+    form: Form,
+    inside: Mapping[str, Recorded],
+    progress: Progress,
+) -> Verdict:
+    rows = {str(row["key"]): row for row in form["filled"]}
+    known = _tensors_of(source)
+    missing = [key for key in rows if key not in known or known[key].carried]
+    reading = _Reading(source, contents, form)
+    filled = [reading.filled(known[key], row) for key, row in rows.items() if key not in missing]
+    again = [each for each in filled if not each.undrawn]
+    gaps = _gaps(contents, again, form, progress)
+    findings = [
+        *(() if is_whole(form) else (Finding("the record", "is not as it was written"),)),
+        *(Finding(repr(key), "was filled, and is not there") for key in missing),
+        *_changed(contents, filled, form, inside, gaps),
+    ]
+    told = {finding.what for finding in findings}
+    problem = "is as recorded, but is drawn otherwise here, as on another kind of CPU"
+    findings += (
+        Finding(repr(key), problem, gap) for key, gap in gaps.items() if repr(key) not in told
+    )
+    drawn = tuple(each.step.key for each in again)
+    undrawn = {each.step.key: each.undrawn for each in filled if each.undrawn}
+    return Verdict(source.name, form, drawn, undrawn, tuple(findings))
+
+
+def _tensors_of(source: Source) -> Mapping[str, TensorInfo]:
+    outside = source.located.outside if source.located else ()
+    return {tensor.key: tensor for tensor in (*outside, *source.tensors)}
+
+
+class _Reading:
+    """Reads what a record says of the tensors of an output."""
+
+    def __init__(self, source: Source, contents: Contents, form: Form) -> None:
+        self._contents = contents
+        self._form = form
+        self._names = {id(file): name for name, file in contents.files().items()}
+        arch = architecture_of_record(form)
+        architecture = Torchvision(arch, source.tensors) if arch else None
+        self._elsewhere = Elsewhere(architecture)
+
+    def filled(self, tensor: TensorInfo, row: Form) -> _Filled:
+        """Return what a row says.
+
+        Raises:
+            RecordError: it is none.
+        """
+        try:
+            init = parse_init(row["init"])
+            kept = int(row.get("from_row", 0))
+            key = str(row.get("seed_key", tensor.key))
+            seed = seed_for(int(self._form["seed"]), key, init.initializer.stream)
+        except (ReinitError, ValueError, KeyError, TypeError) as error:
+            raise RecordError(str(tensor.key), f"its record is none: {error}") from error
+        law, undrawn = self._law(init, replace(tensor, key=key), kept)
+        step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, kept_rows=kept)
+        place = self._contents.view(tensor).place
+        assert isinstance(place, Copy)
+        start, end = place.offset, place.offset + place.nbytes
+        if kept:
+            start += place.nbytes // max(1, tensor.shape[0]) * kept
+            step = rows_alone(step)
+        return _Filled(step, str(row["sha256"]), self._names[id(place.file)], (start, end), undrawn)
+
+    def _law(self, init: Init, tensor: TensorInfo, kept: int) -> tuple[Law | None, str]:
+        """Return the law that a tensor was drawn by, or why that is not known here."""
+        if init.initializer.stream or init.keep_zeros:
+            return None, f"{init} depends on what was there"
+        try:
+            if kept:
+                return law_of_rows(init, tensor, kept, self._elsewhere), ""
+            return init.law(tensor.shape, Site(tensor.key, tensor.dtype, self._elsewhere)), ""
+        except (UndefinedError, MissingArchitectureError) as error:
+            return None, str(error)
+
+
+def architecture_of_record(form: Form) -> str | None:
+    """Return the model whose constructor `default` followed, as far as a record names it."""
+    named = form.get("arch")
+    if named is None and form["source"].get("weights") is not None:
+        named = form["source"]["name"]
+    return str(named) if named is not None else None
+
+
+def _changed(
+    contents: Contents,
+    filled: Sequence[_Filled],
+    form: Form,
+    inside: Mapping[str, Recorded],
+    gaps: Mapping[str, Gap],
+) -> Iterator[Finding]:
+    """Compare the digests with those that were recorded."""
+    rests = {}
+    for name, file in contents.files().items():
+        if name == RECORD_FILE and name != "":
+            continue
+        here = {each.step.key: each for each in filled if each.file == name}
+        places = {key: each.place for key, each in here.items()}
+        reserved = inside[name].ranges if name in inside else ()
+        digests = digests_of(file.read, Ranges(file.nbytes, places, reserved))
+        rests[name] = file.nbytes, digests.rest
+        for key, digest in digests.filled.items():
+            if digest != here[key].digest:
+                yield Finding(repr(key), "is not what was recorded", gaps.get(key))
+    if joined(rests)[1] != form["rest"]["sha256"]:
+        yield Finding("what was not filled", "is not what was recorded")
+
+
+def _gaps(
+    contents: Contents, filled: Sequence[_Filled], form: Form, progress: Progress
+) -> Mapping[str, Gap]:
+    """Draw tensors again, and return for each that comes out otherwise how far it is."""
+    device = check_device(str(form["device"]))
+    gaps: dict[str, Gap] = {}
+    for name, file in contents.files().items():
+        # Of several keys of one tensor one is drawn.
+        here = {each.place: each for each in filled if each.file == name}
+        comparer = Comparer(file, [(place, each.step.tensor) for place, each in here.items()])
+        run(_segments_again(file, here), comparer, device, progress)
+        gaps |= comparer.gaps
+    return gaps
+
+
+def _segments_again(file: InputFile, here: Mapping[Range, _Filled]) -> list[Segment]:
+    """Return what is drawn again, with room between for all else."""
+    segments: list[Segment] = []
+    reached = 0
+    for (start, end), each in sorted(here.items(), key=lambda item: item[0]):
+        under = Copy(file, start, end - start)
+        if start > reached:
+            segments.append(Reserved(start - reached))
+        stride = each.step.tensor.stride
+        segments.append(Fill(each.step, end - start, stride, under if stride else None))
+        reached = max(reached, end)
+    return segments
+
+
+# --- against the source ----------------------------------------------------------------------
+
+
+def _compared(
+    text: str,
+    output: Source,
+    contents: Contents,
+    form: Form,
+    inside: Mapping[str, Recorded],
+    progress: Progress,
+) -> Iterator[Finding]:
+    """Make the output again from its source, and compare every byte."""
+    recipe = recipe_of(form, output.name)
+    weights = recipe.weights if recipe.sources == (text,) else None
+    again = replace(recipe, sources=(text,), output=None, weights=weights, root=recipe.root)
+    (request,) = requests_of(again, is_batch=False)
+    path = output.path or ""
+    named = path if not output.is_folder else path.rstrip("/") + "/"
+    request = replace(request, output=named, arch=architecture_of_record(form), record=None)
+    source = find_source(text, weights, request.root)
+    with source.open(request.options.seed) as read:
+        digest = digest_of_source(source, read)
+    recorded = form["source"]
+    if digest != (recorded["nbytes"], recorded["sha256"]):
+        problem = f"is not the source that was recorded, {recorded['name']!r}"
+        yield Finding(repr(text), problem)
+        return
+    yield from _made_again(request, source, output, contents, inside, progress)
+
+
+def _made_again(
+    request: Request,
+    source: Source,
+    output: Source,
+    contents: Contents,
+    inside: Mapping[str, Recorded],
+    progress: Progress,
+) -> Iterator[Finding]:
+    job = job_of(request, source)
+    layout = output.located.layout if output.located else None
+    if isinstance(layout, ZipLayout):
+        # The archive has the name that the file had when it was written.
+        job = replace(job, destination=Destination(f"{layout.folder}.pt"))
+    sinks = _Comparing(contents.files(), _all_places(output, contents))
+    record = next((recorded.text for recorded in inside.values()), "")
+    execute(job, progress, sinks=sinks, recorder=FixedRecorder(record))
+    for name in sinks.unlike:
+        yield Finding(
+            f"the file {name!r}" if name else "the file", "has another size, or is not there"
+        )
+    for comparer in sinks.comparers.values():
+        for key, gap in comparer.gaps.items():
+            yield Finding(repr(key), "is not what the source and the rules give", gap)
+        if comparer.other is not None:
+            problem = "differs from what the source gives"
+            yield Finding(f"the byte at {comparer.other:,} of {comparer.file.path!r}", problem)
+
+
+def _all_places(
+    output: Source, contents: Contents
+) -> Mapping[int, Sequence[tuple[Range, TensorInfo]]]:
+    """Return the places of all tensors, by the identity of the file that they lie in."""
+    places: dict[int, list[tuple[Range, TensorInfo]]] = {}
+    for tensor in _tensors_of(output).values():
+        if not tensor.carried and tensor.nbytes:
+            place = contents.view(tensor).place
+            assert isinstance(place, Copy)
+            span = place.offset, place.offset + place.nbytes
+            places.setdefault(id(place.file), []).append((span, tensor))
+    return places
+
+
+class _Comparing:
+    """Compares the files of an output, instead of writing them."""
+
+    def __init__(
+        self,
+        files: Mapping[str, InputFile],
+        places: Mapping[int, Sequence[tuple[Range, TensorInfo]]],
+    ) -> None:
+        self._files = {name: file for name, file in files.items() if name != RECORD_FILE}
+        self._places = places
+        self.comparers: dict[str, Comparer] = {}
+        self.unlike: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Nothing was written."""
+
+    @contextmanager
+    def file(self, name: str, nbytes: int) -> Iterator[Sink]:
+        """Return what compares a file."""
+        file = self._files.get(name)
+        if file is None or file.nbytes != nbytes:
+            self.unlike += [name] if name != RECORD_FILE else []
+            yield Nowhere()
+            return
+        comparer = Comparer(file, self._places.get(id(file), ()))
+        self.comparers[name] = comparer
+        yield comparer
+
+    def commit(self) -> None:
+        """Note the files that would not have been written."""
+        self.unlike += self._files.keys() - self.comparers.keys() - set(self.unlike)
+
+
+class Nowhere:
+    """A sink that takes everything and keeps nothing."""
+
+    is_seekable = True
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Take it."""
+
+    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
+        """Take it, without a look."""
+        del file, start, offset
+        return nbytes
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Never: nothing is there."""
+        raise NotImplementedError
+
+
+class Comparer:
+    """A sink that compares what is written with what a file holds."""
+
+    is_seekable = True
+
+    def __init__(self, file: InputFile, tensors: Sequence[tuple[Range, TensorInfo]]) -> None:
+        """Compare with a file.
+
+        Args:
+            file: the file.
+            tensors: where its tensors lie.
+        """
+        self.file = file
+        self.gaps: dict[str, Gap] = {}
+        self.other: int | None = None
+        self._places = sorted(tensors, key=lambda each: each[0])
+        self._starts = [span[0] for span, _ in self._places]
+        self._lock = threading.Lock()
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Compare these bytes."""
+        there = self.file.read(offset, len(data))
+        written = bytes(data)
+        if there == written:
+            return
+        with self._lock:
+            self._note(offset, there, written)
+
+    def _note(self, offset: int, there: bytes, written: bytes) -> None:
+        """Note for each tensor how far it is, and the first other byte that differs."""
+        end = offset + len(written)
+        reached = offset
+        at = max(0, bisect_right(self._starts, offset) - 1)
+        for (start, stop), tensor in self._places[at:]:
+            if start >= end:
+                break
+            first, last = max(start, offset), min(stop, end)
+            if first >= last:
+                continue
+            self._note_other(reached, first, offset, there, written)
+            # A piece may end within an element, which is then told by the next.
+            gap = _gap(
+                there[first - offset : last - offset],
+                written[first - offset : last - offset],
+                tensor,
+            )
+            if gap is not None:
+                known = self.gaps.get(tensor.key)
+                self.gaps[tensor.key] = known + gap if known else gap
+            reached = last
+        self._note_other(reached, end, offset, there, written)
+
+    def _note_other(self, first: int, last: int, offset: int, there: bytes, written: bytes) -> None:
+        mine, theirs = (
+            there[first - offset : last - offset],
+            written[first - offset : last - offset],
+        )
+        if mine != theirs and self.other is None:
+            self.other = first + next(
+                at for at, (one, two) in enumerate(zip(mine, theirs, strict=True)) if one != two
+            )
+
+    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
+        """Never: every byte is looked at."""
+        del file, start, offset, nbytes
+        return 0
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return what the file holds."""
+        return self.file.read(offset, nbytes)
+
+
+# --- how far ---------------------------------------------------------------------------------
+
+
+def _gap(there: bytes, drawn: bytes, tensor: TensorInfo) -> Gap | None:
+    """Return how far the bytes of some elements are from others; None where they are equal."""
+    if there == drawn:
+        return None
+    import torch
+
+    dtype = tensor.fillable_dtype
+    itemsize = dtype.nbits // 8 if dtype is not None else 1
+    if dtype is None or len(there) % itemsize:
+        return Gap(sum(one != two for one, two in zip(there, drawn, strict=True)), 0.0, None)
+    named = getattr(torch, dtype.name)
+    a, b = (torch.frombuffer(bytearray(each), dtype=named) for each in (there, drawn))
+    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    unlike = a.view(torch.uint8).view(-1, itemsize) != b.view(torch.uint8).view(-1, itemsize)
+    changed = int(unlike.any(dim=1).sum())
+    if dtype.kind == "complex":
+        a, b = (
+            torch.view_as_real(a.to(torch.complex128)),
+            torch.view_as_real(b.to(torch.complex128)),
+        )
+    apart = (a.double() - b.double()).abs().nan_to_num(nan=float("inf"))
+    ulps = None
+    if dtype.kind == "float":
+        ulps = int(
+            (_ordered(a.view(bits[itemsize])) - _ordered(b.view(bits[itemsize]))).abs().max()
+        )
+    return Gap(changed, float(apart.max()), ulps)
+
+
+def _ordered(bits: Tensor) -> Tensor:
+    """Return the bits of floats as integers in the order of the floats, one ulp apart."""
+    import torch
+
+    if bits.dtype == torch.uint8:
+        bits = bits.view(torch.int8)
+    lowest = torch.iinfo(bits.dtype).min
+    wide = bits.to(torch.int64)
+    return torch.where(wide < 0, lowest - wide, wide)

@@ -20,7 +20,6 @@ from reinit_cli.initializers import (
     Statistic,
     Transform,
     UndefinedError,
-    fans,
 )
 from reinit_cli.patterns import KeyIndex
 from reinit_cli.rules import Rule
@@ -52,6 +51,7 @@ class Step:
         seed: the seed of that stream.
         tied: the other keys of the same tensor.
         keeps_zeros: whether what is zero stays so.
+        fans: its fans as its rule reads them, where it is filled and has them.
     """
 
     tensor: TensorInfo
@@ -63,17 +63,12 @@ class Step:
     seed: int = 0
     tied: tuple[str, ...] = ()
     keeps_zeros: bool = False
+    fans: Fans | None = None
 
     @property
     def key(self) -> str:
         """The state_dict key."""
         return self.tensor.key
-
-    @property
-    def fans(self) -> Fans | None:
-        """The fans of a tensor that is filled, where it has them."""
-        has_fans = self.law is not None and len(self.tensor.shape) > 1
-        return fans(self.tensor.shape) if has_fans else None
 
     @property
     def follows(self) -> Law | None:
@@ -284,6 +279,7 @@ class _Deciding:
             seed=seed_for(self.options.seed, group[0], rule.init.initializer.stream),
             tied=tied,
             keeps_zeros=rule.init.keep_zeros,
+            fans=rule.init.fans(tensor.shape),
         )
 
     def _law_or_reason(

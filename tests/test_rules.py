@@ -74,6 +74,7 @@ ARGUMENTS: dict[str, Mapping[str, Any]] = {
     "orthogonal:-1": {"gain": -1.0},
     "kaiming_normal": {"a": 0.0, **KAIMING},
     "kaiming_normal:0.2": {"a": 0.2, **KAIMING},
+    "kaiming_normal:nonlinearity=1.7": {"mode": "fan_in", "nonlinearity": 1.7},
     "kaiming_normal:leaky_relu": {"a": 0.01, **KAIMING},
     "kaiming_normal:leaky_relu,a=0.3": {"a": 0.3, **KAIMING},
     "kaiming_normal:fan_out": {"a": 0.0, **KAIMING, "mode": "fan_out"},
@@ -151,7 +152,8 @@ WRONG = {
     "xavier_uniform:-1": (
         "xavier_uniform: gain must be a number of at least 0 or a nonlinearity (linear, conv1d, "
         "conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, tanh, "
-        "relu, selu, leaky_relu), not '-1'",
+        "relu, selu, leaky_relu, gelu, silu, mish, elu, softplus, hardswish, hardtanh, softsign, relu6), "
+        "not '-1'",
         (),
     ),
     "kaiming_normal:mode=fan_avg": (
@@ -385,6 +387,7 @@ GAINS = {
     "kaiming_normal:0.2": 1.3867504905630728,
     "kaiming_uniform:a=10": 0.14071950894605836,
     "kaiming_uniform:selu": 0.75,
+    "kaiming_uniform:nonlinearity=1.7": 1.7,
 }
 
 
@@ -441,7 +444,8 @@ def test_a_lone_number_is_clear_where_only_one_argument_can_be_meant() -> None:
 
 NONLINEARITY_LIST = (
     "linear, conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, "
-    "sigmoid, tanh, relu, selu, leaky_relu"
+    "sigmoid, tanh, relu, selu, leaky_relu, gelu, silu, mish, "
+    "elu, softplus, hardswish, hardtanh, softsign, relu6"
 )
 
 MORE_WRONG = {
@@ -485,12 +489,12 @@ MORE_WRONG = {
     "xavier_normal:2,0.2": ("xavier_normal: a is the slope of leaky_relu, and 2.0 has none", ()),
     "xavier_uniform:rleu": (
         f"xavier_uniform: unknown argument 'rleu'; it takes gain=, a=, {NONLINEARITY_LIST}",
-        ("relu",),
+        ("relu", "relu6"),
     ),
-    "xavier_normal:gain=gelu": (
+    "xavier_normal:gain=geluu": (
         "xavier_normal: gain must be a number of at least 0 or a nonlinearity "
-        f"({NONLINEARITY_LIST}), not 'gelu'",
-        ("selu", "relu"),
+        f"({NONLINEARITY_LIST}), not 'geluu'",
+        ("gelu",),
     ),
     "orthogonal:inf": (
         f"orthogonal: gain must be a number or a nonlinearity ({NONLINEARITY_LIST}), not 'inf'",
@@ -514,9 +518,10 @@ MORE_WRONG = {
         ("kaiming_normal:relu,fan_out",),
     ),
     "kaiming_normal:nan": ("kaiming_normal: a must be a number, not 'nan'", ()),
-    "kaiming_normal:nonlinearity=gelu": (
-        f"kaiming_normal: nonlinearity must be one of {NONLINEARITY_LIST}, not 'gelu'",
-        ("selu", "relu"),
+    "kaiming_normal:nonlinearity=geluu": (
+        "kaiming_normal: nonlinearity must be a number of at least 0 or a nonlinearity "
+        f"({NONLINEARITY_LIST}), not 'geluu'",
+        ("gelu",),
     ),
     "kaiming_uniform:mode=FAN_IN": (
         "kaiming_uniform: mode must be one of fan_in, fan_out, not 'FAN_IN'",

@@ -13,6 +13,7 @@ from reinit_cli.initializers import (  # noqa: F401 (importing a family register
     identities,
     kaiming,
     orthogonals,
+    scaling,
     sparses,
     transforms,
     xavier,

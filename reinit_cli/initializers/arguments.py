@@ -59,7 +59,8 @@ def _set(declared: Initializer, given: dict[str, object], name: str, value: str)
 def _place(declared: Initializer, given: dict[str, object], word: str) -> str:
     """Return the name of the argument that a bare word or number is."""
     if not declared.parameters:
-        common = " and ".join(f"{parameter.name}=" for parameter in declared.all_parameters)
+        *first, last = ("", *(f"{parameter.name}=" for parameter in declared.all_parameters))
+        common = f"{', '.join(first[1:])} and {last}" if first[1:] else last
         only = f", only {common}" if common else ""
         raise ArgumentError(declared.name, f"it takes no argument {word!r}{only}")
     if _is_number(word):

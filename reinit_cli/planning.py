@@ -21,6 +21,7 @@ from reinit_cli.initializers import (
     Transform,
     UndefinedError,
 )
+from reinit_cli.initializers.laws import TruncatedNormal
 from reinit_cli.patterns import KeyIndex
 from reinit_cli.rules import Rule
 from reinit_cli.seeds import seed_for
@@ -32,6 +33,9 @@ Action = Literal["fill", "keep", "skip", "copy"]
 
 LEAST_NUMEL = 100
 """Of fewer elements no statistics are tested."""
+
+FAR_BOUND = 10
+"""How many deviations from the mean a bound cuts nothing off."""
 
 FALSE_ALARMS = 1e-9
 """How often at most a run whose every draw is right is told that one is wrong."""
@@ -404,6 +408,7 @@ def _shared_outside(steps: Sequence[Step], outside: Sequence[TensorInfo]) -> Ite
 
 def _warnings(plan: Plan, owned: Sequence[Sequence[Step]]) -> Iterator[str]:
     yield from _ruined_scales(plan.rules, owned)
+    yield from _idle_bounds(plan.rules, owned)
     yield from _shared_streams(plan)
 
 
@@ -423,6 +428,21 @@ def _ruined_scales(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> It
             yield (
                 f"rule {rule.text!r} draws 1-dimensional weights, which are usually scales of "
                 f"normalisations: {scales[0]!r}{more}; min_ndim=2 leaves them out"
+            )
+
+
+def _idle_bounds(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> Iterator[str]:
+    """Warn of absolute bounds so wide that they were meant in deviations."""
+    for rule, steps in zip(rules, owned, strict=True):
+        laws = (step.law for step in steps if isinstance(step.law, TruncatedNormal))
+        law = next(laws, None)
+        if law is None or rule.init.given.get("bounds") != "absolute":
+            continue
+        apart = min(law.centre - law.low, law.high - law.centre) / law.scale
+        if apart > FAR_BOUND:
+            yield (
+                f"rule {rule.text!r} has bounds {apart:.3g} std away from the mean, so that "
+                "nothing is truncated: a and b are absolute; bounds=in_std counts them in std"
             )
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from reinit_cli.errors import ArgumentError, PatternError, RuleError, UnknownInitializerError
 from reinit_cli.initializers import REGISTRY, Initializer, UndefinedError, parse_init
 from reinit_cli.initializers.gains import NONLINEARITIES
-from reinit_cli.initializers.kinds import Kind
+from reinit_cli.initializers.kinds import Kind, Nested
 from reinit_cli.rules import Rule, rules_of
 
 SPLITS = {
@@ -59,7 +59,8 @@ ARGUMENTS: dict[str, Mapping[str, Any]] = {
     "uniform:b=2": {"a": 0.0, "b": 2.0},
     "normal:1,0.02": {"mean": 1.0, "std": 0.02},
     "normal: std = 1e-2 ": {"mean": 0.0, "std": 0.01},
-    "trunc_normal:0,1,-3,3": {"mean": 0.0, "std": 1.0, "a": -3.0, "b": 3.0},
+    "trunc_normal:0,1,-3,3": {"mean": 0.0, "std": 1.0, "a": -3.0, "b": 3.0, "bounds": "absolute"},
+    "trunc_normal:in_std,0,1": {"mean": 0.0, "std": 1.0, "a": -2.0, "b": 2.0, "bounds": "in_std"},
     "constant:0.5": {"val": 0.5},
     "constant:-inf": {"val": float("-inf")},
     "zeros:min_ndim=2": {"min_ndim": 2},
@@ -333,13 +334,13 @@ SIGNATURES = {
 def test_arguments_and_defaults_are_torch_s_in_torch_s_order(
     name: str, arguments: list[str]
 ) -> None:
-    """Behind them xavier and orthogonal take `a`, the slope of a leaky_relu."""
+    """Behind them some take `a`, the slope of a leaky_relu, or what torch has no word for."""
     of_torch = inspect.signature(getattr(torch.nn.init, f"{name}_")).parameters
     ours = {parameter.name: parameter.default for parameter in REGISTRY[name].parameters}
 
     assert [each for each in of_torch if each not in ("tensor", "generator")] == arguments
     assert list(ours)[: len(arguments)] == arguments
-    assert set(ours) - set(arguments) <= {"a"}
+    assert set(ours) - set(arguments) <= {"a", "axes", "bounds"}
     given = {each: of_torch[each].default for each in arguments}
     bound = dict(REGISTRY[name].bind(_required(name)).arguments)
     assert {each: bound[each] for each in given if each not in _required(name)} == {
@@ -477,7 +478,7 @@ MORE_WRONG = {
     "trunc_normal:b=-3": ("trunc_normal: a=-2 is above b=-3", ()),
     "trunc_normal:1,2,-3,4,5": (
         "trunc_normal: 5 is one number too many",
-        ("trunc_normal:std=0.02",),
+        ("trunc_normal:std=0.02,in_std",),
     ),
     "uniform:b=-1": ("uniform: a=0 is above b=-1", ()),
     "sparse:-0.1": ("sparse: sparsity must be a number from 0 to 1, not '-0.1'", ()),
@@ -565,6 +566,8 @@ VALUES = st.floats(-1e30, 1e30) | st.integers(-(2**70), 2**70)
 
 
 def _values_of(kind: Kind) -> st.SearchStrategy[Any]:
+    if isinstance(kind, Nested):
+        return st.sampled_from(["normal", "kaiming_normal:relu;fan_out", "orthogonal:gain=2"])
     words = st.sampled_from(kind.words) if kind.words else st.nothing()
     return words | VALUES if kind.takes_numbers else words
 
@@ -576,6 +579,8 @@ def test_what_is_bound_is_read_back_from_its_text(declared: Initializer, data: A
     given_ = {
         name: data.draw(_values_of(kind), name) for name, kind in kinds.items() if data.draw(BOOLS)
     }
+    if "fans" in declared.asks and data.draw(BOOLS):
+        given_ |= data.draw(LAYOUTS)
     try:
         init = declared.bind(given_ | {"min_ndim": data.draw(st.integers(0, 9))})
     except ArgumentError:
@@ -589,6 +594,15 @@ def test_what_is_bound_is_read_back_from_its_text(declared: Initializer, data: A
 
 
 BOOLS = st.booleans()
+LAYOUTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "fan": st.integers(0, 9),
+        "groups": st.integers(0, 9),
+        "transposed": BOOLS,
+        "axes": st.text("oikb", max_size=5),
+    },
+)
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from reinit_cli.initializers import (  # noqa: F401 (importing a family registers it)
     basic,
+    compounds,
     constants,
     identities,
     kaiming,

@@ -170,8 +170,11 @@ class Checkpoint(Text):
 
 
 @dataclass(frozen=True, slots=True)
-class Axes(Text):
+class Axes:
     """What each dimension of a weight is, a letter each."""
+
+    words = ()
+    takes_numbers = False
 
     def describe(self) -> str:
         """Explain the letters."""
@@ -195,6 +198,10 @@ class Nested(Text):
     def describe(self) -> str:
         """Say so."""
         return "an initializer, its arguments separated by ;"
+
+    def read(self, value: object) -> str:
+        """Return it; a comma would end it."""
+        return str(value).replace(",", ";")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,11 @@ class Registry:
         """Add an initializer.
 
         Raises:
-            ValueError: one of its names is taken or cannot be written in a rule.
+            ValueError: one of its names is taken or cannot be written in a rule, or one of
+                its arguments in a recipe.
         """
+        for taken in sorted({"match", "init"} & {each.name for each in declared.parameters}):
+            raise ValueError(f"{taken!r} is a field of every rule, and cannot be an argument")
         for name in (declared.name, *declared.aliases):
             if not name.isidentifier():
                 raise ValueError(f"{name!r} cannot be the name of an initializer")
@@ -84,7 +87,7 @@ def register(
     arguments; `is_transform` says that what is there is changed rather than replaced.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, or an argument has the name of a field of rules.
         TypeError: an argument is annotated with no kind.
     """
 

@@ -30,8 +30,8 @@ def parse_init(text: str) -> Init:
 
 
 def _by_name(declared: Initializer, words: list[str]) -> dict[str, object]:
-    named = [word.partition("=") for word in words if "=" in word]
-    bare = [word for word in words if "=" not in word]
+    named = [word.partition("=") for word in words if _is_named(word)]
+    bare = [word for word in words if not _is_named(word)]
     given: dict[str, object] = {}
     for name, _, value in named:
         _set(declared, given, name.strip(), value.strip())
@@ -79,6 +79,12 @@ def _place(declared: Initializer, given: dict[str, object], word: str) -> str:
     takes = ", ".join((*names, *known))
     problem = f"unknown argument {word!r}; it takes {takes}"
     raise ArgumentError(declared.name, problem, near(word, (*known, *names)))
+
+
+def _is_named(word: str) -> bool:
+    """Whether a word names its argument; an initializer within another names its own."""
+    name, equals, _ = word.partition("=")
+    return bool(equals) and ":" not in name
 
 
 def _is_number(word: str) -> bool:

@@ -120,6 +120,18 @@ def test_inits_explains_one(reinit: Callable[..., Done]) -> None:
     )
 
 
+def test_draw_shows_the_fans_that_were_used(reinit: Callable[..., Done]) -> None:
+    form = json.loads(reinit("draw", "xavier_uniform:axes=bio", "2,3,5", "--json").out)
+
+    (step,) = form["tensors"]
+    assert (step["fan_in"], step["fan_out"]) == (3, 5)
+    assert step["law"]["high"] == pytest.approx((6 / 8) ** 0.5)
+    assert form["rule"] == [
+        {"match": "weight", "init": "xavier_uniform", "gain": 1.0, "axes": "bio"}
+    ]
+    assert "\nfan_in\t4\nfan_out\t2\n" in reinit("draw", "icnr", "8,4").out
+
+
 def test_inits_as_json_have_a_version(reinit: Callable[..., Done]) -> None:
     form = json.loads(reinit("inits", "sparse", "--json").out)
 

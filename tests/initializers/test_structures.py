@@ -263,6 +263,35 @@ def test_a_rule_fills_in_memory_with_the_fans_of_the_parts() -> None:
     assert state["in_proj_weight"].std().item() == pytest.approx(math.sqrt(2 / 128), rel=0.03)
 
 
+KS = {
+    "block:3,normal:std=0.3": ((99, 101), 1, stats.norm(0, 0.3)),
+    "block:3,uniform:-1;2,axis=1": ((101, 99), 1, stats.uniform(-1, 3)),
+    # Of repeated rows only the first are independent.
+    "icnr:2,normal:std=0.3": ((80, 101), 4, stats.norm(0, 0.3)),
+    "icnr:3,lecun_uniform": ((90, 48), 9, stats.uniform(-0.25, 0.5)),
+    "depth_scaled:0.4,layer=1": ((99, 101), 1, stats.norm(0, 0.2)),
+}
+
+
+@pytest.mark.parametrize(("text", "case"), KS.items(), ids=KS)
+def test_elements_follow_the_law_of_their_part(
+    text: str, case: tuple[tuple[int, ...], int, stats.rv_continuous]
+) -> None:
+    shape, times, expected = case
+    law, drawn = _law(text, shape), _drawn(text, shape, 3)
+
+    assert stats.kstest(drawn[::times].flatten().numpy(), expected.cdf).pvalue > 1e-4
+    assert (law.mean, law.std) == pytest.approx((expected.mean(), expected.std()), abs=1e-12)
+    assert law.cdf(0.1) == pytest.approx(expected.cdf(0.1))
+
+
+@pytest.mark.parametrize("gain", [1.0, 2.0])
+def test_elements_of_a_delta_orthogonal_centre_are_nearly_normal(gain: float) -> None:
+    centre = _drawn(f"delta_orthogonal:{gain}", (300, 200, 3))[..., 1].flatten().numpy()
+
+    assert stats.kstest(centre, stats.norm(0, gain / math.sqrt(300)).cdf).pvalue > 1e-4
+
+
 # --- a stack of orthogonal matrices ------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from reinit_cli.initializers.composites import Blocks
-from reinit_cli.initializers.fans import Layout, UndefinedError, need_ndim
+from reinit_cli.initializers.fans import Fans, Layout, UndefinedError, need_ndim
 from reinit_cli.initializers.gains import check_gain, gain_of
 from reinit_cli.initializers.identities import centre_of
 from reinit_cli.initializers.kinds import AnyGain, Axes, Slope
@@ -158,6 +158,10 @@ class DeltaOrthogonal:
         centre_of(tensor).copy_(tap)
 
 
+def _fans(shape: tuple[int, ...], *, axes: str | None, **_: object) -> Fans:
+    return Layout(axes=axes).fans(shape)
+
+
 @register(
     law="W·Wᵀ = gain²·I, or Wᵀ·W where rows > cols; W is (shape[0], the rest), and one for each "
     "index of the b that axes begins with",
@@ -166,6 +170,7 @@ class DeltaOrthogonal:
     paper="Saxe, McClelland & Ganguli 2013, Exact solutions to the nonlinear dynamics of learning "
     "in deep linear neural networks, arXiv:1312.6120",
     complete=check_gain,
+    fans=_fans,
 )
 def orthogonal(
     shape: tuple[int, ...],

@@ -302,6 +302,8 @@ def test_every_expert_of_a_stack_is_orthogonal(axes: str) -> None:
     for expert in drawn:
         assert torch.allclose(expert @ expert.T, torch.eye(6, dtype=torch.float64))
     assert _law(f"orthogonal:axes={axes}", (5, 6, 9)).std == pytest.approx(1 / 3)
+    fan_in, fan_out = (6, 9) if axes == "bio" else (9, 6)
+    assert parse_init(f"orthogonal:axes={axes}").fans((5, 6, 9)) == Fans(fan_in, fan_out)
 
 
 def test_a_kernel_with_its_outputs_last_is_orthogonal() -> None:

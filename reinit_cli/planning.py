@@ -21,8 +21,8 @@ from reinit_cli.initializers import (
     Statistic,
     Transform,
     UndefinedError,
-    fans,
 )
+from reinit_cli.initializers.laws import TruncatedNormal
 from reinit_cli.patterns import KeyIndex
 from reinit_cli.rules import Rule
 from reinit_cli.seeds import seed_for
@@ -35,6 +35,9 @@ resize: what fits is kept, and new rows are filled."""
 
 LEAST_NUMEL = 100
 """Of fewer elements no statistics are tested."""
+
+FAR_BOUND = 10
+"""How many deviations from the mean a bound cuts nothing off."""
 
 FALSE_ALARMS = 1e-9
 """How often at most a run whose every draw is right is told that one is wrong."""
@@ -57,6 +60,7 @@ class Step:
         init: what fills it, where that is not its rule's initializer.
         was: the shape before, where that changes.
         kept_rows: where it is resized, how many rows of it are kept.
+        fans: its fans as its rule reads them, where it is filled and has them.
     """
 
     tensor: TensorInfo
@@ -71,17 +75,12 @@ class Step:
     init: Init | None = None
     was: tuple[int, ...] | None = None
     kept_rows: int = 0
+    fans: Fans | None = None
 
     @property
     def key(self) -> str:
         """The state_dict key."""
         return self.tensor.key
-
-    @property
-    def fans(self) -> Fans | None:
-        """The fans of a tensor that is filled, where it has them."""
-        has_fans = self.law is not None and len(self.tensor.shape) > 1
-        return fans(self.tensor.shape) if has_fans else None
 
     @property
     def follows(self) -> Law | None:
@@ -303,6 +302,7 @@ class _Deciding:
             seed=seed_for(self.options.seed, group[0], rule.init.initializer.stream),
             tied=tied,
             keeps_zeros=rule.init.keep_zeros,
+            fans=rule.init.fans(tensor.shape),
         )
 
     def _law_or_reason(
@@ -427,6 +427,7 @@ def _shared_outside(steps: Sequence[Step], outside: Sequence[TensorInfo]) -> Ite
 
 def _warnings(plan: Plan, owned: Sequence[Sequence[Step]]) -> Iterator[str]:
     yield from _ruined_scales(plan.rules, owned)
+    yield from _idle_bounds(plan.rules, owned)
     yield from _shared_streams(plan)
 
 
@@ -446,6 +447,21 @@ def _ruined_scales(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> It
             yield (
                 f"rule {rule.text!r} draws 1-dimensional weights, which are usually scales of "
                 f"normalisations: {scales[0]!r}{more}; min_ndim=2 leaves them out"
+            )
+
+
+def _idle_bounds(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> Iterator[str]:
+    """Warn of absolute bounds so wide that they were meant in deviations."""
+    for rule, steps in zip(rules, owned, strict=True):
+        laws = (step.law for step in steps if isinstance(step.law, TruncatedNormal))
+        law = next(laws, None)
+        if law is None or rule.init.given.get("bounds") != "absolute":
+            continue
+        apart = min(law.centre - law.low, law.high - law.centre) / law.scale
+        if apart > FAR_BOUND:
+            yield (
+                f"rule {rule.text!r} has bounds {apart:.3g} std away from the mean, so that "
+                "nothing is truncated: a and b are absolute; bounds=in_std counts them in std"
             )
 
 

@@ -17,7 +17,7 @@ from reinit_cli import rewrite
 from reinit_cli.checking import Checker, Finding
 from reinit_cli.drawing import draw, draw_blocks, one_thread
 from reinit_cli.errors import CheckFailedError, IrrevocableOutputError
-from reinit_cli.initializers import REGISTRY, Law, parse_init
+from reinit_cli.initializers import REGISTRY, Law, Site, parse_init
 from reinit_cli.initializers.laws import Normal, TruncatedNormal, Uniform
 from reinit_cli.initializers.sparses import SparseNormal
 from reinit_cli.moments import moments_of
@@ -35,7 +35,7 @@ def single() -> Iterator[None]:
 
 
 def _law(text: str, shape: Sequence[int]) -> Law:
-    law = parse_init(text).law(tuple(shape))
+    law = parse_init(text).law(tuple(shape), Site("layers.3.weight"))
     assert law is not None
     return law
 
@@ -87,6 +87,13 @@ RANDOM = [
     "sparse:0.5",
     "sparse:1",
     "sparse:0,std=2",
+    "he_truncated",
+    "variance_scaling:2,fan_avg,uniform",
+    "depth_scaled",
+    "identity:std=0.01",
+    "identity:gain=-30,std=2",
+    "icnr:1",
+    "block:parts=1,inner=orthogonal",
 ]
 
 
@@ -105,7 +112,7 @@ def test_what_is_right_passes(text: str, shape: tuple[int, int], dtype: str) -> 
     [each.name for each in REGISTRY if each.name not in ("keep", "default") and not each.stream],
 )
 def test_every_initializer_passes_on_many_seeds(name: str) -> None:
-    shape = (16, 12, 3) if name == "dirac" else (20, 12)
+    shape = (16, 12, 3) if name in ("dirac", "delta_orthogonal") else (20, 12)
     law = _law(REGISTRY[name].example, shape)
 
     for seed in range(100):
@@ -154,6 +161,18 @@ WRONG: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor], set[str]]] =
     "sparse too wide": ("sparse:0.1", lambda w: w * 1.03, {"std"}),
     "sparse full": ("sparse:0.1", lambda w: w + (w == 0) * 0.01, {"zeros", "mean", "distribution"}),
     "orthogonal too long": ("orthogonal", lambda w: w * 1.001, {"orthogonality"}),
+    "identity too wide": ("identity:gain=20,std=0.5", lambda w: w * 1.03, {"std"}),
+    "identity shifted": ("identity:gain=20,std=0.5", lambda w: w + 0.03, {"mean"}),
+    "blocks of another law": ("block:4,trunc_normal", lambda w: w * 1.02, {"bound", "std"}),
+    "repeated rows too wide": ("icnr:2,normal", lambda w: w * 1.04, {"std"}),
+    "repeated rows shifted": ("icnr:2,normal", lambda w: w + 0.04, {"mean"}),
+    "rows that are not repeated": ("icnr:2,normal", lambda w: w.flip(1).add(w), {"std"}),
+    "rows out of order": ("icnr:2,normal", lambda w: w.roll(1, 0), {"repetition"}),
+    "parts that are not orthogonal": (
+        "block:4,orthogonal",
+        lambda w: w.roll(3, 0) + 0.001,
+        {"orthogonality"},
+    ),
     "orthogonal shifted": ("orthogonal", lambda w: w + 0.01, {"orthogonality", "mean"}),
 }
 
@@ -364,6 +383,38 @@ def test_false_alarms_are_no_more_frequent_than_said(text: str) -> None:
         for seed in range(400)
     ]
 
+    assert ((np.array(odds) < 0.05).sum(axis=0) <= 38).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("icnr:2,normal", (12, 10)),
+        ("icnr:2,uniform:-1;1", (12, 10)),
+        ("icnr:3,orthogonal", (18, 7)),
+        ("identity:gain=3,std=0.4", (10, 12)),
+        ("identity:std=0.01", (6, 5, 2, 2)),
+        ("delta_orthogonal", (9, 5, 3)),
+        ("block:3,normal", (9, 13)),
+        ("block:3,orthogonal", (15, 8)),
+        ("block:2,trunc_normal:0;1;-1;3", (10, 13)),
+        ("orthogonal:axes=bio", (5, 4, 6)),
+    ],
+)
+def test_false_alarms_of_structures_are_no_more_frequent_than_said(
+    text: str, shape: tuple[int, ...]
+) -> None:
+    law = _law(text, shape)
+    odds = [
+        [
+            finding.p
+            for finding in _tested(law, [_drawn(law, shape, seed)]).values()
+            if finding.p is not None
+        ]
+        for seed in range(400)
+    ]
+
+    assert odds[0]
     assert ((np.array(odds) < 0.05).sum(axis=0) <= 38).all()
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from reinit_cli.errors import ArgumentError, PatternError, RuleError, UnknownInitializerError
 from reinit_cli.initializers import REGISTRY, Initializer, UndefinedError, parse_init
 from reinit_cli.initializers.gains import NONLINEARITIES
-from reinit_cli.initializers.kinds import Kind
+from reinit_cli.initializers.kinds import Kind, Nested
 from reinit_cli.rules import Rule, rules_of
 
 SPLITS = {
@@ -59,7 +59,8 @@ ARGUMENTS: dict[str, Mapping[str, Any]] = {
     "uniform:b=2": {"a": 0.0, "b": 2.0},
     "normal:1,0.02": {"mean": 1.0, "std": 0.02},
     "normal: std = 1e-2 ": {"mean": 0.0, "std": 0.01},
-    "trunc_normal:0,1,-3,3": {"mean": 0.0, "std": 1.0, "a": -3.0, "b": 3.0},
+    "trunc_normal:0,1,-3,3": {"mean": 0.0, "std": 1.0, "a": -3.0, "b": 3.0, "bounds": "absolute"},
+    "trunc_normal:in_std,0,1": {"mean": 0.0, "std": 1.0, "a": -2.0, "b": 2.0, "bounds": "in_std"},
     "constant:0.5": {"val": 0.5},
     "constant:-inf": {"val": float("-inf")},
     "zeros:min_ndim=2": {"min_ndim": 2},
@@ -74,6 +75,7 @@ ARGUMENTS: dict[str, Mapping[str, Any]] = {
     "orthogonal:-1": {"gain": -1.0},
     "kaiming_normal": {"a": 0.0, **KAIMING},
     "kaiming_normal:0.2": {"a": 0.2, **KAIMING},
+    "kaiming_normal:nonlinearity=1.7": {"mode": "fan_in", "nonlinearity": 1.7},
     "kaiming_normal:leaky_relu": {"a": 0.01, **KAIMING},
     "kaiming_normal:leaky_relu,a=0.3": {"a": 0.3, **KAIMING},
     "kaiming_normal:fan_out": {"a": 0.0, **KAIMING, "mode": "fan_out"},
@@ -151,7 +153,8 @@ WRONG = {
     "xavier_uniform:-1": (
         "xavier_uniform: gain must be a number of at least 0 or a nonlinearity (linear, conv1d, "
         "conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, tanh, "
-        "relu, selu, leaky_relu), not '-1'",
+        "relu, selu, leaky_relu, gelu, silu, mish, elu, softplus, hardswish, hardtanh, softsign, relu6), "
+        "not '-1'",
         (),
     ),
     "kaiming_normal:mode=fan_avg": (
@@ -331,13 +334,13 @@ SIGNATURES = {
 def test_arguments_and_defaults_are_torch_s_in_torch_s_order(
     name: str, arguments: list[str]
 ) -> None:
-    """Behind them xavier and orthogonal take `a`, the slope of a leaky_relu."""
+    """Behind them some take `a`, the slope of a leaky_relu, or what torch has no word for."""
     of_torch = inspect.signature(getattr(torch.nn.init, f"{name}_")).parameters
     ours = {parameter.name: parameter.default for parameter in REGISTRY[name].parameters}
 
     assert [each for each in of_torch if each not in ("tensor", "generator")] == arguments
     assert list(ours)[: len(arguments)] == arguments
-    assert set(ours) - set(arguments) <= {"a"}
+    assert set(ours) - set(arguments) <= {"a", "axes", "bounds"}
     given = {each: of_torch[each].default for each in arguments}
     bound = dict(REGISTRY[name].bind(_required(name)).arguments)
     assert {each: bound[each] for each in given if each not in _required(name)} == {
@@ -385,6 +388,7 @@ GAINS = {
     "kaiming_normal:0.2": 1.3867504905630728,
     "kaiming_uniform:a=10": 0.14071950894605836,
     "kaiming_uniform:selu": 0.75,
+    "kaiming_uniform:nonlinearity=1.7": 1.7,
 }
 
 
@@ -441,7 +445,8 @@ def test_a_lone_number_is_clear_where_only_one_argument_can_be_meant() -> None:
 
 NONLINEARITY_LIST = (
     "linear, conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, "
-    "sigmoid, tanh, relu, selu, leaky_relu"
+    "sigmoid, tanh, relu, selu, leaky_relu, gelu, silu, mish, "
+    "elu, softplus, hardswish, hardtanh, softsign, relu6"
 )
 
 MORE_WRONG = {
@@ -473,7 +478,7 @@ MORE_WRONG = {
     "trunc_normal:b=-3": ("trunc_normal: a=-2 is above b=-3", ()),
     "trunc_normal:1,2,-3,4,5": (
         "trunc_normal: 5 is one number too many",
-        ("trunc_normal:std=0.02",),
+        ("trunc_normal:std=0.02,in_std",),
     ),
     "uniform:b=-1": ("uniform: a=0 is above b=-1", ()),
     "sparse:-0.1": ("sparse: sparsity must be a number from 0 to 1, not '-0.1'", ()),
@@ -485,12 +490,12 @@ MORE_WRONG = {
     "xavier_normal:2,0.2": ("xavier_normal: a is the slope of leaky_relu, and 2.0 has none", ()),
     "xavier_uniform:rleu": (
         f"xavier_uniform: unknown argument 'rleu'; it takes gain=, a=, {NONLINEARITY_LIST}",
-        ("relu",),
+        ("relu", "relu6"),
     ),
-    "xavier_normal:gain=gelu": (
+    "xavier_normal:gain=geluu": (
         "xavier_normal: gain must be a number of at least 0 or a nonlinearity "
-        f"({NONLINEARITY_LIST}), not 'gelu'",
-        ("selu", "relu"),
+        f"({NONLINEARITY_LIST}), not 'geluu'",
+        ("gelu",),
     ),
     "orthogonal:inf": (
         f"orthogonal: gain must be a number or a nonlinearity ({NONLINEARITY_LIST}), not 'inf'",
@@ -514,9 +519,10 @@ MORE_WRONG = {
         ("kaiming_normal:relu,fan_out",),
     ),
     "kaiming_normal:nan": ("kaiming_normal: a must be a number, not 'nan'", ()),
-    "kaiming_normal:nonlinearity=gelu": (
-        f"kaiming_normal: nonlinearity must be one of {NONLINEARITY_LIST}, not 'gelu'",
-        ("selu", "relu"),
+    "kaiming_normal:nonlinearity=geluu": (
+        "kaiming_normal: nonlinearity must be a number of at least 0 or a nonlinearity "
+        f"({NONLINEARITY_LIST}), not 'geluu'",
+        ("gelu",),
     ),
     "kaiming_uniform:mode=FAN_IN": (
         "kaiming_uniform: mode must be one of fan_in, fan_out, not 'FAN_IN'",
@@ -560,6 +566,8 @@ VALUES = st.floats(-1e30, 1e30) | st.integers(-(2**70), 2**70)
 
 
 def _values_of(kind: Kind) -> st.SearchStrategy[Any]:
+    if isinstance(kind, Nested):
+        return st.sampled_from(["normal", "kaiming_normal:relu;fan_out", "orthogonal:gain=2"])
     words = st.sampled_from(kind.words) if kind.words else st.nothing()
     return words | VALUES if kind.takes_numbers else words
 
@@ -571,6 +579,8 @@ def test_what_is_bound_is_read_back_from_its_text(declared: Initializer, data: A
     given_ = {
         name: data.draw(_values_of(kind), name) for name, kind in kinds.items() if data.draw(BOOLS)
     }
+    if "fans" in declared.asks and data.draw(BOOLS):
+        given_ |= data.draw(LAYOUTS)
     try:
         init = declared.bind(given_ | {"min_ndim": data.draw(st.integers(0, 9))})
     except ArgumentError:
@@ -584,6 +594,15 @@ def test_what_is_bound_is_read_back_from_its_text(declared: Initializer, data: A
 
 
 BOOLS = st.booleans()
+LAYOUTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "fan": st.integers(0, 9),
+        "groups": st.integers(0, 9),
+        "transposed": BOOLS,
+        "axes": st.text("oikb", max_size=5),
+    },
+)
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from reinit_cli.initializers import (  # noqa: F401 (importing a family registers it)
     basic,
+    compounds,
     constants,
     identities,
     kaiming,
     orthogonals,
     replays,
+    scaling,
     sparses,
     transforms,
     xavier,

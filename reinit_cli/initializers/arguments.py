@@ -30,8 +30,8 @@ def parse_init(text: str) -> Init:
 
 
 def _by_name(declared: Initializer, words: list[str]) -> dict[str, object]:
-    named = [word.partition("=") for word in words if "=" in word]
-    bare = [word for word in words if "=" not in word]
+    named = [word.partition("=") for word in words if _is_named(word)]
+    bare = [word for word in words if not _is_named(word)]
     given: dict[str, object] = {}
     for name, _, value in named:
         _set(declared, given, name.strip(), value.strip())
@@ -59,7 +59,8 @@ def _set(declared: Initializer, given: dict[str, object], name: str, value: str)
 def _place(declared: Initializer, given: dict[str, object], word: str) -> str:
     """Return the name of the argument that a bare word or number is."""
     if not declared.parameters:
-        common = " and ".join(f"{parameter.name}=" for parameter in declared.all_parameters)
+        *first, last = ("", *(f"{parameter.name}=" for parameter in declared.all_parameters))
+        common = f"{', '.join(first[1:])} and {last}" if first[1:] else last
         only = f", only {common}" if common else ""
         raise ArgumentError(declared.name, f"it takes no argument {word!r}{only}")
     if _is_number(word):
@@ -78,6 +79,12 @@ def _place(declared: Initializer, given: dict[str, object], word: str) -> str:
     takes = ", ".join((*names, *known))
     problem = f"unknown argument {word!r}; it takes {takes}"
     raise ArgumentError(declared.name, problem, near(word, (*known, *names)))
+
+
+def _is_named(word: str) -> bool:
+    """Whether a word names its argument; an initializer within another names its own."""
+    name, equals, _ = word.partition("=")
+    return bool(equals) and ":" not in name
 
 
 def _is_number(word: str) -> bool:

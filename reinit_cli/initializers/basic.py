@@ -1,14 +1,17 @@
-"""The plain laws: uniform, normal, truncated normal."""
+"""The plain laws: uniform, normal, truncated normal, and a normal that narrows with depth."""
 
 from __future__ import annotations
 
-from typing import cast
+import math
+from typing import Annotated, Any, cast
 
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.declaration import Arguments
-from reinit_cli.initializers.kinds import NonNegative, Real
+from reinit_cli.initializers.fans import UndefinedError
+from reinit_cli.initializers.kinds import Choice, Integer, NonNegative, Real
 from reinit_cli.initializers.laws import Constant, Law, Normal, TruncatedNormal, Uniform
 from reinit_cli.initializers.registry import register
+from reinit_cli.initializers.sites import Site
 
 
 def _ordered(name: str, low: float, high: float) -> None:
@@ -23,9 +26,10 @@ def _complete_uniform(name: str, given: Arguments) -> Arguments:
 
 
 def _complete_trunc_normal(name: str, given: Arguments) -> Arguments:
-    law = trunc_normal((), **cast("dict[str, float]", given))
+    law = trunc_normal((), **cast("dict[str, Any]", given))
     if isinstance(law, TruncatedNormal):
-        _ordered(name, law.low, law.high)
+        ends = cast("dict[str, float]", {"a": -2.0, "b": 2.0} | given)
+        _ordered(name, ends["a"], ends["b"])
         if not law.is_drawable:
             problem = "the bounds are too far from the mean, or too wide, to draw by rejection"
             raise ArgumentError(name, problem)
@@ -56,8 +60,9 @@ def normal(shape: tuple[int, ...], *, mean: Real = 0.0, std: NonNegative = 1.0) 
 
 
 @register(
-    law="N(mean, std²) given that it lies in [a, b]; a and b are absolute, not in std",
-    example="trunc_normal:std=0.02",
+    law="N(mean, std²) given that it lies in [a, b]; a and b are absolute, as torch has them, or "
+    "with in_std count from the mean in std, [mean + a·std, mean + b·std]",
+    example="trunc_normal:std=0.02,in_std",
     lone=("std={0}", "mean={0}"),
     complete=_complete_trunc_normal,
 )
@@ -68,9 +73,38 @@ def trunc_normal(
     std: NonNegative = 1.0,
     a: Real = -2.0,
     b: Real = 2.0,
+    bounds: Annotated[str, Choice(("absolute", "in_std"))] = "absolute",
 ) -> Law:
-    """Draw from a normal distribution whose tails are cut off at two absolute bounds."""
+    """Draw from a normal distribution whose tails are cut off at two bounds."""
     del shape
-    if std == 0 or a == b:
-        return Constant(max(a, min(b, mean)))
-    return TruncatedNormal(mean, std, a, b)
+    low, high = (a, b) if bounds == "absolute" else (mean + a * std, mean + b * std)
+    if std == 0 or low == high:
+        return Constant(max(low, min(high, mean)))
+    return TruncatedNormal(mean, std, low, high)
+
+
+@register(
+    law="N(0, std² / (2·(l + 1))), l the layer: the first number between the dots of the key",
+    example="depth_scaled:std=0.02",
+    defined="any shape, under a key with the number of a layer, or with layer=",
+    paper="Radford, Wu, Child, Luan, Amodei & Sutskever 2019, Language models are unsupervised "
+    "multitask learners (GPT-2)",
+)
+def depth_scaled(
+    shape: tuple[int, ...],
+    site: Site,
+    *,
+    std: NonNegative = 0.02,
+    layer: Annotated[int | None, Integer(minimum=0)] = None,
+) -> Law:
+    """Draw narrower with depth what is added to a residual stream, as torchtitan does."""
+    del shape
+    depth = _layer_of(site.key) if layer is None else layer
+    return Normal(0.0, std / math.sqrt(2 * (depth + 1)))
+
+
+def _layer_of(key: str) -> int:
+    numbers = [segment for segment in key.split(".") if segment.isdecimal() and segment.isascii()]
+    if not numbers:
+        raise UndefinedError("its key has no number of a layer, and layer= gives none")
+    return int(numbers[0])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
+from reinit_cli.errors import ArgumentError
+from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.kinds import Number
 from reinit_cli.initializers.laws import Constant, Law
 from reinit_cli.initializers.registry import register
@@ -30,6 +33,27 @@ def constant(
     """Fill with one value; inf and nan are values too."""
     del shape
     return Constant(val)
+
+
+def _strictly_between(name: str, given: Arguments) -> Arguments:
+    if given.get("p") in (0, 1):
+        raise ArgumentError(name, f"p={given['p']:g} is certain, and has no finite log odds")
+    return given
+
+
+@register(
+    law="every element is −ln((1 − p) / p)",
+    example="prior_bias:p=0.01",
+    paper="Lin, Goyal, Girshick, He & Dollár 2017, Focal loss for dense object detection, ICCV "
+    "(RetinaNet)",
+    complete=_strictly_between,
+)
+def prior_bias(
+    shape: tuple[int, ...], *, p: Annotated[float, Number(minimum=0, maximum=1)] = 0.01
+) -> Law:
+    """Let a sigmoid classifier begin with the probability p, as rare classes need it."""
+    del shape
+    return Constant(-math.log((1 - p) / p))
 
 
 @register(law="every element stays as it is", example="keep")

@@ -8,9 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reinit_cli.errors import ArgumentError
-from reinit_cli.initializers.fans import need_ndim
+from reinit_cli.initializers.fans import TORCHS, Fans, Layout, UndefinedError, need_ndim
 from reinit_cli.initializers.gains import NONLINEARITIES, gain_of
-from reinit_cli.initializers.kinds import Checkpoint, Flag, Integer, Kind, Number, Text, Value
+from reinit_cli.initializers.kinds import (
+    Axes,
+    Checkpoint,
+    Flag,
+    Integer,
+    Kind,
+    Number,
+    Text,
+    Value,
+)
 from reinit_cli.initializers.laws import Law
 from reinit_cli.initializers.sites import Site
 from reinit_cli.text import near
@@ -32,11 +41,13 @@ class Parameter:
         name: as in torch's signature.
         kind: what it accepts.
         default: its value when it is not given, or `REQUIRED`.
+        meaning: what it does, where its name does not say it.
     """
 
     name: str
     kind: Kind
     default: object
+    meaning: str = ""
 
 
 COMMON = (
@@ -45,6 +56,24 @@ COMMON = (
 )
 """What every initializer takes: it is undefined on fewer dimensions; zeros stay zero."""
 
+LAYOUT = (
+    Parameter("fan", Integer(minimum=1), None, "replaces both fans, whatever the shape"),
+    Parameter(
+        "groups",
+        Integer(minimum=1),
+        TORCHS.groups,
+        "of a grouped convolution, whose fan_out is that of one group; its fan_in is so anyway",
+    ),
+    Parameter(
+        "transposed",
+        Flag(),
+        TORCHS.transposed,
+        "a transposed convolution, whose weight is (in, out / groups, *kernel)",
+    ),
+    Parameter("axes", Axes(), None),
+)
+"""What every initializer takes whose law follows from the fans: the fields of `Layout`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Initializer:
@@ -52,8 +81,8 @@ class Initializer:
 
     Attributes:
         name: its name, torch's without the trailing underscore where torch has it.
-        build: shape, a `Site` where it asks for one, and arguments → the law, None for
-            `keep`; raises `UndefinedError`.
+        build: shape, a `Site` or `Fans` where it asks for them, and arguments → the law,
+            None for `keep`; raises `UndefinedError`.
         parameters: in the order of torch's signature.
         summary: what it is for, in a sentence.
         law: its law as a formula.
@@ -65,7 +94,8 @@ class Initializer:
             the number; "" where a bare number is clear.
         complete: given arguments → given arguments with what follows from them, for
             dependent defaults and checks across arguments; raises `ArgumentError`.
-        needs_site: whether the law depends on more than the shape.
+        asks: what `build` takes behind the shape: "site", or "fans".
+        fans: shape and arguments → the fans that are used, where no `Layout` says them.
         stream: what is added to the key whose stream it draws from: its own name where it
             changes what is there, so that it is never drawn as the weights were; else "".
         takes_all: whether a wildcard takes running statistics and integers too.
@@ -82,14 +112,16 @@ class Initializer:
     aliases: tuple[str, ...]
     lone: tuple[str, ...]
     complete: Callable[[str, Arguments], Arguments]
-    needs_site: bool = False
+    asks: tuple[str, ...] = ()
+    fans: Callable[..., Fans | None] | None = None
     stream: str = ""
     takes_all: bool = False
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
-        """Its own, then those that all have which fill anything."""
-        return (*self.parameters, *(() if self.name == KEEP else COMMON))
+        """Its own, then those of the layout, then those that all have which fill anything."""
+        layout = LAYOUT if "fans" in self.asks else ()
+        return (*self.parameters, *layout, *(() if self.name == KEEP else COMMON))
 
     def bind(self, given: Mapping[str, object]) -> Init:
         """Return the initializer with its arguments.
@@ -110,12 +142,19 @@ class Initializer:
             read[name] = self._read(known[name], value)
         min_ndim = typing.cast("int", read.pop("min_ndim", 0))
         keep_zeros = bool(read.pop("keep_zeros", False))
+        layout = self._layout(read)
         completed = self.complete(self.name, read)
         for parameter in self.parameters:
             if parameter.default is REQUIRED and parameter.name not in completed:
                 raise ArgumentError(self.name, f"{parameter.name} is missing", (self.example,))
         arguments = self._defaults() | completed
-        return Init(self, tuple(arguments.items()), min_ndim, keep_zeros)
+        return Init(self, tuple(arguments.items()), min_ndim, keep_zeros, layout)
+
+    def _layout(self, read: Arguments) -> Layout:
+        """Take the arguments of the layout out of those that were read."""
+        names = [parameter.name for parameter in LAYOUT] if "fans" in self.asks else []
+        taken = {name: read.pop(name) for name in names if name in read}
+        return Layout(**typing.cast("dict[str, typing.Any]", taken))
 
     def _defaults(self) -> Arguments:
         return {
@@ -143,12 +182,14 @@ class Init:
         arguments: name and value, in the order of the signature.
         min_ndim: the fewest dimensions of a tensor it fills.
         keep_zeros: whether what is zero stays so.
+        layout: how it reads the dimensions of a weight.
     """
 
     initializer: Initializer
     arguments: tuple[tuple[str, Value], ...] = ()
     min_ndim: int = 0
     keep_zeros: bool = False
+    layout: Layout = TORCHS
 
     @property
     def keeps(self) -> bool:
@@ -159,8 +200,10 @@ class Init:
     def given(self) -> Arguments:
         """The arguments that mean something, by name; `bind` takes them back."""
         meant: Arguments = {name: value for name, value in self.arguments if value is not None}
+        layout = {parameter.name: getattr(self.layout, parameter.name) for parameter in LAYOUT}
+        unusual = {name: each for name, each in layout.items() if each != getattr(TORCHS, name)}
         common = {"min_ndim": self.min_ndim, "keep_zeros": self.keep_zeros}
-        return meant | {name: value for name, value in common.items() if value}
+        return meant | unusual | {name: value for name, value in common.items() if value}
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
@@ -192,8 +235,19 @@ class Init:
         """
         if self.min_ndim:
             need_ndim(shape, self.min_ndim)
-        asked = (shape, site) if self.initializer.needs_site else (shape,)
-        return self.initializer.build(*asked, **dict(self.arguments))
+        asked = [
+            site if each == "site" else self.layout.fans(shape) for each in self.initializer.asks
+        ]
+        return self.initializer.build(shape, *asked, **dict(self.arguments))
+
+    def fans(self, shape: tuple[int, ...]) -> Fans | None:
+        """Return the fans of a tensor as it reads them, or None where there are none."""
+        try:
+            if self.initializer.fans is not None:
+                return self.initializer.fans(shape, **dict(self.arguments))
+            return self.layout.fans(shape)
+        except UndefinedError:
+            return None
 
     def __str__(self) -> str:
         """Write it as a rule has it; `parse_init` reads it back."""
@@ -206,10 +260,12 @@ def written(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def needs_site(build: Callable[..., Law | None]) -> bool:
-    """Whether a function takes the place of a tensor behind its shape."""
+def asked_by(build: Callable[..., Law | None]) -> tuple[str, ...]:
+    """Return what a function takes behind the shape: "fans" where it says so, else "site"."""
+    hints = typing.get_type_hints(build)
     parameters = inspect.signature(build).parameters.values()
-    return sum(each.kind is not inspect.Parameter.KEYWORD_ONLY for each in parameters) > 1
+    positional = [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
+    return tuple("fans" if hints.get(name) is Fans else "site" for name in positional[1:])
 
 
 def parameters_of(build: Callable[..., Law | None]) -> tuple[Parameter, ...]:

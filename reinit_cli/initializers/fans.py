@@ -1,4 +1,4 @@
-"""How many inputs and outputs one weight has, from its shape alone."""
+"""How many inputs and outputs one weight has, from its shape and how it is to be read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,99 @@ class Fans:
     """The two fans of a weight.
 
     Attributes:
-        fan_in: shape[1] × receptive field.
-        fan_out: shape[0] × receptive field.
+        fan_in: how many inputs one output sums over.
+        fan_out: how many outputs one input goes to.
     """
 
     fan_in: int
     fan_out: int
+
+
+AXES = "oikb"
+"""What a dimension may be: output, input, kernel, or one weight beside another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the dimensions of a weight are to be read, where torch's way is not meant.
+
+    Attributes:
+        fan: replaces both fans; None leaves them.
+        groups: of a grouped convolution.
+        transposed: whether it is that of a transposed convolution, (in, out / groups, *kernel).
+        axes: a letter of `AXES` for each dimension; None means torch's order.
+    """
+
+    fan: int | None = None
+    groups: int = 1
+    transposed: bool = False
+    axes: str | None = None
+
+    def fans(self, shape: tuple[int, ...]) -> Fans:
+        """Return the fans of a weight.
+
+        Of a grouped convolution the side that torch keeps in the first dimension holds the
+        channels of all groups: its outputs, or the inputs of a transposed one.
+
+        Raises:
+            UndefinedError: the shape has not as many dimensions, or is not divisible by the
+                groups.
+        """
+        axes = self._axes(shape)
+        if self.fan is not None:
+            return Fans(self.fan, self.fan)
+        if len(shape) < 2:
+            raise UndefinedError(f"{_dimensions(len(shape))}, and fans need 2 or more")
+        inputs, outputs, field = (_size(shape, axes, letter) for letter in "iok")
+        if self.transposed:
+            inputs = self._per_group(inputs, "input")
+        else:
+            outputs = self._per_group(outputs, "output")
+        return Fans(inputs * field, outputs * field)
+
+    def matrix(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Return how many matrices there are, and the rows and columns of each.
+
+        One side of a matrix is the outputs, which come first or last in it; torch's are first.
+
+        Raises:
+            UndefinedError: the elements of a matrix do not lie side by side.
+        """
+        axes = self._axes(shape)
+        count = len(axes) - len(axes.lstrip("b"))
+        inner, dims = axes[count:], shape[count:]
+        outputs = _size(dims, inner, "o")
+        if "b" in inner or (inner.strip("o") == inner or "o" in inner.strip("o")):
+            raise UndefinedError(f"axes={axes} needs its outputs first or last, behind all b")
+        rest = prod(dims) // outputs if outputs else 0
+        sides = (outputs, rest) if inner.startswith("o") else (rest, outputs)
+        return (prod(shape[:count]), *sides)
+
+    def _axes(self, shape: tuple[int, ...]) -> str:
+        """Return the letters, torch's where none are given."""
+        if self.axes is None:
+            first = "io" if self.transposed else "oi"
+            return first.ljust(len(shape), "k")[: len(shape)]
+        if len(self.axes) != len(shape):
+            raise UndefinedError(
+                f"{_dimensions(len(shape))}, and axes={self.axes} is for {len(self.axes)}"
+            )
+        return self.axes
+
+    def _per_group(self, channels: int, side: str) -> int:
+        if channels % self.groups:
+            raise UndefinedError(
+                f"its {channels} {side} channels are not divisible by {self.groups} groups"
+            )
+        return channels // self.groups
+
+
+def _size(shape: tuple[int, ...], axes: str, letter: str) -> int:
+    return prod(dim for dim, each in zip(shape, axes, strict=True) if each == letter)
+
+
+TORCHS = Layout()
+"""What torch makes of every shape, whatever layer it is of."""
 
 
 def fans(shape: tuple[int, ...]) -> Fans:
@@ -36,10 +123,7 @@ def fans(shape: tuple[int, ...]) -> Fans:
     Raises:
         UndefinedError: the shape has fewer than 2 dimensions.
     """
-    if len(shape) < 2:
-        raise UndefinedError(f"{_dimensions(len(shape))}, and fans need 2 or more")
-    receptive_field = prod(shape[2:])
-    return Fans(shape[1] * receptive_field, shape[0] * receptive_field)
+    return TORCHS.fans(shape)
 
 
 def need_ndim(shape: tuple[int, ...], least: int, most: int | None = None) -> None:

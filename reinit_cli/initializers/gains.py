@@ -1,4 +1,4 @@
-"""What a nonlinearity does to the scale of a signal: `torch.nn.init.calculate_gain`."""
+"""What a nonlinearity does to the scale of a signal: `torch.nn.init.calculate_gain`, and more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from reinit_cli.errors import ArgumentError
 
-_CONSTANT_GAINS = {
+_TORCH_GAINS = {
     "linear": 1.0,
     "conv1d": 1.0,
     "conv2d": 1.0,
@@ -21,7 +21,24 @@ _CONSTANT_GAINS = {
     "selu": 3.0 / 4,  # empirical, as torch has it; self-normalising networks use linear
 }
 
-NONLINEARITIES = (*_CONSTANT_GAINS, "leaky_relu")
+# Not in torch: the second-moment gain 1 / √E f(z)², z ~ N(0, 1), by quadrature. The second
+# moment of a signal is then the same before a layer and behind its nonlinearity, as He et al.
+# 2015 have it for rectifiers.
+_SECOND_MOMENT_GAINS = {
+    "gelu": 1.5335304411955353,
+    "silu": 1.676532470331091,
+    "mish": 1.486847581273208,
+    "elu": 1.2451983007007066,
+    "softplus": 1.0418668355353018,
+    "hardswish": 1.7366572127665416,
+    "hardtanh": 1.3920361404483097,
+    "softsign": 2.3375333631085398,
+    "relu6": 1.4142135650950736,
+}
+
+_CONSTANT_GAINS = _TORCH_GAINS | _SECOND_MOMENT_GAINS
+
+NONLINEARITIES = (*_TORCH_GAINS, "leaky_relu", *_SECOND_MOMENT_GAINS)
 """The nonlinearities that have a gain."""
 
 DEFAULT_SLOPE = 0.01

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import sqrt
 
 from reinit_cli.initializers.declaration import Arguments
-from reinit_cli.initializers.fans import fans
-from reinit_cli.initializers.gains import DEFAULT_SLOPE, calculate_gain, check_slope
+from reinit_cli.initializers.fans import Fans
+from reinit_cli.initializers.gains import DEFAULT_SLOPE, check_slope, gain_of
 from reinit_cli.initializers.kinds import Mode, Nonlinearity, Slope
 from reinit_cli.initializers.laws import Law, Normal, Uniform
 from reinit_cli.initializers.registry import register
@@ -26,46 +26,49 @@ def _complete(name: str, given: Arguments) -> Arguments:
     return given
 
 
-def _std(shape: tuple[int, ...], a: float | None, mode: str, nonlinearity: str) -> float:
-    both = fans(shape)
+def _std(both: Fans, a: float | None, mode: str, nonlinearity: float | str) -> float:
     fan = both.fan_in if mode == "fan_in" else both.fan_out
-    return calculate_gain(nonlinearity, a) / sqrt(fan) if fan else 0.0
+    return gain_of(nonlinearity, a) / sqrt(fan) if fan else 0.0
 
 
 @register(
     law="U(-bound, bound), bound = gain·√(3 / fan)",
     example="kaiming_uniform:a=2.2360679",
-    defined="2 dimensions or more",
+    defined="2 dimensions or more; any with fan",
     paper=_PAPER,
     aliases=("he_uniform",),
     complete=_complete,
 )
 def kaiming_uniform(
     shape: tuple[int, ...],
+    both: Fans,
     *,
     a: Slope = None,
     mode: Mode = "fan_in",
     nonlinearity: Nonlinearity = "leaky_relu",
 ) -> Law:
     """Keep the variance of activations (fan_in) or of gradients (fan_out) through rectifiers."""
-    bound = sqrt(3.0) * _std(shape, a, mode, nonlinearity)
+    del shape
+    bound = sqrt(3.0) * _std(both, a, mode, nonlinearity)
     return Uniform(-bound, bound)
 
 
 @register(
     law="N(0, std²), std = gain / √fan; not truncated, as it is in Keras and JAX",
     example="kaiming_normal:relu,fan_out",
-    defined="2 dimensions or more",
+    defined="2 dimensions or more; any with fan",
     paper=_PAPER,
     aliases=("he_normal",),
     complete=_complete,
 )
 def kaiming_normal(
     shape: tuple[int, ...],
+    both: Fans,
     *,
     a: Slope = None,
     mode: Mode = "fan_in",
     nonlinearity: Nonlinearity = "leaky_relu",
 ) -> Law:
     """Keep the variance of activations (fan_in) or of gradients (fan_out) through rectifiers."""
-    return Normal(0.0, _std(shape, a, mode, nonlinearity))
+    del shape
+    return Normal(0.0, _std(both, a, mode, nonlinearity))

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
+from reinit_cli.initializers.fans import AXES
 from reinit_cli.initializers.gains import NONLINEARITIES
 
 Value = float | int | str | None
@@ -115,11 +116,19 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """A number, or a nonlinearity that stands for its gain."""
+    """A number, or a nonlinearity that stands for its gain.
+
+    Where `by_name` is set, a bare number is never this argument.
+    """
 
     number: Number = Number()
+    by_name: bool = False
     words = NONLINEARITIES
-    takes_numbers = True
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether a bare number can be this argument."""
+        return not self.by_name
 
     def describe(self) -> str:
         """Say which numbers, and that nonlinearities are accepted."""
@@ -158,6 +167,41 @@ class Checkpoint(Text):
     def describe(self) -> str:
         """Say so."""
         return "a checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """What each dimension of a weight is, a letter each."""
+
+    words = ()
+    takes_numbers = False
+
+    def describe(self) -> str:
+        """Explain the letters."""
+        return (
+            "a letter for each dimension: o output, i input, k kernel, b one matrix beside "
+            "another; oi is torch's Linear, io its transpose, bio a stack of experts"
+        )
+
+    def read(self, value: object) -> str:
+        """Return the letters."""
+        letters = set(value) if isinstance(value, str) else set()
+        if not {"o", "i"} <= letters <= set(AXES):
+            raise ValueError(self.describe())
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Nested(Text):
+    """An initializer within another, which reads it; its arguments have ; between them."""
+
+    def describe(self) -> str:
+        """Say so."""
+        return "an initializer, its arguments separated by ;"
+
+    def read(self, value: object) -> str:
+        """Return it; a comma would end it."""
+        return str(value).replace(",", ";")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +245,6 @@ Real = Annotated[float, Number()]
 NonNegative = Annotated[float, Number(minimum=0)]
 Slope = Annotated[float | None, Number()]
 Mode = Annotated[str, Choice(("fan_in", "fan_out"))]
-Nonlinearity = Annotated[str, Choice(NONLINEARITIES)]
+Nonlinearity = Annotated[float | str, Gain(Number(minimum=0), by_name=True)]
 AnyGain = Annotated[float | str, Gain()]
 NonNegativeGain = Annotated[float | str, Gain(Number(minimum=0))]

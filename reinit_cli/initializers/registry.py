@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from reinit_cli.errors import UnknownInitializerError
-from reinit_cli.initializers.declaration import Arguments, Initializer, needs_site, parameters_of
+from reinit_cli.initializers.declaration import Arguments, Initializer, asked_by, parameters_of
+from reinit_cli.initializers.fans import Fans
 from reinit_cli.initializers.laws import Law
 from reinit_cli.text import near
 
@@ -23,8 +24,11 @@ class Registry:
         """Add an initializer.
 
         Raises:
-            ValueError: one of its names is taken or cannot be written in a rule.
+            ValueError: one of its names is taken or cannot be written in a rule, or one of
+                its arguments in a recipe.
         """
+        for taken in sorted({"match", "init"} & {each.name for each in declared.parameters}):
+            raise ValueError(f"{taken!r} is a field of every rule, and cannot be an argument")
         for name in (declared.name, *declared.aliases):
             if not name.isidentifier():
                 raise ValueError(f"{name!r} cannot be the name of an initializer")
@@ -69,6 +73,7 @@ def register(
     aliases: tuple[str, ...] = (),
     lone: tuple[str, ...] = (),
     complete: Callable[[str, Arguments], Arguments] = _as_given,
+    fans: Callable[..., Fans | None] | None = None,
     is_transform: bool = False,
     takes_all: bool = False,
 ) -> Callable[[Build], Build]:
@@ -77,11 +82,12 @@ def register(
     The function takes a shape and keyword-only arguments annotated `float`, `int`, `bool`,
     `str` or with a kind, and returns the law to fill with; it raises `UndefinedError` for
     a shape on which it has no meaning. A second positional argument is the `Site` of the
-    tensor. The first line of its docstring is the summary. See `Initializer` for the
+    tensor, or its `Fans` where it is annotated so; then it takes the arguments of `Layout`
+    too. The first line of its docstring is the summary. See `Initializer` for the
     arguments; `is_transform` says that what is there is changed rather than replaced.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, or an argument has the name of a field of rules.
         TypeError: an argument is annotated with no kind.
     """
 
@@ -99,7 +105,8 @@ def register(
                 aliases=aliases,
                 lone=lone,
                 complete=complete,
-                needs_site=needs_site(build),
+                asks=asked_by(build),
+                fans=fans,
                 stream=build.__name__ if is_transform else "",
                 takes_all=takes_all,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import sqrt
 
-from reinit_cli.initializers.fans import fans
+from reinit_cli.initializers.fans import Fans
 from reinit_cli.initializers.gains import check_gain, gain_of
 from reinit_cli.initializers.kinds import NonNegativeGain, Slope
 from reinit_cli.initializers.laws import Law, Normal, Uniform
@@ -16,8 +16,7 @@ _PAPER = (
 )
 
 
-def _std(shape: tuple[int, ...], gain: float | str, a: float | None) -> float:
-    both = fans(shape)
+def _std(both: Fans, gain: float | str, a: float | None) -> float:
     total = both.fan_in + both.fan_out
     return gain_of(gain, a) * sqrt(2.0 / total) if total else 0.0
 
@@ -25,25 +24,31 @@ def _std(shape: tuple[int, ...], gain: float | str, a: float | None) -> float:
 @register(
     law="U(-bound, bound), bound = gain·√(6 / (fan_in + fan_out))",
     example="xavier_uniform:relu",
-    defined="2 dimensions or more",
+    defined="2 dimensions or more; any with fan",
     paper=_PAPER,
     aliases=("glorot_uniform",),
     complete=check_gain,
 )
-def xavier_uniform(shape: tuple[int, ...], *, gain: NonNegativeGain = 1.0, a: Slope = None) -> Law:
+def xavier_uniform(
+    shape: tuple[int, ...], both: Fans, *, gain: NonNegativeGain = 1.0, a: Slope = None
+) -> Law:
     """Keep the variance of activations and of gradients alike from layer to layer."""
-    bound = sqrt(3.0) * _std(shape, gain, a)
+    del shape
+    bound = sqrt(3.0) * _std(both, gain, a)
     return Uniform(-bound, bound)
 
 
 @register(
     law="N(0, std²), std = gain·√(2 / (fan_in + fan_out)); not truncated, as it is in Keras and JAX",
     example="xavier_normal:tanh",
-    defined="2 dimensions or more",
+    defined="2 dimensions or more; any with fan",
     paper=_PAPER,
     aliases=("glorot_normal",),
     complete=check_gain,
 )
-def xavier_normal(shape: tuple[int, ...], *, gain: NonNegativeGain = 1.0, a: Slope = None) -> Law:
+def xavier_normal(
+    shape: tuple[int, ...], both: Fans, *, gain: NonNegativeGain = 1.0, a: Slope = None
+) -> Law:
     """Keep the variance of activations and of gradients alike from layer to layer."""
-    return Normal(0.0, _std(shape, gain, a))
+    del shape
+    return Normal(0.0, _std(both, gain, a))

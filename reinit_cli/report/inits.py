@@ -69,4 +69,5 @@ def _short(parameter: Parameter) -> str:
 
 
 def _long(parameter: Parameter) -> str:
-    return f"{_short(parameter)}: {parameter.kind.describe()}"
+    meaning = f"; {parameter.meaning}" if parameter.meaning else ""
+    return f"{_short(parameter)}: {parameter.kind.describe()}{meaning}"

@@ -54,7 +54,8 @@ CASES = {
         ["model.safetensors", "-r", "*=orthogonal:gain=tahn"],
         "error: orthogonal: gain must be a number or a nonlinearity (linear, conv1d, conv2d, "
         "conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, tanh, relu, selu, "
-        "leaky_relu), not 'tahn'",
+        "leaky_relu, gelu, silu, mish, elu, softplus, hardswish, hardtanh, softsign, relu6), not "
+        "'tahn'",
         "hint: did you mean tanh?",
     ),
     "ambiguous number": (

@@ -98,18 +98,38 @@ def test_inits_explains_one(reinit: Callable[..., Done]) -> None:
         "summary\tKeep the variance of activations (fan_in) or of gradients (fan_out) through "
         "rectifiers.\n"
         "law\tU(-bound, bound), bound = gain·√(3 / fan)\n"
-        "defined for\t2 dimensions or more\n"
+        "defined for\t2 dimensions or more; any with fan\n"
         "argument\ta: a number\n"
         "argument\tmode=fan_in: one of fan_in, fan_out\n"
-        "argument\tnonlinearity=leaky_relu: one of linear, conv1d, conv2d, conv3d, "
-        "conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, tanh, relu, selu, "
-        "leaky_relu\n"
+        "argument\tnonlinearity=leaky_relu: a number of at least 0 or a nonlinearity (linear, "
+        "conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, "
+        "tanh, relu, selu, leaky_relu, gelu, silu, mish, elu, softplus, hardswish, hardtanh, "
+        "softsign, relu6)\n"
+        "argument\tfan: an integer of at least 1; replaces both fans, whatever the shape\n"
+        "argument\tgroups=1: an integer of at least 1; of a grouped convolution, whose fan_out is "
+        "that of one group; its fan_in is so anyway\n"
+        "argument\ttransposed=false: true or false; a transposed convolution, whose weight is "
+        "(in, out / groups, *kernel)\n"
+        "argument\taxes: a letter for each dimension: o output, i input, k kernel, b one matrix "
+        "beside another; oi is torch's Linear, io its transpose, bio a stack of experts\n"
         "argument\tmin_ndim=0: an integer of at least 0\n"
         "argument\tkeep_zeros=false: true or false\n"
         "paper\tHe, Zhang, Ren & Sun 2015, Delving deep into rectifiers: surpassing human-level "
         "performance on ImageNet classification, ICCV\n"
         'example\treinit SOURCE -r "*.weight=kaiming_uniform:a=2.2360679"\n'
     )
+
+
+def test_draw_shows_the_fans_that_were_used(reinit: Callable[..., Done]) -> None:
+    form = json.loads(reinit("draw", "xavier_uniform:axes=bio", "2,3,5", "--json").out)
+
+    (step,) = form["tensors"]
+    assert (step["fan_in"], step["fan_out"]) == (3, 5)
+    assert step["law"]["high"] == pytest.approx((6 / 8) ** 0.5)
+    assert form["rule"] == [
+        {"match": "weight", "init": "xavier_uniform", "gain": 1.0, "axes": "bio"}
+    ]
+    assert "\nfan_in\t4\nfan_out\t2\n" in reinit("draw", "icnr", "8,4").out
 
 
 def test_inits_as_json_have_a_version(reinit: Callable[..., Done]) -> None:

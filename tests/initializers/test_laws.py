@@ -13,6 +13,9 @@ from reinit_cli.initializers import Law, fans, parse_init
 
 SHAPES = [(64, 3, 11, 11), (500, 400), (400, 500), (32, 16, 9), (16, 8, 5, 5, 5)]
 
+CUT = 2 / 0.87962566103423978
+"""Where a normal of deviation 1 is cut off that has deviation 1 afterwards, at 2 of its own."""
+
 # text: std and bound, from fan_in and fan_out
 FORMULAS = {
     "xavier_uniform": (lambda i, o: math.sqrt(2 / (i + o)), lambda i, o: math.sqrt(6 / (i + o))),
@@ -28,6 +31,20 @@ FORMULAS = {
     f"kaiming_uniform:a={math.sqrt(5)}": (
         lambda i, _: 1 / math.sqrt(3 * i),
         lambda i, _: 1 / math.sqrt(i),
+    ),
+    "kaiming_normal:nonlinearity=1.7": (lambda i, _: 1.7 / math.sqrt(i), None),
+    "lecun_normal": (lambda i, _: 1 / math.sqrt(i), lambda i, _: CUT / math.sqrt(i)),
+    "lecun_uniform": (lambda i, _: 1 / math.sqrt(i), lambda i, _: math.sqrt(3 / i)),
+    "he_truncated": (lambda i, _: math.sqrt(2 / i), lambda i, _: CUT * math.sqrt(2 / i)),
+    "glorot_truncated": (
+        lambda i, o: math.sqrt(2 / (i + o)),
+        lambda i, o: CUT * math.sqrt(2 / (i + o)),
+    ),
+    "variance_scaling": (lambda i, _: 1 / math.sqrt(i), lambda i, _: CUT / math.sqrt(i)),
+    "variance_scaling:0.5,fan_avg,normal": (lambda i, o: math.sqrt(1 / (i + o)), None),
+    "variance_scaling:3,fan_out,uniform": (
+        lambda _, o: math.sqrt(3 / o),
+        lambda _, o: 3 / math.sqrt(o),
     ),
 }
 

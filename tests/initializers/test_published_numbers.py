@@ -21,6 +21,19 @@ GAINS = {
     "selu": 0.75,
 }
 
+# Of four million normals, so to one part in a thousand.
+SECOND_MOMENT_GAINS = {
+    "gelu": 1.532,
+    "silu": 1.675,
+    "mish": 1.486,
+    "elu": 1.2446,
+    "softplus": 1.041,
+    "hardswish": 1.735,
+    "hardtanh": 1.392,
+    "softsign": 2.337,
+    "relu6": 1.4142,
+}
+
 # key's shape: fan_in, fan_out, xavier_uniform:relu bound and std, kaiming_normal:relu std by
 # fan_in and fan_out, the bound of torch's default for layers, kaiming_uniform(a=√5)
 ALEXNET = {
@@ -42,7 +55,10 @@ def _law(text: str, shape: tuple[int, ...]) -> Law:
 
 
 def test_every_nonlinearity_has_its_published_gain() -> None:
-    assert {name: calculate_gain(name) for name in NONLINEARITIES} == GAINS
+    found = {name: calculate_gain(name) for name in NONLINEARITIES}
+
+    assert {name: found[name] for name in GAINS} == GAINS
+    assert found == pytest.approx(GAINS | SECOND_MOMENT_GAINS, rel=2e-3)
 
 
 @pytest.mark.parametrize(("slope", "gain"), [(0.2, 1.3867504905630728), (10, 0.14071950894605836)])
@@ -100,6 +116,10 @@ def test_a_lopsided_truncated_normal_has_scipy_s_moments(a: float, b: float) -> 
     assert law.low <= law.mean <= law.high
 
 
+def _cut_at_two(std: float) -> stats.rv_continuous:
+    return stats.truncnorm(-2, 2, 0, std / 0.87962566103423978)
+
+
 DISTRIBUTIONS = {
     "uniform:-0.1,0.3": stats.uniform(-0.1, 0.4),
     "normal:mean=1,std=0.02": stats.norm(1, 0.02),
@@ -109,6 +129,12 @@ DISTRIBUTIONS = {
     "xavier_normal": stats.norm(0, math.sqrt(2 / 400)),
     "kaiming_uniform:relu": stats.uniform(-math.sqrt(6 / 100), 2 * math.sqrt(6 / 100)),
     "kaiming_normal:relu,fan_out": stats.norm(0, math.sqrt(2 / 300)),
+    "lecun_uniform": stats.uniform(-math.sqrt(3 / 100), 2 * math.sqrt(3 / 100)),
+    "lecun_normal": _cut_at_two(math.sqrt(1 / 100)),
+    "he_truncated": _cut_at_two(math.sqrt(2 / 100)),
+    "glorot_truncated": _cut_at_two(math.sqrt(2 / 400)),
+    "variance_scaling:1,fan_avg": _cut_at_two(math.sqrt(1 / 200)),
+    "variance_scaling:1,fan_avg,normal": stats.norm(0, math.sqrt(1 / 200)),
 }
 
 
@@ -152,12 +178,13 @@ def test_sparse_has_the_asked_zeros_in_every_column() -> None:
     assert (drawn == 0).sum(0).tolist() == [math.ceil(0.25 * 41)] * 9
 
 
-def test_twenty_rectified_layers_keep_the_second_moment_under_kaiming() -> None:
-    signal = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
-    law = _law("kaiming_normal:relu", (256, 256))
+@pytest.mark.parametrize(
+    "text", ["kaiming_normal:relu", "kaiming_uniform:relu", "he_truncated", "variance_scaling:2"]
+)
+def test_twenty_rectified_layers_keep_the_second_moment_under_kaiming(text: str) -> None:
+    signal = torch.randn(512, 256, generator=torch.Generator().manual_seed(0))
     for layer in range(20):
-        weight = draw(law, (256, 256), "float32", layer, "cpu")
-        signal = signal @ weight.T if not layer else signal.relu() @ weight.T
+        weight = draw(_law(text, (256, 256)), (256, 256), "float32", layer, "cpu")
+        signal = (signal @ weight.T).relu()
 
-    # The first layer sees no rectifier before it, so it doubles what comes in.
-    assert 1 < signal.square().mean().item() < 4
+    assert 1 / 2 < signal.square().mean().item() < 2

@@ -27,6 +27,16 @@ def test_an_initializer_of_one_s_own_is_one_function(monkeypatch: pytest.MonkeyP
         register(law="x", example="x")(mine)
 
 
+@pytest.mark.parametrize("name", ["match", "init"])
+def test_an_argument_cannot_be_a_field_of_rules(name: str) -> None:
+    """A recipe has both side by side."""
+    scope: dict[str, object] = {}
+    exec(f"def odd(shape, *, {name}: float = 1.0) -> None: pass", scope)
+
+    with pytest.raises(ValueError, match=f"'{name}' is a field of every rule"):
+        register(law="x", example="x")(scope["odd"])
+
+
 def test_an_argument_of_no_kind_is_refused_as_it_is_registered() -> None:
     def odd(shape: tuple[int, ...], *, scale: list[int]) -> None:
         del shape, scale

@@ -1,0 +1,138 @@
+"""Tensors that are made of several smaller ones, each filled by another initializer."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from reinit_cli.errors import ArgumentError
+from reinit_cli.initializers.arguments import parse_init
+from reinit_cli.initializers.composites import Blocks, Repeated
+from reinit_cli.initializers.declaration import Arguments, Init
+from reinit_cli.initializers.fans import Fans, UndefinedError, need_ndim
+from reinit_cli.initializers.kinds import Integer, Nested
+from reinit_cli.initializers.laws import Constant, Law
+from reinit_cli.initializers.registry import register
+from reinit_cli.initializers.sites import Site
+
+_GROUP_NUMEL = 16
+"""Normals come in groups of that many, of which the last ends with the tensor."""
+
+# --- initializers within others ----------------------------------------------------------------
+
+
+def inner_init(text: str) -> Init:
+    """Read an initializer whose arguments have ; between them.
+
+    Raises:
+        UnknownInitializerError: there is none of that name.
+        ArgumentError: an argument is not what it takes.
+    """
+    return parse_init(text.replace(";", ","))
+
+
+def _check_inner(name: str, given: Arguments) -> Arguments:
+    """Return the given arguments, once the initializer within draws parts from nothing.
+
+    Raises:
+        ArgumentError: it keeps or changes what is there, or is made of parts itself.
+    """
+    text = given.get("inner")
+    if isinstance(text, str):
+        init = inner_init(text)
+        if init.keeps or init.initializer.stream or init.keep_zeros:
+            raise ArgumentError(name, f"{init} depends on what is there, and a part cannot")
+        if any(isinstance(each.kind, Nested) for each in init.initializer.parameters):
+            raise ArgumentError(name, f"{init.initializer.name} cannot be within another")
+    return given
+
+
+def _inner_law(text: str, shape: tuple[int, ...], site: Site) -> Law:
+    law = inner_init(text).law(shape, site)
+    assert law is not None  # only keep has none, and that was refused
+    return law
+
+
+# --- blocks --------------------------------------------------------------------------------------
+
+
+def _block_shape(shape: tuple[int, ...], parts: int, axis: int) -> tuple[int, ...]:
+    """Return the shape of one part.
+
+    Raises:
+        UndefinedError: the shape has no such dimension, or it is not divisible.
+    """
+    need_ndim(shape, axis + 1)
+    if shape[axis] % parts:
+        raise UndefinedError(f"its dimension {axis}, {shape[axis]}, is no multiple of {parts}")
+    return (*shape[:axis], shape[axis] // parts, *shape[axis + 1 :])
+
+
+def _block_fans(shape: tuple[int, ...], *, parts: int, inner: str, axis: int) -> Fans | None:
+    return inner_init(inner).fans(_block_shape(shape, parts, axis))
+
+
+@register(
+    law="equal parts along dimension axis, each drawn by inner with the part's own shape and fans",
+    example="block:parts=2,inner=xavier_uniform",
+    defined="shapes whose dimension axis is divisible by parts, and whose parts inner can fill",
+    complete=_check_inner,
+    fans=_block_fans,
+)
+def block(
+    shape: tuple[int, ...],
+    site: Site,
+    *,
+    parts: Annotated[int, Integer(minimum=1)],
+    inner: Annotated[str, Nested()] = "xavier_uniform",
+    axis: Annotated[int, Integer(minimum=0)] = 0,
+) -> Law:
+    """Fill fused matrices, such as the gates of an LSTM or q, k and v, as the matrices they are."""
+    block_shape = _block_shape(shape, parts, axis)
+    law = _inner_law(inner, block_shape, site)
+    numel = math.prod(block_shape)
+    # Of whole groups, one part after the other is what the law draws for all of them at once.
+    is_plain = law.is_sequential and axis == 0 and numel % _GROUP_NUMEL == 0
+    if isinstance(law, Constant) or is_plain or parts == 1:
+        return law
+    return Blocks(law, shape, parts, axis)
+
+
+# --- checkerboards -------------------------------------------------------------------------------
+
+
+def _sub_kernel(shape: tuple[int, ...], upscale: int) -> tuple[int, ...]:
+    """Return the shape of the kernel whose upsampled output is meant.
+
+    Raises:
+        UndefinedError: there is none of that shape.
+    """
+    need_ndim(shape, 2)
+    if shape[0] % upscale**2:
+        raise UndefinedError(f"its {shape[0]} outputs are no multiple of {upscale}² = {upscale**2}")
+    return (shape[0] // upscale**2, *shape[1:])
+
+
+def _sub_kernel_fans(shape: tuple[int, ...], *, upscale: int, inner: str) -> Fans | None:
+    return inner_init(inner).fans(_sub_kernel(shape, upscale))
+
+
+@register(
+    law="a kernel of out / upscale² channels drawn by inner, each channel upscale² times in a row",
+    example="icnr:upscale=2,inner=kaiming_normal:relu",
+    defined="2 dimensions or more; shape[0] divisible by upscale²",
+    paper="Aitken, Ledig, Theis, Caballero, Wang & Shi 2017, Checkerboard artifact free sub-pixel "
+    "convolution, arXiv:1707.02937",
+    complete=_check_inner,
+    fans=_sub_kernel_fans,
+)
+def icnr(
+    shape: tuple[int, ...],
+    site: Site,
+    *,
+    upscale: Annotated[int, Integer(minimum=1)] = 2,
+    inner: Annotated[str, Nested()] = "kaiming_normal",
+) -> Law:
+    """Let a convolution before a PixelShuffle begin as nearest-neighbour upsampling."""
+    law = _inner_law(inner, _sub_kernel(shape, upscale), site)
+    return law if isinstance(law, Constant) else Repeated(law, shape, upscale**2)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from reinit_cli import rewriting
-from reinit_cli.engine import Progress, signals_held
+from reinit_cli.engine import signals_held
 from reinit_cli.errors import (
     EqualOutputsError,
     InputError,
@@ -28,6 +28,7 @@ from reinit_cli.errors import (
 from reinit_cli.names import OutputName, SourceName
 from reinit_cli.output import folders_above
 from reinit_cli.planning import Options
+from reinit_cli.progress import Progress
 from reinit_cli.recipes import Recipe
 from reinit_cli.rewriting import Job, Outcome, Request
 from reinit_cli.sources import DASH, StreamSource

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from reinit_cli.blocks import blocks_as_stored, blocks_row_by_row, byte_blocks
+from reinit_cli.patterns import Pattern, select_keys
+from reinit_cli.progress import Progress, unwatched
 from reinit_cli.segments import View
-from reinit_cli.sources import Contents, Source
+from reinit_cli.sources import Contents, Source, find_source
 from reinit_cli.tensors import TensorInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reinit_cli.engine import Progress
 
 Change = Literal["same", "added", "removed", "moved", "shape", "dtype", "values", "bits", "unknown"]
 """shape, dtype: another one; values: others; bits: other bits of equal values (0 and -0, kinds
@@ -118,6 +119,50 @@ def compare(
         mine.check_unchanged()
         theirs.check_unchanged()
     return found
+
+
+def diff(
+    first: str,
+    second: str,
+    patterns: Iterable[Pattern | str] = (),
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    keys_only: bool = False,
+    weights: str | None = None,
+    root: str | None = None,
+    seed: int = 0,
+) -> list[Difference]:
+    """Tell what differs between two sources: those keys for which `differs` is set.
+
+    Args:
+        first: a torchvision model's name, or a path.
+        second: what it is compared with.
+        patterns: which keys are looked at; none means all.
+        rtol: let values be apart by this share of the second's.
+        atol: let values be apart by this much.
+        keys_only: compare keys, shapes and dtypes, and read no tensor.
+        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
+        root: the path of the state dict in what a torch file holds; None to look for it.
+        seed: of models that are built without weights.
+
+    Returns:
+        One for each key, in the order of the first source, then what only the second has.
+
+    Raises:
+        ReinitError: a source cannot be read, or a pattern is none.
+    """
+    # Weights are chosen for models, and one of two may be a file.
+    mine, theirs = (
+        find_source(each, weights if each.isidentifier() else None, root)
+        for each in (first, second)
+    )
+    read = [Pattern.parse(each) if isinstance(each, str) else each for each in patterns]
+    keys = [tensor.key for source in (mine, theirs) for tensor in source.tensors]
+    chosen = select_keys(keys, read) if read else set(keys)
+    if keys_only:
+        return compare_keys(mine, theirs, chosen.__contains__)
+    return compare(mine, theirs, chosen.__contains__, Tolerance(rtol, atol), seed, unwatched)
 
 
 def compare_keys(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 from reinit_cli.digests import crc32, crc32_joined
 from reinit_cli.errors import CorruptError, UntransformableError
 from reinit_cli.output import OutputFile, Sink
+from reinit_cli.progress import Progress
 from reinit_cli.reading import bytes_at, read
 from reinit_cli.segments import Check, Copy, Fill, Late, Literal, Recast, Reserved, Segment, View
 
@@ -76,9 +77,6 @@ class _Piece:
 
 
 _COPIED = (Copy, Literal, Check, Reserved)
-
-Progress = Callable[[int], None]
-"""Told the bytes that were written since the last time, from any thread."""
 
 
 class Observer(Protocol):

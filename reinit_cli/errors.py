@@ -4,6 +4,7 @@ ReinitError
 ├── RuleError (ValueError)            a rule as it was written
 │   ├── PatternError
 │   ├── UnknownInitializerError
+│   ├── PluginError
 │   ├── ArgumentError
 │   ├── MissingRuleError
 │   ├── UnmatchedRuleError (LookupError)
@@ -94,6 +95,20 @@ class UnknownInitializerError(RuleError):
         super().__init__(f"unknown initializer {name!r}")
         self.name = name
         self.near = tuple(near)
+
+
+class PluginError(RuleError):
+    """A package whose initializers cannot be loaded.
+
+    Args:
+        package: its name.
+        entry: the name of its entry point.
+        problem: what loading it raised.
+    """
+
+    def __init__(self, package: str, entry: str, problem: str) -> None:
+        super().__init__(f"the initializers {entry!r} of {package} cannot be loaded: {problem}")
+        self.package = package
 
 
 class ArgumentError(RuleError):

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from reinit_cli.blocks import blocks_as_stored
 from reinit_cli.histograms import Histogram
 from reinit_cli.moments import Moments
+from reinit_cli.patterns import Pattern, select_keys
+from reinit_cli.progress import Progress, unwatched
 from reinit_cli.segments import View
-from reinit_cli.sources import Source
+from reinit_cli.sources import Source, find_source
 from reinit_cli.tensors import TensorInfo, tied_groups
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from reinit_cli.engine import Progress
+
+WHOLE_MODULE = -1
+"""The depth at which what has all but the last segment in common is measured together."""
 
 BINS = 16
 """Of a histogram; as many characters in a terminal."""
@@ -138,6 +142,42 @@ def measure_source(
         )
         for path, keys in members.items()
     ]
+
+
+def stats(
+    source: str,
+    patterns: Iterable[Pattern | str] = (),
+    *,
+    by: Literal["module"] | int | None = None,
+    bins: int | None = None,
+    weights: str | None = None,
+    root: str | None = None,
+    seed: int = 0,
+) -> list[Measured]:
+    """Measure the tensors of a source, or its modules; what has no values is left out.
+
+    Args:
+        source: a torchvision model's name, or a path.
+        patterns: which keys; none means all.
+        by: measure modules together: "module" for what has all but the last segment in
+            common, a number for that many segments; None for each tensor alone.
+        bins: count the finite elements in so many bins; None for no histogram.
+        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
+        root: the path of the state dict in what a torch file holds; None to look for it.
+        seed: of a model that is built without weights.
+
+    Raises:
+        ReinitError: the source cannot be read, or a pattern is none.
+    """
+    found = find_source(source, weights, root)
+    read = [Pattern.parse(each) if isinstance(each, str) else each for each in patterns]
+    keys = [tensor.key for tensor in found.tensors]
+    chosen = select_keys(keys, read) if read else set(keys)
+    tensors = [
+        tensor for tensor in found.tensors if tensor.key in chosen and not unmeasurable(tensor)
+    ]
+    depth = WHOLE_MODULE if by == "module" else by
+    return measure_source(found, tensors, depth, seed, unwatched, bins=bins)
 
 
 def _joined(parts: Sequence[Histogram]) -> Histogram | None:

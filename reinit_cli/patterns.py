@@ -14,7 +14,7 @@ it can.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress, pairwise, product
@@ -350,3 +350,9 @@ def _ends(nodes: _Sequence, key: str, starts: set[int]) -> set[int]:
             one = re.compile(node.regex, re.DOTALL)
             starts = {at + 1 for at in starts if one.match(key, at)}
     return starts
+
+
+def select_keys(keys: Sequence[str], patterns: Iterable[Pattern]) -> set[str]:
+    """Return the keys that any of some patterns matches."""
+    index = KeyIndex(keys)
+    return {keys[at] for pattern in patterns for at in index.select(pattern)}

@@ -426,4 +426,45 @@ def parse_record(text: str, path: str) -> Form:
     if form.get("version") != VERSION or form.get("stream") != STREAM:
         problem = f"its record is of version {form.get('version')!r}, stream {form.get('stream')!r}"
         raise RecordError(path, problem)
+    wrong = next(_wrong(form, "", _MEMBERS), None)
+    if wrong is not None:
+        raise RecordError(path, f"its record has no {wrong}")
+    for row in form["filled"]:
+        wrong = next(_wrong(row, "filled.", _MEMBERS_OF_FILLED), None)
+        if wrong is not None:
+            raise RecordError(path, f"its record has no {wrong}")
     return form
+
+
+_Kinds = Mapping[str, type | tuple[type, ...]]
+
+_MEMBERS: _Kinds = {
+    "seed": int,
+    "device": str,
+    "source": dict,
+    "source.name": str,
+    "source.nbytes": int,
+    "source.sha256": str,
+    "source.root": (str, type(None)),
+    "source.weights": (str, type(None)),
+    "arch": (str, type(None)),
+    "record": bool,
+    "rule": list,
+    "filled": list,
+    "rest": dict,
+    "rest.sha256": str,
+    "sha256": str,
+}
+
+_MEMBERS_OF_FILLED: _Kinds = {"key": str, "init": str, "sha256": str}
+
+
+def _wrong(form: Any, prefix: str, members: _Kinds) -> Iterator[str]:
+    """Yield the members of a record that are missing or of another kind."""
+    for name, kind in members.items():
+        value: Any = form
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        is_number = kind is int and isinstance(value, bool)
+        if not isinstance(form, dict) or not isinstance(value, kind) or is_number:
+            yield f"{prefix}{name}"

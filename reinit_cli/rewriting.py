@@ -17,7 +17,7 @@ from reinit_cli.checking import Checks, Failure, Finding, failures_of
 from reinit_cli.companions import untied, with_buffers, with_optimizers
 from reinit_cli.drawing import check_device
 from reinit_cli.dtypes import FLOATS, Dtype, dtype_named
-from reinit_cli.engine import Filled, Observer, Progress, run, total_nbytes
+from reinit_cli.engine import Filled, Observer, run, total_nbytes
 from reinit_cli.errors import (
     CheckFailedError,
     ClassesError,
@@ -47,6 +47,7 @@ from reinit_cli.output import (
 )
 from reinit_cli.patterns import Pattern
 from reinit_cli.planning import Options, Plan, Step, make_plan
+from reinit_cli.progress import Progress, unwatched
 from reinit_cli.records import FixedRecorder, Recorder
 from reinit_cli.references import OpenDonors, References, find_references
 from reinit_cli.resizing import (
@@ -488,7 +489,7 @@ def execute(
         with sinks or _sinks(job, files, stream) as opened:
             for name, segments in files.items():
                 with opened.file(name, total_nbytes(segments)) as sink:
-                    filled |= run(segments, sink, options.device, progress or _ignore, observe)
+                    filled |= run(segments, sink, options.device, progress or unwatched, observe)
                     contents.check_unchanged()
                     donors.check_unchanged()
                     if not checks.have_passed():
@@ -890,7 +891,3 @@ class _Lone:
 
     def commit(self) -> None:
         """The file has been committed itself."""
-
-
-def _ignore(nbytes: int) -> None:
-    del nbytes

@@ -12,6 +12,7 @@ from reinit_cli.initializers import Law
 from reinit_cli.measuring import Measured, measure_source
 from reinit_cli.moments import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.planning import Plan, Step
+from reinit_cli.progress import unwatched
 from reinit_cli.sources import Source
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def measure_changed(
     largest = sorted(changed, key=lambda each: -each.first.numel if each.first else 0)[:PICTURES]
     mine, theirs = (
         measure_source(
-            source, [one for one in tensors if one is not None], None, seed, _ignore, bins=BINS
+            source, [one for one in tensors if one is not None], None, seed, unwatched, bins=BINS
         )
         for source, tensors in (
             (first, [each.first for each in largest]),
@@ -179,7 +180,3 @@ def measure_changed(
         )
     )
     return mine, theirs
-
-
-def _ignore(nbytes: int) -> None:
-    del nbytes

@@ -16,7 +16,7 @@ from reinit_cli.architectures import Torchvision
 from reinit_cli.batches import requests_of
 from reinit_cli.digests import Range
 from reinit_cli.drawing import check_device
-from reinit_cli.engine import Progress, run
+from reinit_cli.engine import run
 from reinit_cli.errors import MissingArchitectureError, RecordError, ReinitError, RootError
 from reinit_cli.formats.located import Recorded
 from reinit_cli.formats.torch_zip import ZipLayout
@@ -24,6 +24,7 @@ from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, 
 from reinit_cli.inputs import InputFile
 from reinit_cli.output import Destination, Sink
 from reinit_cli.planning import Step
+from reinit_cli.progress import Progress, unwatched
 from reinit_cli.recipes import recipe_of
 from reinit_cli.records import (
     MAX_NBYTES,
@@ -150,9 +151,9 @@ def verify(
         form = _read_record(output, record, inside)
         found = _at_root(found, output, form)
     with found.open(0) as contents:
-        verdict = _verified(found, contents, form, inside, progress or _ignore)
+        verdict = _verified(found, contents, form, inside, progress or unwatched)
         if source is not None:
-            compared = _compared(source, found, contents, form, inside, progress or _ignore)
+            compared = _compared(source, found, contents, form, inside, progress or unwatched)
             findings = (*verdict.findings, *compared)
             verdict = replace(verdict, findings=findings, source=source)
         contents.check_unchanged()
@@ -168,10 +169,6 @@ def _at_root(found: Source, output: str, form: Form) -> Source:
         return find_source(output, root=root or ".")
     except RootError:
         return found  # it was laid out anew
-
-
-def _ignore(nbytes: int) -> None:
-    del nbytes
 
 
 def _read_record(output: str, path: str | None, inside: Mapping[str, Recorded]) -> Form:
@@ -263,10 +260,12 @@ class _Reading:
         try:
             init = parse_init(row["init"])
             kept = int(row.get("from_row", 0))
+            if not 0 <= kept <= (tensor.shape or (0,))[0]:
+                raise ValueError(f"there is no row {kept}")
             key = str(row.get("seed_key", tensor.key))
             seed = seed_for(int(self._form["seed"]), key, init.initializer.stream)
-        except (ReinitError, ValueError, KeyError, TypeError) as error:
-            raise RecordError(str(tensor.key), f"its record is none: {error}") from error
+        except (ReinitError, ValueError, TypeError) as error:
+            raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
         law, undrawn = self._law(init, replace(tensor, key=key), kept)
         step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, kept_rows=kept)
         place = self._contents.view(tensor).place

@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from reinit_cli import rewrite
 from reinit_cli.errors import LossError, OutputUnwritableError, UnwritableContentError
+from reinit_cli.rewriting import Request, _files, prepare
 from reinit_cli.seeds import seed_for
+from reinit_cli.segments import Check, Copy
 
 
 @pytest.fixture(autouse=True)
@@ -205,3 +207,14 @@ def test_shards_go_nowhere_but_into_a_folder(output: str | None, in_place: bool)
 
     with pytest.raises(OutputUnwritableError, match="shards go into a folder"):
         rewrite("m.pt", [], output, in_place=in_place, shard_nbytes=100)
+
+
+def test_a_conversion_reads_no_file_but_its_source() -> None:
+    _save("m.pt")
+    job = prepare(Request("m.pt", ("*=zeros",), "out.bin", dtype="float16"))
+
+    with job.source.open(0) as contents, job.references.opened((), 0) as donors:
+        segments = _files(job, contents, donors, "")[""]
+
+    read = {segment.file.path for segment in segments if isinstance(segment, (Copy, Check))}
+    assert read == {"m.pt"}

@@ -66,6 +66,8 @@ def _hint(error: errors.ReinitError) -> str | None:
         case errors.ArgumentError():
             lists = f"reinit inits {error.initializer} explains its arguments"
             return _did_you_mean(error.near, lists)
+        case errors.PluginError():
+            return f"mend or remove it: pip uninstall {error.package}"
         case errors.MissingRuleError():
             return 'give one, such as -r "*.weight=xavier_uniform:relu"; reinit inits lists more'
         case errors.InputError():

@@ -116,6 +116,10 @@ def _candidates(before: Sequence[str], word: str) -> list[str]:
     return list(dict.fromkeys([*commands, *candidates])) if word else commands
 
 
+_OPTIONAL = ("record",)
+"""The options of `run` whose value stands behind an equals sign, or is left out."""
+
+
 class _Values:
     """The options and arguments of a command, as far as they are written."""
 
@@ -145,7 +149,7 @@ class _Values:
             option, value = self._option(word)
             if option is not None and value:
                 self.chosen[option.name] = value.removeprefix("=")
-            elif option is not None:
+            elif option is not None and option.name not in _OPTIONAL:
                 self.pending = option
 
     def _is_option(self, word: str) -> bool:
@@ -244,6 +248,16 @@ def _rules(values: _Values, word: str) -> list[str]:
     return rules_starting([] if "=" in word else values.keys(), word)
 
 
+def _resizes(values: _Values, word: str) -> list[str]:
+    from reinit_cli.completing import inits_starting, rules_starting
+
+    pattern, equals, rest = word.partition("=")
+    rows, colon, init = rest.partition(":")
+    if colon:
+        return [f"{pattern}={rows}:{each}" for each in inits_starting(init)]
+    return [] if equals else rules_starting(values.keys(), word)
+
+
 def _keys(values: _Values, word: str) -> list[str]:
     from reinit_cli.completing import keys_starting
 
@@ -271,13 +285,6 @@ def _dtypes(values: _Values, word: str) -> list[str]:
     return _starting([dtype.name for dtype in FLOATS], word)
 
 
-def _archs(values: _Values, word: str) -> list[str]:
-    del values
-    from reinit_cli.models import model_names
-
-    return _starting(model_names(), word)
-
-
 def _weights(values: _Values, word: str) -> list[str]:
     from reinit_cli.models import NO_WEIGHTS, weights_in_source
 
@@ -294,12 +301,13 @@ def _of(words: Iterable[str]) -> Callable[[_Values, str], list[str]]:
 
 _BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
     **dict.fromkeys(("source", "sources", "first", "second"), lambda _, word: _sources(word)),
-    **dict.fromkeys(("output", "config", "configs", "files_from", "report"), _paths),
+    **dict.fromkeys(("output", "config", "configs", "files_from", "report", "record"), _paths),
     "rules": _rules,
     **dict.fromkeys(("excluded", "patterns", "key"), _keys),
     **dict.fromkeys(("init", "name"), _inits),
     "globs": _models,
-    "arch": _archs,
+    "arch": _models,
+    "resize": _resizes,
     "dtype": _dtypes,
     "weights": _weights,
     "device": _of(("cpu", "cuda", "mps", "auto")),

@@ -17,7 +17,7 @@ from reinit_cli.cli.options import (
     seed_option,
     weights_option,
 )
-from reinit_cli.patterns import KeyIndex, Pattern
+from reinit_cli.patterns import Pattern, select_keys
 from reinit_cli.sources import Source, find_source
 
 
@@ -115,8 +115,7 @@ def _chosen(keys: Sequence[str], patterns: Sequence[Pattern]) -> set[str]:
     """Return the keys that match a pattern, or all where there is none."""
     if not patterns:
         return set(keys)
-    index = KeyIndex(keys)
-    chosen = {keys[at] for pattern in patterns for at in index.select(pattern)}
+    chosen = select_keys(keys, patterns)
     if not chosen:
         raise click.UsageError("no key of either source matches")
     return chosen

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from reinit_cli.measuring import Measured
 
 
-WHOLE_MODULE = -1
-"""All but the last segment of a key."""
-
-
 class _DepthType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
     """How much of a key names a module: "module" for all but the last segment, or a number."""
 
@@ -40,6 +36,8 @@ class _DepthType(click.ParamType):  # type: ignore[type-arg]  # generic only sin
     ) -> int | None:
         """Read it."""
         if value == "module":
+            from reinit_cli.measuring import WHOLE_MODULE
+
             return WHOLE_MODULE
         if not str(value).isdecimal() or not int(value):
             self.fail(f"{value!r} is neither 'module' nor a number of segments", param, ctx)

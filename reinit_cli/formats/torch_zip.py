@@ -370,7 +370,7 @@ class _Assembly:
         edits = {offset: self._edits[offset] for offset in self._offsets[at:behind]}
         pieces = spliced(self._file, entry.offset, end, edits)
         span = self._insert(entry.offset, pieces)
-        if any(isinstance(piece, Copy) for piece in pieces):
+        if any(isinstance(piece, Copy) and piece.file is self._file for piece in pieces):
             # Of what is copied in part, the whole is checked as it was.
             self.segments.append(_check(self._file, entry))
         return span

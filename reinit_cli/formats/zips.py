@@ -99,12 +99,14 @@ class Directory:
         nbytes: its length.
         count: the entries that it has.
         is_zip64: whether a zip64 end record follows it.
+        versions: those that the zip64 end record says it was made by and needs.
     """
 
     start: int
     nbytes: int
     count: int
     is_zip64: bool
+    versions: tuple[int, int] = (45, 45)
 
 
 def read_directory(file: InputFile) -> Directory:
@@ -114,7 +116,10 @@ def read_directory(file: InputFile) -> Directory:
         MalformedFileError: the archive is damaged or ambiguous.
     """
     start, nbytes, count = _directory(file)
-    return Directory(start, nbytes, count, file.nbytes - start - nbytes > _END.size)
+    if file.nbytes - start - nbytes == _END.size:
+        return Directory(start, nbytes, count, is_zip64=False)
+    fields = _unpack(file, _END64, start + nbytes)
+    return Directory(start, nbytes, count, is_zip64=True, versions=fields[2:4])
 
 
 def header_offsets(entry: ZipEntry) -> tuple[int, int]:
@@ -146,7 +151,8 @@ def end_records(directory: Directory) -> bytes:
     end = b""
     if is_zip64:
         length = _END64.size - 12
-        end = _END64.pack(b"PK\6\6", length, 45, 45, 0, 0, count, count, nbytes, start)
+        numbers = (*directory.versions, 0, 0, count, count, nbytes, start)
+        end = _END64.pack(b"PK\6\6", length, *numbers)
         end += _LOCATOR64.pack(b"PK\6\7", 0, start + nbytes, 1)
     short = min(count, 0xFFFF)
     sizes = min(nbytes, _IN_ZIP64), min(start, _IN_ZIP64)

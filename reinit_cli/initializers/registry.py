@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from reinit_cli.errors import UnknownInitializerError
+from reinit_cli.errors import PluginError, UnknownInitializerError
 from reinit_cli.initializers.declaration import Arguments, Initializer, asked_by, parameters_of
 from reinit_cli.initializers.fans import Fans
 from reinit_cli.initializers.laws import Law
@@ -14,11 +14,20 @@ from reinit_cli.text import near
 Build = TypeVar("Build", bound=Callable[..., Law | None])
 
 
+ENTRY_POINTS = "reinit.initializers"
+"""The group of entry points by which a package adds initializers: importing one registers."""
+
+
 class Registry:
-    """Initializers by their names and aliases."""
+    """Initializers by their names and aliases.
+
+    Those of other packages are loaded when a name is unknown, or all are asked for: to look
+    for packages takes longer than all else that a light command does.
+    """
 
     def __init__(self) -> None:
         self._by_name: dict[str, Initializer] = {}
+        self._has_loaded = False
 
     def add(self, declared: Initializer) -> None:
         """Add an initializer.
@@ -38,7 +47,35 @@ class Registry:
 
     def __contains__(self, name: str) -> bool:
         """Whether a rule can name it: torch's trailing underscore is accepted."""
-        return name in self._by_name or name.removesuffix("_") in self._by_name
+        return self._find(name) is not None
+
+    def _find(self, name: str) -> Initializer | None:
+        found = self._own(name)
+        if found is None and name.isidentifier() and not self._has_loaded:
+            self._load()
+            found = self._own(name)
+        return found
+
+    def _own(self, name: str) -> Initializer | None:
+        return self._by_name.get(name) or self._by_name.get(name.removesuffix("_"))
+
+    def _load(self) -> None:
+        """Import what other packages add.
+
+        Raises:
+            PluginError: one of them fails.
+        """
+        from importlib.metadata import entry_points
+
+        self._has_loaded = True
+        for entry in entry_points(group=ENTRY_POINTS):
+            try:
+                entry.load()
+            except Exception as error:
+                self._has_loaded = False
+                package = entry.dist.name if entry.dist is not None else entry.value
+                problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                raise PluginError(package, entry.name, problem) from error
 
     def __getitem__(self, name: str) -> Initializer:
         """Return the initializer of that name or alias.
@@ -46,13 +83,15 @@ class Registry:
         Raises:
             UnknownInitializerError: there is none.
         """
-        found = self._by_name.get(name) or self._by_name.get(name.removesuffix("_"))
+        found = self._find(name)
         if found is None:
             raise UnknownInitializerError(name, near(name, self._by_name))
         return found
 
     def __iter__(self) -> Iterator[Initializer]:
         """Iterate over the initializers, each once, in the order they were added."""
+        if not self._has_loaded:
+            self._load()
         return iter(dict.fromkeys(self._by_name.values()))
 
 

@@ -15,7 +15,7 @@ from reinit_cli.text import printable
 if TYPE_CHECKING:
     from rich import progress as rich_progress
 
-    from reinit_cli.engine import Progress
+    from reinit_cli.progress import Progress
 
 PATIENCE_SECONDS = 1.0
 """Work that is done by then shows no progress."""

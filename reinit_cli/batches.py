@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from reinit_cli import rewriting
-from reinit_cli.engine import signals_held
+from reinit_cli.aside import signals_held
 from reinit_cli.errors import (
     EqualOutputsError,
     InputError,

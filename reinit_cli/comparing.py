@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from reinit_cli.aside import Stopped, aside, until
 from reinit_cli.blocks import blocks_as_stored, blocks_row_by_row, byte_blocks
 from reinit_cli.patterns import Pattern, select_keys
 from reinit_cli.progress import Progress, unwatched
@@ -110,12 +111,16 @@ def compare(
         One for each key, in the order of the first source, then what only the second has.
     """
     with first.open(seed) as mine, second.open(seed) as theirs:
-        pairs = _Pairs(mine, theirs, tolerance)
-        found = []
-        for each in compare_keys(first, second, is_chosen):
-            found.append(pairs.compared(each))
-            progress(each.first.nbytes if each.first is not None else 0)
-        found = _with_moves(found, pairs)
+
+        def work(stopped: Stopped) -> list[Difference]:
+            pairs = _Pairs(mine, theirs, tolerance, stopped)
+            found = []
+            for each in until(stopped, compare_keys(first, second, is_chosen)):
+                found.append(pairs.compared(each))
+                progress(each.first.nbytes if each.first is not None else 0)
+            return _with_moves(found, pairs)
+
+        found = aside(work)
         mine.check_unchanged()
         theirs.check_unchanged()
     return found
@@ -269,6 +274,7 @@ class _Pairs:
     first: Contents
     second: Contents
     tolerance: Tolerance
+    stopped: Stopped
 
     def compared(self, difference: Difference) -> Difference:
         """Return a difference after a look at the values, where the shapes are the same."""
@@ -280,11 +286,11 @@ class _Pairs:
                 replace(difference, change="unknown") if one.carried == two.carried else difference
             )
         mine, theirs = self.first.view(one), self.second.view(two)
-        if one.dtype == two.dtype and _are_equal(mine, theirs):
+        if one.dtype == two.dtype and _are_equal(mine, theirs, self.stopped):
             return difference
         if one.fillable_dtype is None or two.fillable_dtype is None:
             return replace(difference, change="values" if one.dtype == two.dtype else "dtype")
-        distance = _distance(mine, theirs, self.tolerance)
+        distance = _distance(mine, theirs, self.tolerance, self.stopped)
         if one.dtype != two.dtype:
             return replace(difference, distance=distance if distance.changed else None)
         if distance.changed:
@@ -293,47 +299,47 @@ class _Pairs:
         return replace(difference, change="bits") if has_bits else difference
 
     def digest_of_first(self, tensor: TensorInfo | None) -> bytes | None:
-        return _digest(self.first, tensor)
+        return _digest(self.first, tensor, self.stopped)
 
     def digest_of_second(self, tensor: TensorInfo | None) -> bytes | None:
-        return _digest(self.second, tensor)
+        return _digest(self.second, tensor, self.stopped)
 
 
-def _digest(contents: Contents, tensor: TensorInfo | None) -> bytes | None:
+def _digest(contents: Contents, tensor: TensorInfo | None, stopped: Stopped) -> bytes | None:
     """Return a digest of a tensor's bytes in row-major order; None of what has none."""
     if tensor is None or tensor.carried or not tensor.nbytes:
         return None
     view = contents.view(tensor)
     digest = hashlib.blake2b(digest_size=16)
     if view.stride is None:
-        for block in byte_blocks(view.place):
+        for block in until(stopped, byte_blocks(view.place)):
             digest.update(block)
     elif tensor.fillable_dtype is not None and not tensor.overlaps_itself:
         from reinit_cli.drawing import bytes_of
 
-        for values in blocks_row_by_row(view):
+        for values in until(stopped, blocks_row_by_row(view)):
             digest.update(bytes_of(values))
     else:
         return None
     return digest.digest()
 
 
-def _are_equal(first: View, second: View) -> bool:
+def _are_equal(first: View, second: View, stopped: Stopped) -> bool:
     """Whether two tensors of one dtype and shape lie alike and have the same bytes."""
     if first.stride != second.stride or first.place.nbytes != second.place.nbytes:
         return False
     blocks = zip(byte_blocks(first.place), byte_blocks(second.place), strict=True)
     # `bytes` are compared by memcmp, and memoryviews item by item.
-    return all(bytes(mine) == bytes(theirs) for mine, theirs in blocks)
+    return all(bytes(mine) == bytes(theirs) for mine, theirs in until(stopped, blocks))
 
 
-def _distance(first: View, second: View, tolerance: Tolerance) -> Distance:
+def _distance(first: View, second: View, tolerance: Tolerance, stopped: Stopped) -> Distance:
     import torch
 
     numel = changed = 0
     max_abs = 0.0
     sums = torch.zeros(4, dtype=torch.float64)  # of d·d, a·a, b·b, a·b
-    for one, two in _in_lockstep(first, second):
+    for one, two in until(stopped, _in_lockstep(first, second)):
         is_complex = one.is_complex() or two.is_complex()
         a, b = (_widened(each, is_complex=is_complex) for each in (one, two))
         apart = (b - a).abs()

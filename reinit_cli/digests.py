@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+
+from reinit_cli.aside import Stopped, StoppedError, aside, side_by_side
 
 try:
     # Ten times as fast, which makes the check of an archive's CRC-32s free.
@@ -71,10 +71,9 @@ def _product(left: int, right: int) -> int:
     return product
 
 
-def sha256_of(read: Read, ranges: Sequence[Range]) -> Iterator[str]:
-    """Yield the SHA-256 of each range, in hexadecimal; several are read side by side."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        yield from pool.map(lambda each: _digest(read, (each,)).hex(), ranges)
+def sha256_of(read: Read, ranges: Sequence[Range]) -> list[str]:
+    """Return the SHA-256 of each range, in hexadecimal; several are read side by side."""
+    return [digest.hex() for digest in _digests(read, [(each,) for each in ranges])]
 
 
 def sha256_of_pieces(read: Read, nbytes: int, without: Sequence[Range] = ()) -> str:
@@ -88,11 +87,14 @@ def sha256_of_pieces(read: Read, nbytes: int, without: Sequence[Range] = ()) -> 
         without: bytes that are left out of their pieces.
     """
     gaps = sorted(each for each in without if each[0] < each[1])
-    whole = hashlib.sha256()
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for digest in pool.map(lambda ranges: _digest(read, ranges), _pieces(nbytes, gaps)):
-            whole.update(digest)
-    return whole.hexdigest()
+    return hashlib.sha256(b"".join(_digests(read, _pieces(nbytes, gaps)))).hexdigest()
+
+
+def _digests(read: Read, pieces: Iterable[Sequence[Range]]) -> list[bytes]:
+    def work(stopped: Stopped) -> list[bytes]:
+        return side_by_side(lambda ranges: _digest(read, ranges, stopped), pieces, stopped)
+
+    return aside(work)
 
 
 def _pieces(nbytes: int, gaps: Sequence[Range]) -> Iterator[tuple[Range, ...]]:
@@ -114,9 +116,11 @@ def _pieces(nbytes: int, gaps: Sequence[Range]) -> Iterator[tuple[Range, ...]]:
         yield tuple(kept)
 
 
-def _digest(read: Read, ranges: Sequence[Range]) -> bytes:
+def _digest(read: Read, ranges: Sequence[Range], stopped: Stopped) -> bytes:
     digest = hashlib.sha256()
     for start, end in ranges:
         for offset in range(start, end, _CHUNK_NBYTES):
+            if stopped.is_set():
+                raise StoppedError
             digest.update(read(offset, min(_CHUNK_NBYTES, end - offset)))
     return digest.digest()

@@ -8,7 +8,6 @@ side within a budget of memory.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,9 +16,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
+from reinit_cli.aside import Stopped, aside
 from reinit_cli.digests import crc32, crc32_joined
 from reinit_cli.errors import CorruptError, UntransformableError
 from reinit_cli.output import OutputFile, Sink
@@ -132,55 +131,16 @@ def run(
         for span in segment.of
         for at in span
     }
-    job = _Job(sink, device, progress, observe or _nobody, frozenset(wanted))
-    work = job.run_anywhere if sink.is_seekable else job.run_in_order
-    try:
-        _aside(lambda: work(pieces), job)
-    finally:
-        job.budget.give_all_back()
-    return job.filled
 
-
-def _aside(work: Callable[[], None], job: _Job) -> None:
-    """Do the work in another thread, and wait for it where Ctrl-C is safe.
-
-    A signal raises in the main thread between any two instructions, and where that is just
-    behind the acquiring of a condition's lock, nobody ever releases it: a worker that
-    needs it would wait for ever. So the main thread touches no lock that others need.
-    """
-    ended: SimpleQueue[BaseException | None] = SimpleQueue()
-
-    def finish() -> None:
+    def work(stopped: Stopped) -> dict[str, Filled]:
+        job = _Job(sink, device, progress, observe or _nobody, frozenset(wanted), stopped)
         try:
-            work()
-        except BaseException as error:  # noqa: BLE001 (it is raised where it belongs)
-            ended.put(error)
-        else:
-            ended.put(None)
+            (job.run_anywhere if sink.is_seekable else job.run_in_order)(pieces)
+        finally:
+            job.budget.give_all_back()
+        return job.filled
 
-    thread = threading.Thread(target=finish, name="reinit-engine")
-    with signals_held():
-        thread.start()
-    try:
-        error = ended.get()
-    except BaseException:
-        with signals_held():
-            job.stopped.set()
-            thread.join()
-        raise
-    thread.join()
-    if error is not None:
-        raise error
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Let signals wait that would raise in between in this thread."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    return aside(work)
 
 
 class _Job:
@@ -193,6 +153,7 @@ class _Job:
         progress: Progress,
         observe: Observe,
         wanted: frozenset[int],
+        stopped: Stopped,
     ) -> None:
         self.sink = sink
         self.device = device
@@ -202,7 +163,7 @@ class _Job:
         self.digests: dict[int, tuple[int, int]] = {}  # CRC-32 and bytes of a segment
         self.filled: dict[str, Filled] = {}
         self.budget = _Share(_BUDGET)
-        self.stopped = threading.Event()
+        self.stopped = stopped
         self.buffers: list[bytearray] = []  # read buffers that wait to be used again
 
     def run_anywhere(self, pieces: Sequence[_Piece]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from reinit_cli.aside import Stopped, aside, side_by_side, until
 from reinit_cli.blocks import blocks_as_stored
 from reinit_cli.histograms import Histogram
 from reinit_cli.moments import Moments
@@ -210,7 +209,7 @@ def measure(views: Mapping[str, View], progress: Progress) -> dict[str, Statisti
     Returns:
         For each key its statistics; they do not depend on the number of threads.
     """
-    return _side_by_side(views, lambda _, view: _statistics(view), progress)
+    return _side_by_side(views, lambda _, view, stopped: _statistics(view, stopped), progress)
 
 
 def histograms(
@@ -227,32 +226,36 @@ def histograms(
         progress: told the bytes of each tensor that is done.
         bins: how many.
     """
-    return _side_by_side(views, lambda key, view: _histogram(view, *ranges[key], bins), progress)
+
+    def count(key: str, view: View, stopped: Stopped) -> Histogram:
+        return _histogram(view, *ranges[key], bins, stopped)
+
+    return _side_by_side(views, count, progress)
 
 
 _Found = TypeVar("_Found")
 
 
 def _side_by_side(
-    views: Mapping[str, View], work: Callable[[str, View], _Found], progress: Progress
+    views: Mapping[str, View], work: Callable[[str, View, Stopped], _Found], progress: Progress
 ) -> dict[str, _Found]:
-    from reinit_cli.drawing import one_thread
+    def measure_all(stopped: Stopped) -> dict[str, _Found]:
+        from reinit_cli.drawing import one_thread
 
-    def one(item: tuple[str, View]) -> tuple[str, _Found]:
-        found = work(*item)
-        progress(item[1].place.nbytes)
-        return item[0], found
+        def one(item: tuple[str, View]) -> tuple[str, _Found]:
+            found = work(*item, stopped)
+            progress(item[1].place.nbytes)
+            return item[0], found
 
-    with one_thread(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        try:
-            return dict(pool.map(one, views.items()))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        with one_thread():
+            return dict(side_by_side(one, views.items(), stopped))
+
+    return aside(measure_all)
 
 
-def _statistics(view: View) -> Statistics:
-    return sum(map(_of_block, blocks_as_stored(view)), start=Statistics())
+def _statistics(view: View, stopped: Stopped) -> Statistics:
+    blocks = until(stopped, blocks_as_stored(view))
+    return sum(map(_of_block, blocks), start=Statistics())
 
 
 def _of_block(block: Tensor) -> Statistics:
@@ -292,14 +295,14 @@ def _exact_range(block: Tensor) -> tuple[int, int]:
     return int(low) + shift, int(high) + shift
 
 
-def _histogram(view: View, low: float, high: float, bins: int) -> Histogram:
+def _histogram(view: View, low: float, high: float, bins: int, stopped: Stopped) -> Histogram:
     import torch
 
     counts = torch.zeros(bins, dtype=torch.float64)
     # A part of the widest range is finite, and parts lie in the same bins.
     scale = 1.0 if math.isfinite(bins * (float(high) - float(low))) else 2**-10
     low, high = low * scale, high * scale
-    for block in blocks_as_stored(view):
+    for block in until(stopped, blocks_as_stored(view)):
         values = _reals(block).mul_(scale) if scale != 1 else _reals(block)
         # What lies outside, NaN and infinities among them, is not counted.
         counts += torch.histc(values, bins, low, high) if low < high else 0

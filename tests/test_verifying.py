@@ -190,6 +190,37 @@ def test_a_flipped_bit_anywhere_is_found(make: Callable[[Path], Path], tmp_path:
     assert found == len(range(0, len(whole), 7))
 
 
+def test_a_changed_byte_in_any_file_of_a_folder_is_found(tmp_path: Path) -> None:
+    rewrite(str(_folder(tmp_path / "m")), RULES, str(tmp_path / "out"), record=True)
+    names = sorted(each.name for each in (tmp_path / "out").iterdir())
+
+    for name in names:
+        path = tmp_path / "out" / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        try:
+            assert verify(str(tmp_path / "out")).findings, name
+        except ReinitError:
+            pass  # it can no longer be read, which is told too
+        path.write_bytes(whole)
+    assert len(names) > 3
+    assert verify(str(tmp_path / "out")).findings == ()
+    (tmp_path / "out" / "more.txt").write_text("new")
+    assert verify(str(tmp_path / "out")).findings
+
+
+def test_a_record_gives_the_same_tensors_in_other_shards(tmp_path: Path) -> None:
+    source = _safetensors(tmp_path / "m")
+    digests = []
+    for at, shard_nbytes in enumerate((None, 300, 5000)):
+        record = tmp_path / f"{at}.json"
+        output = str(tmp_path / (f"out{at}" + ("" if shard_nbytes else ".safetensors")))
+        rewrite(str(source), RULES, output, record=str(record), shard_nbytes=shard_nbytes)
+        digests.append(json.loads(record.read_text())["filled"])
+
+    assert digests[0] == digests[1] == digests[2]
+
+
 def test_changed_values_are_told_by_key_and_distance(tmp_path: Path) -> None:
     source = _safetensors(tmp_path / "m")
     output = tmp_path / "out.safetensors"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from reinit_cli.engine import signals_held
+from reinit_cli.aside import signals_held
 from reinit_cli.text import printable
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,29 @@ def test_another_process_with_other_threads_and_hashes_writes_the_same_bytes(
         written.add(Path(f"{at}.safetensors").read_bytes())
 
     assert len(written) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", [["stats", "large.safetensors"], ["diff", "large.safetensors", "other.safetensors"]]
+)
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.5, 2.5])
+def test_a_long_look_stops_within_a_moment(command: list[str], seconds: float) -> None:
+    """Before, within and behind the import of torch; of one tensor that takes many seconds."""
+    nbytes = 40 * 2**30  # of a sparse file, which takes no room
+    header = f'{{"w":{{"dtype":"BF16","shape":[{nbytes // 2}],"data_offsets":[0,{nbytes}]}}}}'
+    for name in ("large", "other"):
+        with open(f"{name}.safetensors", "wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header.encode())
+            file.truncate(8 + len(header) + nbytes)
+    with subprocess.Popen(
+        [*REINIT, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=5)
+        finally:
+            process.kill()
+
+    assert (process.returncode, out, err) == (130, b"", b"error: interrupted\n")

@@ -25,12 +25,13 @@ from reinit_cli.errors import (
     UnfillableError,
     UnmatchedRuleError,
 )
+from reinit_cli.jobs import Job, Request
 from reinit_cli.names import OutputName, SourceName
 from reinit_cli.output import folders_above
 from reinit_cli.planning import Options
 from reinit_cli.progress import Progress
 from reinit_cli.recipes import Recipe
-from reinit_cli.rewriting import Job, Outcome, Request
+from reinit_cli.rewriting import Outcome
 from reinit_cli.sources import DASH, StreamSource
 from reinit_cli.text import why
 

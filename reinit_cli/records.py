@@ -34,7 +34,7 @@ from reinit_cli.segments import Fill, Reserved, Segment
 from reinit_cli.sources import RECORD_FILE, Contents, Source, find_source
 
 if TYPE_CHECKING:
-    from reinit_cli.rewriting import Job, Request
+    from reinit_cli.jobs import Job, Request
 
 VERSION = 1
 

@@ -9,32 +9,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Protocol, Self
-from typing import Literal as OneOf
 
 from reinit_cli.architectures import Arch
-from reinit_cli.blocks import rows_of
+from reinit_cli.assembling import files_of
 from reinit_cli.checking import Checks, Failure, Finding, failures_of
-from reinit_cli.companions import untied, with_buffers, with_optimizers
+from reinit_cli.deciding import cast, decide
 from reinit_cli.drawing import check_device
-from reinit_cli.dtypes import FLOATS, Dtype, dtype_named
+from reinit_cli.dtypes import dtype_named
 from reinit_cli.engine import Filled, Observer, run, total_nbytes
 from reinit_cli.errors import (
     CheckFailedError,
-    ClassesError,
     IrrevocableOutputError,
     LossError,
     MissingRuleError,
     OptimizerError,
     OutputUnwritableError,
     ReportIsOutputError,
-    UnknownDtypeError,
     UnknownNamesError,
     UnrecordableError,
     UnwritableContentError,
 )
 from reinit_cli.formats import safetensors, torch_zip
-from reinit_cli.formats.hugging_face import SHARD_NBYTES, index_of, split
-from reinit_cli.initializers import Transform
+from reinit_cli.formats.hugging_face import SHARD_NBYTES
+from reinit_cli.jobs import BESIDE, BESIDE_AS_FOLDER, SUFFIXES, Format, Job, Request
 from reinit_cli.names import OutputName
 from reinit_cli.output import (
     Destination,
@@ -45,142 +42,21 @@ from reinit_cli.output import (
     StreamSink,
     check_destination,
 )
-from reinit_cli.patterns import Pattern
-from reinit_cli.planning import Options, Plan, Step, make_plan
+from reinit_cli.planning import Options, Plan, Step
 from reinit_cli.progress import Progress, unwatched
 from reinit_cli.records import FixedRecorder, Recorder
-from reinit_cli.references import OpenDonors, References, find_references
 from reinit_cli.resizing import (
     Resize,
-    reshaped,
-    resizes_of,
-    rows_alone,
-    to_shapes,
-    with_rows,
 )
 from reinit_cli.rules import Rule, rules_of
 from reinit_cli.segments import (
-    Check,
-    Copy,
-    Fill,
-    Literal,
-    Recast,
-    Reserved,
     Segment,
-    View,
     looks_ahead,
 )
 from reinit_cli.sketching import Sketch, Sketches, pictured
-from reinit_cli.sources import DASH, RECORD_FILE, Contents, Source, find_source
+from reinit_cli.sources import DASH, Source, find_source
 from reinit_cli.tensors import TensorInfo, tied_groups
 from reinit_cli.text import plural
-
-Format = OneOf["same", "safetensors", "torch", "shards"]
-"""same: the source's bytes with tensors replaced; the others: laid out anew."""
-
-
-_OF_TORCH = {"format": "pt"}
-"""What loaders ask of a safetensors file of PyTorch's tensors."""
-
-SUFFIXES = (safetensors.SUFFIX, *torch_zip.SUFFIXES)
-"""Those that name a format."""
-
-BESIDE = OutputName("{stem}-reinit{suffix}", is_beside=True)
-"""The default name of an output."""
-
-BESIDE_AS_FOLDER = OutputName("{stem}-reinit", is_beside=True)
-"""The default name of a folder of shards."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a user asks for.
-
-    Attributes:
-        source: a model's name or a path.
-        rules: in the order of precedence, the last first to own.
-        output: a path, the form of one, "-" for standard output, or None for the default name.
-        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
-        options: seed, device and strictness.
-        force: whether an existing output is replaced.
-        in_place: whether the source is replaced by the output.
-        sync: whether a new output too is forced to the disk.
-        measure_before: whether the tensors that are filled are measured as they were.
-        sketch: whether histograms of what was there and what is drawn are counted.
-        root: the path of the state dict in what a torch file holds; None to look for it.
-        dtype: what floating tensors are cast to, by torch's name; None to leave them.
-        drop_non_tensors: whether what the output's format cannot hold may be lost.
-        refuse_unknown_globals: whether names that torch does not allow are an error.
-        verify_crc: whether a CRC-32 that does not match stops the run.
-        shard_nbytes: write a folder of safetensors files, with so many bytes of tensors in
-            each at most; None where the output's name decides.
-        arch: the architecture of a checkpoint: a torchvision model's name, or what makes a
-            module; None where the source is a model, or no rule asks.
-        resize: which tensors get another first dimension, in the order of precedence.
-        num_classes: how many classes a model is to tell apart; None for as many as it does.
-        record: where a record of what made the output goes: "" is into the output, else a
-            path; None for none.
-    """
-
-    source: str
-    rules: tuple[Rule | str, ...]
-    output: str | OutputName | None = None
-    weights: str | None = None
-    options: Options = field(default_factory=Options)
-    force: bool = False
-    in_place: bool = False
-    sync: bool = False
-    measure_before: bool = False
-    sketch: bool = False
-    root: str | None = None
-    dtype: str | None = None
-    drop_non_tensors: bool = False
-    refuse_unknown_globals: bool = False
-    verify_crc: bool = True
-    shard_nbytes: int | None = None
-    arch: Arch | None = None
-    resize: tuple[Resize | str, ...] = ()
-    num_classes: int | None = None
-    record: str | None = None
-
-    @property
-    def reshapes(self) -> bool:
-        """Whether tensors are asked to be of other shapes, or in other places."""
-        return bool(self.resize) or self.num_classes is not None or self.options.untie
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A request after every check, ready to run.
-
-    Attributes:
-        request: what was asked for.
-        source: what is read.
-        plan: what happens to every key.
-        destination: where the output goes.
-        format: how it is laid out.
-        measure_before: whether the tensors that are filled are measured as they were.
-        verify_crc: whether a CRC-32 that does not match stops the run.
-        shard_nbytes: of the format "shards", the most bytes of tensors in a file.
-        pictured: the filled keys of which histograms are counted.
-        references: what the rules refer to beside the source.
-    """
-
-    request: Request
-    source: Source
-    plan: Plan
-    destination: Destination
-    format: Format
-    measure_before: bool = False
-    verify_crc: bool = True
-    shard_nbytes: int = SHARD_NBYTES
-    pictured: frozenset[str] = frozenset()
-    references: References = field(default_factory=References)
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all tensors, about those of the output."""
-        return sum(tensor.nbytes for tensor in self.source.tensors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +149,7 @@ def job_of(request: Request, found: Source | None = None) -> Job:
     format_ = _format(request, destination.path, source)
     if not rules and format_ == "same":
         raise MissingRuleError
-    tensors = _cast(source.tensors, dtype, request.dtype)
+    tensors = cast(source.tensors, dtype, request.dtype)
     decided = decide(source, tensors, rules, options, request)
     plan, references = decided.plan, decided.references
     if options.reset_optimizer and format_ != "same":
@@ -304,100 +180,6 @@ def job_of(request: Request, found: Source | None = None) -> Job:
         request.shard_nbytes or SHARD_NBYTES,
         pictured(plan) if request.sketch else frozenset(),
         references,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A plan, and what it refers to.
-
-    Attributes:
-        plan: what happens to every key.
-        references: what the rules refer to beside the source.
-    """
-
-    plan: Plan
-    references: References
-
-
-def decide(
-    source: Source,
-    tensors: tuple[TensorInfo, ...],
-    rules: tuple[Rule, ...],
-    options: Options,
-    request: Request,
-) -> Decided:
-    """Decide what happens to every key of a source.
-
-    Args:
-        source: what is read.
-        tensors: its entries, with the dtypes that they are to have.
-        rules: in the order of precedence, the last first to own.
-        options: see `Options`.
-        request: what else is asked for.
-
-    Raises:
-        RuleError: a rule, a resize or the optimizer's reset cannot be obeyed.
-    """
-    located = source.located
-    asked = len(rules)
-    tensors = untied(tensors) if options.untie else tensors
-    tensors, reshapes = reshaped(source.name, tensors, resizes_of(request.resize))
-    if request.num_classes is not None:
-        heads = heads_of(source, request.arch, request.num_classes)
-        tensors, of_heads = to_shapes(tensors, heads, {})
-        reshapes = {**reshapes, **of_heads}
-        rules = (*(Rule.of(Pattern.escape(key), "default") for key in heads), *rules)
-    arch = request.arch or source.architecture
-    references = find_references(rules, tensors, arch, (each.init for each in reshapes.values()))
-    outside = located.outside if located else ()
-    plan = make_plan(source.name, tensors, rules, options, outside, references.elsewhere)
-    plan = with_rows(plan, reshapes, references.elsewhere)
-    plan = with_buffers(plan) if options.with_buffers else plan
-    if options.reset_optimizer:
-        plan = with_optimizers(plan, located.optimizers if located else ())
-    return Decided(replace(plan, implied=len(rules) - asked), references)
-
-
-def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str, tuple[int, ...]]:
-    """Return the shapes of the tensors of a model that depend on how many classes it has.
-
-    Args:
-        source: the model, or a checkpoint of it.
-        arch: the name of the model, where the source is a checkpoint.
-        num_classes: how many it is to have.
-
-    Raises:
-        ClassesError: the source is no model of classes.
-    """
-    from reinit_cli.architectures import heads
-
-    name = source.architecture or arch
-    if not isinstance(name, str):
-        problem = "is a checkpoint: name its model with --arch, or --resize its head"
-        raise ClassesError(source.name, problem)
-    known = {tensor.key for tensor in source.tensors}
-    found = heads(name, num_classes)
-    return {key: shape for key, shape in found.items() if key in known}
-
-
-def _cast(
-    tensors: tuple[TensorInfo, ...], dtype: Dtype | None, name: str | None
-) -> tuple[TensorInfo, ...]:
-    """Return tensors with the dtype that they are to have; only floats change.
-
-    Raises:
-        UnknownDtypeError: the dtype is none of floats.
-    """
-    if dtype is None:
-        return tensors
-    if dtype.kind != "float":
-        raise UnknownDtypeError(str(name), [known.name for known in FLOATS])
-    return tuple(
-        replace(tensor, dtype=dtype.name, nbytes=tensor.numel * dtype.nbits // 8)
-        if tensor.fillable_dtype in FLOATS
-        else tensor
-        for tensor in tensors
     )
 
 
@@ -484,7 +266,7 @@ def execute(
         job.references.opened(job.plan.fills, options.seed) as donors,
     ):
         recorder_ = recorder or Recorder.of(job, contents)
-        files = _files(job, contents, donors, recorder_.blank)
+        files = files_of(job, contents, donors, recorder_.blank)
         nbytes = sum(map(total_nbytes, files.values()))
         with sinks or _sinks(job, files, stream) as opened:
             for name, segments in files.items():
@@ -743,116 +525,6 @@ def _written_twice(tensors: tuple[TensorInfo, ...]) -> Iterator[str]:
     for group in dict.fromkeys(tied_groups(tensors).values()):
         keys = " and ".join(map(repr, group))
         yield f"{keys} are one tensor; a safetensors file holds it under each name"
-
-
-def _files(
-    job: Job, contents: Contents, donors: OpenDonors, record: str
-) -> Mapping[str, list[Segment]]:
-    """Return the segments of each file of the output; of a lone one under ""."""
-    fills = {
-        step.key: _fill(step, contents, original, donors, measures=job.measure_before)
-        for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
-        if step.action == "fill"
-    }
-    fills |= {
-        step.key: _fill(step, contents, step.tensor, donors, measures=False)
-        for step in job.plan.beside
-    }
-    if job.format != "same":
-        return _laid_out(job, contents, fills, record)
-    files = contents.rewritten(fills, record)
-    assert files is not None  # a file is its own layout
-    return files if job.verify_crc else {name: _unchecked(each) for name, each in files.items()}
-
-
-def _laid_out(
-    job: Job, contents: Contents, fills: Mapping[str, Fill], record: str
-) -> Mapping[str, list[Segment]]:
-    """Return the segments of files that are laid out anew."""
-    places: dict[str, tuple[Segment, ...]] = {
-        step.key: _placed(step, original, contents, fills)
-        for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
-        if not step.tensor.carried
-    }
-    checks = contents.checks() if job.verify_crc else []
-    tensors = [step.tensor for step in job.plan.steps]
-    if job.format == "torch":
-        name = os.path.basename(job.destination.path or "archive.pt")
-        state = contents.state_dict(tensors)
-        return {"": [*torch_zip.layout(state, places, name, record), *checks]}
-    held = [tensor for tensor in tensors if not tensor.carried]
-    metadata = _metadata(job.source)
-    if job.format == "safetensors":
-        metadata = {**metadata, safetensors.RECORD: record} if record else metadata
-        return {"": [*safetensors.layout(held, metadata, places), *checks]}
-    shards = split(held, job.shard_nbytes)
-    files = {name: safetensors.layout(shard, metadata, places) for name, shard in shards.items()}
-    files[next(iter(files))] += checks
-    if len(files) > 1:
-        name, index = index_of(shards)
-        files[name] = [Literal(index)]
-    own: dict[str, list[Segment]] = {RECORD_FILE: [Reserved(len(record), "text")]} if record else {}
-    return {**files, **contents.beside(), **own}
-
-
-def _metadata(source: Source) -> Mapping[str, str]:
-    is_torch = source.located is not None and source.located.format.startswith("torch")
-    if is_torch:
-        return _OF_TORCH
-    return {name: text for name, text in source.metadata.items() if name != safetensors.RECORD}
-
-
-def _fill(
-    step: Step, contents: Contents, original: TensorInfo, donors: OpenDonors, *, measures: bool
-) -> Fill:
-    law = step.law
-    reads = isinstance(law, Transform)
-    here = contents.view(original) if measures or reads or step.keeps_zeros else None
-    values = here
-    if isinstance(law, Transform) and law.donor is not None:
-        values = donors.view(law.donor, step.key)
-    return Fill(
-        step,
-        step.tensor.nbytes,
-        before=here if measures else None,
-        values=values if reads else None,
-        zeros=here if step.keeps_zeros else None,
-    )
-
-
-def _contiguous(view: View, wanted: TensorInfo) -> Segment:
-    """Return the bytes of a tensor in row-major order, in the dtype it is to have."""
-    if view.stride is None and view.dtype == wanted.dtype:
-        return view.place
-    return Recast(view, wanted.dtype, wanted.nbytes)
-
-
-def _placed(
-    step: Step, original: TensorInfo, contents: Contents, fills: Mapping[str, Fill]
-) -> tuple[Segment, ...]:
-    """Return the bytes of a tensor in a file that is laid out anew."""
-    if step.action == "fill":
-        return (fills[step.key],)
-    if step.action != "resize":
-        return (_contiguous(contents.view(original), step.tensor),)
-    kept = replace(step.tensor, shape=(step.kept_rows, *step.tensor.shape[1:]))
-    nbytes = step.tensor.nbytes // max(1, step.tensor.shape[0]) * step.kept_rows
-    kept = replace(kept, nbytes=nbytes)
-    there = contents.view(original)
-    old = _contiguous(rows_of(there, step.kept_rows), kept)
-    if step.law is None:
-        return (old,)
-    new = rows_alone(step)
-    values = there if isinstance(step.law, Transform) else None
-    return old, Fill(new, new.tensor.nbytes, values=values)
-
-
-def _unchecked(segments: Iterable[Segment]) -> list[Segment]:
-    return [
-        replace(segment, check=None) if isinstance(segment, Copy) else segment
-        for segment in segments
-        if not isinstance(segment, Check)
-    ]
 
 
 def _sinks(job: Job, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None) -> Sinks:

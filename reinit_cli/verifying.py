@@ -22,6 +22,7 @@ from reinit_cli.formats.located import Recorded
 from reinit_cli.formats.torch_zip import ZipLayout
 from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, parse_init
 from reinit_cli.inputs import InputFile
+from reinit_cli.jobs import Request
 from reinit_cli.output import Destination, Sink
 from reinit_cli.planning import Step
 from reinit_cli.progress import Progress, unwatched
@@ -39,7 +40,7 @@ from reinit_cli.records import (
     parse_record,
 )
 from reinit_cli.resizing import law_of_rows, rows_alone
-from reinit_cli.rewriting import Request, execute, job_of
+from reinit_cli.rewriting import execute, job_of
 from reinit_cli.seeds import seed_for
 from reinit_cli.segments import Copy, Fill, Reserved, Segment
 from reinit_cli.sources import RECORD_FILE, Contents, Source, find_source

@@ -29,8 +29,9 @@ from reinit_cli.errors import (
     ReinitError,
     SourceError,
 )
+from reinit_cli.jobs import Request
 from reinit_cli.recipes import Recipe
-from reinit_cli.rewriting import Outcome, Request
+from reinit_cli.rewriting import Outcome
 from reinit_cli.rules import Rule
 
 RULES = (Rule.parse("*.weight=normal:std=0.5"), Rule.parse("q.*=orthogonal"))

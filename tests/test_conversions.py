@@ -12,8 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from reinit_cli import rewrite
+from reinit_cli.assembling import files_of
 from reinit_cli.errors import LossError, OutputUnwritableError, UnwritableContentError
-from reinit_cli.rewriting import Request, _files, prepare
+from reinit_cli.jobs import Request
+from reinit_cli.rewriting import prepare
 from reinit_cli.seeds import seed_for
 from reinit_cli.segments import Check, Copy
 
@@ -214,7 +216,7 @@ def test_a_conversion_reads_no_file_but_its_source() -> None:
     job = prepare(Request("m.pt", ("*=zeros",), "out.bin", dtype="float16"))
 
     with job.source.open(0) as contents, job.references.opened((), 0) as donors:
-        segments = _files(job, contents, donors, "")[""]
+        segments = files_of(job, contents, donors, "")[""]
 
     read = {segment.file.path for segment in segments if isinstance(segment, (Copy, Check))}
     assert read == {"m.pt"}

@@ -24,8 +24,9 @@ from reinit_cli.errors import (
 )
 from reinit_cli.formats.safetensors import locate
 from reinit_cli.inputs import InputFile
+from reinit_cli.jobs import Request
 from reinit_cli.planning import Options
-from reinit_cli.rewriting import Request, execute, prepare
+from reinit_cli.rewriting import execute, prepare
 
 
 def _source(name: str = "m.safetensors", order: int = 1) -> dict[str, torch.Tensor]:

@@ -28,9 +28,9 @@ from reinit_cli.cli.options import (
 
 if TYPE_CHECKING:
     from reinit_cli.batches import Failure
+    from reinit_cli.jobs import Job, Request
     from reinit_cli.output import Destination
     from reinit_cli.patterns import Pattern
-    from reinit_cli.rewriting import Job, Request
     from reinit_cli.rules import Rule
 
 DASH = "-"
@@ -328,7 +328,7 @@ def _report_place(
     report: str | None, planned: Sequence[Job | Failure], *, force: bool
 ) -> Destination | None:
     """Return where the pictures go, after every check; None where none are asked for."""
-    from reinit_cli.rewriting import Job
+    from reinit_cli.jobs import Job
 
     place = None
     for job in planned:

@@ -9,12 +9,13 @@ from reinit_cli.batches import Failure, Result, error_of, request_of
 from reinit_cli.cli.advice import explain
 from reinit_cli.cli.terminal import say, tell, warn, warn_of_inputs
 from reinit_cli.errors import InputError, ReinitError
+from reinit_cli.jobs import Job
 from reinit_cli.report.batches import batch_sheet, counted
 from reinit_cli.report.meter import Meter
 from reinit_cli.report.rewrites import rules_sheet, steps_sheet
 from reinit_cli.report.serial import dumps, failure_form, job_form
 from reinit_cli.report.sheets import show
-from reinit_cli.rewriting import Job, Outcome
+from reinit_cli.rewriting import Outcome
 
 
 class Report:

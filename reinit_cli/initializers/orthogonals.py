@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from reinit_cli.initializers.composites import Blocks
+from reinit_cli.initializers.compounds import Blocks
 from reinit_cli.initializers.fans import Fans, Layout, UndefinedError, need_ndim
 from reinit_cli.initializers.gains import check_gain, gain_of
 from reinit_cli.initializers.identities import centre_of

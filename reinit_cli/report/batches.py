@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from reinit_cli.batches import Result, error_of, request_of
+from reinit_cli.jobs import Job
 from reinit_cli.planning import skip_notes
 from reinit_cli.report.rewrites import described
 from reinit_cli.report.sheets import Column, Sheet
-from reinit_cli.rewriting import Job, Outcome
+from reinit_cli.rewriting import Outcome
 from reinit_cli.seeds import STREAM
 from reinit_cli.text import nbytes, plural
 

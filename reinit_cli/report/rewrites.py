@@ -9,13 +9,14 @@ from reinit_cli.drawing import expected_moments
 from reinit_cli.engine import Filled
 from reinit_cli.initializers import Init
 from reinit_cli.initializers.declaration import written
+from reinit_cli.jobs import Job
 from reinit_cli.moments import Moments
 from reinit_cli.planning import Plan, Step, skip_notes
 from reinit_cli.report.keys import summed
 from reinit_cli.report.pages import Page, without_folders
 from reinit_cli.report.panels import panels_of_rewrite
 from reinit_cli.report.sheets import Column, Sheet
-from reinit_cli.rewriting import Job, Outcome
+from reinit_cli.rewriting import Outcome
 from reinit_cli.rules import Rule
 from reinit_cli.seeds import STREAM
 from reinit_cli.tensors import TensorInfo

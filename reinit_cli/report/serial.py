@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from reinit_cli.checking import Finding
     from reinit_cli.engine import Filled
     from reinit_cli.initializers import Law
+    from reinit_cli.jobs import Job
     from reinit_cli.moments import Moments
     from reinit_cli.planning import Plan, Step
-    from reinit_cli.rewriting import Job, Outcome
+    from reinit_cli.rewriting import Outcome
     from reinit_cli.tensors import TensorInfo
 
 VERSION = 1

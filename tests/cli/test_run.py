@@ -14,8 +14,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from reinit_cli.jobs import Request
 from reinit_cli.planning import Options
-from reinit_cli.rewriting import Request
 from reinit_cli.rules import Rule
 from reinit_cli.seeds import seed_for
 from tests.cli.conftest import Done

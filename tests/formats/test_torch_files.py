@@ -18,7 +18,8 @@ from reinit_cli.cli import main
 from reinit_cli.errors import CorruptError, ReinitError, UnsupportedFormatError
 from reinit_cli.formats.detection import locate
 from reinit_cli.inputs import InputFile
-from reinit_cli.rewriting import Request, execute, prepare
+from reinit_cli.jobs import Request
+from reinit_cli.rewriting import execute, prepare
 
 RULES = ["a.weight=normal:std=2", "b=zeros"]
 

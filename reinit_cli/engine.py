@@ -468,6 +468,8 @@ def _peak_nbytes(piece: _Piece, device: str) -> int:
     from reinit_cli.drawing import are_blocks
     from reinit_cli.moments import BLOCK_NUMEL
 
+    from reinit_cli.initializers import Move
+
     assert isinstance(segment, Fill)
     tensor = segment.step.tensor
     law = segment.step.law
@@ -476,6 +478,8 @@ def _peak_nbytes(piece: _Piece, device: str) -> int:
     if segment.stride is None and are_blocks(law, tensor.dtype, device):
         numel = min(numel, BLOCK_NUMEL)
     drawn = numel * (8 if tensor.dtype == "float64" else 4) * _PEAK_PER_DRAWN_BYTE
+    if isinstance(law, Move):  # in the tensor's own dtype, and a permutation beside it
+        drawn = 2 * segment.nbytes + 8 * numel
     return drawn + segment.nbytes
 
 

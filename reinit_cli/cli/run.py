@@ -83,8 +83,9 @@ class _Run(click.Command):
     "configs",
     multiple=True,
     metavar="FILE",
-    help="Take rules and options from a recipe, TOML or JSON, or from the plan that -n --json "
-    "printed; repeatable. The command line's rules come after, its options override.",
+    help="Take rules and options from a recipe, TOML or JSON, from the plan that -n --json "
+    "printed, or from a record or an output that holds one; repeatable. The command line's "
+    "rules come after, its options override.",
 )
 @click.option(
     "--files-from",
@@ -221,8 +222,9 @@ def command(
 
     \b
     PATTERN  * any characters, dots too · ? one · [abc] [!abc] · {a,b} {0..8} · re:REGEX
-    INIT     torch.nn.init's names without the underscore, or keep; `reinit inits` lists them
-    ARGS     std=0.02,mean=0 · a nonlinearity: relu · a mode: fan_out · min_ndim=2
+    INIT     torch.nn.init's names without the underscore, default, transforms such as noise,
+             or keep; `reinit inits` lists all
+    ARGS     std=0.02,mean=0 · a nonlinearity: relu · a mode: fan_out · min_ndim=2 · keep_zeros=true
 
     \b
     reinit alexnet -r "features.*.weight=xavier_uniform:relu"

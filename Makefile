@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: help demo test lint types bench clean
+.PHONY: help demo test lint types bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -37,6 +37,10 @@ types: $(VENV)/.dev  ## check types
 
 bench: $(VENV)/.dev  ## print speed and memory beside the alternatives
 	$(BIN)/python benchmarks/run.py
+
+docs: $(VENV)/.dev  ## make the reference anew and build the site in build/site
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/python -m mkdocs build --strict
 
 clean:  ## remove what was made here
 	rm -rf $(VENV) build dist *.egg-info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,21 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A shell whose `reinit` and `python` are those under test."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, line in {
+        "reinit": f'exec "{sys.executable}" -m reinit_cli "$@"',
+        "python": f'exec "{sys.executable}" "$@"',
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tools / name).chmod(0o755)
+    root = str(Path(__file__).parents[1])
+    return os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": root}
 
 
 @pytest.fixture(scope="session")

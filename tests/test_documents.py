@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 from safetensors.torch import load_file, save_file
+
+from tests.pages import PAGES, shell
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -22,38 +22,15 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """A shell whose `reinit` and `python` are those under test."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    for name, line in {
-        "reinit": f'exec "{sys.executable}" -m reinit_cli "$@"',
-        "python": f'exec "{sys.executable}" "$@"',
-    }.items():
-        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
-        (tools / name).chmod(0o755)
-    return os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-
-
 def test_nobody_is_told_to_install_us_by_name() -> None:
     """The package index has another project of that name."""
-    texts = [README, RECIPES, *(path.read_text() for path in ROOT.glob("reinit_cli/**/*.py"))]
+    texts = [
+        README,
+        *PAGES.values(),
+        *(path.read_text() for path in ROOT.glob("reinit_cli/**/*.py")),
+    ]
 
     assert not [text for text in texts if re.search(r"pip3? install [^`\n]*\breinit\b(?!`)", text)]
-
-
-def _shell(command: str, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def _language_model() -> None:
@@ -78,7 +55,7 @@ def test_every_command_of_the_readme_works_in_turn(environment: dict[str, str]) 
     cached.parent.mkdir(parents=True)
     torch.save(torchvision.models.alexnet().state_dict(), cached)
 
-    said = {command: _shell(command, environment) for command in COMMANDS}
+    said = {command: shell(command, environment) for command in COMMANDS}
 
     assert {"alexnet-reinit.safetensors", "fresh.safetensors", "zero-biases.pt"} <= set(
         os.listdir()
@@ -96,8 +73,8 @@ def test_every_recipe_and_command_of_the_page_on_recipes_works(
     Path("recipe.json").write_text(text)
 
     for command in re.findall(r"^\$ (.+)$", RECIPES, re.MULTILINE):
-        _shell(command, environment)
-    _shell("reinit model.safetensors -c recipe.json -o json.safetensors", environment)
+        shell(command, environment)
+    shell("reinit model.safetensors -c recipe.json -o json.safetensors", environment)
 
     written = load_file("head.safetensors")["lm_head.weight"]
     orthogonal = written.T @ written
@@ -154,4 +131,4 @@ def test_every_example_runs(story: str, environment: dict[str, str]) -> None:
     (script,) = (ROOT / "examples" / story).glob("run.*")
     runner = "bash" if script.suffix == ".sh" else "python"
 
-    assert _shell(f'{runner} "{script}"', environment)
+    assert shell(f'{runner} "{script}"', environment)

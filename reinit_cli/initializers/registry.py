@@ -41,7 +41,8 @@ class Registry:
         for name in (declared.name, *declared.aliases):
             if not name.isidentifier():
                 raise ValueError(f"{name!r} cannot be the name of an initializer")
-            if name in self:
+            # Nobody is asked for it: those of other packages need ours, which are being added.
+            if self._own(name) is not None:
                 raise ValueError(f"there is an initializer {name!r} already")
         self._by_name |= dict.fromkeys((declared.name, *declared.aliases), declared)
 

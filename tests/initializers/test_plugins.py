@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -89,3 +90,15 @@ def test_a_package_that_fails_is_named(asked: list[str], monkeypatch: pytest.Mon
     ):
         parse_init("tiny")
     assert str(parse_init("zeros")) == "zeros"
+
+
+def test_to_add_our_own_asks_nobody() -> None:
+    """Another package's initializers need `register`, which is there when ours are added."""
+    code = (
+        "import importlib.metadata as metadata\n"
+        "def refuse(**_): raise AssertionError('asked')\n"
+        "metadata.entry_points = refuse\n"
+        "import reinit_cli.initializers\n"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -1,0 +1,376 @@
+"""Writes the pages of docs/reference from what the code declares: `make docs` runs it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
+from itertools import groupby
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+import reinit_cli
+from reinit_cli import errors
+from reinit_cli.cli.commands import COMMANDS, group
+from reinit_cli.comparing import Difference, Distance
+from reinit_cli.engine import Filled
+from reinit_cli.initializers import REGISTRY, Initializer
+from reinit_cli.initializers.declaration import COMMON, LAYOUT, REQUIRED, Parameter, written
+from reinit_cli.initializers.gains import NONLINEARITIES, calculate_gain
+from reinit_cli.initializers.kinds import Gain
+from reinit_cli.measuring import Measured, Statistics
+from reinit_cli.moments import Moments
+from reinit_cli.planning import Options, Plan, Step
+from reinit_cli.rewriting import Outcome
+from reinit_cli.rules import Rule
+from reinit_cli.verifying import Finding, Gap, Verdict
+
+ROOT = Path(__file__).parents[1]
+
+MADE = "<!-- Made by docs/make_reference.py from the code; `make docs` makes it anew. -->"
+
+RESULTS = (
+    Plan,
+    Step,
+    Options,
+    Outcome,
+    Filled,
+    Moments,
+    Difference,
+    Distance,
+    Measured,
+    Statistics,
+    Verdict,
+    Finding,
+    Gap,
+    Initializer,
+)
+"""What the public functions return or ask for, and what that is made of."""
+
+COMMON_MEANINGS = {
+    "min_ndim": "the initializer is not defined on tensors with fewer dimensions",
+    "keep_zeros": "what is zero stays zero, as the mask of a lottery ticket",
+}
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page, by its path in docs/."""
+    return {
+        "reference/initializers.md": _page(_initializers()),
+        "reference/commands.md": _page(_commands()),
+        "reference/python.md": _page(_python()),
+    }
+
+
+def _page(blocks: Iterable[str]) -> str:
+    return "\n\n".join((MADE, *blocks)) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _fenced(text: str, language: str = "text") -> str:
+    return f"```{language}\n{text}\n```"
+
+
+# --- initializers ----------------------------------------------------------------------------
+
+
+def _initializers() -> Iterator[str]:
+    # Other packages may add theirs, which are not ours to describe.
+    ours = [each for each in REGISTRY if each.build.__module__.startswith("reinit_cli.")]
+    yield "# Initializers"
+    yield (
+        "What a tensor can be filled with. In a rule an initializer stands behind the first `=`, "
+        "and its arguments behind a colon: by name, or numbers in the order of the table, or "
+        "words, such as a nonlinearity or a mode, in any order. `reinit inits NAME` prints the "
+        "same on the command line."
+    )
+    yield _table(
+        ("initializer", "what for"),
+        (
+            (", ".join(f"[`{name}`](#{each.name})" for name in _names(each)), each.summary)
+            for each in ours
+        ),
+    )
+    yield "## Arguments of all initializers"
+    yield f"Every initializer that fills takes {_and(COMMON)}."
+    yield _arguments(COMMON)
+    yield "## Arguments that say how a weight is to be read"
+    yield (
+        "The initializers whose law follows from fan_in and fan_out also take these, for weights "
+        "whose fans are not those that torch reads from the shape. "
+        "Fans are torch's by default: `shape[1]` and `shape[0]`, each times the kernel's size."
+    )
+    yield _arguments(LAYOUT)
+    yield "## Nonlinearities"
+    yield "Where an argument takes a nonlinearity, its name stands for this gain."
+    yield _table(
+        ("nonlinearity", "gain"),
+        ((f"`{name}`", f"{calculate_gain(name):.6g}") for name in NONLINEARITIES),
+    )
+    yield (
+        "`leaky_relu` has the gain √(2 / (1 + a²)), a its negative slope: `leaky_relu,a=0.2`. "
+        "The gains from `gelu` on are not torch's: each is 1 / √E f(z)² for z from N(0, 1), which "
+        "keeps the second moment of a signal."
+    )
+    for family, members in groupby(ours, key=lambda each: each.build.__module__):
+        yield f"## {_family(family)}"
+        for each in members:
+            yield from _initializer(each)
+
+
+def _family(module: str) -> str:
+    """Return what a family of initializers says of itself, as a heading."""
+    return _summary(import_module(module)).rstrip(".")
+
+
+def _summary(of: object) -> str:
+    return (inspect.getdoc(of) or "").partition("\n")[0]
+
+
+def _names(declared: Initializer) -> tuple[str, ...]:
+    return (declared.name, *declared.aliases)
+
+
+def _and(parameters: Iterable[Parameter]) -> str:
+    *first, last = (f"`{parameter.name}`" for parameter in parameters)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _initializer(declared: Initializer) -> Iterator[str]:
+    yield f"### {declared.name}"
+    also = f" Also called {' and '.join(f'`{name}`' for name in declared.aliases)}."
+    yield f"{declared.summary}{also if declared.aliases else ''}"
+    facts = [
+        f"- Law: {declared.law}",
+        f"- Defined for: {declared.defined}",
+        f"- Example: `{declared.example}`",
+        *([f"- Paper: {declared.paper}"] if declared.paper else []),
+    ]
+    if "fans" in declared.asks:
+        facts.append(
+            f"- Reads the fans, so takes {_and(LAYOUT)} too: "
+            "[how a weight is to be read](#arguments-that-say-how-a-weight-is-to-be-read)"
+        )
+    if declared.stream:
+        facts.append(
+            f'- Changes what is there; where it draws, the stream is `"SEED:KEY:{declared.stream}"`'
+        )
+    yield "\n".join(facts)
+    if declared.parameters:
+        yield _arguments(declared.parameters)
+
+
+def _arguments(parameters: Iterable[Parameter]) -> str:
+    return _table(
+        ("argument", "accepts", "default"),
+        (
+            (f"`{parameter.name}`", _accepts(parameter), _default(parameter))
+            for parameter in parameters
+        ),
+    )
+
+
+def _accepts(parameter: Parameter) -> str:
+    kind = parameter.kind
+    described = kind.describe()
+    if isinstance(kind, Gain):
+        described = f"{kind.number.describe()}, or a [nonlinearity](#nonlinearities)"
+    meaning = parameter.meaning or COMMON_MEANINGS.get(parameter.name, "")
+    return f"{described}; {meaning}" if meaning else described
+
+
+def _default(parameter: Parameter) -> str:
+    if parameter.default is REQUIRED:
+        return "must be given"
+    value: Any = parameter.default
+    return "" if value is None else f"`{written(value)}`"
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+def _commands() -> Iterator[str]:
+    yield "# Commands"
+    yield "What `reinit COMMAND -h` prints, of every command."
+    yield _table(
+        ("command", "what for"),
+        ((f"[`reinit {name}`](#reinit-{name})", text) for name, text in COMMANDS.items()),
+    )
+    yield (
+        "`reinit SOURCE …` is short for `reinit run SOURCE …`. `reinit --version` prints the version."
+    )
+    yield "## Exit codes"
+    yield _from_the_readme("| exit code |")
+    yield "## Variables of the environment"
+    yield (
+        "`REINIT_SEED` is the default of `--seed`, `REINIT_DEVICE` of `--device`. "
+        "`NO_COLOR` is obeyed. Downloaded weights are kept where torch keeps them, under `TORCH_HOME`; "
+        "a pipe that is no safetensors file is copied into `TMPDIR` first."
+    )
+    parent = click.Context(group, info_name="reinit")
+    for name in COMMANDS:
+        found = group.get_command(parent, name)
+        assert found is not None
+        yield from _command(found, click.Context(found, parent, info_name=name))
+
+
+def _from_the_readme(start: str) -> str:
+    """Return the table of the README that starts so, which says it once for both."""
+    readme = (ROOT / "README.md").read_text()
+    return start + readme.partition(start)[2].partition("\n\n")[0]
+
+
+def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f"## {context.command_path}"
+    yield _fenced(f"{context.command_path} {' '.join(command.collect_usage_pieces(context))}")
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        if paragraph.startswith("\b\n"):
+            yield _fenced(paragraph.removeprefix("\b\n"))
+        else:
+            yield _escaped(" ".join(paragraph.split("\n")))
+    records = [
+        each.get_help_record(context) for each in command.params if isinstance(each, click.Option)
+    ]
+    helped = command.get_help_option(context)
+    records += [helped.get_help_record(context)] if helped else []
+    yield "\n".join(
+        f"- `{names}`: {_escaped(' '.join(text.split()))}" for names, text in filter(None, records)
+    )
+
+
+def _escaped(text: str) -> str:
+    """Return a text in which Markdown finds no sign of its own outside code."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(
+        part if part.startswith("`") else re.sub(r"([*<\\])", r"\\\1", part) for part in parts
+    )
+
+
+# --- python ----------------------------------------------------------------------------------
+
+
+def _python() -> Iterator[str]:
+    yield "# Python"
+    yield (
+        "The names that `reinit_cli` exports. Importing it imports no torch; a name is imported "
+        "when it is first asked for. [From Python](../how-to/python.md) shows them at work."
+    )
+    public = {name: getattr(reinit_cli, name) for name in reinit_cli.__all__}
+    yield _table(
+        ("name", "what for"),
+        (
+            (f"[`{name}`](#{_anchor(name)})", _escaped(_summary(each)))
+            for name, each in public.items()
+        ),
+    )
+    for name, each in public.items():
+        yield from _named(name, each)
+        if each is errors.ReinitError:
+            yield "Its tree, and the built-in exceptions that some of them are too:"
+            yield _fenced(_tree(errors))
+    yield "## What they return and ask for"
+    for result in RESULTS:
+        yield from _named(result.__name__, result, level="###", is_called=False)
+
+
+def _anchor(name: str) -> str:
+    return name.lower()
+
+
+def _tree(module: ModuleType) -> str:
+    return (inspect.getdoc(module) or "").split("\n\n")[1]
+
+
+def _named(name: str, each: Any, *, level: str = "##", is_called: bool = True) -> Iterator[str]:
+    yield f"{level} {name}"
+    if inspect.isfunction(each):
+        yield _fenced(_signature(name, each), "text")
+    yield from _docstring(each)
+    if inspect.isclass(each):
+        if members := list(_properties(each)):
+            yield "It also tells:"
+            yield "\n".join(members)
+        if is_called and each is Rule:
+            for method in (each.parse, each.of, each.keeping):
+                yield f"{level}# {name}.{method.__name__}"
+                yield _fenced(_signature(f"{name}.{method.__name__}", method))
+                yield from _docstring(method)
+
+
+def _properties(of: type) -> Iterator[str]:
+    for name, member in vars(of).items():
+        if isinstance(member, property):
+            yield f"- `{name}`: {_escaped(_lowered(_summary(member)))}"
+
+
+def _lowered(text: str) -> str:
+    """Return a sentence as part of a list: without its capital and full stop."""
+    return (text[:1].lower() + text[1:]).rstrip(".")
+
+
+def _signature(name: str, function: Callable[..., Any]) -> str:
+    parts: list[str] = []
+    found = inspect.signature(function)
+    parameters = list(found.parameters.values())
+    for at, each in enumerate(parameters, start=1):
+        if each.kind is each.KEYWORD_ONLY and "*" not in parts:
+            parts.append("*")
+        stars = "**" if each.kind is each.VAR_KEYWORD else ""
+        default = "" if each.default is each.empty else f" = {_value(each.default)}"
+        parts.append(f"{stars}{each.name}: {each.annotation}{default}")
+        behind = [one.kind for one in parameters[at : at + 1]]
+        if each.kind is each.POSITIONAL_ONLY and behind != [each.kind]:
+            parts.append("/")
+    inside = "".join(f"    {part},\n" for part in parts)
+    return f"{name}(\n{inside}) -> {found.return_annotation}"
+
+
+def _value(default: object) -> str:
+    """Return a default as it is written; of a function, whose text has an address, its name."""
+    if inspect.isfunction(default):
+        return str(default.__name__)
+    return f'"{default}"' if isinstance(default, str) else repr(default)
+
+
+_SECTION = re.compile(r"(Args|Raises|Returns|Attributes):$")
+_ENTRY = re.compile(r"    ([\w, ]+): (.*)$")
+
+
+def _docstring(of: object) -> Iterator[str]:
+    """Yield a docstring as Markdown: its sections as lists."""
+    for paragraph in (inspect.getdoc(of) or "").split("\n\n"):
+        head, _, rest = paragraph.partition("\n")
+        if not _SECTION.match(head):
+            yield _escaped(" ".join(paragraph.split("\n")))
+            continue
+        yield {"Args:": "Arguments:"}.get(head, head)
+        entries: list[str] = []
+        for line in rest.split("\n"):
+            if entry := _ENTRY.match(line):
+                names = ", ".join(f"`{name}`" for name in entry[1].split(", "))
+                entries.append(f"- {names}: {_escaped(entry[2])}")
+            elif entries:
+                entries[-1] += f" {_escaped(line.strip())}"
+            else:
+                entries.append(_escaped(line.strip()))
+        yield "\n".join(entries)
+
+
+def main() -> None:
+    """Write every page."""
+    for name, text in pages().items():
+        path = ROOT / "docs" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The pages of docs/ say what is so: what they tell a reader to type works, in turn."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from reinit_cli.initializers import REGISTRY
+from reinit_cli.initializers.registry import ENTRY_POINTS
+from tests.pages import DOCS, PAGES, ROOT, Block, blocks_of, commands_of, shell, terminal
+
+GIVEN = "recipes.md"
+"""The page that starts from the README's checkpoint; test_documents runs it."""
+
+GENERATED = ("reference/commands.md", "reference/initializers.md", "reference/python.md")
+
+TYPED = {
+    name: blocks
+    for name, page in PAGES.items()
+    if name != GIVEN
+    and (blocks := [each for each in blocks_of(page) if each.language in ("console", "python")])
+}
+
+
+def _are_in_order(shown: list[str], printed: list[str]) -> bool:
+    rest = iter(printed)
+    return all(line in rest for line in shown)
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages may register initializers of their own, which are nobody else's."""
+    monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_registry")
+@pytest.mark.parametrize("name", TYPED)
+def test_everything_on_a_page_works_in_turn(
+    name: str, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scope: dict[str, object] = {"__name__": "page"}
+    blocks = blocks_of(PAGES[name])
+    for block, after in zip(blocks, [*blocks[1:], Block("", "")], strict=True):
+        if block.language == "python":
+            capsys.readouterr()
+            exec(compile(block.text, name, "exec"), scope)
+            printed = capsys.readouterr().out
+            if after.language == "text":
+                assert printed == after.text
+        if block.language == "console":
+            for command, shown in commands_of(block):
+                printed_lines = terminal(command, environment)
+                assert _are_in_order(shown, printed_lines), (command, printed_lines)
+
+
+def test_the_reference_is_what_the_code_declares() -> None:
+    made = runpy.run_path(str(DOCS / "make_reference.py"))["pages"]()
+
+    assert tuple(sorted(made)) == GENERATED
+    assert [name for name, text in made.items() if PAGES.get(name) != text] == [], (
+        "docs/reference is not what the code declares; `make docs` makes it anew"
+    )
+
+
+def test_the_reference_names_no_place_of_this_machine() -> None:
+    assert not [name for name in GENERATED if str(ROOT) in PAGES[name] or " at 0x" in PAGES[name]]
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "index.html").exists()
+    assert not list((tmp_path / "site").rglob("*.py"))
+    assert [
+        page
+        for page in (tmp_path / "site").rglob("*.html")
+        if 'src="http' in page.read_text() or 'stylesheet" href="http' in page.read_text()
+    ] == [], "a page fetches something from elsewhere"
+
+
+@pytest.mark.slow
+def test_a_package_adds_an_initializer_as_its_page_says(environment: dict[str, str]) -> None:
+    blocks = blocks_of(PAGES["how-to/add-an-initializer.md"])
+    (project,) = (tomllib.loads(each.text)["project"] for each in blocks if each.language == "toml")
+    ((name, module),) = project["entry-points"][ENTRY_POINTS].items()
+    code = next(each.text for each in blocks if "@register" in each.text)
+    Path("site").mkdir()
+    Path(f"site/{module}.py").write_text(code)
+    # What an installer leaves of a package.
+    info = Path(f"site/{project['name']}-{project['version']}.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    (info / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\n{name} = {module}\n")
+    path = f"{Path('site').resolve()}:{environment['PYTHONPATH']}"
+
+    assert "N(0, scale² / numel)" in shell("reinit inits small", environment | {"PYTHONPATH": path})

@@ -43,14 +43,13 @@ def with_buffers(plan: Plan) -> Plan:
 
 def _with_buffer(step: Step, beside: Mapping[str, Step]) -> Step:
     module, _, name = step.key.rpartition(".")
-    weight = beside.get(module)
     can = step.action in ("copy", "skip") and step.tensor.fillable_dtype is not None
-    if name not in RUNNING_STATISTICS or weight is None or not can or step.tied:
+    if name not in RUNNING_STATISTICS or module not in beside or not can or step.tied:
         return step
     # BatchNorm starts with a variance of 1 (torch.nn, reset_running_stats).
     init = parse_init("ones" if name == "running_var" else "zeros")
     law = init.law(step.tensor.shape)
-    return Step(step.tensor, "fill", weight.rule, law=law, seed_key=step.key, init=init)
+    return Step(step.tensor, "fill", law=law, seed_key=step.key, init=init)
 
 
 # --- optimizer state -------------------------------------------------------------------------

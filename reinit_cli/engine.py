@@ -466,9 +466,8 @@ def _peak_nbytes(piece: _Piece, device: str) -> int:
     if isinstance(segment, Recast):
         return 3 * segment.nbytes + segment.view.place.nbytes
     from reinit_cli.drawing import are_blocks
-    from reinit_cli.moments import BLOCK_NUMEL
-
     from reinit_cli.initializers import Move
+    from reinit_cli.moments import BLOCK_NUMEL
 
     assert isinstance(segment, Fill)
     tensor = segment.step.tensor

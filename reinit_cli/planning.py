@@ -158,6 +158,13 @@ class Plan:
         """The steps that fill, each tensor once: of ties, the one that names the stream."""
         return (step for step in self.steps if step.action == "fill" and step.key == step.seed_key)
 
+    def init_of(self, step: Step) -> str:
+        """Return what fills a tensor, as a rule has it."""
+        if step.init is not None:
+            return str(step.init)
+        assert step.rule is not None
+        return str(self.rules[step.rule].init)
+
     @property
     def least_p(self) -> float:
         """The probability below which a test fails: `FALSE_ALARMS` shared by all (Bonferroni)."""

@@ -116,20 +116,12 @@ def drawn_steps(plan: Plan) -> Iterator[Step]:
 
 
 def _filled_form(step: Step, plan: Plan) -> Form:
-    form: Form = {"key": step.key, "init": _init_of(step, plan), "sha256": BLANK}
+    form: Form = {"key": step.key, "init": plan.init_of(step), "sha256": BLANK}
     if step.seed_key != step.key:
         form["seed_key"] = step.seed_key
     if step.kept_rows:
         form["from_row"] = step.kept_rows
     return form
-
-
-def _init_of(step: Step, plan: Plan) -> str:
-    """Return what fills a tensor, as a rule has it."""
-    if step.init is not None:
-        return str(step.init)
-    assert step.rule is not None
-    return str(plan.rules[step.rule].init)
 
 
 def _tensor_form(step: Step) -> Form:

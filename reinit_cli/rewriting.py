@@ -282,6 +282,8 @@ def execute(
             else:
                 opened.commit()
                 recorder_.write_beside()
+    order = (step.key for step in (*job.plan.steps, *job.plan.beside))
+    filled = {key: filled[key] for key in order if key in filled}
     seconds = time.monotonic() - started
     return Outcome(job, filled, nbytes, seconds, checks.findings, sketches.sketches())
 

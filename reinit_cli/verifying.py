@@ -51,6 +51,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_MOST_ULPS = 2**16
+"""Told in words: of values that are further apart, of two signs say, it means nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """How far values are from those that were drawn again.
@@ -76,7 +80,8 @@ class Gap:
 
     def __str__(self) -> str:
         """Say it in a few words."""
-        ulps = f", {self.max_ulps:,} ulp" if self.max_ulps is not None else ""
+        is_near = self.max_ulps is not None and self.max_ulps <= _MOST_ULPS
+        ulps = f", {self.max_ulps:,} ulp" if is_near else ""
         return f"{plural(self.changed, 'value')} by {self.max_abs:.3g}{ulps} at most"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -50,10 +51,23 @@ def command(
     from reinit_cli.report.verdicts import verdict_form, verdict_sheet
     from reinit_cli.verifying import verify
 
+    passes = 2 if source is not None else 1
     with Meter(output, is_shown=not quiet) as meter:
-        verdict = verify(output, source=source, record=record, progress=meter.of(0))
+        told = meter.of(passes * _nbytes(output))
+        verdict = verify(output, source=source, record=record, progress=told)
     if as_json:
         sys.stdout.write(dumps(verdict_form(verdict)) + "\n")
     elif not quiet:
         show(verdict_sheet(verdict), sys.stdout)
     ctx.exit(0 if verdict.holds else 1)
+
+
+def _nbytes(path: str) -> int:
+    """Return the bytes of a file, or of those in a folder; none where nothing is there."""
+    if os.path.isdir(path):
+        return sum(
+            os.path.getsize(os.path.join(folder, name))
+            for folder, _, names in os.walk(path)
+            for name in names
+        )
+    return os.path.getsize(path) if os.path.exists(path) else 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from reinit_cli.collector import collector_paused
-from reinit_cli.errors import UnsupportedFormatError
+from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
 from reinit_cli.formats import safetensors, torch_legacy, torch_zip
 from reinit_cli.formats.located import Located
 from reinit_cli.inputs import InputFile
@@ -49,4 +51,8 @@ def _locate(file: InputFile, root: str | None) -> Located:
     # The length of a safetensors header ends with four zeros.
     if start[:1] == b"\x80" and start[1:2] <= b"\x05" and any(start[4:8]):
         raise UnsupportedFormatError(file.path, "a pickle that torch.save did not write")
+    suffix = os.path.splitext(file.path)[1].lower()
+    if suffix in torch_zip.SUFFIXES and not safetensors.may_be(start):
+        problem = "it starts neither as a zip archive, nor as a pickle, nor as safetensors"
+        raise MalformedFileError(file.path, problem, "torch file")
     return safetensors.locate(file)

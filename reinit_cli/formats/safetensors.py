@@ -86,6 +86,11 @@ class _Entry:
     end: int
 
 
+def may_be(start: bytes) -> bool:
+    """Whether a file that starts so may be of this format: its header is an object."""
+    return not start or (len(start) > 8 and start[8:9] == b"{")
+
+
 def locate(file: InputFile) -> Located:
     """Read the header of a file.
 

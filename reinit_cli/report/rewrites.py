@@ -74,7 +74,7 @@ def steps_sheet(job: Job, outcome: Outcome | None) -> Sheet:
             _verdict(findings.get(step.seed_key, ())),
         )
         for step in job.plan.steps
-        if step.rule is not None or step.was is not None
+        if step.rule is not None or step.was is not None or step.init is not None
     ]
     return Sheet(_STEP_COLUMNS, rows).without_empty_columns()
 
@@ -172,6 +172,9 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     if resized:
         more = f" and {len(resized) - 5:,} more" if len(resized) > 5 else ""
         yield "resized", ", ".join(resized[:5]) + more
+    if plan.options.with_buffers:
+        buffers = sum(step.action == "fill" and step.rule is None for step in plan.steps)
+        yield "buffers", f"{plural(buffers, 'running statistic')} reset"
     if plan.beside:
         yield "optimizer", f"{plural(len(plan.beside), 'slot')} zeroed"
     yield "seed", f"{plan.options.seed} (stream {STREAM})"

@@ -215,11 +215,13 @@ def _commands() -> Iterator[str]:
         "`NO_COLOR` is obeyed. Downloaded weights are kept where torch keeps them, under `TORCH_HOME`; "
         "a pipe that is no safetensors file is copied into `TMPDIR` first."
     )
-    parent = click.Context(group, info_name="reinit")
+    parent = click.Context(group, info_name="reinit", **group.context_settings)
     for name in COMMANDS:
         found = group.get_command(parent, name)
         assert found is not None
-        yield from _command(found, click.Context(found, parent, info_name=name))
+        yield from _command(
+            found, click.Context(found, parent, info_name=name, **found.context_settings)
+        )
 
 
 def _from_the_readme(start: str) -> str:

@@ -13,7 +13,7 @@ from reinit_cli.models import (
     build_model,
     default_num_classes,
     find_model,
-    has_weights,
+    float_weights,
     model_names,
 )
 from reinit_cli.recording import Fills, Recorded, Unknown, laws_of, laws_of_layers
@@ -145,7 +145,7 @@ class Torchvision:
             if all(each.shape(key) == self._shapes[key] for key in differing)
         )
         first = next(fitting, None)
-        pretrained = (constructed(self.name, "DEFAULT"),) if has_weights(self.name) else ()
+        pretrained = [constructed(self.name, weights) for weights in float_weights(self.name)]
         return (*((first,) if first else ()), *pretrained)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from reinit_cli.blocks import rows_of
+from reinit_cli.errors import OutputUnwritableError
 from reinit_cli.formats import safetensors, torch_zip
 from reinit_cli.formats.hugging_face import index_of, split
 from reinit_cli.initializers import Transform
@@ -15,7 +16,7 @@ from reinit_cli.planning import Step
 from reinit_cli.references import OpenDonors
 from reinit_cli.resizing import rows_alone
 from reinit_cli.segments import Check, Copy, Fill, Literal, Recast, Reserved, Segment, View
-from reinit_cli.sources import RECORD_FILE, Contents, Source
+from reinit_cli.sources import DASH, RECORD_FILE, Contents, Source
 from reinit_cli.tensors import TensorInfo
 
 _OF_TORCH = {"format": "pt"}
@@ -55,7 +56,12 @@ def _laid_out(
     tensors = [step.tensor for step in job.plan.steps]
     if job.format == "torch":
         name = os.path.basename(job.destination.path or "archive.pt")
-        state = contents.state_dict(tensors)
+        try:
+            state = contents.state_dict(tensors)
+        except RuntimeError as error:  # torch lays it out as memory, which it never touches
+            nbytes = sum(tensor.nbytes for tensor in tensors)
+            problem = f"its tensors take {nbytes:,} bytes, more than can be addressed"
+            raise OutputUnwritableError(job.destination.path or DASH, problem) from error
         return {"": [*torch_zip.layout(state, places, name, record), *checks]}
     held = [tensor for tensor in tensors if not tensor.carried]
     metadata = _metadata(job.source)

@@ -194,9 +194,13 @@ def build_model(model: Model, **arguments: Any) -> Mapping[str, Any]:
         return _build(model, _nothing, **arguments)
 
 
-def has_weights(name: str) -> bool:
-    """Whether a model has pretrained weights."""
-    return _default_weights(name) is not None
+def float_weights(name: str) -> list[str]:
+    """Return the names of a model's pretrained weights that are not quantised."""
+    import torchvision
+
+    members = torchvision.models.get_model_weights(name).__members__.values()
+    names = (each.name for each in members if not _is_quantized(Model(name, each)))
+    return list(dict.fromkeys(names))  # DEFAULT is another name of one
 
 
 def default_num_classes(name: str) -> int | None:

@@ -177,6 +177,30 @@ def test_the_classes_of_a_detector_are_read_from_its_anchors() -> None:
     assert law == Normal(0.0, 0.01)
 
 
+def test_a_quantised_model_has_nothing_that_its_constructor_makes() -> None:
+    with pytest.raises(UnmatchedRuleError, match="fills nothing of quantized_resnet18"):
+        plan("quantized_resnet18", ["layer*=default"])
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1"),  # of larger images
+        ("fasterrcnn_resnet50_fpn", "DEFAULT"),  # of frozen norms
+        ("googlenet", "DEFAULT"),  # whose pretrained constructor draws nothing
+    ],
+)
+def test_the_arguments_of_pretrained_weights_are_followed_where_shapes_depend_on_them(
+    name: str, weights: str
+) -> None:
+    decided = plan(name, ["*=default"], weights=weights)
+
+    assert {step.action for step in decided.steps} == {"fill"}
+    if name == "googlenet":
+        laws = {step.key: step.law for step in decided.steps}
+        assert laws["conv1.conv.weight"] == TruncatedNormal(0.0, 0.01, -2.0, 2.0)
+
+
 # --- modules of one's own ----------------------------------------------------------------------
 
 

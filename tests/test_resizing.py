@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import get_model
 
 from reinit_cli import plan, rewrite, seed_for
-from reinit_cli.errors import ClassesError, LossError, ResizeError, RuleError
+from reinit_cli.errors import ClassesError, LossError, OutputUnwritableError, ResizeError, RuleError
 from reinit_cli.resizing import Resize
 
 
@@ -199,6 +199,13 @@ def test_what_cannot_be_is_refused_before_a_byte_is_written(
     with pytest.raises(RuleError, match=problem):
         rewrite(str(model), rules, str(model.with_name("out.safetensors")), resize=resizes)
     assert not model.with_name("out.safetensors").exists()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_what_is_too_large_to_be_written_is_told(suffix: str, model: Path) -> None:
+    with pytest.raises(OutputUnwritableError, match=r"addressed|too large|no space"):
+        _rewritten(model, "embed.weight=1000000000000:zeros", suffix=suffix)
+    assert [each.name for each in model.parent.iterdir()] == [model.name]
 
 
 def test_tied_keys_cannot_get_two_sizes(tmp_path: Path) -> None:

@@ -22,12 +22,13 @@ from reinit_cli.initializers import REGISTRY, Initializer
 from reinit_cli.initializers.declaration import COMMON, LAYOUT, REQUIRED, Parameter, written
 from reinit_cli.initializers.gains import NONLINEARITIES, calculate_gain
 from reinit_cli.initializers.kinds import Gain
+from reinit_cli.matching import Gap
 from reinit_cli.measuring import Measured, Statistics
 from reinit_cli.moments import Moments
 from reinit_cli.planning import Options, Plan, Step
 from reinit_cli.rewriting import Outcome
 from reinit_cli.rules import Rule
-from reinit_cli.verifying import Finding, Gap, Verdict
+from reinit_cli.verifying import Finding, Verdict
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,11 +51,6 @@ RESULTS = (
     Initializer,
 )
 """What the public functions return or ask for, and what that is made of."""
-
-COMMON_MEANINGS = {
-    "min_ndim": "the initializer is not defined on tensors with fewer dimensions",
-    "keep_zeros": "what is zero stays zero, as the mask of a lottery ticket",
-}
 
 
 def pages() -> dict[str, str]:
@@ -183,8 +179,7 @@ def _accepts(parameter: Parameter) -> str:
     described = kind.describe()
     if isinstance(kind, Gain):
         described = f"{kind.number.describe()}, or a [nonlinearity](#nonlinearities)"
-    meaning = parameter.meaning or COMMON_MEANINGS.get(parameter.name, "")
-    return f"{described}; {meaning}" if meaning else described
+    return f"{described}; {parameter.meaning}" if parameter.meaning else described
 
 
 def _default(parameter: Parameter) -> str:

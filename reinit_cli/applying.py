@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from reinit_cli import companions
 from reinit_cli.architectures import Arch, architecture_of_layers
 from reinit_cli.errors import UntransformableError
 from reinit_cli.initializers import Transform, UndefinedError
@@ -27,6 +28,7 @@ def apply_(
     strict: bool = False,
     allow_unmatched: bool = False,
     arch: Arch | None = None,
+    with_buffers: bool = False,
 ) -> Plan:
     """Re-initialise tensors of a module or a state dict in place, and return what was done.
 
@@ -41,6 +43,7 @@ def apply_(
         allow_unmatched: let a rule match or fill nothing.
         arch: whose constructor `default` follows: a torchvision model's name, or what makes
             a module; None for the `reset_parameters` of the module's own layers.
+        with_buffers: reset running statistics with the weights beside them.
 
     Raises:
         ReinitError: a rule cannot be obeyed; nothing is changed then.
@@ -57,12 +60,15 @@ def apply_(
         else info
         for info in infos_of(state)
     )
-    options = Options(seed, check_device(device), strict, allow_unmatched)
+    options = Options(
+        seed, check_device(device), strict, allow_unmatched, with_buffers=with_buffers
+    )
     read = rules_of(rules)
     layers = architecture_of_layers(target) if isinstance(target, torch.nn.Module) else None
     references = find_references(read, infos, arch, otherwise=layers)
     name = "the module" if target is not state else "the mapping"
     plan = make_plan(name, infos, read, options, elsewhere=references.elsewhere)
+    plan = companions.with_buffers(plan) if with_buffers else plan
     with one_thread(), references.opened(plan.fills, seed) as donors:
         for step in plan.fills:
             tensor = state[step.key]

@@ -446,6 +446,7 @@ def _ruined_scales(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> It
             for step in steps
             if step.law is not None
             and step.law.is_random
+            and not isinstance(step.law, Transform)
             and len(step.tensor.shape) == 1
             and step.key.rpartition(".")[2] == "weight"
         ]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from reinit_cli import plan, rewrite
+from reinit_cli import apply_, plan, rewrite
 from reinit_cli.errors import OptimizerError
 
 # --- running statistics ----------------------------------------------------------------------
@@ -59,6 +59,16 @@ def test_rules_have_the_last_word(rules: list[str], actions: list[str], trained:
     names = ("running_mean", "running_var", "num_batches_tracked")
     found = {step.key: step.action for step in decided.steps}
     assert [found[f"1.{name}"] for name in names] == actions
+
+
+def test_the_statistics_of_a_module_in_memory_are_reset_too() -> None:
+    with torch.random.fork_rng():
+        net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+        net(torch.randn(5, 3))
+
+    apply_(net, ["1.weight=ones"], with_buffers=True)
+
+    assert net[1].running_var.tolist() == [1] * 4
 
 
 # --- ties --------------------------------------------------------------------------------------

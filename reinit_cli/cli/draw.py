@@ -11,6 +11,7 @@ from reinit_cli.cli.options import (
     CONTEXT,
     DtypeType,
     ShapeType,
+    arch_option,
     device_option,
     json_option,
     seed_option,
@@ -26,6 +27,7 @@ from reinit_cli.cli.options import (
 @click.option(
     "--dtype", type=DtypeType(), default="float32", show_default=True, help="Round to this dtype."
 )
+@arch_option
 @seed_option
 @device_option
 @json_option
@@ -34,6 +36,7 @@ def command(
     shape: tuple[int, ...],
     key: str,
     dtype: str,
+    arch: str | None,
     seed: int | None,
     device: str | None,
     *,
@@ -44,6 +47,7 @@ def command(
     \b
     reinit draw "xavier_uniform:relu" 3,5
     reinit draw "kaiming_normal:relu,fan_out" 64,3,11,11 --key features.0.weight
+    reinit draw default 10,512 --key fc.weight --arch resnet18
     """
     from reinit_cli.recipes import Recipe, of_environment
 
@@ -66,7 +70,7 @@ def command(
     if rule.init.initializer.stream or rule.init.keep_zeros:
         raise click.UsageError(f"{rule.init} changes what is there, and here nothing is")
     tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-    plan = apply_({key: tensor}, [rule], seed=seed, device=drawn.device or "cpu")
+    plan = apply_({key: tensor}, [rule], seed=seed, device=drawn.device or "cpu", arch=arch)
     if as_json:
         sys.stdout.write(dumps(draw_form(plan, tensor)) + "\n")
     else:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _GROUP_NUMEL = 16
 """Normals come in groups of that many, of which the last ends with the tensor."""
 
-# --- initializers within others ----------------------------------------------------------------
+# --- their laws --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +174,9 @@ class Repeated:
         part = tensor.new_empty((self.shape[0] // self.times, *self.shape[1:]))
         self.part.fill(part, generator)
         tensor.view(-1, self.times, *self.shape[1:]).copy_(part.unsqueeze(1))
+
+
+# --- initializers within others ----------------------------------------------------------------
 
 
 def inner_init(text: str) -> Init:

@@ -51,10 +51,10 @@ class Parameter:
 
 
 COMMON = (
-    Parameter("min_ndim", Integer(minimum=0), 0),
-    Parameter("keep_zeros", Flag(), default=False),
+    Parameter("min_ndim", Integer(minimum=0), 0, "tensors with fewer dimensions are left out"),
+    Parameter("keep_zeros", Flag(), default=False, meaning="what is zero stays zero"),
 )
-"""What every initializer takes: it is undefined on fewer dimensions; zeros stay zero."""
+"""What every initializer takes."""
 
 LAYOUT = (
     Parameter("fan", Integer(minimum=1), None, "replaces both fans, whatever the shape"),

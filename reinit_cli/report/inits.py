@@ -52,6 +52,7 @@ def init_form(declared: Initializer) -> dict[str, Any]:
             {
                 "name": parameter.name,
                 "accepts": parameter.kind.describe(),
+                "meaning": parameter.meaning or None,
                 "default": None if parameter.default is REQUIRED else parameter.default,
                 "required": parameter.default is REQUIRED,
             }

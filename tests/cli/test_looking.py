@@ -112,8 +112,8 @@ def test_inits_explains_one(reinit: Callable[..., Done]) -> None:
         "(in, out / groups, *kernel)\n"
         "argument\taxes: a letter for each dimension: o output, i input, k kernel, b one matrix "
         "beside another; oi is torch's Linear, io its transpose, bio a stack of experts\n"
-        "argument\tmin_ndim=0: an integer of at least 0\n"
-        "argument\tkeep_zeros=false: true or false\n"
+        "argument\tmin_ndim=0: an integer of at least 0; tensors with fewer dimensions are left out\n"
+        "argument\tkeep_zeros=false: true or false; what is zero stays zero\n"
         "paper\tHe, Zhang, Ren & Sun 2015, Delving deep into rectifiers: surpassing human-level "
         "performance on ImageNet classification, ICCV\n"
         'example\treinit SOURCE -r "*.weight=kaiming_uniform:a=2.2360679"\n'

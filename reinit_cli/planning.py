@@ -328,7 +328,7 @@ class _Deciding:
             law = rule.init.law(tensor.shape, Site(tensor.key, tensor.dtype, self.elsewhere))
         except UndefinedError as error:
             return None, str(error)
-        return (law, _misfit(law, dtype)) if law else (None, "")
+        return (law, unholdable(law, dtype)) if law else (None, "")
 
 
 def _spared(rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
@@ -341,7 +341,7 @@ def _spared(rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
     return f"{dtype.kind} values" if dtype.kind in ("integer", "bool") else ""
 
 
-def _misfit(law: Law, dtype: Dtype) -> str:
+def unholdable(law: Law, dtype: Dtype) -> str:
     """Say why a dtype cannot hold what a law gives, or ""."""
     if isinstance(law, Move):
         return ""

@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from reinit_cli import __version__
 from reinit_cli.digests import Range, Read, crc32, sha256_of, sha256_of_pieces
@@ -145,9 +145,9 @@ def _dumps(form: Mapping[str, Any]) -> str:
     return json.dumps(form, separators=(",", ":"), allow_nan=False)
 
 
-def is_whole(form: Mapping[str, Any]) -> bool:
-    """Whether a record's digest is its own."""
-    return bool(form.get("sha256") == json.loads(text_of(form))["sha256"])
+def is_whole(form: Mapping[str, Any], text: str) -> bool:
+    """Whether a record is, to the last byte, the one that was written with its digest."""
+    return text_of(form) == text
 
 
 # --- digests ---------------------------------------------------------------------------------
@@ -410,7 +410,7 @@ def parse_record(text: str, path: str) -> Form:
         RecordError: it is none.
     """
     try:
-        form = json.loads(text)
+        form = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise RecordError(path, f"its record is no JSON: {error}") from error
     if not isinstance(form, dict) or "filled" not in form:
@@ -426,6 +426,10 @@ def parse_record(text: str, path: str) -> Form:
         if wrong is not None:
             raise RecordError(path, f"its record has no {wrong}")
     return form
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 _Kinds = Mapping[str, type | tuple[type, ...]]

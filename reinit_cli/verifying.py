@@ -20,8 +20,9 @@ from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, 
 from reinit_cli.inputs import InputFile
 from reinit_cli.jobs import Request
 from reinit_cli.matching import Comparer, ComparingFiles, Gap
+from reinit_cli.measuring import unmeasurable
 from reinit_cli.output import Destination
-from reinit_cli.planning import Step
+from reinit_cli.planning import Step, unholdable
 from reinit_cli.progress import Progress, unwatched
 from reinit_cli.recipes import recipe_of
 from reinit_cli.records import (
@@ -113,10 +114,14 @@ def verify(
         raise RecordError(output, "it is a model, and no file with a record")
     with found.open(0) as contents:
         inside = find_record(found, contents) if record is None else {}
-        form = _read_record(output, record, inside)
+        text = _text_of(output, record, inside)
+        form = parse_record(text, record or output)
         found = _at_root(found, output, form)
     with found.open(0) as contents:
         verdict = _verified(found, contents, form, inside, progress or unwatched)
+        if not is_whole(form, text):
+            changed = Finding("the record", "is not as it was written")
+            verdict = replace(verdict, findings=(changed, *verdict.findings))
         if source is not None:
             compared = _compared(source, found, contents, form, inside, progress or unwatched)
             findings = (*verdict.findings, *compared)
@@ -136,17 +141,17 @@ def _at_root(found: Source, output: str, form: Form) -> Source:
         return found  # it was laid out anew
 
 
-def _read_record(output: str, path: str | None, inside: Mapping[str, Recorded]) -> Form:
+def _text_of(output: str, path: str | None, inside: Mapping[str, Recorded]) -> str:
+    """Return a record as it is written in an output, or in a file beside it."""
     if path is None:
         if not inside:
             raise RecordError(output, "it holds no record of its making")
         (recorded,) = inside.values()
-        return parse_record(recorded.text, output)
+        return recorded.text
     with InputFile(path) as file:
         if file.nbytes > MAX_NBYTES:
             raise RecordError(path, "it is too large for a record")
-        text = file.read(0, file.nbytes).decode(errors="replace")
-    return parse_record(text, path)
+        return file.read(0, file.nbytes).decode(errors="replace").removesuffix("\n")
 
 
 # --- from the record alone -------------------------------------------------------------------
@@ -180,13 +185,12 @@ def _verified(
 ) -> Verdict:
     rows = {str(row["key"]): row for row in form["filled"]}
     known = _tensors_of(source)
-    missing = [key for key in rows if key not in known or known[key].carried]
+    missing = [key for key in rows if key not in known or unmeasurable(known[key])]
     reading = _Reading(source, contents, form)
     filled = [reading.filled(known[key], row) for key, row in rows.items() if key not in missing]
     again = [each for each in filled if not each.undrawn]
     gaps = _gaps(contents, again, form, progress)
     findings = [
-        *(() if is_whole(form) else (Finding("the record", "is not as it was written"),)),
         *(Finding(repr(key), "was filled, and is not there") for key in missing),
         *_changed(contents, filled, form, inside, gaps),
     ]
@@ -246,11 +250,18 @@ class _Reading:
         if init.initializer.stream or init.keep_zeros:
             return None, f"{init} depends on what was there"
         try:
-            if kept:
-                return law_of_rows(init, tensor, kept, self._elsewhere), ""
-            return init.law(tensor.shape, Site(tensor.key, tensor.dtype, self._elsewhere)), ""
+            site = Site(tensor.key, tensor.dtype, self._elsewhere)
+            law = (
+                law_of_rows(init, tensor, kept, self._elsewhere)
+                if kept
+                else init.law(tensor.shape, site)
+            )
         except (UndefinedError, MissingArchitectureError) as error:
             return None, str(error)
+        dtype = tensor.fillable_dtype
+        if law is None or dtype is None:
+            return None, f"{init} draws nothing"
+        return law, unholdable(law, dtype)
 
 
 def architecture_of_record(form: Form) -> str | None:
@@ -271,7 +282,7 @@ def _changed(
     """Compare the digests with those that were recorded."""
     rests = {}
     for name, file in contents.files().items():
-        if name == RECORD_FILE and name != "":
+        if name == RECORD_FILE:
             continue
         here = {each.step.key: each for each in filled if each.file == name}
         places = {key: each.place for key, each in here.items()}
@@ -306,11 +317,13 @@ def _segments_again(file: InputFile, here: Mapping[Range, _Filled]) -> list[Segm
     reached = 0
     for (start, end), each in sorted(here.items(), key=lambda item: item[0]):
         under = Copy(file, start, end - start)
+        if start < reached:
+            raise RecordError(file.path, f"{each.step.key!r} shares bytes with another tensor")
         if start > reached:
             segments.append(Reserved(start - reached))
         stride = each.step.tensor.stride
         segments.append(Fill(each.step, end - start, stride, under if stride else None))
-        reached = max(reached, end)
+        reached = end
     return segments
 
 

@@ -466,6 +466,48 @@ def test_what_is_no_record_is_told(text: str, problem: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("key", "init"),
+    [
+        ("steps", "normal"),
+        ("steps", "constant:0.5"),
+        ("embed.weight", "dirac"),
+        ("embed.weight", "default"),
+        ("embed.weight", "keep"),
+        ("nope", "zeros"),
+    ],
+)
+def test_what_a_record_says_wrongly_is_found_and_never_a_traceback(
+    key: str, init: str, tmp_path: Path
+) -> None:
+    source = _safetensors(tmp_path / "m")
+    record = tmp_path / "r.json"
+    rewrite(
+        str(source), ["embed.weight=normal"], str(tmp_path / "o.safetensors"), record=str(record)
+    )
+    form = json.loads(record.read_text())
+    form["filled"].append({"key": key, "init": init, "sha256": "0" * 64})
+    record.write_text(json.dumps(form))
+
+    assert not verify(str(tmp_path / "o.safetensors"), record=str(record)).holds
+
+
+def test_a_record_that_means_the_same_in_other_bytes_is_not_as_it_was_written(
+    tmp_path: Path,
+) -> None:
+    source, record = _safetensors(tmp_path / "m"), tmp_path / "r.json"
+    rewrite(
+        str(source), ["embed.weight=normal"], str(tmp_path / "o.safetensors"), record=str(record)
+    )
+    text = record.read_text()
+    assert '"mean":0.0' in text
+    record.write_text(text.replace('"mean":0.0', '"mean":0e0'))
+
+    verdict = verify(str(tmp_path / "o.safetensors"), record=str(record))
+
+    assert [str(each) for each in verdict.findings] == ["the record is not as it was written"]
+
+
+@pytest.mark.parametrize(
     "form",
     [
         {"filled": 3},

@@ -49,6 +49,8 @@ SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 RECORD = "reinit.json"
 """The entry that is a file's record of its own making; torch reads entries by their names."""
 
+_MAX_RECORD_NBYTES = 64 * 2**20
+
 _ID_DIGITS = 20
 """The digits of each half of a serialization id, enough for 64 bits."""
 
@@ -140,6 +142,8 @@ def find_record(file: InputFile, layout: ZipLayout) -> Recorded | None:
     entry = layout.record_entry
     if entry is None:
         return None
+    if entry.nbytes > _MAX_RECORD_NBYTES:
+        raise MalformedFileError(file.path, "its record is too large", "torch archive")
     data = file.read(entry.offset, entry.nbytes)
     try:
         text = data.decode("ascii")

@@ -162,9 +162,8 @@ def diff(
         find_source(each, weights if each.isidentifier() else None, root)
         for each in (first, second)
     )
-    read = [Pattern.parse(each) if isinstance(each, str) else each for each in patterns]
     keys = [tensor.key for source in (mine, theirs) for tensor in source.tensors]
-    chosen = select_keys(keys, read) if read else set(keys)
+    chosen = select_keys(keys, patterns)
     if keys_only:
         return compare_keys(mine, theirs, chosen.__contains__)
     return compare(mine, theirs, chosen.__contains__, Tolerance(rtol, atol), seed, unwatched)

@@ -169,9 +169,7 @@ def stats(
         ReinitError: the source cannot be read, or a pattern is none.
     """
     found = find_source(source, weights, root)
-    read = [Pattern.parse(each) if isinstance(each, str) else each for each in patterns]
-    keys = [tensor.key for tensor in found.tensors]
-    chosen = select_keys(keys, read) if read else set(keys)
+    chosen = select_keys([tensor.key for tensor in found.tensors], patterns)
     tensors = [
         tensor for tensor in found.tensors if tensor.key in chosen and not unmeasurable(tensor)
     ]

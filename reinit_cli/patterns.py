@@ -352,7 +352,14 @@ def _ends(nodes: _Sequence, key: str, starts: set[int]) -> set[int]:
     return starts
 
 
-def select_keys(keys: Sequence[str], patterns: Iterable[Pattern]) -> set[str]:
-    """Return the keys that any of some patterns matches."""
+def select_keys(keys: Sequence[str], patterns: Iterable[Pattern | str]) -> set[str]:
+    """Return the keys that any of some patterns matches; all where there is none.
+
+    Raises:
+        PatternError: a text is no pattern.
+    """
+    read = [Pattern.parse(each) if isinstance(each, str) else each for each in patterns]
+    if not read:
+        return set(keys)
     index = KeyIndex(keys)
-    return {keys[at] for pattern in patterns for at in index.select(pattern)}
+    return {keys[at] for pattern in read for at in index.select(pattern)}

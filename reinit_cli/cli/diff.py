@@ -113,10 +113,8 @@ def command(
 
 def _chosen(keys: Sequence[str], patterns: Sequence[Pattern]) -> set[str]:
     """Return the keys that match a pattern, or all where there is none."""
-    if not patterns:
-        return set(keys)
     chosen = select_keys(keys, patterns)
-    if not chosen:
+    if patterns and not chosen:
         raise click.UsageError("no key of either source matches")
     return chosen
 

@@ -24,21 +24,17 @@ _GROUP_NUMEL = 16
 # --- their laws --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """Equal parts along one dimension, each of one law, drawn one after the other.
+@dataclass(frozen=True)
+class _OfParts:
+    """A law whose elements are each those of a smaller tensor's.
 
     Attributes:
-        part: the law of each.
+        part: the law of the smaller one.
         shape: the whole tensor's.
-        count: how many there are.
-        axis: along which dimension they lie.
     """
 
     part: Law
     shape: tuple[int, ...]
-    count: int
-    axis: int = 0
     is_sequential = False
 
     @property
@@ -66,6 +62,23 @@ class Blocks:
         """Whether its parts are."""
         return self.part.is_random
 
+    def cdf(self, x: float) -> float:
+        """That of a part."""
+        return self.part.cdf(x)
+
+
+@dataclass(frozen=True)
+class Blocks(_OfParts):
+    """Equal parts along one dimension, each of one law, drawn one after the other.
+
+    Attributes:
+        count: how many there are.
+        axis: along which dimension they lie.
+    """
+
+    count: int
+    axis: int = 0
+
     @property
     def statistics(self) -> tuple[Statistic, ...]:
         """Those of a part: parts do not depend on each other."""
@@ -80,10 +93,6 @@ class Blocks:
     def identity(self) -> str:
         """What each part fixes."""
         return self.part.identity
-
-    def cdf(self, x: float) -> float:
-        """That of a part."""
-        return self.part.cdf(x)
 
     def misfit(self, values: Tensor) -> tuple[float, float]:
         """Return the largest of all parts."""
@@ -100,46 +109,16 @@ class Blocks:
                 part.copy_(drawn)
 
 
-@dataclass(frozen=True, slots=True)
-class Repeated:
+@dataclass(frozen=True)
+class Repeated(_OfParts):
     """A smaller tensor of which each row stands `times` times, one beneath the other.
 
     Attributes:
-        part: the law of the smaller one.
-        shape: the whole tensor's.
         times: how often each row stands.
     """
 
-    part: Law
-    shape: tuple[int, ...]
     times: int
-    is_sequential = False
     identity = "repetition"
-
-    @property
-    def mean(self) -> float:
-        """That of the smaller one."""
-        return self.part.mean
-
-    @property
-    def std(self) -> float:
-        """That of the smaller one."""
-        return self.part.std
-
-    @property
-    def low(self) -> float:
-        """That of the smaller one."""
-        return self.part.low
-
-    @property
-    def high(self) -> float:
-        """That of the smaller one."""
-        return self.part.high
-
-    @property
-    def is_random(self) -> bool:
-        """Whether the smaller one is."""
-        return self.part.is_random
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
@@ -157,10 +136,6 @@ class Repeated:
     def spread(self) -> float:
         """√times that of the smaller one: as few as it has elements are independent."""
         return math.sqrt(self.times) * self.part.spread
-
-    def cdf(self, x: float) -> float:
-        """That of the smaller one."""
-        return self.part.cdf(x)
 
     def misfit(self, values: Tensor) -> tuple[float, float]:
         """Count what differs from the first of its rows, and add the smaller one's."""

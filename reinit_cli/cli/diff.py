@@ -17,7 +17,7 @@ from reinit_cli.cli.options import (
     seed_option,
     weights_option,
 )
-from reinit_cli.patterns import Pattern, select_keys
+from reinit_cli.patterns import KeyIndex, Pattern, select_keys
 from reinit_cli.sources import Source, find_source
 
 
@@ -112,11 +112,16 @@ def command(
 
 
 def _chosen(keys: Sequence[str], patterns: Sequence[Pattern]) -> set[str]:
-    """Return the keys that match a pattern, or all where there is none."""
-    chosen = select_keys(keys, patterns)
-    if patterns and not chosen:
-        raise click.UsageError("no key of either source matches")
-    return chosen
+    """Return the keys that match a pattern, or all where there is none.
+
+    Raises:
+        click.UsageError: a pattern matches none.
+    """
+    index = KeyIndex(keys)
+    for pattern in patterns:
+        if not index.select(pattern):
+            raise click.UsageError(f"no key of either source matches {pattern.text!r}")
+    return select_keys(keys, patterns)
 
 
 def _found(text: str, weights: str | None, root: str | None) -> Source:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from reinit_cli.digests import Range
 from reinit_cli.inputs import InputFile
 from reinit_cli.output import Sink
+from reinit_cli.segments import Range
 from reinit_cli.sources import RECORD_FILE
 from reinit_cli.tensors import TensorInfo
 from reinit_cli.text import plural

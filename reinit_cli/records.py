@@ -21,16 +21,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from reinit_cli import __version__
-from reinit_cli.digests import Range, Read, crc32, sha256_of, sha256_of_pieces
+from reinit_cli.digests import crc32
 from reinit_cli.errors import RecordError
 from reinit_cli.formats import safetensors, torch_zip
 from reinit_cli.formats.located import Recorded
+from reinit_cli.hashing import Read, sha256_of, sha256_of_pieces
 from reinit_cli.inputs import InputFile
 from reinit_cli.output import Destination, OutputFile, Sink
 from reinit_cli.planning import Plan, Step
 from reinit_cli.resizing import resizes_of
 from reinit_cli.seeds import STREAM
-from reinit_cli.segments import Fill, Reserved, Segment
+from reinit_cli.segments import Fill, Range, Reserved, Segment
 from reinit_cli.sources import RECORD_FILE, Contents, Source, find_source
 
 if TYPE_CHECKING:

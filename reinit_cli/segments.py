@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from reinit_cli.planning import Step
 
 
+Range = tuple[int, int]
+"""Some bytes of a file: where they start, and where they end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """These bytes of an input file.

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from reinit_cli.architectures import Torchvision
 from reinit_cli.batches import requests_of
-from reinit_cli.digests import Range
 from reinit_cli.drawing import check_device
 from reinit_cli.engine import run
 from reinit_cli.errors import MissingArchitectureError, RecordError, ReinitError, RootError
@@ -40,7 +39,7 @@ from reinit_cli.records import (
 from reinit_cli.resizing import law_of_rows, rows_alone
 from reinit_cli.rewriting import execute, job_of
 from reinit_cli.seeds import seed_for
-from reinit_cli.segments import Copy, Fill, Reserved, Segment
+from reinit_cli.segments import Copy, Fill, Range, Reserved, Segment
 from reinit_cli.sources import RECORD_FILE, Contents, Source, find_source
 from reinit_cli.tensors import TensorInfo
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from reinit_cli.digests import Range
 from reinit_cli.errors import UnwritableContentError
 from reinit_cli.inputs import InputFile
 from reinit_cli.optimizers import Optimizer
-from reinit_cli.segments import Check, Copy, Segment
+from reinit_cli.segments import Check, Copy, Range, Segment
 from reinit_cli.tensors import TensorInfo
 
 Edits = Mapping[int, Segment]

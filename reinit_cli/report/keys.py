@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.dtypes import DTYPES
+from reinit_cli.formats.safetensors import RECORD
 from reinit_cli.outlines import Branch, Group
 from reinit_cli.report.serial import VERSION
 from reinit_cli.report.sheets import Column, Sheet
@@ -139,7 +140,13 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
         if form[name]:
             yield name, form[name]
     yield "total", summed(source.tensors, repeated_keys(source.tensors))
-    yield from ((f"metadata {name}", text) for name, text in form["metadata"].items())
+    if form["has_record"]:
+        yield "record", "of what made it; `reinit verify` tells whether it holds"
+    yield from (
+        (f"metadata {name}", text)
+        for name, text in form["metadata"].items()
+        if not (form["has_record"] and name == RECORD)
+    )
     for name, title in _LISTS.items():
         yield from ((title, each) for each in form[name])
 
@@ -165,6 +172,7 @@ def contents_form(source: Source) -> dict[str, Any]:
         "weights": source.weights,
         "tensors": len(source.tensors),
         "metadata": dict(source.metadata),
+        "has_record": located is not None and located.has_record,
         "attributes": list(located.attributes) if located else [],
         "beside": list(located.rest) if located else [],
         "outside": [f"{tensor.key}: {shape(tensor.shape)} {tensor.dtype}" for tensor in outside],

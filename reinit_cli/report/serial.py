@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from reinit_cli.records import options_form
 from reinit_cli.seeds import STREAM
 
 if TYPE_CHECKING:
@@ -51,6 +50,8 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         job: what was planned.
         outcome: what was done, or None for a dry run.
     """
+    from reinit_cli.records import options_form  # `keys` needs nothing of a rewrite
+
     plan = job.plan
     located = job.source.located
     filled = outcome.filled if outcome else {}

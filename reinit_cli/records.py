@@ -81,14 +81,12 @@ def blank_record(
         digest: the size and the digest of the source.
         is_inside: whether the record is kept in the output; else it has a row per tensor.
     """
-    import torch
-
     weights = source.weights and os.path.basename(source.weights)
     located = source.located
     return {
         "version": VERSION,
         "reinit": __version__,
-        "torch": torch.__version__.partition("+")[0],
+        "torch": torch_version(),
         "stream": STREAM,
         **options_form(request, plan),
         "record": is_inside,
@@ -109,6 +107,13 @@ def blank_record(
 
 
 Form = dict[str, Any]
+
+
+def torch_version() -> str:
+    """Return torch's version, without the name of its build."""
+    import torch
+
+    return torch.__version__.partition("+")[0]
 
 
 def drawn_steps(plan: Plan) -> Iterator[Step]:

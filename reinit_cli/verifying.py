@@ -35,6 +35,7 @@ from reinit_cli.records import (
     is_whole,
     joined,
     parse_record,
+    torch_version,
 )
 from reinit_cli.resizing import law_of_rows, rows_alone
 from reinit_cli.rewriting import execute, job_of
@@ -194,13 +195,21 @@ def _verified(
         *_changed(contents, filled, form, inside, gaps),
     ]
     told = {finding.what for finding in findings}
-    problem = "is as recorded, but is drawn otherwise here, as on another kind of CPU"
     findings += (
-        Finding(repr(key), problem, gap) for key, gap in gaps.items() if repr(key) not in told
+        Finding(repr(key), _otherwise(form), gap)
+        for key, gap in gaps.items()
+        if repr(key) not in told
     )
     drawn = tuple(each.step.key for each in again)
     undrawn = {each.step.key: each.undrawn for each in filled if each.undrawn}
     return Verdict(source.name, form, drawn, undrawn, tuple(findings))
+
+
+def _otherwise(form: Form) -> str:
+    """Say what a tensor is that is as recorded and comes out otherwise here."""
+    problem = "is as recorded, but is drawn otherwise here, as on another kind of CPU"
+    here = torch_version()
+    return f"{problem} or by torch {form.get('torch')}" if form.get("torch") != here else problem
 
 
 def _tensors_of(source: Source) -> Mapping[str, TensorInfo]:

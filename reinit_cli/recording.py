@@ -284,9 +284,19 @@ def laws_of_layers(module: nn.Module) -> Fills:
         for layer in reversed(list(empty.modules())):  # children before those who hold them
             reset = getattr(layer, "reset_parameters", getattr(layer, "_reset_parameters", None))
             if reset is not None:
-                reset()
+                _try(reset, layer, found)
         state = empty.state_dict()
     return _laws(found, state)
+
+
+def _try(reset: Callable[[], object], layer: nn.Module, found: Recording) -> None:
+    """Reset a layer; where that fails, as it may for one that was changed since, note it."""
+    try:
+        reset()
+    except Exception as error:  # noqa: BLE001 (a layer of strangers may raise anything)
+        problem = f"its layer's reset_parameters fails: {type(error).__name__}"
+        for each in layer.parameters(recurse=False):
+            found.note(each, Unknown(problem))
 
 
 def _laws(found: Recording, state: Mapping[str, Any]) -> Fills:

@@ -271,6 +271,25 @@ def test_a_parameter_that_no_layer_fills_is_said_to_be_so() -> None:
     ]
 
 
+def test_a_layer_that_cannot_be_reset_is_said_to_be_so() -> None:
+    class Odd(nn.Linear):
+        def reset_parameters(self) -> None:
+            if hasattr(self, "bias") and self.bias is not None and self.bias.grad_fn is None:
+                super().reset_parameters()
+            if getattr(self, "is_built", False):
+                raise RuntimeError("only once")
+
+    net = nn.Sequential(nn.Linear(3, 3), Odd(3, 3))
+    net[1].is_built = True
+
+    decided = apply_(net, ["*=default"])
+
+    assert {step.key: step.reason for step in decided.steps if step.action == "skip"} == {
+        "1.weight": "its layer's reset_parameters fails: RuntimeError",
+        "1.bias": "its layer's reset_parameters fails: RuntimeError",
+    }
+
+
 def test_what_a_constructor_computes_from_chance_is_not_guessed() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -31,6 +31,14 @@ _MOST_GUESSES = 8
 """The numbers of classes that are tried: each takes a call of the constructor."""
 
 
+def endings(key: str) -> Iterator[str]:
+    """Yield a key and what is left of it behind each dot: it may stand behind a prefix."""
+    yield key
+    while "." in key:
+        key = key.partition(".")[2]
+        yield key
+
+
 class Constructed:
     """What one call of a constructor fills a state dict with."""
 
@@ -49,11 +57,7 @@ class Constructed:
         return self._record()
 
     def _fill(self, key: str) -> Recorded | None:
-        found = self._fills.get(key)
-        while found is None and "." in key:
-            key = key.partition(".")[2]
-            found = self._fills.get(key)
-        return found
+        return next(filter(None, map(self._fills.get, endings(key))), None)
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:

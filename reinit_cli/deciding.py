@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from reinit_cli.architectures import Arch
+from reinit_cli.architectures import Arch, endings, heads
 from reinit_cli.companions import untied, with_buffers, with_optimizers
 from reinit_cli.dtypes import FLOATS, Dtype
 from reinit_cli.errors import ClassesError, UnknownDtypeError
@@ -82,15 +82,19 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
     Raises:
         ClassesError: the source is no model of classes.
     """
-    from reinit_cli.architectures import heads
-
     name = source.architecture or arch
     if not isinstance(name, str):
         problem = "is a checkpoint: name its model with --arch, or --resize its head"
         raise ClassesError(source.name, problem)
-    known = {tensor.key for tensor in source.tensors}
-    found = heads(name, num_classes)
-    return {key: shape for key, shape in found.items() if key in known}
+    made = heads(name, num_classes)
+    found = {
+        tensor.key: shape
+        for tensor in source.tensors
+        if (shape := next(filter(None, map(made.get, endings(tensor.key))), None))
+    }
+    if not found:
+        raise ClassesError(source.name, f"has no head of {name}")
+    return found
 
 
 def cast(

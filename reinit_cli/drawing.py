@@ -115,7 +115,7 @@ class _Draw:
         import torch
 
         self._is_in_blocks = are_blocks(law, dtype, device)
-        if isinstance(law, Transform) and law.needs_moments:
+        if isinstance(law, Transform) and law.needs_moments and math.prod(shape):
             law = law.settled(_moments(there))
         self._law = law
         self._shape = shape

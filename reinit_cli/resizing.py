@@ -118,15 +118,12 @@ def reshaped(
             problem = f"and {second.text!r} say different things of {group[0]!r}, which is tied"
             raise ResizeError(first.text, problem)
         wanted |= dict.fromkeys(group, *of_group.values()) if of_group else {}
+    shapes = {tensor.key: tensor.shape for tensor in tensors}
     return to_shapes(
         tensors,
-        {key: (resize.rows, *_of(tensors, key).shape[1:]) for key, resize in wanted.items()},
+        {key: (resize.rows, *shapes[key][1:]) for key, resize in wanted.items()},
         {key: resize.init for key, resize in wanted.items()},
     )
-
-
-def _of(tensors: Sequence[TensorInfo], key: str) -> TensorInfo:
-    return next(tensor for tensor in tensors if tensor.key == key)
 
 
 def to_shapes(

@@ -321,6 +321,28 @@ def test_as_many_classes_as_there_are_are_drawn_anew() -> None:
     assert [step.key for step in decided.fills] == ["fc.weight", "fc.bias"]
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.net."])
+def test_a_checkpoint_of_a_named_model_gets_a_new_head_behind_any_prefix(
+    prefix: str, tmp_path: Path
+) -> None:
+    with torch.random.fork_rng():
+        state = get_model("resnet18", num_classes=4).state_dict()
+    path = tmp_path / "m.pt"
+    torch.save({prefix + key: value for key, value in state.items()}, path)
+
+    decided = plan(str(path), [], arch="resnet18", num_classes=7)
+
+    assert {step.key: step.tensor.shape for step in decided.fills} == {
+        f"{prefix}fc.weight": (7, 512),
+        f"{prefix}fc.bias": (7,),
+    }
+
+
+def test_a_checkpoint_without_the_head_of_its_model_is_refused(model: Path) -> None:
+    with pytest.raises(ClassesError, match="has no head of resnet18"):
+        plan(str(model), [], arch="resnet18", num_classes=7)
+
+
 def test_what_has_no_classes_is_refused(model: Path) -> None:
     with pytest.raises(ClassesError, match="'raft_small' tells no classes apart"):
         plan("raft_small", [], weights="none", num_classes=7)

@@ -293,9 +293,10 @@ def shuffle(shape: tuple[int, ...]) -> Law:
     paper="Frankle, Dziugaite, Roy & Carbin 2020, Linear mode connectivity and the lottery ticket "
     "hypothesis, ICML, arXiv:1912.05671",
     is_transform=True,
+    takes_all=True,
 )
 def rewind(shape: tuple[int, ...], site: Site, *, checkpoint: Annotated[str, Checkpoint()]) -> Law:
-    """Take the tensor from another checkpoint, such as one from early in training."""
+    """Take the tensor from another checkpoint: running statistics and integers too, bit by bit."""
     found = site.elsewhere.donors[checkpoint].get(site.key)
     if found is None:
         raise UndefinedError(f"{checkpoint!r} has no such key")

@@ -178,6 +178,17 @@ def test_a_rewound_tensor_is_that_of_the_other_checkpoint(early: Path, tmp_path:
     assert (skipped.key, skipped.reason) == ("new", f"{str(early)!r} has no such key")
 
 
+def test_a_wildcard_rewinds_running_statistics_and_counters_too(tmp_path: Path) -> None:
+    early = {"bn.running_var": torch.full((3,), 0.5), "bn.num_batches_tracked": torch.tensor(9)}
+    save_file(early, tmp_path / "early.safetensors")
+    state = {"bn.running_var": torch.ones(3), "bn.num_batches_tracked": torch.tensor(70)}
+
+    apply_(state, [f"*=rewind:{tmp_path / 'early.safetensors'}"])
+
+    assert state["bn.running_var"].tolist() == [0.5] * 3
+    assert state["bn.num_batches_tracked"].item() == 9
+
+
 def test_a_lottery_ticket_is_the_early_weights_under_the_late_mask(early: Path) -> None:
     state = {"w": torch.tensor([[0.0, 1, 0, 1]] * 3)}
 

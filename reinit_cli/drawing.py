@@ -115,7 +115,7 @@ class _Draw:
         import torch
 
         self._is_in_blocks = are_blocks(law, dtype, device)
-        if isinstance(law, Transform) and law.needs_moments and math.prod(shape):
+        if isinstance(law, Transform) and law.needs_moments and 0 not in shape:
             law = law.settled(_moments(there))
         self._law = law
         self._shape = shape

@@ -172,7 +172,9 @@ class _Draw:
 
             was = torch.empty(flat.shape, dtype=flat.dtype)
             self._zeros.take_into(was)
-            flat.masked_fill_((was == 0).to(flat.device), 0)
+            # As bytes where they are float8, of which torch knows no masked fill.
+            alike = flat.view(torch.uint8) if flat.element_size() == 1 else flat
+            alike.masked_fill_((was == 0).to(flat.device), 0)
 
 
 def _drawn_dtype(law: Law, dtype: str) -> Any:

@@ -271,8 +271,13 @@ def finished(form: Form, plan: Plan, files: Mapping[str, FileDigests]) -> Form:
 
 
 def _own(step: Step, found: Mapping[str, str]) -> str:
-    """Return the digest of a tensor; of a tie it may be told under another key."""
-    return next(found[key] for key in (step.key, *step.tied) if key in found)
+    """Return the digest of a tensor; of a tie it may be told under another key.
+
+    A tensor without elements has no place in a torch archive that is laid out anew.
+    """
+    told = next((found[key] for key in (step.key, *step.tied) if key in found), None)
+    assert told is not None or not step.tensor.nbytes
+    return told or hashlib.sha256().hexdigest()
 
 
 # --- written ---------------------------------------------------------------------------------

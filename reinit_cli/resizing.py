@@ -20,7 +20,7 @@ from reinit_cli.initializers import (
 )
 from reinit_cli.initializers.laws import Constant, Normal, TruncatedNormal, Uniform
 from reinit_cli.patterns import KeyIndex, Pattern
-from reinit_cli.planning import Plan, Step
+from reinit_cli.planning import Plan, Step, unholdable
 from reinit_cli.seeds import seed_for
 from reinit_cli.spelling import nearest_keys
 from reinit_cli.tensors import TensorInfo, tied_groups
@@ -213,6 +213,8 @@ def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere)
         law = init.law((tensor.shape[0] - kept, *tensor.shape[1:]), site)
     if law is None or (isinstance(law, Transform) and not law.gathers):
         raise UndefinedError("there is nothing in them yet")
+    if problem := unholdable(law, DTYPES[tensor.dtype]):
+        raise UndefinedError(problem)
     return law
 
 

@@ -27,6 +27,7 @@ def model(tmp_path: Path) -> Path:
         "embed.weight": torch.empty(50, 8).normal_(1, 2, generator=generator),
         "head.weight": torch.empty(50, 8).normal_(generator=generator),
         "head.bias": torch.empty(50).normal_(generator=generator),
+        "ids": torch.arange(4),
         "steps": torch.tensor(7),
     }
     save_file(state, path, {"format": "pt", "who": "me"})
@@ -186,6 +187,7 @@ def test_what_lies_beside_the_tensors_is_not_lost_in_silence(tmp_path: Path) -> 
         (["head.*=0"], [], "is not PATTERN=N"),
         (["head.*=60:nromal"], [], "unknown initializer 'nromal'"),
         (["head.bias=60:xavier_normal"], [], "cannot fill the new rows of 'head.bias'"),
+        (["ids=9:normal:std=1"], [], "int64 takes zeros, ones and constant only"),
         (["head.bias=60:keep"], [], "there is nothing in them yet"),
         (["head.bias=60:shuffle"], [], "there is nothing in them yet"),
         (["head.bias=60"], ["head.bias=scale:2"], "cannot be resized and transformed at once"),

@@ -387,6 +387,14 @@ def test_tied_tensors_and_optimizer_state_are_verified(tmp_path: Path) -> None:
         assert verify(str(tmp_path / name), source=str(tmp_path / source)).findings == (), name
 
 
+def test_a_tensor_without_elements_is_recorded_too(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(0, 3), "b": torch.ones(2)}, tmp_path / "m.pt")
+    for name, options in (("o.pt", {}), ("o.bin", {"dtype": "float16"}), ("o.safetensors", {})):
+        rewrite(str(tmp_path / "m.pt"), ["*=normal"], str(tmp_path / name), record=True, **options)
+
+        assert verify(str(tmp_path / name), source=str(tmp_path / "m.pt")).findings == ()
+
+
 def test_another_source_is_told(tmp_path: Path) -> None:
     source = _safetensors(tmp_path / "m")
     rewrite(str(source), RULES, str(tmp_path / "out.safetensors"), record=True)

@@ -154,6 +154,22 @@ def test_zeros_that_are_kept_stay_zero_and_all_else_is_as_without(init: str) -> 
     assert torch.equal(kept, whole * (there != 0))
 
 
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8, torch.bool, torch.complex64],
+    ids=str,
+)
+def test_a_shuffle_of_any_dtype_can_keep_zeros(dtype: torch.dtype) -> None:
+    there = (_weights(40, 30) * 4).round().clamp(min=0).to(dtype)
+
+    kept = _applied(there, "shuffle:keep_zeros=true")
+    whole = _applied(there, "shuffle")
+
+    zero = there.to(torch.complex64) == 0
+    assert zero.any()
+    assert torch.equal(kept.to(torch.complex64), whole.to(torch.complex64).masked_fill(zero, 0))
+
+
 # --- another checkpoint ----------------------------------------------------------------------
 
 

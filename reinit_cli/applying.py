@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from reinit_cli import companions
 from reinit_cli.architectures import Arch, architecture_of_layers
-from reinit_cli.errors import UntransformableError
-from reinit_cli.initializers import Transform, UndefinedError
+from reinit_cli.initializers import Transform
 from reinit_cli.planning import Options, Plan, Step, make_plan
 from reinit_cli.references import OpenDonors, find_references
 from reinit_cli.rules import Rule, rules_of
@@ -85,7 +84,7 @@ def _drawn(step: Step, tensor: Tensor, donors: OpenDonors, device: str) -> Tenso
         UntransformableError: what is there cannot be transformed.
     """
     from reinit_cli.blocks import blocks_row_by_row
-    from reinit_cli.drawing import There, draw, rounded
+    from reinit_cli.drawing import There, draw, naming, rounded
 
     def here() -> Iterator[Tensor]:
         yield tensor.detach().reshape(-1)
@@ -97,8 +96,6 @@ def _drawn(step: Step, tensor: Tensor, donors: OpenDonors, device: str) -> Tenso
         values = partial(blocks_row_by_row, donors.view(law.donor, step.key))
     there = There(values, here if step.keeps_zeros else None)
     info = step.tensor
-    try:
+    with naming(step.key):
         drawn = draw(law, info.shape, info.dtype, step.seed, device, there)
-    except UndefinedError as error:
-        raise UntransformableError(step.key, str(error)) from error
     return rounded(drawn, info.dtype)

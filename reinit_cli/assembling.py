@@ -118,9 +118,7 @@ def _placed(
         return (fills[step.key],)
     if step.action != "resize":
         return (_contiguous(contents.view(original), step.tensor),)
-    kept = replace(step.tensor, shape=(step.kept_rows, *step.tensor.shape[1:]))
-    nbytes = step.tensor.nbytes // max(1, step.tensor.shape[0]) * step.kept_rows
-    kept = replace(kept, nbytes=nbytes)
+    kept = step.tensor.with_shape((step.kept_rows, *step.tensor.shape[1:]))
     there = contents.view(original)
     old = _contiguous(rows_of(there, step.kept_rows), kept)
     if step.law is None:

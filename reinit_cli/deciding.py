@@ -62,9 +62,10 @@ def decide(
         rules = (*(Rule.of(Pattern.escape(key), "default") for key in heads), *rules)
     arch = request.arch or source.architecture
     references = find_references(rules, tensors, arch, (each.init for each in reshapes.values()))
+    elsewhere = references.elsewhere
     outside = located.outside if located else ()
-    plan = make_plan(source.name, tensors, rules, options, outside, references.elsewhere)
-    plan = with_rows(plan, reshapes, references.elsewhere)
+    plan = make_plan(source.name, tensors, rules, options, outside, elsewhere)
+    plan = with_rows(plan, reshapes, elsewhere)
     plan = with_buffers(plan) if options.with_buffers else plan
     if options.reset_optimizer:
         plan = with_optimizers(plan, located.optimizers if located else ())

@@ -11,17 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.dtypes import dtype_named
-from reinit_cli.errors import DeviceUnavailableError
-from reinit_cli.initializers import Law, Move, Transform
-from reinit_cli.initializers.laws import Constant
+from reinit_cli.errors import DeviceUnavailableError, UntransformableError
+from reinit_cli.initializers import Law, Move, Transform, UndefinedError
+from reinit_cli.initializers.laws import GROUP_NUMEL, Constant
 from reinit_cli.moments import BLOCK_NUMEL, Moments, moments_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-_GROUP_NUMEL = 16
-"""The elements that `Tensor.normal_` draws together."""
 
 
 def expected_moments(law: Law, numel: int) -> Moments:
@@ -106,6 +102,19 @@ def draw_blocks(
     return _Draw(law, shape, dtype, seed, device, there).blocks()
 
 
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Name the key whose values a transform turns out to have no meaning for.
+
+    Raises:
+        UntransformableError: it has none.
+    """
+    try:
+        yield
+    except UndefinedError as error:
+        raise UntransformableError(key, str(error)) from error
+
+
 class _Draw:
     """One draw, as a whole or block by block."""
 
@@ -145,10 +154,10 @@ class _Draw:
         if not self._is_in_blocks:
             yield self.whole()
             return
-        buffer = torch.empty(min(numel, BLOCK_NUMEL + _GROUP_NUMEL), dtype=self._dtype)
+        buffer = torch.empty(min(numel, BLOCK_NUMEL + GROUP_NUMEL), dtype=self._dtype)
         while numel:
             # A rest of less than a group would be drawn in another way: it joins the last block.
-            count = numel if numel < BLOCK_NUMEL + _GROUP_NUMEL else BLOCK_NUMEL
+            count = numel if numel < BLOCK_NUMEL + GROUP_NUMEL else BLOCK_NUMEL
             self._fill(buffer[:count])
             yield buffer[:count]
             numel -= count

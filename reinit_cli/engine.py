@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from reinit_cli.aside import Stopped, aside
 from reinit_cli.digests import crc32, crc32_joined
-from reinit_cli.errors import CorruptError, UntransformableError
+from reinit_cli.errors import CorruptError
 from reinit_cli.output import OutputFile, Sink
 from reinit_cli.progress import Progress
 from reinit_cli.reading import bytes_at, read
@@ -432,17 +432,14 @@ def _drawn(fill: Fill, device: str) -> Iterator[Tensor]:
     Raises:
         UntransformableError: what is there cannot be transformed.
     """
-    from reinit_cli.drawing import There, draw_blocks
-    from reinit_cli.initializers import UndefinedError
+    from reinit_cli.drawing import There, draw_blocks, naming
 
     step = fill.step
     assert step.law is not None
     tensor = step.tensor
     there = There(_blocks_of(fill.values), _blocks_of(fill.zeros))
-    try:
+    with naming(step.key):
         yield from draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, device, there)
-    except UndefinedError as error:
-        raise UntransformableError(step.key, str(error)) from error
 
 
 def _nobody(step: Step) -> Sequence[Observer]:

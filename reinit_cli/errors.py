@@ -30,9 +30,9 @@ ReinitError
 │   └── WeightsMismatchError
 ├── OutputError                       what is written
 │   ├── OutputExistsError (FileExistsError)
-│   │   └── ReportExistsError
+│   │   └── BesideExistsError
 │   ├── OutputIsSourceError
-│   ├── ReportIsOutputError
+│   ├── BesideIsOutputError
 │   ├── OutputUnwritableError (OSError)
 │   ├── IrrevocableOutputError
 │   ├── UnwritableContentError
@@ -421,8 +421,17 @@ class OutputExistsError(OutputError, FileExistsError):
         self.path = path
 
 
-class ReportExistsError(OutputExistsError):
-    """A report that is there already."""
+class BesideExistsError(OutputExistsError):
+    """A file beside an output that is there already.
+
+    Args:
+        path: the file.
+        what: "report" or "record", as its option is called.
+    """
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(path)
+        self.what = what
 
 
 class OutputIsSourceError(OutputError):
@@ -433,12 +442,18 @@ class OutputIsSourceError(OutputError):
         self.path = path
 
 
-class ReportIsOutputError(OutputError):
-    """A report that would go where a checkpoint is read or written."""
+class BesideIsOutputError(OutputError):
+    """A file beside an output that would go where a checkpoint is read or written.
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"the report {path!r} would take the place of a checkpoint")
+    Args:
+        path: the file.
+        what: "report" or "record", as its option is called.
+    """
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"the {what} {path!r} would take the place of a checkpoint")
         self.path = path
+        self.what = what
 
 
 class OutputUnwritableError(OutputError, OSError):

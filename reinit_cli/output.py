@@ -25,6 +25,8 @@ from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
 from reinit_cli.errors import (
+    BesideExistsError,
+    BesideIsOutputError,
     OutputExistsError,
     OutputIsSourceError,
     OutputUnwritableError,
@@ -94,6 +96,37 @@ def check_destination(destination: Destination, source: str | None, *, in_place:
         raise OutputUnwritableError(path, "its name is too long")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputUnwritableError(path, f"the folder {folder!r} is not writable")
+
+
+def check_beside(
+    path: str, others: Iterable[str | None], what: str, *, replaces: bool
+) -> Destination:
+    """Return where a file beside an output goes, or refuse it.
+
+    Args:
+        path: where it is to go.
+        others: the paths that are read and written beside it.
+        what: "report" or "record", as its option is called.
+        replaces: whether an existing file is replaced.
+
+    Raises:
+        BesideIsOutputError: it is one of the others.
+        BesideExistsError: it is there, and may not be replaced.
+        OutputUnwritableError: it cannot be written there.
+    """
+    if any(other is not None and _are_one(path, other) for other in others):
+        raise BesideIsOutputError(path, what)
+    destination = Destination(path, replaces)
+    try:
+        check_destination(destination, None, in_place=False)
+    except OutputExistsError as error:
+        raise BesideExistsError(path, what) from error
+    return destination
+
+
+def _are_one(path: str, other: str) -> bool:
+    """Whether two paths lead to one file, whatever they are called."""
+    return os.path.realpath(path) == os.path.realpath(other) or _same_file(path, other)
 
 
 @contextmanager

@@ -24,11 +24,12 @@ from reinit_cli import __version__
 from reinit_cli.digests import crc32
 from reinit_cli.errors import RecordError
 from reinit_cli.formats import safetensors, torch_zip
-from reinit_cli.formats.located import Recorded
+from reinit_cli.formats.located import MAX_RECORD_NBYTES, Recorded
 from reinit_cli.hashing import Read, sha256_of, sha256_of_pieces
 from reinit_cli.inputs import InputFile
 from reinit_cli.output import Destination, OutputFile, Sink
 from reinit_cli.planning import Plan, Step
+from reinit_cli.reading import bytes_at
 from reinit_cli.resizing import resizes_of
 from reinit_cli.seeds import STREAM
 from reinit_cli.segments import Fill, Range, Reserved, Segment
@@ -41,8 +42,6 @@ VERSION = 1
 
 BLANK = "0" * 64
 """What stands for a digest that is not known yet."""
-
-MAX_NBYTES = 64 * 2**20
 
 # --- the form --------------------------------------------------------------------------------
 
@@ -117,8 +116,8 @@ def torch_version() -> str:
 
 
 def drawn_steps(plan: Plan) -> Iterator[Step]:
-    """Yield the steps of all keys of which something is drawn, those beside the state dict last."""
-    yield from (step for step in (*plan.steps, *plan.beside) if step.law is not None)
+    """Return the steps of all keys of which something is drawn, those beside the state dict last."""
+    return (step for step in (*plan.steps, *plan.beside) if step.law is not None)
 
 
 def _filled_form(step: Step, plan: Plan) -> Form:
@@ -245,8 +244,6 @@ def digest_of_source(source: Source, contents: Contents) -> tuple[int, str]:
         whole.update(f"{tensor.key} {tensor.dtype} {tensor.shape}\n".encode())
         if not tensor.carried:
             view = contents.view(tensor)
-            from reinit_cli.reading import bytes_at
-
             whole.update(bytes_at(view.place))
             nbytes += view.place.nbytes
     return nbytes, whole.hexdigest()
@@ -359,11 +356,11 @@ def pieces_of(text: str, segments: Iterable[Segment]) -> Iterator[tuple[int, byt
     offset = 0
     for segment in segments:
         if isinstance(segment, Reserved):
-            data = {
-                "text": text.encode(),
-                "json": json.dumps(text, ensure_ascii=False)[1:-1].encode(),
-                "crc": crc32(text.encode()).to_bytes(4, "little"),
-            }[segment.holds]
+            data = text.encode()
+            if segment.holds == "json":
+                data = json.dumps(text, ensure_ascii=False)[1:-1].encode()
+            elif segment.holds == "crc":
+                data = crc32(data).to_bytes(4, "little")
             assert len(data) == segment.nbytes
             yield offset, data
         offset += segment.nbytes
@@ -383,7 +380,7 @@ def find_record(source: Source, contents: Contents) -> Mapping[str, Recorded]:
         file = files.get(RECORD_FILE)
         if file is None:
             return {}
-        text = _text_of_file(file)
+        text = text_of_file(file)
         return {RECORD_FILE: Recorded(text, ((0, file.nbytes),))}
     found = None
     if located.format == "safetensors":
@@ -404,8 +401,13 @@ def record_in(path: str) -> str | None:
         return next((each.text for each in find_record(source, contents).values()), None)
 
 
-def _text_of_file(file: InputFile) -> str:
-    if file.nbytes > MAX_NBYTES:
+def text_of_file(file: InputFile) -> str:
+    """Return the text of a file that is a record.
+
+    Raises:
+        RecordError: it is too large.
+    """
+    if file.nbytes > MAX_RECORD_NBYTES:
         raise RecordError(file.path, "it is too large for a record")
     return file.read(0, file.nbytes).decode(errors="replace")
 

@@ -48,8 +48,7 @@ class References:
             contents = {
                 name: stack.enter_context(self.donors[name].open(seed)) for name in sorted(used)
             }
-            tensors = {name: self.elsewhere.donors[name] for name in used}
-            yield OpenDonors(contents, tensors)
+            yield OpenDonors(contents, self.elsewhere.donors if used else {})
 
 
 @dataclass(frozen=True, slots=True)

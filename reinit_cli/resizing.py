@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 from reinit_cli.dtypes import DTYPES
 from reinit_cli.errors import ResizeError, RuleError
@@ -149,10 +148,7 @@ def to_shapes(
         changed[tensor.key] = Reshape(tensor.shape, inits.get(tensor.key))
         # In a place of its own, which only its ties share.
         place = ("resized", ties[tensor.key][0]) if tensor.key in ties else None
-        nbytes = prod(shape) * DTYPES[tensor.dtype].nbits // 8
-        laid.append(
-            replace(tensor, shape=shape, nbytes=nbytes, storage=place, offset=0, stride=None)
-        )
+        laid.append(tensor.with_shape(shape, place))
     return tuple(laid), changed
 
 
@@ -220,8 +216,5 @@ def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere)
 
 def rows_alone(step: Step) -> Step:
     """Return the step that fills the new rows of a tensor, as a tensor of their own."""
-    tensor = step.tensor
-    shape = (tensor.shape[0] - step.kept_rows, *tensor.shape[1:])
-    nbytes = prod(shape) * DTYPES[tensor.dtype].nbits // 8
-    rows = replace(tensor, shape=shape, nbytes=nbytes, storage=None, offset=0, stride=None)
-    return replace(step, tensor=rows)
+    rows, *rest = step.tensor.shape
+    return replace(step, tensor=step.tensor.with_shape((rows - step.kept_rows, *rest)))

@@ -24,7 +24,6 @@ from reinit_cli.errors import (
     MissingRuleError,
     OptimizerError,
     OutputUnwritableError,
-    ReportIsOutputError,
     UnknownNamesError,
     UnrecordableError,
     UnwritableContentError,
@@ -40,6 +39,7 @@ from reinit_cli.output import (
     Sink,
     SpooledStream,
     StreamSink,
+    check_beside,
     check_destination,
 )
 from reinit_cli.planning import Options, Plan, Step
@@ -115,21 +115,9 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     job = job_of(request, found)
     check_destination(job.destination, job.source.path, in_place=request.in_place)
     if request.record:
-        _check_record(request, job)
+        others = (job.source.path, job.destination.path)
+        check_beside(request.record, others, "record", replaces=request.force)
     return job
-
-
-def _check_record(request: Request, job: Job) -> None:
-    """Refuse a record that would take the place of something.
-
-    Raises:
-        ReportIsOutputError, OutputError: it would.
-    """
-    assert request.record
-    paths = [path for path in (job.source.path, job.destination.path) if path is not None]
-    if any(os.path.abspath(request.record) == os.path.abspath(path) for path in paths):
-        raise ReportIsOutputError(request.record)
-    check_destination(Destination(request.record, request.force), None, in_place=False)
 
 
 def job_of(request: Request, found: Source | None = None) -> Job:

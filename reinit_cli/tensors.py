@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from reinit_cli.dtypes import DTYPES, Dtype
@@ -52,6 +52,16 @@ class TensorInfo:
     def fillable_dtype(self) -> Dtype | None:
         """Its dtype where values can be written to it."""
         return None if self.carried else DTYPES.get(self.dtype)
+
+    def with_shape(self, shape: tuple[int, ...], storage: Hashable = None) -> TensorInfo:
+        """Return the entry with another shape, contiguous at the start of another storage.
+
+        Args:
+            shape: its dimensions.
+            storage: what it shares with other tensors; None where it shares nothing.
+        """
+        nbytes = prod(shape) * self._itemsize
+        return replace(self, shape=shape, nbytes=nbytes, storage=storage, offset=0, stride=None)
 
     @property
     def start(self) -> int:

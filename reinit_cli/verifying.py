@@ -25,7 +25,6 @@ from reinit_cli.planning import Step, unholdable
 from reinit_cli.progress import Progress, unwatched
 from reinit_cli.recipes import recipe_of
 from reinit_cli.records import (
-    MAX_NBYTES,
     FixedRecorder,
     Form,
     Ranges,
@@ -35,6 +34,7 @@ from reinit_cli.records import (
     is_whole,
     joined,
     parse_record,
+    text_of_file,
     torch_version,
 )
 from reinit_cli.resizing import law_of_rows, rows_alone
@@ -149,9 +149,7 @@ def _text_of(output: str, path: str | None, inside: Mapping[str, Recorded]) -> s
         (recorded,) = inside.values()
         return recorded.text
     with InputFile(path) as file:
-        if file.nbytes > MAX_NBYTES:
-            raise RecordError(path, "it is too large for a record")
-        return file.read(0, file.nbytes).decode(errors="replace").removesuffix("\n")
+        return text_of_file(file).removesuffix("\n")
 
 
 # --- from the record alone -------------------------------------------------------------------

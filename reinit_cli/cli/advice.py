@@ -127,8 +127,8 @@ def _hint(error: errors.ReinitError) -> str | None:
             return _did_you_mean(error.near, lists)
         case errors.SliceError():
             return "write it as Python does: 0,:,:,:2"
-        case errors.ReportExistsError():
-            return "add --force to replace it, or name another with --report"
+        case errors.BesideExistsError():
+            return f"add --force to replace it, or name another with --{error.what}"
         case errors.OutputExistsError():
             return "add --force to replace it, or name another with -o"
         case errors.OutputIsSourceError():
@@ -139,8 +139,8 @@ def _hint(error: errors.ReinitError) -> str | None:
             return "write it beside: --record=FILE"
         case errors.RecordError():
             return "--record writes one into an output, and --record=FILE beside it"
-        case errors.ReportIsOutputError():
-            return "name another file with --report"
+        case errors.BesideIsOutputError():
+            return f"name another file with --{error.what}"
         case errors.MissingPackageError():
             # Not an extra of ours: under our name the package index has another project.
             return f"pip install {error.package}"

@@ -17,7 +17,7 @@ from reinit_cli.cli.options import (
     seed_option,
     weights_option,
 )
-from reinit_cli.patterns import KeyIndex, Pattern, select_keys
+from reinit_cli.patterns import KeyIndex, Pattern
 from reinit_cli.sources import Source, find_source
 
 
@@ -117,11 +117,16 @@ def _chosen(keys: Sequence[str], patterns: Sequence[Pattern]) -> set[str]:
     Raises:
         click.UsageError: a pattern matches none.
     """
+    if not patterns:
+        return set(keys)
     index = KeyIndex(keys)
+    chosen: set[str] = set()
     for pattern in patterns:
-        if not index.select(pattern):
+        selected = index.select(pattern)
+        if not selected:
             raise click.UsageError(f"no key of either source matches {pattern.text!r}")
-    return select_keys(keys, patterns)
+        chosen.update(keys[at] for at in selected)
+    return chosen
 
 
 def _found(text: str, weights: str | None, root: str | None) -> Source:

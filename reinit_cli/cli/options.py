@@ -22,45 +22,53 @@ if TYPE_CHECKING:
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class RuleType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+class _ReadType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """A text of our own, whose errors are told as they are."""
+
+    def read(self, text: str) -> object:
+        """Return what it stands for."""
+        raise NotImplementedError
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> object:
+        """Read it, unless that was done."""
+        del param, ctx
+        return self.read(value) if isinstance(value, str) else value
+
+
+class RuleType(_ReadType):
     """A rule: PATTERN=INIT[:ARGS]."""
 
     name = "rule"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Rule:
-        """Read it; errors of rules are told as they are."""
+    def read(self, text: str) -> Rule:
+        """Read it."""
         from reinit_cli.rules import Rule
 
-        del param, ctx
-        return value if isinstance(value, Rule) else Rule.parse(value)
+        return Rule.parse(text)
 
 
-class ResizeType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+class ResizeType(_ReadType):
     """A resize: PATTERN=N[:INIT]."""
 
     name = "resize"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Resize:
-        """Read it; its errors are told as they are."""
+    def read(self, text: str) -> Resize:
+        """Read it."""
         from reinit_cli.resizing import Resize
 
-        del param, ctx
-        return value if isinstance(value, Resize) else Resize.parse(value)
+        return Resize.parse(text)
 
 
-class PatternType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+class PatternType(_ReadType):
     """A pattern over keys."""
 
     name = "pattern"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Pattern:
-        """Read it; errors of patterns are told as they are."""
-        del param, ctx
-        return value if isinstance(value, Pattern) else Pattern.parse(value)
+    def read(self, text: str) -> Pattern:
+        """Read it."""
+        return Pattern.parse(text)
 
 
 class ShapeType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5

@@ -36,6 +36,10 @@ class Layout(Protocol):
         """Return what must be checked before tensors are taken out of the file."""
 
 
+MAX_RECORD_NBYTES = 64 * 2**20
+"""The longest record that is read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """The record that a file holds of its own making.

@@ -27,7 +27,7 @@ from typing import Any
 
 from reinit_cli.digests import crc32
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
-from reinit_cli.formats.located import Edits, Located, Recorded, spliced
+from reinit_cli.formats.located import MAX_RECORD_NBYTES, Edits, Located, Recorded, spliced
 from reinit_cli.formats.pickles import read_pickle
 from reinit_cli.formats.state_dicts import Storage, contents_of, starts_of, unknown_names
 from reinit_cli.formats.zips import (
@@ -48,8 +48,6 @@ SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 RECORD = "reinit.json"
 """The entry that is a file's record of its own making; torch reads entries by their names."""
-
-_MAX_RECORD_NBYTES = 64 * 2**20
 
 _ID_DIGITS = 20
 """The digits of each half of a serialization id, enough for 64 bits."""
@@ -126,11 +124,10 @@ def _storage_offsets(
 
 
 def _layout_of(file: InputFile, entries: tuple[ZipEntry, ...]) -> ZipLayout:
-    directory = read_directory(file)
     found = next((entry for entry in entries if _is_id(entry)), None)
     if found is None or found.nbytes != 2 * _ID_DIGITS:
-        return ZipLayout(entries, directory)
-    return ZipLayout(entries, directory, file.read(found.offset, found.nbytes))
+        return ZipLayout(entries)
+    return ZipLayout(entries, file.read(found.offset, found.nbytes))
 
 
 def find_record(file: InputFile, layout: ZipLayout) -> Recorded | None:
@@ -142,7 +139,7 @@ def find_record(file: InputFile, layout: ZipLayout) -> Recorded | None:
     entry = layout.record_entry
     if entry is None:
         return None
-    if entry.nbytes > _MAX_RECORD_NBYTES:
+    if entry.nbytes > MAX_RECORD_NBYTES:
         raise MalformedFileError(file.path, "its record is too large", "torch archive")
     data = file.read(entry.offset, entry.nbytes)
     try:
@@ -250,13 +247,11 @@ class ZipLayout:
 
     Attributes:
         entries: in the order of the file.
-        directory: what follows them.
         serialization_id: what the archive has of one.
         is_skeleton: whether torch wrote it with holes, whose CRCs say nothing.
     """
 
     entries: tuple[ZipEntry, ...]
-    directory: Directory
     serialization_id: bytes = b""
     is_skeleton: bool = False
 
@@ -320,18 +315,18 @@ class _Assembly:
             if entry.crc_offsets[0] < entry.offset and entry.name in changed:
                 # The local header stands before the data, and its CRC after it in time.
                 self._mend_header(entry, changed)
-        header = self._put_record(old, record) if record or old is not None else 0
+        directory = read_directory(file) if record or old is not None else None
+        header = self._put_record(old, record, directory) if directory is not None else 0
         for entry in sorted(entries, key=lambda entry: entry.crc_offsets[1]):
             if entry.name in changed:
                 self._insert_crc(entry, 1, changed)
-        if record or old is not None:
-            self._put_directory(old, record, header)
+        if directory is not None:
+            self._put_directory(old, record, header, directory)
         else:
             self._copy_up_to(file.nbytes)
 
-    def _put_record(self, old: ZipEntry | None, record: str) -> int:
+    def _put_record(self, old: ZipEntry | None, record: str, directory: Directory) -> int:
         """Put a record behind the entries, in the place of another; return where it starts."""
-        directory = self._layout.directory
         self._copy_up_to(header_offsets(old)[0] if old is not None else directory.start)
         start = self._reached
         self._reached = directory.start
@@ -341,9 +336,10 @@ class _Assembly:
             self.segments += (*parts, Reserved(len(record), "text"))
         return start
 
-    def _put_directory(self, old: ZipEntry | None, record: str, header: int) -> None:
+    def _put_directory(
+        self, old: ZipEntry | None, record: str, header: int, directory: Directory
+    ) -> None:
         """Put the rest of the directory, with the record's own part, and the end."""
-        directory = self._layout.directory
         end = header_offsets(old)[1] if old is not None else directory.start + directory.nbytes
         self._copy_up_to(end)
         count = directory.count - (old is not None)

@@ -11,15 +11,12 @@ from reinit_cli.initializers.arguments import parse_init
 from reinit_cli.initializers.declaration import Arguments, Init
 from reinit_cli.initializers.fans import Fans, UndefinedError, need_ndim
 from reinit_cli.initializers.kinds import Integer, Nested
-from reinit_cli.initializers.laws import Constant, Law, Normal, Statistic
+from reinit_cli.initializers.laws import GROUP_NUMEL, Constant, Law, Normal, Statistic
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.sites import Site
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
-
-_GROUP_NUMEL = 16
-"""Normals come in groups of that many, of which the last ends with the tensor."""
 
 # --- their laws --------------------------------------------------------------------------------
 
@@ -225,7 +222,7 @@ def block(
     law = _inner_law(inner, block_shape, site)
     numel = math.prod(block_shape)
     # Of whole groups, one part after the other is what the law draws for all of them at once.
-    is_plain = law.is_sequential and axis == 0 and numel % _GROUP_NUMEL == 0
+    is_plain = law.is_sequential and axis == 0 and numel % GROUP_NUMEL == 0
     if isinstance(law, Constant) or is_plain or parts == 1:
         return law
     return Blocks(law, shape, parts, axis)

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+GROUP_NUMEL = 16
+"""The elements that `Tensor.normal_` draws together; the last group ends with the tensor."""
+
 Statistic = Literal["mean", "std", "distribution"]
 """What of many drawn elements can be tested against a law."""
 

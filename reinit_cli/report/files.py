@@ -6,14 +6,8 @@ import os
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-from reinit_cli.errors import (
-    MissingPackageError,
-    OutputExistsError,
-    OutputUnwritableError,
-    ReportExistsError,
-    ReportIsOutputError,
-)
-from reinit_cli.output import Destination, OutputFile, check_destination
+from reinit_cli.errors import MissingPackageError, OutputUnwritableError
+from reinit_cli.output import Destination, OutputFile, check_beside
 from reinit_cli.report.pages import Page, html_of
 
 _NEEDS = {".html": "jinja2", ".svg": "matplotlib", ".png": "matplotlib"}
@@ -43,22 +37,7 @@ def check_report(
         raise MissingPackageError(f"a {kind} report", _NEEDS[kind])
     if not has_pictures and kind != ".html":
         raise OutputUnwritableError(path, "there is no tensor to draw a picture of")
-    destination = Destination(path, replaces=force)
-    for other in others:
-        if other is not None and _are_one(path, other):
-            raise ReportIsOutputError(path)
-    try:
-        check_destination(destination, None, in_place=False)
-    except OutputExistsError as error:
-        raise ReportExistsError(path) from error
-    return destination
-
-
-def _are_one(path: str, other: str) -> bool:
-    """Whether two paths lead to one file, whatever they are called."""
-    if os.path.realpath(path) == os.path.realpath(other):
-        return True
-    return os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
+    return check_beside(path, others, "report", replaces=force)
 
 
 def write_report(destination: Destination, page: Page) -> None:

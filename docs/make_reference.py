@@ -15,20 +15,21 @@ import click
 
 import reinit_cli
 from reinit_cli import errors
-from reinit_cli.cli.commands import COMMANDS, group
-from reinit_cli.comparing import Difference, Distance
-from reinit_cli.engine import Filled
+from reinit_cli.cli.group import COMMANDS, group
+from reinit_cli.execution.fill import Filled
 from reinit_cli.initializers import REGISTRY, Initializer
 from reinit_cli.initializers.declaration import COMMON, LAYOUT, REQUIRED, Parameter, written
 from reinit_cli.initializers.gains import NONLINEARITIES, calculate_gain
-from reinit_cli.initializers.kinds import Gain
-from reinit_cli.matching import Gap
-from reinit_cli.measuring import Measured, Statistics
-from reinit_cli.moments import Moments
-from reinit_cli.planning import Options, Plan, Step
-from reinit_cli.rewriting import Outcome
-from reinit_cli.rules import Rule
-from reinit_cli.verifying import Finding, Verdict
+from reinit_cli.initializers.parameters import Gain
+from reinit_cli.operations.diff import Difference, Distance
+from reinit_cli.operations.rewrite import Outcome
+from reinit_cli.operations.stats import Measured, Statistics
+from reinit_cli.operations.verify import Finding, Verdict
+from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.provenance.compare import Gap
+from reinit_cli.request.request import Options
+from reinit_cli.request.rule import Rule
+from reinit_cli.tensors.moments import Moments
 
 ROOT = Path(__file__).parents[1]
 

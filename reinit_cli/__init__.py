@@ -11,36 +11,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reinit_cli.applying import apply_ as apply_
-    from reinit_cli.comparing import diff as diff
     from reinit_cli.errors import ReinitError as ReinitError
     from reinit_cli.initializers import register as register
-    from reinit_cli.measuring import stats as stats
-    from reinit_cli.rewriting import plan as plan
-    from reinit_cli.rewriting import rewrite as rewrite
-    from reinit_cli.rules import Rule as Rule
-    from reinit_cli.seeds import seed_for as seed_for
-    from reinit_cli.verifying import verify as verify
-
-__version__ = "0.1.0"
+    from reinit_cli.operations.apply import apply_ as apply_
+    from reinit_cli.operations.diff import diff as diff
+    from reinit_cli.operations.rewrite import plan as plan
+    from reinit_cli.operations.rewrite import rewrite as rewrite
+    from reinit_cli.operations.stats import stats as stats
+    from reinit_cli.operations.verify import verify as verify
+    from reinit_cli.request.rule import Rule as Rule
+    from reinit_cli.streams.seeds import seed_for as seed_for
+    from reinit_cli.version import __version__ as __version__
 
 _HOMES = {
     "ReinitError": "reinit_cli.errors",
-    "Rule": "reinit_cli.rules",
-    "apply_": "reinit_cli.applying",
-    "diff": "reinit_cli.comparing",
-    "plan": "reinit_cli.rewriting",
+    "Rule": "reinit_cli.request.rule",
+    "__version__": "reinit_cli.version",
+    "apply_": "reinit_cli.operations.apply",
+    "diff": "reinit_cli.operations.diff",
+    "plan": "reinit_cli.operations.rewrite",
     "register": "reinit_cli.initializers",
-    "rewrite": "reinit_cli.rewriting",
-    "seed_for": "reinit_cli.seeds",
-    "stats": "reinit_cli.measuring",
-    "verify": "reinit_cli.verifying",
+    "rewrite": "reinit_cli.operations.rewrite",
+    "seed_for": "reinit_cli.streams.seeds",
+    "stats": "reinit_cli.operations.stats",
+    "verify": "reinit_cli.operations.verify",
 }
 """Where each public name lives; it is imported when it is first asked for."""
 
 __all__ = [
     "ReinitError",
     "Rule",
+    "__version__",
     "apply_",
     "diff",
     "plan",
@@ -53,7 +54,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
+    from importlib import import_module as import_module
 
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -61,4 +62,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted((*globals(), *_HOMES))
+    return sorted(_HOMES)

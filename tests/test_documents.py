@@ -83,7 +83,7 @@ def test_every_recipe_and_command_of_the_page_on_recipes_works(
 
 
 def test_the_page_on_recipes_has_every_field() -> None:
-    from reinit_cli.recipes import FIELDS
+    from reinit_cli.request.recipe import FIELDS
 
     table = RECIPES.partition("| field |")[2].partition("\n\n")[0]
     assert [field for field in FIELDS if f"`{field}`" not in table] == []
@@ -115,7 +115,7 @@ def test_the_table_of_rules_names_every_initializer() -> None:
 
 
 def test_every_option_of_a_rewrite_is_explained() -> None:
-    from reinit_cli.cli.run import command
+    from reinit_cli.cli.commands.run.command import command
 
     assert all(
         getattr(option, "help", "source")

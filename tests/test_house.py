@@ -119,7 +119,7 @@ def test_no_imports_go_in_a_circle() -> None:
         module: {
             target for target in _imported(module, inside_functions=False) if target in MODULES
         }
-        # `from reinit_cli.formats import safetensors` names the package on the way.
+        # `from reinit_cli.checkpoints.formats import safetensors` names the package on the way.
         - packages
         - {module}
         for module in MODULES
@@ -154,7 +154,7 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
 def test_no_command_is_the_name_of_a_model() -> None:
     import torchvision
 
-    from reinit_cli.cli.commands import COMMANDS
+    from reinit_cli.cli.group import COMMANDS
 
     assert not set(COMMANDS) & set(torchvision.models.list_models())
 

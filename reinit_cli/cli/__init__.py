@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from reinit_cli.cli.commands import COMMANDS, group
+from reinit_cli.cli.group import COMMANDS, group
 from reinit_cli.errors import CheckFailedError, InputError, ReinitError
 
 DONE, NO, COULD_NOT = 0, 1, 2
@@ -22,7 +22,7 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: the arguments behind the program's name.
     """
-    from reinit_cli.cli.advice import explain, explain_usage
+    from reinit_cli.cli.hints import explain, explain_usage
     from reinit_cli.cli.terminal import tell
 
     if not args:

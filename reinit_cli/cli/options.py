@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reinit_cli.dtypes import dtype_named
-from reinit_cli.patterns import Pattern
-from reinit_cli.seeds import parse_seeds
-from reinit_cli.slicing import Index, parse_slice
+from reinit_cli.request.pattern import Pattern
+from reinit_cli.streams.seeds import parse_seeds
+from reinit_cli.tensors.dtype import dtype_named
+from reinit_cli.tensors.slice import Index, parse_slice
 from reinit_cli.text import parse_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from reinit_cli.output import Destination
-    from reinit_cli.resizing import Resize
-    from reinit_cli.rules import Rule
+    from reinit_cli.request.resize import Resize
+    from reinit_cli.request.rule import Rule
+    from reinit_cli.storage.destination import Destination
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -44,7 +44,7 @@ class RuleType(_ReadType):
 
     def read(self, text: str) -> Rule:
         """Read it."""
-        from reinit_cli.rules import Rule
+        from reinit_cli.request.rule import Rule
 
         return Rule.parse(text)
 
@@ -56,7 +56,7 @@ class ResizeType(_ReadType):
 
     def read(self, text: str) -> Resize:
         """Read it."""
-        from reinit_cli.resizing import Resize
+        from reinit_cli.request.resize import Resize
 
         return Resize.parse(text)
 
@@ -213,7 +213,7 @@ def report_place(
     """
     if report is None:
         return None
-    from reinit_cli.report.files import check_report
+    from reinit_cli.cli.render.file import check_report
 
     return check_report(report, others, has_pictures=has_pictures, force=force)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.declaration import COMMON, Init, Initializer
-from reinit_cli.initializers.kinds import Text
+from reinit_cli.initializers.parameters import Text
 from reinit_cli.initializers.registry import REGISTRY
 from reinit_cli.text import near
 

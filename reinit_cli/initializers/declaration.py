@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.fans import TORCHS, Fans, Layout, UndefinedError, need_ndim
 from reinit_cli.initializers.gains import NONLINEARITIES, gain_of
-from reinit_cli.initializers.kinds import (
+from reinit_cli.initializers.law import Law
+from reinit_cli.initializers.parameters import (
     Axes,
     Checkpoint,
     Flag,
@@ -20,8 +21,7 @@ from reinit_cli.initializers.kinds import (
     Text,
     Value,
 )
-from reinit_cli.initializers.laws import Law
-from reinit_cli.initializers.sites import Site
+from reinit_cli.initializers.site import Site
 from reinit_cli.text import near
 
 KEEP = "keep"

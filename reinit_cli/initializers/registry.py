@@ -8,7 +8,7 @@ from typing import TypeVar
 from reinit_cli.errors import PluginError, UnknownInitializerError
 from reinit_cli.initializers.declaration import Arguments, Initializer, asked_by, parameters_of
 from reinit_cli.initializers.fans import Fans
-from reinit_cli.initializers.laws import Law
+from reinit_cli.initializers.law import Law
 from reinit_cli.text import near
 
 Build = TypeVar("Build", bound=Callable[..., Law | None])

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from reinit_cli.operations import rewrite
 from tests.cli.conftest import Done
 from tests.cli.test_process import REINIT, SLOW_INITIALIZER
 
@@ -91,15 +92,14 @@ def test_without_keep_going_nothing_is_written_where_a_plan_fails(
 def test_a_failure_in_the_middle_says_how_many_are_there(
     reinit: Callable[..., Done], files: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reinit_cli import rewriting
 
-    execute = rewriting.execute
+    execute = rewrite.execute
 
-    def meddling(job: rewriting.Job, *args: object) -> rewriting.Outcome:
+    def meddling(job: rewrite.Job, *args: object) -> rewrite.Outcome:
         Path("b.safetensors").touch()
         return execute(job, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rewriting, "execute", meddling)
+    monkeypatch.setattr(rewrite, "execute", meddling)
     done = reinit("a.safetensors", "b.safetensors", "c.safetensors", *RULE, "-o", "out/", "-q")
 
     assert done == Done(

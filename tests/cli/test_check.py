@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reinit_cli.initializers.laws import Uniform
+from reinit_cli.initializers.law import Uniform
 
 
 @pytest.fixture

@@ -19,8 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from reinit_cli import completing
-from reinit_cli.completing import inits_starting, keys_of, keys_starting, read_line, rules_starting
+from reinit_cli.cli.completion import candidates
+from reinit_cli.cli.completion.candidates import (
+    inits_starting,
+    keys_of,
+    keys_starting,
+    rules_starting,
+)
+from reinit_cli.cli.completion.line import read_line
 from tests.cli.conftest import Done
 
 KEYS = ["features.0.weight", "features.0.bias", "features.10.weight", "head.weight", "scale"]
@@ -162,7 +168,7 @@ def test_keys_of_a_model_are_kept(reinit: Callable[..., Done], cache: Path) -> N
         "classifier.6.bias=",
     ]
     code = (
-        "import sys; from reinit_cli.completing import keys_of; keys = keys_of('alexnet'); "
+        "import sys; from reinit_cli.cli.completion.candidates import keys_of; keys = keys_of('alexnet'); "
         "sys.exit('torch' in sys.modules or len(keys) != 16)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
@@ -173,7 +179,7 @@ def test_keys_of_a_model_are_kept(reinit: Callable[..., Done], cache: Path) -> N
 def test_a_cache_is_used_until_the_file_changes(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completing, "_CACHED_FROM", 1)
+    monkeypatch.setattr(candidates, "_CACHED_FROM", 1)
     first = keys_of("m.safetensors")
     (kept,) = cache.iterdir()
     kept.write_text(kept.read_text().replace("scale", "cached"))
@@ -244,7 +250,7 @@ def test_a_cache_that_cannot_be_finished_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError
 
-    monkeypatch.setattr(completing, "_CACHED_FROM", 1)
+    monkeypatch.setattr(candidates, "_CACHED_FROM", 1)
     monkeypatch.setattr(os, "replace", fail)
 
     assert sorted(keys_of("m.safetensors")) == sorted(KEYS)
@@ -255,7 +261,7 @@ def test_a_cache_that_cannot_be_finished_leaves_nothing(
 def test_a_cache_that_is_damaged_is_none(
     content: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completing, "_CACHED_FROM", 1)
+    monkeypatch.setattr(candidates, "_CACHED_FROM", 1)
     keys_of("m.safetensors")
     (kept,) = cache.iterdir()
     kept.write_bytes(content.encode(errors="surrogateescape"))
@@ -264,7 +270,7 @@ def test_a_cache_that_is_damaged_is_none(
 
 
 def test_a_cache_that_cannot_be_written_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completing, "_CACHED_FROM", 1)
+    monkeypatch.setattr(candidates, "_CACHED_FROM", 1)
     Path("blocked").write_text("a file")
     monkeypatch.setenv("XDG_CACHE_HOME", "blocked")
 

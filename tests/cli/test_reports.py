@@ -158,7 +158,7 @@ def test_a_missing_package_is_told_with_the_command_to_install_it(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "reinit_cli.report.files.find_spec", lambda each: None if each == package else find(each)
+        "reinit_cli.cli.render.file.find_spec", lambda each: None if each == package else find(each)
     )
 
     done = reinit("model.safetensors", *RULES, "--report", name)
@@ -193,7 +193,7 @@ def test_a_figure_of_nothing_is_refused(reinit, checkpoint) -> None:
 
 def test_a_check_that_fails_writes_no_report(reinit, checkpoint, monkeypatch) -> None:
     monkeypatch.setattr(
-        "reinit_cli.initializers.laws.Uniform.fill", lambda _, tensor, __: tensor.fill_(9.0)
+        "reinit_cli.initializers.law.Uniform.fill", lambda _, tensor, __: tensor.fill_(9.0)
     )
 
     done = reinit("model.safetensors", *RULES, "--check", "--report", "r.html")

@@ -14,10 +14,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from reinit_cli.jobs import Request
-from reinit_cli.planning import Options
-from reinit_cli.rules import Rule
-from reinit_cli.seeds import seed_for
+from reinit_cli.request.request import Options, Request
+from reinit_cli.request.rule import Rule
+from reinit_cli.streams.seeds import seed_for
 from tests.cli.conftest import Done
 
 PLAIN = Request("model.safetensors", (Rule.parse("*.bias=zeros"),))
@@ -70,7 +69,7 @@ def test_arguments_become_a_request(
     def ask(request: Request) -> None:
         raise AskedError(request)
 
-    monkeypatch.setattr("reinit_cli.rewriting.prepare", ask)
+    monkeypatch.setattr("reinit_cli.operations.prepare.prepare", ask)
     if isinstance(expected, dict):
         expected = replace(PLAIN, options=Options(**expected))
 

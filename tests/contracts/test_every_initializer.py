@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from reinit_cli.drawing import There, draw, rounded
-from reinit_cli.dtypes import DTYPES
+from reinit_cli.execution.draw import There, draw
 from reinit_cli.initializers import (
     REGISTRY,
     Elsewhere,
@@ -22,9 +21,11 @@ from reinit_cli.initializers import (
     UndefinedError,
     parse_init,
 )
-from reinit_cli.initializers.laws import Normal
-from reinit_cli.moments import moments_of
-from reinit_cli.tensors import TensorInfo
+from reinit_cli.initializers.law import Normal
+from reinit_cli.tensors.convert import rounded
+from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.moments import moments_of
 
 SHAPES = [
     (),

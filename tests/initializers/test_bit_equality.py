@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from reinit_cli.drawing import draw, one_thread
+from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import parse_init
-from reinit_cli.seeds import seed_for
+from reinit_cli.streams.seeds import seed_for
+from reinit_cli.tensors.device import one_thread
 
 CONV = (64, 3, 11, 11)
 MATRIX = (37, 53)

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from reinit_cli import apply_
-from reinit_cli.drawing import draw, one_thread, rounded
+from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import Law, parse_init
+from reinit_cli.tensors.convert import rounded
+from reinit_cli.tensors.device import one_thread
 
 
 def _law(text: str, shape: tuple[int, ...]) -> Law:

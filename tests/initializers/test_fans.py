@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from reinit_cli.drawing import draw
 from reinit_cli.errors import ArgumentError
+from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import REGISTRY, Fans, Init, Law, UndefinedError, parse_init
 
 WITH_FANS = [each.name for each in REGISTRY if "fans" in each.asks]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from reinit_cli import apply_
-from reinit_cli.completing import inits_starting
+from reinit_cli.cli.completion.candidates import inits_starting
 from reinit_cli.errors import PluginError, UnknownInitializerError
 from reinit_cli.initializers import REGISTRY, parse_init
 from reinit_cli.initializers.registry import ENTRY_POINTS

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from reinit_cli.drawing import draw
+from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import Law, fans, parse_init
 from reinit_cli.initializers.gains import NONLINEARITIES, calculate_gain
 

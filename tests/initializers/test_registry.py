@@ -7,7 +7,7 @@ import torch
 
 from reinit_cli import apply_, register
 from reinit_cli.initializers import REGISTRY
-from reinit_cli.initializers.laws import Normal
+from reinit_cli.initializers.law import Normal
 
 
 def test_an_initializer_of_one_s_own_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ from scipy import stats
 from torch.nn import functional
 
 from reinit_cli import Rule, apply_
-from reinit_cli.drawing import are_blocks, draw
 from reinit_cli.errors import ArgumentError, UnknownInitializerError
+from reinit_cli.execution.draw import are_blocks, draw
 from reinit_cli.initializers import Fans, Law, Site, UndefinedError, parse_init
-from reinit_cli.initializers.laws import Normal
+from reinit_cli.initializers.law import Normal
 
 # --- helpers ---------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Read checkpoints, and say what new files look like."""

@@ -1,0 +1,97 @@
+"""Find the source that a name, a path or "-" stands for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from reinit_cli.checkpoints.file import FileSource, StreamSource, file_source
+from reinit_cli.checkpoints.folder import folder_source
+from reinit_cli.checkpoints.formats import detection, safetensors
+from reinit_cli.checkpoints.formats.hugging_face import INDEX_SUFFIX
+from reinit_cli.checkpoints.formats.torch import zip as torch_zip
+from reinit_cli.checkpoints.model import ModelSource
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.errors import SourceError, UnknownModelError, WeightsMismatchError
+from reinit_cli.storage.location import DASH
+from reinit_cli.storage.pipe import StandardInput
+from reinit_cli.text import near, plural, shape
+
+DEFAULT_WEIGHTS = "DEFAULT"
+
+
+def find_source(text: str, weights: str | None = None, root: str | None = None) -> Source:
+    """Return the source that a user names.
+
+    A word without dots and slashes is a torchvision model, or a file if no model has the
+    name; anything else is a path.
+
+    Args:
+        text: what the user wrote.
+        weights: for a model "DEFAULT", the name of its weights, "none", or a file; None
+            means "DEFAULT".
+        root: the path of the state dict in what a torch file holds; None to look for it.
+
+    Raises:
+        SourceError: there is no such source, or it cannot be read.
+    """
+    if text == DASH:
+        file = StandardInput()
+        return StreamSource(file, detection.locate(file, root))
+    if _is_path(text):
+        if weights is not None:
+            raise SourceError(f"{text!r} is a path, and weights are chosen for a model's name")
+        return _path_source(text, root)
+    return _model_source(text, weights or DEFAULT_WEIGHTS, root)
+
+
+def _is_path(text: str) -> bool:
+    return not text.isidentifier()
+
+
+def _path_source(path: str, root: str | None) -> Source:
+    if os.path.isdir(path) or path.endswith(INDEX_SUFFIX):
+        return folder_source(path, root)
+    return file_source(path, path, root)
+
+
+def _model_source(name: str, weights: str, root: str | None) -> Source:
+    from reinit_cli.checkpoints.models.torchvision import find_model, inspect_model, model_names
+
+    if name not in model_names():
+        if os.path.lexists(name):
+            return _path_source(name, root)
+        raise UnknownModelError(name, near(name, (*model_names(), *os.listdir())))
+    if _is_file_of_weights(weights):
+        return _with_weights_of(name, weights, root)
+    model = find_model(name, weights)
+    return ModelSource(model, inspect_model(model))
+
+
+def _is_file_of_weights(weights: str) -> bool:
+    suffix = os.path.splitext(weights)[1].lower()
+    is_suffix = suffix in (safetensors.SUFFIX, *torch_zip.SUFFIXES)
+    return os.sep in weights or is_suffix or os.path.isfile(weights)
+
+
+def _with_weights_of(name: str, path: str, root: str | None) -> FileSource:
+    """Return a file as the weights of a model, after a look at every key and shape."""
+    from reinit_cli.checkpoints.models.torchvision import NO_WEIGHTS, find_model, inspect_model
+
+    source = file_source(path, name, root)
+    wanted = {tensor.key: tensor.shape for tensor in inspect_model(find_model(name, NO_WEIGHTS))}
+    found = {tensor.key: tensor.shape for tensor in source.tensors}
+    missing = [key for key in wanted if key not in found]
+    extra = [key for key in found if key not in wanted]
+    if missing or extra:
+        problem = f"{_some(missing)} missing" if missing else f"{_some(extra)} not of the model"
+        raise WeightsMismatchError(name, path, problem)
+    for key, dims in wanted.items():
+        if found[key] != dims:
+            problem = f"{key!r} is {shape(found[key])}, not {shape(dims)}"
+            raise WeightsMismatchError(name, path, problem)
+    return replace(source, weights=path)
+
+
+def _some(keys: list[str]) -> str:
+    return f"{plural(len(keys), 'key')} ({keys[0]!r}{', ...' if len(keys) > 1 else ''})"

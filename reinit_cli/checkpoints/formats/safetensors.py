@@ -1,0 +1,332 @@
+"""safetensors: where its tensors lie, and the header of a new file.
+
+    8 bytes    N, little-endian
+    N bytes    a JSON object in UTF-8, which may be padded with white space:
+               {"key": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...,
+                "__metadata__": {"format": "pt"}}
+    the rest   the tensors, little-endian, row-major; offsets count from here
+
+Sorted by offset, the tensors tile the data without hole or overlap, to the last byte of
+the file. Unknown members of an entry are accepted, and kept, since the header is copied.
+
+The reader is stricter than the reference (safetensors 0.8) where that one takes one of
+several readings: a key twice, numbers that are no integers, lone surrogates.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from reinit_cli.checkpoints.formats.base import Edits, Located, Recorded, spliced
+from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, check_text, parse_object
+from reinit_cli.errors import MalformedFileError
+from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
+from reinit_cli.tensors.info import TensorInfo
+
+SUFFIX = ".safetensors"
+
+METADATA = "__metadata__"
+
+RECORD = "reinit"
+"""The metadata that is a file's record of its own making."""
+
+MAX_HEADER_NBYTES = 48 * 2**20
+"""The longest header that is read. The format allows 100,000,000 bytes."""
+
+_TORCH_NAMES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+}
+"""torch's names of the dtypes; F4 and F6 have none of their own, and keep these."""
+
+_OWN_NAMES = {torch: own for own, torch in _TORCH_NAMES.items()}
+
+_NBITS = {
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("C64", "I64", "U64", "F64"), 64),
+}
+
+
+class _MalformedError(Exception):
+    """What is wrong, without the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def may_be(start: bytes) -> bool:
+    """Whether a file that starts so may be of this format: its header is an object."""
+    return not start or (len(start) > 8 and start[8:9] == b"{")
+
+
+def locate(file: InputFile) -> Located:
+    """Read the header of a file.
+
+    Raises:
+        MalformedFileError: the file is not what the format allows.
+    """
+    try:
+        header = _header(file)
+        entries, metadata = _members(parse_object(header, "its header", offset=8))
+        data_start = 8 + len(header)
+        file.ends_at(data_start + max((entry.end for entry in entries.values()), default=0))
+        _check_tiling(entries, file.nbytes - data_start)
+    except (_MalformedError, JsonError) as error:
+        raise MalformedFileError(file.path, str(error), "safetensors file") from None
+    tensors = tuple(
+        TensorInfo(
+            key, _TORCH_NAMES.get(entry.dtype, entry.dtype), entry.shape, entry.end - entry.start
+        )
+        for key, entry in entries.items()
+    )
+    offsets = {key: data_start + entry.start for key, entry in entries.items()}
+    layout_ = SafetensorsLayout(data_start, has_record=RECORD in metadata)
+    return Located(
+        "safetensors", tensors, offsets, layout_, metadata, has_record=layout_.has_record
+    )
+
+
+def _header(file: InputFile) -> bytes:
+    if not file.nbytes:
+        raise _MalformedError("it is empty")
+    start = file.read(0, min(8, file.nbytes))
+    if file.nbytes < 8:
+        raise _MalformedError(f"it has {file.nbytes} bytes, and the length of the header takes 8")
+    nbytes = int.from_bytes(start, "little")
+    if nbytes > file.nbytes - 8:
+        raise _MalformedError(
+            f"its header would be {nbytes:,} bytes long, but {file.nbytes - 8:,} bytes follow"
+        )
+    if nbytes > MAX_HEADER_NBYTES:
+        raise _MalformedError(f"its header is longer than {MAX_HEADER_NBYTES:,} bytes: {nbytes:,}")
+    return file.read(8, nbytes)
+
+
+def _members(parsed: Iterable[tuple[str, object]]) -> tuple[dict[str, _Entry], dict[str, str]]:
+    entries: dict[str, _Entry] = {}
+    metadata: dict[str, str] | None = None
+    for key, value in parsed:
+        if key == METADATA:
+            if metadata is not None:
+                raise _MalformedError(f"it has {METADATA} twice")
+            metadata = _metadata(value)
+        elif key in entries:
+            raise _MalformedError(f"it has the key {key!r} twice")
+        else:
+            check_text(key)
+            entries[key] = _entry(key, value)
+    return entries, metadata or {}
+
+
+def _metadata(value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Pairs):
+        raise _MalformedError(f"its {METADATA} is no object")
+    metadata: dict[str, str] = {}
+    for name, text in value:
+        if name in metadata:
+            raise _MalformedError(f"its {METADATA} has {name!r} twice")
+        if not isinstance(text, str):
+            raise _MalformedError(f"its {METADATA} has a value for {name!r} that is no text")
+        check_text(name)
+        check_text(text)
+        metadata[name] = text
+    return metadata
+
+
+def _entry(key: str, value: object) -> _Entry:
+    if not isinstance(value, Pairs):
+        raise _MalformedError(f"{key!r} is no object")
+    members = dict(value)
+    if len(members) != len(value):
+        raise _MalformedError(f"{key!r} has a member twice")
+    dtype = members.get("dtype")
+    if not isinstance(dtype, str) or dtype not in _NBITS:
+        raise _MalformedError(f"{key!r} has no dtype that the format knows: {dtype!r}")
+    shape = _integers(key, "shape", members.get("shape"))
+    offsets = _integers(key, "data_offsets", members.get("data_offsets"))
+    if len(offsets) != 2:
+        raise _MalformedError(f"{key!r} has {len(offsets)} data_offsets, not 2")
+    start, end = offsets
+    nbits = prod(shape) * _NBITS[dtype]
+    if nbits % 8 or end - start != nbits // 8:
+        raise _MalformedError(
+            f"{key!r} has {end - start} bytes, but its dtype and shape take {nbits / 8:g}"
+        )
+    return _Entry(dtype, shape, start, end)
+
+
+def _integers(key: str, name: str, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list) or isinstance(value, Pairs):
+        raise _MalformedError(f"{key!r} has no {name}")
+    # `type() is`: True and False are instances of int.
+    if any(type(item) is not int or not 0 <= item < 2**63 for item in value):
+        raise _MalformedError(f"{key!r} has a {name} that is no list of integers in [0, 2^63)")
+    return tuple(value)
+
+
+def _check_tiling(entries: Mapping[str, _Entry], data_nbytes: int) -> None:
+    """Check that the tensors fill the data without hole or overlap."""
+    reached = 0
+    for key, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
+        if entry.start != reached:
+            what = "overlaps another tensor" if entry.start < reached else "leaves a hole before it"
+            raise _MalformedError(f"{key!r} {what}: it starts at {entry.start}, not at {reached}")
+        reached = entry.end
+    if reached != data_nbytes:
+        raise _MalformedError(
+            f"its tensors end at byte {reached:,} of the data, which has {data_nbytes:,}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SafetensorsLayout:
+    """A file of which nothing depends on the tensors' bytes but a record.
+
+    Attributes:
+        data_start: where the header ends.
+        has_record: whether the metadata has a record.
+    """
+
+    data_start: int
+    has_record: bool = False
+
+    def patched(self, file: InputFile, edits: Edits, record: str = "") -> list[Segment]:
+        """Return the file with some bytes replaced, and another record in its header."""
+        if not record and not self.has_record:
+            return spliced(file, 0, file.nbytes, edits)
+        members = json.loads(file.read(8, self.data_start - 8))
+        metadata = {
+            name: text
+            for name, text in (members.pop(METADATA, None) or {}).items()
+            if name != RECORD
+        }
+        metadata |= {RECORD: record} if record else {}
+        members = {METADATA: metadata, **members} if metadata else members
+        return [
+            *_header_segments(members, record),
+            *spliced(file, self.data_start, file.nbytes, edits),
+        ]
+
+    def checks(self, file: InputFile) -> list[Check]:
+        """Return none: the file has no digests."""
+        del file
+        return []
+
+
+def _header_segments(members: Mapping[str, object], record: str) -> list[Segment]:
+    """Return a header, with room for a record where there is one."""
+    header = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    start = len(header).to_bytes(8, "little") + header
+    if not record:
+        return [Literal(start)]
+    before, found, behind = start.partition(_in_header(record))
+    assert found  # it is part of the metadata
+    first = len(before) + len(_NAMED)
+    return [
+        Literal(start[:first]),
+        Reserved(len(found) - len(_NAMED) - 1, "json"),
+        Literal(b'"' + behind),
+    ]
+
+
+_NAMED = f'"{RECORD}":"'.encode()
+
+
+def _in_header(record: str) -> bytes:
+    """Return a record as a member of the metadata."""
+    return _NAMED[:-1] + json.dumps(record, ensure_ascii=False).encode()
+
+
+def find_record(file: InputFile, located: Located) -> Recorded | None:
+    """Return the record that a file holds, or None.
+
+    Raises:
+        MalformedFileError: it is not written as we write it.
+    """
+    text = located.metadata.get(RECORD)
+    if text is None:
+        return None
+    header = _header(file)
+    member = _in_header(text)
+    if header.count(member) != 1:
+        problem = "its record is not written as it was"
+        raise MalformedFileError(file.path, problem, "safetensors file")
+    first = 8 + header.index(member) + len(_NAMED)
+    return Recorded(text, ((first, first + len(member) - len(_NAMED) - 1),))
+
+
+def layout(
+    tensors: Sequence[TensorInfo],
+    metadata: Mapping[str, str],
+    contents: Mapping[str, Sequence[Segment]],
+) -> list[Segment]:
+    """Return the segments of a new file.
+
+    The header lists the tensors in their given order. The data has larger elements first,
+    so that every tensor starts at a multiple of its element's size.
+
+    Args:
+        tensors: what the file will hold; the format `holds` each.
+        metadata: strings beside the tensors; room is kept for a record in them.
+        contents: the bytes of each key.
+    """
+    in_data_order = sorted(tensors, key=lambda tensor: -_NBITS[_own_name(tensor)])
+    starts: dict[str, int] = {}
+    reached = 0
+    for tensor in in_data_order:
+        starts[tensor.key] = reached
+        reached += tensor.nbytes
+    members: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
+    for tensor in tensors:
+        start = starts[tensor.key]
+        members[tensor.key] = {
+            "dtype": _own_name(tensor),
+            "shape": tensor.shape,
+            "data_offsets": (start, start + tensor.nbytes),
+        }
+    header = _header_segments(members, metadata.get(RECORD, ""))
+    return [*header, *(part for tensor in in_data_order for part in contents[tensor.key])]
+
+
+def holds(tensor: TensorInfo) -> bool:
+    """Whether the format can hold a tensor."""
+    return not tensor.carried and _own_name(tensor) in _NBITS and tensor.key != METADATA
+
+
+def _own_name(tensor: TensorInfo) -> str:
+    return _OWN_NAMES.get(tensor.dtype, tensor.dtype)

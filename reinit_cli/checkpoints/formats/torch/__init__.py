@@ -1,0 +1,1 @@
+"""Locate tensors in what torch.save wrote."""

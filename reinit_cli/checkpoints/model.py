@@ -1,0 +1,126 @@
+"""Read a torchvision model as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reinit_cli.checkpoints.formats import safetensors
+from reinit_cli.checkpoints.source import Contents, empty_state
+from reinit_cli.execution.fill import Fill
+from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.location import SourceName
+from reinit_cli.storage.segments import Check, Literal, Segment, View
+from reinit_cli.tensors.info import TensorInfo
+
+if TYPE_CHECKING:
+    from reinit_cli.checkpoints.models.torchvision import Model
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A torchvision model.
+
+    Attributes:
+        model: its name and weights.
+        tensors: the entries of its state dict.
+    """
+
+    model: Model
+    tensors: tuple[TensorInfo, ...]
+    path = None
+    located = None
+    is_folder = False
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def architecture(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def weights(self) -> str:
+        """The name of its weights."""
+        return self.model.weights.name if self.model.weights is not None else "none"
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What files of PyTorch tensors say of themselves."""
+        return {"format": "pt"}
+
+    @property
+    def called(self) -> SourceName:
+        """The model's name, with the suffix .pt for what safetensors cannot hold."""
+        fits = all(map(safetensors.holds, self.tensors))
+        return SourceName("", self.name, safetensors.SUFFIX if fits else ".pt")
+
+    @contextmanager
+    def open(self, seed: int) -> Iterator[Contents]:
+        """Build the model, with its weights downloaded if need be."""
+        from reinit_cli.checkpoints.models.torchvision import load_model
+
+        state = load_model(self.model, seed)
+        yield _StateContents(_with_own_storages(state))
+
+
+@dataclass(frozen=True, slots=True)
+class _StateContents:
+    state: Mapping[str, Any]
+
+    def view(self, tensor: TensorInfo) -> View:
+        from reinit_cli.tensors.convert import bytes_of
+
+        place = Literal(bytes_of(self.state[tensor.key]))
+        return View(place, tensor.dtype, tensor.shape)
+
+    def files(self) -> Mapping[str, InputFile]:
+        return {}
+
+    def rewritten(
+        self, fills: Mapping[str, Fill], record: str = ""
+    ) -> Mapping[str, list[Segment]] | None:
+        del fills, record
+        return None
+
+    def beside(self) -> Mapping[str, list[Segment]]:
+        return {}
+
+    def checks(self) -> list[Check]:
+        return []
+
+    def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
+        import copy
+
+        state = copy.copy(self.state)  # keeps `_metadata`, which torch.save pickles
+        for key, tensor in empty_state(tensors).items():
+            state[key] = tensor  # type: ignore[index]
+        return state
+
+    def check_unchanged(self) -> None:
+        """Nothing else can reach it."""
+
+
+def _with_own_storages(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a state dict whose plain tensors each fill a storage; ties stay ties."""
+    import copy
+
+    from reinit_cli.tensors.live import infos_of
+
+    own = copy.copy(state)  # keeps `_metadata`, which torch.save pickles
+    moved: dict[Any, Any] = {}
+    for info in infos_of(state):
+        tensor = state[info.key]
+        if info.carried or (
+            tensor.is_contiguous() and tensor.untyped_storage().nbytes() == info.nbytes
+        ):
+            continue
+        place = (info.storage, info.offset, info.shape, info.stride)
+        whole = moved.setdefault(place, tensor.contiguous().clone())
+        own[info.key] = whole.detach()  # type: ignore[index]
+    return own

@@ -1,0 +1,1 @@
+"""Know models by name: their tensors, weights, and constructors."""

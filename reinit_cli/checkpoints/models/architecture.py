@@ -1,0 +1,237 @@
+"""Describe what a model's own constructor fills each tensor with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from reinit_cli.checkpoints.models.constructor import (
+    Fills,
+    Recorded,
+    Unknown,
+    laws_of,
+    laws_of_layers,
+)
+from reinit_cli.checkpoints.models.torchvision import (
+    NO_WEIGHTS,
+    build_model,
+    default_num_classes,
+    find_model,
+    float_weights,
+    model_names,
+)
+from reinit_cli.errors import ClassesError, UnknownArchitectureError
+from reinit_cli.initializers import Law, UndefinedError
+from reinit_cli.initializers.site import Arch
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import near
+from reinit_cli.text import shape as written
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+_MOST_GUESSES = 8
+"""The numbers of classes that are tried: each takes a call of the constructor."""
+
+
+def endings(key: str) -> Iterator[str]:
+    """Yield a key and what is left of it behind each dot: it may stand behind a prefix."""
+    yield key
+    while "." in key:
+        key = key.partition(".")[2]
+        yield key
+
+
+class Constructed:
+    """What one call of a constructor fills a state dict with."""
+
+    def __init__(self, name: str, fills: Callable[[], Fills]) -> None:
+        """Remember how to find out.
+
+        Args:
+            name: what people call the model.
+            fills: calls the constructor and records it; called when it is first needed.
+        """
+        self.name = name
+        self._record = fills
+
+    @cached_property
+    def _fills(self) -> Fills:
+        return self._record()
+
+    def _fill(self, key: str) -> Recorded | None:
+        return next(filter(None, map(self._fills.get, endings(key))), None)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each tensor that it makes."""
+        return {key: fill.shape for key, fill in self._fills.items()}
+
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """Return the shape of a tensor, or None where it makes none of that key."""
+        found = self._fill(key)
+        return found.shape if found is not None else None
+
+    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+        """Return what it fills a tensor with.
+
+        Args:
+            key: as in its own state dict, or behind a prefix such as "module.".
+            shape: the tensor's shape.
+
+        Raises:
+            UndefinedError: it makes no such tensor, or in a way that cannot be replayed.
+        """
+        found = self._fill(key)
+        if found is None:
+            raise UndefinedError(f"{self.name} has no such key")
+        if found.shape != shape:
+            raise UndefinedError(f"{self.name} makes it {written(found.shape)}")
+        if isinstance(found.law, Unknown):
+            raise UndefinedError(found.law.reason)
+        return found.law
+
+
+class Torchvision:
+    """A torchvision model, whose number of classes is read from the tensors it is asked for.
+
+    A constructor without weights is what fills; where the arguments of pretrained weights
+    make other shapes, as a larger image does, the constructor with those arguments.
+    """
+
+    def __init__(self, name: str, tensors: Iterable[TensorInfo]) -> None:
+        """Find a model.
+
+        Args:
+            name: its name.
+            tensors: those of the state dict whose architecture it is.
+
+        Raises:
+            UnknownArchitectureError: there is no such model.
+        """
+        if name not in model_names():
+            raise UnknownArchitectureError(name, near(name, model_names()))
+        self.name = name
+        self._shapes = {tensor.key: tensor.shape for tensor in tensors}
+
+    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+        """Return what the constructor fills a tensor with.
+
+        Raises:
+            UndefinedError: it makes no such tensor, or in a way that cannot be replayed.
+        """
+        try:
+            return self._plain.law(key, shape)
+        except UndefinedError:
+            for other in self._others:
+                try:
+                    return other.law(key, shape)
+                except UndefinedError:
+                    continue
+            raise
+
+    @cached_property
+    def _plain(self) -> Constructed:
+        return constructed(self.name)
+
+    @cached_property
+    def _others(self) -> tuple[Constructed, ...]:
+        """The same constructor with other arguments."""
+        differing = {
+            key: (made[0], shape[0])
+            for key, shape in self._shapes.items()
+            if (made := self._plain.shape(key)) and made != shape and made[1:] == shape[1:]
+        }
+        with_classes = (
+            constructed(self.name, num_classes=number)
+            for number in _numbers_of_classes(self.name, differing.values())
+        )
+        fitting = (
+            each
+            for each in with_classes
+            if all(each.shape(key) == self._shapes[key] for key in differing)
+        )
+        first = next(fitting, None)
+        pretrained = [constructed(self.name, weights) for weights in float_weights(self.name)]
+        return (*((first,) if first else ()), *pretrained)
+
+
+def _numbers_of_classes(name: str, differing: Iterable[tuple[int, int]]) -> list[int]:
+    """Return what the number of classes may be.
+
+    Args:
+        name: the model.
+        differing: first dimensions, by default and as they are; a detector has several
+            outputs for each class.
+    """
+    default = default_num_classes(name)
+    if default is None:
+        return []
+    numbers: dict[int, None] = {}
+    for usual, there in differing:
+        numbers[there] = None
+        if there * default % usual == 0:
+            numbers[there * default // usual] = None
+    return list(numbers)[:_MOST_GUESSES]
+
+
+def constructed(name: str, weights: str = NO_WEIGHTS, **arguments: Any) -> Constructed:
+    """Return a torchvision model as its constructor makes it.
+
+    Args:
+        name: its name.
+        weights: those whose arguments the constructor is given; their values are not loaded.
+        arguments: others of its constructor.
+    """
+    return Constructed(name, lambda: _fills_of_model(name, weights, arguments))
+
+
+def _fills_of_model(name: str, weights: str, arguments: Mapping[str, Any]) -> Fills:
+    model = find_model(name, weights)
+    return laws_of(lambda: build_model(model, **arguments))
+
+
+def architecture_of(arch: Arch, tensors: Iterable[TensorInfo]) -> Torchvision | Constructed:
+    """Return the architecture that a user names.
+
+    Args:
+        arch: a torchvision model's name, or what makes a module.
+        tensors: those of the state dict.
+
+    Raises:
+        UnknownArchitectureError: there is no such model.
+    """
+    if isinstance(arch, str):
+        return Torchvision(arch, tensors)
+    name = getattr(arch, "__name__", "the constructor")
+    return Constructed(name, lambda: laws_of(lambda: arch().state_dict()))
+
+
+def architecture_of_layers(module: nn.Module) -> Constructed:
+    """Return what the layers of a module fill themselves with."""
+    return Constructed(type(module).__name__, lambda: laws_of_layers(module))
+
+
+def heads(name: str, num_classes: int) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of a model that depend on its number of classes.
+
+    Args:
+        name: a torchvision model's name.
+        num_classes: how many it is to tell apart.
+
+    Raises:
+        ClassesError: its constructor takes no number of classes.
+    """
+    default = default_num_classes(name)
+    if default is None:
+        raise ClassesError(name, "tells no classes apart")
+    usual, wanted, other = (
+        constructed(name, num_classes=number).shapes
+        # A third, since the number that is asked for may be the default.
+        for number in (default, num_classes, num_classes + 1)
+    )
+    return {
+        key: shape for key, shape in wanted.items() if not usual.get(key) == shape == other[key]
+    }

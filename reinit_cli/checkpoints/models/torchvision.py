@@ -1,0 +1,368 @@
+"""torchvision's models as sources: their names, weights, and state dicts."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reinit_cli.errors import (
+    UnknownModelError,
+    UnknownWeightsError,
+    WeightsMismatchError,
+    WeightsUnavailableError,
+)
+from reinit_cli.streams.seeds import seed_for
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import near
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchvision.models import WeightsEnum
+
+NO_WEIGHTS = "none"
+"""What a user writes for a model as its constructor makes it."""
+
+Fetch = Callable[["WeightsEnum"], Mapping[str, "Tensor"]]
+"""Gives the state dict that some weights stand for; an empty one leaves a model as it is."""
+
+_BUILDING = threading.RLock()
+"""Held while a model is built: torchvision's loader is replaced and torch's generator seeded,
+which is seen by all threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A torchvision model with the weights that were chosen for it.
+
+    Attributes:
+        name: as `torchvision.models.list_models` has it.
+        weights: a member of its weights enum, or None for a model as it is constructed.
+    """
+
+    name: str
+    weights: WeightsEnum | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """What is known of a model without building it.
+
+    Attributes:
+        name: its name.
+        kind: what it is for, such as "classification".
+        weights: the names of its pretrained weights, the default first.
+        numel: its parameters with the default weights, None where it has no weights.
+        file_nbytes: the size of the file of its default weights, or None.
+    """
+
+    name: str
+    kind: str
+    weights: tuple[str, ...]
+    numel: int | None
+    file_nbytes: int | None
+
+
+def model_names() -> list[str]:
+    """Return the names of all models, without importing torchvision where that can be helped.
+
+    They are asked for wherever a word may be a model or a file, and the import takes seconds.
+    """
+    names = () if "torchvision" in sys.modules else _names_in_source()
+    if names:
+        return sorted(names)
+    import torchvision
+
+    return list(torchvision.models.list_models())
+
+
+_REGISTERED = re.compile(r'@register_model\((?:name="(\w+)")?\)\n(?:.*\n)*?def (\w+)\(')
+"""How torchvision's modules say which of their functions are models."""
+
+
+def _names_in_source() -> set[str]:
+    """Return the names that torchvision's modules register, as far as they can be read."""
+    return {
+        name or function for text in _source_texts() for name, function in _REGISTERED.findall(text)
+    }
+
+
+def _source_texts() -> Iterator[str]:
+    """Yield the text of each module in which torchvision registers models."""
+    spec = find_spec("torchvision")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for path in Path(folder, "models").rglob("*.py"):
+            with suppress(OSError, UnicodeDecodeError):
+                yield path.read_text(encoding="utf-8")
+
+
+_MEMBER = re.compile(r"^    (\w+) = ", re.MULTILINE)
+"""How the members of an enum of weights are written."""
+
+
+def weights_in_source(model: str) -> list[str]:
+    """Return the names of a model's weights, as far as torchvision's modules can be read.
+
+    torchvision is not imported; `find_model` knows for certain.
+    """
+    for text in _source_texts():
+        for registered in _REGISTERED.finditer(text):
+            if model == (registered[1] or registered[2]):
+                signature = text[registered.end() :].partition("\n)")[0].partition(") ->")[0]
+                weights = re.search(r"\bweights: .*?(\w+Weights)\b", signature, re.DOTALL)
+                body = text.partition(f"class {weights[1]}(")[2] if weights else ""
+                return _MEMBER.findall(re.split(r"\n(?=\S)", body, maxsplit=1)[0])
+    return []
+
+
+def find_model(name: str, weights: str) -> Model:
+    """Return a model by the names a user gave.
+
+    Args:
+        name: a model's name.
+        weights: "DEFAULT", the name of a member of its weights enum, or "none".
+
+    Raises:
+        UnknownModelError: there is no such model.
+        UnknownWeightsError: it has no such weights.
+    """
+    import torchvision
+
+    names = model_names()
+    if name not in names:
+        raise UnknownModelError(name, near(name, names))
+    if weights.lower() == NO_WEIGHTS:
+        return Model(name, None)
+    known = torchvision.models.get_model_weights(name)
+    member = known.__members__.get(weights.rpartition(".")[2])
+    if member is None:
+        members = list(known.__members__)
+        offered = [*members, NO_WEIGHTS]
+        raise UnknownWeightsError(name, weights, members, near(weights, offered))
+    return Model(name, member)
+
+
+def summarise_model(name: str) -> ModelSummary:
+    """Return what torchvision says of a model."""
+    import torchvision
+
+    members = torchvision.models.get_model_weights(name).__members__
+    default = members.get("DEFAULT")
+    # Aliases, DEFAULT among them, are names of members too.
+    by_default = list(dict.fromkeys(member.name for member in members.values()))
+    if default is not None:
+        by_default.sort(key=lambda member: member != default.name)
+    megabytes = default.meta.get("_file_size") if default is not None else None
+    builder = torchvision.models.get_model_builder(name)
+    module = builder.__module__.removeprefix("torchvision.models").strip(".")
+    kind = module.rpartition(".")[0] or "classification"
+    return ModelSummary(
+        name=name,
+        kind=kind,
+        weights=tuple(by_default),
+        numel=default.meta.get("num_params") if default is not None else None,
+        # torchvision gives the size in units of 2^20 bytes, to three decimals.
+        file_nbytes=round(megabytes * 2**20) if megabytes is not None else None,
+    )
+
+
+def inspect_model(model: Model) -> tuple[TensorInfo, ...]:
+    """Return the entries of a model's state dict, without its weights and offline."""
+    from reinit_cli.tensors.live import infos_of
+
+    # Quantising runs the model once, so nothing of it can stay on `meta`.
+    with nullcontext() if _is_quantized(model) else _on_meta():
+        return infos_of(build_model(model))
+
+
+def build_model(model: Model, **arguments: Any) -> Mapping[str, Any]:
+    """Return the state dict of a model as its constructor makes it, without its weights.
+
+    Args:
+        model: the model; its constructor gets the arguments that its weights ask for.
+        arguments: others of its constructor.
+    """
+    with _own_random_state(0):
+        return _build(model, _nothing, **arguments)
+
+
+def float_weights(name: str) -> list[str]:
+    """Return the names of a model's pretrained weights that are not quantised."""
+    import torchvision
+
+    members = torchvision.models.get_model_weights(name).__members__.values()
+    names = (each.name for each in members if not _is_quantized(Model(name, each)))
+    return list(dict.fromkeys(names))  # DEFAULT is another name of one
+
+
+def default_num_classes(name: str) -> int | None:
+    """Return how many classes a model tells apart by default, or None if it has none."""
+    default = _default_weights(name)
+    categories = default.meta.get("categories") if default is not None else None
+    return len(categories) if categories else None
+
+
+def _default_weights(name: str) -> WeightsEnum | None:
+    import torchvision
+
+    members = torchvision.models.get_model_weights(name).__members__
+    return members.get("DEFAULT") or next(iter(members.values()), None)
+
+
+def load_model(model: Model, seed: int) -> Mapping[str, Any]:
+    """Return the state dict of a model, with its weights downloaded if need be.
+
+    Without weights it is built under its own seed, so that it too has the same bytes
+    every time.
+
+    Args:
+        model: the model.
+        seed: the seed of the run.
+
+    Raises:
+        WeightsUnavailableError: the weights are not here and cannot be had.
+        WeightsMismatchError: a file in torch's cache holds other weights.
+    """
+    with _own_random_state(seed_for(seed, model.name)):
+        try:
+            return _build(model, lambda weights: _fetch(model, weights))
+        except RuntimeError as error:
+            if model.weights is None or "loading state_dict" not in str(error):
+                raise
+            problem = str(error).splitlines()[1].strip().partition(",")[0]
+            path = _cache_path(model.weights)
+            raise WeightsMismatchError(model.name, path, problem) from error
+
+
+def _build(model: Model, fetch: Fetch, **others: Any) -> Mapping[str, Any]:
+    import torch
+    import torchvision
+
+    arguments: dict[str, Any] = {"weights": model.weights, **others}
+    if model.weights is None and has_backbone_weights(model.name):
+        arguments["weights_backbone"] = None
+    if _is_quantized(model):
+        arguments["quantize"] = True
+    with _loading_with(fetch), torch.no_grad(), warnings.catch_warnings():
+        # Deprecations of torchvision's own code are nothing that a user could mend.
+        warnings.simplefilter("ignore")
+        built = torchvision.models.get_model(model.name, **arguments)
+        state: Mapping[str, Any] = built.eval().state_dict()
+        return state
+
+
+def has_backbone_weights(name: str) -> bool:
+    """Whether the backbone of a model has pretrained weights of its own."""
+    import inspect
+
+    import torchvision
+
+    builder = torchvision.models.get_model_builder(name)
+    return "weights_backbone" in inspect.signature(builder).parameters
+
+
+def _is_quantized(model: Model) -> bool:
+    """Whether the weights are those of a quantised model."""
+    return model.weights is not None and "unquantized" in model.weights.meta
+
+
+@contextmanager
+def _loading_with(fetch: Fetch) -> Iterator[None]:
+    """Let torchvision's constructors take state dicts from `fetch`.
+
+    An empty one leaves a model as it is, which is how its keys are read offline with the
+    arguments that its weights ask for.
+    """
+    import torch
+    from torchvision.models import WeightsEnum
+
+    get_state_dict = WeightsEnum.get_state_dict
+    load_state_dict = torch.nn.Module.load_state_dict
+
+    def load(module: Any, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return load_state_dict(module, state_dict, *args, **kwargs) if state_dict else None
+
+    with _BUILDING:
+        WeightsEnum.get_state_dict = lambda weights, *_, **__: fetch(weights)
+        torch.nn.Module.load_state_dict = load  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            WeightsEnum.get_state_dict = get_state_dict
+            torch.nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
+
+
+@contextmanager
+def _on_meta() -> Iterator[None]:
+    """Send what layers make their parameters and buffers with to the meta device.
+
+    The whole device context would send more: 15 regnets read a tensor while they are
+    built, which `meta` cannot give.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class LayersOnMeta(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            del types
+            kwargs = dict(kwargs or {})
+            if func in (torch.empty, torch.zeros, torch.ones):
+                kwargs["device"] = "meta"
+            return func(*args, **kwargs)
+
+    with LayersOnMeta():
+        yield
+
+
+@contextmanager
+def _own_random_state(seed: int) -> Iterator[None]:
+    """Seed torch's global generator for a while, and set it back afterwards."""
+    import torch
+
+    with _BUILDING:
+        before = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.default_generator.set_state(before)
+
+
+def _nothing(weights: WeightsEnum) -> Mapping[str, Tensor]:
+    del weights
+    return {}
+
+
+def _cache_path(weights: WeightsEnum) -> str:
+    from torch.hub import get_dir
+
+    return os.path.join(get_dir(), "checkpoints", os.path.basename(weights.url))
+
+
+def _fetch(model: Model, weights: WeightsEnum) -> Mapping[str, Tensor]:
+    """Return downloaded weights from torch's own cache, and download them first if need be."""
+    import pickle
+    from urllib.error import URLError
+
+    from torch.hub import load_state_dict_from_url
+
+    path = _cache_path(weights)
+    try:
+        return load_state_dict_from_url(
+            weights.url, progress=sys.stderr.isatty(), check_hash=True, weights_only=True
+        )
+    except URLError as error:
+        raise WeightsUnavailableError(model.name, path, str(error.reason)) from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        problem = str(error).partition("\n")[0]
+        raise WeightsUnavailableError(model.name, path, problem) from error

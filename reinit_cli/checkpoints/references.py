@@ -1,0 +1,104 @@
+"""What rules refer to beside the tensors that they fill: other checkpoints, architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.models.architecture import architecture_of
+from reinit_cli.checkpoints.source import Contents, Source
+from reinit_cli.initializers import Architecture, Elsewhere, Init, Transform
+from reinit_cli.initializers.site import Arch
+from reinit_cli.planning.plan import Step
+from reinit_cli.request.rule import Rule
+from reinit_cli.storage.segments import View
+from reinit_cli.tensors.info import TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What the rules of a job refer to.
+
+    Attributes:
+        donors: other checkpoints, by the names that rules have for them.
+        architecture: the model that the tensors are of, where it is known.
+    """
+
+    donors: Mapping[str, Source] = field(default_factory=dict)
+    architecture: Architecture | None = None
+
+    @property
+    def elsewhere(self) -> Elsewhere:
+        """What planning is told of them."""
+        donors = {
+            name: {tensor.key: tensor for tensor in source.tensors}
+            for name, source in self.donors.items()
+        }
+        return Elsewhere(self.architecture, donors)
+
+    @contextmanager
+    def opened(self, steps: Iterable[Step], seed: int) -> Iterator[OpenDonors]:
+        """Open the checkpoints that some steps take tensors from."""
+        used = {
+            step.law.donor
+            for step in steps
+            if isinstance(step.law, Transform) and step.law.donor is not None
+        }
+        with ExitStack() as stack:
+            contents = {
+                name: stack.enter_context(self.donors[name].open(seed)) for name in sorted(used)
+            }
+            yield OpenDonors(contents, self.elsewhere.donors if used else {})
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDonors:
+    """Other checkpoints that are open.
+
+    Attributes:
+        contents: their bytes.
+        tensors: what each has, by key.
+    """
+
+    contents: Mapping[str, Contents]
+    tensors: Mapping[str, Mapping[str, TensorInfo]]
+
+    def view(self, donor: str, key: str) -> View:
+        """Return a tensor of one of them as it lies in bytes."""
+        return self.contents[donor].view(self.tensors[donor][key])
+
+    def check_unchanged(self) -> None:
+        """Compare them with what was located.
+
+        Raises:
+            SourceChangedError: one differs.
+        """
+        for each in self.contents.values():
+            each.check_unchanged()
+
+
+def find_references(
+    rules: Sequence[Rule],
+    tensors: Sequence[TensorInfo],
+    arch: Arch | None,
+    beside: Iterable[Init | None] = (),
+    otherwise: Architecture | None = None,
+) -> References:
+    """Find what rules refer to.
+
+    Args:
+        rules: the rules.
+        tensors: those that they fill.
+        arch: the architecture that a user names, or None.
+        beside: initializers that no rule has.
+        otherwise: the architecture where none is named.
+
+    Raises:
+        SourceError: a checkpoint or an architecture is not there, or cannot be read.
+    """
+    inits = (*(rule.init for rule in rules), *(init for init in beside if init is not None))
+    names = dict.fromkeys(name for init in inits for name in init.checkpoints)
+    architecture = architecture_of(arch, tensors) if arch is not None else otherwise
+    return References({name: find_source(name) for name in names}, architecture)

@@ -1,0 +1,1 @@
+"""Hold the commands, one file each."""

@@ -1,0 +1,126 @@
+"""Draw one tensor and print it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reinit_cli.cli.commands.run.form import step_form
+from reinit_cli.cli.commands.run.view import described
+from reinit_cli.cli.options import (
+    CONTEXT,
+    DtypeType,
+    ShapeType,
+    arch_option,
+    device_option,
+    json_option,
+    seed_option,
+)
+from reinit_cli.cli.render.json import VERSION, moments_form, values_form
+from reinit_cli.cli.render.table import Sheet
+from reinit_cli.planning.plan import Plan
+from reinit_cli.streams.seeds import STREAM
+from reinit_cli.tensors.moments import moments_of
+from reinit_cli.text import number, shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@click.command("draw", context_settings=CONTEXT)
+@click.argument("init")
+@click.argument("shape", type=ShapeType())
+@click.option(
+    "--key", default="weight", show_default=True, help="Draw as this key of a checkpoint is drawn."
+)
+@click.option(
+    "--dtype", type=DtypeType(), default="float32", show_default=True, help="Round to this dtype."
+)
+@arch_option
+@seed_option
+@device_option
+@json_option
+def command(
+    init: str,
+    shape: tuple[int, ...],
+    key: str,
+    dtype: str,
+    arch: str | None,
+    seed: int | None,
+    device: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Draw one tensor of SHAPE by INIT and print it with its fans, gain, std and bound.
+
+    \b
+    reinit draw "xavier_uniform:relu" 3,5
+    reinit draw "kaiming_normal:relu,fan_out" 64,3,11,11 --key features.0.weight
+    reinit draw default 10,512 --key fc.weight --arch resnet18
+    """
+    from reinit_cli.request.recipe import Recipe, of_environment
+
+    drawn = Recipe(seeds=None if seed is None else (seed,), device=device)
+    drawn = of_environment(os.environ).under(drawn)
+    (seed,) = drawn.seeds or (0,)
+
+    import torch
+
+    from reinit_cli import apply_
+    from reinit_cli.cli.render.json import dumps
+    from reinit_cli.cli.render.table import show
+    from reinit_cli.request.pattern import Pattern
+    from reinit_cli.request.rule import Rule
+
+    rule = Rule.of(Pattern.escape(key), init)
+    if rule.init.keeps:
+        raise click.UsageError("keep draws nothing")
+    if rule.init.initializer.stream or rule.init.keep_zeros:
+        raise click.UsageError(f"{rule.init} changes what is there, and here nothing is")
+    tensor = torch.empty(shape, dtype=getattr(torch, dtype))
+    plan = apply_({key: tensor}, [rule], seed=seed, device=drawn.device or "cpu", arch=arch)
+    if as_json:
+        sys.stdout.write(dumps(draw_form(plan, tensor)) + "\n")
+    else:
+        click.echo(str(tensor))
+        show(draw_sheet(plan, tensor), sys.stdout)
+
+
+def draw_sheet(plan: Plan, tensor: Tensor) -> Sheet:
+    """Return the law of the one tensor of a plan and what was drawn."""
+    return Sheet((), (), tuple(_facts(plan, tensor)))
+
+
+def _facts(plan: Plan, tensor: Tensor) -> Iterator[tuple[str, str]]:
+    (step,), (rule,) = plan.steps, plan.rules
+    yield "initializer", described(rule.init)
+    yield "shape", f"{shape(step.tensor.shape)}, {step.tensor.dtype}"
+    if both := step.fans:
+        yield "fan_in", f"{both.fan_in:,}"
+        yield "fan_out", f"{both.fan_out:,}"
+    if rule.init.gain is not None:
+        yield "gain", number(rule.init.gain)
+    if step.bound is not None:
+        yield "bound", number(step.bound)
+    expected = f"{number(step.follows.std)} expected, " if step.follows is not None else ""
+    yield "std", f"{expected}{number(moments_of(tensor).std)} drawn"
+    yield "seed", f"{plan.options.seed} (stream {STREAM}), key {step.key}, generator {step.seed}"
+
+
+def draw_form(plan: Plan, tensor: Tensor) -> dict[str, Any]:
+    """Return the same for JSON, with the values as nested lists."""
+    (step,), (rule,) = plan.steps, plan.rules
+    drawn = {"after": moments_form(moments_of(tensor))}
+    return {
+        "version": VERSION,
+        "stream": STREAM,
+        "seed": plan.options.seed,
+        "device": plan.options.device,
+        "rule": [rule.serial()],
+        "tensors": [step_form(step, plan, None) | drawn],
+        "values": values_form(tensor),
+    }

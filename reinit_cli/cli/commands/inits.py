@@ -1,0 +1,101 @@
+"""List the initializers, or explain one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, cast
+
+import click
+
+from reinit_cli.cli.options import CONTEXT, json_option
+from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.initializers import REGISTRY
+from reinit_cli.initializers.declaration import REQUIRED, Initializer, Parameter, written
+from reinit_cli.initializers.parameters import Value
+
+
+@click.command("inits", context_settings=CONTEXT)
+@click.argument("name", required=False)
+@json_option
+def command(name: str | None, *, as_json: bool) -> None:
+    """List the initializers, or explain one: its law, arguments, shapes and paper.
+
+    \b
+    reinit inits
+    reinit inits kaiming_normal
+    """
+    from reinit_cli.cli.render.json import VERSION, dumps
+    from reinit_cli.cli.render.table import show
+
+    chosen = [REGISTRY[name]] if name else list(REGISTRY)
+    if as_json:
+        form = {"version": VERSION, "initializers": [init_form(each) for each in chosen]}
+        sys.stdout.write(dumps(form) + "\n")
+    else:
+        show(init_sheet(chosen[0]) if name else inits_sheet(chosen), sys.stdout)
+
+
+_COLUMNS = (
+    Column("name"),
+    Column("law"),
+    Column("arguments"),
+    Column("defined for"),
+)
+
+
+def inits_sheet(declared: Iterable[Initializer]) -> Sheet:
+    """Return a row for each initializer."""
+    rows = [
+        (each.name, each.law, ", ".join(map(_short, each.parameters)), each.defined)
+        for each in declared
+    ]
+    return Sheet(_COLUMNS, rows)
+
+
+def init_sheet(declared: Initializer) -> Sheet:
+    """Return all that is declared of one initializer."""
+    facts = [
+        ("name", " or ".join((declared.name, *declared.aliases))),
+        ("summary", declared.summary),
+        ("law", declared.law),
+        ("defined for", declared.defined),
+        *(("argument", _long(parameter)) for parameter in declared.all_parameters),
+        ("paper", declared.paper),
+        ("example", f'reinit SOURCE -r "*.weight={declared.example}"'),
+    ]
+    return Sheet((), (), [fact for fact in facts if fact[1]])
+
+
+def init_form(declared: Initializer) -> dict[str, Any]:
+    """Return all that is declared of one initializer, for JSON."""
+    return {
+        "name": declared.name,
+        "aliases": declared.aliases,
+        "summary": declared.summary,
+        "law": declared.law,
+        "defined": declared.defined,
+        "arguments": [
+            {
+                "name": parameter.name,
+                "accepts": parameter.kind.describe(),
+                "meaning": parameter.meaning or None,
+                "default": None if parameter.default is REQUIRED else parameter.default,
+                "required": parameter.default is REQUIRED,
+            }
+            for parameter in declared.all_parameters
+        ],
+        "paper": declared.paper or None,
+        "example": declared.example,
+    }
+
+
+def _short(parameter: Parameter) -> str:
+    if parameter.default is REQUIRED or parameter.default is None:
+        return parameter.name
+    return f"{parameter.name}={written(cast('Value', parameter.default))}"
+
+
+def _long(parameter: Parameter) -> str:
+    meaning = f"; {parameter.meaning}" if parameter.meaning else ""
+    return f"{_short(parameter)}: {parameter.kind.describe()}{meaning}"

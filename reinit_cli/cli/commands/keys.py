@@ -1,0 +1,401 @@
+"""List keys: one by one, in groups, or as a tree."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import click
+
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.formats.safetensors import RECORD
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.cli.options import CONTEXT, PatternType, json_option, root_option, weights_option
+from reinit_cli.cli.render.json import VERSION
+from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.collector import collector_paused
+from reinit_cli.operations.outline import Branch, Group
+from reinit_cli.request.pattern import KeyIndex, Pattern
+from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo, repeated_keys, tied_groups
+from reinit_cli.text import nbytes, plural, shape
+
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+def _natural(tensor: TensorInfo) -> list[tuple[int, str]]:
+    """Order keys as people count: layers.2 before layers.10."""
+    parts = _DIGITS.split(tensor.key)
+    return [(int(part or 0), "") if at % 2 else (0, part) for at, part in enumerate(parts)]
+
+
+_ORDERS: Mapping[str, Callable[[TensorInfo], object]] = {
+    "key": _natural,
+    "parameters": lambda tensor: -tensor.numel,
+    "bytes": lambda tensor: -tensor.nbytes,
+    "shape": lambda tensor: tensor.shape,
+    "dtype": lambda tensor: tensor.dtype,
+}
+
+
+@click.command("keys", context_settings=CONTEXT)
+@click.argument("source")
+@click.argument("patterns", type=PatternType(), nargs=-1, metavar="[PATTERN]...")
+@click.option(
+    "-x",
+    "--exclude",
+    "excluded",
+    type=PatternType(),
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave out what the pattern matches.",
+)
+@click.option("-l", "--long", is_flag=True, help="List shapes and sizes in a pipe too.")
+@click.option("--tree", is_flag=True, help="Show modules as a tree, with the sums of each.")
+@click.option("--group", is_flag=True, help="Show keys that differ in numbers only as one pattern.")
+@click.option(
+    "--sort",
+    "order",
+    type=click.Choice(list(_ORDERS)),
+    help="Sort by this, sizes from the largest.  [default: the order of SOURCE]",
+)
+@click.option("--count", is_flag=True, help="Print the number of keys.")
+@click.option("--meta", is_flag=True, help="Show what SOURCE holds beside its tensors.")
+@click.option("-0", "--null", is_flag=True, help="End each key with a NUL instead of a newline.")
+@weights_option
+@root_option
+@json_option
+@click.pass_context
+@collector_paused()
+def command(
+    ctx: click.Context,
+    source: str,
+    patterns: tuple[Pattern, ...],
+    excluded: tuple[Pattern, ...],
+    weights: str | None,
+    root: str | None,
+    *,
+    long: bool,
+    tree: bool,
+    group: bool,
+    order: str | None,
+    count: bool,
+    meta: bool,
+    null: bool,
+    as_json: bool,
+) -> None:
+    """List the keys of SOURCE, or those that match a PATTERN; exit 1 if there are none.
+
+    On a terminal a table with shapes and dtypes; in a pipe one key per line. Nothing but
+    names and shapes is read, and nothing is downloaded.
+
+    \b
+    reinit keys alexnet
+    reinit keys model.safetensors --group
+    reinit keys model.safetensors "*.bias" | wc -l
+    """
+    forms = {"--tree": tree, "--group": group, "--count": count, "--meta": meta}
+    _refuse_together(forms | {"--long": long, "--null": null, "--json": as_json})
+    if meta and (patterns or excluded or order):
+        raise click.UsageError("--meta shows SOURCE whole, so nothing chooses or sorts")
+    found = find_source(source, weights, root)
+    if meta:
+        _show_contents(found, as_json=as_json)
+        return
+    chosen = chosen_tensors(found.tensors, patterns, excluded)
+    if order:
+        chosen.sort(key=_ORDERS[order])  # type: ignore[arg-type]
+    groups = tied_groups(found.tensors)
+    ties = _Ties(
+        {key: tied[0] for key, tied in groups.items() if key != tied[0]},
+        repeated_keys(chosen, groups),
+    )
+    is_terminal = sys.stdout.isatty()
+    if count:
+        click.echo(len(chosen))
+    elif as_json:
+        sys.stdout.writelines(line + "\n" for line in key_forms(chosen, ties.aliases))
+    elif tree or long or (is_terminal and not null):
+        from reinit_cli.cli.render.table import show
+
+        show(_sheet(chosen, ties, tree=tree, group=group, is_terminal=is_terminal), sys.stdout)
+    else:
+        _print_lines(_names(chosen, group=group), "\0" if null else "\n")
+    ctx.exit(0 if chosen else 1)
+
+
+class _Ties(NamedTuple):
+    """Which keys have one tensor.
+
+    Attributes:
+        aliases: for a tied key the first of its ties.
+        repeated: the chosen keys that add nothing to a sum, since a tied one does.
+    """
+
+    aliases: Mapping[str, str]
+    repeated: Collection[str]
+
+
+_TOGETHER = frozenset(
+    (("--group", "--long"), ("--group", "--null"), ("--meta", "--json"), ("--tree", "--long"))
+)
+"""Which two say how keys are shown without contradiction."""
+
+
+def _refuse_together(asked: Mapping[str, bool]) -> None:
+    given = [name for name, is_given in asked.items() if is_given]
+    for at, first in enumerate(given):
+        for second in given[at + 1 :]:
+            if (first, second) not in _TOGETHER:
+                raise click.UsageError(f"{first} and {second} do not go together")
+
+
+def chosen_tensors(
+    tensors: Sequence[TensorInfo], patterns: Sequence[Pattern], excluded: Sequence[Pattern] = ()
+) -> list[TensorInfo]:
+    """Return the tensors that match a pattern, or all where there is none, but the excluded."""
+    if not patterns and not excluded:
+        return list(tensors)
+    index = KeyIndex([tensor.key for tensor in tensors])
+    positions = set(range(len(tensors)))
+    if patterns:
+        positions = {at for pattern in patterns for at in index.select(pattern)}
+    positions -= {at for pattern in excluded for at in index.select(pattern)}
+    return [tensors[at] for at in sorted(positions)]
+
+
+def _sheet(
+    tensors: Sequence[TensorInfo],
+    ties: _Ties,
+    *,
+    tree: bool,
+    group: bool,
+    is_terminal: bool,
+) -> Sheet:
+    from reinit_cli.operations.outline import groups_of, tree_of
+
+    if tree:
+        return tree_sheet(tree_of(tensors, ties.repeated), *ties, is_indented=is_terminal)
+    if group:
+        return groups_sheet(groups_of(tensors), ties.repeated)
+    return keys_sheet(tensors, *ties)
+
+
+def _names(tensors: Sequence[TensorInfo], *, group: bool) -> Collection[str]:
+    if not group:
+        return [tensor.key for tensor in tensors]
+    from reinit_cli.operations.outline import groups_of
+
+    return [each.pattern for each in groups_of(tensors)]
+
+
+def _print_lines(lines: Collection[str], end: str) -> None:
+    text = "".join(line + end for line in lines)
+    sys.stdout.buffer.write(text.encode(errors="surrogatepass"))
+    sys.stdout.buffer.flush()
+
+
+def _show_contents(source: Source, *, as_json: bool) -> None:
+
+    if as_json:
+        from reinit_cli.cli.render.json import dumps
+
+        sys.stdout.write(dumps(contents_form(source)) + "\n")
+    else:
+        from reinit_cli.cli.render.table import show
+
+        show(contents_sheet(source), sys.stdout)
+
+
+_SIZES = (Column("parameters", is_number=True), Column("bytes", is_number=True))
+
+
+_COLUMNS = (Column("key"), Column("shape"), Column("dtype"), *_SIZES, Column("mark"))
+
+
+_GROUP_COLUMNS = (
+    *(Column("keys"), Column("count", is_number=True), Column("shape"), Column("dtype")),
+    *_SIZES,
+    Column("mark"),
+)
+
+
+_TREE_COLUMNS = (
+    *(Column("module"), Column("tensors", is_number=True), Column("shape"), Column("dtype")),
+    *_SIZES,
+    Column("mark"),
+)
+
+
+def keys_sheet(
+    tensors: Sequence[TensorInfo], aliases: Mapping[str, str], repeated: Collection[str]
+) -> Sheet:
+    """Return a row for each key, and the totals.
+
+    Args:
+        tensors: the entries.
+        aliases: for a tied key the first of its ties.
+        repeated: the keys that add nothing to a sum, since a tied one does.
+    """
+    rows = [
+        (
+            tensor.key,
+            *_kind(tensor),
+            f"{tensor.numel:,}",
+            nbytes(tensor.nbytes),
+            _mark(tensor, aliases),
+        )
+        for tensor in tensors
+    ]
+    return Sheet(_COLUMNS, rows, _totals(tensors, repeated)).without_empty_columns()
+
+
+def groups_sheet(groups: Sequence[Group], repeated: Collection[str]) -> Sheet:
+    """Return a row for each group of keys that differ in numbers only, and the totals."""
+    rows = [
+        (
+            group.pattern,
+            f"×{len(group.tensors)}" if len(group.tensors) > 1 else "",
+            *_kind(group.tensors[0]),
+            f"{sum(tensor.numel for tensor in group.tensors):,}",
+            nbytes(sum(tensor.nbytes for tensor in group.tensors)),
+            _mark(group.tensors[0], {}),
+        )
+        for group in groups
+    ]
+    tensors = [tensor for group in groups for tensor in group.tensors]
+    return Sheet(_GROUP_COLUMNS, rows, _totals(tensors, repeated)).without_empty_columns()
+
+
+def tree_sheet(
+    tree: Sequence[Branch],
+    aliases: Mapping[str, str],
+    repeated: Collection[str],
+    *,
+    is_indented: bool,
+) -> Sheet:
+    """Return a row for each module with the sums of what is in it, and for each tensor.
+
+    Args:
+        tree: modules, each before what is in it.
+        aliases: for a tied key the first of its ties.
+        repeated: the keys that add nothing to a sum, since a tied one does.
+        is_indented: whether a row shows its last name below its module's, or its whole path.
+    """
+    rows = [
+        (
+            "  " * branch.depth + branch.name if is_indented else branch.path,
+            "" if branch.tensor else f"{branch.leaves:,}",
+            *(_kind(branch.tensor) if branch.tensor else ("", "")),
+            f"{branch.numel:,}",
+            nbytes(branch.nbytes),
+            _mark(branch.tensor, aliases) if branch.tensor else "",
+        )
+        for branch in tree
+    ]
+    tensors = [branch.tensor for branch in tree if branch.tensor]
+    return Sheet(_TREE_COLUMNS, rows, _totals(tensors, repeated)).without_empty_columns()
+
+
+def summed(tensors: Sequence[TensorInfo], repeated: Collection[str] = ()) -> str:
+    """Return how many tensors, parameters and bytes there are; the repeated add no bytes."""
+    own = [tensor for tensor in tensors if tensor.key not in repeated]
+    numel = plural(sum(tensor.numel for tensor in own), "parameter")
+    total = nbytes(sum(tensor.nbytes for tensor in own))
+    return f"{plural(len(tensors), 'tensor')}, {numel}, {total}"
+
+
+def _totals(
+    tensors: Sequence[TensorInfo], repeated: Collection[str]
+) -> tuple[tuple[str, str], ...]:
+    return (("total", summed(tensors, repeated)),)
+
+
+def _kind(tensor: TensorInfo) -> tuple[str, str]:
+    return shape(tensor.shape) if tensor.nbytes or not tensor.carried else "", tensor.dtype
+
+
+def _mark(tensor: TensorInfo, aliases: Mapping[str, str]) -> str:
+    if tensor.key in aliases:
+        return f"tied to {aliases[tensor.key]}"
+    if tensor.carried:
+        return tensor.carried
+    known = DTYPES.get(tensor.dtype)
+    # Only floats have gradients, so whatever else a module has is a buffer.
+    is_buffer = known is not None and known.kind in ("integer", "bool")
+    return "buffer" if is_buffer or tensor.key.rpartition(".")[2] in RUNNING_STATISTICS else ""
+
+
+def contents_sheet(source: Source) -> Sheet:
+    """Return what a source holds beside the values of its tensors."""
+    return Sheet((), (), tuple(_facts(source)))
+
+
+def _facts(source: Source) -> Iterator[tuple[str, str]]:
+    form = contents_form(source)
+    for name in ("source", "format", "root", "weights"):
+        if form[name]:
+            yield name, form[name]
+    yield "total", summed(source.tensors, repeated_keys(source.tensors))
+    if form["has_record"]:
+        yield "record", "of what made it; `reinit verify` tells whether it holds"
+    yield from (
+        (f"metadata {name}", text)
+        for name, text in form["metadata"].items()
+        if not (form["has_record"] and name == RECORD)
+    )
+    for name, title in _LISTS.items():
+        yield from ((title, each) for each in form[name])
+
+
+_LISTS = {
+    "attributes": "attribute of the state dict",
+    "beside": "beside the state dict",
+    "outside": "tensor",
+    "unknown_names": "name that torch refuses",
+    "notes": "note",
+}
+
+
+def contents_form(source: Source) -> dict[str, Any]:
+    """Return the same for JSON."""
+    located = source.located
+    outside = located.outside if located else ()
+    return {
+        "version": VERSION,
+        "source": source.name,
+        "format": located.format if located else None,
+        "root": located.root if located else None,
+        "weights": source.weights,
+        "tensors": len(source.tensors),
+        "metadata": dict(source.metadata),
+        "has_record": located is not None and located.has_record,
+        "attributes": list(located.attributes) if located else [],
+        "beside": list(located.rest) if located else [],
+        "outside": [f"{tensor.key}: {shape(tensor.shape)} {tensor.dtype}" for tensor in outside],
+        "unknown_names": list(located.unknown_names) if located else [],
+        "notes": list(located.notes) if located else [],
+    }
+
+
+def key_forms(tensors: Iterable[TensorInfo], aliases: Mapping[str, str]) -> Iterable[str]:
+    """Yield a line for each key.
+
+    Args:
+        tensors: the entries.
+        aliases: for a tied key the first of its ties.
+    """
+    for tensor in tensors:
+        # It has no float that could be NaN, and there may be a hundred thousand.
+        yield json.dumps(
+            {
+                "key": tensor.key,
+                "shape": tensor.shape,
+                "dtype": tensor.dtype,
+                "nbytes": tensor.nbytes,
+                "alias_of": aliases.get(tensor.key),
+            }
+        )

@@ -1,0 +1,73 @@
+"""List the torchvision models."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reinit_cli.cli.options import CONTEXT, PatternType, json_option
+from reinit_cli.cli.render.json import VERSION
+from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.request.pattern import Pattern
+from reinit_cli.text import nbytes
+
+if TYPE_CHECKING:
+    from reinit_cli.checkpoints.models.torchvision import ModelSummary
+
+
+@click.command("models", context_settings=CONTEXT)
+@click.argument("globs", type=PatternType(), nargs=-1, metavar="[GLOB]...")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, globs: tuple[Pattern, ...], *, as_json: bool) -> None:
+    """List the torchvision models, with their weights and sizes; exit 1 if none matches.
+
+    \b
+    reinit models
+    reinit models "resnet*" "*vit*"
+    """
+    from reinit_cli.checkpoints.models.torchvision import model_names, summarise_model
+    from reinit_cli.cli.render.json import dumps
+    from reinit_cli.cli.render.table import show
+
+    names = model_names()
+    chosen = [name for name in names if not globs or any(glob.matches(name) for glob in globs)]
+    summaries = [summarise_model(name) for name in chosen]
+    if as_json:
+        sys.stdout.write(dumps(models_form(summaries)) + "\n")
+    elif summaries:
+        show(models_sheet(summaries), sys.stdout)
+    ctx.exit(0 if chosen else 1)
+
+
+_COLUMNS = (
+    Column("name"),
+    Column("kind"),
+    Column("weights (the default first)"),
+    Column("parameters", is_number=True),
+    Column("file", is_number=True),
+)
+
+
+def models_sheet(summaries: Iterable[ModelSummary]) -> Sheet:
+    """Return a row for each model."""
+    rows = [
+        (
+            each.name,
+            each.kind,
+            ", ".join(each.weights) or "none",
+            f"{each.numel:,}" if each.numel is not None else "",
+            nbytes(each.file_nbytes) if each.file_nbytes is not None else "",
+        )
+        for each in summaries
+    ]
+    return Sheet(_COLUMNS, rows)
+
+
+def models_form(summaries: Iterable[ModelSummary]) -> dict[str, Any]:
+    """Return the same for JSON."""
+    return {"version": VERSION, "models": [asdict(each) for each in summaries]}

@@ -1,0 +1,1 @@
+"""Rewrite checkpoints from the command line."""

@@ -1,0 +1,341 @@
+"""`reinit run SOURCE...`: re-initialise tensors and write new checkpoints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reinit_cli.cli.options import (
+    CONTEXT,
+    DtypeType,
+    PatternType,
+    ResizeType,
+    RuleType,
+    SizeType,
+    arch_option,
+    device_option,
+    json_option,
+    report_option,
+    report_place,
+    root_option,
+    seeds_option,
+    weights_option,
+)
+
+if TYPE_CHECKING:
+    from reinit_cli.operations.batch import Failure
+    from reinit_cli.planning.job import Job
+    from reinit_cli.request.pattern import Pattern
+    from reinit_cli.request.request import Request
+    from reinit_cli.request.rule import Rule
+    from reinit_cli.storage.destination import Destination
+
+DASH = "-"
+
+SOME_FAILED = 3
+"""The exit code where some inputs of a batch failed, and the others did not."""
+
+
+class _Run(click.Command):
+    """Takes `--record` with and without `=FILE`, and never the next word for its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give a bare `--record` its empty value."""
+        end = args.index("--") if "--" in args else len(args)
+        options = ["--record=" if arg == "--record" else arg for arg in args[:end]]
+        return super().parse_args(ctx, [*options, *args[end:]])
+
+
+@click.command("run", cls=_Run, context_settings=CONTEXT)
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
+@click.option(
+    "-r",
+    "--rule",
+    "rules",
+    type=RuleType(),
+    multiple=True,
+    metavar="PATTERN=INIT[:ARGS]",
+    help="Fill what the pattern matches; repeatable, and the last rule that matches a key owns it.",
+)
+@click.option(
+    "-x",
+    "--exclude",
+    "excluded",
+    type=PatternType(),
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave what the pattern matches as it is: short for a last rule PATTERN=keep.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="Write to this file, its suffix choosing the format, or to standard output with '-'. "
+    "For several inputs name a folder/, or use {stem}, {suffix}, {name}, {parent} and {seed}.  "
+    "[default: SOURCE-reinit beside the source]",
+)
+@click.option(
+    "-c",
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="FILE",
+    help="Take rules and options from a recipe, TOML or JSON, from the plan that -n --json "
+    "printed, or from a record or an output that holds one; repeatable. The command line's "
+    "rules come after, its options override.",
+)
+@click.option(
+    "--files-from",
+    metavar="FILE",
+    help="Take more sources from this file, a line each; '-' is standard input.",
+)
+@click.option("-0", "--null", is_flag=True, help="A NUL ends each line of --files-from.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Make so many outputs side by side.",
+)
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help="Go on with the other inputs where one fails; exit 3 then.",
+)
+@weights_option
+@root_option
+@arch_option
+@click.option(
+    "--num-classes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Give a torchvision model a head of so many classes, drawn by its own default.",
+)
+@click.option(
+    "--resize",
+    type=ResizeType(),
+    multiple=True,
+    metavar="PATTERN=N[:INIT]",
+    help="Change the first dimension of what the pattern matches: what fits is kept unless a "
+    "rule fills the whole, and new rows are filled by INIT, such as mean or normal:std=0.02.",
+)
+@click.option(
+    "--with-buffers/--no-with-buffers",
+    default=None,
+    help="Reset the running statistics of a BatchNorm whose weight or bias a rule fills.",
+)
+@click.option(
+    "--untie/--no-untie",
+    default=None,
+    help="Make tied keys tensors of their own, each with its own stream.",
+)
+@click.option(
+    "--reset-optimizer/--no-reset-optimizer",
+    default=None,
+    help="Zero the optimizer's slots of exactly the parameters that rules fill.",
+)
+@click.option(
+    "--dtype", type=DtypeType(), metavar="DTYPE", help="Cast floating tensors to this dtype."
+)
+@click.option(
+    "--shard-size",
+    "shard_nbytes",
+    type=SizeType(),
+    metavar="SIZE",
+    help="Write a folder of safetensors files, each with at most so many bytes of tensors: "
+    "5GB, 500MB, 2GiB.",
+)
+@click.option(
+    "--drop-non-tensors/--no-drop-non-tensors",
+    default=None,
+    help="Lose what a file that is laid out anew cannot hold: optimizer state, epochs, objects.",
+)
+@click.option(
+    "--refuse-unknown-globals/--no-refuse-unknown-globals",
+    default=None,
+    help="Refuse a pickle that names what torch.load(weights_only=True) does.",
+)
+@click.option(
+    "--verify-crc/--no-verify-crc",
+    default=None,
+    help="Stop, or go on, where the bytes of a torch archive are not those that it recorded.",
+)
+@seeds_option
+@device_option
+@click.option("-f", "--force", is_flag=True, help="Replace an existing output.")
+@click.option("--in-place", is_flag=True, help="Replace the source by the output.")
+@click.option("--sync", is_flag=True, help="Force a new output to the disk before it is reported.")
+@click.option("--strict/--no-strict", default=None, help="Make every skipped tensor an error.")
+@click.option(
+    "--allow-unmatched/--no-allow-unmatched",
+    default=None,
+    help="Only warn of a rule that matches or fills nothing.",
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Test each draw against its law, before rounding; if one fails, write nothing and exit 1.",
+)
+@click.option(
+    "--record",
+    metavar="[=FILE]",
+    help="Write what made the output into it, for `reinit verify`; with =FILE beside it.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Show the plan; read no tensor, write nothing.")
+@report_option
+@json_option
+@click.option("-v", "--verbose", is_flag=True, help="Show a row for each tensor.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    sources: tuple[str, ...],
+    rules: tuple[Rule, ...],
+    excluded: tuple[Pattern, ...],
+    configs: tuple[str, ...],
+    files_from: str | None,
+    jobs: int,
+    report: str | None,
+    *,
+    null: bool,
+    keep_going: bool,
+    force: bool,
+    in_place: bool,
+    sync: bool,
+    check: bool,
+    verbose: bool,
+    quiet: bool,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Re-initialise tensors of each SOURCE and write new checkpoints.
+
+    SOURCE is a torchvision model's name, pretrained unless --weights says otherwise, or a
+    checkpoint: safetensors, what torch.save writes, a Hugging Face folder, or - for stdin.
+
+    \b
+    PATTERN  * any characters, dots too · ? one · [abc] [!abc] · {a,b} {0..8} · re:REGEX
+    INIT     torch.nn.init's names without the underscore, default, transforms such as noise,
+             or keep; `reinit inits` lists all
+    ARGS     std=0.02,mean=0 · a nonlinearity: relu · a mode: fan_out · min_ndim=2 · keep_zeros=true
+
+    \b
+    reinit alexnet -r "features.*.weight=xavier_uniform:relu"
+    reinit resnet50 -r "layer4.*=kaiming_normal:relu,fan_out" -x "*.bn*"
+    reinit model.safetensors -r "lm_head.weight=normal:std=0.02" --dry-run
+    reinit *.pt -c recipe.toml --seed 0..4 -o "out/{stem}-seed{seed}.pt"
+    """
+    from reinit_cli.cli.commands.run.asked import asked, check_standard_input
+    from reinit_cli.cli.commands.run.results import Report, report_stream
+    from reinit_cli.cli.render.meter import Meter
+    from reinit_cli.cli.terminal import refuse_terminal, warn
+    from reinit_cli.operations.batch import Failure, plan_batch, read_list, requests_of, run_batch
+    from reinit_cli.request.recipe import Recipe
+    from reinit_cli.request.rule import Rule
+    from reinit_cli.text import plural
+
+    check_standard_input(sources, configs, files_from)
+    if files_from is not None:
+        sources = (*sources, *read_list(files_from, ends_with_nul=null))
+    elif null:
+        raise click.UsageError("-0 says how the list of --files-from ends its lines")
+    given = Recipe(
+        rules=(*rules, *(Rule.keeping(pattern.text) for pattern in excluded)),
+        sources=sources if sources or files_from is not None else None,
+        **options,
+    )
+    job = asked(given, configs, os.environ, in_place=in_place)
+    if job.sources is None:
+        raise click.MissingParameter(ctx=ctx, param_hint="'SOURCE'", param_type="argument")
+    is_batch = files_from is not None or len(job.sources) * len(job.seeds or (0,)) > 1
+    requests = requests_of(
+        job,
+        is_batch=is_batch,
+        force=force,
+        in_place=in_place,
+        sync=sync,
+        measure_before=verbose,
+        check=check,
+        sketch=report is not None,
+    )
+    _check_beside(job.record, report, is_batch=is_batch, dry_run=dry_run)
+    if not dry_run and any(map(_is_streamed, requests)):
+        refuse_terminal(sys.stdout)
+    if not requests:
+        warn([f"{files_from!r} names no file"])
+    name = requests[0].source if len(requests) == 1 else plural(len(requests), "output")
+    with Meter(name, is_shown=not quiet) as meter:
+        planned = plan_batch(requests, keeps_going=keep_going)
+        place = _report_place(report, planned, force=force)
+        told = Report(
+            report_stream(planned, is_dry=dry_run),
+            meter,
+            len(requests),
+            is_batch=is_batch,
+            keeps_going=keep_going,
+            as_json=as_json,
+            verbose=verbose,
+            quiet=quiet,
+        )
+        if dry_run:
+            for each in planned:
+                told.take(each)
+        else:
+            progress = meter.of(
+                sum(each.nbytes for each in planned if not isinstance(each, Failure))
+            )
+            try:
+                run_batch(planned, told.take, progress, keeps_going=keep_going, at_once=jobs)
+            except (KeyboardInterrupt, SystemExit):
+                told.count()
+                raise
+    told.finish()
+    if told.failure is not None and not keep_going:
+        raise told.failure
+    if place is not None:
+        from reinit_cli.cli.commands.run.view import page_of_rewrite
+        from reinit_cli.cli.render.file import write_report
+
+        for outcome in told.outcomes:
+            write_report(place, page_of_rewrite(outcome))
+    ctx.exit(SOME_FAILED if told.failure is not None else 0)
+
+
+def _check_beside(record: str | None, report: str | None, *, is_batch: bool, dry_run: bool) -> None:
+    """Refuse what is written beside an output where there is none, or several.
+
+    Raises:
+        click.UsageError: it is so.
+    """
+    if record and is_batch:
+        raise click.UsageError("--record=FILE is the record of one output; --record is in each")
+    if report is not None and dry_run:
+        raise click.UsageError("--report shows what was drawn, and a dry run draws nothing")
+    if report is not None and is_batch:
+        raise click.UsageError("--report shows one rewrite; give it one source and one seed")
+
+
+def _is_streamed(request: Request) -> bool:
+    return request.output == DASH or (request.output is None and request.source == DASH)
+
+
+def _report_place(
+    report: str | None, planned: Sequence[Job | Failure], *, force: bool
+) -> Destination | None:
+    """Return where the pictures go, after every check; None where none are asked for."""
+    from reinit_cli.planning.job import Job
+
+    place = None
+    for job in planned:
+        if isinstance(job, Job):
+            paths = (job.source.path, job.destination.path)
+            place = report_place(report, paths, has_pictures=bool(job.pictured), force=force)
+    return place

@@ -1,0 +1,129 @@
+"""Give the JSON form of a plan and of what was done by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from reinit_cli.cli.render.json import VERSION, moments_form
+from reinit_cli.streams.seeds import STREAM
+
+if TYPE_CHECKING:
+    from reinit_cli.execution.checks import Finding
+    from reinit_cli.execution.fill import Filled
+    from reinit_cli.initializers import Law
+    from reinit_cli.operations.batch import Failure
+    from reinit_cli.operations.rewrite import Outcome
+    from reinit_cli.planning.job import Job
+    from reinit_cli.planning.plan import Plan, Step
+
+
+def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
+    """Return the form of a plan, and of what was done by it; as a recipe it does the same.
+
+    Args:
+        job: what was planned.
+        outcome: what was done, or None for a dry run.
+    """
+    from reinit_cli.provenance.record import options_form
+
+    plan = job.plan
+    located = job.source.located
+    filled = outcome.filled if outcome else {}
+    findings = outcome.findings if outcome else {}
+    form = {
+        "version": VERSION,
+        "stream": STREAM,
+        **options_form(job.request, plan),
+        "record": job.request.record == "",
+        "source": {
+            "name": job.source.name,
+            "path": job.source.path,
+            "weights": job.source.weights,
+            "format": located.format if located else None,
+            "root": located.root if located else None,
+        },
+        "output": {
+            "path": job.destination.path,
+            "nbytes": outcome.nbytes if outcome and not outcome.failures else None,
+        },
+        "rule": [rule.serial() for rule in plan.rules[plan.implied :]],
+        "tensors": [
+            step_form(step, plan, filled.get(step.seed_key))
+            | _findings_form(findings.get(step.seed_key, ()))
+            for step in plan.steps
+        ],
+        "beside": [step.key for step in plan.beside],
+        "check": _check_form(plan) if plan.options.check else None,
+        "warnings": list(plan.warnings),
+        "dry_run": outcome is None,
+    }
+    return form | ({"seconds": outcome.seconds} if outcome else {})
+
+
+def failure_form(failure: Failure) -> dict[str, Any]:
+    """Return the form of an input of which nothing became."""
+    return {
+        "version": VERSION,
+        "seed": failure.request.options.seed,
+        "source": {"name": failure.request.source},
+        "error": str(failure.error),
+    }
+
+
+def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:
+    """Return the form of what happens to one key, and of what was drawn for it."""
+    form: dict[str, Any] = {
+        "key": step.key,
+        "shape": step.tensor.shape,
+        "dtype": step.tensor.dtype,
+        "nbytes": step.tensor.nbytes,
+        "action": step.action,
+        "rule": _told_rule(step, plan),
+    }
+    if step.was is not None:
+        form["was"] = step.was
+    if step.reason:
+        form["reason"] = step.reason
+    if step.tied:
+        form["tied"] = step.tied
+    if step.law is not None:
+        both = step.fans
+        form |= {
+            "seed": step.seed,
+            "seed_key": step.seed_key,
+            "fan_in": both.fan_in if both else None,
+            "fan_out": both.fan_out if both else None,
+            "gain": plan.rules[step.rule].init.gain if step.rule is not None else None,
+            "law": _law_form(step.follows) if step.follows is not None else None,
+        }
+    if filled is not None and step.action in ("fill", "resize"):
+        form["after"] = moments_form(filled.after)
+        if filled.before is not None:
+            form["before"] = moments_form(filled.before)
+    return form
+
+
+def _told_rule(step: Step, plan: Plan) -> int | None:
+    """Return the position of a step's rule among those that were asked for."""
+    has_rule = step.rule is not None and step.rule >= plan.implied
+    return step.rule - plan.implied if has_rule and step.rule is not None else None
+
+
+def _check_form(plan: Plan) -> dict[str, Any]:
+    return {
+        "least_p": plan.least_p,
+        "statistics": sum(len(step.statistics) for step in plan.fills),
+    }
+
+
+def _findings_form(findings: Sequence[Finding]) -> dict[str, Any]:
+    if not findings:
+        return {}
+    tests = [asdict(finding) for finding in findings]
+    return {"check": {"passed": all(finding.passed for finding in findings), "tests": tests}}
+
+
+def _law_form(law: Law) -> dict[str, float]:
+    return {"mean": law.mean, "std": law.std, "low": law.low, "high": law.high}

@@ -1,0 +1,141 @@
+"""What a rewrite says while it works and at its end."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from reinit_cli.cli.commands.run.form import failure_form, job_form
+from reinit_cli.cli.commands.run.view import batch_sheet, counted, rules_sheet, steps_sheet
+from reinit_cli.cli.hints import explain
+from reinit_cli.cli.render.json import dumps
+from reinit_cli.cli.render.meter import Meter
+from reinit_cli.cli.render.table import show
+from reinit_cli.cli.terminal import say, tell, warn, warn_of_inputs
+from reinit_cli.errors import InputError, ReinitError
+from reinit_cli.operations.batch import Failure, Result, error_of, request_of
+from reinit_cli.operations.rewrite import Outcome
+from reinit_cli.planning.job import Job
+
+
+class Report:
+    """The results of a command, told one by one or together.
+
+    Args:
+        stream: where it is written.
+        meter: what is shown meanwhile.
+        total: how many results there are to be.
+        is_batch: whether inputs are told apart and counted.
+        keeps_going: whether a failure is told at once, and no reason to stop.
+        as_json: whether each result is a line of JSON.
+        verbose: whether each tensor has a row.
+        quiet: whether only errors are told.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        meter: Meter,
+        total: int,
+        *,
+        is_batch: bool,
+        keeps_going: bool,
+        as_json: bool,
+        verbose: bool,
+        quiet: bool,
+    ) -> None:
+        self._stream = stream
+        self._meter = meter
+        self._total = total
+        self._is_batch = is_batch
+        self._keeps_going = keeps_going
+        self._as_json = as_json
+        self._verbose = verbose
+        self._quiet = quiet
+        self._results: list[Result] = []
+
+    @property
+    def failure(self) -> ReinitError | None:
+        """What the first failure says, if there is one."""
+        for result in self._results:
+            if error := error_of(result):
+                source = request_of(result).source
+                return InputError(source, error) if self._is_batch else error
+        return None
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What was written."""
+        return [each for each in self._results if isinstance(each, Outcome)]
+
+    def take(self, result: Result) -> None:
+        """Hear of a result, and tell at once what does not wait for the others."""
+        self._results.append(result)
+        error = error_of(result) if self._keeps_going else None
+        # The failure of a lone input is raised, and that is all of it.
+        is_raised = isinstance(result, Failure) and not self._is_batch and not self._keeps_going
+        has_line = self._as_json and not self._quiet and not is_raised
+        if error or has_line:
+            with self._meter.aside():
+                self._tell_now(result, error, has_line=has_line)
+
+    def _tell_now(self, result: Result, error: ReinitError | None, *, has_line: bool) -> None:
+        if error:
+            tell(*explain(InputError(request_of(result).source, error), ()))
+        if has_line:
+            form = failure_form(result) if isinstance(result, Failure) else _form(result)
+            self._stream.write(dumps(form) + "\n")
+            self._stream.flush()
+
+    def finish(self) -> None:
+        """Tell the rest: warnings, tables, and how many inputs there were."""
+        if not self._quiet:
+            self._warn()
+            if not self._as_json:
+                self._show()
+        self.count(is_needed=not self._quiet)
+
+    def count(self, *, is_needed: bool = True) -> None:
+        """Say how many inputs were done, where there are several or one has failed."""
+        has_failed = self.failure is not None
+        if (self._is_batch or (self._keeps_going and has_failed)) and (is_needed or has_failed):
+            self._stream.flush()
+            say(counted(self._results, self._total))
+
+    def _warn(self) -> None:
+        about: dict[str, list[str]] = {}
+        for result in self._results:
+            if not isinstance(result, Failure):
+                job = _job(result)
+                for warning in job.plan.warnings:
+                    about.setdefault(warning, []).append(job.request.source)
+        if self._is_batch:
+            warn_of_inputs(about)
+        else:
+            warn(about)
+
+    def _show(self) -> None:
+        for result in self._results:
+            if isinstance(result, Failure):
+                continue
+            job, outcome = _job(result), result if isinstance(result, Outcome) else None
+            if self._verbose:
+                show(steps_sheet(job, outcome), self._stream)
+            if self._verbose or outcome is None or not self._is_batch:
+                show(rules_sheet(job, outcome), self._stream)
+        if self._is_batch and self._results:
+            show(batch_sheet(self._results), self._stream)
+
+
+def report_stream(planned: list[Job | Failure], *, is_dry: bool) -> TextIO:
+    """Return where the report goes: a checkpoint on standard output owns it."""
+    is_streamed = any(isinstance(each, Job) and each.destination.path is None for each in planned)
+    return sys.stderr if is_streamed and not is_dry else sys.stdout
+
+
+def _job(result: Job | Outcome) -> Job:
+    return result.job if isinstance(result, Outcome) else result
+
+
+def _form(result: Job | Outcome) -> dict[str, object]:
+    return job_form(_job(result), result if isinstance(result, Outcome) else None)

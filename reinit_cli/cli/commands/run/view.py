@@ -1,0 +1,309 @@
+"""Show what a plan says and what a run did, as tables and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from reinit_cli.cli.commands.keys import summed
+from reinit_cli.cli.render.html import Page, without_folders
+from reinit_cli.cli.render.panels import panels_of_rewrite
+from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.execution.checks import Finding
+from reinit_cli.execution.draw import expected_moments
+from reinit_cli.execution.fill import Filled
+from reinit_cli.initializers import Init
+from reinit_cli.initializers.declaration import written
+from reinit_cli.operations.batch import Result, error_of, request_of
+from reinit_cli.operations.rewrite import Outcome
+from reinit_cli.planning.job import Job
+from reinit_cli.planning.notes import skip_notes
+from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.request.rule import Rule
+from reinit_cli.streams.seeds import STREAM
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.moments import Moments
+from reinit_cli.text import nbytes, number, plural, shape
+
+_RULE_COLUMNS = (
+    Column("pattern"),
+    Column("initializer"),
+    Column("tensors", is_number=True),
+    Column("parameters", is_number=True),
+    Column("bytes", is_number=True),
+    Column("expected std", is_number=True),
+    Column("drawn std", is_number=True),
+    Column("notes", is_note=True),
+)
+
+
+_STEP_COLUMNS = (
+    Column("key"),
+    Column("action"),
+    Column("shape"),
+    Column("dtype"),
+    Column("fan_in", is_number=True),
+    Column("fan_out", is_number=True),
+    Column("gain", is_number=True),
+    Column("bound", is_number=True),
+    Column("expected std", is_number=True),
+    Column("std before → after", is_number=True),
+    Column("check"),
+)
+
+
+def rules_sheet(job: Job, outcome: Outcome | None) -> Sheet:
+    """Return a row for each rule and the facts of the whole.
+
+    Args:
+        job: what was planned.
+        outcome: what was done, or None for a dry run.
+    """
+    filled = outcome.filled if outcome else {}
+    plan = job.plan
+    rows = [
+        _rule_row(rule, steps, shadowed, filled)
+        for rule, steps, shadowed in zip(plan.rules, plan.by_rule(), plan.shadowed, strict=True)
+    ]
+    return Sheet(_RULE_COLUMNS, rows, tuple(_facts(job, outcome))).without_empty_columns()
+
+
+def steps_sheet(job: Job, outcome: Outcome | None) -> Sheet:
+    """Return a row for each tensor that a rule owns."""
+    filled = outcome.filled if outcome else {}
+    findings = outcome.findings if outcome else {}
+    rows = [
+        (
+            *_step_row(step, job.plan, filled.get(step.seed_key)),
+            _verdict(findings.get(step.seed_key, ())),
+        )
+        for step in job.plan.steps
+        if step.rule is not None or step.was is not None or step.init is not None
+    ]
+    return Sheet(_STEP_COLUMNS, rows).without_empty_columns()
+
+
+def _verdict(findings: Sequence[Finding]) -> str:
+    failed = [finding.test for finding in findings if not finding.passed]
+    if failed:
+        return f"failed: {', '.join(failed)}"
+    return f"passed: {', '.join(finding.test for finding in findings)}" if findings else ""
+
+
+def page_of_rewrite(outcome: Outcome) -> Page:
+    """Return a run as a page, without what another run or another folder would change."""
+    job = outcome.job
+    paths = (job.source.path, job.source.name, job.destination.path)
+    rules = rules_sheet(job, outcome)
+    facts = [(name, value) for name, value in rules.facts if name != "seconds"]
+    panels = list(panels_of_rewrite(outcome))
+    left = sum(1 for _ in job.plan.fills) - len(panels)
+    return Page(
+        "reinit run",
+        without_folders(job.source.name, paths),
+        [(name, without_folders(value, paths)) for name, value in facts],
+        [without_folders(warning, paths) for warning in job.plan.warnings],
+        [("Rules", rules), ("Tensors", steps_sheet(job, outcome))],
+        panels,
+        f"The {len(panels)} largest; {plural(left, 'tensor')} more were filled." if left else "",
+    )
+
+
+def described(init: Init) -> str:
+    """Return an initializer with its resolved arguments: "xavier_uniform gain=relu (1.41421)"."""
+    words = [init.initializer.name]
+    for name, value in init.given.items():
+        words.append(f"{name}={number(value) if isinstance(value, float) else written(value)}")
+        if isinstance(value, str) and name in ("gain", "nonlinearity") and init.gain is not None:
+            words[-1] += f" ({number(init.gain)})"
+    return " ".join(words)
+
+
+def _rule_row(
+    rule: Rule, steps: Sequence[Step], shadowed: int, filled: Mapping[str, Filled]
+) -> tuple[str, ...]:
+    fills = [step for step in steps if step.action == "fill"]
+    expected = _merged(
+        expected_moments(step.follows, step.tensor.numel) for step in fills if step.follows
+    )
+    drawn = _merged(filled[step.seed_key].after for step in fills if step.seed_key in filled)
+    counted = [step.tensor for step in (steps if rule.init.keeps else fills)]
+    return (
+        rule.pattern.text,
+        described(rule.init),
+        f"{len(counted):,}",
+        f"{_numel(counted):,}",
+        nbytes(_nbytes(counted)),
+        _std(expected),
+        _std(drawn),
+        "; ".join(_notes(rule, steps, shadowed)),
+    )
+
+
+def _merged(parts: Iterable[Moments]) -> Moments:
+    return sum(parts, start=Moments())
+
+
+def _shapes(step: Step) -> str:
+    """Return a step's shape, behind what it was where it changes."""
+    before = f"{shape(step.was)} → " if step.was is not None else ""
+    return before + shape(step.tensor.shape)
+
+
+def _std(moments: Moments | None) -> str:
+    return number(moments.std) if moments is not None and moments.numel else ""
+
+
+def _notes(rule: Rule, steps: Sequence[Step], shadowed: int) -> Iterator[str]:
+    yield from skip_notes(steps)
+    if shadowed:
+        yield f"{shadowed:,} owned by later rules"
+    if rule.pattern.names is not None:
+        absent = len(rule.pattern.names) - len(steps) - shadowed
+        if absent > 0:
+            yield f"{absent:,} of {plural(len(rule.pattern.names), 'name')} not there"
+    tied = [step for step in steps if step.tied and step.key == step.seed_key]
+    for step in tied:
+        yield f"{step.key} also changes {', '.join(step.tied)} (tied)"
+
+
+def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
+    plan = job.plan
+    untouched = [step.tensor for step in plan.steps if step.action not in ("fill", "resize")]
+    yield "untouched", summed(untouched)
+    yield "total", summed([step.tensor for step in plan.steps])
+    resized = [f"{step.key} {_shapes(step)}" for step in plan.steps if step.was is not None]
+    if resized:
+        more = f" and {len(resized) - 5:,} more" if len(resized) > 5 else ""
+        yield "resized", ", ".join(resized[:5]) + more
+    if plan.options.with_buffers:
+        buffers = sum(step.action == "fill" and step.rule is None for step in plan.steps)
+        yield "buffers", f"{plural(buffers, 'running statistic')} reset"
+    if plan.beside:
+        yield "optimizer", f"{plural(len(plan.beside), 'slot')} zeroed"
+    yield "seed", f"{plan.options.seed} (stream {STREAM})"
+    yield "device", plan.options.device
+    weights = job.source.weights
+    yield "source", job.source.name + (f", weights {weights}" if weights else "")
+    if job.source.located and job.source.located.root:
+        yield "state dict at", job.source.located.root
+    output = job.destination.path or "standard output"
+    if plan.options.check:
+        yield "check", _check_fact(plan, outcome)
+    if outcome is None:
+        yield "output", f"{output} (dry run: not written)"
+    elif outcome.failures:
+        yield "output", f"{output} (not written: the check failed)"
+    else:
+        yield "output", f"{output} ({nbytes(outcome.nbytes)})"
+        yield "seconds", f"{outcome.seconds:.1f}"
+
+
+def _check_fact(plan: Plan, outcome: Outcome | None) -> str:
+    odds = f"p below {plan.least_p:.1e} would fail"
+    if outcome is None:
+        return f"{plural(sum(len(step.statistics) for step in plan.fills), 'statistic')}, {odds}"
+    count = sum(map(len, outcome.findings.values()))
+    failed = len(outcome.failures)
+    said = (
+        f"{failed:,} of {plural(count, 'test')} failed"
+        if failed
+        else f"{plural(count, 'test')} passed"
+    )
+    return f"{said}, {odds}"
+
+
+def _numel(tensors: Iterable[TensorInfo]) -> int:
+    return sum(tensor.numel for tensor in tensors)
+
+
+def _nbytes(tensors: Iterable[TensorInfo]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _step_row(step: Step, plan: Plan, filled: Filled | None) -> tuple[str, ...]:
+    both = step.fans
+    has_law = step.law is not None and step.rule is not None
+    gain = plan.rules[step.rule].init.gain if has_law and step.rule is not None else None
+    return (
+        step.key,
+        step.action,
+        _shapes(step),
+        step.tensor.dtype,
+        f"{both.fan_in:,}" if both else "",
+        f"{both.fan_out:,}" if both else "",
+        number(gain) if gain is not None else "",
+        number(step.bound) if step.bound is not None else "",
+        number(step.follows.std) if step.follows is not None else "",
+        " → ".join(filter(None, map(_std, (filled.before, filled.after)))) if filled else "",
+    )
+
+
+_BATCH_COLUMNS = (
+    Column("source"),
+    Column("seed", is_number=True),
+    Column("tensors", is_number=True),
+    Column("parameters", is_number=True),
+    Column("bytes", is_number=True),
+    Column("output"),
+    Column("notes", is_note=True),
+)
+
+
+def batch_sheet(results: Sequence[Result]) -> Sheet:
+    """Return a row for each input and the facts of the whole.
+
+    Args:
+        results: what was planned, was done or failed, in their order.
+    """
+    seeds = {request_of(each).options.seed for each in results}
+    rows = [_batch_row(each, has_seed=len(seeds) > 1) for each in results]
+    return Sheet(_BATCH_COLUMNS, rows, tuple(_batch_facts(results))).without_empty_columns()
+
+
+def counted(results: Iterable[Result], total: int) -> str:
+    """Return the last line: "2 of 3 done, 1 failed"."""
+    told = list(results)
+    failed = sum(error_of(each) is not None for each in told)
+    what = "planned" if any(isinstance(each, Job) for each in told) else "done"
+    done = f"{len(told) - failed:,} of {total:,} {what}"
+    return done + (f", {failed:,} failed" if failed else "")
+
+
+def _job_of(result: Result) -> Job | None:
+    if isinstance(result, Outcome):
+        return result.job
+    return result if isinstance(result, Job) else None
+
+
+def _batch_row(result: Result, *, has_seed: bool) -> tuple[str, ...]:
+    request = request_of(result)
+    named = (request.source, str(request.options.seed) if has_seed else "")
+    if error := error_of(result):
+        return (*named, "", "", "", "", f"failed: {error}")
+    job = _job_of(result)
+    assert job is not None
+    fills = [step.tensor for step in job.plan.steps if step.action == "fill"]
+    return (
+        *named,
+        f"{len(fills):,}",
+        f"{sum(tensor.numel for tensor in fills):,}",
+        nbytes(sum(tensor.nbytes for tensor in fills)),
+        job.destination.path or "standard output",
+        "; ".join(skip_notes(job.plan.steps)),
+    )
+
+
+def _batch_facts(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
+    jobs = [job for each in results if (job := _job_of(each)) is not None]
+    for plan in [job.plan for job in jobs[:1]]:
+        for rule in plan.rules:
+            yield "rule", f"{rule.pattern.text} = {described(rule.init)}"
+        seeds = dict.fromkeys(str(job.plan.options.seed) for job in jobs)
+        yield "seed", f"{', '.join(seeds)} (stream {STREAM})"
+        yield "device", plan.options.device
+    done = [each for each in results if isinstance(each, Outcome) and not each.error]
+    if done:
+        total = nbytes(sum(outcome.nbytes for outcome in done))
+        yield "total", f"{plural(len(done), 'output')}, {total}"
+    elif jobs:
+        yield "total", f"{plural(len(jobs), 'output')} (dry run: not written)"

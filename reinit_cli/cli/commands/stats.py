@@ -1,0 +1,266 @@
+"""Measure tensors: mean, std, extremes, NaN and infinities."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.cli.options import (
+    CONTEXT,
+    PatternType,
+    json_option,
+    report_option,
+    report_place,
+    root_option,
+    seed_option,
+    weights_option,
+)
+from reinit_cli.cli.render.html import Page, without_folders
+from reinit_cli.cli.render.json import VERSION
+from reinit_cli.cli.render.panels import panels_of_statistics
+from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.execution.sketches import PICTURES
+from reinit_cli.operations.stats import BINS
+from reinit_cli.request.pattern import Pattern
+from reinit_cli.text import number, plural, printable
+
+if TYPE_CHECKING:
+    from reinit_cli.checkpoints.source import Source
+    from reinit_cli.operations.stats import Measured
+    from reinit_cli.tensors.histogram import Histogram
+
+
+class _DepthType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """How much of a key names a module: "module" for all but the last segment, or a number."""
+
+    name = "depth"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Read it."""
+        if value == "module":
+            from reinit_cli.operations.stats import WHOLE_MODULE
+
+            return WHOLE_MODULE
+        if not str(value).isdecimal() or not int(value):
+            self.fail(f"{value!r} is neither 'module' nor a number of segments", param, ctx)
+        return int(value)
+
+
+@click.command("stats", context_settings=CONTEXT)
+@click.argument("source")
+@click.argument("patterns", type=PatternType(), nargs=-1, metavar="[PATTERN]...")
+@click.option(
+    "--by",
+    "depth",
+    type=_DepthType(),
+    metavar="module|N",
+    help="Measure modules together: what has all but the last segment in common, or the first N.",
+)
+@click.option("--check", is_flag=True, help="Exit 1 if there is NaN or an infinity.")
+@weights_option
+@root_option
+@seed_option
+@report_option
+@click.option("-f", "--force", is_flag=True, help="Replace an existing report.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str,
+    patterns: tuple[Pattern, ...],
+    depth: int | None,
+    weights: str | None,
+    root: str | None,
+    seed: int,
+    report: str | None,
+    *,
+    check: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Measure the tensors of SOURCE: mean, std, extremes, norm, zeros, NaN and infinities.
+
+    Mean, std, extremes, norm and the histogram are those of the finite elements, in float64;
+    complex elements count by their magnitudes. Tensors that are tied count once in a module.
+
+    \b
+    reinit stats model.safetensors
+    reinit stats model.safetensors "layers.*" --by 2
+    reinit stats model.safetensors --check --json
+    """
+    from reinit_cli.cli.commands.keys import chosen_tensors
+    from reinit_cli.cli.render.meter import Meter
+    from reinit_cli.cli.render.table import show
+    from reinit_cli.execution.sketches import BINS as PICTURE_BINS
+    from reinit_cli.operations.stats import BINS, measure_source, unmeasurable
+
+    found = find_source(source, weights, root)
+    chosen = chosen_tensors(found.tensors, patterns)
+    if not chosen:
+        click.echo(f"error: no key of {printable(source)} matches", err=True)
+        ctx.exit(1)
+    reasons = {tensor.key: reason for tensor in chosen if (reason := unmeasurable(tensor))}
+    tensors = [tensor for tensor in chosen if tensor.key not in reasons]
+    place = report_place(report, (found.path,), has_pictures=bool(tensors), force=force)
+    skipped = [f"{key}: {reason}" for key, reason in reasons.items()]
+    with Meter(source, is_shown=not as_json) as meter:
+        shows_histograms = as_json or sys.stdout.isatty()
+        bins = PICTURE_BINS if place else BINS if shows_histograms else None
+        passes = 2 if bins else 1
+        told = meter.of(passes * sum(tensor.nbytes for tensor in tensors))
+        measured = measure_source(found, tensors, depth, seed, told, bins=bins)
+    title = "key" if depth is None else "module"
+    if as_json:
+        from reinit_cli.cli.render.json import dumps
+
+        sys.stdout.write(dumps(statistics_form(measured, title, skipped)) + "\n")
+    else:
+        shown = measured if shows_histograms else without_histograms(measured)
+        show(statistics_sheet(shown, title, skipped), sys.stdout)
+    if place is not None:
+        from reinit_cli.cli.render.file import write_report
+
+        write_report(place, page_of_statistics(found, measured, title, skipped))
+    ctx.exit(_checked(measured) if check else 0)
+
+
+def _checked(measured: Sequence[Measured]) -> int:
+    """Name what has NaN or infinities; return the exit code."""
+    bad = list(_bad(measured))
+    for text in bad:
+        click.echo(f"error: {text}", err=True)
+    return 1 if bad else 0
+
+
+def _bad(measured: Sequence[Measured]) -> Iterator[str]:
+    for each in measured:
+        found = each.statistics
+        if not found.is_finite:
+            infinities = "1 infinity" if found.inf == 1 else f"{found.inf:,} infinities"
+            of = plural(found.numel, "element")
+            yield f"{printable(each.key)!r} has {found.nan:,} NaN and {infinities} in {of}"
+
+
+_HEIGHTS = " ▁▂▃▄▅▆▇█"
+
+
+_MEASURES = ("elements", "mean", "std", "min", "max", "norm", "zeros", "NaN", "Inf")
+
+
+def statistics_sheet(measured: Sequence[Measured], title: str, skipped: Sequence[str]) -> Sheet:
+    """Return a row for each tensor or module.
+
+    Args:
+        measured: what is shown.
+        title: what the rows are: "key" or "module".
+        skipped: what was not measured, each with its reason.
+    """
+    columns = (
+        Column(title),
+        *(Column(name, is_number=True) for name in _MEASURES),
+        Column("histogram"),
+    )
+    facts = [("total", plural(sum(each.tensors for each in measured), "tensor"))]
+    facts += [("skipped", each) for each in skipped]
+    return Sheet(columns, [_row(each) for each in measured], facts).without_empty_columns()
+
+
+def without_histograms(measured: Sequence[Measured]) -> list[Measured]:
+    """Return what was measured as it is shown where there is no room for pictures."""
+    return [replace(each, histogram=None) for each in measured]
+
+
+def page_of_statistics(
+    source: Source, measured: Sequence[Measured], title: str, skipped: Sequence[str]
+) -> Page:
+    """Return the same as a page, with pictures.
+
+    Args:
+        source: what was measured.
+        measured: what was found.
+        title: what the rows are: "key" or "module".
+        skipped: what was not measured, each with its reason.
+    """
+    sheet = statistics_sheet(without_histograms(measured), title, skipped)
+    largest = sorted(measured, key=lambda each: -each.statistics.numel)[:PICTURES]
+    chosen = {each.key for each in largest}
+    panels = list(panels_of_statistics([each for each in measured if each.key in chosen]))
+    left = len(measured) - len(largest)
+    return Page(
+        "reinit stats",
+        without_folders(source.name, (source.name,)),
+        sheet.facts,
+        [
+            f"{each.key} has {plural(each.statistics.nan, 'NaN')} and {each.statistics.inf:,} Inf"
+            for each in measured
+            if not each.statistics.is_finite
+        ],
+        [("Modules" if title == "module" else "Tensors", sheet)],
+        panels,
+        f"The {len(largest)} largest; {plural(left, title)} more were measured." if left else "",
+    )
+
+
+def _row(each: Measured) -> tuple[str, ...]:
+    found = each.statistics
+    finite = found.finite
+    moments = (finite.mean, finite.std, finite.low, finite.high, found.norm)
+    return (
+        each.key,
+        f"{found.numel:,}",
+        *(number(value) if finite.numel else "" for value in moments),
+        *(f"{count:,}" if count else "" for count in (found.zeros, found.nan, found.inf)),
+        drawn(each.histogram.coarser(BINS)) if each.histogram is not None else "",
+    )
+
+
+def drawn(histogram: Histogram) -> str:
+    """Return a histogram as a character for each bin; what is there is never blank."""
+    most = max(histogram.counts)
+    top = len(_HEIGHTS) - 1
+    heights = (-(-count * top // most) if most else 0 for count in histogram.counts)
+    return "".join(_HEIGHTS[height] for height in heights)
+
+
+def statistics_form(
+    measured: Sequence[Measured], title: str, skipped: Sequence[str]
+) -> dict[str, Any]:
+    """Return the same for JSON: as "tensors", or as "modules"."""
+    rows = [_form(each, title) for each in measured]
+    return {
+        "version": VERSION,
+        "tensors" if title == "key" else "modules": rows,
+        "skipped": skipped,
+    }
+
+
+def _form(each: Measured, title: str) -> Mapping[str, Any]:
+    found, histogram = each.statistics, each.histogram
+    finite = found.finite
+    has_any = bool(finite.numel)
+    form: dict[str, Any] = {
+        title: each.key,
+        "numel": found.numel,
+        "mean": finite.mean if has_any else None,
+        "std": finite.std,
+        "min": finite.low,
+        "max": finite.high,
+        "norm": found.norm,
+        "zeros": found.zeros,
+        "nan": found.nan,
+        "inf": found.inf,
+    }
+    if histogram is not None:
+        form["histogram"] = {
+            "low": histogram.low,
+            "high": histogram.high,
+            "counts": histogram.coarser(BINS).counts,
+        }
+    return form

@@ -1,0 +1,120 @@
+"""Show whether a checkpoint is what its provenance record says."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from reinit_cli.cli.options import CONTEXT, json_option
+from reinit_cli.cli.render.json import VERSION
+from reinit_cli.cli.render.table import Sheet
+from reinit_cli.operations.verify import Verdict
+from reinit_cli.text import plural
+
+
+@click.command("verify", context_settings=CONTEXT)
+@click.argument("output", metavar="OUTPUT")
+@click.option(
+    "--source",
+    metavar="SOURCE",
+    help="Make every byte again from what OUTPUT was made of, and compare.",
+)
+@click.option(
+    "--record",
+    metavar="FILE",
+    help="Take the record from this file, which --record=FILE wrote.  [default: OUTPUT itself]",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code tells.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    output: str,
+    source: str | None,
+    record: str | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Tell whether OUTPUT is what its record says; exit 0 if it is, 1 if it is not.
+
+    What was filled is drawn again and compared bit by bit, and all else is compared with its
+    digest. A difference of an ulp or two points to another kind of CPU. It shows integrity,
+    not authorship: whoever changes a file can write another record for it.
+
+    \b
+    reinit model.safetensors -r "lm_head.weight=normal:std=0.02" -o new.safetensors --record
+    reinit verify new.safetensors
+    reinit verify new.safetensors --source model.safetensors
+    """
+    from reinit_cli.cli.render.json import dumps
+    from reinit_cli.cli.render.meter import Meter
+    from reinit_cli.cli.render.table import show
+    from reinit_cli.operations.verify import verify
+
+    passes = 2 if source is not None else 1
+    with Meter(output, is_shown=not quiet) as meter:
+        told = meter.of(passes * _nbytes(output))
+        verdict = verify(output, source=source, record=record, progress=told)
+    if as_json:
+        sys.stdout.write(dumps(verdict_form(verdict)) + "\n")
+    elif not quiet:
+        show(verdict_sheet(verdict), sys.stdout)
+    ctx.exit(0 if verdict.holds else 1)
+
+
+def _nbytes(path: str) -> int:
+    """Return the bytes of a file, or of those in a folder; none where nothing is there."""
+    if os.path.isdir(path):
+        return sum(
+            os.path.getsize(os.path.join(folder, name))
+            for folder, _, names in os.walk(path)
+            for name in names
+        )
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+_MOST_SHOWN = 20
+
+
+def verdict_sheet(verdict: Verdict) -> Sheet:
+    """Return the verdict and what it rests on."""
+    return Sheet((), (), tuple(_facts(verdict)))
+
+
+def _facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    yield "verdict", "as recorded" if verdict.holds else "not as recorded"
+    for finding in verdict.findings[:_MOST_SHOWN]:
+        yield "differs", str(finding)
+    more = len(verdict.findings) - _MOST_SHOWN
+    if more > 0:
+        yield "differs", f"{more:,} more"
+    yield "drawn again", plural(len(verdict.drawn), "tensor")
+    for reason, count in Counter(verdict.undrawn.values()).most_common():
+        yield "by digest alone", f"{plural(count, 'tensor')}: {reason}"
+    record = verdict.record
+    made = f"reinit {record.get('reinit')}, torch {record.get('torch')}, {record.get('device')}"
+    yield "made by", f"{made}, seed {record.get('seed')} (stream {record.get('stream')})"
+    source = record["source"]
+    compared = "made again from it" if verdict.source is not None else "not compared"
+    yield "source", f"{source.get('name')}, SHA-256 {source.get('sha256')} ({compared})"
+
+
+def verdict_form(verdict: Verdict) -> dict[str, Any]:
+    """Return the same for JSON."""
+    return {
+        "version": VERSION,
+        "output": verdict.output,
+        "holds": verdict.holds,
+        "findings": [asdict(finding) for finding in verdict.findings],
+        "drawn": verdict.drawn,
+        "undrawn": verdict.undrawn,
+        "source": verdict.source,
+        "record": verdict.record,
+    }

@@ -1,0 +1,1 @@
+"""Complete what is typed in a shell."""

@@ -1,0 +1,239 @@
+"""Choose what the last word of a command line may become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+import click
+
+from reinit_cli.cli.group import COMMANDS, group
+
+
+def with_next(candidates: list[str], before: Sequence[str]) -> list[str]:
+    """Put behind a lone candidate that goes on what it may become.
+
+    A shell closes the quotes behind a lone one, and what follows would be outside them.
+    """
+    if len(candidates) != 1 or candidates[0].endswith(" "):
+        return candidates
+    return list(dict.fromkeys([*candidates, *candidates_for(before, candidates[0])]))
+
+
+def candidates_for(before: Sequence[str], word: str) -> list[str]:
+    """Return what a word may become; with a space behind what is finished.
+
+    Args:
+        before: the words between the program's name and it.
+        word: what is written of it.
+    """
+    name = before[0] if before and before[0] in COMMANDS else None
+    found = group.get_command(click.Context(group), name or "run")
+    assert found is not None
+    values = _Values(found, before[1:] if name else before)
+    candidates = values.candidates(word)
+    if before:
+        return candidates
+    commands = _starting((*COMMANDS, "--help", "--version"), word)
+    # `run` may be left out, so its options and sources may stand here too.
+    return list(dict.fromkeys([*commands, *candidates])) if word else commands
+
+
+_OPTIONAL = ("record",)
+"""The options of `run` whose value stands behind an equals sign, or is left out."""
+
+
+class _Values:
+    """The options and arguments of a command, as far as they are written."""
+
+    def __init__(self, found: click.Command, words: Sequence[str]) -> None:
+        self.options = {
+            spelled: option
+            for option in found.params
+            if isinstance(option, click.Option) and not option.hidden
+            for spelled in (*option.opts, *option.secondary_opts)
+        }
+        self.arguments = [each for each in found.params if isinstance(each, click.Argument)]
+        self.pending: click.Option | None = None
+        self.given: list[str] = []
+        self.chosen: dict[str | None, str] = {}
+        self.has_options = True
+        for word in words:
+            self._read(word)
+
+    def _read(self, word: str) -> None:
+        if self.pending is not None:
+            self.chosen[self.pending.name], self.pending = word, None
+        elif not self._is_option(word):
+            self.given.append(word)
+        elif word == "--":
+            self.has_options = False
+        else:
+            option, value = self._option(word)
+            if option is not None and value:
+                self.chosen[option.name] = value.removeprefix("=")
+            elif option is not None and option.name not in _OPTIONAL:
+                self.pending = option
+
+    def _is_option(self, word: str) -> bool:
+        return self.has_options and word.startswith("-") and len(word) > 1
+
+    def _option(self, word: str) -> tuple[click.Option | None, str]:
+        """Return the option of a word that takes a value, and what is written of that.
+
+        Short ones may stand together, the value behind the last: `-nrPATTERN=INIT`.
+        """
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            return self._taking(name), equals + value
+        for at, char in enumerate(word[1:], start=2):
+            option = self._taking(f"-{char}")
+            if option is not None:
+                return option, word[at:]
+        return None, ""
+
+    def _taking(self, name: str) -> click.Option | None:
+        option = self.options.get(name)
+        return option if option and not (option.is_flag or option.count) else None
+
+    def candidates(self, word: str) -> list[str]:
+        """Return what the word behind them may become."""
+        if self.pending is not None:
+            return self._values(self.pending, word)
+        if self.has_options and word.startswith("-"):
+            option, value = self._option(word)
+            if option is not None and value:
+                start = value[1:] if word.startswith("--") else value
+                stem = word[: len(word) - len(start)]
+                return [stem + each for each in self._values(option, start)]
+            return _starting((*self.options, "--help"), word)
+        argument = self._argument()
+        return self._values(argument, word) if argument is not None else []
+
+    def _argument(self) -> click.Argument | None:
+        left = len(self.given)
+        for argument in self.arguments:
+            if argument.nargs < 0 or left < argument.nargs:
+                return argument
+            left -= argument.nargs
+        return None
+
+    def _values(self, parameter: click.Parameter, word: str) -> list[str]:
+        complete = _BY_NAME.get(parameter.name or "")
+        if complete is not None:
+            return complete(self, word)
+        if isinstance(parameter.type, click.Choice):
+            return _starting(parameter.type.choices, word)
+        return []
+
+    def sources(self) -> list[str]:
+        """Return the sources on the line."""
+        names = [argument.name for argument in self.arguments]
+        count = len(self.given) if "sources" in names else 2 if "second" in names else 1
+        return self.given[:count]
+
+    def keys(self) -> list[str]:
+        """Return the keys of the sources on the line."""
+        from reinit_cli.cli.completion.candidates import keys_of
+        from reinit_cli.errors import ReinitError
+
+        found: dict[str, None] = {}
+        for source in self.sources():
+            with suppress(ReinitError):  # the others are there all the same
+                keys = keys_of(source, self.chosen.get("weights"), self.chosen.get("root"))
+                found |= dict.fromkeys(keys)
+        return list(found)
+
+
+def _starting(words: Iterable[str], start: str) -> list[str]:
+    return [f"{word} " for word in words if word.startswith(start)]
+
+
+def _sources(word: str) -> list[str]:
+    from reinit_cli.checkpoints.models.torchvision import model_names
+    from reinit_cli.cli.completion.candidates import paths_starting
+
+    models = model_names() if word.isidentifier() or not word else []
+    return [*_starting(models, word), *paths_starting(word)]
+
+
+def _paths(values: _Values, word: str) -> list[str]:
+    del values
+    from reinit_cli.cli.completion.candidates import paths_starting
+
+    return paths_starting(word)
+
+
+def _rules(values: _Values, word: str) -> list[str]:
+    from reinit_cli.cli.completion.candidates import rules_starting
+
+    # Behind the "=" no key is looked at.
+    return rules_starting([] if "=" in word else values.keys(), word)
+
+
+def _resizes(values: _Values, word: str) -> list[str]:
+    from reinit_cli.cli.completion.candidates import inits_starting, rules_starting
+
+    pattern, equals, rest = word.partition("=")
+    rows, colon, init = rest.partition(":")
+    if colon:
+        return [f"{pattern}={rows}:{each}" for each in inits_starting(init)]
+    return [] if equals else rules_starting(values.keys(), word)
+
+
+def _keys(values: _Values, word: str) -> list[str]:
+    from reinit_cli.cli.completion.candidates import keys_starting
+
+    return keys_starting(values.keys(), word)
+
+
+def _inits(values: _Values, word: str) -> list[str]:
+    del values
+    from reinit_cli.cli.completion.candidates import inits_starting
+
+    return inits_starting(word)
+
+
+def _models(values: _Values, word: str) -> list[str]:
+    del values
+    from reinit_cli.checkpoints.models.torchvision import model_names
+
+    return _starting(model_names(), word)
+
+
+def _dtypes(values: _Values, word: str) -> list[str]:
+    del values
+    from reinit_cli.tensors.dtype import FLOATS
+
+    return _starting([dtype.name for dtype in FLOATS], word)
+
+
+def _weights(values: _Values, word: str) -> list[str]:
+    from reinit_cli.checkpoints.models.torchvision import NO_WEIGHTS, weights_in_source
+
+    members = [name for source in values.sources() for name in weights_in_source(source)]
+    return [
+        *_starting(dict.fromkeys([*members, "DEFAULT", NO_WEIGHTS]), word),
+        *_paths(values, word),
+    ]
+
+
+def _of(words: Iterable[str]) -> Callable[[_Values, str], list[str]]:
+    return lambda _, word: _starting(words, word)
+
+
+_BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
+    **dict.fromkeys(("source", "sources", "first", "second"), lambda _, word: _sources(word)),
+    **dict.fromkeys(("output", "config", "configs", "files_from", "report", "record"), _paths),
+    "rules": _rules,
+    **dict.fromkeys(("excluded", "patterns", "key"), _keys),
+    **dict.fromkeys(("init", "name"), _inits),
+    "globs": _models,
+    "arch": _models,
+    "resize": _resizes,
+    "dtype": _dtypes,
+    "weights": _weights,
+    "device": _of(("cpu", "cuda", "mps", "auto")),
+    "depth": _of(("module",)),
+}
+"""How the values of parameters are completed, by the parameter's name."""

@@ -1,0 +1,60 @@
+"""Files that reports are written to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from importlib.util import find_spec
+
+from reinit_cli.cli.render.html import Page, html_of
+from reinit_cli.errors import MissingPackageError, OutputUnwritableError
+from reinit_cli.storage.destination import Destination, check_beside
+from reinit_cli.storage.local import OutputFile
+
+_NEEDS = {".html": "jinja2", ".svg": "matplotlib", ".png": "matplotlib"}
+"""The package that a kind of report is made with."""
+
+
+def check_report(
+    path: str, others: Iterable[str | None], *, has_pictures: bool, force: bool
+) -> Destination:
+    """Refuse a report that cannot be written, before anything else is.
+
+    Args:
+        path: where it is to go; its suffix chooses what it is.
+        others: the paths that are read and written beside it.
+        has_pictures: whether there is something to draw, without which there is no figure.
+        force: whether an existing file is replaced.
+
+    Raises:
+        MissingPackageError: what it is made with is not installed.
+        OutputError: it cannot be written there.
+    """
+    kind = os.path.splitext(path)[1].lower()
+    if kind not in _NEEDS:
+        problem = f"its suffix names no kind of report; known are {', '.join(_NEEDS)}"
+        raise OutputUnwritableError(path, problem)
+    if find_spec(_NEEDS[kind]) is None:
+        raise MissingPackageError(f"a {kind} report", _NEEDS[kind])
+    if not has_pictures and kind != ".html":
+        raise OutputUnwritableError(path, "there is no tensor to draw a picture of")
+    return check_beside(path, others, "report", replaces=force)
+
+
+def write_report(destination: Destination, page: Page) -> None:
+    """Write a page, or its pictures as a figure, whole or not at all.
+
+    Raises:
+        OutputUnwritableError: the disk refuses.
+    """
+    assert destination.path is not None
+    kind = os.path.splitext(destination.path)[1].lower()
+    if kind == ".html":
+        data = html_of(page)
+    else:
+        from reinit_cli.cli.render.figure import figure_of
+
+        data = figure_of(f"{page.command} {page.title}", page.panels, kind.removeprefix("."))
+    with OutputFile(destination, len(data)) as file:
+        file.write_at(0, data)
+        file.commit()

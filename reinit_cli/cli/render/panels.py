@@ -1,0 +1,175 @@
+"""Small pictures of tensors: what there is to draw, before it is known with what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from reinit_cli.tensors.histogram import has_room
+from reinit_cli.text import plural, shape
+
+if TYPE_CHECKING:
+    from reinit_cli.initializers import Law
+    from reinit_cli.operations.diff import Difference
+    from reinit_cli.operations.rewrite import Outcome
+    from reinit_cli.operations.stats import Measured
+    from reinit_cli.tensors.histogram import Histogram
+
+Point = tuple[float, float]
+
+_MOST_WIDER = 3
+"""How much wider than what is new a picture may be, so that what was there is seen too."""
+
+_MOST_HIGHER = 2.5
+"""How much higher, before it is cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The picture of one tensor.
+
+    Attributes:
+        key: its key.
+        about: its shape and what filled it.
+        numbers: what it is like, in a line.
+        before: the histogram of what was there, or None.
+        after: that of what there is now, or None.
+        law: what it was drawn from, or None.
+    """
+
+    key: str
+    about: str
+    numbers: str
+    before: Histogram | None
+    after: Histogram | None
+    law: Law | None = None
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """Where the axis starts and ends."""
+        main, other = _with_width(self.after) or _with_width(self.before), _with_width(self.before)
+        if main is None or other is None:
+            return main or other or (0.0, 1.0)
+        margin = (main[1] - main[0]) * (_MOST_WIDER - 1) / 2
+        low = min(main[0], max(other[0], main[0] - margin))
+        high = max(main[1], min(other[1], main[1] + margin))
+        return low, high
+
+    @property
+    def expected(self) -> list[Point]:
+        """The density of the law over the new bins; nothing where nothing is left to chance."""
+        law, after = self.law, self.after
+        if law is None or after is None or not law.is_random or not law.std:
+            return []
+        # The mean density of each bin, so that it is as high as the bin even at a step.
+        low, high, step = after.low, after.high, after.step
+        shares = [law.cdf(low + at * step) for at in range(len(after.counts) + 1)]
+        densities = [(upper - lower) / step for lower, upper in pairwise(shares)]
+        middles = [(low + (at + 0.5) * step, y) for at, y in enumerate(densities)]
+        return [(low, 0.0), (low, densities[0]), *middles, (high, densities[-1]), (high, 0.0)]
+
+    @property
+    def height(self) -> float:
+        """The density at the top of the picture."""
+        new = max(_peak(self.after), max((y for _, y in self.expected), default=0.0))
+        old = _peak(self.before)
+        return 1.08 * (max(new, min(old, _MOST_HIGHER * new)) if new else old) or 1.0
+
+
+def _with_width(histogram: Histogram | None) -> tuple[float, float] | None:
+    if histogram is None:
+        return None
+    low, high = histogram.low, histogram.high
+    margin = 0.0 if low < high else abs(low) / 2 or 0.5
+    return low - margin, high + margin
+
+
+def drawable(histogram: Histogram | None) -> Histogram | None:
+    """Return a histogram of which there can be a picture, and None for one of extremes."""
+    if histogram is None or not any(histogram.counts):
+        return None
+    low, high = _with_width(histogram) or (0.0, 0.0)
+    return histogram if has_room(low, high) else None
+
+
+def steps_of(histogram: Histogram) -> list[Point]:
+    """Return the outline of a histogram as a density, from the axis and back to it."""
+    total = sum(histogram.counts)
+    step = histogram.step or (abs(histogram.low) or 1.0) / 64
+    outline = [(histogram.low, 0.0)]
+    for at, count in enumerate(histogram.counts):
+        y = count / (total * step)
+        outline += [(histogram.low + at * step, y), (histogram.low + (at + 1) * step, y)]
+    return [*outline, (outline[-1][0], 0.0)]
+
+
+def _peak(histogram: Histogram | None) -> float:
+    return max(y for _, y in steps_of(histogram)) if histogram is not None else 0.0
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Return at most so many round numbers between two, evenly apart."""
+    width = high - low
+    power = 10.0 ** math.floor(math.log10(width / most))
+    step = next(power * each for each in (1, 2, 5, 10, 20) if width / (power * each) <= most)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [at * step for at in range(first, last + 1)]
+
+
+def panels_of_rewrite(outcome: Outcome) -> Iterator[Panel]:
+    """Yield the picture of each filled tensor of which histograms were counted."""
+    plan = outcome.job.plan
+    for step in plan.fills:
+        sketch = outcome.sketches.get(step.key)
+        if sketch is None or step.rule is None or step.law is None:
+            continue
+        filled = outcome.filled[step.key]
+        stds = [filled.before.std] if filled.before is not None else []
+        arrows = " → ".join(f"{std:.3g}" for std in (*stds, filled.after.std))
+        expected = f", expected {step.follows.std:.3g}" if step.follows is not None else ""
+        yield Panel(
+            step.key,
+            f"{shape(step.tensor.shape)} · {plan.rules[step.rule].init.initializer.name}",
+            f"std {arrows}{expected}",
+            drawable(sketch.before),
+            drawable(sketch.after),
+            step.follows,
+        )
+
+
+def panels_of_statistics(measured: Sequence[Measured]) -> Iterator[Panel]:
+    """Yield the picture of each tensor or module of which a histogram was counted."""
+    for each in measured:
+        if (histogram := drawable(each.histogram)) is not None:
+            moments = each.statistics.finite
+            numbers = f"mean {moments.mean:.3g}, std {moments.std:.3g}"
+            about = plural(each.statistics.numel, "element")
+            yield Panel(each.key, about, numbers, None, histogram)
+
+
+def panels_of_differences(
+    found: Sequence[Difference], before: Sequence[Measured], after: Sequence[Measured]
+) -> Iterator[Panel]:
+    """Yield the picture of each tensor whose values differ.
+
+    Args:
+        found: what differs.
+        before: what was measured of the first source.
+        after: what was measured of the second.
+    """
+    mine = {each.key: each for each in before}
+    theirs = {each.key: each for each in after}
+    for each in found:
+        if each.key in mine and each.key in theirs and each.first is not None:
+            old, new = mine[each.key], theirs[each.key]
+            stds = " → ".join(f"{one.statistics.finite.std:.3g}" for one in (old, new))
+            yield Panel(
+                each.key,
+                shape(each.first.shape),
+                f"std {stds}",
+                drawable(old.histogram),
+                drawable(new.histogram),
+            )

@@ -1,0 +1,262 @@
+"""Draw the values of one tensor, with torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from reinit_cli.errors import UntransformableError
+from reinit_cli.execution.fill import Fill, Recast
+from reinit_cli.initializers import Law, Move, Transform, UndefinedError
+from reinit_cli.initializers.law import GROUP_NUMEL, Constant
+from reinit_cli.storage.segments import Segment, View
+from reinit_cli.tensors.dtype import dtype_named
+from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def expected_moments(law: Law, numel: int) -> Moments:
+    """Return the moments that a law gives on average."""
+    return Moments(numel, law.mean, law.std**2 * numel, law.low, law.high)
+
+
+Blocks = Callable[[], Iterator["Tensor"]]
+"""Gives the elements of a tensor in row-major order, as 1-D tensors; anew each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """What a draw finds.
+
+    Attributes:
+        values: what a transform changes; None for a law that replaces it.
+        zeros: where these are zero the draw is too; None where nothing is kept.
+    """
+
+    values: Blocks | None = None
+    zeros: Blocks | None = None
+
+
+NOTHING = There()
+
+
+class _Taker:
+    """Takes the elements of blocks in other portions."""
+
+    def __init__(self, blocks: Iterator[Tensor]) -> None:
+        self._blocks = blocks
+        self._rest: Tensor | None = None
+
+    def take_into(self, flat: Tensor) -> None:
+        """Fill a 1-D tensor with the next elements, in its dtype."""
+        reached = 0
+        while reached < len(flat):
+            block = next(self._blocks) if self._rest is None else self._rest
+            count = min(len(block), len(flat) - reached)
+            flat[reached : reached + count] = block[:count]
+            self._rest = block[count:] if count < len(block) else None
+            reached += count
+
+
+def draw(
+    law: Law,
+    shape: tuple[int, ...],
+    dtype: str,
+    seed: int,
+    device: str,
+    there: There = NOTHING,
+) -> Tensor:
+    """Return the values of a tensor before they are rounded to its dtype.
+
+    A contiguous tensor on the device: float64 for float64 tensors, float32 for all other
+    floats; what is moved, and a constant of another dtype, has it at once.
+
+    Args:
+        law: what to draw.
+        shape: the tensor's shape.
+        dtype: the tensor's dtype.
+        seed: the seed of the generator, which lives on the device.
+        device: where to draw.
+        there: what is there, where the law or its zeros depend on it.
+
+    Raises:
+        UndefinedError: a transform has no meaning for what is there.
+    """
+    return _Draw(law, shape, dtype, seed, device, there).whole()
+
+
+def draw_blocks(
+    law: Law,
+    shape: tuple[int, ...],
+    dtype: str,
+    seed: int,
+    device: str,
+    there: There = NOTHING,
+) -> Iterator[Tensor]:
+    """Yield the values of `draw` in blocks, each of which is gone with the next."""
+    return _Draw(law, shape, dtype, seed, device, there).blocks()
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Name the key whose values a transform turns out to have no meaning for.
+
+    Raises:
+        UntransformableError: it has none.
+    """
+    try:
+        yield
+    except UndefinedError as error:
+        raise UntransformableError(key, str(error)) from error
+
+
+class _Draw:
+    """One draw, as a whole or block by block."""
+
+    def __init__(
+        self, law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str, there: There
+    ) -> None:
+        import torch
+
+        self._is_in_blocks = are_blocks(law, dtype, device)
+        if isinstance(law, Transform) and law.needs_moments and 0 not in shape:
+            law = law.settled(_moments(there))
+        self._law = law
+        self._shape = shape
+        self._dtype = _drawn_dtype(law, dtype)
+        self._device = device
+        self._generator = torch.Generator(device=device).manual_seed(seed)
+        self._values = None
+        if isinstance(law, Transform):
+            assert there.values is not None  # else it would change what happens to be in memory
+            self._values = _Taker(there.values())
+        self._zeros = _Taker(there.zeros()) if there.zeros else None
+
+    def whole(self) -> Tensor:
+        """Return all of it."""
+        import torch
+
+        drawn = torch.empty(self._shape, dtype=self._dtype, device=self._device)
+        if drawn.numel():
+            self._fill(drawn)
+        return drawn
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Yield it in blocks where it can be drawn so."""
+        import torch
+
+        numel = math.prod(self._shape)
+        if not self._is_in_blocks:
+            yield self.whole()
+            return
+        buffer = torch.empty(min(numel, BLOCK_NUMEL + GROUP_NUMEL), dtype=self._dtype)
+        while numel:
+            # A rest of less than a group would be drawn in another way: it joins the last block.
+            count = numel if numel < BLOCK_NUMEL + GROUP_NUMEL else BLOCK_NUMEL
+            self._fill(buffer[:count])
+            yield buffer[:count]
+            numel -= count
+
+    def _fill(self, tensor: Tensor) -> None:
+        flat = tensor.view(-1)
+        if isinstance(self._law, Transform) and self._law.gathers:
+            assert self._values is not None
+            self._law.gather(self._values.take_into, tensor, self._generator)
+            return
+        if self._values is not None:
+            self._values.take_into(flat)
+        if isinstance(self._law, Constant) and not tensor.is_floating_point():
+            # Through a float, large integers would come out as others.
+            is_complex = tensor.is_complex()
+            tensor.fill_(complex(self._law.value) if is_complex else int(self._law.value))
+        else:
+            self._law.fill(tensor, self._generator)
+        if self._zeros is not None:
+            import torch
+
+            was = torch.empty(flat.shape, dtype=flat.dtype)
+            self._zeros.take_into(was)
+            # As bytes where they are float8, of which torch knows no masked fill.
+            alike = flat.view(torch.uint8) if flat.element_size() == 1 else flat
+            alike.masked_fill_((was == 0).to(flat.device), 0)
+
+
+def _drawn_dtype(law: Law, dtype: str) -> Any:
+    import torch
+
+    if isinstance(law, Move) or dtype_named(dtype).kind != "float":
+        return getattr(torch, dtype)
+    return torch.float64 if dtype == "float64" else torch.float32
+
+
+def _moments(there: There) -> Moments:
+    assert there.values is not None
+    return sum(map(moments_of, there.values()), start=Moments())
+
+
+def are_blocks(law: Law, dtype: str, device: str) -> bool:
+    """Whether `draw_blocks` yields several blocks of a large tensor."""
+    is_moved = isinstance(law, Move)
+    return (
+        law.is_sequential and device == "cpu" and (is_moved or dtype_named(dtype).kind == "float")
+    )
+
+
+_PEAK_PER_DRAWN_BYTE = 4
+"""What a draw takes at most beside its own values: candidates, masks, the rounded copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A segment at its place."""
+
+    at: int
+    offset: int
+    segment: Segment
+
+
+def _blocks_of(view: View | None) -> Blocks | None:
+    from reinit_cli.tensors.blocks import blocks_row_by_row
+
+    return partial(blocks_row_by_row, view) if view is not None else None
+
+
+def draw_fill(fill: Fill, device: str) -> Iterator[Tensor]:
+    """Yield the values of a fill, before they are rounded.
+
+    Raises:
+        UntransformableError: what is there cannot be transformed.
+    """
+    step = fill.step
+    assert step.law is not None
+    tensor = step.tensor
+    there = There(_blocks_of(fill.values), _blocks_of(fill.zeros))
+    with naming(step.key):
+        yield from draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, device, there)
+
+
+def peak_nbytes(piece: Piece, device: str) -> int:
+    """Return the memory that the draw of a piece may take."""
+    segment = piece.segment
+    if isinstance(segment, Recast):
+        return 3 * segment.nbytes + segment.view.place.nbytes
+    from reinit_cli.initializers import Move
+    from reinit_cli.tensors.moments import BLOCK_NUMEL
+
+    assert isinstance(segment, Fill)
+    tensor = segment.step.tensor
+    law = segment.step.law
+    assert law is not None
+    numel = tensor.numel
+    if segment.stride is None and are_blocks(law, tensor.dtype, device):
+        numel = min(numel, BLOCK_NUMEL)
+    drawn = numel * (8 if tensor.dtype == "float64" else 4) * _PEAK_PER_DRAWN_BYTE
+    if isinstance(law, Move):  # in the tensor's own dtype, and a permutation beside it
+        drawn = 2 * segment.nbytes + 8 * numel
+    return drawn + segment.nbytes

@@ -1,0 +1,82 @@
+"""Describe segments whose bytes are drawn or converted, and who watches a draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from reinit_cli.storage.segments import Copy, View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reinit_cli.planning.plan import Step
+    from reinit_cli.tensors.moments import Moments
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What a step of the plan draws.
+
+    Attributes:
+        step: the step.
+        nbytes: the bytes from the tensor's first element to its last.
+        stride: how its elements lie in them; None means contiguous.
+        under: what lies there now, where its elements leave gaps; else None.
+        before: the tensor as it is now, if it is to be measured; else None.
+        values: what a transform changes: the tensor as it is now, or another; else None.
+        zeros: the tensor as it is now, where its zeros are kept; else None.
+    """
+
+    step: Step
+    nbytes: int
+    stride: tuple[int, ...] | None = None
+    under: Copy | None = None
+    before: View | None = None
+    values: View | None = None
+    zeros: View | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recast:
+    """A tensor laid out contiguously, in a dtype.
+
+    Attributes:
+        view: the tensor as it is.
+        dtype: torch's name of the dtype it gets.
+        nbytes: what it takes then.
+    """
+
+    view: View
+    dtype: str
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What became of one filled tensor.
+
+    Attributes:
+        key: its key.
+        after: the moments of what was drawn, before rounding.
+        before: those of what was there, if they were asked for.
+    """
+
+    key: str
+    after: Moments
+    before: Moments | None
+
+
+class Observer(Protocol):
+    """Shown what was there of one tensor, and what is drawn for it before it is rounded."""
+
+    def see_before(self, tensor: Tensor, moments: Moments) -> None:
+        """Look at what was there, if that is measured."""
+
+    def see(self, block: Tensor, moments: Moments) -> None:
+        """Look at a block, in row-major order; it is gone with the next."""
+
+
+Observe = Callable[["Step"], "Sequence[Observer]"]
+"""Returns who is shown the draw of a step; asked from any thread."""

@@ -1,0 +1,155 @@
+"""Count the histograms that a picture of a rewrite shows: before, and drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reinit_cli.initializers import Law
+from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.tensors.histogram import Counter, Histogram, has_room
+from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+BINS = 64
+"""Of a histogram that is drawn."""
+
+
+PICTURES = 120
+"""The most tensors of which pictures are drawn: a page of them stays below a megabyte."""
+
+
+_REACH = 5
+"""How many deviations from the mean a picture reaches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """The outline of one filled tensor.
+
+    Attributes:
+        before, after: of what was there and of what was drawn, before rounding; None where
+            there was no number.
+    """
+
+    before: Histogram | None
+    after: Histogram | None
+
+
+class Sketcher:
+    """Observes one tensor, and counts its elements."""
+
+    def __init__(self, step: Step) -> None:
+        """Choose the bins by the law of a step."""
+        assert step.law is not None
+        self._law = step.law
+        self._before: Histogram | None = None
+        self._after = _counter(*_window(step.law, None))
+
+    def see_before(self, tensor: Tensor, moments: Moments) -> None:
+        """Count what was there."""
+        self._before = histogram_of(tensor, moments)
+        self._after = _counter(*_window(self._law, self._before))
+
+    def see(self, block: Tensor, moments: Moments) -> None:
+        """Count a block of what was drawn."""
+        if self._after is not None and math.isfinite(moments.mean):
+            self._after.add(_reals(block))
+
+    def sketch(self) -> Sketch:
+        """Return the outline, once all blocks were seen."""
+        after = self._after.histogram() if self._after is not None else None
+        return Sketch(self._before, after if after is not None and any(after.counts) else None)
+
+
+def _counter(low: float, high: float) -> Counter | None:
+    return Counter(low, high, BINS) if has_room(low, high) else None
+
+
+def _window(law: Law, before: Histogram | None) -> tuple[float, float]:
+    """Return where the elements of a law lie, or nearly all of them.
+
+    Single values are seen beside what was there.
+    """
+    low = max(law.low, law.mean - _REACH * law.std)
+    high = min(law.high, law.mean + _REACH * law.std)
+    if not math.isfinite(low + high):  # of a transform nothing is known but what was there
+        return _around(before.low, before.high) if before is not None else (0.0, 1.0)
+    if law.is_random and low < high:
+        return _widened(low, high)
+    low, high = (law.low, law.high) if math.isfinite(law.low) else (law.mean, law.mean)
+    if before is not None and before.low < before.high:
+        low, high = min(low, before.low), max(high, before.high)
+    return _around(low, high)
+
+
+def _around(low: float, high: float) -> tuple[float, float]:
+    """Return a range with single values in it, far from its ends."""
+    if not math.isfinite(low + high):
+        return 0.0, 1.0
+    margin = (high - low) / 8 or abs(low) / 2 or 0.5
+    return low - margin, high + margin
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """Return a range that ends just behind its last value, which then counts."""
+    return low, high + (high - low) * 2**-20
+
+
+def histogram_of(tensor: Tensor, moments: Moments) -> Histogram | None:
+    """Count the finite elements of a tensor; None if there are none, or no room for bins."""
+    import torch
+
+    values = _reals(tensor)
+    if not math.isfinite(moments.mean):
+        values = values[values.isfinite()]
+        moments = moments_of(values)
+    if not moments.numel:
+        return None
+    low = max(moments.low, moments.mean - _REACH * moments.std)
+    high = min(moments.high, moments.mean + _REACH * moments.std)
+    counter = _counter(*(_widened(low, high) if low < high else _around(low, low)))
+    if counter is None:
+        return None
+    for block in torch.split(values, BLOCK_NUMEL):
+        counter.add(block)
+    return counter.histogram()
+
+
+def _reals(tensor: Tensor) -> Tensor:
+    """Return elements flat, as numbers with which torch computes."""
+    import torch
+
+    values = (tensor.real if tensor.is_complex() else tensor).reshape(-1)
+    return values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float32)
+
+
+class Sketches:
+    """Observes the draws of which pictures are wanted."""
+
+    def __init__(self, keys: Collection[str]) -> None:
+        """Observe the draws of some keys."""
+        self._keys = keys
+        self._sketchers: dict[str, Sketcher] = {}
+
+    def observe(self, step: Step) -> Sketcher | None:
+        """Return who counts the draw of a step, if it is wanted."""
+        if step.key not in self._keys:
+            return None
+        sketcher = self._sketchers[step.key] = Sketcher(step)
+        return sketcher
+
+    def sketches(self) -> dict[str, Sketch]:
+        """Return the outline of each tensor that was drawn."""
+        return {key: sketcher.sketch() for key, sketcher in self._sketchers.items()}
+
+
+def pictured(plan: Plan) -> frozenset[str]:
+    """Choose the filled tensors of which pictures are drawn: the largest."""
+    fills = sorted(plan.fills, key=lambda step: -step.tensor.numel)
+    return frozenset(step.key for step in fills[:PICTURES])

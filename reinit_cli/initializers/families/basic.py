@@ -1,0 +1,110 @@
+"""The plain laws: uniform, normal, truncated normal, and a normal that narrows with depth."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, cast
+
+from reinit_cli.errors import ArgumentError
+from reinit_cli.initializers.declaration import Arguments
+from reinit_cli.initializers.fans import UndefinedError
+from reinit_cli.initializers.law import Constant, Law, Normal, TruncatedNormal, Uniform
+from reinit_cli.initializers.parameters import Choice, Integer, NonNegative, Real
+from reinit_cli.initializers.registry import register
+from reinit_cli.initializers.site import Site
+
+
+def _ordered(name: str, low: float, high: float) -> None:
+    if low > high:
+        raise ArgumentError(name, f"a={low:g} is above b={high:g}")
+
+
+def _complete_uniform(name: str, given: Arguments) -> Arguments:
+    bounds = cast("dict[str, float]", {"a": 0.0, "b": 1.0} | given)
+    _ordered(name, bounds["a"], bounds["b"])
+    return given
+
+
+def _complete_trunc_normal(name: str, given: Arguments) -> Arguments:
+    law = trunc_normal((), **cast("dict[str, Any]", given))
+    if isinstance(law, TruncatedNormal):
+        ends = cast("dict[str, float]", {"a": -2.0, "b": 2.0} | given)
+        _ordered(name, ends["a"], ends["b"])
+        if not law.is_drawable:
+            problem = "the bounds are too far from the mean, or too wide, to draw by rejection"
+            raise ArgumentError(name, problem)
+    return given
+
+
+@register(
+    law="U(a, b)",
+    example="uniform:a=-0.1,b=0.1",
+    lone=("a=-{0},b={0}", "a=0,b={0}"),
+    complete=_complete_uniform,
+)
+def uniform(shape: tuple[int, ...], *, a: Real = 0.0, b: Real = 1.0) -> Law:
+    """Draw every element evenly between two bounds."""
+    del shape
+    return Uniform(a, b)
+
+
+@register(
+    law="N(mean, std²)",
+    example="normal:std=0.02",
+    lone=("std={0}", "mean={0}"),
+)
+def normal(shape: tuple[int, ...], *, mean: Real = 0.0, std: NonNegative = 1.0) -> Law:
+    """Draw every element from a normal distribution."""
+    del shape
+    return Normal(mean, std)
+
+
+@register(
+    law="N(mean, std²) given that it lies in [a, b]; a and b are absolute, as torch has them, or "
+    "with in_std count from the mean in std, [mean + a·std, mean + b·std]",
+    example="trunc_normal:std=0.02,in_std",
+    lone=("std={0}", "mean={0}"),
+    complete=_complete_trunc_normal,
+)
+def trunc_normal(
+    shape: tuple[int, ...],
+    *,
+    mean: Real = 0.0,
+    std: NonNegative = 1.0,
+    a: Real = -2.0,
+    b: Real = 2.0,
+    bounds: Annotated[str, Choice(("absolute", "in_std"))] = "absolute",
+) -> Law:
+    """Draw from a normal distribution whose tails are cut off at two bounds."""
+    del shape
+    low, high = (a, b) if bounds == "absolute" else (mean + a * std, mean + b * std)
+    if std == 0 or low == high:
+        return Constant(max(low, min(high, mean)))
+    return TruncatedNormal(mean, std, low, high)
+
+
+@register(
+    law="N(0, std² / (2·(l + 1))), l the layer: the first number between the dots of the key",
+    example="depth_scaled:std=0.02",
+    defined="any shape, under a key with the number of a layer, or with layer=",
+    paper="Radford, Wu, Child, Luan, Amodei & Sutskever 2019, Language models are unsupervised "
+    "multitask learners (GPT-2)",
+)
+def depth_scaled(
+    shape: tuple[int, ...],
+    site: Site,
+    *,
+    std: NonNegative = 0.02,
+    layer: Annotated[int | None, Integer(minimum=0)] = None,
+) -> Law:
+    """Draw narrower with depth what is added to a residual stream, as torchtitan does."""
+    del shape
+    depth = _layer_of(site.key) if layer is None else layer
+    return Normal(0.0, std / math.sqrt(2 * (depth + 1)))
+
+
+def _layer_of(key: str) -> int:
+    numbers = [segment for segment in key.split(".") if segment.isdecimal() and segment.isascii()]
+    if not numbers:
+        raise UndefinedError("its key has no number of a layer, and layer= gives none")
+    return int(numbers[0])

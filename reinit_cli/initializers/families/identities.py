@@ -1,0 +1,165 @@
+"""Tensors that pass their input through."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from reinit_cli.initializers.fans import UndefinedError, need_ndim
+from reinit_cli.initializers.gains import check_gain, gain_of
+from reinit_cli.initializers.law import Law, Statistic, normal_mass
+from reinit_cli.initializers.parameters import AnyGain, Integer, NonNegative, Slope
+from reinit_cli.initializers.registry import register
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A convolution or a matrix that passes its input through: ones among zeros.
+
+    Attributes:
+        shape: (out, in, *kernel); no kernel for a matrix.
+        groups: the first dimension falls into that many equal parts, each an identity.
+        gain: what stands for the ones.
+        noise_std: the deviation of a normal that is added everywhere.
+    """
+
+    shape: tuple[int, ...]
+    groups: int = 1
+    gain: float = 1.0
+    noise_std: float = 0.0
+    is_sequential = False
+
+    @property
+    def is_random(self) -> bool:
+        """Whether there is noise."""
+        return self.noise_std > 0
+
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """Of noise about what is fixed; Chernoff's bound holds for it as for a normal of `std`."""
+        return ("mean", "std") if self.is_random else ()
+
+    @property
+    def identity(self) -> str:
+        """Noise hides the ones."""
+        return "" if self.is_random else "ones"
+
+    @property
+    def low(self) -> float:
+        """Zero, or the gain."""
+        return -math.inf if self.is_random else min(0.0, self.gain)
+
+    @property
+    def high(self) -> float:
+        """The gain, or zero."""
+        return math.inf if self.is_random else max(0.0, self.gain)
+
+    @property
+    def spread(self) -> float:
+        """The deviation: what is fixed adds to it without straying."""
+        return self.std if self.is_random else abs(self.gain) / 2
+
+    @property
+    def _ones_per_group(self) -> int:
+        return min(self.shape[0] // self.groups, self.shape[1])
+
+    @property
+    def _share(self) -> float:
+        return self.groups * self._ones_per_group / max(1, math.prod(self.shape))
+
+    @property
+    def mean(self) -> float:
+        """The share of ones, times the gain."""
+        return self.gain * self._share
+
+    @property
+    def std(self) -> float:
+        """That of ones among zeros, and of the noise."""
+        share = self._share
+        return math.hypot(self.gain * math.sqrt(share * (1 - share)), self.noise_std)
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Draw the noise, then add the ones at the kernel's centre."""
+        import torch
+
+        if self.is_random:
+            tensor.normal_(0, self.noise_std, generator=generator)
+        else:
+            tensor.zero_()
+        centre = centre_of(tensor)
+        inputs = torch.arange(self._ones_per_group, device=tensor.device)
+        for group in range(self.groups):
+            outputs = inputs + group * (self.shape[0] // self.groups)
+            centre[outputs, inputs] += self.gain
+
+    def cdf(self, x: float) -> float:
+        """Zeros, and the share of ones; with noise about both."""
+
+        def below(value: float) -> float:
+            if self.is_random:
+                return normal_mass(-math.inf, (x - value) / self.noise_std)
+            return float(x >= value)
+
+        return (1 - self._share) * below(0.0) + self._share * below(self.gain)
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Count the ones that are missing and what is not zero beside them."""
+        import torch
+
+        if not values.numel() or self.is_random:
+            return 0.0, 0.0
+        centre = centre_of(values.view(self.shape))
+        # (groups, out / groups, in)
+        ones = centre.reshape(self.groups, -1, self.shape[1]).diagonal(dim1=1, dim2=2)
+        beside = values.count_nonzero() - ones.count_nonzero()
+        gain = torch.full((), self.gain, dtype=values.dtype, device=values.device)
+        return float((ones != gain).count_nonzero() + beside), 0.0
+
+
+def centre_of(weight: Tensor) -> Tensor:
+    """Return the kernel's centre, (out, in), of a weight (out, in, *kernel), as a view."""
+    for dim in weight.shape[2:]:
+        weight = weight.select(2, dim // 2)
+    return weight
+
+
+@register(law="ones on the diagonal, zeros elsewhere", example="eye", defined="2 dimensions")
+def eye(shape: tuple[int, ...]) -> Law:
+    """Make a linear layer pass its input through."""
+    need_ndim(shape, 2, 2)
+    return Identity(shape)
+
+
+@register(
+    law="1 where output = input at the kernel's centre, zeros elsewhere",
+    example="dirac:groups=2",
+    defined="3 to 5 dimensions; shape[0] divisible by groups",
+)
+def dirac(shape: tuple[int, ...], *, groups: Annotated[int, Integer(minimum=1)] = 1) -> Law:
+    """Make a convolution pass its input through."""
+    need_ndim(shape, 3, 5)
+    if shape[0] % groups:
+        raise UndefinedError(
+            f"its first dimension, {shape[0]}, is not divisible by {groups} groups"
+        )
+    return Identity(shape, groups)
+
+
+@register(
+    law="gain where output = input, at the kernel's centre, zeros elsewhere, plus N(0, std²)",
+    example="identity:std=0.01",
+    defined="2 to 5 dimensions",
+    paper="Le, Jaitly & Hinton 2015, A simple way to initialize recurrent networks of rectified "
+    "linear units, arXiv:1504.00941",
+    complete=check_gain,
+)
+def identity(
+    shape: tuple[int, ...], *, gain: AnyGain = 1.0, a: Slope = None, std: NonNegative = 0.0
+) -> Law:
+    """Make a layer pass its input through, but for noise."""
+    need_ndim(shape, 2, 5)
+    return Identity(shape, gain=gain_of(gain, a), noise_std=std)

@@ -1,0 +1,74 @@
+"""He's laws, which torch calls Kaiming."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from reinit_cli.initializers.declaration import Arguments
+from reinit_cli.initializers.fans import Fans
+from reinit_cli.initializers.gains import DEFAULT_SLOPE, check_slope, gain_of
+from reinit_cli.initializers.law import Law, Normal, Uniform
+from reinit_cli.initializers.parameters import Mode, Nonlinearity, Slope
+from reinit_cli.initializers.registry import register
+
+_PAPER = (
+    "He, Zhang, Ren & Sun 2015, Delving deep into rectifiers: surpassing human-level "
+    "performance on ImageNet classification, ICCV"
+)
+
+
+def _complete(name: str, given: Arguments) -> Arguments:
+    """Settle the slope: torch's 0 where nothing is said, 0.01 for a leaky_relu by name."""
+    nonlinearity = given.get("nonlinearity", "leaky_relu")
+    check_slope(name, nonlinearity, given.get("a"))  # type: ignore[arg-type]
+    if nonlinearity == "leaky_relu":
+        return {"a": DEFAULT_SLOPE if "nonlinearity" in given else 0.0} | given
+    return given
+
+
+def _std(both: Fans, a: float | None, mode: str, nonlinearity: float | str) -> float:
+    fan = both.fan_in if mode == "fan_in" else both.fan_out
+    return gain_of(nonlinearity, a) / sqrt(fan) if fan else 0.0
+
+
+@register(
+    law="U(-bound, bound), bound = gain·√(3 / fan)",
+    example="kaiming_uniform:a=2.2360679",
+    defined="2 dimensions or more; any with fan",
+    paper=_PAPER,
+    aliases=("he_uniform",),
+    complete=_complete,
+)
+def kaiming_uniform(
+    shape: tuple[int, ...],
+    both: Fans,
+    *,
+    a: Slope = None,
+    mode: Mode = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
+) -> Law:
+    """Keep the variance of activations (fan_in) or of gradients (fan_out) through rectifiers."""
+    del shape
+    bound = sqrt(3.0) * _std(both, a, mode, nonlinearity)
+    return Uniform(-bound, bound)
+
+
+@register(
+    law="N(0, std²), std = gain / √fan; not truncated, as it is in Keras and JAX",
+    example="kaiming_normal:relu,fan_out",
+    defined="2 dimensions or more; any with fan",
+    paper=_PAPER,
+    aliases=("he_normal",),
+    complete=_complete,
+)
+def kaiming_normal(
+    shape: tuple[int, ...],
+    both: Fans,
+    *,
+    a: Slope = None,
+    mode: Mode = "fan_in",
+    nonlinearity: Nonlinearity = "leaky_relu",
+) -> Law:
+    """Keep the variance of activations (fan_in) or of gradients (fan_out) through rectifiers."""
+    del shape
+    return Normal(0.0, _std(both, a, mode, nonlinearity))

@@ -1,0 +1,208 @@
+"""Orthogonal matrices, and convolutions that are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from reinit_cli.initializers.families.compounds import Blocks
+from reinit_cli.initializers.families.identities import centre_of
+from reinit_cli.initializers.fans import Fans, Layout, UndefinedError, need_ndim
+from reinit_cli.initializers.gains import check_gain, gain_of
+from reinit_cli.initializers.law import Constant, Law, Statistic, normal_mass
+from reinit_cli.initializers.parameters import AnyGain, Axes, Slope
+from reinit_cli.initializers.registry import register
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+_GRAM_ROWS = 256
+"""How many rows are multiplied by all others at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orthogonal:
+    """A random matrix of rows × cols whose shorter side is orthonormal, times `gain`."""
+
+    rows: int
+    cols: int
+    gain: float
+    mean = 0.0
+    is_random = True
+    is_sequential = False
+    # The identity fixes the deviation; of elements that depend on each other there is no
+    # Kolmogorov-Smirnov test.
+    statistics: ClassVar[tuple[Statistic, ...]] = ("mean",)
+    identity = "orthogonality"
+
+    @property
+    def std(self) -> float:
+        """Gain / √max(rows, cols): the Frobenius norm is gain·√min(rows, cols)."""
+        return abs(self.gain) / math.sqrt(max(self.rows, self.cols))
+
+    @property
+    def low(self) -> float:
+        """-|gain|: no entry of an orthonormal vector exceeds 1."""
+        return -abs(self.gain)
+
+    @property
+    def high(self) -> float:
+        """|gain|."""
+        return abs(self.gain)
+
+    @property
+    def spread(self) -> float:
+        """The deviation: the sum over a random rotation is one coordinate of a random direction."""
+        return self.std
+
+    def cdf(self, x: float) -> float:
+        """Nearly that of a normal."""
+        return normal_mass(-math.inf, x / self.std) if self.std else float(x >= 0)
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Return the largest element of W·Wᵀ / gain² − I, W the shorter side first."""
+        import torch
+
+        matrix = values.view(self.rows, self.cols)
+        if not self.gain:
+            return float(matrix.count_nonzero()), 0.0
+        matrix = (matrix if self.rows <= self.cols else matrix.t()) / self.gain
+        worst = 0.0
+        for at, rows in zip(count(0, _GRAM_ROWS), torch.split(matrix, _GRAM_ROWS), strict=False):
+            gram = rows @ matrix.t()
+            gram.diagonal(at).sub_(1)
+            worst = max(worst, gram.abs().nan_to_num(nan=math.inf).max().item())
+        epsilon = torch.finfo(values.dtype).eps
+        return worst, 16 * epsilon * (1 + math.sqrt(max(self.rows, self.cols)))
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Fill as `torch.nn.init.orthogonal_` does at one thread."""
+        import torch
+
+        normal = torch.empty((self.rows, self.cols), dtype=tensor.dtype, device=tensor.device)
+        normal.normal_(0, 1, generator=generator)
+        if self.rows < self.cols:
+            normal.t_()  # (longer, shorter)
+        q, r = torch.linalg.qr(normal)
+        # QR is unique up to signs; with a positive diagonal of R, Q is uniform over the
+        # orthogonal group (Mezzadri 2007, arXiv:math-ph/0609050).
+        q *= r.diagonal().sign()
+        if self.rows < self.cols:
+            q.t_()
+        tensor.copy_(q.view(tensor.shape) if q.is_contiguous() else q.reshape(tensor.shape))
+        tensor.mul_(self.gain)
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaOrthogonal:
+    """A convolution of which only the kernel's centre is not zero, and that is orthogonal.
+
+    Attributes:
+        shape: (out, in, *kernel), out ≥ in.
+        gain: what the orthogonal matrix is multiplied by.
+    """
+
+    shape: tuple[int, ...]
+    gain: float
+    mean = 0.0
+    is_random = True
+    is_sequential = False
+    statistics: ClassVar[tuple[Statistic, ...]] = ("mean",)
+    identity = "orthogonality"
+
+    @property
+    def _tap(self) -> Orthogonal:
+        return Orthogonal(self.shape[0], self.shape[1], self.gain)
+
+    @property
+    def _field(self) -> int:
+        return math.prod(self.shape[2:])
+
+    @property
+    def low(self) -> float:
+        """-|gain|."""
+        return self._tap.low
+
+    @property
+    def high(self) -> float:
+        """|gain|."""
+        return self._tap.high
+
+    @property
+    def std(self) -> float:
+        """That of the centre, and zeros."""
+        return self._tap.std / math.sqrt(self._field)
+
+    @property
+    def spread(self) -> float:
+        """The deviation: the sum is that of the centre, a coordinate of a random direction."""
+        return self.std
+
+    def cdf(self, x: float) -> float:
+        """That of the centre, and a step at 0."""
+        return (self._tap.cdf(x) + (self._field - 1) * (x >= 0)) / self._field
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Return the centre's, and count what is not zero beside it."""
+        tap = centre_of(values.view(self.shape))
+        misfit, allowed = self._tap.misfit(tap.contiguous())
+        return misfit + float(values.count_nonzero() - tap.count_nonzero()), allowed
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Draw the matrix as `orthogonal` does, and write it at the kernel's centre."""
+        tap = tensor.new_empty(self.shape[:2])
+        self._tap.fill(tap, generator)
+        tensor.zero_()
+        centre_of(tensor).copy_(tap)
+
+
+def _fans(shape: tuple[int, ...], *, axes: str | None, **_: object) -> Fans:
+    return Layout(axes=axes).fans(shape)
+
+
+@register(
+    law="W·Wᵀ = gain²·I, or Wᵀ·W where rows > cols; W is (shape[0], the rest), and one for each "
+    "index of the b that axes begins with",
+    example="orthogonal:tanh",
+    defined="2 dimensions or more",
+    paper="Saxe, McClelland & Ganguli 2013, Exact solutions to the nonlinear dynamics of learning "
+    "in deep linear neural networks, arXiv:1312.6120",
+    complete=check_gain,
+    fans=_fans,
+)
+def orthogonal(
+    shape: tuple[int, ...],
+    *,
+    gain: AnyGain = 1.0,
+    a: Slope = None,
+    axes: Annotated[str | None, Axes()] = None,
+) -> Law:
+    """Keep the norm of every signal: a random orthogonal matrix."""
+    need_ndim(shape, 2)
+    count, rows, cols = Layout(axes=axes).matrix(shape)
+    if 0 in shape:
+        return Constant(0.0)
+    law = Orthogonal(rows, cols, gain_of(gain, a))
+    return law if count == 1 else Blocks(law, (count, rows, cols), count)
+
+
+@register(
+    law="Wᵀ·W = gain²·I, W (out, in) at the kernel's centre; zeros elsewhere",
+    example="delta_orthogonal:tanh",
+    defined="3 to 5 dimensions; shape[0] ≥ shape[1]",
+    paper="Xiao, Bahri, Sohl-Dickstein, Schoenholz & Pennington 2018, Dynamical isometry and a mean "
+    "field theory of CNNs, ICML, arXiv:1806.05393",
+    complete=check_gain,
+)
+def delta_orthogonal(shape: tuple[int, ...], *, gain: AnyGain = 1.0, a: Slope = None) -> Law:
+    """Keep the norm of every signal through a convolution."""
+    need_ndim(shape, 3, 5)
+    if shape[0] < shape[1]:
+        raise UndefinedError(
+            f"its {shape[0]} outputs are fewer than its {shape[1]} inputs, so no norm can be kept"
+        )
+    if 0 in shape:
+        return Constant(0.0)
+    return DeltaOrthogonal(shape, gain_of(gain, a))

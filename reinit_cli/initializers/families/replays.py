@@ -1,0 +1,179 @@
+"""What a constructor fills a tensor with: the laws that were recorded, drawn again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reinit_cli.errors import MissingArchitectureError
+from reinit_cli.initializers.law import Law, Statistic
+from reinit_cli.initializers.registry import register
+from reinit_cli.initializers.site import Site
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Values that a constructor computes without chance, such as a table of positions.
+
+    Attributes:
+        values: them, in the shape of the tensor.
+    """
+
+    values: Tensor
+    is_random = False
+    is_sequential = False
+    statistics: tuple[Statistic, ...] = ()
+    identity = "values"
+
+    @property
+    def mean(self) -> float:
+        """Their mean."""
+        return float(self.values.double().mean())
+
+    @property
+    def std(self) -> float:
+        """Their standard deviation."""
+        return float(self.values.double().std(correction=0))
+
+    @property
+    def low(self) -> float:
+        """The smallest."""
+        return float(self.values.min())
+
+    @property
+    def high(self) -> float:
+        """The largest."""
+        return float(self.values.max())
+
+    @property
+    def spread(self) -> float:
+        """The deviation."""
+        return self.std
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Write them."""
+        del generator
+        tensor.copy_(self.values)
+
+    def cdf(self, x: float) -> float:
+        """The share of them that is at most x."""
+        return float((self.values <= x).double().mean())
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Count what differs."""
+        expected = self.values.to(values.device, values.dtype)
+        return float((values.view(expected.shape) != expected).count_nonzero()), 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Some elements of a contiguous tensor.
+
+    Attributes:
+        offset: the first, in elements.
+        shape: their dimensions.
+        stride: in elements.
+    """
+
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        """How many."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """A law, and others for parts of the tensor, drawn after it from the same stream.
+
+    Attributes:
+        numel: the elements of the whole.
+        whole: the law of all of them at first.
+        parts: regions that do not meet, and what each is filled with then.
+    """
+
+    numel: int
+    whole: Law
+    parts: tuple[tuple[Region, Law], ...]
+    is_sequential = False
+    statistics: tuple[Statistic, ...] = ()
+    identity = ""
+
+    @property
+    def is_random(self) -> bool:
+        """Whether any of them is."""
+        return any(law.is_random for law, _ in self._shares)
+
+    @property
+    def _shares(self) -> list[tuple[Law, float]]:
+        """The laws, and how much of the tensor each fills in the end."""
+        parts = [(law, region.numel / self.numel) for region, law in self.parts]
+        return [(self.whole, 1 - sum(share for _, share in parts)), *parts]
+
+    @property
+    def mean(self) -> float:
+        """That of the mixture."""
+        return sum(law.mean * share for law, share in self._shares)
+
+    @property
+    def std(self) -> float:
+        """That of the mixture."""
+        mean = self.mean
+        squares = ((law.std**2 + (law.mean - mean) ** 2) * share for law, share in self._shares)
+        return math.sqrt(sum(squares))
+
+    @property
+    def low(self) -> float:
+        """The smallest of any."""
+        return min(law.low for law, _ in self._shares)
+
+    @property
+    def high(self) -> float:
+        """The largest of any."""
+        return max(law.high for law, _ in self._shares)
+
+    @property
+    def spread(self) -> float:
+        """Not known; it is not tested."""
+        return math.inf
+
+    def cdf(self, x: float) -> float:
+        """That of the mixture."""
+        return sum(law.cdf(x) * share for law, share in self._shares)
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Nothing of the whole is fixed."""
+        del values
+        return 0.0, 0.0
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Fill the whole, then the parts in the order in which they were recorded."""
+        import torch
+
+        self.whole.fill(tensor, generator)
+        flat = tensor.view(-1)
+        for region, law in self.parts:
+            drawn = torch.empty(region.shape, dtype=tensor.dtype, device=tensor.device)
+            law.fill(drawn, generator)
+            flat.as_strided(region.shape, region.stride, region.offset).copy_(drawn)
+
+
+@register(
+    law="what the architecture's own constructor fills the tensor with",
+    example="default",
+    defined="tensors of the architecture: a model's name as the source, or --arch",
+    takes_all=True,
+)
+def default(shape: tuple[int, ...], site: Site) -> Law:
+    """Start anew as the model's constructor does, running statistics and zeros included."""
+    architecture = site.elsewhere.architecture
+    if architecture is None:
+        raise MissingArchitectureError
+    return architecture.law(site.key, shape)

@@ -1,0 +1,106 @@
+"""Laws of a given variance: LeCun's, and what Keras and JAX make of Glorot's and He's."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Annotated
+
+from reinit_cli.initializers.fans import Fans
+from reinit_cli.initializers.law import Constant, Law, Normal, TruncatedNormal, Uniform
+from reinit_cli.initializers.parameters import Choice, NonNegative
+from reinit_cli.initializers.registry import register
+
+TRUNCATED_STD = 0.87962566103423978
+"""The standard deviation of N(0, 1) given that it lies in (-2, 2)."""
+
+_LECUN = (
+    "LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, Neural Networks: Tricks of the Trade"
+)
+
+
+def _truncated(std: float) -> Law:
+    """Return the normal cut off at two of its deviations, of that deviation afterwards."""
+    scale = std / TRUNCATED_STD
+    return TruncatedNormal(0.0, scale, -2 * scale, 2 * scale) if scale else Constant(0.0)
+
+
+def _scaled(numerator: float, n: float, distribution: str = "truncated_normal") -> Law:
+    """Return the law of variance numerator / n."""
+    std = sqrt(numerator / n) if n else 0.0
+    if distribution == "truncated_normal":
+        return _truncated(std)
+    bound = sqrt(3.0) * std
+    return Normal(0.0, std) if distribution == "normal" else Uniform(-bound, bound)
+
+
+@register(
+    law="variance scale / n, n = fan_in, fan_out or their mean; a truncated normal is cut off at "
+    "2 std of the normal and has that variance afterwards",
+    example="variance_scaling:2,fan_avg,uniform",
+    defined="2 dimensions or more; any with fan",
+)
+def variance_scaling(
+    shape: tuple[int, ...],
+    both: Fans,
+    *,
+    scale: NonNegative = 1.0,
+    mode: Annotated[str, Choice(("fan_in", "fan_out", "fan_avg"))] = "fan_in",
+    distribution: Annotated[
+        str, Choice(("truncated_normal", "normal", "uniform"))
+    ] = "truncated_normal",
+) -> Law:
+    """Draw as VarianceScaling of Keras and TensorFlow and variance_scaling of JAX do."""
+    del shape
+    average = (both.fan_in + both.fan_out) / 2
+    n = {"fan_in": both.fan_in, "fan_out": both.fan_out, "fan_avg": average}[mode]
+    return _scaled(scale, n, distribution)
+
+
+@register(
+    law="a normal cut off at 2 of its std, so that std = √(1 / fan_in) afterwards",
+    example="lecun_normal",
+    defined="2 dimensions or more; any with fan",
+    paper=_LECUN,
+)
+def lecun_normal(shape: tuple[int, ...], both: Fans) -> Law:
+    """Keep the variance of activations, as lecun_normal of timm, Keras and JAX does."""
+    del shape
+    return _scaled(1.0, both.fan_in)
+
+
+@register(
+    law="U(-bound, bound), bound = √(3 / fan_in)",
+    example="lecun_uniform",
+    defined="2 dimensions or more; any with fan",
+    paper=_LECUN,
+)
+def lecun_uniform(shape: tuple[int, ...], both: Fans) -> Law:
+    """Keep the variance of activations, as lecun_uniform of Keras and JAX does."""
+    del shape
+    return _scaled(1.0, both.fan_in, "uniform")
+
+
+@register(
+    law="a normal cut off at 2 of its std, so that std = √(2 / fan_in) afterwards",
+    example="he_truncated",
+    defined="2 dimensions or more; any with fan",
+    paper="He, Zhang, Ren & Sun 2015, Delving deep into rectifiers: surpassing human-level "
+    "performance on ImageNet classification, ICCV",
+)
+def he_truncated(shape: tuple[int, ...], both: Fans) -> Law:
+    """Draw as he_normal of Keras and JAX does; torch's kaiming_normal is not truncated."""
+    del shape
+    return _scaled(2.0, both.fan_in)
+
+
+@register(
+    law="a normal cut off at 2 of its std, so that std = √(2 / (fan_in + fan_out)) afterwards",
+    example="glorot_truncated",
+    defined="2 dimensions or more; any with fan",
+    paper="Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
+    "networks, AISTATS",
+)
+def glorot_truncated(shape: tuple[int, ...], both: Fans) -> Law:
+    """Draw as glorot_normal of Keras and JAX does; torch's xavier_normal is not truncated."""
+    del shape
+    return _scaled(2.0, both.fan_in + both.fan_out)

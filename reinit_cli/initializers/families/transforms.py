@@ -1,0 +1,369 @@
+"""What changes the values that are there, rather than replacing them.
+
+A transform finds in its tensor what is there, in row-major order: a whole tensor, or where it
+is sequential one block after the other. What it leaves there is what the tensor gets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from reinit_cli.errors import ArgumentError
+from reinit_cli.initializers.declaration import Arguments
+from reinit_cli.initializers.fans import UndefinedError
+from reinit_cli.initializers.law import Law, Normal, Statistic, Uniform
+from reinit_cli.initializers.parameters import Checkpoint, Choice, NonNegative, Number, Real
+from reinit_cli.initializers.registry import register
+from reinit_cli.initializers.site import Site
+from reinit_cli.text import shape as written
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from reinit_cli.tensors.moments import Moments
+
+Take = Callable[["Tensor"], None]
+
+# --- what all have in common -----------------------------------------------------------------
+
+
+class Transform:
+    """A law of which nothing is known before the tensor is read."""
+
+    mean = math.nan
+    std = math.nan
+    low = -math.inf
+    high = math.inf
+    spread = math.nan
+    is_random = False
+    is_sequential = True
+    needs_moments = False
+    gathers = False
+    donor: str | None = None
+    statistics: tuple[Statistic, ...] = ()
+    identity = ""
+
+    def settled(self, moments: Moments) -> Law:
+        """Return the law once the tensor was measured, where that is needed.
+
+        Raises:
+            UndefinedError: it has no meaning for such values.
+        """
+        del moments
+        raise NotImplementedError
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Change the values in place."""
+        raise NotImplementedError
+
+    def gather(self, take: Take, tensor: Tensor, generator: Generator) -> None:
+        """Fill a tensor from values that are not its own, where the law `gathers`.
+
+        Args:
+            take: fills a 1-D tensor with the next of them.
+            tensor: contiguous, and holding nothing yet.
+            generator: the source of chance.
+        """
+        raise NotImplementedError
+
+    def cdf(self, x: float) -> float:
+        """Nothing is known of it."""
+        del x
+        return math.nan
+
+    def misfit(self, values: Tensor) -> tuple[float, float]:
+        """Nothing is fixed."""
+        del values
+        return 0.0, 0.0
+
+
+class Move(Transform):
+    """A transform that moves values as they are, in their own dtype, whichever it is."""
+
+
+def _finite(moments: Moments) -> Moments:
+    if not (math.isfinite(moments.mean) and math.isfinite(moments.std)):
+        raise UndefinedError("its values are not all finite, so they have no mean and std")
+    return moments
+
+
+# --- arithmetic ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scaled(Transform):
+    """factor · w + N(0, std²)."""
+
+    factor: float
+    noise_std: float = 0.0
+
+    @property
+    def is_random(self) -> bool:  # type: ignore[override]
+        """Whether there is noise."""
+        return self.noise_std > 0
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Multiply, then add a normal of the tensor's shape."""
+        import torch
+
+        if self.factor != 1:
+            tensor.mul_(self.factor)
+        if self.noise_std:
+            tensor.add_(torch.empty_like(tensor).normal_(0, self.noise_std, generator=generator))
+
+
+@dataclass(frozen=True)
+class RelativeNoise(Transform):
+    """w + N(0, (relative · the std of w)²)."""
+
+    relative: float
+    is_random = True
+    needs_moments = True
+
+    def settled(self, moments: Moments) -> Law:
+        """Return noise of that size."""
+        return Scaled(1.0, self.relative * _finite(moments).std)
+
+
+@dataclass(frozen=True)
+class Resampled(Transform):
+    """A normal or a uniform with the tensor's own mean and standard deviation."""
+
+    distribution: str
+    is_random = True
+    needs_moments = True
+
+    def settled(self, moments: Moments) -> Law:
+        """Return the law that replaces the values."""
+        mean, std = _finite(moments).mean, moments.std
+        if self.distribution == "normal":
+            return Normal(mean, std)
+        return Uniform(mean - math.sqrt(3.0) * std, mean + math.sqrt(3.0) * std)
+
+
+@dataclass(frozen=True)
+class Clamped(Transform):
+    """The nearest value in [least, most]; NaN stays NaN."""
+
+    least: float
+    most: float
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Clamp in place."""
+        del generator
+        tensor.clamp_(self.least, self.most)
+
+
+@register(law="factor · w", example="scale:0.5", is_transform=True)
+def scale(shape: tuple[int, ...], *, factor: Real) -> Law:
+    """Multiply what is there."""
+    del shape
+    return Scaled(factor)
+
+
+def _one_of_two(name: str, given: Arguments) -> Arguments:
+    if ("std" in given) == ("relative" in given):
+        problem = "it takes either std or relative, which is in units of the tensor's own std"
+        raise ArgumentError(name, problem, (f"{name}:std=0.01", f"{name}:relative=0.1"))
+    return given
+
+
+@register(
+    law="w + N(0, std²); with relative instead, std = relative · the std of w",
+    example="noise:std=0.01",
+    lone=("std={0}", "relative={0}"),
+    complete=_one_of_two,
+    is_transform=True,
+)
+def noise(
+    shape: tuple[int, ...],
+    *,
+    std: Annotated[float | None, Number(minimum=0)] = None,
+    relative: Annotated[float | None, Number(minimum=0)] = None,
+) -> Law:
+    """Perturb what is there by a normal of its own random stream."""
+    del shape
+    return Scaled(1.0, std) if std is not None else RelativeNoise(relative or 0.0)
+
+
+@register(
+    law="factor · w + N(0, std²)",
+    example="shrink_perturb:factor=0.5,std=0.01",
+    paper="Ash & Adams 2020, On warm-starting neural network training, NeurIPS, arXiv:1910.08475",
+    is_transform=True,
+)
+def shrink_perturb(shape: tuple[int, ...], *, factor: Real, std: NonNegative) -> Law:
+    """Shrink what is there and add noise, so that warm-started training generalises again."""
+    del shape
+    return Scaled(factor, std)
+
+
+@register(
+    law="N(mean(w), std(w)²), or the uniform of that mean and std",
+    example="resample:normal",
+    is_transform=True,
+)
+def resample(
+    shape: tuple[int, ...],
+    *,
+    distribution: Annotated[str, Choice(("normal", "uniform"))] = "normal",
+) -> Law:
+    """Draw anew with the mean and standard deviation of what is there."""
+    del shape
+    return Resampled(distribution)
+
+
+def _need_a_bound(name: str, given: Arguments) -> Arguments:
+    low, high = given.get("min"), given.get("max")
+    if low is None and high is None:
+        raise ArgumentError(name, "it takes min, max or both", (f"{name}:min=-1,max=1",))
+    if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
+        raise ArgumentError(name, f"min={low:g} is above max={high:g}")
+    return given
+
+
+@register(
+    law="min(max, max(min, w))",
+    example="clamp:min=-1,max=1",
+    lone=("min=-{0},max={0}", "min={0}", "max={0}"),
+    complete=_need_a_bound,
+    is_transform=True,
+)
+def clamp(
+    shape: tuple[int, ...],
+    *,
+    min: Annotated[float | None, Number()] = None,  # noqa: A002 (torch's name)
+    max: Annotated[float | None, Number()] = None,  # noqa: A002 (torch's name)
+) -> Law:
+    """Bring what lies beyond a bound back to it."""
+    del shape
+    return Clamped(-math.inf if min is None else min, math.inf if max is None else max)
+
+
+# --- moves -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shuffled(Move):
+    """The same values, each in another place: w[randperm(numel)] in row-major order."""
+
+    is_random = True
+    is_sequential = False
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Permute in place."""
+        import torch
+
+        flat = tensor.view(-1)
+        numel = flat.numel()
+        # The same permutation in either dtype, and half the memory in the smaller.
+        index = torch.int32 if numel < 2**31 else torch.int64
+        places = torch.randperm(numel, generator=generator, device=tensor.device, dtype=index)
+        # As integers of that size: a shuffle of float8 is not known to torch.
+        bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+        alike = flat.view(bits.get(flat.element_size(), flat.dtype))
+        alike.copy_(alike.index_select(0, places))
+
+
+@dataclass(frozen=True)
+class Taken(Move):
+    """The values of the same key of another checkpoint, which the tensor holds already."""
+
+    donor: str
+
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Leave them."""
+        del tensor, generator
+
+
+@register(law="w, permuted", example="shuffle", is_transform=True)
+def shuffle(shape: tuple[int, ...]) -> Law:
+    """Permute the values that are there: their distribution stays, their places do not."""
+    del shape
+    return Shuffled()
+
+
+@register(
+    law="the tensor of the same key in another checkpoint",
+    example="rewind:step0.safetensors",
+    defined="tensors that the other checkpoint has in the same shape and dtype",
+    paper="Frankle, Dziugaite, Roy & Carbin 2020, Linear mode connectivity and the lottery ticket "
+    "hypothesis, ICML, arXiv:1912.05671",
+    is_transform=True,
+    takes_all=True,
+)
+def rewind(shape: tuple[int, ...], site: Site, *, checkpoint: Annotated[str, Checkpoint()]) -> Law:
+    """Take the tensor from another checkpoint: running statistics and integers too, bit by bit."""
+    found = site.elsewhere.donors[checkpoint].get(site.key)
+    if found is None:
+        raise UndefinedError(f"{checkpoint!r} has no such key")
+    if found.carried:
+        raise UndefinedError(f"in {checkpoint!r} it is {found.carried}")
+    if found.shape != shape:
+        raise UndefinedError(f"in {checkpoint!r} its shape is {written(found.shape)}")
+    if found.dtype != site.dtype:
+        raise UndefinedError(f"in {checkpoint!r} it is {found.dtype}, not {site.dtype}")
+    return Taken(checkpoint)
+
+
+# --- new rows --------------------------------------------------------------------------------
+
+_CHUNK_NUMEL = 2**22
+"""The elements of old rows that are read at once."""
+
+
+@dataclass(frozen=True)
+class MeanRows(Transform):
+    """Rows from N(m, 1e-9·C), m and C the mean and covariance of the rows that are there.
+
+    With z ~ N(0, I), z·(X − m) / √n has the covariance C of the n rows X, so that the
+    covariance need not be made: it has as many elements as columns squared.
+
+    Attributes:
+        rows: how many are there.
+    """
+
+    rows: int
+    is_random = True
+    is_sequential = False
+    gathers = True
+
+    def gather(self, take: Take, tensor: Tensor, generator: Generator) -> None:
+        """Read the old rows once, and write the new ones."""
+        import torch
+
+        new = tensor.view(tensor.shape[0], -1)
+        columns = new.shape[1]
+        total = torch.zeros(columns, dtype=torch.float64, device=tensor.device)
+        mixed = torch.zeros_like(new, dtype=torch.float64)
+        weights = torch.zeros(new.shape[0], 1, dtype=torch.float64, device=tensor.device)
+        at_once = max(1, _CHUNK_NUMEL // max(1, columns))
+        for start in range(0, self.rows, at_once):
+            count = min(at_once, self.rows - start)
+            there = torch.empty(count, columns, dtype=tensor.dtype, device=tensor.device)
+            take(there.view(-1))
+            z = torch.empty(new.shape[0], count, dtype=tensor.dtype, device=tensor.device)
+            z.normal_(generator=generator)
+            total += there.sum(dim=0, dtype=torch.float64)
+            mixed += z @ there
+            weights += z.sum(dim=1, keepdim=True, dtype=torch.float64)
+        mean = total / self.rows
+        new.copy_(mean + math.sqrt(1e-9 / self.rows) * (mixed - weights * mean))
+
+
+@register(
+    law="N(m, 1e-9·C), m and C the mean and covariance of the rows that are there",
+    example="mean",
+    defined="the new rows of --resize",
+    paper="Hewitt 2021, Initializing new word embeddings for pretrained language models",
+    is_transform=True,
+)
+def mean(shape: tuple[int, ...], site: Site) -> Law:
+    """Start new rows of an embedding near the mean of the old ones."""
+    del shape
+    if not site.kept_rows:
+        raise UndefinedError("it fills the new rows of --resize alone")
+    return MeanRows(site.kept_rows)

@@ -1,0 +1,65 @@
+"""Describe where a law is wanted: what an initializer may ask about besides the shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from reinit_cli.initializers.law import Law
+from reinit_cli.tensors.info import TensorInfo
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Architecture(Protocol):
+    """A model as its constructor makes it."""
+
+    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+        """Return what the constructor fills a tensor with.
+
+        Raises:
+            UndefinedError: it makes no tensor of that key and shape.
+        """
+
+
+Donor = Mapping[str, TensorInfo]
+"""The tensors of another checkpoint, by their keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What rules refer to beside the tensors that they fill.
+
+    Attributes:
+        architecture: the model that the tensors are of, where it is known.
+        donors: other checkpoints, by the names that rules have for them.
+    """
+
+    architecture: Architecture | None = None
+    donors: Mapping[str, Donor] = field(default_factory=dict)
+
+
+NOWHERE = Elsewhere()
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The place of one tensor.
+
+    Attributes:
+        key: its state_dict key.
+        dtype: torch's name of its dtype.
+        elsewhere: what lies beside it.
+        kept_rows: where new rows of it are wanted, the rows that are there; else 0.
+    """
+
+    key: str = ""
+    dtype: str = "float32"
+    elsewhere: Elsewhere = NOWHERE
+    kept_rows: int = 0
+
+
+Arch: TypeAlias = "str | Callable[[], nn.Module]"
+"""A torchvision model's name, or what makes a module."""

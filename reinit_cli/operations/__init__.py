@@ -1,0 +1,1 @@
+"""Do what the tool can do; each public function has a file."""

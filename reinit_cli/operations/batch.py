@@ -1,0 +1,399 @@
+"""Several inputs or seeds in one process: requests → jobs → outcomes, each for itself.
+
+All of them are planned before the first byte is written, and no two may have one output.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+from reinit_cli.checkpoints.file import StreamSource
+from reinit_cli.errors import (
+    EqualOutputsError,
+    InputError,
+    MissingRuleError,
+    OutputError,
+    OutputUnwritableError,
+    ReinitError,
+    SourceError,
+    TiedRulesError,
+    UnfillableError,
+    UnmatchedRuleError,
+)
+from reinit_cli.operations import prepare, rewrite
+from reinit_cli.operations.rewrite import Outcome
+from reinit_cli.planning.job import Job
+from reinit_cli.request.output_name import OutputName
+from reinit_cli.request.recipe import Recipe
+from reinit_cli.request.request import Options, Request
+from reinit_cli.storage.local import folders_above
+from reinit_cli.storage.location import DASH, SourceName
+from reinit_cli.text import why
+from reinit_cli.threads import Progress, signals_held
+
+MAX_LIST_NBYTES = 64 * 2**20
+"""What is read of a list of files: a checkpoint that is given instead is told soon."""
+
+_OF_ONE_INPUT = (
+    SourceError,
+    OutputError,
+    MissingRuleError,
+    UnmatchedRuleError,
+    UnfillableError,
+    TiedRulesError,
+)
+"""What may be wrong with one input and right with the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An input of which nothing became.
+
+    Attributes:
+        request: what was asked for.
+        error: why not.
+    """
+
+    request: Request
+    error: ReinitError
+
+
+Result = Job | Outcome | Failure
+"""What became of an input: planned, done or failed."""
+
+
+def error_of(result: Result) -> ReinitError | None:
+    """Return why nothing became of an input; of a draw that failed its test too."""
+    if isinstance(result, Failure):
+        return result.error
+    return result.error if isinstance(result, Outcome) else None
+
+
+def request_of(result: Result) -> Request:
+    """Return what was asked for."""
+    return result.job.request if isinstance(result, Outcome) else result.request
+
+
+def read_list(path: str, *, ends_with_nul: bool) -> tuple[str, ...]:
+    """Return the paths in a file, or in standard input for "-"; empty ones are none.
+
+    Args:
+        path: the file.
+        ends_with_nul: whether a NUL ends each path instead of a newline.
+
+    Raises:
+        SourceError: it cannot be read, or is no list.
+    """
+    try:
+        with open(0 if path == DASH else path, "rb", closefd=path != DASH) as file:
+            data = file.read(MAX_LIST_NBYTES + 1)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read the list {path!r}: {why(error)}") from error
+    if len(data) > MAX_LIST_NBYTES:
+        raise SourceError(f"{path!r} is too large for a list of files")
+    if not ends_with_nul and b"\0" in data:
+        raise SourceError(f"the list {path!r} has a NUL, which -0 would take as the end of a path")
+    return tuple(
+        os.fsdecode(part) for part in data.split(b"\0" if ends_with_nul else b"\n") if part
+    )
+
+
+def requests_of(
+    asked: Recipe,
+    *,
+    is_batch: bool,
+    force: bool = False,
+    in_place: bool = False,
+    sync: bool = False,
+    measure_before: bool = False,
+    check: bool = False,
+    sketch: bool = False,
+) -> tuple[Request, ...]:
+    """Return a request for each source and each seed, in their order.
+
+    Args:
+        asked: all that was asked for, in a recipe's words.
+        is_batch: whether `-o folder/` means a folder of outputs, and not of shards.
+        force: see `rewrite.Request`, as for the others.
+        in_place: the same.
+        sync: the same.
+        measure_before: the same.
+        check: see `planning.Options`.
+        sketch: see `rewrite.Request`.
+
+    Raises:
+        PlaceholderError: the form of the output's name is wrong.
+    """
+    seeds = asked.seeds if asked.seeds is not None else (0,)
+    output = _output(asked, is_batch=is_batch, has_seeds=len(seeds) > 1) if not in_place else None
+    return tuple(
+        Request(
+            source=source,
+            rules=asked.rules,
+            output=asked.output if in_place else output,
+            weights=asked.weights,
+            options=Options(
+                seed,
+                asked.device or "cpu",
+                strict=bool(asked.strict),
+                allow_unmatched=bool(asked.allow_unmatched),
+                check=check,
+                with_buffers=bool(asked.with_buffers),
+                untie=bool(asked.untie),
+                reset_optimizer=bool(asked.reset_optimizer),
+            ),
+            force=force,
+            in_place=in_place,
+            sync=sync,
+            measure_before=measure_before,
+            sketch=sketch,
+            root=asked.root,
+            dtype=asked.dtype,
+            drop_non_tensors=bool(asked.drop_non_tensors),
+            refuse_unknown_globals=bool(asked.refuse_unknown_globals),
+            verify_crc=asked.verify_crc is not False,
+            arch=asked.arch,
+            resize=asked.resize,
+            num_classes=asked.num_classes,
+            record=asked.record,
+            shard_nbytes=asked.shard_nbytes,
+        )
+        for source in asked.sources or ()
+        for seed in seeds
+    )
+
+
+def _output(asked: Recipe, *, is_batch: bool, has_seeds: bool) -> str | OutputName | None:
+    """Return the path of every output, or the form of it where they differ."""
+    suffix = "{suffix}" if asked.shard_nbytes is None else ""
+    if asked.output is None:
+        form = f"{{stem}}-reinit-seed{{seed}}{suffix}"
+        return OutputName(form, is_beside=True) if has_seeds else None
+    named = OutputName.parse(asked.output)
+    plain = named.of(SourceName("", "", ""), 0)
+    is_folder = asked.output.endswith(os.sep) or (not named.is_form and os.path.isdir(plain))
+    if is_batch and is_folder:
+        seed = "-seed{seed}" if has_seeds and not named.has_seed else ""
+        return OutputName(os.path.join(asked.output, f"{{stem}}{seed}{suffix}"))
+    return named if named.is_form else plain
+
+
+def plan_batch(requests: Sequence[Request], *, keeps_going: bool = False) -> list[Job | Failure]:
+    """Plan every request, and compare where the outputs would go.
+
+    Args:
+        requests: what is asked for.
+        keeps_going: whether what is wrong with one input is no reason to refuse the others.
+
+    Raises:
+        InputError: one of several inputs cannot be used, and `keeps_going` is not set.
+        EqualOutputsError: two outputs would go to one place.
+        ReinitError: something is wrong with the whole, or with the only input.
+    """
+    planned: list[Job | Failure] = []
+    for request in requests:
+        try:
+            planned.append(_planned(request, planned))
+        except _OF_ONE_INPUT as error:
+            if isinstance(error, MissingRuleError) and request.output is None:
+                raise  # of none of them anything is asked
+            if not keeps_going:
+                raise (InputError(request.source, error) if len(requests) > 1 else error) from error
+            planned.append(Failure(request, error))
+    _check_outputs([each for each in planned if isinstance(each, Job)])
+    return planned
+
+
+def _planned(request: Request, planned: Sequence[Job | Failure]) -> Job:
+    """Plan a request; the source of the one before is not looked at twice."""
+    last = planned[-1] if planned else None
+    if not isinstance(last, Job) or last.request.source != request.source:
+        return prepare.prepare(request)
+    if isinstance(last.source, StreamSource):
+        last.source.file.make_seekable()  # it is read more than once
+    return prepare.prepare(request, last.source)
+
+
+def _check_outputs(jobs: Sequence[Job]) -> None:
+    """Refuse two outputs at one place, and an output that another job reads.
+
+    Raises:
+        EqualOutputsError, OutputUnwritableError: it is so.
+    """
+    taken: dict[str, Job] = {}
+    for job in jobs:
+        other = taken.setdefault(_place(job.destination.path), job)
+        if other is not job:
+            is_one_source = other.request.source == job.request.source
+            raise EqualOutputsError(
+                job.destination.path or DASH,
+                *(_described(each, has_seed=is_one_source) for each in (other, job)),
+                differs_in_seed=is_one_source and other.request.options != job.request.options,
+            )
+    read = {place for job in jobs if (place := _inode(job.source.path)) is not None}
+    for job in jobs:
+        place = _inode(job.destination.path)
+        if place in read and place != _inode(job.source.path):
+            problem = "another output is made from it"
+            raise OutputUnwritableError(job.destination.path or DASH, problem)
+
+
+def _described(job: Job, *, has_seed: bool) -> str:
+    return repr(job.request.source) + (f" with seed {job.plan.options.seed}" if has_seed else "")
+
+
+def _place(path: str | None) -> str:
+    """Return one spelling of a path; a link at its end is replaced itself."""
+    if path is None:
+        return DASH
+    folder, name = os.path.split(path.rstrip(os.sep))
+    return os.path.join(os.path.realpath(folder or os.curdir), name)
+
+
+def _inode(path: str | None) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path or "")
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def run_batch(
+    planned: Sequence[Job | Failure],
+    told: Callable[[Outcome | Failure], None],
+    progress: Progress,
+    *,
+    keeps_going: bool = False,
+    at_once: int = 1,
+) -> None:
+    """Run the jobs of a plan; what is committed stays, whatever comes after it.
+
+    Args:
+        planned: jobs, and what failed already.
+        told: told of every result, in the order of the jobs.
+        progress: told the number of bytes after every write, from any thread.
+        keeps_going: whether jobs are begun after one has failed.
+        at_once: how many run side by side.
+    """
+    jobs = [each for each in planned if isinstance(each, Job)]
+    with folders_above(job.destination for job in jobs):
+        if at_once == 1 or len(jobs) < 2:
+            for each in planned:
+                result = _executed(each, progress)
+                told(result)
+                if error_of(result) and not keeps_going:
+                    return
+        else:
+            _SideBySide(planned, told, progress, keeps_going=keeps_going).run(at_once)
+
+
+def _executed(planned: Job | Failure, progress: Progress) -> Outcome | Failure:
+    if isinstance(planned, Failure):
+        return planned
+    try:
+        return rewrite.execute(planned, progress)
+    except ReinitError as error:
+        return Failure(planned.request, error)
+
+
+class _StoppedError(Exception):
+    """Raised in a run that is called off, at its next write."""
+
+
+class _SideBySide:
+    """Several runs at once, and their results put in order.
+
+    As in the engine, the main thread waits where Ctrl-C is safe: it takes no lock that the
+    others need.
+    """
+
+    def __init__(
+        self,
+        planned: Sequence[Job | Failure],
+        told: Callable[[Outcome | Failure], None],
+        progress: Progress,
+        *,
+        keeps_going: bool,
+    ) -> None:
+        self._planned = planned
+        self._told = told
+        self._progress = progress
+        self._keeps_going = keeps_going
+        self._stopped = threading.Event()
+        self._ended: SimpleQueue[tuple[int, Outcome | Failure | BaseException | None]]
+        self._ended = SimpleQueue()
+        self._waiting: dict[int, Outcome | Failure] = {}
+        self._next = 0
+
+    def run(self, at_once: int) -> None:
+        """Run everything, and tell what was done even if that is not all."""
+        left = iter(enumerate(self._planned))
+        turn = threading.Lock()
+        threads = [
+            threading.Thread(target=self._work, args=(left, turn), name=f"reinit-{number}")
+            for number in range(min(at_once, len(self._planned)))
+        ]
+        with signals_held():
+            for thread in threads:
+                thread.start()
+        try:
+            self._collect(len(threads))
+        finally:
+            with signals_held():
+                self._stopped.set()
+                for thread in threads:
+                    thread.join()
+            self._tell_rest()
+
+    def _work(self, left: Iterator[tuple[int, Job | Failure]], turn: threading.Lock) -> None:
+        """Run one job after the other, in a thread of its own."""
+        try:
+            while not self._stopped.is_set():
+                with turn:
+                    at, planned = next(left, (-1, None))
+                if planned is None:
+                    break
+                self._ended.put((at, _executed(planned, self._told_progress)))
+        except _StoppedError:
+            pass
+        except BaseException as error:  # noqa: BLE001 (it is raised where it belongs)
+            self._ended.put((-1, error))
+        self._ended.put((-1, None))
+
+    def _told_progress(self, nbytes: int) -> None:
+        if self._stopped.is_set():
+            raise _StoppedError
+        self._progress(nbytes)
+
+    def _collect(self, workers: int) -> None:
+        """Hear of results until all workers have ended or one result stops all."""
+        while workers:
+            at, result = self._ended.get()
+            if result is None:
+                workers -= 1
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                self._take(at, result)
+                if error_of(result) and not self._keeps_going:
+                    return
+
+    def _take(self, at: int, result: Outcome | Failure) -> None:
+        """Tell a result, and those that waited for it; or let it wait for those before."""
+        self._waiting[at] = result
+        while self._next in self._waiting:
+            self._told(self._waiting.pop(self._next))
+            self._next += 1
+
+    def _tell_rest(self) -> None:
+        """Tell what was done after a gap, or while the others were being stopped."""
+        while not self._ended.empty():
+            at, result = self._ended.get()
+            if isinstance(result, (Outcome, Failure)):
+                self._waiting[at] = result
+        for at in sorted(self._waiting):
+            self._told(self._waiting[at])

@@ -1,0 +1,421 @@
+"""Compare two sources, tensor by tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.source import Contents, Source
+from reinit_cli.execution.sketches import BINS, PICTURES
+from reinit_cli.operations.stats import Measured, measure_source
+from reinit_cli.request.pattern import Pattern, select_keys
+from reinit_cli.storage.segments import View
+from reinit_cli.tensors.blocks import blocks_as_stored, blocks_row_by_row, byte_blocks
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.threads import Progress, Stopped, aside, until, unwatched
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def measure_changed(
+    first: Source, second: Source, found: Sequence[Difference], seed: int
+) -> tuple[list[Measured], list[Measured]]:
+    """Measure the largest tensors whose values differ, as each source has them.
+
+    Args:
+        first: a source.
+        second: what it was compared with.
+        found: what differs.
+        seed: of models that are built without weights.
+    """
+    changed = [each for each in found if each.distance is not None and each.first is not None]
+    largest = sorted(changed, key=lambda each: -each.first.numel if each.first else 0)[:PICTURES]
+    mine, theirs = (
+        measure_source(
+            source, [one for one in tensors if one is not None], None, seed, unwatched, bins=BINS
+        )
+        for source, tensors in (
+            (first, [each.first for each in largest]),
+            (second, [each.second for each in largest]),
+        )
+    )
+    return mine, theirs
+
+
+Change = Literal["same", "added", "removed", "moved", "shape", "dtype", "values", "bits", "unknown"]
+"""shape, dtype: another one; values: others; bits: other bits of equal values (0 and -0, kinds
+of NaN); unknown: what is no plain tensor is not compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far the values of two tensors of one shape are apart.
+
+    Attributes:
+        numel: how many elements there are.
+        changed: how many differ by more than the tolerance.
+        max_abs: the largest difference; infinite where one is not finite and the other is
+            another.
+        relative_l2: the norm of the difference over that of the first.
+        cosine: the cosine of the angle between them; NaN where one has no direction.
+    """
+
+    numel: int
+    changed: int
+    max_abs: float
+    relative_l2: float
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What became of one key.
+
+    Attributes:
+        key: the key; of a moved tensor that in the first source.
+        change: what differs.
+        first, second: what is known of it in each source, or None where it is not there.
+        distance: between the values, where they were compared and differ.
+    """
+
+    key: str
+    change: Change
+    first: TensorInfo | None
+    second: TensorInfo | None
+    distance: Distance | None = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the sources differ in it, as far as that is known."""
+        return self.change not in ("same", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What counts as equal: |b - a| ≤ atol + rtol·|b|, as numpy.isclose has it.
+
+    Attributes:
+        rtol, atol: the relative and the absolute part.
+    """
+
+    rtol: float = 0.0
+    atol: float = 0.0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether only equal bits are equal."""
+        return not self.rtol and not self.atol
+
+
+def compare(
+    first: Source,
+    second: Source,
+    is_chosen: Callable[[str], bool],
+    tolerance: Tolerance,
+    seed: int,
+    progress: Progress,
+) -> list[Difference]:
+    """Compare two sources.
+
+    Bytes that are equal are told without torch.
+
+    Args:
+        first: a source.
+        second: what it is compared with.
+        is_chosen: whether a key is looked at.
+        tolerance: what counts as equal.
+        seed: of models that are built without weights.
+        progress: told the bytes of the tensors of the first that are done.
+
+    Returns:
+        One for each key, in the order of the first source, then what only the second has.
+    """
+    with first.open(seed) as mine, second.open(seed) as theirs:
+
+        def work(stopped: Stopped) -> list[Difference]:
+            pairs = _Pairs(mine, theirs, tolerance, stopped)
+            found = []
+            for each in until(stopped, compare_keys(first, second, is_chosen)):
+                found.append(pairs.compared(each))
+                progress(each.first.nbytes if each.first is not None else 0)
+            return _with_moves(found, pairs)
+
+        found = aside(work)
+        mine.check_unchanged()
+        theirs.check_unchanged()
+    return found
+
+
+def diff(
+    first: str,
+    second: str,
+    patterns: Iterable[Pattern | str] = (),
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    keys_only: bool = False,
+    weights: str | None = None,
+    root: str | None = None,
+    seed: int = 0,
+) -> list[Difference]:
+    """Tell what differs between two sources: those keys for which `differs` is set.
+
+    Args:
+        first: a torchvision model's name, or a path.
+        second: what it is compared with.
+        patterns: which keys are looked at; none means all.
+        rtol: let values be apart by this share of the second's.
+        atol: let values be apart by this much.
+        keys_only: compare keys, shapes and dtypes, and read no tensor.
+        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
+        root: the path of the state dict in what a torch file holds; None to look for it.
+        seed: of models that are built without weights.
+
+    Returns:
+        One for each key, in the order of the first source, then what only the second has.
+
+    Raises:
+        ReinitError: a source cannot be read, or a pattern is none.
+    """
+    # Weights are chosen for models, and one of two may be a file.
+    mine, theirs = (
+        find_source(each, weights if each.isidentifier() else None, root)
+        for each in (first, second)
+    )
+    keys = [tensor.key for source in (mine, theirs) for tensor in source.tensors]
+    chosen = select_keys(keys, patterns)
+    if keys_only:
+        return compare_keys(mine, theirs, chosen.__contains__)
+    return compare(mine, theirs, chosen.__contains__, Tolerance(rtol, atol), seed, unwatched)
+
+
+def compare_keys(
+    first: Source, second: Source, is_chosen: Callable[[str], bool]
+) -> list[Difference]:
+    """Compare keys, shapes and dtypes alone, without reading a tensor."""
+    mine = {tensor.key: tensor for tensor in first.tensors if is_chosen(tensor.key)}
+    theirs = {tensor.key: tensor for tensor in second.tensors if is_chosen(tensor.key)}
+    found = [_by_kind(key, tensor, theirs.get(key)) for key, tensor in mine.items()]
+    added = [
+        Difference(key, "added", None, each) for key, each in theirs.items() if key not in mine
+    ]
+    return found + added
+
+
+def _by_kind(key: str, first: TensorInfo, second: TensorInfo | None) -> Difference:
+    change: Change = "same"
+    if second is None:
+        change = "removed"
+    elif first.shape != second.shape:
+        change = "shape"
+    elif first.dtype != second.dtype or first.carried != second.carried:
+        change = "dtype"
+    return Difference(key, change, first, second)
+
+
+def _with_moves(found: Sequence[Difference], pairs: _Pairs) -> list[Difference]:
+    """Join what was removed with what was added elsewhere with the same bytes."""
+    removed = [each for each in found if each.change == "removed"]
+    added = [each for each in found if each.change == "added"]
+    kinds = {_kind(each.first) for each in removed} & {_kind(each.second) for each in added}
+    old = _by_bytes(removed, kinds, lambda each: pairs.digest_of_first(each.first))
+    new = _by_bytes(added, kinds, lambda each: pairs.digest_of_second(each.second))
+    there: dict[str, Difference] = {}
+    for place in old.keys() & new.keys():
+        there |= _matched(old[place], new[place])
+    arrived = {each.key for each in there.values()}
+    return [
+        replace(each, change="moved", second=there[each.key].second)
+        if each.change == "removed" and each.key in there
+        else each
+        for each in found
+        if each.change != "added" or each.key not in arrived
+    ]
+
+
+def _by_bytes(
+    found: Sequence[Difference],
+    kinds: AbstractSet[object],
+    digest_of: Callable[[Difference], bytes | None],
+) -> Mapping[object, list[Difference]]:
+    """Return those of some kinds that have bytes, by kind and digest."""
+    places: dict[object, list[Difference]] = {}
+    for each in found:
+        kind = _kind(each.first or each.second)
+        if kind in kinds and (digest := digest_of(each)):
+            places.setdefault((kind, digest), []).append(each)
+    return places
+
+
+def _matched(old: Sequence[Difference], new: Sequence[Difference]) -> Mapping[str, Difference]:
+    """Pair tensors of equal bytes, those first whose keys have the longest ending in common.
+
+    Biases of zeros, say, are all alike.
+
+    Returns:
+        The new one for the key of each old one that has one.
+    """
+    matched: dict[str, Difference] = {}
+    arrived: set[str] = set()
+    longest = max(each.key.count(".") + 1 for each in (*old, *new))
+    for length in range(min(longest, _LONGEST_ENDING), -1, -1):
+        waiting: dict[tuple[str, ...], deque[Difference]] = {}
+        for each in new:
+            if each.key not in arrived:
+                waiting.setdefault(_ending(each.key, length), deque()).append(each)
+        for each in old:
+            alike = waiting.get(_ending(each.key, length))
+            if each.key not in matched and alike:
+                matched[each.key] = alike.popleft()
+                arrived.add(matched[each.key].key)
+    return matched
+
+
+_LONGEST_ENDING = 20
+"""Segments of keys that are compared; keys come from strangers."""
+
+
+def _ending(key: str, length: int) -> tuple[str, ...]:
+    """Return the last segments of a key."""
+    segments = key.split(".")
+    return tuple(segments[max(0, len(segments) - length) :])
+
+
+def _kind(tensor: TensorInfo | None) -> object:
+    assert tensor is not None
+    return tensor.dtype, tensor.shape, tensor.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Both sources, open."""
+
+    first: Contents
+    second: Contents
+    tolerance: Tolerance
+    stopped: Stopped
+
+    def compared(self, difference: Difference) -> Difference:
+        """Return a difference after a look at the values, where the shapes are the same."""
+        one, two = difference.first, difference.second
+        if one is None or two is None or difference.change == "shape":
+            return difference
+        if one.carried or two.carried:
+            return (
+                replace(difference, change="unknown") if one.carried == two.carried else difference
+            )
+        mine, theirs = self.first.view(one), self.second.view(two)
+        if one.dtype == two.dtype and _are_equal(mine, theirs, self.stopped):
+            return difference
+        if one.fillable_dtype is None or two.fillable_dtype is None:
+            return replace(difference, change="values" if one.dtype == two.dtype else "dtype")
+        distance = _distance(mine, theirs, self.tolerance, self.stopped)
+        if one.dtype != two.dtype:
+            return replace(difference, distance=distance if distance.changed else None)
+        if distance.changed:
+            return replace(difference, change="values", distance=distance)
+        has_bits = mine.stride is None and theirs.stride is None and self.tolerance.is_exact
+        return replace(difference, change="bits") if has_bits else difference
+
+    def digest_of_first(self, tensor: TensorInfo | None) -> bytes | None:
+        return _digest(self.first, tensor, self.stopped)
+
+    def digest_of_second(self, tensor: TensorInfo | None) -> bytes | None:
+        return _digest(self.second, tensor, self.stopped)
+
+
+def _digest(contents: Contents, tensor: TensorInfo | None, stopped: Stopped) -> bytes | None:
+    """Return a digest of a tensor's bytes in row-major order; None of what has none."""
+    if tensor is None or tensor.carried or not tensor.nbytes:
+        return None
+    view = contents.view(tensor)
+    digest = hashlib.blake2b(digest_size=16)
+    if view.stride is None:
+        for block in until(stopped, byte_blocks(view.place)):
+            digest.update(block)
+    elif tensor.fillable_dtype is not None and not tensor.overlaps_itself:
+        from reinit_cli.tensors.convert import bytes_of
+
+        for values in until(stopped, blocks_row_by_row(view)):
+            digest.update(bytes_of(values))
+    else:
+        return None
+    return digest.digest()
+
+
+def _are_equal(first: View, second: View, stopped: Stopped) -> bool:
+    """Whether two tensors of one dtype and shape lie alike and have the same bytes."""
+    if first.stride != second.stride or first.place.nbytes != second.place.nbytes:
+        return False
+    blocks = zip(byte_blocks(first.place), byte_blocks(second.place), strict=True)
+    # `bytes` are compared by memcmp, and memoryviews item by item.
+    return all(bytes(mine) == bytes(theirs) for mine, theirs in until(stopped, blocks))
+
+
+def _distance(first: View, second: View, tolerance: Tolerance, stopped: Stopped) -> Distance:
+    import torch
+
+    numel = changed = 0
+    max_abs = 0.0
+    sums = torch.zeros(4, dtype=torch.float64)  # of d·d, a·a, b·b, a·b
+    for one, two in until(stopped, _in_lockstep(first, second)):
+        is_complex = one.is_complex() or two.is_complex()
+        a, b = (_widened(each, is_complex=is_complex) for each in (one, two))
+        apart = (b - a).abs()
+        # float64 would round large integers.
+        equal = (one == two) if _are_integers(one, two) else (a == b) | (a.isnan() & b.isnan())
+        close = equal
+        if not tolerance.is_exact:
+            close = equal | ((apart <= tolerance.atol + tolerance.rtol * b.abs()) & b.isfinite())
+        numel += a.numel()
+        changed += int((~close).sum())
+        apart[equal] = 0
+        apart.nan_to_num_(nan=math.inf, posinf=math.inf)
+        max_abs = max(max_abs, apart.max().item() if apart.numel() else 0.0)
+        # What is not finite says nothing of norms and angles.
+        a, b, finite = (each.nan_to_num(0, 0, 0) for each in (a, b, apart))
+        sums += torch.stack([finite.dot(finite), a.dot(a), b.dot(b), a.dot(b)])
+    squares, of_first, of_second, both = sums.tolist()
+    lengths = math.sqrt(of_first) * math.sqrt(of_second)
+    relative = math.sqrt(squares / of_first) if of_first else (math.inf if squares else 0.0)
+    return Distance(numel, changed, max_abs, relative, both / lengths if lengths else math.nan)
+
+
+def _in_lockstep(first: View, second: View) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the elements of both in the same order, in blocks of the same length."""
+    blocks = blocks_as_stored if first.stride == second.stride else blocks_row_by_row
+    ours, theirs = blocks(first), blocks(second)
+    one, two = next(ours, None), next(theirs, None)
+    while one is not None and two is not None:
+        count = min(one.numel(), two.numel())
+        yield one[:count], two[:count]
+        one, two = one[count:], two[count:]
+        one = one if one.numel() else next(ours, None)
+        two = two if two.numel() else next(theirs, None)
+
+
+def _are_integers(one: Tensor, two: Tensor) -> bool:
+    return one.dtype == two.dtype and not one.is_floating_point() and not one.is_complex()
+
+
+def _widened(block: Tensor, *, is_complex: bool) -> Tensor:
+    """Return elements in float64; real and imaginary parts in turn where one of two is complex."""
+    import torch
+
+    if is_complex:
+        return torch.view_as_real(block.to(torch.complex128)).reshape(-1)
+    return block.to(torch.float64)
+
+
+def counts_of(found: Sequence[Difference]) -> Mapping[str, int]:
+    """Return how often each change occurs, in a fixed order."""
+    order = ("same", "added", "removed", "moved", "shape", "dtype", "values", "bits", "unknown")
+    counts = {change: sum(each.change == change for each in found) for change in order}
+    return {change: count for change, count in counts.items() if count}

@@ -1,0 +1,235 @@
+"""Turn a request into a job: find the source, decide, and choose the output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.formats.hugging_face import SHARD_NBYTES
+from reinit_cli.checkpoints.models.architecture import endings, heads
+from reinit_cli.checkpoints.references import References, find_references
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.errors import (
+    ClassesError,
+    IrrevocableOutputError,
+    MissingRuleError,
+    OptimizerError,
+    OutputUnwritableError,
+    UnknownNamesError,
+    UnrecordableError,
+)
+from reinit_cli.execution.sketches import pictured
+from reinit_cli.initializers.site import Arch
+from reinit_cli.planning.companions import untied, with_buffers, with_optimizers
+from reinit_cli.planning.decide import cast, make_plan
+from reinit_cli.planning.job import Job
+from reinit_cli.planning.output import (
+    BESIDE,
+    BESIDE_AS_FOLDER,
+    Format,
+    choose_format,
+    content_notes,
+    source_notes,
+)
+from reinit_cli.planning.plan import Plan
+from reinit_cli.planning.reshape import reshaped, to_shapes, with_rows
+from reinit_cli.request.output_name import OutputName
+from reinit_cli.request.pattern import Pattern
+from reinit_cli.request.request import Options, Request
+from reinit_cli.request.resize import resizes_of
+from reinit_cli.request.rule import Rule, rules_of
+from reinit_cli.storage.destination import Destination, check_beside, check_destination
+from reinit_cli.storage.location import DASH
+from reinit_cli.tensors.device import check_device
+from reinit_cli.tensors.dtype import dtype_named
+from reinit_cli.tensors.info import TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A plan, and what it refers to.
+
+    Attributes:
+        plan: what happens to every key.
+        references: what the rules refer to beside the source.
+    """
+
+    plan: Plan
+    references: References
+
+
+def decide(
+    source: Source,
+    tensors: tuple[TensorInfo, ...],
+    rules: tuple[Rule, ...],
+    options: Options,
+    request: Request,
+) -> Decided:
+    """Decide what happens to every key of a source.
+
+    Args:
+        source: what is read.
+        tensors: its entries, with the dtypes that they are to have.
+        rules: in the order of precedence, the last first to own.
+        options: see `Options`.
+        request: what else is asked for.
+
+    Raises:
+        RuleError: a rule, a resize or the optimizer's reset cannot be obeyed.
+    """
+    located = source.located
+    asked = len(rules)
+    tensors = untied(tensors) if options.untie else tensors
+    tensors, reshapes = reshaped(source.name, tensors, resizes_of(request.resize))
+    if request.num_classes is not None:
+        heads = heads_of(source, request.arch, request.num_classes)
+        tensors, of_heads = to_shapes(tensors, heads, {})
+        reshapes = {**reshapes, **of_heads}
+        rules = (*(Rule.of(Pattern.escape(key), "default") for key in heads), *rules)
+    arch = request.arch or source.architecture
+    references = find_references(rules, tensors, arch, (each.init for each in reshapes.values()))
+    elsewhere = references.elsewhere
+    outside = located.outside if located else ()
+    plan = make_plan(source.name, tensors, rules, options, outside, elsewhere)
+    plan = with_rows(plan, reshapes, elsewhere)
+    plan = with_buffers(plan) if options.with_buffers else plan
+    if options.reset_optimizer:
+        plan = with_optimizers(plan, located.optimizers if located else ())
+    return Decided(replace(plan, implied=len(rules) - asked), references)
+
+
+def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of a model that depend on how many classes it has.
+
+    Args:
+        source: the model, or a checkpoint of it.
+        arch: the name of the model, where the source is a checkpoint.
+        num_classes: how many it is to have.
+
+    Raises:
+        ClassesError: the source is no model of classes.
+    """
+    name = source.architecture or arch
+    if not isinstance(name, str):
+        problem = "is a checkpoint: name its model with --arch, or --resize its head"
+        raise ClassesError(source.name, problem)
+    made = heads(name, num_classes)
+    found = {
+        tensor.key: shape
+        for tensor in source.tensors
+        if (shape := next(filter(None, map(made.get, endings(tensor.key))), None))
+    }
+    if not found:
+        raise ClassesError(source.name, f"has no head of {name}")
+    return found
+
+
+def prepare(request: Request, found: Source | None = None) -> Job:
+    """Decide everything, without writing a byte.
+
+    Args:
+        request: what is asked for.
+        found: the request's source where it was found already.
+
+    Raises:
+        ReinitError: the request cannot be fulfilled.
+    """
+    job = job_of(request, found)
+    check_destination(job.destination, job.source.path, in_place=request.in_place)
+    if request.record:
+        others = (job.source.path, job.destination.path)
+        check_beside(request.record, others, "record", replaces=request.force)
+    return job
+
+
+def job_of(request: Request, found: Source | None = None) -> Job:
+    """Return a request after every check but those of the place where the output goes.
+
+    Args and raises: as `prepare`.
+    """
+    rules = rules_of(request.rules)
+    asks = request.dtype or request.shard_nbytes or request.reshapes
+    if not (rules or asks or request.output not in (None, DASH)):
+        raise MissingRuleError
+    dtype = dtype_named(request.dtype) if request.dtype else None
+    source = found or find_source(request.source, request.weights, request.root)
+    _check_names(source, refuses=request.refuse_unknown_globals)
+    options = replace(request.options, device=check_device(request.options.device))
+    destination = _destination(request, source)
+    format_ = choose_format(request, destination.path, source)
+    if not rules and format_ == "same":
+        raise MissingRuleError
+    tensors = cast(source.tensors, dtype, request.dtype)
+    decided = decide(source, tensors, rules, options, request)
+    plan, references = decided.plan, decided.references
+    if options.reset_optimizer and format_ != "same":
+        raise OptimizerError(source.name, "it is lost where a file is laid out anew")
+    if request.record == "":
+        _check_inside(source, destination, format_)
+    if options.check and destination.path is None:
+        raise IrrevocableOutputError
+    notes = (
+        *source_notes(source),
+        *content_notes(
+            source,
+            tuple(step.tensor for step in plan.steps),
+            destination.path,
+            format_,
+            drops=request.drop_non_tensors,
+        ),
+    )
+    plan = replace(plan, warnings=(*plan.warnings, *notes))
+    return Job(
+        request,
+        source,
+        plan,
+        destination,
+        format_,
+        request.measure_before or request.sketch,
+        request.verify_crc,
+        request.shard_nbytes or SHARD_NBYTES,
+        pictured(plan) if request.sketch else frozenset(),
+        references,
+    )
+
+
+def _check_inside(source: Source, destination: Destination, format_: Format) -> None:
+    """Refuse a record in an output that cannot hold one.
+
+    Raises:
+        UnwritableContentError: it cannot.
+    """
+    located = source.located
+    is_legacy = located is not None and located.format == "torch legacy"
+    if destination.path is None or (format_ == "same" and is_legacy):
+        raise UnrecordableError(destination.path or DASH)
+
+
+def _check_names(source: Source, *, refuses: bool) -> None:
+    names = source.located.unknown_names if source.located else ()
+    if names and refuses:
+        raise UnknownNamesError(source.path or source.name, names)
+
+
+def _destination(request: Request, source: Source) -> Destination:
+    if request.in_place:
+        if source.path is None or source.is_folder or request.output is not None:
+            problem = "in place means a file as source and no other output"
+            raise OutputUnwritableError(_named(request, source), problem)
+        return Destination(source.path, replaces=True, syncs=True)
+    path = _named(request, source)
+    if path == DASH:
+        return Destination(None)
+    makes_folders = isinstance(request.output, OutputName)
+    return Destination(path, request.force, request.sync, makes_folders)
+
+
+def _named(request: Request, source: Source) -> str:
+    """Return the path of the output; what comes out of a pipe goes into one."""
+    if isinstance(request.output, str):
+        return request.output
+    if request.output is None and source.name == DASH:
+        return DASH
+    default = BESIDE if request.shard_nbytes is None else BESIDE_AS_FOLDER
+    return (request.output or default).of(source.called, request.options.seed)

@@ -1,0 +1,315 @@
+"""What the values of tensors are like: moments, extremes, NaN and infinities, a histogram."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.request.pattern import Pattern, select_keys
+from reinit_cli.storage.segments import View
+from reinit_cli.tensors.blocks import blocks_as_stored
+from reinit_cli.tensors.histogram import Histogram
+from reinit_cli.tensors.info import TensorInfo, tied_groups
+from reinit_cli.tensors.moments import Moments
+from reinit_cli.threads import Progress, Stopped, aside, side_by_side, until, unwatched
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+WHOLE_MODULE = -1
+"""The depth at which what has all but the last segment in common is measured together."""
+
+BINS = 16
+"""Of a histogram; as many characters in a terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the elements of some tensors are like; of complex ones their magnitudes.
+
+    Attributes:
+        numel: how many elements.
+        nan: how many are NaN.
+        inf: how many are infinite.
+        zeros: how many are zero.
+        finite: the moments of all others and the zeros, in float64.
+    """
+
+    numel: int = 0
+    nan: int = 0
+    inf: int = 0
+    zeros: int = 0
+    finite: Moments = field(default_factory=Moments)
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """Return those of both together."""
+        return Statistics(
+            self.numel + other.numel,
+            self.nan + other.nan,
+            self.inf + other.inf,
+            self.zeros + other.zeros,
+            self.finite + other.finite,
+        )
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of the finite elements."""
+        mean = self.finite.mean  # a power of it would overflow with an error
+        return math.sqrt(self.finite.squares + self.finite.numel * mean * mean)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it has neither NaN nor infinities."""
+        return not self.nan and not self.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of some tensors.
+
+    Attributes:
+        key: the tensor's key, or the path of a module.
+        tensors: how many it is.
+        statistics: of all their elements.
+        histogram: the same, or None.
+    """
+
+    key: str
+    tensors: int
+    statistics: Statistics
+    histogram: Histogram | None = None
+
+
+def unmeasurable(tensor: TensorInfo) -> str | None:
+    """Say why a tensor is not measured, or None."""
+    if tensor.fillable_dtype is None:
+        return tensor.carried or f"{tensor.dtype} has no numbers that torch reads"
+    return "its elements overlap in memory" if tensor.overlaps_itself else None
+
+
+def measure_source(
+    source: Source,
+    tensors: Sequence[TensorInfo],
+    depth: int | None,
+    seed: int,
+    progress: Progress,
+    *,
+    bins: int | None,
+) -> list[Measured]:
+    """Measure tensors of a source, alone or with those of their module.
+
+    Args:
+        source: the source.
+        tensors: those of its entries that are measured.
+        depth: how many segments of a key name a module; counted from the end where it is
+            negative; None to measure each tensor alone.
+        seed: of a model that is built without weights.
+        progress: told the bytes of each tensor that is done; twice with `bins`.
+        bins: of the histograms, which read everything once more; None to count none.
+    """
+    groups = _groups(source, tensors, depth)
+    members = {path: [tensor.key for tensor in inside] for path, inside in groups.items()}
+    with source.open(seed) as contents:
+        views = {
+            tensor.key: contents.view(tensor) for inside in groups.values() for tensor in inside
+        }
+        alone = measure(views, progress)
+        together = {
+            path: sum((alone[key] for key in keys), start=Statistics())
+            for path, keys in members.items()
+        }
+        ranges = {
+            key: (together[path].finite.low, together[path].finite.high)
+            for path, keys in members.items()
+            for key in keys
+            if together[path].finite.numel
+        }
+        wanted = {key: views[key] for key in ranges} if bins else {}
+        counted = histograms(wanted, ranges, progress, bins or BINS)
+        contents.check_unchanged()
+    return [
+        Measured(
+            path,
+            len(keys),
+            together[path],
+            _joined([counted[key] for key in keys if key in counted]),
+        )
+        for path, keys in members.items()
+    ]
+
+
+def stats(
+    source: str,
+    patterns: Iterable[Pattern | str] = (),
+    *,
+    by: Literal["module"] | int | None = None,
+    bins: int | None = None,
+    weights: str | None = None,
+    root: str | None = None,
+    seed: int = 0,
+) -> list[Measured]:
+    """Measure the tensors of a source, or its modules; what has no values is left out.
+
+    Args:
+        source: a torchvision model's name, or a path.
+        patterns: which keys; none means all.
+        by: measure modules together: "module" for what has all but the last segment in
+            common, a number for that many segments; None for each tensor alone.
+        bins: count the finite elements in so many bins; None for no histogram.
+        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
+        root: the path of the state dict in what a torch file holds; None to look for it.
+        seed: of a model that is built without weights.
+
+    Raises:
+        ReinitError: the source cannot be read, or a pattern is none.
+    """
+    found = find_source(source, weights, root)
+    chosen = select_keys([tensor.key for tensor in found.tensors], patterns)
+    tensors = [
+        tensor for tensor in found.tensors if tensor.key in chosen and not unmeasurable(tensor)
+    ]
+    depth = WHOLE_MODULE if by == "module" else by
+    return measure_source(found, tensors, depth, seed, unwatched, bins=bins)
+
+
+def _joined(parts: Sequence[Histogram]) -> Histogram | None:
+    return sum(parts[1:], start=parts[0]) if parts else None
+
+
+def _groups(
+    source: Source, tensors: Sequence[TensorInfo], depth: int | None
+) -> Mapping[str, list[TensorInfo]]:
+    """Return what is measured together; of ties, which are one tensor, only the first."""
+    if depth is None:
+        return {tensor.key: [tensor] for tensor in tensors}
+    ties = tied_groups(source.tensors)
+    groups: dict[str, list[TensorInfo]] = {}
+    for tensor in tensors:
+        if ties.get(tensor.key, (tensor.key,))[0] == tensor.key:
+            segments = tensor.key.split(".")
+            count = depth if depth < 0 else min(depth, len(segments) - 1)
+            groups.setdefault(".".join(segments[:count]), []).append(tensor)
+    return groups
+
+
+def measure(views: Mapping[str, View], progress: Progress) -> dict[str, Statistics]:
+    """Measure tensors, side by side.
+
+    Args:
+        views: for each key its tensor, of a dtype that torch computes with.
+        progress: told the bytes of each tensor that is done.
+
+    Returns:
+        For each key its statistics; they do not depend on the number of threads.
+    """
+    return _side_by_side(views, lambda _, view, stopped: _statistics(view, stopped), progress)
+
+
+def histograms(
+    views: Mapping[str, View],
+    ranges: Mapping[str, tuple[float, float]],
+    progress: Progress,
+    bins: int = BINS,
+) -> dict[str, Histogram]:
+    """Count the finite elements of tensors in bins, side by side.
+
+    Args:
+        views: for each key its tensor.
+        ranges: for each key the smallest and the largest value.
+        progress: told the bytes of each tensor that is done.
+        bins: how many.
+    """
+
+    def count(key: str, view: View, stopped: Stopped) -> Histogram:
+        return _histogram(view, *ranges[key], bins, stopped)
+
+    return _side_by_side(views, count, progress)
+
+
+_Found = TypeVar("_Found")
+
+
+def _side_by_side(
+    views: Mapping[str, View], work: Callable[[str, View, Stopped], _Found], progress: Progress
+) -> dict[str, _Found]:
+    def measure_all(stopped: Stopped) -> dict[str, _Found]:
+        from reinit_cli.tensors.device import one_thread
+
+        def one(item: tuple[str, View]) -> tuple[str, _Found]:
+            found = work(*item, stopped)
+            progress(item[1].place.nbytes)
+            return item[0], found
+
+        with one_thread():
+            return dict(side_by_side(one, views.items(), stopped))
+
+    return aside(measure_all)
+
+
+def _statistics(view: View, stopped: Stopped) -> Statistics:
+    blocks = until(stopped, blocks_as_stored(view))
+    return sum(map(_of_block, blocks), start=Statistics())
+
+
+def _of_block(block: Tensor) -> Statistics:
+    import torch
+
+    numel = block.numel()
+    values = _reals(block)
+    nan = inf = 0
+    total = values.sum().item()
+    if not math.isfinite(total):
+        nan = int(values.isnan().sum())
+        values = values[values.isfinite()]
+        inf = numel - nan - values.numel()
+    if not values.numel():
+        return Statistics(numel, nan, inf)
+    zeros = values.numel() - int(torch.count_nonzero(values))
+    low, high = torch.aminmax(values)
+    mean = values.mean()
+    squares = values.sub_(mean).square_().sum()
+    moments = Moments(values.numel(), *(each.item() for each in (mean, squares, low, high)))
+    if block.dtype in (torch.int64, torch.uint64):
+        smallest, largest = _exact_range(block)
+        moments = replace(moments, low=smallest, high=largest)
+    return Statistics(numel, nan, inf, zeros, moments)
+
+
+def _exact_range(block: Tensor) -> tuple[int, int]:
+    """Return the extremes of integers that float64 might round."""
+    import torch
+
+    shift = 0
+    if block.dtype == torch.uint64:
+        # torch orders no uint64; with its top bit turned it is in the order of int64.
+        shift = 2**63
+        block = block.view(torch.int64) ^ torch.iinfo(torch.int64).min
+    low, high = torch.aminmax(block)
+    return int(low) + shift, int(high) + shift
+
+
+def _histogram(view: View, low: float, high: float, bins: int, stopped: Stopped) -> Histogram:
+    import torch
+
+    counts = torch.zeros(bins, dtype=torch.float64)
+    # A part of the widest range is finite, and parts lie in the same bins.
+    scale = 1.0 if math.isfinite(bins * (float(high) - float(low))) else 2**-10
+    low, high = low * scale, high * scale
+    for block in until(stopped, blocks_as_stored(view)):
+        values = _reals(block).mul_(scale) if scale != 1 else _reals(block)
+        # What lies outside, NaN and infinities among them, is not counted.
+        counts += torch.histc(values, bins, low, high) if low < high else 0
+        counts[0] += 0 if low < high else int((values == low).sum())
+    return Histogram(low / scale, high / scale, tuple(map(int, counts.tolist())))
+
+
+def _reals(block: Tensor) -> Tensor:
+    """Return elements in float64; complex ones by their magnitudes."""
+    import torch
+
+    return block.to(torch.complex128).abs() if block.is_complex() else block.to(torch.float64)

@@ -1,0 +1,406 @@
+"""Is a checkpoint what its record says? What was filled is drawn again, all else digested.
+
+It shows integrity, not authorship: whoever changes a file can write another record for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.formats.base import Recorded
+from reinit_cli.checkpoints.formats.torch.zip import ZipLayout
+from reinit_cli.checkpoints.models.architecture import Torchvision
+from reinit_cli.checkpoints.source import RECORD_FILE, Contents, Source
+from reinit_cli.errors import MissingArchitectureError, RecordError, ReinitError, RootError
+from reinit_cli.execution.engine import run
+from reinit_cli.execution.fill import Fill
+from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, parse_init
+from reinit_cli.operations.batch import requests_of
+from reinit_cli.operations.prepare import job_of
+from reinit_cli.operations.rewrite import execute
+from reinit_cli.operations.stats import unmeasurable
+from reinit_cli.planning.fit import unholdable
+from reinit_cli.planning.plan import Step
+from reinit_cli.planning.reshape import law_of_rows, rows_alone
+from reinit_cli.provenance.compare import Comparer, ComparingFiles, Gap
+from reinit_cli.provenance.digests import Ranges, digest_of_source, digests_of, joined
+from reinit_cli.provenance.record import (
+    Form,
+    find_record,
+    is_whole,
+    parse_record,
+    text_of_file,
+    torch_version,
+)
+from reinit_cli.provenance.recorder import FixedRecorder
+from reinit_cli.request.recipe import recipe_of
+from reinit_cli.request.request import Request
+from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.segments import Copy, Range, Reserved, Segment
+from reinit_cli.streams.seeds import seed_for
+from reinit_cli.tensors.device import check_device
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.threads import Progress, unwatched
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it was recorded.
+
+    Attributes:
+        what: a key, or what else it is.
+        problem: what is wrong with it.
+        gap: how far its values are from those drawn again, where they were.
+    """
+
+    what: str
+    problem: str
+    gap: Gap | None = None
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return f"{self.what} {self.problem}" + (f": {self.gap}" if self.gap else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found.
+
+    Attributes:
+        output: the name of what was verified.
+        record: its record.
+        drawn: the keys whose tensors were drawn again.
+        undrawn: for each other filled key why only its digest was compared.
+        findings: what is not as it was recorded, the first first.
+        source: the source that was compared too, or None.
+    """
+
+    output: str
+    record: Form
+    drawn: tuple[str, ...]
+    undrawn: Mapping[str, str]
+    findings: tuple[Finding, ...]
+    source: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether all is as it was recorded."""
+        return not self.findings
+
+
+def verify(
+    output: str,
+    *,
+    source: str | None = None,
+    record: str | None = None,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Draw again what a checkpoint's record says was drawn, and compare all with it.
+
+    Args:
+        output: the path of the checkpoint.
+        source: what it was made from; then every byte is made again and compared.
+        record: the path of the record; None where the checkpoint holds it.
+        progress: told the number of bytes that are done.
+
+    Raises:
+        RecordError: there is no record, or it cannot be read.
+        ReinitError: the checkpoint or the source cannot be read.
+    """
+    found = find_source(output)
+    if found.located is None:
+        raise RecordError(output, "it is a model, and no file with a record")
+    with found.open(0) as contents:
+        inside = find_record(found, contents) if record is None else {}
+        text = _text_of(output, record, inside)
+        form = parse_record(text, record or output)
+        found = _at_root(found, output, form)
+    with found.open(0) as contents:
+        verdict = _verified(found, contents, form, inside, progress or unwatched)
+        if not is_whole(form, text):
+            changed = Finding("the record", "is not as it was written")
+            verdict = replace(verdict, findings=(changed, *verdict.findings))
+        if source is not None:
+            compared = _compared(source, found, contents, form, inside, progress or unwatched)
+            findings = (*verdict.findings, *compared)
+            verdict = replace(verdict, findings=findings, source=source)
+        contents.check_unchanged()
+    return verdict
+
+
+def _at_root(found: Source, output: str, form: Form) -> Source:
+    """Return the output with its state dict where the record says that it is."""
+    root = form["source"].get("root")
+    if root is None or found.located is None or found.located.root == root:
+        return found
+    try:
+        return find_source(output, root=root or ".")
+    except RootError:
+        return found  # it was laid out anew
+
+
+def _text_of(output: str, path: str | None, inside: Mapping[str, Recorded]) -> str:
+    """Return a record as it is written in an output, or in a file beside it."""
+    if path is None:
+        if not inside:
+            raise RecordError(output, "it holds no record of its making")
+        (recorded,) = inside.values()
+        return recorded.text
+    with InputFile(path) as file:
+        return text_of_file(file).removesuffix("\n")
+
+
+# --- from the record alone -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """What the record says of one tensor.
+
+    Attributes:
+        step: what was done, where it can be done again; else what is known of the tensor.
+        digest: the SHA-256 of its bytes.
+        file: the file that it lies in.
+        place: its bytes there.
+        undrawn: why it cannot be drawn again from the record alone, or "".
+    """
+
+    step: Step
+    digest: str
+    file: str
+    place: Range
+    undrawn: str
+
+
+def _verified(
+    source: Source,
+    contents: Contents,
+    form: Form,
+    inside: Mapping[str, Recorded],
+    progress: Progress,
+) -> Verdict:
+    rows = {str(row["key"]): row for row in form["filled"]}
+    known = _tensors_of(source)
+    missing = [key for key in rows if key not in known or unmeasurable(known[key])]
+    reading = _Reading(source, contents, form)
+    filled = [reading.filled(known[key], row) for key, row in rows.items() if key not in missing]
+    again = [each for each in filled if not each.undrawn]
+    gaps = _gaps(contents, again, form, progress)
+    findings = [
+        *(Finding(repr(key), "was filled, and is not there") for key in missing),
+        *_changed(contents, filled, form, inside, gaps),
+    ]
+    told = {finding.what for finding in findings}
+    findings += (
+        Finding(repr(key), _otherwise(form), gap)
+        for key, gap in gaps.items()
+        if repr(key) not in told
+    )
+    drawn = tuple(each.step.key for each in again)
+    undrawn = {each.step.key: each.undrawn for each in filled if each.undrawn}
+    return Verdict(source.name, form, drawn, undrawn, tuple(findings))
+
+
+def _otherwise(form: Form) -> str:
+    """Say what a tensor is that is as recorded and comes out otherwise here."""
+    problem = "is as recorded, but is drawn otherwise here, as on another kind of CPU"
+    here = torch_version()
+    return f"{problem} or by torch {form.get('torch')}" if form.get("torch") != here else problem
+
+
+def _tensors_of(source: Source) -> Mapping[str, TensorInfo]:
+    outside = source.located.outside if source.located else ()
+    return {tensor.key: tensor for tensor in (*outside, *source.tensors)}
+
+
+class _Reading:
+    """Reads what a record says of the tensors of an output."""
+
+    def __init__(self, source: Source, contents: Contents, form: Form) -> None:
+        self._contents = contents
+        self._form = form
+        self._names = {id(file): name for name, file in contents.files().items()}
+        arch = architecture_of_record(form)
+        architecture = Torchvision(arch, source.tensors) if arch else None
+        self._elsewhere = Elsewhere(architecture)
+
+    def filled(self, tensor: TensorInfo, row: Form) -> _Filled:
+        """Return what a row says.
+
+        Raises:
+            RecordError: it is none.
+        """
+        try:
+            init = parse_init(row["init"])
+            kept = int(row.get("from_row", 0))
+            if not 0 <= kept <= (tensor.shape or (0,))[0]:
+                raise ValueError(f"there is no row {kept}")
+            key = str(row.get("seed_key", tensor.key))
+            seed = seed_for(int(self._form["seed"]), key, init.initializer.stream)
+        except (ReinitError, ValueError, TypeError) as error:
+            raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
+        law, undrawn = self._law(init, replace(tensor, key=key), kept)
+        step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, kept_rows=kept)
+        place = self._contents.view(tensor).place
+        assert isinstance(place, Copy)
+        start, end = place.offset, place.offset + place.nbytes
+        if kept:
+            start += place.nbytes // max(1, tensor.shape[0]) * kept
+            step = rows_alone(step)
+        return _Filled(step, str(row["sha256"]), self._names[id(place.file)], (start, end), undrawn)
+
+    def _law(self, init: Init, tensor: TensorInfo, kept: int) -> tuple[Law | None, str]:
+        """Return the law that a tensor was drawn by, or why that is not known here."""
+        if init.initializer.stream or init.keep_zeros:
+            return None, f"{init} depends on what was there"
+        try:
+            site = Site(tensor.key, tensor.dtype, self._elsewhere)
+            law = (
+                law_of_rows(init, tensor, kept, self._elsewhere)
+                if kept
+                else init.law(tensor.shape, site)
+            )
+        except (UndefinedError, MissingArchitectureError) as error:
+            return None, str(error)
+        dtype = tensor.fillable_dtype
+        if law is None or dtype is None:
+            return None, f"{init} draws nothing"
+        return law, unholdable(law, dtype)
+
+
+def architecture_of_record(form: Form) -> str | None:
+    """Return the model whose constructor `default` followed, as far as a record names it."""
+    named = form.get("arch")
+    if named is None and form["source"].get("weights") is not None:
+        named = form["source"]["name"]
+    return str(named) if named is not None else None
+
+
+def _changed(
+    contents: Contents,
+    filled: Sequence[_Filled],
+    form: Form,
+    inside: Mapping[str, Recorded],
+    gaps: Mapping[str, Gap],
+) -> Iterator[Finding]:
+    """Compare the digests with those that were recorded."""
+    rests = {}
+    for name, file in contents.files().items():
+        if name == RECORD_FILE:
+            continue
+        here = {each.step.key: each for each in filled if each.file == name}
+        places = {key: each.place for key, each in here.items()}
+        reserved = inside[name].ranges if name in inside else ()
+        digests = digests_of(file.read, Ranges(file.nbytes, places, reserved))
+        rests[name] = file.nbytes, digests.rest
+        for key, digest in digests.filled.items():
+            if digest != here[key].digest:
+                yield Finding(repr(key), "is not what was recorded", gaps.get(key))
+    if joined(rests)[1] != form["rest"]["sha256"]:
+        yield Finding("what was not filled", "is not what was recorded")
+
+
+def _gaps(
+    contents: Contents, filled: Sequence[_Filled], form: Form, progress: Progress
+) -> Mapping[str, Gap]:
+    """Draw tensors again, and return for each that comes out otherwise how far it is."""
+    device = check_device(str(form["device"]))
+    gaps: dict[str, Gap] = {}
+    for name, file in contents.files().items():
+        # Of several keys of one tensor one is drawn.
+        here = {each.place: each for each in filled if each.file == name}
+        comparer = Comparer(file, [(place, each.step.tensor) for place, each in here.items()])
+        run(_segments_again(file, here), comparer, device, progress)
+        gaps |= comparer.gaps
+    return gaps
+
+
+def _segments_again(file: InputFile, here: Mapping[Range, _Filled]) -> list[Segment]:
+    """Return what is drawn again, with room between for all else."""
+    segments: list[Segment] = []
+    reached = 0
+    for (start, end), each in sorted(here.items(), key=lambda item: item[0]):
+        under = Copy(file, start, end - start)
+        if start < reached:
+            raise RecordError(file.path, f"{each.step.key!r} shares bytes with another tensor")
+        if start > reached:
+            segments.append(Reserved(start - reached))
+        stride = each.step.tensor.stride
+        segments.append(Fill(each.step, end - start, stride, under if stride else None))
+        reached = end
+    return segments
+
+
+# --- against the source ----------------------------------------------------------------------
+
+
+def _compared(
+    text: str,
+    output: Source,
+    contents: Contents,
+    form: Form,
+    inside: Mapping[str, Recorded],
+    progress: Progress,
+) -> Iterator[Finding]:
+    """Make the output again from its source, and compare every byte."""
+    recipe = recipe_of(form, output.name)
+    weights = recipe.weights if recipe.sources == (text,) else None
+    again = replace(recipe, sources=(text,), output=None, weights=weights, root=recipe.root)
+    (request,) = requests_of(again, is_batch=False)
+    path = output.path or ""
+    named = path if not output.is_folder else path.rstrip("/") + "/"
+    request = replace(request, output=named, arch=architecture_of_record(form), record=None)
+    source = find_source(text, weights, request.root)
+    with source.open(request.options.seed) as read:
+        digest = digest_of_source(source, read)
+    recorded = form["source"]
+    if digest != (recorded["nbytes"], recorded["sha256"]):
+        problem = f"is not the source that was recorded, {recorded['name']!r}"
+        yield Finding(repr(text), problem)
+        return
+    yield from _made_again(request, source, output, contents, inside, progress)
+
+
+def _made_again(
+    request: Request,
+    source: Source,
+    output: Source,
+    contents: Contents,
+    inside: Mapping[str, Recorded],
+    progress: Progress,
+) -> Iterator[Finding]:
+    job = job_of(request, source)
+    layout = output.located.layout if output.located else None
+    if isinstance(layout, ZipLayout):
+        # The archive has the name that the file had when it was written.
+        job = replace(job, destination=Destination(f"{layout.folder}.pt"))
+    sinks = ComparingFiles(contents.files(), _all_places(output, contents))
+    record = next((recorded.text for recorded in inside.values()), "")
+    execute(job, progress, sinks=sinks, recorder=FixedRecorder(record))
+    for name in sinks.unlike:
+        yield Finding(
+            f"the file {name!r}" if name else "the file", "has another size, or is not there"
+        )
+    for comparer in sinks.comparers.values():
+        for key, gap in comparer.gaps.items():
+            yield Finding(repr(key), "is not what the source and the rules give", gap)
+        if comparer.other is not None:
+            problem = "differs from what the source gives"
+            yield Finding(f"the byte at {comparer.other:,} of {comparer.file.path!r}", problem)
+
+
+def _all_places(
+    output: Source, contents: Contents
+) -> Mapping[int, Sequence[tuple[Range, TensorInfo]]]:
+    """Return the places of all tensors, by the identity of the file that they lie in."""
+    places: dict[int, list[tuple[Range, TensorInfo]]] = {}
+    for tensor in _tensors_of(output).values():
+        if not tensor.carried and tensor.nbytes:
+            place = contents.view(tensor).place
+            assert isinstance(place, Copy)
+            span = place.offset, place.offset + place.nbytes
+            places.setdefault(id(place.file), []).append((span, tensor))
+    return places

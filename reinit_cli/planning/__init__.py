@@ -1,0 +1,1 @@
+"""Decide what happens to every key, and where the output goes."""

@@ -1,0 +1,47 @@
+"""Say what a dtype can hold, and why a wildcard skips a tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from reinit_cli.initializers import Law, Move
+from reinit_cli.request.rule import Rule
+from reinit_cli.tensors.dtype import FLOAT32_MAX, FLOAT64_MAX, Dtype
+from reinit_cli.tensors.info import RUNNING_STATISTICS
+
+
+def why_spared(rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
+    """Say why a wildcard leaves a tensor alone that a name could fill."""
+    last = [key.rpartition(".")[2] for key in group]
+    statistics = [name for name in last if name in RUNNING_STATISTICS]
+    if statistics:
+        named = all(rule.pattern.names_segment(name) for name in statistics)
+        return "" if named else "a running statistic"
+    return f"{dtype.kind} values" if dtype.kind in ("integer", "bool") else ""
+
+
+def unholdable(law: Law, dtype: Dtype) -> str:
+    """Say why a dtype cannot hold what a law gives, or ""."""
+    if isinstance(law, Move):
+        return ""
+    fixed = law.low == law.high or law.low != law.low
+    if dtype.kind != "float" and not fixed:
+        return f"{dtype.name} takes zeros, ones and constant only"
+    if dtype.kind in ("integer", "bool"):
+        exact = math.isfinite(law.low) and law.low == int(law.low)
+        if not exact or not dtype.smallest <= law.low <= dtype.largest:
+            return f"{dtype.name} cannot hold {law.low:g} exactly"
+        return ""
+    if fixed and math.isinf(law.low):
+        return "" if dtype.has_infinity else f"{dtype.name} has no infinity"
+    drawn_in = FLOAT64_MAX if dtype.nbits >= 64 else FLOAT32_MAX
+    if law.is_random and math.isfinite(law.low) and law.high - law.low > drawn_in:
+        return f"{dtype.name} cannot be drawn from {law.low:g} to {law.high:g}: too wide"
+    # Of a law without bounds one element in two million lies beyond five deviations.
+    reach = 0.0 if math.isfinite(law.high) else abs(law.mean) + 5 * law.std
+    parts = (law.low, law.high, law.mean, reach)
+    scale = max((abs(part) for part in parts if math.isfinite(part)), default=0.0)
+    if scale > min(dtype.largest, drawn_in):
+        return f"{dtype.name} cannot hold values as large as {scale:g}"
+    return ""

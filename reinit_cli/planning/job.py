@@ -1,0 +1,47 @@
+"""Hold all that execution is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reinit_cli.checkpoints.formats.hugging_face import SHARD_NBYTES
+from reinit_cli.checkpoints.references import References
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.planning.output import Format
+from reinit_cli.planning.plan import Plan
+from reinit_cli.request.request import Request
+from reinit_cli.storage.destination import Destination
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request after every check, ready to run.
+
+    Attributes:
+        request: what was asked for.
+        source: what is read.
+        plan: what happens to every key.
+        destination: where the output goes.
+        format: how it is laid out.
+        measure_before: whether the tensors that are filled are measured as they were.
+        verify_crc: whether a CRC-32 that does not match stops the run.
+        shard_nbytes: of the format "shards", the most bytes of tensors in a file.
+        pictured: the filled keys of which histograms are counted.
+        references: what the rules refer to beside the source.
+    """
+
+    request: Request
+    source: Source
+    plan: Plan
+    destination: Destination
+    format: Format
+    measure_before: bool = False
+    verify_crc: bool = True
+    shard_nbytes: int = SHARD_NBYTES
+    pictured: frozenset[str] = frozenset()
+    references: References = field(default_factory=References)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all tensors, about those of the output."""
+        return sum(tensor.nbytes for tensor in self.source.tensors)

@@ -1,0 +1,122 @@
+"""Say what a user should know about a plan, and refuse rules that do nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from reinit_cli.errors import UnmatchedRuleError
+from reinit_cli.initializers import Transform
+from reinit_cli.initializers.law import TruncatedNormal
+from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.request.rule import Rule
+from reinit_cli.request.spelling import corrected_pattern, nearest_keys
+from reinit_cli.tensors.info import TensorInfo, tied_groups
+
+FAR_BOUND = 10
+"""How many deviations from the mean a bound cuts nothing off."""
+
+
+def skip_notes(steps: Sequence[Step]) -> list[str]:
+    """Return, for each reason why a rule skips tensors, how many it skips."""
+    reasons = Counter(step.reason for step in steps if step.action == "skip")
+    return [f"{count:,} skipped: {reason}" for reason, count in reasons.most_common()]
+
+
+def refuse_idle(
+    plan: Plan, owned: Sequence[Sequence[Step]], counts: Sequence[int], keys: Sequence[str]
+) -> tuple[str, ...]:
+    """Refuse rules that match or fill nothing; return warnings where that is allowed.
+
+    A rule that lost tensors to later rules is not to blame.
+    """
+    warnings = []
+    for rule, steps, count, lost in zip(plan.rules, owned, counts, plan.shadowed, strict=True):
+        problem = _idleness(plan.source, rule, steps, count)
+        if problem and not lost and not plan.options.allow_unmatched:
+            raise _unmatched(plan.source, rule, problem, () if count else keys)
+        if problem:
+            warnings.append(f"rule {rule.text!r} {problem}")
+    return tuple(warnings)
+
+
+def _idleness(source: str, rule: Rule, owned: Sequence[Step], matched: int) -> str:
+    if not matched:
+        return f"matches no key of {source}"
+    if not owned:
+        return "owns no tensor: later rules took all it matches"
+    if rule.init.keeps or any(step.action == "fill" for step in owned):
+        return ""
+    return f"fills nothing of {source}: {'; '.join(skip_notes(owned))}"
+
+
+def _unmatched(source: str, rule: Rule, problem: str, keys: Sequence[str]) -> UnmatchedRuleError:
+    pattern = rule.pattern.text
+    corrected = corrected_pattern(pattern, keys)
+    as_rule = corrected + rule.text.removeprefix(pattern) if corrected else None
+    return UnmatchedRuleError(rule.text, problem, source, as_rule, nearest_keys(pattern, keys))
+
+
+def shared_outside(steps: Sequence[Step], outside: Sequence[TensorInfo]) -> Iterator[str]:
+    """Say which tensors outside change with those that are filled."""
+    if outside:
+        filled = {step.key for step in steps if step.action == "fill"}
+        groups = tied_groups((*(step.tensor for step in steps), *outside))
+        beyond = {tensor.key for tensor in outside}
+        for key in sorted(beyond & groups.keys()):
+            inside = [other for other in groups[key] if other in filled]
+            if inside:
+                yield f"{inside[0]!r} also changes {key!r}: they are one tensor"
+
+
+def warnings_of(plan: Plan, owned: Sequence[Sequence[Step]]) -> Iterator[str]:
+    """Yield what a user should know about a plan."""
+    yield from _ruined_scales(plan.rules, owned)
+    yield from _idle_bounds(plan.rules, owned)
+    yield from _shared_streams(plan)
+
+
+def _ruined_scales(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> Iterator[str]:
+    """Warn of a random law on a 1-D `*.weight`, which is a normalisation's scale."""
+    for rule, steps in zip(rules, owned, strict=True):
+        scales = [
+            step.key
+            for step in steps
+            if step.law is not None
+            and step.law.is_random
+            and not isinstance(step.law, Transform)
+            and len(step.tensor.shape) == 1
+            and step.key.rpartition(".")[2] == "weight"
+        ]
+        if scales:
+            more = f" and {len(scales) - 1} more" if len(scales) > 1 else ""
+            yield (
+                f"rule {rule.text!r} draws 1-dimensional weights, which are usually scales of "
+                f"normalisations: {scales[0]!r}{more}; min_ndim=2 leaves them out"
+            )
+
+
+def _idle_bounds(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> Iterator[str]:
+    """Warn of absolute bounds so wide that they were meant in deviations."""
+    for rule, steps in zip(rules, owned, strict=True):
+        laws = (step.law for step in steps if isinstance(step.law, TruncatedNormal))
+        law = next(laws, None)
+        if law is None or rule.init.given.get("bounds") != "absolute":
+            continue
+        apart = min(law.centre - law.low, law.high - law.centre) / law.scale
+        if apart > FAR_BOUND:
+            yield (
+                f"rule {rule.text!r} has bounds {apart:.3g} std away from the mean, so that "
+                "nothing is truncated: a and b are absolute; bounds=in_std counts them in std"
+            )
+
+
+def _shared_streams(plan: Plan) -> Iterator[str]:
+    """Warn of two keys whose seeds agree in the 32 bits that torch's CPU generator uses."""
+    seen: dict[int, str] = {}
+    for step in plan.fills:
+        if step.law is None or not step.law.is_random:
+            continue
+        first = seen.setdefault(step.seed & 0xFFFFFFFF, step.key)
+        if first != step.key:
+            yield f"{first!r} and {step.key!r} are drawn from one stream; another seed parts them"

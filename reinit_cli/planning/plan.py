@@ -1,0 +1,136 @@
+"""Hold what happens to every key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from reinit_cli.initializers import Fans, Init, Law, Statistic, Transform
+from reinit_cli.request.request import Options
+from reinit_cli.request.rule import Rule
+from reinit_cli.tensors.info import TensorInfo
+
+Action = Literal["fill", "keep", "skip", "copy", "resize"]
+"""fill: drawn anew; keep: a rule says so; skip: a wildcard cannot take it; copy: no rule;
+resize: what fits is kept, and new rows are filled."""
+
+
+LEAST_NUMEL = 100
+"""Of fewer elements no statistics are tested."""
+
+
+FALSE_ALARMS = 1e-9
+"""How often at most a run whose every draw is right is told that one is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happens to one key.
+
+    Attributes:
+        tensor: what is known of it.
+        action: what is done.
+        rule: the position of the rule that owns it, or None.
+        reason: why it is skipped, or "".
+        law: what it is filled with, where it is filled.
+        seed_key: the key whose stream it is drawn from: its own, or the first of its ties.
+        seed: the seed of that stream.
+        tied: the other keys of the same tensor.
+        keeps_zeros: whether what is zero stays so.
+        init: what fills it, where that is not its rule's initializer.
+        was: the shape before, where that changes.
+        kept_rows: where it is resized, how many rows of it are kept.
+        fans: its fans as its rule reads them, where it is filled and has them.
+    """
+
+    tensor: TensorInfo
+    action: Action
+    rule: int | None = None
+    reason: str = ""
+    law: Law | None = None
+    seed_key: str = ""
+    seed: int = 0
+    tied: tuple[str, ...] = ()
+    keeps_zeros: bool = False
+    init: Init | None = None
+    was: tuple[int, ...] | None = None
+    kept_rows: int = 0
+    fans: Fans | None = None
+
+    @property
+    def key(self) -> str:
+        """The state_dict key."""
+        return self.tensor.key
+
+    @property
+    def follows(self) -> Law | None:
+        """The law that all of its elements follow, where that is known beforehand."""
+        is_anew = self.action == "fill" and not self.keeps_zeros
+        is_known = is_anew and not isinstance(self.law, Transform)
+        return self.law if is_known else None
+
+    @property
+    def bound(self) -> float | None:
+        """What no random element exceeds, where the law has such a bound."""
+        is_bounded = self.law is not None and self.law.is_random and self.law.high < math.inf
+        return self.law.high if self.law is not None and is_bounded else None
+
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """What of its draw can be tested with odds."""
+        law = self.follows
+        is_testable = law is not None and law.is_random and law.std > 0
+        enough = self.tensor.numel >= LEAST_NUMEL
+        return law.statistics if law is not None and is_testable and enough else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What happens to every key, in the order of the source.
+
+    Attributes:
+        source: the name of what was read, for people.
+        rules: in the order they were given; the last that matches a key owns it.
+        steps: one for each key.
+        shadowed: for each rule, how many keys it matches that a later rule owns.
+        options: seed, device and strictness.
+        warnings: what a user should know, a line each.
+        beside: for tensors beside the state dict that change with it, one each.
+        implied: how many rules, the first, follow from what else was asked for.
+    """
+
+    source: str
+    rules: tuple[Rule, ...]
+    steps: tuple[Step, ...]
+    shadowed: tuple[int, ...]
+    options: Options
+    warnings: tuple[str, ...] = ()
+    beside: tuple[Step, ...] = ()
+    implied: int = 0
+
+    @property
+    def fills(self) -> Iterator[Step]:
+        """The steps that fill, each tensor once: of ties, the one that names the stream."""
+        return (step for step in self.steps if step.action == "fill" and step.key == step.seed_key)
+
+    def init_of(self, step: Step) -> str:
+        """Return what fills a tensor, as a rule has it."""
+        if step.init is not None:
+            return str(step.init)
+        assert step.rule is not None
+        return str(self.rules[step.rule].init)
+
+    @property
+    def least_p(self) -> float:
+        """The probability below which a test fails: `FALSE_ALARMS` shared by all (Bonferroni)."""
+        return FALSE_ALARMS / max(1, sum(len(step.statistics) for step in self.fills))
+
+    def by_rule(self) -> list[list[Step]]:
+        """Return, for each rule, the steps that it owns."""
+        owned: list[list[Step]] = [[] for _ in self.rules]
+        for step in self.steps:
+            if step.rule is not None:
+                owned[step.rule].append(step)
+        return owned

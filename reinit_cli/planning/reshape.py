@@ -1,0 +1,170 @@
+"""Give tensors other first dimensions: a head with other classes, a new vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from reinit_cli.errors import ResizeError
+from reinit_cli.initializers import Elsewhere, Init, Law, Site, Transform, UndefinedError
+from reinit_cli.initializers.law import Constant, Normal, TruncatedNormal, Uniform
+from reinit_cli.planning.fit import unholdable
+from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.request.pattern import KeyIndex
+from reinit_cli.request.resize import Resize
+from reinit_cli.request.spelling import nearest_keys
+from reinit_cli.streams.seeds import seed_for
+from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.info import TensorInfo, tied_groups
+
+
+@dataclass(frozen=True, slots=True)
+class Reshape:
+    """What becomes of one tensor's shape.
+
+    Attributes:
+        was: its shape.
+        init: what fills the rows that were not there, or None.
+    """
+
+    was: tuple[int, ...]
+    init: Init | None = None
+
+
+Reshapes = Mapping[str, Reshape]
+"""The tensors whose shape changes, by key."""
+
+
+def reshaped(
+    source: str, tensors: Sequence[TensorInfo], resizes: Sequence[Resize]
+) -> tuple[tuple[TensorInfo, ...], Reshapes]:
+    """Return tensors with the shapes that they are to have, and what they had.
+
+    All keys of one tensor change together.
+
+    Args:
+        source: the name of what they are from.
+        tensors: all of them.
+        resizes: the last that matches a key decides.
+
+    Raises:
+        ResizeError: one matches no tensor that has rows, or two disagree on one tensor.
+    """
+    index = KeyIndex([tensor.key for tensor in tensors])
+    wanted: dict[str, Resize] = {}
+    for resize in resizes:
+        chosen = [tensors[at] for at in index.select(resize.pattern)]
+        fitting = [each for each in chosen if each.shape and each.fillable_dtype]
+        if not fitting:
+            problem = "matches no tensor with a first dimension" if chosen else "matches no key"
+            near = () if chosen else nearest_keys(resize.pattern.text, [t.key for t in tensors])
+            raise ResizeError(resize.text, f"{problem} of {source}", near)
+        wanted |= {tensor.key: resize for tensor in fitting}
+    for group in set(tied_groups(tuple(tensors)).values()):
+        of_group = {wanted[key].rows: wanted[key] for key in group if key in wanted}
+        if len(of_group) > 1:
+            first, second = list(of_group.values())[:2]
+            problem = f"and {second.text!r} say different things of {group[0]!r}, which is tied"
+            raise ResizeError(first.text, problem)
+        wanted |= dict.fromkeys(group, *of_group.values()) if of_group else {}
+    shapes = {tensor.key: tensor.shape for tensor in tensors}
+    return to_shapes(
+        tensors,
+        {key: (resize.rows, *shapes[key][1:]) for key, resize in wanted.items()},
+        {key: resize.init for key, resize in wanted.items()},
+    )
+
+
+def to_shapes(
+    tensors: Sequence[TensorInfo],
+    shapes: Mapping[str, tuple[int, ...]],
+    inits: Mapping[str, Init | None],
+) -> tuple[tuple[TensorInfo, ...], Reshapes]:
+    """Return tensors with other shapes, and what they had; those that have them stay.
+
+    Args:
+        tensors: all of them.
+        shapes: for some keys what they become.
+        inits: for some of these what fills new rows.
+    """
+    ties = tied_groups(tuple(tensors))
+    changed: dict[str, Reshape] = {}
+    laid = []
+    for tensor in tensors:
+        shape = shapes.get(tensor.key, tensor.shape)
+        if shape == tensor.shape:
+            laid.append(tensor)
+            continue
+        changed[tensor.key] = Reshape(tensor.shape, inits.get(tensor.key))
+        # In a place of its own, which only its ties share.
+        place = ("resized", ties[tensor.key][0]) if tensor.key in ties else None
+        laid.append(tensor.with_shape(shape, place))
+    return tuple(laid), changed
+
+
+def with_rows(plan: Plan, reshapes: Reshapes, elsewhere: Elsewhere) -> Plan:
+    """Return a plan in which tensors that no rule fills keep what fits of them.
+
+    Args:
+        plan: the plan for the new shapes.
+        reshapes: the tensors whose shape changes.
+        elsewhere: what initializers of new rows refer to.
+
+    Raises:
+        ResizeError: nothing says what fills new rows, or what is there would be transformed.
+    """
+    if not reshapes:
+        return plan
+    steps = tuple(
+        _with_rows(step, reshapes[step.key], plan, elsewhere) if step.key in reshapes else step
+        for step in plan.steps
+    )
+    return replace(plan, steps=steps)
+
+
+def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -> Step:
+    if step.action == "fill":
+        if isinstance(step.law, Transform) or step.keeps_zeros:
+            problem = f"{step.key!r} cannot be resized and transformed at once"
+            raise ResizeError(step.key, problem)
+        return replace(step, was=reshape.was)
+    tensor = step.tensor
+    first = min((step.key, *step.tied))
+    kept = min(reshape.was[0], tensor.shape[0])
+    resized = replace(
+        step, action="resize", was=reshape.was, kept_rows=kept, reason="", seed_key=first
+    )
+    if kept == tensor.shape[0]:
+        return resized
+    if reshape.init is None:
+        raise ResizeError(step.key, f"nothing says what fills the new rows of {step.key!r}")
+    try:
+        law = law_of_rows(reshape.init, tensor, kept, elsewhere)
+    except UndefinedError as error:
+        problem = f"{reshape.init} cannot fill the new rows of {step.key!r}: {error}"
+        raise ResizeError(step.key, problem) from None
+    seed = seed_for(plan.options.seed, first, reshape.init.initializer.stream)
+    return replace(resized, law=law, seed=seed, init=reshape.init)
+
+
+def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere) -> Law:
+    """Return what fills the rows behind those that are kept, as a tensor of their own.
+
+    The fans are those of the whole.
+    """
+    site = Site(tensor.key, tensor.dtype, elsewhere, kept)
+    law = init.law(tensor.shape, site)
+    if law is not None and not isinstance(law, (Constant, Uniform, Normal, TruncatedNormal)):
+        # What fits rows and columns together is made for the new rows alone.
+        law = init.law((tensor.shape[0] - kept, *tensor.shape[1:]), site)
+    if law is None or (isinstance(law, Transform) and not law.gathers):
+        raise UndefinedError("there is nothing in them yet")
+    if problem := unholdable(law, DTYPES[tensor.dtype]):
+        raise UndefinedError(problem)
+    return law
+
+
+def rows_alone(step: Step) -> Step:
+    """Return the step that fills the new rows of a tensor, as a tensor of their own."""
+    rows, *rest = step.tensor.shape
+    return replace(step, tensor=step.tensor.with_shape((rows - step.kept_rows, *rest)))

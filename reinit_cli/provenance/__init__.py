@@ -1,0 +1,1 @@
+"""Keep the books: what made an output."""

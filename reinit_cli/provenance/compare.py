@@ -1,0 +1,222 @@
+"""Sinks that compare what would be written with what is there."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from reinit_cli.checkpoints.source import RECORD_FILE
+from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.segments import Range
+from reinit_cli.storage.writer import Sink
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import plural
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MOST_ULPS = 2**16
+"""Told in words: of values that are further apart, of two signs say, it means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How far values are from those that were drawn again.
+
+    Attributes:
+        changed: how many differ.
+        max_abs: the largest difference; infinite where one is not finite.
+        max_ulps: the same in units in the last place of the dtype; None where it has none.
+    """
+
+    changed: int
+    max_abs: float
+    max_ulps: int | None
+
+    def __add__(self, other: Gap) -> Gap:
+        """Return that of both together."""
+        known = [each for each in (self.max_ulps, other.max_ulps) if each is not None]
+        return Gap(
+            self.changed + other.changed,
+            max(self.max_abs, other.max_abs),
+            max(known) if known else None,
+        )
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        is_near = self.max_ulps is not None and self.max_ulps <= _MOST_ULPS
+        ulps = f", {self.max_ulps:,} ulp" if is_near else ""
+        return f"{plural(self.changed, 'value')} by {self.max_abs:.3g}{ulps} at most"
+
+
+class ComparingFiles:
+    """Compares the files of an output, instead of writing them."""
+
+    def __init__(
+        self,
+        files: Mapping[str, InputFile],
+        places: Mapping[int, Sequence[tuple[Range, TensorInfo]]],
+    ) -> None:
+        self._files = {name: file for name, file in files.items() if name != RECORD_FILE}
+        self._places = places
+        self.comparers: dict[str, Comparer] = {}
+        self.unlike: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Nothing was written."""
+
+    @contextmanager
+    def file(self, name: str, nbytes: int) -> Iterator[Sink]:
+        """Return what compares a file."""
+        file = self._files.get(name)
+        if file is None or file.nbytes != nbytes:
+            self.unlike += [name] if name != RECORD_FILE else []
+            yield Nowhere()
+            return
+        comparer = Comparer(file, self._places.get(id(file), ()))
+        self.comparers[name] = comparer
+        yield comparer
+
+    def commit(self) -> None:
+        """Note the files that would not have been written."""
+        self.unlike += self._files.keys() - self.comparers.keys() - set(self.unlike)
+
+
+class Nowhere:
+    """A sink that takes everything and keeps nothing."""
+
+    is_seekable = True
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Take it."""
+
+    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
+        """Take it, without a look."""
+        del file, start, offset
+        return nbytes
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Never: nothing is there."""
+        raise NotImplementedError
+
+
+class Comparer:
+    """A sink that compares what is written with what a file holds."""
+
+    is_seekable = True
+
+    def __init__(self, file: InputFile, tensors: Sequence[tuple[Range, TensorInfo]]) -> None:
+        """Compare with a file.
+
+        Args:
+            file: the file.
+            tensors: where its tensors lie.
+        """
+        self.file = file
+        self.gaps: dict[str, Gap] = {}
+        self.other: int | None = None
+        self._places = sorted(tensors, key=lambda each: each[0])
+        self._starts = [span[0] for span, _ in self._places]
+        self._lock = threading.Lock()
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Compare these bytes."""
+        there = self.file.read(offset, len(data))
+        written = bytes(data)
+        if there == written:
+            return
+        with self._lock:
+            self._note(offset, there, written)
+
+    def _note(self, offset: int, there: bytes, written: bytes) -> None:
+        """Note for each tensor how far it is, and the first other byte that differs."""
+        end = offset + len(written)
+        reached = offset
+        at = max(0, bisect_right(self._starts, offset) - 1)
+        for (start, stop), tensor in self._places[at:]:
+            if start >= end:
+                break
+            first, last = max(start, offset), min(stop, end)
+            if first >= last:
+                continue
+            self._note_other(reached, first, offset, there, written)
+            # A piece may end within an element, which is then told by the next.
+            gap = _gap(
+                there[first - offset : last - offset],
+                written[first - offset : last - offset],
+                tensor,
+            )
+            if gap is not None:
+                known = self.gaps.get(tensor.key)
+                self.gaps[tensor.key] = known + gap if known else gap
+            reached = last
+        self._note_other(reached, end, offset, there, written)
+
+    def _note_other(self, first: int, last: int, offset: int, there: bytes, written: bytes) -> None:
+        mine, theirs = (
+            there[first - offset : last - offset],
+            written[first - offset : last - offset],
+        )
+        if mine != theirs and self.other is None:
+            self.other = first + next(
+                at for at, (one, two) in enumerate(zip(mine, theirs, strict=True)) if one != two
+            )
+
+    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
+        """Never: every byte is looked at."""
+        del file, start, offset, nbytes
+        return 0
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return what the file holds."""
+        return self.file.read(offset, nbytes)
+
+
+# --- how far ---------------------------------------------------------------------------------
+
+
+def _gap(there: bytes, drawn: bytes, tensor: TensorInfo) -> Gap | None:
+    """Return how far the bytes of some elements are from others; None where they are equal."""
+    if there == drawn:
+        return None
+    import torch
+
+    dtype = tensor.fillable_dtype
+    itemsize = dtype.nbits // 8 if dtype is not None else 1
+    if dtype is None or len(there) % itemsize:
+        return Gap(sum(one != two for one, two in zip(there, drawn, strict=True)), 0.0, None)
+    named = getattr(torch, dtype.name)
+    a, b = (torch.frombuffer(bytearray(each), dtype=named) for each in (there, drawn))
+    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    unlike = a.view(torch.uint8).view(-1, itemsize) != b.view(torch.uint8).view(-1, itemsize)
+    changed = int(unlike.any(dim=1).sum())
+    if dtype.kind == "complex":
+        a, b = (
+            torch.view_as_real(a.to(torch.complex128)),
+            torch.view_as_real(b.to(torch.complex128)),
+        )
+    apart = (a.double() - b.double()).abs().nan_to_num(nan=float("inf"))
+    ulps = None
+    if dtype.kind == "float":
+        ulps = int(
+            (_ordered(a.view(bits[itemsize])) - _ordered(b.view(bits[itemsize]))).abs().max()
+        )
+    return Gap(changed, float(apart.max()), ulps)
+
+
+def _ordered(bits: Tensor) -> Tensor:
+    """Return the bits of floats as integers in the order of the floats, one ulp apart."""
+    import torch
+
+    if bits.dtype == torch.uint8:
+        bits = bits.view(torch.int8)
+    lowest = torch.iinfo(bits.dtype).min
+    wide = bits.to(torch.int64)
+    return torch.where(wide < 0, lowest - wide, wide)

@@ -1,0 +1,104 @@
+"""Digest the files of a source or an output."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reinit_cli.checkpoints.source import Contents, Source
+from reinit_cli.execution.fill import Fill
+from reinit_cli.provenance.sha256 import Read, sha256_of, sha256_of_pieces
+from reinit_cli.storage.segments import Range, Reserved, Segment
+from reinit_cli.tensors.convert import bytes_at
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """What of a file was filled, and what is its record.
+
+    Attributes:
+        nbytes: its size.
+        filled: for each key that has bytes in it, which.
+        reserved: the bytes of the record.
+    """
+
+    nbytes: int
+    filled: Mapping[str, Range]
+    reserved: tuple[Range, ...] = ()
+
+
+def ranges_of(segments: Sequence[Segment]) -> Ranges:
+    """Return the ranges of a file that is made of segments."""
+    filled: dict[str, Range] = {}
+    reserved = []
+    reached = 0
+    for segment in segments:
+        place = reached, reached + segment.nbytes
+        if isinstance(segment, Fill):
+            filled[segment.step.key] = place
+        elif isinstance(segment, Reserved):
+            reserved.append(place)
+        reached += segment.nbytes
+    return Ranges(reached, filled, tuple(reserved))
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigests:
+    """The digests of one file.
+
+    Attributes:
+        nbytes: its size.
+        filled: for each key that was filled in it.
+        rest: of all else.
+    """
+
+    nbytes: int
+    filled: Mapping[str, str]
+    rest: str
+
+
+def digests_of(read: Read, ranges: Ranges) -> FileDigests:
+    """Digest a file.
+
+    Args:
+        read: gives its bytes.
+        ranges: what is left out of the rest.
+    """
+    filled = dict(zip(ranges.filled, sha256_of(read, list(ranges.filled.values())), strict=True))
+    without = (*ranges.filled.values(), *ranges.reserved)
+    return FileDigests(ranges.nbytes, filled, sha256_of_pieces(read, ranges.nbytes, without))
+
+
+def joined(files: Mapping[str, tuple[int, str]]) -> tuple[int, str]:
+    """Return the size and the digest of files together; of a lone one its own.
+
+    Args:
+        files: size and digest of each, by its path.
+    """
+    if list(files) == [""]:
+        return files[""]
+    lines = [f"{name} {nbytes} {digest}\n" for name, (nbytes, digest) in sorted(files.items())]
+    whole = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+    return sum(nbytes for nbytes, _ in files.values()), whole
+
+
+def digest_of_source(source: Source, contents: Contents) -> tuple[int, str]:
+    """Return the size and the digest of what is read."""
+    files = contents.files()
+    if files:
+        return joined(
+            {
+                name: (file.nbytes, sha256_of_pieces(file.read, file.nbytes))
+                for name, file in files.items()
+            }
+        )
+    whole = hashlib.sha256()
+    nbytes = 0
+    for tensor in source.tensors:
+        whole.update(f"{tensor.key} {tensor.dtype} {tensor.shape}\n".encode())
+        if not tensor.carried:
+            view = contents.view(tensor)
+            whole.update(bytes_at(view.place))
+            nbytes += view.place.nbytes
+    return nbytes, whole.hexdigest()

@@ -1,0 +1,266 @@
+"""What made a checkpoint: written beside its tensors, or in a file, so that it can be verified.
+
+A record is one line of JSON. It holds no time, path or host, so that the same command gives
+the same bytes. Its digests are SHA-256s in hexadecimal:
+
+    source.sha256   of the SHA-256s of the source's pieces of 4 MiB; of a folder, of the lines
+                    "NAME NBYTES DIGEST" of its files by name; of a model, of its tensors
+    filled[].sha256 of the bytes from a tensor's first element to its last
+    rest.sha256     of the SHA-256s of the output's pieces, without what was filled and
+                    without the record itself; of a folder as above
+    sha256          of the record, with 64 zeros in this place
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.formats import safetensors
+from reinit_cli.checkpoints.formats.base import MAX_RECORD_NBYTES, Recorded
+from reinit_cli.checkpoints.formats.torch import zip as torch_zip
+from reinit_cli.checkpoints.source import RECORD_FILE, Contents, Source
+from reinit_cli.errors import RecordError
+from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.request.resize import resizes_of
+from reinit_cli.storage.local import InputFile
+from reinit_cli.streams.seeds import STREAM
+from reinit_cli.version import __version__
+
+if TYPE_CHECKING:
+    from reinit_cli.request.request import Request
+
+
+VERSION = 1
+
+
+BLANK = "0" * 64
+"""What stands for a digest that is not known yet."""
+
+
+def options_form(request: Request, plan: Plan) -> dict[str, Any]:
+    """Return the options of a rewrite, as recipes, plans and records have them."""
+    options = plan.options
+    return {
+        "seed": options.seed,
+        "device": options.device,
+        "strict": options.strict,
+        "allow_unmatched": options.allow_unmatched,
+        "dtype": request.dtype,
+        "shard_size": request.shard_nbytes,
+        "drop_non_tensors": request.drop_non_tensors,
+        "refuse_unknown_globals": request.refuse_unknown_globals,
+        "verify_crc": request.verify_crc,
+        "arch": request.arch if isinstance(request.arch, str) else None,
+        "resize": [each.text for each in resizes_of(request.resize)],
+        "num_classes": request.num_classes,
+        "with_buffers": options.with_buffers,
+        "untie": options.untie,
+        "reset_optimizer": options.reset_optimizer,
+    }
+
+
+def blank_record(
+    request: Request, plan: Plan, source: Source, digest: tuple[int, str], *, is_inside: bool
+) -> Form:
+    """Return a record without the digests of what is written: it is as long as it will be.
+
+    Args:
+        request: what was asked for.
+        plan: what was decided.
+        source: what is read.
+        digest: the size and the digest of the source.
+        is_inside: whether the record is kept in the output; else it has a row per tensor.
+    """
+    weights = source.weights and os.path.basename(source.weights)
+    located = source.located
+    return {
+        "version": VERSION,
+        "reinit": __version__,
+        "torch": torch_version(),
+        "stream": STREAM,
+        **options_form(request, plan),
+        "record": is_inside,
+        "source": {
+            "name": os.path.basename(source.name.rstrip(os.sep)),
+            "weights": weights,
+            "format": located.format if located else None,
+            "root": located.root if located else None,
+            "nbytes": digest[0],
+            "sha256": digest[1],
+        },
+        "rule": [rule.serial() for rule in plan.rules[plan.implied :]],
+        "filled": [_filled_form(step, plan) for step in drawn_steps(plan)],
+        **({} if is_inside else {"tensors": [_tensor_form(step) for step in plan.steps]}),
+        "rest": {"sha256": BLANK},
+        "sha256": BLANK,
+    }
+
+
+Form = dict[str, Any]
+
+
+def torch_version() -> str:
+    """Return torch's version, without the name of its build."""
+    import torch
+
+    return torch.__version__.partition("+")[0]
+
+
+def drawn_steps(plan: Plan) -> Iterator[Step]:
+    """Return the steps of all keys of which something is drawn, those beside the state dict last."""
+    return (step for step in (*plan.steps, *plan.beside) if step.law is not None)
+
+
+def _filled_form(step: Step, plan: Plan) -> Form:
+    form: Form = {"key": step.key, "init": plan.init_of(step), "sha256": BLANK}
+    if step.seed_key != step.key:
+        form["seed_key"] = step.seed_key
+    if step.kept_rows:
+        form["from_row"] = step.kept_rows
+    return form
+
+
+def _tensor_form(step: Step) -> Form:
+    return {
+        "key": step.key,
+        "shape": step.tensor.shape,
+        "dtype": step.tensor.dtype,
+        "nbytes": step.tensor.nbytes,
+        "action": step.action,
+        "seed": step.seed if step.law is not None and step.law.is_random else None,
+    }
+
+
+def text_of(form: Mapping[str, Any]) -> str:
+    """Return a record as it is written, with its own digest in it."""
+    blank = _dumps({**form, "sha256": BLANK})
+    return _dumps({**form, "sha256": hashlib.sha256(blank.encode()).hexdigest()})
+
+
+def _dumps(form: Mapping[str, Any]) -> str:
+    return json.dumps(form, separators=(",", ":"), allow_nan=False)
+
+
+def is_whole(form: Mapping[str, Any], text: str) -> bool:
+    """Whether a record is, to the last byte, the one that was written with its digest."""
+    return text_of(form) == text
+
+
+def find_record(source: Source, contents: Contents) -> Mapping[str, Recorded]:
+    """Return the record that a source holds of its making, by the file that holds it; or none.
+
+    Raises:
+        MalformedFileError: it is not as it was written.
+        RecordError: it is too large.
+    """
+    located, files = source.located, contents.files()
+    if located is None:
+        return {}
+    if source.is_folder:
+        file = files.get(RECORD_FILE)
+        if file is None:
+            return {}
+        text = text_of_file(file)
+        return {RECORD_FILE: Recorded(text, ((0, file.nbytes),))}
+    found = None
+    if located.format == "safetensors":
+        found = safetensors.find_record(files[""], located)
+    elif isinstance(located.layout, torch_zip.ZipLayout):
+        found = torch_zip.find_record(files[""], located.layout)
+    return {"": found} if found is not None else {}
+
+
+def record_in(path: str) -> str | None:
+    """Return the record that a checkpoint holds, or None.
+
+    Raises:
+        ReinitError: it cannot be read.
+    """
+    source = find_source(path)
+    with source.open(0) as contents:
+        return next((each.text for each in find_record(source, contents).values()), None)
+
+
+def text_of_file(file: InputFile) -> str:
+    """Return the text of a file that is a record.
+
+    Raises:
+        RecordError: it is too large.
+    """
+    if file.nbytes > MAX_RECORD_NBYTES:
+        raise RecordError(file.path, "it is too large for a record")
+    return file.read(0, file.nbytes).decode(errors="replace")
+
+
+def parse_record(text: str, path: str) -> Form:
+    """Read a record.
+
+    Args:
+        text: the record.
+        path: where it is from, for messages.
+
+    Raises:
+        RecordError: it is none.
+    """
+    try:
+        form = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(path, f"its record is no JSON: {error}") from error
+    if not isinstance(form, dict) or "filled" not in form:
+        raise RecordError(path, "it holds no record")
+    if form.get("version") != VERSION or form.get("stream") != STREAM:
+        problem = f"its record is of version {form.get('version')!r}, stream {form.get('stream')!r}"
+        raise RecordError(path, problem)
+    wrong = next(_wrong(form, "", _MEMBERS), None)
+    if wrong is not None:
+        raise RecordError(path, f"its record has no {wrong}")
+    for row in form["filled"]:
+        wrong = next(_wrong(row, "filled.", _MEMBERS_OF_FILLED), None)
+        if wrong is not None:
+            raise RecordError(path, f"its record has no {wrong}")
+    return form
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+_Kinds = Mapping[str, type | tuple[type, ...]]
+
+
+_MEMBERS: _Kinds = {
+    "seed": int,
+    "device": str,
+    "source": dict,
+    "source.name": str,
+    "source.nbytes": int,
+    "source.sha256": str,
+    "source.root": (str, type(None)),
+    "source.weights": (str, type(None)),
+    "arch": (str, type(None)),
+    "record": bool,
+    "rule": list,
+    "filled": list,
+    "rest": dict,
+    "rest.sha256": str,
+    "sha256": str,
+}
+
+
+_MEMBERS_OF_FILLED: _Kinds = {"key": str, "init": str, "sha256": str}
+
+
+def _wrong(form: Any, prefix: str, members: _Kinds) -> Iterator[str]:
+    """Yield the members of a record that are missing or of another kind."""
+    for name, kind in members.items():
+        value: Any = form
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        is_number = kind is int and isinstance(value, bool)
+        if not isinstance(form, dict) or not isinstance(value, kind) or is_number:
+            yield f"{prefix}{name}"

@@ -1,0 +1,138 @@
+"""Write a provenance record while its output is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Self
+
+from reinit_cli.checkpoints.source import RECORD_FILE, Contents
+from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.provenance.digests import (
+    FileDigests,
+    digest_of_source,
+    digests_of,
+    joined,
+    ranges_of,
+)
+from reinit_cli.provenance.record import Form, blank_record, drawn_steps, text_of
+from reinit_cli.storage.crc32 import crc32
+from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.local import OutputFile
+from reinit_cli.storage.segments import Reserved, Segment
+from reinit_cli.storage.writer import Sink
+
+if TYPE_CHECKING:
+    from reinit_cli.planning.job import Job
+
+
+def finished(form: Form, plan: Plan, files: Mapping[str, FileDigests]) -> Form:
+    """Return a record with the digests of what was written.
+
+    Args:
+        form: the record without them.
+        plan: what was done.
+        files: the digests of what was written, by path.
+    """
+    found = {key: digest for each in files.values() for key, digest in each.filled.items()}
+    by_key = {step.key: _own(step, found) for step in drawn_steps(plan)}
+    _, rest = joined({name: (each.nbytes, each.rest) for name, each in files.items()})
+    return {
+        **form,
+        "filled": [{**row, "sha256": by_key[row["key"]]} for row in form["filled"]],
+        "rest": {"sha256": rest},
+    }
+
+
+def _own(step: Step, found: Mapping[str, str]) -> str:
+    """Return the digest of a tensor; of a tie it may be told under another key.
+
+    A tensor without elements has no place in a torch archive that is laid out anew.
+    """
+    told = next((found[key] for key in (step.key, *step.tied) if key in found), None)
+    assert told is not None or not step.tensor.nbytes
+    return told or hashlib.sha256().hexdigest()
+
+
+class Recorder:
+    """Writes the record of a job where one is asked for."""
+
+    def __init__(self, job: Job, form: Form | None) -> None:
+        self._job = job
+        self._form = form
+        self._files: dict[str, FileDigests] = {}
+
+    @classmethod
+    def of(cls, job: Job, contents: Contents) -> Self:
+        """Digest the source, if there is to be a record."""
+        if job.request.record is None:
+            return cls(job, None)
+        digest = digest_of_source(job.source, contents)
+        is_inside = job.request.record == ""
+        return cls(
+            job, blank_record(job.request, job.plan, job.source, digest, is_inside=is_inside)
+        )
+
+    @property
+    def blank(self) -> str:
+        """A text as long as the record that the output is to hold; "" for none."""
+        is_inside = self._form is not None and self._job.request.record == ""
+        return text_of(self._form) if is_inside and self._form is not None else ""
+
+    def seal(self, name: str, segments: Sequence[Segment], sink: Sink) -> None:
+        """Digest a file that was written, and write the record into the room kept for it."""
+        if self._form is None:
+            return
+        if name != RECORD_FILE:
+            self._files[name] = digests_of(sink.read, ranges_of(segments))
+        if any(isinstance(segment, Reserved) for segment in segments):
+            for offset, data in pieces_of(self._text, segments):
+                sink.write_at(offset, data)
+
+    def write_beside(self) -> None:
+        """Write the record to a file of its own, where that is asked for.
+
+        Raises:
+            OutputUnwritableError: the disk is full or the folder refuses.
+        """
+        if self._job.request.record:
+            data = f"{self._text}\n".encode()
+            place = Destination(self._job.request.record, self._job.request.force)
+            with OutputFile(place, len(data)) as file:
+                file.write_at(0, data)
+                file.commit()
+
+    @property
+    def _text(self) -> str:
+        assert self._form is not None
+        return text_of(finished(self._form, self._job.plan, self._files))
+
+
+class FixedRecorder:
+    """Leaves room for a record that is known, and writes none."""
+
+    def __init__(self, text: str) -> None:
+        """Leave room for a text; "" for none."""
+        self.blank = text
+
+    def seal(self, name: str, segments: Sequence[Segment], sink: Sink) -> None:
+        """The record is there."""
+
+    def write_beside(self) -> None:
+        """The record is there."""
+
+
+def pieces_of(text: str, segments: Iterable[Segment]) -> Iterator[tuple[int, bytes]]:
+    """Yield what is written into the room that segments keep for a record, and where."""
+    offset = 0
+    for segment in segments:
+        if isinstance(segment, Reserved):
+            data = text.encode()
+            if segment.holds == "json":
+                data = json.dumps(text, ensure_ascii=False)[1:-1].encode()
+            elif segment.holds == "crc":
+                data = crc32(data).to_bytes(4, "little")
+            assert len(data) == segment.nbytes
+            yield offset, data
+        offset += segment.nbytes

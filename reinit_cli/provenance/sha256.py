@@ -1,0 +1,73 @@
+"""SHA-256s of ranges of files, several read side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from reinit_cli.storage.segments import Range
+from reinit_cli.threads import Stopped, StoppedError, aside, side_by_side
+
+Read = Callable[[int, int], "bytes | memoryview"]
+"""Returns bytes of a file from an offset on, as many as it is asked for."""
+
+PIECE_NBYTES = 4 * 2**20
+"""The pieces of a file that are digested on their own, side by side."""
+
+_CHUNK_NBYTES = 2**19
+"""What is read at once."""
+
+
+def sha256_of(read: Read, ranges: Sequence[Range]) -> list[str]:
+    """Return the SHA-256 of each range, in hexadecimal; several are read side by side."""
+    return [digest.hex() for digest in _digests(read, [(each,) for each in ranges])]
+
+
+def sha256_of_pieces(read: Read, nbytes: int, without: Sequence[Range] = ()) -> str:
+    """Return the SHA-256 of the SHA-256s of a file's pieces, in hexadecimal.
+
+    The pieces are `PIECE_NBYTES` long, but the last, and are read side by side.
+
+    Args:
+        read: gives its bytes.
+        nbytes: its length.
+        without: bytes that are left out of their pieces.
+    """
+    gaps = sorted(each for each in without if each[0] < each[1])
+    return hashlib.sha256(b"".join(_digests(read, _pieces(nbytes, gaps)))).hexdigest()
+
+
+def _digests(read: Read, pieces: Iterable[Sequence[Range]]) -> list[bytes]:
+    def work(stopped: Stopped) -> list[bytes]:
+        return side_by_side(lambda ranges: _digest(read, ranges, stopped), pieces, stopped)
+
+    return aside(work)
+
+
+def _pieces(nbytes: int, gaps: Sequence[Range]) -> Iterator[tuple[Range, ...]]:
+    """Yield the ranges of each piece that no gap takes."""
+    at = 0
+    for start in range(0, nbytes, PIECE_NBYTES):
+        end = min(start + PIECE_NBYTES, nbytes)
+        kept = []
+        reached = start
+        while at < len(gaps) and gaps[at][0] < end:
+            if gaps[at][0] > reached:
+                kept.append((reached, gaps[at][0]))
+            reached = max(reached, min(gaps[at][1], end))
+            if gaps[at][1] > end:
+                break
+            at += 1
+        if reached < end:
+            kept.append((reached, end))
+        yield tuple(kept)
+
+
+def _digest(read: Read, ranges: Sequence[Range], stopped: Stopped) -> bytes:
+    digest = hashlib.sha256()
+    for start, end in ranges:
+        for offset in range(start, end, _CHUNK_NBYTES):
+            if stopped.is_set():
+                raise StoppedError
+            digest.update(read(offset, min(_CHUNK_NBYTES, end - offset)))
+    return digest.digest()

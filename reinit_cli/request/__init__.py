@@ -1,0 +1,1 @@
+"""Hold and read what is asked, in the user's words."""

@@ -1,0 +1,85 @@
+"""Read the form of an output's name, such as "out/{stem}-seed{seed}{suffix}"."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from reinit_cli.errors import PlaceholderError
+from reinit_cli.storage.location import SourceName
+from reinit_cli.text import near
+
+PLACEHOLDERS = {
+    "stem": "the source's name without its suffix",
+    "suffix": "its suffix, with the dot",
+    "name": "both",
+    "parent": "the folder it lies in",
+    "seed": "the seed",
+}
+"""What may stand in braces."""
+
+
+_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputName:
+    """The form of an output's path.
+
+    Attributes:
+        form: the path with placeholders.
+        is_beside: whether the path starts at the folder of the source.
+    """
+
+    form: str
+    is_beside: bool = False
+
+    @classmethod
+    def parse(cls, form: str) -> OutputName:
+        """Read a form: {placeholders} in braces, and {{ or }} for a brace itself.
+
+        Raises:
+            PlaceholderError: a placeholder is unknown, or a brace has no partner.
+        """
+        for found in _BRACES.finditer(form):
+            word = found[1]
+            if word is None and found[0] in "{}":
+                raise PlaceholderError(form, f"a lone {found[0]!r} is written {found[0] * 2!r}")
+            if word is not None and word not in PLACEHOLDERS:
+                known = ", ".join(f"{{{each}}}" for each in PLACEHOLDERS)
+                problem = f"there is no placeholder {found[0]!r}; there is {known}"
+                raise PlaceholderError(form, problem, near(word, PLACEHOLDERS))
+        return cls(form)
+
+    @property
+    def has_seed(self) -> bool:
+        """Whether the seed is part of the name."""
+        return any(found[1] == "seed" for found in _BRACES.finditer(self.form))
+
+    @property
+    def is_form(self) -> bool:
+        """Whether anything is to be put into it."""
+        return any(found[1] is not None for found in _BRACES.finditer(self.form))
+
+    def of(self, source: SourceName, seed: int) -> str:
+        """Return the path of the output.
+
+        Args:
+            source: what is read.
+            seed: the seed it is drawn with.
+        """
+        words = {
+            "stem": source.stem,
+            "suffix": source.suffix,
+            "name": source.stem + source.suffix,
+            "parent": source.parent or os.curdir,
+            "seed": str(seed),
+        }
+        path = _BRACES.sub(lambda found: words[found[1]] if found[1] else found[0][0], self.form)
+        return os.path.join(source.parent, path) if self.is_beside else path
+
+
+def as_form(path: str) -> str:
+    """Return the form that stands for a path as it is."""
+    return path.replace("{", "{{").replace("}", "}}")

@@ -1,0 +1,1 @@
+"""Turn a seed and a key into a random stream."""

@@ -1,0 +1,1 @@
+"""Know, read and measure one tensor."""

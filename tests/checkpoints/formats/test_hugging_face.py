@@ -1,0 +1,246 @@
+"""Folders of shards: read together, rewritten file by file, with what lies beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from reinit_cli import apply_, plan, rewrite
+from reinit_cli.cli import main
+from reinit_cli.errors import (
+    MalformedFileError,
+    OutputUnwritableError,
+    ReinitError,
+    UnreadableSourceError,
+)
+from reinit_cli.storage import local
+
+STATE = {f"layers.{at}.weight": torch.full((4, 8), float(at)) for at in range(4)}
+
+
+def _folder(kind: str = "safetensors", **changes: Any) -> Path:
+    """Make a folder of two shards with an index and other files."""
+    folder = Path("model")
+    folder.mkdir()
+    stem = "model" if kind == "safetensors" else "pytorch_model"
+    names = [f"{stem}-0000{at}-of-00002.{kind}" for at in (1, 2)]
+    keys = list(STATE)
+    weight_map: dict[str, Any] = {}
+    for name, own in zip(names, (keys[:2], keys[2:]), strict=True):
+        part = {key: STATE[key] for key in own}
+        if kind == "safetensors":
+            save_file(part, folder / name, {"format": "pt"})
+        else:
+            torch.save(part, folder / name)
+        weight_map |= dict.fromkeys(own, name)
+    index = {"metadata": {"total_size": 512.0}, "weight_map": weight_map | changes}
+    (folder / f"{stem}.{kind}.index.json").write_text(json.dumps(index, indent=2))
+    (folder / "config.json").write_text("{}")
+    (folder / "tokens").mkdir()
+    (folder / "tokens" / "vocabulary.txt").write_text("a\nb\n")
+    return folder
+
+
+def _read(folder: str) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = {}
+    for path in sorted(Path(folder).iterdir()):
+        if path.suffix == ".safetensors":
+            state |= load_file(path)
+        elif path.suffix == ".bin":
+            state |= torch.load(path)
+    return state
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_a_folder_is_rewritten_with_all_its_files(kind: str) -> None:
+    folder = _folder(kind)
+    expected = {key: tensor.clone() for key, tensor in STATE.items()}
+    apply_(expected, ["layers.{1..2}.weight=xavier_normal"])
+
+    rewrite("model", ["layers.{1..2}.weight=xavier_normal"])
+
+    written = _read("model-reinit")
+    assert written.keys() == expected.keys()
+    assert all(torch.equal(written[key], expected[key]) for key in expected)
+    for path in folder.rglob("*"):
+        new = Path("model-reinit") / path.relative_to(folder)
+        assert new.is_dir() == path.is_dir()
+        if path.suffix not in (".safetensors", ".bin") and path.is_file():
+            assert new.read_bytes() == path.read_bytes()
+
+
+def test_keep_alone_is_the_identity() -> None:
+    folder = _folder()
+
+    rewrite("model", ["*=keep"])
+
+    for path in folder.rglob("*"):
+        if path.is_file():
+            new = Path("model-reinit") / path.relative_to(folder)
+            assert new.read_bytes() == path.read_bytes()
+
+
+def test_the_values_do_not_depend_on_the_shards() -> None:
+    _folder()
+    save_file(STATE, "whole.safetensors")
+
+    rewrite("model", ["*=normal"])
+    rewrite("whole.safetensors", ["*=normal"])
+
+    whole = load_file("whole-reinit.safetensors")
+    sharded = _read("model-reinit")
+    assert all(torch.equal(whole[key], sharded[key]) for key in whole)
+
+
+def test_an_index_stands_for_its_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    _folder()
+
+    assert main(["keys", "model/model.safetensors.index.json"]) == 0
+
+    assert capsys.readouterr().out.splitlines() == list(STATE)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+@pytest.mark.parametrize("output", ["one.safetensors", "one.pt"])
+def test_a_folder_becomes_one_file(kind: str, output: str) -> None:
+    _folder(kind)
+
+    rewrite("model", [], output)
+
+    state = load_file(output) if output.endswith(".safetensors") else torch.load(output)
+    assert list(state) == list(STATE)
+    assert all(torch.equal(state[key], STATE[key]) for key in STATE)
+
+
+def test_links_of_a_hub_cache_are_followed_and_become_files() -> None:
+    folder = _folder()
+    Path("blobs").mkdir()
+    for at, path in enumerate(sorted(folder.iterdir())):
+        if path.is_file():
+            path.rename(f"blobs/{at}")
+            path.symlink_to(f"../blobs/{at}")
+
+    rewrite("model", ["layers.0.weight=zeros"])
+
+    assert not any(path.is_symlink() for path in Path("model-reinit").rglob("*"))
+    assert not _read("model-reinit")["layers.0.weight"].any()
+    assert _read("model")["layers.1.weight"].eq(1).all()
+
+
+def test_stale_weights_and_hidden_folders_are_named_and_left_out() -> None:
+    folder = _folder()
+    (folder / "pytorch_model.bin").write_bytes(b"old")
+    (folder / ".git").mkdir()
+    (folder / "training_args.bin").write_bytes(b"kept")
+
+    made = plan("model", ["*=keep"])
+    assert made.warnings == ()
+    rewrite("model", ["*=keep"])
+
+    assert not Path("model-reinit/pytorch_model.bin").exists()
+    assert not Path("model-reinit/.git").exists()
+    assert Path("model-reinit/training_args.bin").read_bytes() == b"kept"
+
+
+def test_what_is_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    (_folder() / "pytorch_model.bin").write_bytes(b"old")
+
+    assert main(["run", "model", "-r", "*=keep", "-n"]) == 0
+
+    assert "warning: not copied from 'model': pytorch_model.bin" in capsys.readouterr().err
+
+
+HOSTILE = ["../secret.safetensors", "/etc/passwd", "..", "", "a\\b", "a\0b", "sub/x.bin", 7, None]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=repr)
+def test_an_index_cannot_lead_out_of_its_folder(name: Any) -> None:
+    _folder(**{"layers.0.weight": name})
+    Path("secret.safetensors").write_bytes(Path("model").joinpath("config.json").read_bytes())
+
+    with pytest.raises(MalformedFileError, match="no plain file name"):
+        plan("model", ["*=keep"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"more.weight": "model-00001-of-00002.safetensors"},
+        {"layers.0.weight": "model-00002-of-00002.safetensors"},
+        {"more.weight": "missing.safetensors"},
+    ],
+    ids=["a key that is in no file", "a key in another file", "a file that is missing"],
+)
+def test_an_index_that_is_wrong_is_refused(changes: dict[str, str]) -> None:
+    _folder(**changes)
+
+    with pytest.raises(ReinitError):
+        plan("model", ["*=keep"])
+
+
+def test_a_key_that_the_index_lacks_is_refused() -> None:
+    folder = _folder()
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    del index["weight_map"]["layers.3.weight"]
+    path.write_text(json.dumps(index))
+
+    with pytest.raises(MalformedFileError, match="the index does not say so"):
+        plan("model", ["*=keep"])
+
+
+def test_an_existing_folder_is_never_replaced() -> None:
+    _folder()
+    Path("there").mkdir()
+    Path("there/mine").write_text("mine")
+
+    with pytest.raises(OutputUnwritableError, match="it is a folder"):
+        rewrite("model", ["*=keep"], "there", force=True)
+
+    assert os.listdir("there") == ["mine"]
+
+
+def test_a_failure_leaves_no_folder_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+
+    _folder()
+
+    def fail(self: object) -> None:
+        raise OutputUnwritableError("x", "the disk is full")
+
+    monkeypatch.setattr(local.OutputFile, "commit", fail)
+
+    with pytest.raises(OutputUnwritableError):
+        rewrite("model", ["*=keep"])
+
+    assert os.listdir() == ["model"]
+
+
+def test_the_temporary_of_a_killed_run_is_removed_by_the_next() -> None:
+    _folder()
+    Path(".model-reinit.reinit-0123456789ab").mkdir()
+
+    rewrite("model", ["*=keep"])
+
+    assert sorted(os.listdir()) == ["model", "model-reinit"]
+
+
+def test_a_folder_without_weights_is_refused() -> None:
+    Path("empty").mkdir()
+
+    with pytest.raises(UnreadableSourceError, match="needs an index or one file of weights"):
+        plan("empty/", ["*=keep"])
+
+
+def test_a_folder_of_one_file_needs_no_index() -> None:
+    Path("small").mkdir()
+    save_file(STATE, "small/model.safetensors")
+
+    rewrite("./small", ["*=zeros"])
+
+    assert not any(tensor.any() for tensor in _read("small-reinit").values())

@@ -1,0 +1,163 @@
+"""Keys that are alike are one pattern, and modules are a tree."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reinit_cli.operations.outline import groups_of, tree_of
+from reinit_cli.request.pattern import Pattern
+from reinit_cli.tensors.info import TensorInfo
+
+
+def _tensors(*keys: str, shape: tuple[int, ...] = (2,)) -> list[TensorInfo]:
+    return [TensorInfo(key, "float32", shape, 8) for key in keys]
+
+
+def _patterns(tensors: list[TensorInfo]) -> list[tuple[str, int]]:
+    return [(group.pattern, len(group.tensors)) for group in groups_of(tensors)]
+
+
+def test_layers_that_are_alike_are_one_pattern() -> None:
+    keys = [f"layers.{at}.{name}" for at in range(32) for name in ("up.weight", "up.bias")]
+
+    assert _patterns(_tensors("embed", *keys, "head")) == [
+        ("embed", 1),
+        ("layers.{0..31}.up.weight", 32),
+        ("layers.{0..31}.up.bias", 32),
+        ("head", 1),
+    ]
+
+
+def test_what_has_another_shape_stands_apart() -> None:
+    tensors = [*_tensors("a.0.w", "a.1.w", "a.2.w"), *_tensors("a.3.w", shape=(4, 1))]
+
+    assert _patterns(tensors) == [("a.{0..2}.w", 3), ("a.3.w", 1)]
+
+
+def test_numbers_with_gaps_are_a_list() -> None:
+    keys = [f"a.{at}.w" for at in (0, 1, 2, 3, 7, 9, 10)]
+
+    assert _patterns(_tensors(*keys)) == [("a.{{0..3},7,9,10}.w", 7)]
+    assert _patterns(_tensors("a.4", "a.5")) == [("a.{4,5}", 2)]
+
+
+def test_several_numbers_are_collapsed_where_all_combinations_are_there() -> None:
+    whole = [f"b.{at}.c.{inner}.w" for at in range(3) for inner in range(4)]
+
+    assert _patterns(_tensors(*whole)) == [("b.{0..2}.c.{0..3}.w", 12)]
+    assert _patterns(_tensors(*whole[:-1])) == [("b.{0,1}.c.{0..3}.w", 8), ("b.2.c.{0..2}.w", 3)]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [f"layers.{at}.w" for at in range(25_001)],
+        [f"a.{at}.b.{inner}" for at in range(150) for inner in range(150)],
+        [f"{at}" for at in range(0, 30_000, 2)],
+    ],
+    ids=["one number", "two numbers", "gaps"],
+)
+def test_no_pattern_stands_for_more_names_than_a_rule_takes(keys: list[str]) -> None:
+    groups = groups_of(_tensors(*keys))
+
+    assert len(groups) <= 4
+    named: set[str] = set()
+    for group in groups:
+        names = Pattern.parse(group.pattern).names
+        assert names == {tensor.key for tensor in group.tensors}
+        named |= names
+    assert named == set(keys)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_numbers_are_grouped_at_once() -> None:
+    started = time.process_time()
+    groups = groups_of(_tensors(*(f"layers.{at}.w" for at in range(100_000))))
+
+    assert len(groups) == 10
+    assert time.process_time() - started < 3  # merged one by one they take 40
+
+
+def test_only_whole_segments_are_numbers() -> None:
+    keys = ["layer1.w", "layer2.w", "x.01.w", "x.02.w", "1", "2"]
+
+    assert [pattern for pattern, _ in _patterns(_tensors(*keys))] == [*keys[:4], "{1,2}"]
+
+
+_SEGMENTS = st.sampled_from(
+    ["0", "1", "2", "3", "10", "01", "a", "*", "{b}", "[c]", "re:", "", "é"]
+)
+_KEYS = st.lists(
+    st.lists(_SEGMENTS, min_size=1, max_size=4).map(".".join), unique=True, max_size=40
+)
+
+
+@given(_KEYS)
+def test_a_group_s_pattern_names_its_keys_and_no_other(keys: list[str]) -> None:
+    keys = [key for key in keys if key]
+    groups = groups_of(_tensors(*keys))
+
+    assert sorted(tensor.key for group in groups for tensor in group.tensors) == sorted(keys)
+    for group in groups:
+        named = Pattern.parse(group.pattern)
+        assert not named.is_wildcard
+        assert [keys[at] for at in named.select(keys)] == [each.key for each in group.tensors]
+
+
+def test_a_tree_has_every_module_before_what_is_in_it() -> None:
+    tensors = _tensors("a.0.w", "a.0.b", "c", "a.1.w")
+
+    assert [
+        (each.path, each.depth, each.leaves, each.numel, each.nbytes, each.tensor)
+        for each in tree_of(tensors)
+    ] == [
+        ("a", 0, 3, 6, 24, None),
+        ("a.0", 1, 2, 4, 16, None),
+        ("a.0.w", 2, 1, 2, 8, tensors[0]),
+        ("a.0.b", 2, 1, 2, 8, tensors[1]),
+        ("a.1", 1, 1, 2, 8, None),
+        ("a.1.w", 2, 1, 2, 8, tensors[3]),
+        ("c", 0, 1, 2, 8, tensors[2]),
+    ]
+
+
+def test_a_tensor_and_a_module_may_have_one_name() -> None:
+    assert [(each.path, bool(each.tensor)) for each in tree_of(_tensors("a", "a.b"))] == [
+        ("a", True),
+        ("a", False),
+        ("a.b", True),
+    ]
+
+
+def test_what_is_repeated_adds_to_no_sum() -> None:
+    tree = tree_of(_tensors("a.v", "a.w", "b.w"), {"a.w"})
+
+    assert [(each.path, each.leaves, each.numel) for each in tree] == [
+        ("a", 2, 2),
+        ("a.v", 1, 2),
+        ("a.w", 1, 2),
+        ("b", 1, 2),
+        ("b.w", 1, 2),
+    ]
+
+
+@given(_KEYS)
+def test_every_tensor_is_in_the_tree_once(keys: list[str]) -> None:
+    tree = tree_of(_tensors(*keys))
+
+    assert sorted(each.path for each in tree if each.tensor) == sorted(keys)
+    for module in tree:
+        if not module.tensor:
+            inside = [key for key in keys if key.startswith(f"{module.path}.")]
+            assert (module.leaves, module.numel) == (len(inside), 2 * len(inside))
+
+
+def test_keys_of_very_many_segments_are_no_trouble() -> None:
+    key = ".".join("a" * 20_000)
+
+    assert tree_of(_tensors(key))[-1].path == key
+    assert _patterns(_tensors(".".join("1" * 20_000))) != []

@@ -1,0 +1,287 @@
+"""Recipes: what they say, what is refused, and what overrides what."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from reinit_cli.errors import RecipeError, VariableError
+from reinit_cli.operations.recipe_file import read_recipe
+from reinit_cli.request.recipe import Recipe, of_environment, parse_recipe
+from reinit_cli.request.rule import Rule
+
+TOML = """
+seed = 3
+device = "cuda:1"
+dtype = "bfloat16"
+shard_size = "2kB"
+strict = true
+verify_crc = false
+
+[[rule]]
+match = "*.weight"
+init = "kaiming_normal"
+nonlinearity = "relu"
+mode = "fan_out"
+min_ndim = 2
+
+[[rule]]
+match = "*.bias"
+init = "normal:std=0.5"
+"""
+
+MEANT = Recipe(
+    rules=(
+        Rule.parse("*.weight=kaiming_normal:relu,fan_out,min_ndim=2"),
+        Rule.parse("*.bias=normal:std=0.5"),
+    ),
+    seeds=(3,),
+    device="cuda:1",
+    dtype="bfloat16",
+    shard_nbytes=2000,
+    strict=True,
+    verify_crc=False,
+)
+
+
+def _alike(first: Recipe, second: Recipe) -> bool:
+    def meant(recipe: Recipe) -> list[tuple[str, object]]:
+        return [(rule.pattern.text, rule.init) for rule in recipe.rules]
+
+    rest = Recipe.__dataclass_fields__.keys() - {"rules"}
+    return meant(first) == meant(second) and all(
+        getattr(first, name) == getattr(second, name) for name in rest
+    )
+
+
+@pytest.mark.parametrize("path", ["r.toml", "r", "r.txt"])
+def test_toml_is_told_by_suffix_or_content(path: str) -> None:
+    assert _alike(parse_recipe(TOML.encode(), path), MEANT)
+
+
+@pytest.mark.parametrize("path", ["r.json", "r", "r.toml.bak"])
+def test_json_is_told_by_suffix_or_content(path: str) -> None:
+    text = "\ufeff " + json.dumps(tomllib.loads(TOML))
+
+    assert _alike(parse_recipe(text.encode(), path), MEANT)
+
+
+@pytest.mark.parametrize(
+    ("value", "seeds"),
+    [("7", (7,)), ('"0..2"', (0, 1, 2)), ('"0,3,-7"', (0, 3, -7)), ('"2..0,9"', (2, 1, 0, 9))],
+)
+def test_seeds_are_one_or_several(value: str, seeds: tuple[int, ...]) -> None:
+    assert parse_recipe(f"seed = {value}".encode(), "r").seeds == seeds
+
+
+REFUSED = {
+    "unknown field": ("sed = 3", "unknown field 'sed'", ("seed",)),
+    "a field of a plan": ("seconds = 3", "unknown field 'seconds'", None),
+    "a field of the command line": ("force = true", "unknown field 'force'", None),
+    "seed of the wrong type": (
+        "seed = 1.5",
+        "seed must be an integer, not 1.5",
+        (),
+    ),
+    "seed that is true": ("seed = true", "seed must be an integer, not True", ()),
+    "seeds that are none": (
+        'seed = "0-4"',
+        "seed must be an integer, or a text such as '0..4' or '0,3,7', not '0-4'",
+        (),
+    ),
+    "device": ('device = "gpu"', "device must be cpu, cuda, cuda:1, mps or auto, not 'gpu'", ()),
+    "dtype": ('dtype = "bfloat61"', "dtype: unknown dtype 'bfloat61'", None),
+    "flag": ('strict = "yes"', "strict must be true or false, not 'yes'", ()),
+    "size": (
+        'shard_size = "big"',
+        "shard_size must be bytes, or a text such as '5GB', not 'big'",
+        (),
+    ),
+    "placeholder": (
+        'output = "{sed}.pt"',
+        "output '{sed}.pt': there is no placeholder '{sed}'; "
+        "there is {stem}, {suffix}, {name}, {parent}, {seed}",
+        ("seed",),
+    ),
+    "sources": ("source = [1]", 'source must be a text or several, ["a.pt", "b.pt"], not [1]', ()),
+    "version": ("version = 2", "version must be 1, not 2", ()),
+    "stream": ('stream = "torch-2"', "stream must be 'torch-1', not 'torch-2'", ()),
+    "rule that is no table": ('rule = ["*=zeros"]', "rule must be tables, each under [[rule]]", ()),
+    "rule without match": ('[[rule]]\ninit = "zeros"', "rule 1: match is missing", ()),
+    "rule with a mistyped match": (
+        '[[rule]]\nmach = "*"\ninit = "zeros"',
+        "rule 1: unknown field 'mach'",
+        ("match",),
+    ),
+    "rule with a mistyped argument": (
+        '[[rule]]\nmatch = "a"\ninit = "ones"\n[[rule]]\nmatch = "*"\ninit = "normal"\nsdt = 1',
+        "rule 2: unknown field 'sdt'; normal takes mean, std, min_ndim, keep_zeros",
+        ("std",),
+    ),
+    "rule with a mistyped initializer": (
+        '[[rule]]\nmatch = "*"\ninit = "orthogonl"',
+        "rule 1: unknown initializer 'orthogonl'",
+        ("orthogonal",),
+    ),
+    "rule with a bad pattern": (
+        '[[rule]]\nmatch = "a[b"\ninit = "zeros"',
+        "rule 1: pattern 'a[b': '[' is not closed; '[[]' is a literal one",
+        (),
+    ),
+    "rule with arguments twice": (
+        '[[rule]]\nmatch = "*"\ninit = "normal:std=1"\nmean = 2',
+        "rule 1: arguments stand in init or by name, and these stand in init 'normal:std=1' "
+        "and in mean",
+        (),
+    ),
+    "argument of the wrong type": (
+        '[[rule]]\nmatch = "*"\ninit = "normal"\nstd = true',
+        "rule 1: normal: std must be a number of at least 0, not True",
+        (),
+    ),
+    "argument that is a parameter of ours": (
+        '[[rule]]\nmatch = "*"\ninit = "normal"\npattern = "x"\ncls = 1',
+        "rule 1: unknown field 'pattern'; normal takes mean, std, min_ndim, keep_zeros",
+        None,
+    ),
+    "argument out of range": (
+        '[[rule]]\nmatch = "*"\ninit = "normal"\nstd = -1',
+        "rule 1: normal: std must be a number of at least 0, not -1",
+        (),
+    ),
+    "date": ("seed = 2020-01-01", "seed must be an integer, not datetime.date(2020, 1, 1)", ()),
+    "member twice": ('{"seed": 1, "seed": 2}', "it has 'seed' twice", ()),
+    "dots": ("a." * 50_000 + "a = 1", "a line has more than 8 dots outside of quotes", ()),
+    "too large": ("#" * 300_000, "it is too large", ()),
+    "too many elements": ('{"a": [' + "{}," * 4_000_001, "it is too large", ()),
+}
+
+
+@pytest.mark.parametrize(("text", "problem", "near"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_understood_is_refused_by_name(
+    text: str, problem: str, near: tuple[str, ...] | None
+) -> None:
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe(text.encode(), "my recipe")
+
+    assert str(refused.value) == f"recipe 'my recipe': {problem}"
+    assert near in (None, refused.value.near)
+
+
+@pytest.mark.parametrize(
+    ("data", "start"),
+    [
+        (b"seed = ", "it is no TOML: "),
+        (b"{", "it is no JSON: "),
+        (b"\xff", "it is not UTF-8 at byte 0"),
+        (b"a = " + b"[" * 100_000, "it is no TOML: "),
+        (b'{"a": ' + b"[" * 100_000, "it is no JSON: "),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "it is no JSON: "),
+        (b"seed = " + b"9" * 5000, "it is no TOML: "),
+    ],
+)
+def test_what_is_no_recipe_is_refused(data: bytes, start: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe(data, "r")
+
+    assert str(refused.value).startswith(f"recipe 'r': {start}")
+
+
+def test_a_json_that_is_no_object_is_refused() -> None:
+    with pytest.raises(RecipeError, match="it is no object of fields"):
+        parse_recipe(b"[1]", "r.json")
+
+
+def test_dots_in_quotes_and_comments_are_free() -> None:
+    text = "# a.b.c.d.e.f.g.h.i.j.k.l\n[[rule]]\nmatch = 'a.b.c.d.e.f.g.h.i.j.k.l'\ninit = \"ones\""
+
+    assert parse_recipe(text.encode(), "r").rules[0].pattern.text == "a.b.c.d.e.f.g.h.i.j.k.l"
+
+
+def test_a_recipe_that_is_not_there_names_the_nearest() -> None:
+    Path("recipe.toml").touch()
+
+    with pytest.raises(RecipeError) as refused:
+        read_recipe("recipes.toml")
+
+    assert str(refused.value) == "recipe 'recipes.toml': no such file or directory"
+    assert refused.value.near == ("recipe.toml",)
+
+
+def test_a_later_recipe_overrides_and_its_rules_come_after() -> None:
+    first = Recipe(rules=(Rule.parse("a=zeros"),), seeds=(1,), device="cuda", strict=True)
+    second = Recipe(rules=(Rule.parse("b=ones"),), seeds=(2,), strict=False)
+
+    assert first.under(second) == Recipe(
+        rules=(Rule.parse("a=zeros"), Rule.parse("b=ones")),
+        seeds=(2,),
+        device="cuda",
+        strict=False,
+    )
+
+
+def test_what_is_said_beside_a_source_goes_with_it() -> None:
+    recipe = Recipe(sources=("a",), output="o.pt", weights="none", root="x", dtype="float16")
+
+    assert recipe.under(Recipe(sources=("a",), seeds=(1,))).output == "o.pt"
+    assert recipe.under(Recipe(seeds=(1,))).weights == "none"
+    assert recipe.under(Recipe(sources=("b",))) == Recipe(sources=("b",), dtype="float16")
+    assert Recipe(output="o.pt").under(Recipe(sources=("b",))).output == "o.pt"
+
+
+def test_the_environment_says_seed_and_device() -> None:
+    assert of_environment({"REINIT_SEED": "-4", "REINIT_DEVICE": "cuda:3"}) == Recipe(
+        seeds=(-4,), device="cuda:3"
+    )
+    assert of_environment({"REINIT_SEED": "", "REINIT_DEVICE": "", "SEED": "3"}) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        ({"REINIT_SEED": "0..4"}, "environment variable REINIT_SEED: '0..4' is no integer"),
+        (
+            {"REINIT_DEVICE": "gpu"},
+            "environment variable REINIT_DEVICE: 'gpu' is none of cpu, cuda, cuda:1, mps and auto",
+        ),
+    ],
+)
+def test_a_bad_variable_is_named(environment: dict[str, str], problem: str) -> None:
+    with pytest.raises(VariableError) as refused:
+        of_environment(environment)
+
+    assert str(refused.value) == problem
+
+
+def test_a_rule_comes_back_from_json_whatever_its_numbers() -> None:
+    for text in ("*=constant:inf", "*=constant:nan", "*=uniform:a=-1e-45,b=0.1", "*=constant:7"):
+        rule = Rule.parse(text)
+        form = json.loads(json.dumps({"rule": [rule.serial()]}, allow_nan=False))
+
+        (back,) = parse_recipe(json.dumps(form).encode(), "r").rules
+        assert str(back.init) == str(rule.init)
+
+
+@pytest.mark.slow
+def test_a_hostile_recipe_costs_little() -> None:
+    """A TOML key of 130,000 parts costs tomllib tens of gigabytes."""
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
+        "from reinit_cli.request.recipe import parse_recipe\n"
+        "try: parse_recipe(eval(sys.argv[1]), 'r')\n"
+        "except Exception as error: print(error)"
+    )
+    for made in ("b'a.' * 130_000 + b'a=1'", "b'\"a\".' * 50_000 + b'a=1'", "b'[[a]]\\n' * 40_000"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, made],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+        assert done.stdout.startswith("recipe 'r': ")

@@ -1,0 +1,275 @@
+"""Outputs appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reinit_cli.errors import (
+    OutputExistsError,
+    OutputIsSourceError,
+    OutputUnwritableError,
+)
+from reinit_cli.storage.destination import Destination, check_destination
+from reinit_cli.storage.local import InputFile, OutputFile
+
+PATH = Path("out.bin")
+
+
+@pytest.fixture(params=["unnamed", "named"], autouse=True)
+def temporary(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run everything with and without O_TMPFILE."""
+    kind: str = request.param
+    if kind == "named":
+        monkeypatch.delattr(os, "O_TMPFILE")
+    return kind
+
+
+def _write(content: bytes, *, replaces: bool = False, syncs: bool = False) -> None:
+    destination = Destination(str(PATH), replaces, syncs)
+    with OutputFile(destination, len(content)) as file:
+        file.write_at(0, content)
+        file.commit()
+
+
+def test_a_new_file_has_its_bytes_and_the_mode_of_the_umask() -> None:
+    before = os.umask(0o027)
+    try:
+        _write(b"new", syncs=True)
+    finally:
+        os.umask(before)
+
+    assert PATH.read_bytes() == b"new"
+    assert PATH.stat().st_mode & 0o777 == 0o640
+    assert os.listdir() == ["out.bin"]
+
+
+def test_a_replaced_file_keeps_its_mode() -> None:
+    PATH.write_bytes(b"old and longer")
+    PATH.chmod(0o604)
+
+    _write(b"new", replaces=True)
+
+    assert (PATH.read_bytes(), PATH.stat().st_mode & 0o777) == (b"new", 0o604)
+    assert os.listdir() == ["out.bin"]
+
+
+def test_nothing_appears_before_it_is_committed(temporary: str) -> None:
+    with OutputFile(Destination(str(PATH)), 3) as file:
+        file.write_at(0, b"new")
+        assert not PATH.exists()
+        assert len(os.listdir()) == (temporary == "named")
+
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_whatever_fails_leaves_the_old_file_and_nothing_else(error: type[BaseException]) -> None:
+    PATH.write_bytes(b"old")
+
+    with (
+        pytest.raises(error),
+        OutputFile(Destination(str(PATH), replaces=True), 3) as file,
+    ):
+        file.write_at(0, b"new")
+        raise error
+
+    assert (os.listdir(), PATH.read_bytes()) == (["out.bin"], b"old")
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten() -> None:
+    with (
+        pytest.raises(OutputExistsError, match=r"the output 'out\.bin' exists"),
+        OutputFile(Destination(str(PATH)), 3) as file,
+    ):
+        PATH.write_bytes(b"other")
+        file.commit()
+
+    assert (os.listdir(), PATH.read_bytes()) == (["out.bin"], b"other")
+
+
+def test_a_link_as_destination_is_replaced_and_not_written_through() -> None:
+    Path("target").write_bytes(b"precious")
+    PATH.symlink_to("target")
+
+    _write(b"new", replaces=True)
+
+    assert not PATH.is_symlink()
+    assert (PATH.read_bytes(), Path("target").read_bytes()) == (b"new", b"precious")
+
+
+@pytest.mark.parametrize("name", ["out.bin", "o[u]t.*", "n" * 250])
+def test_what_a_killed_run_left_is_removed_unless_it_is_locked(name: str) -> None:
+    short = name[:200]
+    stale, locked, other = (
+        Path(f".{short}.reinit-0123456789ab"),
+        Path(f".{short}.reinit-ba9876543210"),
+        Path(f".x{short}.reinit-0123456789ab"),
+    )
+    for path in (stale, locked, other):
+        path.touch()
+    with locked.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with OutputFile(Destination(name), 0) as file:
+            file.commit()
+
+    assert sorted(os.listdir()) == sorted([name, locked.name, other.name])
+
+
+def test_a_full_disk_is_one_error_and_the_old_file_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    PATH.write_bytes(b"old")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with (
+        pytest.raises(
+            OutputUnwritableError, match=r"^cannot write 'out\.bin': no space left on device$"
+        ),
+        OutputFile(Destination(str(PATH), replaces=True), 3) as file,
+    ):
+        file.write_at(0, b"new")
+
+    assert (os.listdir(), PATH.read_bytes()) == (["out.bin"], b"old")
+
+
+def test_too_large_a_file_is_known_before_the_first_byte() -> None:
+    code = (
+        "import resource, signal\n"
+        "from reinit_cli.storage.destination import Destination; from reinit_cli.storage.local import OutputFile\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "OutputFile(Destination('out.bin'), 100_000)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+
+    assert "OutputUnwritableError: cannot write 'out.bin': file too large" in done.stderr
+    assert os.listdir() == []
+
+
+def test_bytes_can_be_copied_by_the_kernel() -> None:
+    Path("in.bin").write_bytes(b"0123456789")
+    with InputFile("in.bin") as source, OutputFile(Destination(str(PATH)), 6) as file:
+        done = 0
+        while done < 4:
+            count = file.copy_from(source, 3 + done, 1 + done, 4 - done)
+            if not count:
+                file.write_at(1 + done, source.read(3 + done, 4 - done))
+                break
+            done += count
+        file.commit()
+
+    assert PATH.read_bytes() == b"\x003456\x00"
+
+
+def test_a_missing_kernel_copy_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> int:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "copy_file_range", unsupported)
+    Path("in.bin").write_bytes(b"0123456789")
+    with InputFile("in.bin") as source, OutputFile(Destination(str(PATH)), 6) as file:
+        assert file.copy_from(source, 0, 0, 6) == 0
+
+
+# --- what is refused beforehand ----------------------------------------------------------
+
+
+def test_the_source_is_never_the_output_by_any_name() -> None:
+    Path("in.bin").touch()
+    Path("link").symlink_to("in.bin")
+    os.link("in.bin", "hard")
+
+    for name in ("in.bin", "./in.bin", "link", "hard"):
+        with pytest.raises(OutputIsSourceError):
+            check_destination(Destination(name, replaces=True), "in.bin", in_place=False)
+
+
+def test_an_existing_output_is_refused_even_as_a_dangling_link() -> None:
+    PATH.symlink_to("nowhere")
+
+    with pytest.raises(OutputExistsError):
+        check_destination(Destination(str(PATH)), None, in_place=False)
+    check_destination(Destination(str(PATH), replaces=True), None, in_place=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("no/out.bin", "there is no folder 'no'"),
+        ("folder", "it is a folder, which is never replaced"),
+        ("fifo", "it is no regular file"),
+        ("x" * 256, "its name is too long"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told(path: str, problem: str) -> None:
+    Path("folder").mkdir()
+    os.mkfifo("fifo")
+
+    with pytest.raises(OutputUnwritableError) as refused:
+        check_destination(Destination(path, replaces=True), None, in_place=False)
+
+    assert str(refused.value) == f"cannot write {path!r}: {problem}"
+
+
+def test_a_folder_that_is_read_only_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root may write anywhere, so the system's answer is given for it.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+
+    with pytest.raises(OutputUnwritableError, match=r"the folder '\.' is not writable"):
+        check_destination(Destination("out.bin"), None, in_place=False)
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_the_old_file_or_the_new_one(temporary: str) -> None:
+    nbytes = 30_000_000
+    PATH.write_bytes(b"o" * nbytes)
+    code = (
+        ("import os; del os.O_TMPFILE\n" if temporary == "named" else "")
+        + "from reinit_cli.storage.destination import Destination; from reinit_cli.storage.local import OutputFile\n"
+        + f"with OutputFile(Destination('out.bin', replaces=True), {nbytes}) as file:\n"
+        + "    print(flush=True)\n"
+        + f"    for at in range(0, {nbytes}, 100_000): file.write_at(at, b'n' * 100_000)\n"
+        + "    file.commit()\n"
+    )
+    for delay in range(8):
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            with pytest.raises(subprocess.TimeoutExpired) if delay == 0 else _either():
+                process.wait(delay / 100)
+            process.send_signal(signal.SIGKILL)
+        content = PATH.read_bytes()
+        assert content in (b"o" * nbytes, b"n" * nbytes)
+        left = [name for name in os.listdir() if name != "out.bin"]
+        assert len(left) <= 1
+        assert all(name.startswith(".out.bin.reinit-") for name in left)
+    _write(b"last", replaces=True)
+    assert os.listdir() == ["out.bin"]
+
+
+class _either:  # noqa: N801 (reads as a word)
+    """Whether the process is killed or has ended, both are well."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is subprocess.TimeoutExpired
+
+
+def test_a_replaced_file_without_any_permission_stays_so() -> None:
+    PATH.write_bytes(b"old")
+    PATH.chmod(0)
+
+    _write(b"new", replaces=True)
+
+    assert PATH.stat().st_mode & 0o777 == 0

@@ -41,7 +41,6 @@ _HOMES = {
 __all__ = [
     "ReinitError",
     "Rule",
-    "__version__",
     "apply_",
     "diff",
     "plan",

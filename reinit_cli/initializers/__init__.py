@@ -11,7 +11,7 @@ from reinit_cli.initializers.arguments import parse_init
 from reinit_cli.initializers.declaration import Init, Initializer
 from reinit_cli.initializers.families.transforms import Move, Transform
 from reinit_cli.initializers.fans import Fans, UndefinedError, fans
-from reinit_cli.initializers.law import Law, Statistic
+from reinit_cli.initializers.law import Constant, Law, Normal, Statistic, TruncatedNormal, Uniform
 from reinit_cli.initializers.registry import REGISTRY, register
 from reinit_cli.initializers.site import NOWHERE, Architecture, Donor, Elsewhere, Site
 
@@ -19,6 +19,7 @@ __all__ = [
     "NOWHERE",
     "REGISTRY",
     "Architecture",
+    "Constant",
     "Donor",
     "Elsewhere",
     "Fans",
@@ -26,10 +27,13 @@ __all__ = [
     "Initializer",
     "Law",
     "Move",
+    "Normal",
     "Site",
     "Statistic",
     "Transform",
+    "TruncatedNormal",
     "UndefinedError",
+    "Uniform",
     "fans",
     "parse_init",
     "register",

@@ -221,7 +221,7 @@ SLOW_INITIALIZER = """
 import time
 from reinit_cli import register
 from reinit_cli.__main__ import entry
-from reinit_cli.initializers.laws import Constant
+from reinit_cli.initializers import Constant
 
 class Slow(Constant):
     def fill(self, tensor, generator):

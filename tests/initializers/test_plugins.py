@@ -18,7 +18,7 @@ from reinit_cli.initializers.registry import ENTRY_POINTS
 
 MODULE = '''
 from reinit_cli import register
-from reinit_cli.initializers.laws import Normal
+from reinit_cli.initializers import Normal
 
 
 @register(law="N(0, 1 / numel)", example="tiny")

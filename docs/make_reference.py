@@ -27,7 +27,7 @@ from reinit_cli.operations.stats import Measured, Statistics
 from reinit_cli.operations.verify import Finding, Verdict
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.compare import Gap
-from reinit_cli.request.request import Options
+from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.moments import Moments
 
@@ -38,7 +38,7 @@ MADE = "<!-- Made by docs/make_reference.py from the code; `make docs` makes it 
 RESULTS = (
     Plan,
     Step,
-    Options,
+    Request,
     Outcome,
     Filled,
     Moments,
@@ -261,7 +261,8 @@ def _python() -> Iterator[str]:
         "The names that `reinit_cli` exports. Importing it imports no torch; a name is imported "
         "when it is first asked for. [From Python](../how-to/python.md) shows them at work."
     )
-    public = {name: getattr(reinit_cli, name) for name in reinit_cli.__all__}
+    names = [name for name in reinit_cli.__all__ if not name.startswith("_")]
+    public = {name: getattr(reinit_cli, name) for name in names}
     yield _table(
         ("name", "what for"),
         (

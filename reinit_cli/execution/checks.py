@@ -202,7 +202,7 @@ class Checks:
 
     def __init__(self, plan: Plan) -> None:
         """Test what a plan draws, or nothing."""
-        self._is_asked = plan.options.check
+        self._is_asked = plan.request.check
         self._least_p = plan.least_p  # counts all steps, so it is asked for once
         self._checkers: dict[str, Checker] = {}
         self.findings: dict[str, tuple[Finding, ...]] = {}

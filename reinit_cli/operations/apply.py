@@ -14,7 +14,7 @@ from reinit_cli.initializers.site import Arch
 from reinit_cli.planning import companions
 from reinit_cli.planning.decide import make_plan
 from reinit_cli.planning.plan import Plan, Step
-from reinit_cli.request.request import Options
+from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
 
 if TYPE_CHECKING:
@@ -62,21 +62,27 @@ def apply_(
         else info
         for info in infos_of(state)
     )
-    options = Options(
-        seed, check_device(device), strict, allow_unmatched, with_buffers=with_buffers
-    )
     read = rules_of(rules)
     layers = architecture_of_layers(target) if isinstance(target, torch.nn.Module) else None
     references = find_references(read, infos, arch, otherwise=layers)
     name = "the module" if target is not state else "the mapping"
-    plan = make_plan(name, infos, read, options, elsewhere=references.elsewhere)
+    request = Request(
+        name,
+        read,
+        seed=seed,
+        device=check_device(device),
+        strict=strict,
+        allow_unmatched=allow_unmatched,
+        with_buffers=with_buffers,
+    )
+    plan = make_plan(name, infos, read, request, elsewhere=references.elsewhere)
     plan = companions.with_buffers(plan) if with_buffers else plan
     with one_thread(), references.opened(plan.fills, seed) as donors:
         for step in plan.fills:
             tensor = state[step.key]
             # A tensor of inference mode may be written in that mode alone.
             with torch.inference_mode(mode=tensor.is_inference()), torch.no_grad():
-                tensor.copy_(_drawn(step, tensor, donors, options.device))
+                tensor.copy_(_drawn(step, tensor, donors, request.device))
     return plan
 
 

@@ -29,7 +29,7 @@ from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.planning.job import Job
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.recipe import Recipe
-from reinit_cli.request.request import Options, Request
+from reinit_cli.request.request import Request
 from reinit_cli.storage.local import folders_above
 from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.text import why
@@ -118,12 +118,12 @@ def requests_of(
     Args:
         asked: all that was asked for, in a recipe's words.
         is_batch: whether `-o folder/` means a folder of outputs, and not of shards.
-        force: see `rewrite.Request`, as for the others.
+        force: see `Request`, as for the others.
         in_place: the same.
         sync: the same.
         measure_before: the same.
-        check: see `planning.Options`.
-        sketch: see `rewrite.Request`.
+        check: the same.
+        sketch: the same.
 
     Raises:
         PlaceholderError: the form of the output's name is wrong.
@@ -136,16 +136,14 @@ def requests_of(
             rules=asked.rules,
             output=asked.output if in_place else output,
             weights=asked.weights,
-            options=Options(
-                seed,
-                asked.device or "cpu",
-                strict=bool(asked.strict),
-                allow_unmatched=bool(asked.allow_unmatched),
-                check=check,
-                with_buffers=bool(asked.with_buffers),
-                untie=bool(asked.untie),
-                reset_optimizer=bool(asked.reset_optimizer),
-            ),
+            seed=seed,
+            device=asked.device or "cpu",
+            strict=bool(asked.strict),
+            allow_unmatched=bool(asked.allow_unmatched),
+            check=check,
+            with_buffers=bool(asked.with_buffers),
+            untie=bool(asked.untie),
+            reset_optimizer=bool(asked.reset_optimizer),
             force=force,
             in_place=in_place,
             sync=sync,
@@ -232,7 +230,7 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
             raise EqualOutputsError(
                 job.destination.path or DASH,
                 *(_described(each, has_seed=is_one_source) for each in (other, job)),
-                differs_in_seed=is_one_source and other.request.options != job.request.options,
+                differs_in_seed=is_one_source and other.request.seed != job.request.seed,
             )
     read = {place for job in jobs if (place := _inode(job.source.path)) is not None}
     for job in jobs:
@@ -243,7 +241,7 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
 
 
 def _described(job: Job, *, has_seed: bool) -> str:
-    return repr(job.request.source) + (f" with seed {job.plan.options.seed}" if has_seed else "")
+    return repr(job.request.source) + (f" with seed {job.plan.request.seed}" if has_seed else "")
 
 
 def _place(path: str | None) -> str:

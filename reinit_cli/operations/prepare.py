@@ -36,7 +36,7 @@ from reinit_cli.planning.plan import Plan
 from reinit_cli.planning.reshape import reshaped, to_shapes, with_rows
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.pattern import Pattern
-from reinit_cli.request.request import Options, Request
+from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
 from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.storage.destination import Destination, check_beside, check_destination
@@ -63,7 +63,6 @@ def decide(
     source: Source,
     tensors: tuple[TensorInfo, ...],
     rules: tuple[Rule, ...],
-    options: Options,
     request: Request,
 ) -> Decided:
     """Decide what happens to every key of a source.
@@ -72,7 +71,6 @@ def decide(
         source: what is read.
         tensors: its entries, with the dtypes that they are to have.
         rules: in the order of precedence, the last first to own.
-        options: see `Options`.
         request: what else is asked for.
 
     Raises:
@@ -80,7 +78,7 @@ def decide(
     """
     located = source.located
     asked = len(rules)
-    tensors = untied(tensors) if options.untie else tensors
+    tensors = untied(tensors) if request.untie else tensors
     tensors, reshapes = reshaped(source.name, tensors, resizes_of(request.resize))
     if request.num_classes is not None:
         heads = heads_of(source, request.arch, request.num_classes)
@@ -91,10 +89,10 @@ def decide(
     references = find_references(rules, tensors, arch, (each.init for each in reshapes.values()))
     elsewhere = references.elsewhere
     outside = located.outside if located else ()
-    plan = make_plan(source.name, tensors, rules, options, outside, elsewhere)
+    plan = make_plan(source.name, tensors, rules, request, outside, elsewhere)
     plan = with_rows(plan, reshapes, elsewhere)
-    plan = with_buffers(plan) if options.with_buffers else plan
-    if options.reset_optimizer:
+    plan = with_buffers(plan) if request.with_buffers else plan
+    if request.reset_optimizer:
         plan = with_optimizers(plan, located.optimizers if located else ())
     return Decided(replace(plan, implied=len(rules) - asked), references)
 
@@ -155,19 +153,19 @@ def job_of(request: Request, found: Source | None = None) -> Job:
     dtype = dtype_named(request.dtype) if request.dtype else None
     source = found or find_source(request.source, request.weights, request.root)
     _check_names(source, refuses=request.refuse_unknown_globals)
-    options = replace(request.options, device=check_device(request.options.device))
+    request = replace(request, device=check_device(request.device))
     destination = _destination(request, source)
     format_ = choose_format(request, destination.path, source)
     if not rules and format_ == "same":
         raise MissingRuleError
     tensors = cast(source.tensors, dtype, request.dtype)
-    decided = decide(source, tensors, rules, options, request)
+    decided = decide(source, tensors, rules, request)
     plan, references = decided.plan, decided.references
-    if options.reset_optimizer and format_ != "same":
+    if request.reset_optimizer and format_ != "same":
         raise OptimizerError(source.name, "it is lost where a file is laid out anew")
     if request.record == "":
         _check_inside(source, destination, format_)
-    if options.check and destination.path is None:
+    if request.check and destination.path is None:
         raise IrrevocableOutputError
     notes = (
         *source_notes(source),
@@ -181,7 +179,6 @@ def job_of(request: Request, found: Source | None = None) -> Job:
     )
     plan = replace(plan, warnings=(*plan.warnings, *notes))
     return Job(
-        request,
         source,
         plan,
         destination,
@@ -232,4 +229,4 @@ def _named(request: Request, source: Source) -> str:
     if request.output is None and source.name == DASH:
         return DASH
     default = BESIDE if request.shard_nbytes is None else BESIDE_AS_FOLDER
-    return (request.output or default).of(source.called, request.options.seed)
+    return (request.output or default).of(source.called, request.seed)

@@ -21,7 +21,7 @@ from reinit_cli.operations.prepare import decide, prepare
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.recorder import FixedRecorder, Recorder
-from reinit_cli.request.request import Options, Request
+from reinit_cli.request.request import Request
 from reinit_cli.request.resize import Resize
 from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.storage.destination import Destination
@@ -112,7 +112,7 @@ def execute(
         ReinitError: the source, the weights or the disk fail; no output is left behind.
     """
     started = time.monotonic()
-    options = job.plan.options
+    request = job.request
     filled: dict[str, Filled] = {}
     checks, sketches = Checks(job.plan), Sketches(job.pictured)
 
@@ -120,8 +120,8 @@ def execute(
         return [each for each in (checks.observe(step), sketches.observe(step)) if each]
 
     with (
-        job.source.open(options.seed) as contents,
-        job.references.opened(job.plan.fills, options.seed) as donors,
+        job.source.open(request.seed) as contents,
+        job.references.opened(job.plan.fills, request.seed) as donors,
     ):
         recorder_ = recorder or Recorder.of(job, contents)
         files = files_of(job, contents, donors, recorder_.blank)
@@ -129,7 +129,7 @@ def execute(
         with sinks or _sinks(job, files, stream) as opened:
             for name, segments in files.items():
                 with opened.file(name, total_nbytes(segments)) as sink:
-                    filled |= run(segments, sink, options.device, progress or unwatched, observe)
+                    filled |= run(segments, sink, request.device, progress or unwatched, observe)
                     contents.check_unchanged()
                     donors.check_unchanged()
                     if not checks.have_passed():
@@ -214,7 +214,14 @@ def rewrite(
         tuple(rules),
         output,
         weights,
-        Options(seed, device, strict, allow_unmatched, check, with_buffers, untie, reset_optimizer),
+        seed,
+        device,
+        strict,
+        allow_unmatched,
+        check,
+        with_buffers,
+        untie,
+        reset_optimizer,
         force,
         in_place,
         sync,
@@ -254,18 +261,22 @@ def plan(
     Args and raises: as `rewrite`.
     """
     found = find_source(source, weights, root)
-    options = Options(
-        seed,
-        check_device(device),
-        strict,
-        allow_unmatched,
+    read = rules_of(rules)
+    request = Request(
+        source,
+        read,
+        seed=seed,
+        device=check_device(device),
+        strict=strict,
+        allow_unmatched=allow_unmatched,
+        arch=arch,
+        resize=tuple(resize),
+        num_classes=num_classes,
         with_buffers=with_buffers,
         untie=untie,
         reset_optimizer=reset_optimizer,
     )
-    read = rules_of(rules)
-    request = Request(source, read, arch=arch, resize=tuple(resize), num_classes=num_classes)
-    return decide(found, found.tensors, read, options, request).plan
+    return decide(found, found.tensors, read, request).plan
 
 
 def _sinks(job: Job, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None) -> Sinks:

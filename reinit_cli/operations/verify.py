@@ -354,7 +354,7 @@ def _compared(
     named = path if not output.is_folder else path.rstrip("/") + "/"
     request = replace(request, output=named, arch=architecture_of_record(form), record=None)
     source = find_source(text, weights, request.root)
-    with source.open(request.options.seed) as read:
+    with source.open(request.seed) as read:
         digest = digest_of_source(source, read)
     recorded = form["source"]
     if digest != (recorded["nbytes"], recorded["sha256"]):

@@ -12,7 +12,7 @@ from reinit_cli.planning.fit import unholdable, why_spared
 from reinit_cli.planning.match import match_rules, settle_ties
 from reinit_cli.planning.notes import refuse_idle, shared_outside, warnings_of
 from reinit_cli.planning.plan import Plan, Step
-from reinit_cli.request.request import Options
+from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.dtype import FLOATS, Dtype
@@ -23,7 +23,7 @@ def make_plan(
     source: str,
     tensors: Sequence[TensorInfo],
     rules: Sequence[Rule],
-    options: Options,
+    request: Request,
     outside: Sequence[TensorInfo] = (),
     elsewhere: Elsewhere = NOWHERE,
 ) -> Plan:
@@ -33,14 +33,14 @@ def make_plan(
         source: the name of what the tensors are from, for messages.
         tensors: in the order of the state dict.
         rules: in the order of precedence, the last first to own.
-        options: see `Options`.
+        request: what else is asked for: seed, strictness.
         outside: other tensors, which no rule reaches but which may share memory.
         elsewhere: what rules refer to beside the tensors.
 
     Raises:
         UnmatchedRuleError: a rule matches no key or fills none.
         UnfillableError: a name hits a tensor that its initializer cannot fill, or a
-            wildcard does and `options.strict` is set.
+            wildcard does and `request.strict` is set.
         TiedRulesError: two keys of one tensor are named by rules that differ.
     """
     infos = tuple(tensors)
@@ -50,7 +50,7 @@ def make_plan(
     ties = tied_groups(infos)
     owners = settle_ties(dict(zip(keys, matches.owner, strict=True)), ties, rules)
     overlaps = overlapping((*infos, *outside))
-    deciding = _Deciding(rules, owners, ties, overlaps, options, elsewhere)
+    deciding = _Deciding(rules, owners, ties, overlaps, request, elsewhere)
     steps = tuple(map(deciding.step, infos))
     steps = _skip_ties_together(steps)
     kept = Counter(
@@ -59,7 +59,7 @@ def make_plan(
         if owner is not None and owners[key] == owner
     )
     shadowed = tuple(count - kept[at] for at, count in enumerate(matches.counts))
-    plan = Plan(source, rules, steps, shadowed, options)
+    plan = Plan(source, rules, steps, shadowed, request)
     owned = plan.by_rule()
     idle = refuse_idle(plan, owned, matches.counts, keys)
     shared = shared_outside(steps, outside)
@@ -74,7 +74,7 @@ class _Deciding:
     owners: Mapping[str, int | None]
     ties: Mapping[str, tuple[str, ...]]
     overlaps: Mapping[str, str]
-    options: Options
+    request: Request
     elsewhere: Elsewhere
 
     def step(self, tensor: TensorInfo) -> Step:
@@ -94,7 +94,7 @@ class _Deciding:
         law, reason = self._law_or_reason(tensor, rule, group)
         if reason:
             insists = not rule.pattern.is_wildcard
-            if insists or self.options.strict:
+            if insists or self.request.strict:
                 raise UnfillableError(
                     rule.text,
                     tensor.key,
@@ -109,7 +109,7 @@ class _Deciding:
             owner,
             law=law,
             seed_key=group[0],
-            seed=seed_for(self.options.seed, group[0], rule.init.initializer.stream),
+            seed=seed_for(self.request.seed, group[0], rule.init.initializer.stream),
             tied=tied,
             keeps_zeros=rule.init.keep_zeros,
             fans=rule.init.fans(tensor.shape),

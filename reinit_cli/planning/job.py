@@ -18,7 +18,6 @@ class Job:
     """A request after every check, ready to run.
 
     Attributes:
-        request: what was asked for.
         source: what is read.
         plan: what happens to every key.
         destination: where the output goes.
@@ -30,7 +29,6 @@ class Job:
         references: what the rules refer to beside the source.
     """
 
-    request: Request
     source: Source
     plan: Plan
     destination: Destination
@@ -40,6 +38,11 @@ class Job:
     shard_nbytes: int = SHARD_NBYTES
     pictured: frozenset[str] = frozenset()
     references: References = field(default_factory=References)
+
+    @property
+    def request(self) -> Request:
+        """What was asked for."""
+        return self.plan.request
 
     @property
     def nbytes(self) -> int:

@@ -33,7 +33,7 @@ def refuse_idle(
     warnings = []
     for rule, steps, count, lost in zip(plan.rules, owned, counts, plan.shadowed, strict=True):
         problem = _idleness(plan.source, rule, steps, count)
-        if problem and not lost and not plan.options.allow_unmatched:
+        if problem and not lost and not plan.request.allow_unmatched:
             raise _unmatched(plan.source, rule, problem, () if count else keys)
         if problem:
             warnings.append(f"rule {rule.text!r} {problem}")

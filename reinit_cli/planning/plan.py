@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reinit_cli.initializers import Fans, Init, Law, Statistic, Transform
-from reinit_cli.request.request import Options
+from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
 
@@ -95,7 +95,7 @@ class Plan:
         rules: in the order they were given; the last that matches a key owns it.
         steps: one for each key.
         shadowed: for each rule, how many keys it matches that a later rule owns.
-        options: seed, device and strictness.
+        request: what was asked for; its device is one that this machine has.
         warnings: what a user should know, a line each.
         beside: for tensors beside the state dict that change with it, one each.
         implied: how many rules, the first, follow from what else was asked for.
@@ -105,7 +105,7 @@ class Plan:
     rules: tuple[Rule, ...]
     steps: tuple[Step, ...]
     shadowed: tuple[int, ...]
-    options: Options
+    request: Request
     warnings: tuple[str, ...] = ()
     beside: tuple[Step, ...] = ()
     implied: int = 0

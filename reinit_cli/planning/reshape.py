@@ -143,7 +143,7 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
     except UndefinedError as error:
         problem = f"{reshape.init} cannot fill the new rows of {step.key!r}: {error}"
         raise ResizeError(step.key, problem) from None
-    seed = seed_for(plan.options.seed, first, reshape.init.initializer.stream)
+    seed = seed_for(plan.request.seed, first, reshape.init.initializer.stream)
     return replace(resized, law=law, seed=seed, init=reshape.init)
 
 

@@ -42,14 +42,13 @@ BLANK = "0" * 64
 """What stands for a digest that is not known yet."""
 
 
-def options_form(request: Request, plan: Plan) -> dict[str, Any]:
+def options_form(request: Request) -> dict[str, Any]:
     """Return the options of a rewrite, as recipes, plans and records have them."""
-    options = plan.options
     return {
-        "seed": options.seed,
-        "device": options.device,
-        "strict": options.strict,
-        "allow_unmatched": options.allow_unmatched,
+        "seed": request.seed,
+        "device": request.device,
+        "strict": request.strict,
+        "allow_unmatched": request.allow_unmatched,
         "dtype": request.dtype,
         "shard_size": request.shard_nbytes,
         "drop_non_tensors": request.drop_non_tensors,
@@ -58,19 +57,16 @@ def options_form(request: Request, plan: Plan) -> dict[str, Any]:
         "arch": request.arch if isinstance(request.arch, str) else None,
         "resize": [each.text for each in resizes_of(request.resize)],
         "num_classes": request.num_classes,
-        "with_buffers": options.with_buffers,
-        "untie": options.untie,
-        "reset_optimizer": options.reset_optimizer,
+        "with_buffers": request.with_buffers,
+        "untie": request.untie,
+        "reset_optimizer": request.reset_optimizer,
     }
 
 
-def blank_record(
-    request: Request, plan: Plan, source: Source, digest: tuple[int, str], *, is_inside: bool
-) -> Form:
+def blank_record(plan: Plan, source: Source, digest: tuple[int, str], *, is_inside: bool) -> Form:
     """Return a record without the digests of what is written: it is as long as it will be.
 
     Args:
-        request: what was asked for.
         plan: what was decided.
         source: what is read.
         digest: the size and the digest of the source.
@@ -83,7 +79,7 @@ def blank_record(
         "reinit": __version__,
         "torch": torch_version(),
         "stream": STREAM,
-        **options_form(request, plan),
+        **options_form(plan.request),
         "record": is_inside,
         "source": {
             "name": os.path.basename(source.name.rstrip(os.sep)),

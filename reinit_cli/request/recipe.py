@@ -66,12 +66,12 @@ class Recipe:
         rules: in their order.
         sources: names of models and paths.
         output: the form of the output's path.
-        weights, root: see `rewriting.Request`.
+        weights, root: see `Request`.
         seeds: a job is done with each.
-        with_buffers, untie, reset_optimizer: see `planning.Options`.
+        with_buffers, untie, reset_optimizer: see `Request`.
         device: where values are drawn.
         dtype, shard_nbytes, strict, allow_unmatched, drop_non_tensors,
-            refuse_unknown_globals, verify_crc, arch, resize, num_classes, record: see `rewriting.Request`.
+            refuse_unknown_globals, verify_crc, arch, resize, num_classes, record: see `Request`.
     """
 
     rules: tuple[Rule, ...] = ()

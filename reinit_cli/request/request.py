@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from reinit_cli.initializers.site import Arch
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.resize import Resize
 from reinit_cli.request.rule import Rule
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a user can ask of a plan beside its rules.
-
-    Attributes:
-        seed: the seed of the whole run.
-        device: where values are drawn.
-        strict: whether every skip is an error.
-        allow_unmatched: whether a rule that matches or fills nothing is only a warning.
-        check: whether each draw is tested against its law.
-        with_buffers: whether running statistics are reset with the weights beside them.
-        untie: whether tied keys become tensors of their own.
-        reset_optimizer: whether the optimizer's slots of what is filled are zeroed.
-    """
-
-    seed: int = 0
-    device: str = "cpu"
-    strict: bool = False
-    allow_unmatched: bool = False
-    check: bool = False
-    with_buffers: bool = False
-    untie: bool = False
-    reset_optimizer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +19,14 @@ class Request:
         rules: in the order of precedence, the last first to own.
         output: a path, the form of one, "-" for standard output, or None for the default name.
         weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
-        options: seed, device and strictness.
+        seed: the seed of the whole run.
+        device: where values are drawn.
+        strict: whether every skip is an error.
+        allow_unmatched: whether a rule that matches or fills nothing is only a warning.
+        check: whether each draw is tested against its law.
+        with_buffers: whether running statistics are reset with the weights beside them.
+        untie: whether tied keys become tensors of their own.
+        reset_optimizer: whether the optimizer's slots of what is filled are zeroed.
         force: whether an existing output is replaced.
         in_place: whether the source is replaced by the output.
         sync: whether a new output too is forced to the disk.
@@ -69,7 +51,14 @@ class Request:
     rules: tuple[Rule | str, ...]
     output: str | OutputName | None = None
     weights: str | None = None
-    options: Options = field(default_factory=Options)
+    seed: int = 0
+    device: str = "cpu"
+    strict: bool = False
+    allow_unmatched: bool = False
+    check: bool = False
+    with_buffers: bool = False
+    untie: bool = False
+    reset_optimizer: bool = False
     force: bool = False
     in_place: bool = False
     sync: bool = False
@@ -89,4 +78,4 @@ class Request:
     @property
     def reshapes(self) -> bool:
         """Whether tensors are asked to be of other shapes, or in other places."""
-        return bool(self.resize) or self.num_classes is not None or self.options.untie
+        return bool(self.resize) or self.num_classes is not None or self.untie

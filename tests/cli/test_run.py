@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from reinit_cli.request.request import Options, Request
+from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.streams.seeds import seed_for
 from tests.cli.conftest import Done
@@ -71,7 +71,7 @@ def test_arguments_become_a_request(
 
     monkeypatch.setattr("reinit_cli.operations.prepare.prepare", ask)
     if isinstance(expected, dict):
-        expected = replace(PLAIN, options=Options(**expected))
+        expected = replace(PLAIN, **expected)
 
     with pytest.raises(AskedError) as asked:
         reinit(*args)

@@ -25,7 +25,7 @@ from reinit_cli.errors import (
 from reinit_cli.execution import budget, engine
 from reinit_cli.operations.prepare import prepare
 from reinit_cli.operations.rewrite import execute
-from reinit_cli.request.request import Options, Request
+from reinit_cli.request.request import Request
 from reinit_cli.storage.local import InputFile
 from reinit_cli.tensors.dtype import DTYPES
 
@@ -333,9 +333,7 @@ def test_every_check_comes_before_the_first_byte(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(engine, "run", lambda *_: 1 / 0)
 
     with pytest.raises(OutputExistsError):
-        prepare(
-            Request("m.safetensors", ("a.*=zeros",), "out.safetensors", options=Options(seed=3))
-        )
+        prepare(Request("m.safetensors", ("a.*=zeros",), "out.safetensors", seed=3))
     assert Path("out.safetensors").read_text() == "precious"
 
 

@@ -16,7 +16,7 @@ from reinit_cli.planning import decide
 from reinit_cli.planning.decide import make_plan
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.pattern import Pattern
-from reinit_cli.request.request import Options
+from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.dtype import DTYPES
@@ -42,7 +42,7 @@ NET = (
 
 
 def _plan(*rules: str, tensors: tuple[TensorInfo, ...] = NET, **options: Any) -> Plan:
-    return make_plan("net", tensors, rules_of(rules), Options(**options))
+    return make_plan("net", tensors, rules_of(rules), Request("net", (), **options))
 
 
 def _actions(plan: Plan) -> dict[str, tuple[str, int | None]]:
@@ -348,7 +348,7 @@ def test_a_key_that_a_later_rule_skips_is_not_given_back_to_an_earlier_one() -> 
 
 def test_what_a_last_keep_excludes_stays() -> None:
     rules = [*rules_of(["*.weight=zeros"]), Rule.keeping("{conv,fc}.weight")]
-    plan = make_plan("net", NET, rules, Options(strict=True))
+    plan = make_plan("net", NET, rules, Request("net", (), strict=True))
 
     assert _actions(plan) == {
         "conv.weight": ("keep", 1),
@@ -366,11 +366,11 @@ def test_a_keep_keeps_what_nothing_could_fill() -> None:
 
 
 def test_the_plan_knows_its_rules_and_options() -> None:
-    options = Options(seed=7, device="cuda:1", strict=True, allow_unmatched=True)
+    request = Request("net", (), seed=7, device="cuda:1", strict=True, allow_unmatched=True)
     rules = rules_of(["conv.weight=ones", "q=zeros"])
-    plan = make_plan("net", list(NET), list(rules), options)
+    plan = make_plan("net", list(NET), list(rules), request)
 
-    assert (plan.source, plan.rules, plan.options) == ("net", rules, options)
+    assert (plan.source, plan.rules, plan.request) == ("net", rules, request)
     assert [[step.key for step in owned] for owned in plan.by_rule()] == [["conv.weight"], []]
 
 

@@ -108,7 +108,7 @@ def _facts(plan: Plan, tensor: Tensor) -> Iterator[tuple[str, str]]:
         yield "bound", number(step.bound)
     expected = f"{number(step.follows.std)} expected, " if step.follows is not None else ""
     yield "std", f"{expected}{number(moments_of(tensor).std)} drawn"
-    yield "seed", f"{plan.options.seed} (stream {STREAM}), key {step.key}, generator {step.seed}"
+    yield "seed", f"{plan.request.seed} (stream {STREAM}), key {step.key}, generator {step.seed}"
 
 
 def draw_form(plan: Plan, tensor: Tensor) -> dict[str, Any]:
@@ -118,8 +118,8 @@ def draw_form(plan: Plan, tensor: Tensor) -> dict[str, Any]:
     return {
         "version": VERSION,
         "stream": STREAM,
-        "seed": plan.options.seed,
-        "device": plan.options.device,
+        "seed": plan.request.seed,
+        "device": plan.request.device,
         "rule": [rule.serial()],
         "tensors": [step_form(step, plan, None) | drawn],
         "values": values_form(tensor),

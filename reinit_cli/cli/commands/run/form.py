@@ -35,7 +35,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
     form = {
         "version": VERSION,
         "stream": STREAM,
-        **options_form(job.request, plan),
+        **options_form(job.request),
         "record": job.request.record == "",
         "source": {
             "name": job.source.name,
@@ -55,7 +55,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             for step in plan.steps
         ],
         "beside": [step.key for step in plan.beside],
-        "check": _check_form(plan) if plan.options.check else None,
+        "check": _check_form(plan) if plan.request.check else None,
         "warnings": list(plan.warnings),
         "dry_run": outcome is None,
     }
@@ -66,7 +66,7 @@ def failure_form(failure: Failure) -> dict[str, Any]:
     """Return the form of an input of which nothing became."""
     return {
         "version": VERSION,
-        "seed": failure.request.options.seed,
+        "seed": failure.request.seed,
         "source": {"name": failure.request.source},
         "error": str(failure.error),
     }

@@ -175,19 +175,19 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     if resized:
         more = f" and {len(resized) - 5:,} more" if len(resized) > 5 else ""
         yield "resized", ", ".join(resized[:5]) + more
-    if plan.options.with_buffers:
+    if plan.request.with_buffers:
         buffers = sum(step.action == "fill" and step.rule is None for step in plan.steps)
         yield "buffers", f"{plural(buffers, 'running statistic')} reset"
     if plan.beside:
         yield "optimizer", f"{plural(len(plan.beside), 'slot')} zeroed"
-    yield "seed", f"{plan.options.seed} (stream {STREAM})"
-    yield "device", plan.options.device
+    yield "seed", f"{plan.request.seed} (stream {STREAM})"
+    yield "device", plan.request.device
     weights = job.source.weights
     yield "source", job.source.name + (f", weights {weights}" if weights else "")
     if job.source.located and job.source.located.root:
         yield "state dict at", job.source.located.root
     output = job.destination.path or "standard output"
-    if plan.options.check:
+    if plan.request.check:
         yield "check", _check_fact(plan, outcome)
     if outcome is None:
         yield "output", f"{output} (dry run: not written)"
@@ -255,7 +255,7 @@ def batch_sheet(results: Sequence[Result]) -> Sheet:
     Args:
         results: what was planned, was done or failed, in their order.
     """
-    seeds = {request_of(each).options.seed for each in results}
+    seeds = {request_of(each).seed for each in results}
     rows = [_batch_row(each, has_seed=len(seeds) > 1) for each in results]
     return Sheet(_BATCH_COLUMNS, rows, tuple(_batch_facts(results))).without_empty_columns()
 
@@ -277,7 +277,7 @@ def _job_of(result: Result) -> Job | None:
 
 def _batch_row(result: Result, *, has_seed: bool) -> tuple[str, ...]:
     request = request_of(result)
-    named = (request.source, str(request.options.seed) if has_seed else "")
+    named = (request.source, str(request.seed) if has_seed else "")
     if error := error_of(result):
         return (*named, "", "", "", "", f"failed: {error}")
     job = _job_of(result)
@@ -298,9 +298,9 @@ def _batch_facts(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
     for plan in [job.plan for job in jobs[:1]]:
         for rule in plan.rules:
             yield "rule", f"{rule.pattern.text} = {described(rule.init)}"
-        seeds = dict.fromkeys(str(job.plan.options.seed) for job in jobs)
+        seeds = dict.fromkeys(str(job.plan.request.seed) for job in jobs)
         yield "seed", f"{', '.join(seeds)} (stream {STREAM})"
-        yield "device", plan.options.device
+        yield "device", plan.request.device
     done = [each for each in results if isinstance(each, Outcome) and not each.error]
     if done:
         total = nbytes(sum(outcome.nbytes for outcome in done))

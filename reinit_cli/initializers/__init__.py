@@ -1,4 +1,4 @@
-"""What tensors can be filled with: one file per family.
+"""Define what tensors can be filled with: one file per family.
 
 A new initializer is one function with the `register` decorator, in a file of
 `families/`. Nothing else names it: help, argument checks, `reinit inits` and the contract
@@ -11,7 +11,15 @@ from reinit_cli.initializers.arguments import parse_init
 from reinit_cli.initializers.declaration import Init, Initializer
 from reinit_cli.initializers.families.transforms import Move, Transform
 from reinit_cli.initializers.fans import Fans, UndefinedError, fans
-from reinit_cli.initializers.law import Constant, Law, Normal, Statistic, TruncatedNormal, Uniform
+from reinit_cli.initializers.law import (
+    Constant,
+    Law,
+    Normal,
+    Statistic,
+    TruncatedNormal,
+    Uniform,
+)
+from reinit_cli.initializers.parameters import Choice, Integer, Number
 from reinit_cli.initializers.registry import REGISTRY, register
 from reinit_cli.initializers.site import NOWHERE, Architecture, Donor, Elsewhere, Site
 
@@ -19,15 +27,18 @@ __all__ = [
     "NOWHERE",
     "REGISTRY",
     "Architecture",
+    "Choice",
     "Constant",
     "Donor",
     "Elsewhere",
     "Fans",
     "Init",
     "Initializer",
+    "Integer",
     "Law",
     "Move",
     "Normal",
+    "Number",
     "Site",
     "Statistic",
     "Transform",

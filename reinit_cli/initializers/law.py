@@ -1,4 +1,4 @@
-"""The laws that values are drawn from: their moments without torch, their draws with it.
+"""Define the laws that values are drawn from: moments without torch, draws with it.
 
 A law fills a contiguous float32 or float64 tensor in place. Its moments are those of the
 draw, before it is rounded to the dtype of a checkpoint. What a draw can be tested for is
@@ -8,8 +8,11 @@ the law's own knowledge too: which tests hold for it, its distribution, what it 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from reinit_cli.initializers.overridable import overridable
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -21,59 +24,87 @@ Statistic = Literal["mean", "std", "distribution"]
 """What of many drawn elements can be tested against a law."""
 
 
-class Law(Protocol):
-    """What one tensor is filled with."""
+class Law(ABC):
+    """What one tensor is filled with: the base of all laws.
 
-    @property
+    A law must say its `mean`, its `std` and how it fills a tensor. Everything else has a
+    default, which is always right and may be replaced by more knowledge. Attributes may be
+    replaced by class attributes, by fields of a dataclass or by properties.
+    """
+
+    __slots__ = ()
+
+    @overridable
     def mean(self) -> float:
-        """The expected mean of its elements."""
+        """The expected mean of its elements; NaN where it is not known."""
+        raise NotImplementedError(f"{type(self).__name__} has no mean")
 
-    @property
+    @overridable
     def std(self) -> float:
-        """The expected standard deviation over its elements."""
+        """The expected standard deviation over its elements; NaN where it is not known."""
+        raise NotImplementedError(f"{type(self).__name__} has no std")
 
-    @property
+    @abstractmethod
+    def fill(self, tensor: Tensor, generator: Generator) -> None:
+        """Fill a contiguous tensor of a floating dtype in place.
+
+        Args:
+            tensor: what to fill.
+            generator: the only source of chance, on the device of the tensor.
+        """
+
+    @overridable
     def low(self) -> float:
         """No element is smaller."""
+        return -math.inf
 
-    @property
+    @overridable
     def high(self) -> float:
         """No element is larger."""
+        return math.inf
 
-    @property
+    @overridable
     def is_random(self) -> bool:
         """Whether the values depend on the generator."""
+        return True
 
-    @property
+    @overridable
     def is_sequential(self) -> bool:
         """Whether a CPU fills blocks of 16 n elements, one after the other, just the same.
 
         torch's normals come in groups of 16, of which the last ends with the tensor.
         """
+        return False
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
-        """Fill a contiguous tensor of a floating dtype in place."""
-
-    @property
+    @overridable
     def statistics(self) -> tuple[Statistic, ...]:
-        """What of its draws can be tested with odds; nothing where nothing is left to chance."""
+        """What of its draws can be tested with odds; nothing where nothing is left to chance.
 
-    @property
+        "mean" needs `spread`, and so does "std"; "distribution" needs `cdf`, and elements that
+        do not depend on each other.
+        """
+        return ()
+
+    @overridable
     def spread(self) -> float:
         """How far its elements may stray from their mean, as the deviation of a normal.
 
         E exp(t·(X − mean)) ≤ exp(t²·spread²/2) for every t. It is never below `std`, and
         equal to it only where E f((X − mean)²) ≤ E f((std·Z)²) for every convex f and a
         standard normal Z; else X must be a function of spread·Z that moves no two points
-        further apart.
+        further apart, or "std" is not tested.
         """
+        return (self.high - self.low) / 2  # Hoeffding 1963; infinite where it has no bounds
 
     def cdf(self, x: float) -> float:
-        """Return the probability that one element is at most x."""
+        """Return the probability that one element is at most x; NaN where it is not known."""
+        del x
+        return math.nan
 
-    @property
+    @overridable
     def identity(self) -> str:
         """The name of what it fixes exactly, or ""."""
+        return ""
 
     def misfit(self, values: Tensor) -> tuple[float, float]:
         """Return how far values are from what the law fixes, and how far rounding may take them.
@@ -81,10 +112,12 @@ class Law(Protocol):
         Args:
             values: all that were drawn; of a sequential law any block of them.
         """
+        del values
+        return 0.0, 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(Law):
     """Every element is `value`."""
 
     value: float
@@ -133,15 +166,13 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Uniform:
+class Uniform(Law):
     """U(low, high), the upper end excluded."""
 
     low: float
     high: float
-    is_random = True
     is_sequential = True
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
-    identity = ""
 
     @property
     def mean(self) -> float:
@@ -168,24 +199,15 @@ class Uniform:
             return float(x >= self.low)
         return min(1.0, max(0.0, (x - self.low) / (self.high - self.low)))
 
-    def misfit(self, values: Tensor) -> tuple[float, float]:
-        """Nothing is fixed."""
-        del values
-        return 0.0, 0.0
-
 
 @dataclass(frozen=True, slots=True)
-class Normal:
+class Normal(Law):
     """N(mean, std²)."""
 
     mean: float
     std: float
-    low = -math.inf
-    high = math.inf
-    is_random = True
     is_sequential = True
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
-    identity = ""
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Draw as `Tensor.normal_` does."""
@@ -202,24 +224,16 @@ class Normal:
             return float(x >= self.mean)
         return normal_mass(-math.inf, (x - self.mean) / self.std)
 
-    def misfit(self, values: Tensor) -> tuple[float, float]:
-        """Nothing is fixed."""
-        del values
-        return 0.0, 0.0
-
 
 @dataclass(frozen=True, slots=True)
-class TruncatedNormal:
+class TruncatedNormal(Law):
     """N(centre, scale²) given that it lies in [low, high]."""
 
     centre: float
     scale: float
     low: float
     high: float
-    is_random = True
-    is_sequential = False
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
-    identity = ""
 
     @property
     def mean(self) -> float:
@@ -264,11 +278,6 @@ class TruncatedNormal:
         alpha, beta = self._standardised()
         mass = normal_mass(alpha, beta)
         return normal_mass(alpha, (x - self.centre) / self.scale) / mass if mass else 0.5
-
-    def misfit(self, values: Tensor) -> tuple[float, float]:
-        """Nothing is fixed."""
-        del values
-        return 0.0, 0.0
 
     @property
     def _is_flat(self) -> bool:

@@ -36,7 +36,8 @@ def unholdable(law: Law, dtype: Dtype) -> str:
     if fixed and math.isinf(law.low):
         return "" if dtype.has_infinity else f"{dtype.name} has no infinity"
     drawn_in = FLOAT64_MAX if dtype.nbits >= 64 else FLOAT32_MAX
-    if law.is_random and math.isfinite(law.low) and law.high - law.low > drawn_in:
+    is_bounded = math.isfinite(law.low) and math.isfinite(law.high)
+    if law.is_random and is_bounded and law.high - law.low > drawn_in:
         return f"{dtype.name} cannot be drawn from {law.low:g} to {law.high:g}: too wide"
     # Of a law without bounds one element in two million lies beyond five deviations.
     reach = 0.0 if math.isfinite(law.high) else abs(law.mean) + 5 * law.std

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from reinit_cli import apply_
+import reinit_cli
+from reinit_cli import apply_, seed_for
 from reinit_cli.cli.completion.candidates import inits_starting
 from reinit_cli.errors import PluginError, UnknownInitializerError
-from reinit_cli.initializers import REGISTRY, parse_init
+from reinit_cli.initializers import REGISTRY, Law, parse_init
 from reinit_cli.initializers.registry import ENTRY_POINTS
 
 MODULE = '''
@@ -102,3 +109,190 @@ def test_to_add_our_own_asks_nobody() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+LAW = '''
+import math
+from dataclasses import dataclass
+
+from reinit_cli import register
+from reinit_cli.initializers import Law
+
+
+@dataclass(frozen=True)
+class Exponential(Law):
+    mean: float
+    low = 0.0
+
+    @property
+    def std(self):
+        return self.mean
+
+    def fill(self, tensor, generator):
+        tensor.exponential_(1 / self.mean, generator=generator)
+
+
+@register(law="Exp(1 / mean)", example="exponential:mean=0.02")
+def exponential(shape, *, mean: float = 1.0):
+    """Draw positive values, few of them large."""
+    return Exponential(mean)
+
+
+class Tested(Exponential):
+    statistics = ("distribution",)
+
+    def cdf(self, x):
+        return -math.expm1(-x / self.mean) if x > 0 else 0.0
+
+
+@register(law="Exp(1 / mean)", example="tested:mean=0.02")
+def tested(shape, *, mean: float = 1.0):
+    """Draw the same, and test it."""
+    return Tested(mean)
+
+
+class Wrong(Tested):
+    def fill(self, tensor, generator):
+        tensor.uniform_(0, 2 * self.mean, generator=generator)
+
+
+@register(law="not what it says", example="wrong:mean=0.02")
+def wrong(shape, *, mean: float = 1.0):
+    """Draw something else."""
+    return Wrong(mean)
+
+
+class Negative(Exponential):
+    def fill(self, tensor, generator):
+        tensor.normal_(self.mean, generator=generator)
+
+
+@register(law="not what it says", example="negative:mean=0.02")
+def negative(shape, *, mean: float = 1.0):
+    """Draw below the bound."""
+    return Negative(mean)
+'''
+
+
+@pytest.fixture
+def reinit(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command in an environment in which another package is installed."""
+    (tmp_path / "their_laws.py").write_text(LAW)
+    info = tmp_path / "their_laws-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-laws\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\ntheir_laws = their_laws\n")
+    path = os.pathsep.join((str(tmp_path), str(Path(reinit_cli.__file__).parents[1])))
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "reinit_cli", *args],
+            env=os.environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def _exponential(key: str, numel: int, mean: float) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed_for(0, key))
+    return torch.empty(numel).exponential_(1 / mean, generator=generator)
+
+
+@pytest.mark.parametrize("name", ["exponential", "tested"])
+def test_a_law_of_another_package_fills_a_checkpoint_and_is_tested(
+    name: str, reinit: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """A law has to say its mean, its deviation and how it fills; all else has a default."""
+    save_file({"w": torch.zeros(300_000), "b": torch.ones(3)}, "in.safetensors")
+
+    done = reinit("in.safetensors", "-r", f"w={name}:0.02", "-o", "out.safetensors", "--check")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    written = load_file("out.safetensors")
+    assert torch.equal(written["w"], _exponential("w", 300_000, 0.02))
+    assert torch.equal(written["b"], torch.ones(3))
+
+
+@pytest.mark.parametrize(("name", "test"), [("wrong", "distribution"), ("negative", "bound")])
+def test_a_law_of_another_package_that_draws_something_else_is_found_out(
+    name: str, test: str, reinit: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    save_file({"w": torch.zeros(300_000)}, "in.safetensors")
+
+    done = reinit("in.safetensors", "-r", f"w={name}:0.02", "-o", "out.safetensors", "--check")
+
+    assert done.returncode == 1
+    assert f"'w' does not follow {name}:mean=0.02: its {test} is " in done.stderr
+    assert not Path("out.safetensors").exists()
+
+
+@pytest.mark.parametrize(("name", "has_curve"), [("exponential", False), ("tested", True)])
+def test_a_report_draws_the_density_of_a_law_that_says_it(
+    name: str, has_curve: bool, reinit: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    save_file({"w": torch.zeros(1000)}, "in.safetensors")
+
+    done = reinit(
+        *("in.safetensors", "-r", f"w={name}:0.02", "-o", "out.safetensors"),
+        *("--report", "report.html"),
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    page = Path("report.html").read_text()
+    assert not re.search(r' d="[^"]*nan', page, re.IGNORECASE)
+    assert ('class="expected"' in page) == has_curve
+
+
+class _Scale(Law):
+    """A law whose deviation is an attribute of its instances."""
+
+    mean = 0.0
+
+    def __init__(self, std: float) -> None:
+        self.std = std
+
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
+        tensor.normal_(0, self.std, generator=generator)
+
+
+@dataclass(frozen=True)
+class _Bounded(Law):
+    """A law whose bounds are fields, which have no defaults."""
+
+    low: float
+    high: float
+    mean = 0.5
+    std = 0.1
+
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
+        tensor.uniform_(self.low, self.high, generator=generator)
+
+
+def test_attributes_of_a_law_may_be_of_the_class_the_instance_or_fields() -> None:
+    assert _Scale(0.3).std == 0.3
+    assert _Scale(0.3).mean == 0.0
+    assert (_Bounded(0.0, 1.0).low, _Bounded(low=0.0, high=1.0).high) == (0.0, 1.0)
+    with pytest.raises(TypeError, match="missing 2 required positional arguments"):
+        _Bounded()  # type: ignore[call-arg]
+
+
+def test_a_law_says_little_where_it_has_to_say_nothing() -> None:
+    law = _Scale(0.3)
+
+    assert (law.low, law.high, law.spread) == (-math.inf, math.inf, math.inf)
+    assert (law.is_random, law.is_sequential, law.statistics) == (True, False, ())
+    assert (law.identity, law.misfit(torch.ones(3))) == ("", (0.0, 0.0))
+    assert math.isnan(law.cdf(0.0))
+    assert _Bounded(-1.0, 3.0).spread == 2.0, "Hoeffding's lemma: half of the range"
+
+
+def test_a_law_that_cannot_fill_is_no_law() -> None:
+    class Empty(Law):
+        mean = std = 0.0
+
+    with pytest.raises(TypeError, match="abstract"):
+        Empty()  # type: ignore[abstract]

@@ -60,13 +60,15 @@ class Panel:
 
     @property
     def expected(self) -> list[Point]:
-        """The density of the law over the new bins; nothing where nothing is left to chance."""
+        """The density of the law over the new bins; nothing where it has none or does not say."""
         law, after = self.law, self.after
         if law is None or after is None or not law.is_random or not law.std:
             return []
         # The mean density of each bin, so that it is as high as the bin even at a step.
         low, high, step = after.low, after.high, after.step
         shares = [law.cdf(low + at * step) for at in range(len(after.counts) + 1)]
+        if not all(map(math.isfinite, shares)):
+            return []
         densities = [(upper - lower) / step for lower, upper in pairwise(shares)]
         middles = [(low + (at + 0.5) * step, y) for at, y in enumerate(densities)]
         return [(low, 0.0), (low, densities[0]), *middles, (high, densities[-1]), (high, 0.0)]

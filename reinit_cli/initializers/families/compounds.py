@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _OfParts:
+class _OfParts(Law):
     """A law whose elements are each those of a smaller tensor's.
 
     Attributes:
@@ -32,7 +32,6 @@ class _OfParts:
 
     part: Law
     shape: tuple[int, ...]
-    is_sequential = False
 
     @property
     def mean(self) -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Law):
     """A convolution or a matrix that passes its input through: ones among zeros.
 
     Attributes:
@@ -31,7 +31,6 @@ class Identity:
     groups: int = 1
     gain: float = 1.0
     noise_std: float = 0.0
-    is_sequential = False
 
     @property
     def is_random(self) -> bool:

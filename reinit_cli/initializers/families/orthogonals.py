@@ -23,15 +23,13 @@ _GRAM_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Orthogonal:
+class Orthogonal(Law):
     """A random matrix of rows × cols whose shorter side is orthonormal, times `gain`."""
 
     rows: int
     cols: int
     gain: float
     mean = 0.0
-    is_random = True
-    is_sequential = False
     # The identity fixes the deviation; of elements that depend on each other there is no
     # Kolmogorov-Smirnov test.
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean",)
@@ -96,7 +94,7 @@ class Orthogonal:
 
 
 @dataclass(frozen=True, slots=True)
-class DeltaOrthogonal:
+class DeltaOrthogonal(Law):
     """A convolution of which only the kernel's centre is not zero, and that is orthogonal.
 
     Attributes:
@@ -107,8 +105,6 @@ class DeltaOrthogonal:
     shape: tuple[int, ...]
     gain: float
     mean = 0.0
-    is_random = True
-    is_sequential = False
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean",)
     identity = "orthogonality"
 

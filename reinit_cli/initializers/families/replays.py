@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import MissingArchitectureError
-from reinit_cli.initializers.law import Law, Statistic
+from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Values:
+class Values(Law):
     """Values that a constructor computes without chance, such as a table of positions.
 
     Attributes:
@@ -25,8 +25,6 @@ class Values:
 
     values: Tensor
     is_random = False
-    is_sequential = False
-    statistics: tuple[Statistic, ...] = ()
     identity = "values"
 
     @property
@@ -48,11 +46,6 @@ class Values:
     def high(self) -> float:
         """The largest."""
         return float(self.values.max())
-
-    @property
-    def spread(self) -> float:
-        """The deviation."""
-        return self.std
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Write them."""
@@ -90,7 +83,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Patched:
+class Patched(Law):
     """A law, and others for parts of the tensor, drawn after it from the same stream.
 
     Attributes:
@@ -102,9 +95,6 @@ class Patched:
     numel: int
     whole: Law
     parts: tuple[tuple[Region, Law], ...]
-    is_sequential = False
-    statistics: tuple[Statistic, ...] = ()
-    identity = ""
 
     @property
     def is_random(self) -> bool:
@@ -139,19 +129,9 @@ class Patched:
         """The largest of any."""
         return max(law.high for law, _ in self._shares)
 
-    @property
-    def spread(self) -> float:
-        """Not known; it is not tested."""
-        return math.inf
-
     def cdf(self, x: float) -> float:
         """That of the mixture."""
         return sum(law.cdf(x) * share for law, share in self._shares)
-
-    def misfit(self, values: Tensor) -> tuple[float, float]:
-        """Nothing of the whole is fixed."""
-        del values
-        return 0.0, 0.0
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
         """Fill the whole, then the parts in the order in which they were recorded."""

@@ -16,17 +16,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class SparseNormal:
+class SparseNormal(Law):
     """N(0, scale²) with `zeros` of the `rows` elements of every column set to 0."""
 
     rows: int
     zeros: int
     scale: float
     mean = 0.0
-    low = -math.inf
-    high = math.inf
-    is_random = True
-    is_sequential = False
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
     identity = "zeros"
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.fans import UndefinedError
-from reinit_cli.initializers.law import Law, Normal, Statistic, Uniform
+from reinit_cli.initializers.law import Law, Normal, Uniform
+from reinit_cli.initializers.overridable import overridable
 from reinit_cli.initializers.parameters import Checkpoint, Choice, NonNegative, Number, Real
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
@@ -30,21 +31,24 @@ Take = Callable[["Tensor"], None]
 # --- what all have in common -----------------------------------------------------------------
 
 
-class Transform:
+class Transform(Law):
     """A law of which nothing is known before the tensor is read."""
 
     mean = math.nan
     std = math.nan
-    low = -math.inf
-    high = math.inf
-    spread = math.nan
-    is_random = False
     is_sequential = True
     needs_moments = False
     gathers = False
-    donor: str | None = None
-    statistics: tuple[Statistic, ...] = ()
-    identity = ""
+
+    @overridable
+    def is_random(self) -> bool:
+        """Whether there is chance in the change."""
+        return False
+
+    @overridable
+    def donor(self) -> str | None:
+        """The checkpoint whose values are changed, where it is not the tensor's own."""
+        return None
 
     def settled(self, moments: Moments) -> Law:
         """Return the law once the tensor was measured, where that is needed.
@@ -69,16 +73,6 @@ class Transform:
         """
         raise NotImplementedError
 
-    def cdf(self, x: float) -> float:
-        """Nothing is known of it."""
-        del x
-        return math.nan
-
-    def misfit(self, values: Tensor) -> tuple[float, float]:
-        """Nothing is fixed."""
-        del values
-        return 0.0, 0.0
-
 
 class Move(Transform):
     """A transform that moves values as they are, in their own dtype, whichever it is."""
@@ -101,7 +95,7 @@ class Scaled(Transform):
     noise_std: float = 0.0
 
     @property
-    def is_random(self) -> bool:  # type: ignore[override]
+    def is_random(self) -> bool:
         """Whether there is noise."""
         return self.noise_std > 0
 

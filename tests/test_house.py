@@ -47,7 +47,6 @@ LONG = (
     "checkpoints.formats.torch.zip",
     "cli.commands.keys",
     "errors",
-    "operations.diff",
     "operations.verify",
     "request.recipe",
     "storage.local",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from reinit_cli.initializers import Law
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.tensors.histogram import Counter, Histogram, has_room
-from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
+from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of, real_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ class Sketcher:
     def see(self, block: Tensor, moments: Moments) -> None:
         """Count a block of what was drawn."""
         if self._after is not None and math.isfinite(moments.mean):
-            self._after.add(_reals(block))
+            self._after.add(real_numbers(block))
 
     def sketch(self) -> Sketch:
         """Return the outline, once all blocks were seen."""
@@ -105,7 +105,7 @@ def histogram_of(tensor: Tensor, moments: Moments) -> Histogram | None:
     """Count the finite elements of a tensor; None if there are none, or no room for bins."""
     import torch
 
-    values = _reals(tensor)
+    values = real_numbers(tensor)
     if not math.isfinite(moments.mean):
         values = values[values.isfinite()]
         moments = moments_of(values)
@@ -119,14 +119,6 @@ def histogram_of(tensor: Tensor, moments: Moments) -> Histogram | None:
     for block in torch.split(values, BLOCK_NUMEL):
         counter.add(block)
     return counter.histogram()
-
-
-def _reals(tensor: Tensor) -> Tensor:
-    """Return elements flat, as numbers with which torch computes."""
-    import torch
-
-    values = (tensor.real if tensor.is_complex() else tensor).reshape(-1)
-    return values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float32)
 
 
 class Sketches:

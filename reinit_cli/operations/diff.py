@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Contents, Source
@@ -16,12 +15,10 @@ from reinit_cli.execution.sketches import BINS, PICTURES
 from reinit_cli.operations.stats import Measured, measure_source
 from reinit_cli.request.pattern import Pattern, select_keys
 from reinit_cli.storage.segments import View
-from reinit_cli.tensors.blocks import blocks_as_stored, blocks_row_by_row, byte_blocks
+from reinit_cli.tensors.blocks import blocks_row_by_row, byte_blocks
+from reinit_cli.tensors.distance import Distance, Tolerance, distance_of, in_lockstep
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.threads import Progress, Stopped, aside, until, unwatched
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def measure_changed(
@@ -55,26 +52,6 @@ of NaN); unknown: what is no plain tensor is not compared."""
 
 
 @dataclass(frozen=True, slots=True)
-class Distance:
-    """How far the values of two tensors of one shape are apart.
-
-    Attributes:
-        numel: how many elements there are.
-        changed: how many differ by more than the tolerance.
-        max_abs: the largest difference; infinite where one is not finite and the other is
-            another.
-        relative_l2: the norm of the difference over that of the first.
-        cosine: the cosine of the angle between them; NaN where one has no direction.
-    """
-
-    numel: int
-    changed: int
-    max_abs: float
-    relative_l2: float
-    cosine: float
-
-
-@dataclass(frozen=True, slots=True)
 class Difference:
     """What became of one key.
 
@@ -95,23 +72,6 @@ class Difference:
     def differs(self) -> bool:
         """Whether the sources differ in it, as far as that is known."""
         return self.change not in ("same", "unknown")
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """What counts as equal: |b - a| ≤ atol + rtol·|b|, as numpy.isclose has it.
-
-    Attributes:
-        rtol, atol: the relative and the absolute part.
-    """
-
-    rtol: float = 0.0
-    atol: float = 0.0
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether only equal bits are equal."""
-        return not self.rtol and not self.atol
 
 
 def compare(
@@ -316,7 +276,8 @@ class _Pairs:
             return difference
         if one.fillable_dtype is None or two.fillable_dtype is None:
             return replace(difference, change="values" if one.dtype == two.dtype else "dtype")
-        distance = _distance(mine, theirs, self.tolerance, self.stopped)
+        blocks = until(self.stopped, in_lockstep(mine, theirs))
+        distance = distance_of(blocks, self.tolerance)
         if one.dtype != two.dtype:
             return replace(difference, distance=distance if distance.changed else None)
         if distance.changed:
@@ -357,61 +318,6 @@ def _are_equal(first: View, second: View, stopped: Stopped) -> bool:
     blocks = zip(byte_blocks(first.place), byte_blocks(second.place), strict=True)
     # `bytes` are compared by memcmp, and memoryviews item by item.
     return all(bytes(mine) == bytes(theirs) for mine, theirs in until(stopped, blocks))
-
-
-def _distance(first: View, second: View, tolerance: Tolerance, stopped: Stopped) -> Distance:
-    import torch
-
-    numel = changed = 0
-    max_abs = 0.0
-    sums = torch.zeros(4, dtype=torch.float64)  # of d·d, a·a, b·b, a·b
-    for one, two in until(stopped, _in_lockstep(first, second)):
-        is_complex = one.is_complex() or two.is_complex()
-        a, b = (_widened(each, is_complex=is_complex) for each in (one, two))
-        apart = (b - a).abs()
-        # float64 would round large integers.
-        equal = (one == two) if _are_integers(one, two) else (a == b) | (a.isnan() & b.isnan())
-        close = equal
-        if not tolerance.is_exact:
-            close = equal | ((apart <= tolerance.atol + tolerance.rtol * b.abs()) & b.isfinite())
-        numel += a.numel()
-        changed += int((~close).sum())
-        apart[equal] = 0
-        apart.nan_to_num_(nan=math.inf, posinf=math.inf)
-        max_abs = max(max_abs, apart.max().item() if apart.numel() else 0.0)
-        # What is not finite says nothing of norms and angles.
-        a, b, finite = (each.nan_to_num(0, 0, 0) for each in (a, b, apart))
-        sums += torch.stack([finite.dot(finite), a.dot(a), b.dot(b), a.dot(b)])
-    squares, of_first, of_second, both = sums.tolist()
-    lengths = math.sqrt(of_first) * math.sqrt(of_second)
-    relative = math.sqrt(squares / of_first) if of_first else (math.inf if squares else 0.0)
-    return Distance(numel, changed, max_abs, relative, both / lengths if lengths else math.nan)
-
-
-def _in_lockstep(first: View, second: View) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the elements of both in the same order, in blocks of the same length."""
-    blocks = blocks_as_stored if first.stride == second.stride else blocks_row_by_row
-    ours, theirs = blocks(first), blocks(second)
-    one, two = next(ours, None), next(theirs, None)
-    while one is not None and two is not None:
-        count = min(one.numel(), two.numel())
-        yield one[:count], two[:count]
-        one, two = one[count:], two[count:]
-        one = one if one.numel() else next(ours, None)
-        two = two if two.numel() else next(theirs, None)
-
-
-def _are_integers(one: Tensor, two: Tensor) -> bool:
-    return one.dtype == two.dtype and not one.is_floating_point() and not one.is_complex()
-
-
-def _widened(block: Tensor, *, is_complex: bool) -> Tensor:
-    """Return elements in float64; real and imaginary parts in turn where one of two is complex."""
-    import torch
-
-    if is_complex:
-        return torch.view_as_real(block.to(torch.complex128)).reshape(-1)
-    return block.to(torch.float64)
 
 
 def counts_of(found: Sequence[Difference]) -> Mapping[str, int]:

@@ -2,70 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.request.pattern import Pattern, select_keys
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_as_stored
-from reinit_cli.tensors.histogram import Histogram
+from reinit_cli.tensors.histogram import Histogram, histogram_of
 from reinit_cli.tensors.info import TensorInfo, tied_groups
-from reinit_cli.tensors.moments import Moments
+from reinit_cli.tensors.moments import Statistics, statistics_of
 from reinit_cli.threads import Progress, Stopped, aside, side_by_side, until, unwatched
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 WHOLE_MODULE = -1
 """The depth at which what has all but the last segment in common is measured together."""
 
 BINS = 16
 """Of a histogram; as many characters in a terminal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """What the elements of some tensors are like; of complex ones their magnitudes.
-
-    Attributes:
-        numel: how many elements.
-        nan: how many are NaN.
-        inf: how many are infinite.
-        zeros: how many are zero.
-        finite: the moments of all others and the zeros, in float64.
-    """
-
-    numel: int = 0
-    nan: int = 0
-    inf: int = 0
-    zeros: int = 0
-    finite: Moments = field(default_factory=Moments)
-
-    def __add__(self, other: Statistics) -> Statistics:
-        """Return those of both together."""
-        return Statistics(
-            self.numel + other.numel,
-            self.nan + other.nan,
-            self.inf + other.inf,
-            self.zeros + other.zeros,
-            self.finite + other.finite,
-        )
-
-    @property
-    def norm(self) -> float:
-        """The Euclidean norm of the finite elements."""
-        mean = self.finite.mean  # a power of it would overflow with an error
-        return math.sqrt(self.finite.squares + self.finite.numel * mean * mean)
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether it has neither NaN nor infinities."""
-        return not self.nan and not self.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +162,12 @@ def measure(views: Mapping[str, View], progress: Progress) -> dict[str, Statisti
     Returns:
         For each key its statistics; they do not depend on the number of threads.
     """
-    return _side_by_side(views, lambda _, view, stopped: _statistics(view, stopped), progress)
+
+    def count(key: str, view: View, stopped: Stopped) -> Statistics:
+        del key
+        return statistics_of(until(stopped, blocks_as_stored(view)))
+
+    return _side_by_side(views, count, progress)
 
 
 def histograms(
@@ -226,7 +186,7 @@ def histograms(
     """
 
     def count(key: str, view: View, stopped: Stopped) -> Histogram:
-        return _histogram(view, *ranges[key], bins, stopped)
+        return histogram_of(until(stopped, blocks_as_stored(view)), *ranges[key], bins)
 
     return _side_by_side(views, count, progress)
 
@@ -249,67 +209,3 @@ def _side_by_side(
             return dict(side_by_side(one, views.items(), stopped))
 
     return aside(measure_all)
-
-
-def _statistics(view: View, stopped: Stopped) -> Statistics:
-    blocks = until(stopped, blocks_as_stored(view))
-    return sum(map(_of_block, blocks), start=Statistics())
-
-
-def _of_block(block: Tensor) -> Statistics:
-    import torch
-
-    numel = block.numel()
-    values = _reals(block)
-    nan = inf = 0
-    total = values.sum().item()
-    if not math.isfinite(total):
-        nan = int(values.isnan().sum())
-        values = values[values.isfinite()]
-        inf = numel - nan - values.numel()
-    if not values.numel():
-        return Statistics(numel, nan, inf)
-    zeros = values.numel() - int(torch.count_nonzero(values))
-    low, high = torch.aminmax(values)
-    mean = values.mean()
-    squares = values.sub_(mean).square_().sum()
-    moments = Moments(values.numel(), *(each.item() for each in (mean, squares, low, high)))
-    if block.dtype in (torch.int64, torch.uint64):
-        smallest, largest = _exact_range(block)
-        moments = replace(moments, low=smallest, high=largest)
-    return Statistics(numel, nan, inf, zeros, moments)
-
-
-def _exact_range(block: Tensor) -> tuple[int, int]:
-    """Return the extremes of integers that float64 might round."""
-    import torch
-
-    shift = 0
-    if block.dtype == torch.uint64:
-        # torch orders no uint64; with its top bit turned it is in the order of int64.
-        shift = 2**63
-        block = block.view(torch.int64) ^ torch.iinfo(torch.int64).min
-    low, high = torch.aminmax(block)
-    return int(low) + shift, int(high) + shift
-
-
-def _histogram(view: View, low: float, high: float, bins: int, stopped: Stopped) -> Histogram:
-    import torch
-
-    counts = torch.zeros(bins, dtype=torch.float64)
-    # A part of the widest range is finite, and parts lie in the same bins.
-    scale = 1.0 if math.isfinite(bins * (float(high) - float(low))) else 2**-10
-    low, high = low * scale, high * scale
-    for block in until(stopped, blocks_as_stored(view)):
-        values = _reals(block).mul_(scale) if scale != 1 else _reals(block)
-        # What lies outside, NaN and infinities among them, is not counted.
-        counts += torch.histc(values, bins, low, high) if low < high else 0
-        counts[0] += 0 if low < high else int((values == low).sum())
-    return Histogram(low / scale, high / scale, tuple(map(int, counts.tolist())))
-
-
-def _reals(block: Tensor) -> Tensor:
-    """Return elements in float64; complex ones by their magnitudes."""
-    import torch
-
-    return block.to(torch.complex128).abs() if block.is_complex() else block.to(torch.float64)

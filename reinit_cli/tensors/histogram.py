@@ -1,11 +1,14 @@
-"""Elements counted in bins of equal width."""
+"""Count elements in bins of equal width."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
+
+from reinit_cli.tensors.moments import magnitudes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,3 +85,22 @@ class Counter:
     def histogram(self) -> Histogram:
         """Return what lies within the bins."""
         return Histogram(self._low, self._high, tuple(self._slots[1:-1]))
+
+
+def histogram_of(blocks: Iterable[Tensor], low: float, high: float, bins: int) -> Histogram:
+    """Count the finite elements of blocks, of which `low` is the smallest and `high` the largest.
+
+    Complex ones are counted by their magnitudes.
+    """
+    import torch
+
+    counts = torch.zeros(bins, dtype=torch.float64)
+    # A part of the widest range is finite, and parts lie in the same bins.
+    scale = 1.0 if math.isfinite(bins * (float(high) - float(low))) else 2**-10
+    low, high = low * scale, high * scale
+    for block in blocks:
+        values = magnitudes(block) * scale if scale != 1 else magnitudes(block)
+        # What lies outside, NaN and infinities among them, is not counted.
+        counts += torch.histc(values, bins, low, high) if low < high else 0
+        counts[0] += 0 if low < high else int((values == low).sum())
+    return Histogram(low / scale, high / scale, tuple(map(int, counts.tolist())))

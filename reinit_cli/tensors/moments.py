@@ -1,9 +1,10 @@
-"""What can be told of the elements of tensors: their moments, taken block by block."""
+"""Measure the elements of tensors block by block."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """What can be told of the elements of some tensors, and merged.
+    """What the elements of some tensors are like, and those of several together.
 
     Attributes:
         numel: how many elements.
@@ -55,12 +56,19 @@ _LEAST_SCALE = 2.0**-40
 """Squares of much smaller elements vanish in float32, of much larger ones they overflow."""
 
 
+def real_numbers(tensor: Tensor) -> Tensor:
+    """Return elements flat, as real numbers that torch computes with; of complex ones a part."""
+    import torch
+
+    values = (tensor.real if tensor.is_complex() else tensor).reshape(-1)
+    return values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float32)
+
+
 def moments_of(tensor: Tensor) -> Moments:
     """Return the moments of a tensor; of a complex one those of its real part."""
     import torch
 
-    values = (tensor.real if tensor.is_complex() else tensor).reshape(-1)
-    blocks = torch.split(values, BLOCK_NUMEL)
+    blocks = torch.split(tensor.reshape(-1), BLOCK_NUMEL)
     return sum(map(_moments_of_block, blocks), start=Moments())
 
 
@@ -69,8 +77,7 @@ def _moments_of_block(block: Tensor) -> Moments:
 
     if not block.numel():
         return Moments()
-    if block.dtype not in (torch.float32, torch.float64):
-        block = block.to(torch.float32)
+    block = real_numbers(block)
     low, high = torch.aminmax(block)
     scale = max(-low.item(), high.item())
     if block.dtype == torch.float32 and scale and not _LEAST_SCALE < scale < 1 / _LEAST_SCALE:
@@ -79,3 +86,92 @@ def _moments_of_block(block: Tensor) -> Moments:
     # var_mean would take as long as the draw itself.
     squares = (block - mean).square_().sum()
     return Moments(block.numel(), mean.item(), squares.item(), low.item(), high.item())
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the elements of some tensors are like; of complex ones their magnitudes.
+
+    Attributes:
+        numel: how many elements.
+        nan: how many are NaN.
+        inf: how many are infinite.
+        zeros: how many are zero.
+        finite: the moments of all others and the zeros, in float64.
+    """
+
+    numel: int = 0
+    nan: int = 0
+    inf: int = 0
+    zeros: int = 0
+    finite: Moments = field(default_factory=Moments)
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """Return those of both together."""
+        return Statistics(
+            self.numel + other.numel,
+            self.nan + other.nan,
+            self.inf + other.inf,
+            self.zeros + other.zeros,
+            self.finite + other.finite,
+        )
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of the finite elements."""
+        mean = self.finite.mean  # a power of it would overflow with an error
+        return math.sqrt(self.finite.squares + self.finite.numel * mean * mean)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it has neither NaN nor infinities."""
+        return not self.nan and not self.inf
+
+
+def statistics_of(blocks: Iterable[Tensor]) -> Statistics:
+    """Return what the elements of blocks are like together."""
+    return sum(map(_statistics_of_block, blocks), start=Statistics())
+
+
+def magnitudes(block: Tensor) -> Tensor:
+    """Return elements in float64; complex ones by their magnitudes."""
+    import torch
+
+    return block.to(torch.complex128).abs() if block.is_complex() else block.to(torch.float64)
+
+
+def _statistics_of_block(block: Tensor) -> Statistics:
+    import torch
+
+    numel = block.numel()
+    values = magnitudes(block)
+    nan = inf = 0
+    total = values.sum().item()
+    if not math.isfinite(total):
+        nan = int(values.isnan().sum())
+        values = values[values.isfinite()]
+        inf = numel - nan - values.numel()
+    if not values.numel():
+        return Statistics(numel, nan, inf)
+    zeros = values.numel() - int(torch.count_nonzero(values))
+    low, high = torch.aminmax(values)
+    mean = values.mean()
+    squares = (values - mean).square_().sum()
+    moments = Moments(values.numel(), *(each.item() for each in (mean, squares, low, high)))
+    if block.dtype in (torch.int64, torch.uint64):
+        smallest, largest = _exact_range(block)
+        moments = replace(moments, low=smallest, high=largest)
+    return Statistics(numel, nan, inf, zeros, moments)
+
+
+def _exact_range(block: Tensor) -> tuple[int, int]:
+    """Return the extremes of integers that float64 might round."""
+    import torch
+
+    shift = 0
+    if block.dtype == torch.uint64:
+        # torch orders no uint64; with its top bit turned it is in the order of int64.
+        shift = 2**63
+        block = block.view(torch.int64) ^ torch.iinfo(torch.int64).min
+    low, high = torch.aminmax(block)
+    return int(low) + shift, int(high) + shift

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.operations.stats import BINS, Statistics, histograms, measure, measure_source
+from reinit_cli.operations.stats import BINS, histograms, measure, measure_source
 from reinit_cli.storage.segments import Literal, View
+from reinit_cli.tensors.moments import Statistics
 
 
 def _view(tensor: torch.Tensor) -> View:

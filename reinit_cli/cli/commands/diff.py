@@ -90,7 +90,8 @@ def command(
     reinit diff old.pt new.safetensors "layers.*" --rtol 1e-5
     """
     from reinit_cli.cli.render.meter import Meter
-    from reinit_cli.operations.diff import Tolerance, compare, compare_keys
+    from reinit_cli.operations.diff import compare, compare_keys
+    from reinit_cli.tensors.distance import Tolerance
 
     sources = [_found(text, weights, root) for text in (first, second)]
     mine, theirs = sources

@@ -64,8 +64,8 @@ def test_a_redirected_file_is_read_as_a_file(source: Path) -> None:
 
 def test_a_safetensors_pipe_is_streamed_without_a_copy(source: Path) -> None:
     script = (
-        "import sys; from reinit_cli import cli, inputs\n"
-        "inputs.StandardInput.make_seekable = None\n"
+        "import sys; from reinit_cli import cli; from reinit_cli.storage import pipe\n"
+        "pipe.StandardInput.make_seekable = None\n"
         "sys.exit(cli.main(sys.argv[1:]))"
     )
     done = subprocess.run(

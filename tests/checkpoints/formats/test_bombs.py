@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.formats import hostile
+from tests.checkpoints.formats import hostile
 
 _SECONDS = 2.0
 _KIB = 200 * 1024

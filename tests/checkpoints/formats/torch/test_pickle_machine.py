@@ -33,7 +33,7 @@ from reinit_cli.checkpoints.formats.torch.records import (
 )
 from reinit_cli.errors import MalformedFileError, ReinitError
 from reinit_cli.storage.local import InputFile
-from tests.formats import hostile
+from tests.checkpoints.formats import hostile
 
 
 def _read(data: bytes) -> Pickle:
@@ -324,7 +324,7 @@ def test_a_spoiled_tensor_read_at_once_is_that_of_its_opcodes() -> None:
 _VICTIM = """
 import copyreg, io, json, os, pickle, re, sys
 from pathlib import Path
-from tests.formats import hostile
+from tests.checkpoints.formats import hostile
 from reinit_cli import rewrite
 from reinit_cli.errors import ReinitError
 

@@ -74,7 +74,7 @@ class _FileContents:
 
     def view(self, tensor: TensorInfo) -> View:
         self.file.make_seekable()
-        return View(self._place(tensor), tensor.dtype, tensor.shape, tensor.stride)
+        return View.of(self._place(tensor), tensor.dtype, tensor.shape, tensor.stride)
 
     def _place(self, tensor: TensorInfo) -> Copy:
         first, last = tensor.extent

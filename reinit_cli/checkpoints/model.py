@@ -77,7 +77,7 @@ class _StateContents:
         from reinit_cli.tensors.convert import bytes_of
 
         place = Literal(bytes_of(self.state[tensor.key]))
-        return View(place, tensor.dtype, tensor.shape)
+        return View.of(place, tensor.dtype, tensor.shape)
 
     def files(self) -> Mapping[str, InputFile]:
         return {}

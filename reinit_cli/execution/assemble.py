@@ -19,8 +19,8 @@ from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import rows_alone
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.segments import Check, Copy, Literal, Reserved, Segment, View
-from reinit_cli.tensors.blocks import rows_of
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.slice import narrowed
 
 _OF_TORCH = {"format": "pt"}
 """What loaders ask of a safetensors file of PyTorch's tensors."""
@@ -108,8 +108,9 @@ def _fill(
 
 def _contiguous(view: View, wanted: TensorInfo) -> Segment:
     """Return the bytes of a tensor in row-major order, in the dtype it is to have."""
-    if view.stride is None and view.dtype == wanted.dtype:
-        return view.place
+    data = view.contiguous
+    if data is not None and view.dtype == wanted.dtype:
+        return data
     return Recast(view, wanted.dtype, wanted.nbytes)
 
 
@@ -123,7 +124,7 @@ def _placed(
         return (_contiguous(contents.view(original), step.tensor),)
     kept = step.tensor.with_shape((step.kept_rows, *step.tensor.shape[1:]))
     there = contents.view(original)
-    old = _contiguous(rows_of(there, step.kept_rows), kept)
+    old = _contiguous(narrowed(there, 0, 0, step.kept_rows), kept)
     if step.law is None:
         return (old,)
     new = rows_alone(step)

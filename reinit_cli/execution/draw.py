@@ -245,7 +245,7 @@ def peak_nbytes(piece: Piece, device: str) -> int:
     """Return the memory that the draw of a piece may take."""
     segment = piece.segment
     if isinstance(segment, Recast):
-        return 3 * segment.nbytes + segment.view.place.nbytes
+        return 3 * segment.nbytes + segment.view.nbytes
     from reinit_cli.initializers import Move
     from reinit_cli.tensors.moments import BLOCK_NUMEL
 

@@ -282,7 +282,8 @@ class _Pairs:
             return replace(difference, distance=distance if distance.changed else None)
         if distance.changed:
             return replace(difference, change="values", distance=distance)
-        has_bits = mine.stride is None and theirs.stride is None and self.tolerance.is_exact
+        lie_alike = mine.contiguous is not None and theirs.contiguous is not None
+        has_bits = lie_alike and self.tolerance.is_exact
         return replace(difference, change="bits") if has_bits else difference
 
     def digest_of_first(self, tensor: TensorInfo | None) -> bytes | None:
@@ -298,8 +299,8 @@ def _digest(contents: Contents, tensor: TensorInfo | None, stopped: Stopped) -> 
         return None
     view = contents.view(tensor)
     digest = hashlib.blake2b(digest_size=16)
-    if view.stride is None:
-        for block in until(stopped, byte_blocks(view.place)):
+    if (data := view.contiguous) is not None:
+        for block in until(stopped, byte_blocks(data)):
             digest.update(block)
     elif tensor.fillable_dtype is not None and not tensor.overlaps_itself:
         from reinit_cli.tensors.convert import bytes_of
@@ -313,11 +314,16 @@ def _digest(contents: Contents, tensor: TensorInfo | None, stopped: Stopped) -> 
 
 def _are_equal(first: View, second: View, stopped: Stopped) -> bool:
     """Whether two tensors of one dtype and shape lie alike and have the same bytes."""
-    if first.stride != second.stride or first.place.nbytes != second.place.nbytes:
+    if first.layout != second.layout:
         return False
-    blocks = zip(byte_blocks(first.place), byte_blocks(second.place), strict=True)
+    blocks = zip(_bytes_of_parts(first), _bytes_of_parts(second), strict=True)
     # `bytes` are compared by memcmp, and memoryviews item by item.
     return all(bytes(mine) == bytes(theirs) for mine, theirs in until(stopped, blocks))
+
+
+def _bytes_of_parts(view: View) -> Iterator[bytes | memoryview]:
+    for part in view.parts:
+        yield from byte_blocks(part.data)
 
 
 def counts_of(found: Sequence[Difference]) -> Mapping[str, int]:

@@ -202,7 +202,7 @@ def _side_by_side(
 
         def one(item: tuple[str, View]) -> tuple[str, _Found]:
             found = work(*item, stopped)
-            progress(item[1].place.nbytes)
+            progress(item[1].nbytes)
             return item[0], found
 
         with one_thread():

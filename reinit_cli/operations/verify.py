@@ -244,8 +244,7 @@ class _Reading:
             raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
         law, undrawn = self._law(init, replace(tensor, key=key), kept)
         step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, kept_rows=kept)
-        place = self._contents.view(tensor).place
-        assert isinstance(place, Copy)
+        place = _place(self._contents, tensor)
         start, end = place.offset, place.offset + place.nbytes
         if kept:
             start += place.nbytes // max(1, tensor.shape[0]) * kept
@@ -269,6 +268,14 @@ class _Reading:
         if law is None or dtype is None:
             return None, f"{init} draws nothing"
         return law, unholdable(law, dtype)
+
+
+def _place(contents: Contents, tensor: TensorInfo) -> Copy:
+    """Return the bytes of a tensor of a file, from its first element to its last."""
+    sole = contents.view(tensor).sole
+    assert sole is not None
+    assert isinstance(sole.data, Copy)
+    return sole.data
 
 
 def architecture_of_record(form: Form) -> str | None:
@@ -399,8 +406,7 @@ def _all_places(
     places: dict[int, list[tuple[Range, TensorInfo]]] = {}
     for tensor in _tensors_of(output).values():
         if not tensor.carried and tensor.nbytes:
-            place = contents.view(tensor).place
-            assert isinstance(place, Copy)
+            place = _place(contents, tensor)
             span = place.offset, place.offset + place.nbytes
             places.setdefault(id(place.file), []).append((span, tensor))
     return places

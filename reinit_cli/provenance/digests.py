@@ -99,6 +99,7 @@ def digest_of_source(source: Source, contents: Contents) -> tuple[int, str]:
         whole.update(f"{tensor.key} {tensor.dtype} {tensor.shape}\n".encode())
         if not tensor.carried:
             view = contents.view(tensor)
-            whole.update(bytes_at(view.place))
-            nbytes += view.place.nbytes
+            for part in view.parts:
+                whole.update(bytes_at(part.data))
+            nbytes += view.nbytes
     return nbytes, whole.hexdigest()

@@ -6,9 +6,9 @@ in the output is known before the first byte is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 from typing import Literal as OneOf
 
 if TYPE_CHECKING:
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 Range = tuple[int, int]
-"""Some bytes of a file: where they start, and where they end."""
+"""Bytes of a file, or elements of a dimension: where they start, and where they end."""
+
+Box = tuple[Range, ...]
+"""Elements of a tensor: a range in each of its dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +70,74 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """A tensor as it lies in bytes.
+class Part:
+    """Elements of a tensor that lie together.
 
     Attributes:
-        place: from its first element to its last.
-        dtype: torch's name of its dtype.
-        shape: its dimensions.
-        stride: in elements; None means contiguous.
+        data: the bytes from the first of them to the last.
+        box: which elements they are; None means all.
+        stride: their distances, in elements; None means contiguous.
     """
 
-    place: Copy | Literal
+    data: Copy | Literal
+    box: Box | None = None
+    stride: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A tensor, wherever its bytes lie.
+
+    Attributes:
+        parts: where its elements lie, each in one part; none where it has no elements.
+        dtype: torch's name of its dtype.
+        shape: its dimensions.
+    """
+
+    parts: tuple[Part, ...]
     dtype: str
     shape: tuple[int, ...]
-    stride: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        data: Copy | Literal,
+        dtype: str,
+        shape: tuple[int, ...],
+        stride: tuple[int, ...] | None = None,
+    ) -> Self:
+        """Return a tensor that lies in one part."""
+        return cls((Part(data, None, stride),), dtype, shape)
+
+    @property
+    def sole(self) -> Part | None:
+        """The part that holds all of it; None where there are several."""
+        if not self.parts:
+            return Part(Literal(b""))
+        return self.parts[0] if len(self.parts) == 1 else None
+
+    @property
+    def contiguous(self) -> Copy | Literal | None:
+        """Its bytes, where they lie together in row-major order; else None."""
+        sole = self.sole
+        return sole.data if sole is not None and sole.stride is None else None
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that its parts span."""
+        return sum(part.data.nbytes for part in self.parts)
+
+    @property
+    def layout(self) -> Hashable:
+        """How it lies, by which views can be compared."""
+        return tuple((part.box, part.stride, part.data.nbytes) for part in self.parts)
+
+    def apart(self) -> Iterator[tuple[Box, View]]:
+        """Yield each part as a tensor of its own, and which elements it has."""
+        for part in self.parts:
+            box = part.box if part.box is not None else tuple((0, dim) for dim in self.shape)
+            shape = tuple(stop - start for start, stop in box)
+            yield box, View.of(part.data, self.dtype, shape, part.stride)
 
 
 @dataclass(frozen=True, slots=True)

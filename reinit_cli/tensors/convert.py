@@ -8,24 +8,37 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from reinit_cli.storage.segments import Copy, Literal, View
+from reinit_cli.storage.segments import Box, Copy, Literal, View
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def read(view: View) -> Tensor:
-    """Return a tensor as it lies in bytes.
+    """Return a tensor; one that lies in one part with the stride that it has there.
 
     Raises:
         UnreadableSourceError, SourceChangedError: as they say.
     """
-    return tensor_of(bytes_at(view.place), view.dtype, view.shape, view.stride)
+    import torch
+
+    sole = view.sole
+    if sole is not None:
+        return tensor_of(bytes_at(sole.data), view.dtype, view.shape, sole.stride)
+    whole = torch.empty(view.shape, dtype=getattr(torch, view.dtype))
+    for box, part in view.apart():
+        boxed(whole, box).copy_(read(part))
+    return whole
 
 
-def bytes_at(place: Copy | Literal) -> bytes | memoryview:
-    """Return the bytes of a place."""
-    return place.data if isinstance(place, Literal) else place.file.read(place.offset, place.nbytes)
+def boxed(tensor: Tensor, box: Box) -> Tensor:
+    """Return the elements of a tensor that lie in a box, without a copy."""
+    return tensor[tuple(slice(*span) for span in box)]
+
+
+def bytes_at(data: Copy | Literal) -> bytes | memoryview:
+    """Return the bytes of a run."""
+    return data.data if isinstance(data, Literal) else data.file.read(data.offset, data.nbytes)
 
 
 def rounded(drawn: Tensor, dtype: str) -> Tensor:

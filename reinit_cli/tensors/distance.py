@@ -88,7 +88,7 @@ def distance_of(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: Tolerance) ->
 
 def in_lockstep(first: View, second: View) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the elements of both in the same order, in blocks of the same length."""
-    blocks = blocks_as_stored if first.stride == second.stride else blocks_row_by_row
+    blocks = blocks_as_stored if first.layout == second.layout else blocks_row_by_row
     ours, theirs = blocks(first), blocks(second)
     one, two = next(ours, None), next(theirs, None)
     while one is not None and two is not None:

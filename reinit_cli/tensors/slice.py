@@ -1,14 +1,17 @@
-"""Part of a tensor, as Python and torch spell it: "0,:,::2,..."."""
+"""Select elements of a tensor without reading them; parse "0,:,::2,..."."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from types import EllipsisType
+from typing import TypeVar
 
 from reinit_cli.errors import SliceError
-from reinit_cli.storage.segments import Copy, Literal, View
+from reinit_cli.storage.segments import Box, Copy, Literal, Part, Range, View
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.text import plural
+
+_Each = TypeVar("_Each")
 
 Index = int | slice | EllipsisType
 
@@ -43,10 +46,10 @@ def _parse_word(text: str, word: str) -> Index:
 
 
 def sliced(view: View, index: tuple[Index, ...], text: str) -> View:
-    """Return the part of a tensor, without reading it.
+    """Return a part of a tensor, without reading it.
 
     Args:
-        view: the tensor as it lies in bytes.
+        view: the tensor.
         index: for each dimension what is taken, as torch has it.
         text: the index as written, for messages.
 
@@ -60,39 +63,103 @@ def sliced(view: View, index: tuple[Index, ...], text: str) -> View:
     at = next((at for at, part in enumerate(index) if part is ...), len(index))
     whole = (slice(None),) * (ndim - given)
     parts = (*index[:at], *whole, *index[at + 1 :])
-    strides = view.stride if view.stride is not None else _row_major(view.shape)
-    first = 0
-    shape: list[int] = []
-    stride: list[int] = []
-    for axis, (part, dim, step) in enumerate(zip(parts, view.shape, strides, strict=True)):
+    taken = []
+    for axis, (part, dim) in enumerate(zip(parts, view.shape, strict=True)):
         if isinstance(part, slice):
-            taken = range(dim)[part]
-            first += taken.start * step if taken else 0
-            shape.append(len(taken))
-            stride.append(taken.step * step)
-        else:
-            assert isinstance(part, int)
-            if not -dim <= part < dim:
-                raise SliceError(text, f"{part} is outside dimension {axis}, which has {dim}")
-            first += part % dim * step
-    return _part(view, first, tuple(shape), tuple(stride))
+            taken.append(range(dim)[part])
+            continue
+        assert isinstance(part, int)
+        if not -dim <= part < dim:
+            raise SliceError(text, f"{part} is outside dimension {axis}, which has {dim}")
+        taken.append(range(part % dim, part % dim + 1))
+    kept = [axis for axis, part in enumerate(parts) if isinstance(part, slice)]
+    return _with_axes(selected(view, tuple(taken)), kept)
 
 
-def _part(view: View, first: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> View:
-    """Return a view of the elements from one on; what is before and behind is not read."""
-    itemsize = DTYPES[view.dtype].nbits // 8
+def selected(view: View, taken: tuple[range, ...]) -> View:
+    """Return the elements in a range of each dimension, without reading them."""
+    found = [_selected(box, part, taken) for box, part in view.apart()]
+    return View(tuple(each for each in found if each), view.dtype, tuple(map(len, taken)))
+
+
+def narrowed(view: View, axis: int, start: int, count: int) -> View:
+    """Return some of the rows of a dimension, without reading them."""
+    taken = [range(dim) for dim in view.shape]
+    taken[axis] = range(start, start + count)
+    return selected(view, tuple(taken))
+
+
+def without_first(view: View) -> View:
+    """Return the only row of a tensor."""
+    return _with_axes(view, list(range(1, len(view.shape))))
+
+
+def _with_axes(view: View, kept: list[int]) -> View:
+    """Return a tensor without dimensions of one."""
+
+    def of(values: tuple[_Each, ...]) -> tuple[_Each, ...]:
+        return tuple(values[axis] for axis in kept)
+
+    parts = tuple(
+        replace(
+            part,
+            box=of(part.box) if part.box is not None else None,
+            stride=of(part.stride) if part.stride is not None else None,
+        )
+        for part in view.parts
+    )
+    return View(parts, view.dtype, of(view.shape))
+
+
+def _selected(box: Box, part: View, taken: tuple[range, ...]) -> Part | None:
+    """Return what of a part is taken; the bytes before and after it are not read.
+
+    Args:
+        box: which elements of the tensor it has.
+        part: the part as a tensor of its own.
+        taken: which elements are wanted, as the tensor counts them.
+    """
+    sole = part.sole
+    assert sole is not None
+    strides = sole.stride if sole.stride is not None else row_major(part.shape)
+    met = tuple(_met(each, *span) for each, span in zip(taken, box, strict=True))
+    shape = tuple(stop - start for start, stop in met)
+    if 0 in shape:
+        return None
+    found = list(zip(taken, met, box, strides, strict=True))
+    first = sum((each[start] - low) * step for each, (start, _), (low, _), step in found)
+    stride = tuple(each.step * step for each, _, _, step in found)
     reach = sum((dim - 1) * step for dim, step in zip(shape, stride, strict=True)) + 1
-    start, nbytes = first * itemsize, (0 if 0 in shape else reach * itemsize)
-    place: Copy | Literal
-    if isinstance(view.place, Copy):
-        place = replace(view.place, offset=view.place.offset + start, nbytes=nbytes)
-    else:
-        place = Literal(memoryview(view.place.data)[start : start + nbytes])
-    return View(place, view.dtype, shape, stride)
+    itemsize = DTYPES[part.dtype].nbits // 8
+    is_all = shape == tuple(map(len, taken))
+    return Part(
+        within(sole.data, first * itemsize, reach * itemsize),
+        None if is_all else met,
+        None if _is_row_major(shape, stride) else stride,
+    )
 
 
-def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _met(taken: range, low: int, high: int) -> Range:
+    """Return which of the elements that are taken lie between two numbers."""
+    start, stop = (max(0, -((taken.start - bound) // taken.step)) for bound in (low, high))
+    return min(start, len(taken)), max(min(start, len(taken)), min(stop, len(taken)))
+
+
+def within(data: Copy | Literal, start: int, nbytes: int) -> Copy | Literal:
+    """Return some of the bytes of a run."""
+    if isinstance(data, Copy):
+        return replace(data, offset=data.offset + start, nbytes=nbytes)
+    return Literal(memoryview(data.data)[start : start + nbytes])
+
+
+def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of a contiguous tensor."""
     strides = [1]
     for dim in reversed(shape[1:]):
         strides.append(strides[-1] * dim)
     return tuple(reversed(strides)) if shape else ()
+
+
+def _is_row_major(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    found = zip(shape, stride, row_major(shape), strict=True)
+    return all(step == wanted for dim, step, wanted in found if dim > 1)

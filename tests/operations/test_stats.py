@@ -19,7 +19,7 @@ from reinit_cli.tensors.moments import Statistics
 
 def _view(tensor: torch.Tensor) -> View:
     data = tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
-    return View(Literal(data), str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+    return View.of(Literal(data), str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
 
 
 def _measured(tensor: torch.Tensor) -> Statistics:

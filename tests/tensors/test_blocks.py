@@ -15,7 +15,6 @@ from reinit_cli.storage.segments import Copy, Literal, View
 from reinit_cli.tensors import blocks
 from reinit_cli.tensors.blocks import (
     blocks_as_stored,
-    blocks_in_order,
     blocks_row_by_row,
     byte_blocks,
 )
@@ -41,7 +40,7 @@ def _view(tensor: torch.Tensor) -> View:
     last = sum((dim - 1) * step for dim, step in zip(tensor.shape, tensor.stride(), strict=True))
     data = BASE.numpy().tobytes()[first : first + (last + 1) * 4 if tensor.numel() else first]
     stride = None if tensor.is_contiguous() else tensor.stride()
-    return View(Literal(data), "float32", tuple(tensor.shape), stride)
+    return View.of(Literal(data), "float32", tuple(tensor.shape), stride)
 
 
 @pytest.mark.parametrize("numel", [1, 2, 7, 60, 10_000])
@@ -67,7 +66,7 @@ def test_a_transposed_tensor_is_read_once(monkeypatch: pytest.MonkeyPatch) -> No
     original = InputFile.read
     monkeypatch.setattr(InputFile, "read", lambda *args: read.append(args[2]) or original(*args))
     with InputFile("x") as file:
-        view = View(Copy(file, 0, 4 * 720), "float32", (24, 30), (1, 24))
+        view = View.of(Copy(file, 0, 4 * 720), "float32", (24, 30), (1, 24))
 
         assert sum(block.numel() for block in blocks_as_stored(view)) == 720
 
@@ -82,7 +81,7 @@ def test_blocks_end_to_end_are_the_whole(nbytes: int, numel: int) -> None:
         patch.setattr(blocks, "BLOCK_NUMEL", numel)
         patch.setattr(blocks, "_BLOCK_NBYTES", numel)
         joined = b"".join(bytes(block) for block in byte_blocks(Literal(data)))
-        numbers = list(blocks_in_order(View(Literal(data), "int32", (nbytes,))))
+        numbers = list(blocks_as_stored(View.of(Literal(data), "int32", (nbytes,))))
 
     assert joined == data
     assert b"".join(block.numpy().tobytes() for block in numbers) == data
@@ -122,7 +121,7 @@ def test_a_transposed_tensor_is_never_read_whole(
 
     monkeypatch.setattr(InputFile, "read", watched)
     with InputFile(str(tmp_path / "file")) as file:
-        view = View(Copy(file, 0, 1600), "float32", (20, 20), (1, 20))
+        view = View.of(Copy(file, 0, 1600), "float32", (20, 20), (1, 20))
         found = torch.cat([block.clone() for block in blocks_row_by_row(view)])
 
     assert torch.equal(found, tensor.t().reshape(-1))

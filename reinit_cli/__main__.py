@@ -6,14 +6,21 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Handler = Callable[[int, FrameType | None], NoReturn] | signal.Handlers
+
+_SHOW_CURSOR = b"\x1b[?25h"
 
 
 def entry() -> NoReturn:
     """Run the command line of this process and end it."""
     if sys.platform == "win32":
         sys.exit("error: reinit runs on Linux and macOS, not on Windows")
-    signal.signal(signal.SIGTERM, _terminate)
+    _handle_signals(_interrupt)
     from reinit_cli.cli import main
 
     try:
@@ -26,9 +33,26 @@ def entry() -> NoReturn:
     os._exit(code)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Unwind, so that temporaries are removed; the exit code is the shell's for SIGTERM."""
+def _handle_signals(handler: Handler) -> None:
+    """Handle the signals that end a command, but not those that the parent ignores."""
+    from reinit_cli.threads import ENDING_SIGNALS
+
+    for number in ENDING_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Unwind, so that temporaries are removed; the next signal ends the process immediately.
+
+    The exit code is the one that a shell gives the signal.
+    """
     del frame
+    _handle_signals(signal.SIG_DFL)
+    if os.isatty(2):  # where a bar is shown that the next signal leaves as it is
+        os.write(2, _SHOW_CURSOR)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise SystemExit(128 + number)
 
 

@@ -1,7 +1,7 @@
-"""Run work in other threads, so that Ctrl-C is safe while it goes on.
+"""Run work in threads that end together, and that Ctrl-C ends safely.
 
 A signal raises in the main thread between any two instructions, and where that is just
-behind the acquiring of a condition's lock, nobody ever releases it: a worker that needs it
+after a condition's lock was acquired, nobody ever releases it: a worker that needs it
 would wait for ever. And what is imported just then may abort the process. So the main
 thread touches no lock that others need: it only waits.
 """
@@ -9,13 +9,14 @@ thread touches no lock that others need: it only waits.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 Item = TypeVar("Item")
 
@@ -23,92 +24,215 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-Stopped = threading.Event
-"""Set when the work is to end as soon as it can."""
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that end a command."""
+
+
+_STOP_SECONDS = 0.05
+"""How often a thread that waits looks whether its work was stopped."""
 
 
 class StoppedError(Exception):
-    """The work was told to stop; nobody waits for its result."""
+    """The work of a thread was stopped; nobody waits for its result."""
 
 
-def aside(work: Callable[[Stopped], Result]) -> Result:
-    """Do work in another thread, and return or raise what it does.
+class _Here(threading.local):
+    """The work that a thread belongs to: whoever reads or waits deep down asks for it."""
 
-    Args:
-        work: what to do; it looks now and then whether it was stopped.
+    work: Work | None = None
+
+
+_HERE = _Here()
+
+
+class Work:
+    """Threads that end together: the first failure stops all of them.
+
+    As a context manager it waits until they have ended. Work that begins in a thread of
+    other work is stopped with it.
     """
-    stopped = Stopped()
-    ended: SimpleQueue[tuple[Result, None] | tuple[None, BaseException]] = SimpleQueue()
 
-    def finish() -> None:
-        try:
-            ended.put((work(stopped), None))
-        except BaseException as error:  # noqa: BLE001 (it is raised where it belongs)
-            ended.put((None, error))
+    def __init__(self) -> None:
+        """Begin without a thread."""
+        self._outer = _HERE.work
+        self._is_stopped = False
+        self._failure: BaseException | None = None
+        self._running = 0
+        self._ended: SimpleQueue[None] = SimpleQueue()
 
-    thread = threading.Thread(target=finish, name="reinit-aside")
-    with signals_held():
-        thread.start()
-    try:
-        result, error = ended.get()
-    except BaseException:
+    def __enter__(self) -> Self:
+        """Hand it out."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait for the threads; where one failed first, raise its failure.
+
+        A signal interrupts the wait, since a second one is obeyed immediately.
+        """
+        if error is not None:
+            self.fail(error)
+        while self._running:
+            self._ended.get()
+            self._running -= 1
+        if isinstance(error, StoppedError) and self._failure is not None:
+            raise self._failure from None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its threads are to end."""
+        return self._is_stopped or (self._outer is not None and self._outer.is_stopped)
+
+    def stop(self) -> None:
+        """Let its threads end as soon as they look."""
+        self._is_stopped = True
+
+    def fail(self, error: BaseException) -> None:
+        """Stop, and keep the first failure."""
+        if self._failure is None and not isinstance(error, StoppedError):
+            self._failure = error
+        self.stop()
+
+    def each(
+        self, work: Callable[[Item], Result], items: Iterable[Item], threads: int
+    ) -> Iterator[tuple[int, Result]]:
+        """Begin some work with each item; yield its results, and the items' positions.
+
+        They come as they are done. After `stop` those come that were done meanwhile.
+
+        Args:
+            work: what to do with each.
+            items: taken in turns, one thread at a time.
+            threads: how many of them.
+
+        Raises:
+            StoppedError: other work was stopped that this belongs to.
+        """
+        done: SimpleQueue[tuple[int, Result] | None] = SimpleQueue()
+        left = enumerate(items)
+        turn = threading.Lock()
         with signals_held():
-            stopped.set()
-            thread.join()
-        raise
-    thread.join()
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]  # without an error it is the result
+            for number in range(threads):
+                thread = threading.Thread(
+                    target=self._take_turns,
+                    args=(work, left, turn, done),
+                    name=f"reinit-{number}",
+                    daemon=True,
+                )
+                self._running += 1
+                thread.start()
+        return self._results(done, threads)
 
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Let signals wait that would raise in between in this thread."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-
-
-def until(stopped: Stopped, items: Iterable[Item]) -> Iterator[Item]:
-    """Yield items until the work is told to stop.
-
-    Raises:
-        StoppedError: it was.
-    """
-    for item in items:
-        if stopped.is_set():
+    def _results(
+        self, done: SimpleQueue[tuple[int, Result] | None], threads: int
+    ) -> Iterator[tuple[int, Result]]:
+        while threads:
+            found = done.get()
+            if found is None:
+                threads -= 1
+            else:
+                yield found
+        if self._failure is not None:
+            raise self._failure
+        if self._outer is not None and self._outer.is_stopped:
             raise StoppedError
-        yield item
+
+    def _take_turns(
+        self,
+        work: Callable[[Item], Result],
+        left: Iterator[tuple[int, Item]],
+        turn: threading.Lock,
+        done: SimpleQueue[tuple[int, Result] | None],
+    ) -> None:
+        """Do one item after the other, in a thread of its own."""
+        _HERE.work = self
+        try:
+            while not self.is_stopped:
+                with turn:
+                    found = next(left, None)
+                if found is None:
+                    break
+                done.put((found[0], work(found[1])))
+        except BaseException as error:  # noqa: BLE001 (it is raised where it belongs)
+            self.fail(error)
+        done.put(None)
+        self._ended.put(None)
 
 
-def side_by_side(
-    work: Callable[[Item], Result], items: Iterable[Item], stopped: Stopped
-) -> list[Result]:
+def aside(work: Callable[[], Result]) -> Result:
+    """Do work in another thread, and return or raise what it does."""
+    with Work() as scope:
+        ((_, result),) = scope.each(lambda _: work(), (None,), 1)
+    return result
+
+
+def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Return what some work gives for each item, done by as many threads as there are cores.
 
     Args:
         work: what to do with each.
         items: in the order of the results.
-        stopped: set when no other item is to be begun.
+    """
+    with Work() as scope:
+        found = dict(scope.each(work, items, cores()))
+    return [found[at] for at in range(len(found))]
+
+
+def cores() -> int:
+    """Return how many threads this process can run side by side."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def stop_here() -> None:
+    """End the work of this thread here, if it was stopped.
 
     Raises:
-        StoppedError: it was set.
+        StoppedError: it was.
     """
+    if _HERE.work is not None and _HERE.work.is_stopped:
+        raise StoppedError
 
-    def one(item: Item) -> Result:
-        if stopped.is_set():
-            raise StoppedError
-        return work(item)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        try:
-            return list(pool.map(one, items))
-        except BaseException:
-            stopped.set()
-            raise
+def wait_for(fd: int, event: int) -> None:
+    """Wait until a pipe is ready.
+
+    Args:
+        fd: its descriptor.
+        event: `select.POLLIN` or `select.POLLOUT`.
+
+    Raises:
+        StoppedError: the work of this thread was stopped.
+    """
+    poll = select.poll()
+    poll.register(fd, event)
+    while not poll.poll(_STOP_SECONDS * 1000):
+        stop_here()
+
+
+def wait_until(changed: threading.Condition, is_ready: Callable[[], bool]) -> None:
+    """Wait until what a condition's lock guards is ready.
+
+    Raises:
+        StoppedError: the work of this thread was stopped.
+    """
+    while not changed.wait_for(is_ready, _STOP_SECONDS):
+        stop_here()
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let signals wait that would raise in between in this thread."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 Progress = Callable[[int], None]

@@ -1,8 +1,14 @@
-"""Share memory among all runs of a process."""
+"""Share memory among all runs of a process.
+
+The budget is the one state of the module: what it counts, the memory of the process, is
+shared by all of its runs, whoever began them.
+"""
 
 from __future__ import annotations
 
 import threading
+
+from reinit_cli.threads import wait_until
 
 DRAWING_NBYTES = 512 * 2**20
 """The memory that all draws of the process may take, unless one alone needs more."""
@@ -31,18 +37,14 @@ class Share:
         self._taken = 0
 
     def take(self, nbytes: int) -> None:
-        """Wait until there is room, then take it."""
-        with self._budget.changed:
-            self._budget.changed.wait_for(lambda: self._has_room(nbytes))
-            self._change(nbytes)
+        """Wait until there is room, then take it.
 
-    def take_if_there(self, nbytes: int) -> bool:
-        """Take it if there is room, and say whether there was."""
+        Raises:
+            StoppedError: the work of this thread was stopped.
+        """
         with self._budget.changed:
-            has_room = self._has_room(nbytes)
-            if has_room:
-                self._change(nbytes)
-            return has_room
+            wait_until(self._budget.changed, lambda: self._has_room(nbytes))
+            self._change(nbytes)
 
     def give_back(self, nbytes: int) -> None:
         """Return what was taken."""

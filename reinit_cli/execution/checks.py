@@ -36,6 +36,8 @@ from reinit_cli.tensors.moments import Moments
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from reinit_cli.tensors.blocks import Blocks
+
 _BINS = 512
 """The bins of a distribution: they hide at most 0.01 of D, the share of a bin at the mode."""
 
@@ -116,7 +118,7 @@ class Checker:
         epsilon, tiny = (2.0**-52, 2.0**-1074) if is_double else (2.0**-23, 2.0**-149)
         self._resolution = _LAST_BITS * max(epsilon * scale, tiny)
 
-    def see_before(self, tensor: Tensor, moments: Moments) -> None:
+    def see_before(self, blocks: Blocks, moments: Moments) -> None:
         """What was there is not tested."""
 
     def see(self, block: Tensor, moments: Moments) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.errors import UntransformableError
-from reinit_cli.execution.fill import Fill, Recast
+from reinit_cli.execution.fill import Fill
 from reinit_cli.initializers import Law, Move, Transform, UndefinedError
 from reinit_cli.initializers.law import GROUP_NUMEL, Constant
-from reinit_cli.storage.segments import Segment, View
+from reinit_cli.storage.segments import View
+from reinit_cli.tensors.blocks import Blocks, blocks_row_by_row
 from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
 
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 def expected_moments(law: Law, numel: int) -> Moments:
     """Return the moments that a law gives on average."""
     return Moments(numel, law.mean, law.std**2 * numel, law.low, law.high)
-
-
-Blocks = Callable[[], Iterator["Tensor"]]
-"""Gives the elements of a tensor in row-major order, as 1-D tensors; anew each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,22 +205,7 @@ def are_blocks(law: Law, dtype: str, device: str) -> bool:
     )
 
 
-_PEAK_PER_DRAWN_BYTE = 4
-"""What a draw takes at most beside its own values: candidates, masks, the rounded copy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A segment at its place."""
-
-    at: int
-    offset: int
-    segment: Segment
-
-
 def _blocks_of(view: View | None) -> Blocks | None:
-    from reinit_cli.tensors.blocks import blocks_row_by_row
-
     return partial(blocks_row_by_row, view) if view is not None else None
 
 
@@ -239,24 +221,3 @@ def draw_fill(fill: Fill, device: str) -> Iterator[Tensor]:
     there = There(_blocks_of(fill.values), _blocks_of(fill.zeros))
     with naming(step.key):
         yield from draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, device, there)
-
-
-def peak_nbytes(piece: Piece, device: str) -> int:
-    """Return the memory that the draw of a piece may take."""
-    segment = piece.segment
-    if isinstance(segment, Recast):
-        return 3 * segment.nbytes + segment.view.nbytes
-    from reinit_cli.initializers import Move
-    from reinit_cli.tensors.moments import BLOCK_NUMEL
-
-    assert isinstance(segment, Fill)
-    tensor = segment.step.tensor
-    law = segment.step.law
-    assert law is not None
-    numel = tensor.numel
-    if segment.stride is None and are_blocks(law, tensor.dtype, device):
-        numel = min(numel, BLOCK_NUMEL)
-    drawn = numel * (8 if tensor.dtype == "float64" else 4) * _PEAK_PER_DRAWN_BYTE
-    if isinstance(law, Move):  # in the tensor's own dtype, and a permutation beside it
-        drawn = 2 * segment.nbytes + 8 * numel
-    return drawn + segment.nbytes

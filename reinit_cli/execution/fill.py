@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from reinit_cli.storage.segments import Copy, View
+from reinit_cli.storage.segments import Box, Copy, View
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from reinit_cli.planning.plan import Step
+    from reinit_cli.tensors.blocks import Blocks
     from reinit_cli.tensors.moments import Moments
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """What a step of the plan draws.
+    """What a step of the plan draws; a segment where it lies in one place.
 
     Attributes:
         step: the step.
@@ -37,6 +38,11 @@ class Fill:
     values: View | None = None
     zeros: View | None = None
 
+    @property
+    def whole(self) -> FillPart:
+        """All of it, as it lies in one place."""
+        return FillPart(self, self.nbytes, None, self.stride, self.under)
+
 
 @dataclass(frozen=True, slots=True)
 class Recast:
@@ -51,6 +57,25 @@ class Recast:
     view: View
     dtype: str
     nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FillPart:
+    """One place of what is drawn or converted once, in whichever file of the output.
+
+    Attributes:
+        fill: what is drawn; all parts of one draw have the same object.
+        nbytes: the bytes from the first element in this place to the last.
+        box: which elements of the tensor lie here; None means all.
+        stride: how they lie; None means contiguous.
+        under: what lies here now, where they leave gaps; else None.
+    """
+
+    fill: Fill | Recast
+    nbytes: int
+    box: Box | None = None
+    stride: tuple[int, ...] | None = None
+    under: Copy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +96,17 @@ class Filled:
 class Observer(Protocol):
     """Shown what was there of one tensor, and what is drawn for it before it is rounded."""
 
-    def see_before(self, tensor: Tensor, moments: Moments) -> None:
-        """Look at what was there, if that is measured."""
+    def see_before(self, blocks: Blocks, moments: Moments) -> None:
+        """Look at what was there, block by block, if that is measured."""
 
     def see(self, block: Tensor, moments: Moments) -> None:
         """Look at a block, in row-major order; it is gone with the next."""
+
+
+def nobody(step: Step) -> Sequence[Observer]:
+    """Show a draw to nobody."""
+    del step
+    return ()
 
 
 Observe = Callable[["Step"], "Sequence[Observer]"]

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from reinit_cli.initializers import Law
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.tensors.histogram import Counter, Histogram, has_room
-from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of, real_numbers
+from reinit_cli.tensors.moments import Moments, moments_of, real_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from reinit_cli.tensors.blocks import Blocks
 
 
 BINS = 64
@@ -51,9 +53,9 @@ class Sketcher:
         self._before: Histogram | None = None
         self._after = _counter(*_window(step.law, None))
 
-    def see_before(self, tensor: Tensor, moments: Moments) -> None:
+    def see_before(self, blocks: Blocks, moments: Moments) -> None:
         """Count what was there."""
-        self._before = histogram_of(tensor, moments)
+        self._before = histogram_of(blocks, moments)
         self._after = _counter(*_window(self._law, self._before))
 
     def see(self, block: Tensor, moments: Moments) -> None:
@@ -101,14 +103,15 @@ def _widened(low: float, high: float) -> tuple[float, float]:
     return low, high + (high - low) * 2**-20
 
 
-def histogram_of(tensor: Tensor, moments: Moments) -> Histogram | None:
-    """Count the finite elements of a tensor; None if there are none, or no room for bins."""
-    import torch
+def histogram_of(blocks: Blocks, moments: Moments) -> Histogram | None:
+    """Count the finite elements of a tensor; None if there are none, or no room for bins.
 
-    values = real_numbers(tensor)
+    Args:
+        blocks: the tensor.
+        moments: those of all its elements.
+    """
     if not math.isfinite(moments.mean):
-        values = values[values.isfinite()]
-        moments = moments_of(values)
+        moments = sum(map(moments_of, map(_finite, blocks())), start=Moments())
     if not moments.numel:
         return None
     low = max(moments.low, moments.mean - _REACH * moments.std)
@@ -116,9 +119,14 @@ def histogram_of(tensor: Tensor, moments: Moments) -> Histogram | None:
     counter = _counter(*(_widened(low, high) if low < high else _around(low, low)))
     if counter is None:
         return None
-    for block in torch.split(values, BLOCK_NUMEL):
-        counter.add(block)
+    for block in blocks():
+        counter.add(_finite(block))
     return counter.histogram()
+
+
+def _finite(block: Tensor) -> Tensor:
+    values = real_numbers(block)
+    return values[values.isfinite()]
 
 
 class Sketches:

@@ -6,10 +6,8 @@ All of them are planned before the first byte is written, and no two may have on
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
 
 from reinit_cli.checkpoints.file import StreamSource
 from reinit_cli.errors import (
@@ -33,7 +31,7 @@ from reinit_cli.request.request import Request
 from reinit_cli.storage.local import folders_above
 from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.text import why
-from reinit_cli.threads import Progress, signals_held
+from reinit_cli.threads import Progress, Work
 
 MAX_LIST_NBYTES = 64 * 2**20
 """What is read of a list of files: a checkpoint that is given instead is told soon."""
@@ -298,16 +296,8 @@ def _executed(planned: Job | Failure, progress: Progress) -> Outcome | Failure:
         return Failure(planned.request, error)
 
 
-class _StoppedError(Exception):
-    """Raised in a run that is called off, at its next write."""
-
-
 class _SideBySide:
-    """Several runs at once, and their results put in order.
-
-    As in the engine, the main thread waits where Ctrl-C is safe: it takes no lock that the
-    others need.
-    """
+    """Several runs side by side, and their results put in order."""
 
     def __init__(
         self,
@@ -321,77 +311,29 @@ class _SideBySide:
         self._told = told
         self._progress = progress
         self._keeps_going = keeps_going
-        self._stopped = threading.Event()
-        self._ended: SimpleQueue[tuple[int, Outcome | Failure | BaseException | None]]
-        self._ended = SimpleQueue()
         self._waiting: dict[int, Outcome | Failure] = {}
         self._next = 0
 
-    def run(self, at_once: int) -> None:
+    def run(self, threads: int) -> None:
         """Run everything, and tell what was done even if that is not all."""
-        left = iter(enumerate(self._planned))
-        turn = threading.Lock()
-        threads = [
-            threading.Thread(target=self._work, args=(left, turn), name=f"reinit-{number}")
-            for number in range(min(at_once, len(self._planned)))
-        ]
-        with signals_held():
-            for thread in threads:
-                thread.start()
         try:
-            self._collect(len(threads))
+            with Work() as work:
+                for _, result in work.each(self._run, enumerate(self._planned), threads):
+                    self._tell_in_order()
+                    if error_of(result) and not self._keeps_going:
+                        work.stop()
         finally:
-            with signals_held():
-                self._stopped.set()
-                for thread in threads:
-                    thread.join()
-            self._tell_rest()
+            for at in sorted(self._waiting):
+                self._told(self._waiting[at])
 
-    def _work(self, left: Iterator[tuple[int, Job | Failure]], turn: threading.Lock) -> None:
-        """Run one job after the other, in a thread of its own."""
-        try:
-            while not self._stopped.is_set():
-                with turn:
-                    at, planned = next(left, (-1, None))
-                if planned is None:
-                    break
-                self._ended.put((at, _executed(planned, self._told_progress)))
-        except _StoppedError:
-            pass
-        except BaseException as error:  # noqa: BLE001 (it is raised where it belongs)
-            self._ended.put((-1, error))
-        self._ended.put((-1, None))
+    def _run(self, planned: tuple[int, Job | Failure]) -> Outcome | Failure:
+        """Run one of them, whose result is told even where nobody waits for it any more."""
+        at, job = planned
+        result = self._waiting[at] = _executed(job, self._progress)
+        return result
 
-    def _told_progress(self, nbytes: int) -> None:
-        if self._stopped.is_set():
-            raise _StoppedError
-        self._progress(nbytes)
-
-    def _collect(self, workers: int) -> None:
-        """Hear of results until all workers have ended or one result stops all."""
-        while workers:
-            at, result = self._ended.get()
-            if result is None:
-                workers -= 1
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                self._take(at, result)
-                if error_of(result) and not self._keeps_going:
-                    return
-
-    def _take(self, at: int, result: Outcome | Failure) -> None:
-        """Tell a result, and those that waited for it; or let it wait for those before."""
-        self._waiting[at] = result
+    def _tell_in_order(self) -> None:
+        """Tell the results before which none is missing."""
         while self._next in self._waiting:
             self._told(self._waiting.pop(self._next))
             self._next += 1
-
-    def _tell_rest(self) -> None:
-        """Tell what was done after a gap, or while the others were being stopped."""
-        while not self._ended.empty():
-            at, result = self._ended.get()
-            if isinstance(result, (Outcome, Failure)):
-                self._waiting[at] = result
-        for at in sorted(self._waiting):
-            self._told(self._waiting[at])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,7 +18,7 @@ from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_row_by_row, byte_blocks
 from reinit_cli.tensors.distance import Distance, Tolerance, distance_of, in_lockstep
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.threads import Progress, Stopped, aside, until, unwatched
+from reinit_cli.threads import Progress, aside, stop_here, unwatched
 
 
 def measure_changed(
@@ -99,10 +99,11 @@ def compare(
     """
     with first.open(seed) as mine, second.open(seed) as theirs:
 
-        def work(stopped: Stopped) -> list[Difference]:
-            pairs = _Pairs(mine, theirs, tolerance, stopped)
+        def work() -> list[Difference]:
+            pairs = _Pairs(mine, theirs, tolerance)
             found = []
-            for each in until(stopped, compare_keys(first, second, is_chosen)):
+            for each in compare_keys(first, second, is_chosen):
+                stop_here()
                 found.append(pairs.compared(each))
                 progress(each.first.nbytes if each.first is not None else 0)
             return _with_moves(found, pairs)
@@ -260,7 +261,6 @@ class _Pairs:
     first: Contents
     second: Contents
     tolerance: Tolerance
-    stopped: Stopped
 
     def compared(self, difference: Difference) -> Difference:
         """Return a difference after a look at the values, where the shapes are the same."""
@@ -272,12 +272,11 @@ class _Pairs:
                 replace(difference, change="unknown") if one.carried == two.carried else difference
             )
         mine, theirs = self.first.view(one), self.second.view(two)
-        if one.dtype == two.dtype and _are_equal(mine, theirs, self.stopped):
+        if one.dtype == two.dtype and _are_equal(mine, theirs):
             return difference
         if one.fillable_dtype is None or two.fillable_dtype is None:
             return replace(difference, change="values" if one.dtype == two.dtype else "dtype")
-        blocks = until(self.stopped, in_lockstep(mine, theirs))
-        distance = distance_of(blocks, self.tolerance)
+        distance = distance_of(in_lockstep(mine, theirs), self.tolerance)
         if one.dtype != two.dtype:
             return replace(difference, distance=distance if distance.changed else None)
         if distance.changed:
@@ -287,38 +286,38 @@ class _Pairs:
         return replace(difference, change="bits") if has_bits else difference
 
     def digest_of_first(self, tensor: TensorInfo | None) -> bytes | None:
-        return _digest(self.first, tensor, self.stopped)
+        return _digest(self.first, tensor)
 
     def digest_of_second(self, tensor: TensorInfo | None) -> bytes | None:
-        return _digest(self.second, tensor, self.stopped)
+        return _digest(self.second, tensor)
 
 
-def _digest(contents: Contents, tensor: TensorInfo | None, stopped: Stopped) -> bytes | None:
+def _digest(contents: Contents, tensor: TensorInfo | None) -> bytes | None:
     """Return a digest of a tensor's bytes in row-major order; None of what has none."""
     if tensor is None or tensor.carried or not tensor.nbytes:
         return None
     view = contents.view(tensor)
     digest = hashlib.blake2b(digest_size=16)
     if (data := view.contiguous) is not None:
-        for block in until(stopped, byte_blocks(data)):
+        for block in byte_blocks(data):
             digest.update(block)
     elif tensor.fillable_dtype is not None and not tensor.overlaps_itself:
         from reinit_cli.tensors.convert import bytes_of
 
-        for values in until(stopped, blocks_row_by_row(view)):
+        for values in blocks_row_by_row(view):
             digest.update(bytes_of(values))
     else:
         return None
     return digest.digest()
 
 
-def _are_equal(first: View, second: View, stopped: Stopped) -> bool:
+def _are_equal(first: View, second: View) -> bool:
     """Whether two tensors of one dtype and shape lie alike and have the same bytes."""
     if first.layout != second.layout:
         return False
     blocks = zip(_bytes_of_parts(first), _bytes_of_parts(second), strict=True)
     # `bytes` are compared by memcmp, and memoryviews item by item.
-    return all(bytes(mine) == bytes(theirs) for mine, theirs in until(stopped, blocks))
+    return all(bytes(mine) == bytes(theirs) for mine, theirs in blocks)
 
 
 def _bytes_of_parts(view: View) -> Iterator[bytes | memoryview]:

@@ -13,7 +13,7 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.assemble import files_of
 from reinit_cli.execution.checks import Checks, Failure, Finding, failures_of
-from reinit_cli.execution.engine import run, total_nbytes
+from reinit_cli.execution.engine import total_nbytes, write_together
 from reinit_cli.execution.fill import Filled, Observer
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.initializers.site import Arch
@@ -129,7 +129,13 @@ def execute(
         with sinks or _sinks(job, files, stream) as opened:
             for name, segments in files.items():
                 with opened.file(name, total_nbytes(segments)) as sink:
-                    filled |= run(segments, sink, request.device, progress or unwatched, observe)
+                    filled |= write_together(
+                        {name: segments},
+                        {name: sink},
+                        request.device,
+                        progress or unwatched,
+                        observe,
+                    )
                     contents.check_unchanged()
                     donors.check_unchanged()
                     if not checks.have_passed():

@@ -14,7 +14,7 @@ from reinit_cli.tensors.blocks import blocks_as_stored
 from reinit_cli.tensors.histogram import Histogram, histogram_of
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.tensors.moments import Statistics, statistics_of
-from reinit_cli.threads import Progress, Stopped, aside, side_by_side, until, unwatched
+from reinit_cli.threads import Progress, aside, side_by_side, unwatched
 
 WHOLE_MODULE = -1
 """The depth at which what has all but the last segment in common is measured together."""
@@ -163,9 +163,9 @@ def measure(views: Mapping[str, View], progress: Progress) -> dict[str, Statisti
         For each key its statistics; they do not depend on the number of threads.
     """
 
-    def count(key: str, view: View, stopped: Stopped) -> Statistics:
+    def count(key: str, view: View) -> Statistics:
         del key
-        return statistics_of(until(stopped, blocks_as_stored(view)))
+        return statistics_of(blocks_as_stored(view))
 
     return _side_by_side(views, count, progress)
 
@@ -185,8 +185,8 @@ def histograms(
         bins: how many.
     """
 
-    def count(key: str, view: View, stopped: Stopped) -> Histogram:
-        return histogram_of(until(stopped, blocks_as_stored(view)), *ranges[key], bins)
+    def count(key: str, view: View) -> Histogram:
+        return histogram_of(blocks_as_stored(view), *ranges[key], bins)
 
     return _side_by_side(views, count, progress)
 
@@ -195,17 +195,17 @@ _Found = TypeVar("_Found")
 
 
 def _side_by_side(
-    views: Mapping[str, View], work: Callable[[str, View, Stopped], _Found], progress: Progress
+    views: Mapping[str, View], work: Callable[[str, View], _Found], progress: Progress
 ) -> dict[str, _Found]:
-    def measure_all(stopped: Stopped) -> dict[str, _Found]:
+    def one(item: tuple[str, View]) -> tuple[str, _Found]:
+        found = work(*item)
+        progress(item[1].nbytes)
+        return item[0], found
+
+    def measure_all() -> dict[str, _Found]:
         from reinit_cli.tensors.device import one_thread
 
-        def one(item: tuple[str, View]) -> tuple[str, _Found]:
-            found = work(*item, stopped)
-            progress(item[1].nbytes)
-            return item[0], found
-
         with one_thread():
-            return dict(side_by_side(one, views.items(), stopped))
+            return dict(side_by_side(one, views.items()))
 
     return aside(measure_all)

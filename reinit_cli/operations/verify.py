@@ -14,7 +14,7 @@ from reinit_cli.checkpoints.formats.torch.zip import ZipLayout
 from reinit_cli.checkpoints.models.architecture import Torchvision
 from reinit_cli.checkpoints.source import RECORD_FILE, Contents, Source
 from reinit_cli.errors import MissingArchitectureError, RecordError, ReinitError, RootError
-from reinit_cli.execution.engine import run
+from reinit_cli.execution.engine import write_together
 from reinit_cli.execution.fill import Fill
 from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, parse_init
 from reinit_cli.operations.batch import requests_of
@@ -320,7 +320,8 @@ def _gaps(
         # Of several keys of one tensor one is drawn.
         here = {each.place: each for each in filled if each.file == name}
         comparer = Comparer(file, [(place, each.step.tensor) for place, each in here.items()])
-        run(_segments_again(file, here), comparer, device, progress)
+        again = _segments_again(file, here)
+        write_together({name: again}, {name: comparer}, device, progress)
         gaps |= comparer.gaps
     return gaps
 

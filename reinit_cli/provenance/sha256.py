@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from reinit_cli.storage.segments import Range
-from reinit_cli.threads import Stopped, StoppedError, aside, side_by_side
+from reinit_cli.threads import side_by_side, stop_here
 
 Read = Callable[[int, int], "bytes | memoryview"]
 """Returns bytes of a file from an offset on, as many as it is asked for."""
@@ -38,10 +38,7 @@ def sha256_of_pieces(read: Read, nbytes: int, without: Sequence[Range] = ()) -> 
 
 
 def _digests(read: Read, pieces: Iterable[Sequence[Range]]) -> list[bytes]:
-    def work(stopped: Stopped) -> list[bytes]:
-        return side_by_side(lambda ranges: _digest(read, ranges, stopped), pieces, stopped)
-
-    return aside(work)
+    return side_by_side(lambda ranges: _digest(read, ranges), pieces)
 
 
 def _pieces(nbytes: int, gaps: Sequence[Range]) -> Iterator[tuple[Range, ...]]:
@@ -63,11 +60,10 @@ def _pieces(nbytes: int, gaps: Sequence[Range]) -> Iterator[tuple[Range, ...]]:
         yield tuple(kept)
 
 
-def _digest(read: Read, ranges: Sequence[Range], stopped: Stopped) -> bytes:
+def _digest(read: Read, ranges: Sequence[Range]) -> bytes:
     digest = hashlib.sha256()
     for start, end in ranges:
         for offset in range(start, end, _CHUNK_NBYTES):
-            if stopped.is_set():
-                raise StoppedError
+            stop_here()
             digest.update(read(offset, min(_CHUNK_NBYTES, end - offset)))
     return digest.digest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,18 @@ _LARGEST_GAP_NBYTES = 2**16
 
 _LARGEST_NBYTES = 2**24
 """What is read at once with such gaps."""
+
+
+Blocks = Callable[[], Iterator["Tensor"]]
+"""Gives the elements of a tensor in row-major order, as 1-D tensors; from the start each time."""
+
+
+def peak_of_blocks(view: View) -> int:
+    """Return the memory that it takes at most to read a tensor row by row."""
+    itemsize = DTYPES[view.dtype].nbits // 8
+    if view.contiguous is not None:
+        return 3 * min(view.nbytes, BLOCK_NUMEL * itemsize)
+    return 3 * min(max(view.nbytes, prod(view.shape) * itemsize), _BOX_NUMEL * itemsize)
 
 
 def byte_blocks(data: Copy | Literal) -> Iterator[bytes | memoryview]:

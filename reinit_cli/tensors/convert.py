@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from reinit_cli.storage.segments import Box, Copy, Literal, View
+from reinit_cli.threads import stop_here
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,8 @@ def boxed(tensor: Tensor, box: Box) -> Tensor:
 
 
 def bytes_at(data: Copy | Literal) -> bytes | memoryview:
-    """Return the bytes of a run."""
+    """Return the bytes of a run; whoever reads block by block stops here."""
+    stop_here()
     return data.data if isinstance(data, Literal) else data.file.read(data.offset, data.nbytes)
 
 
@@ -84,25 +85,20 @@ def tensor_of(
     return flat.view(shape) if stride is None else flat.as_strided(shape, stride)
 
 
-def strided(
-    blocks: Sequence[Tensor],
-    shape: tuple[int, ...],
-    stride: tuple[int, ...],
-    under: bytes | memoryview,
-) -> memoryview:
+def strided(values: Tensor, stride: tuple[int, ...], under: bytes | memoryview) -> memoryview:
     """Return bytes in which the elements of a tensor have been written, a stride apart.
 
     Args:
-        blocks: the elements, in row-major order.
-        shape: the tensor's dimensions.
-        stride: their distances, in elements.
+        values: the tensor.
+        stride: the distances of its elements, in elements.
         under: the bytes from the first to the last as they are.
     """
     import torch
 
-    values = torch.cat(tuple(blocks)).view(shape)
+    if not len(under):
+        return memoryview(b"")
     flat = torch.frombuffer(bytearray(under), dtype=values.dtype)
-    flat.as_strided(shape, stride).copy_(values)
+    flat.as_strided(values.shape, stride).copy_(values)
     return bytes_of(flat)
 
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reinit_cli import threads
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.operations.stats import BINS, histograms, measure, measure_source
 from reinit_cli.storage.segments import Literal, View
@@ -121,11 +122,9 @@ def test_tensors_of_a_module_are_measured_together_and_ties_once() -> None:
 
 
 def test_the_number_of_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     views = {str(at): _view(torch.randn(1000 * at)) for at in range(1, 9)}
     several = measure(views, lambda _: None)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
 
     assert measure(views, lambda _: None) == several
     assert list(several) == list(views)

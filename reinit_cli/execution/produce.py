@@ -1,0 +1,194 @@
+"""Produce the bytes of tensors that are drawn or converted, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING
+
+from reinit_cli.execution.draw import are_blocks, draw_fill
+from reinit_cli.execution.fill import Fill, Filled, FillPart, Observe, Recast
+from reinit_cli.execution.pieces import Piece
+from reinit_cli.initializers import Move
+from reinit_cli.storage.segments import Box
+from reinit_cli.tensors.blocks import blocks_row_by_row, peak_of_blocks
+from reinit_cli.tensors.convert import boxed, bytes_at, bytes_of, recast, rounded, strided
+from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PEAK_PER_DRAWN_BYTE = 4
+"""What a draw takes at most besides its own values: candidates, masks, the rounded copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What is drawn or converted once.
+
+    Attributes:
+        of: what it is.
+        places: the pieces that get its bytes, and which part of it each.
+    """
+
+    of: Fill | Recast
+    places: tuple[tuple[Piece, FillPart], ...]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that are written."""
+        return sum(piece.segment.nbytes for piece, _ in self.places)
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether its blocks are written as they come."""
+        return all(part.box is None and part.stride is None for _, part in self.places)
+
+
+def products_of(pieces: Iterable[Piece]) -> list[Product]:
+    """Return what the bytes of pieces are made of, each once, by its first piece."""
+    found: dict[int, tuple[Fill | Recast, list[tuple[Piece, FillPart]]]] = {}
+    for piece in pieces:
+        segment = piece.segment
+        if isinstance(segment, FillPart):
+            _, places = found.setdefault(id(segment.fill), (segment.fill, []))
+            places.append((piece, segment))
+        elif isinstance(segment, Fill):
+            found[id(piece)] = segment, [(piece, segment.whole)]
+        elif isinstance(segment, Recast):
+            found[id(piece)] = segment, [(piece, FillPart(segment, segment.nbytes))]
+    return [Product(of, tuple(places)) for of, places in found.values()]
+
+
+class Producer:
+    """Draws and converts, in any number of threads."""
+
+    def __init__(self, device: str, observe: Observe) -> None:
+        """Draw on a device, and show each draw to whom `observe` names."""
+        self.device = device
+        self.filled: dict[str, Filled] = {}
+        self._observe = observe
+
+    def parts(self, product: Product) -> Iterator[tuple[Piece, memoryview]]:
+        """Yield the next bytes of a piece; they are gone with the next.
+
+        Raises:
+            UntransformableError: what is there cannot be transformed.
+        """
+        blocks = self._blocks(product.of)
+        if product.is_streamed:
+            for block in blocks:
+                for piece, _ in product.places:
+                    yield piece, bytes_of(block)
+            return
+        assert isinstance(product.of, Fill)
+        shape = product.of.step.tensor.shape
+        is_strided = any(part.stride is not None for _, part in product.places)
+        for box, rows in _whole(blocks, shape) if is_strided else _rows(blocks, shape):
+            for piece, part in product.places:
+                met = _met(box, rows, part.box)
+                yield piece, bytes_of(met.contiguous()) if part.stride is None else _laid(met, part)
+
+    def _blocks(self, of: Fill | Recast) -> Iterator[Tensor]:
+        """Yield elements in row-major order, in the dtype that is written."""
+        if isinstance(of, Fill):
+            yield from self._drawn(of)
+            return
+        for block in blocks_row_by_row(of.view):
+            yield recast(block, of.dtype)
+
+    def _drawn(self, fill: Fill) -> Iterator[Tensor]:
+        step = fill.step
+        observers = self._observe(step)
+        before = None
+        if fill.before is not None:
+            was = partial(blocks_row_by_row, fill.before)
+            before = sum(map(moments_of, was()), start=Moments())
+            for observer in observers:
+                observer.see_before(was, before)
+        after = Moments()
+        for block in draw_fill(fill, self.device):
+            of_block = moments_of(block)
+            after += of_block
+            for observer in observers:
+                observer.see(block, of_block)
+            yield rounded(block, step.tensor.dtype)
+        self.filled[step.key] = Filled(step.key, after, before)
+
+    def peak_nbytes(self, product: Product) -> int:
+        """Return the memory that a draw or a conversion may take."""
+        of = product.of
+        if isinstance(of, Recast):
+            return product.nbytes + 2 * peak_of_blocks(of.view)
+        read = [view for view in (of.before, of.values, of.zeros) if view is not None]
+        return self._peak_of_draw(of, product) + max(map(peak_of_blocks, read), default=0)
+
+    def _peak_of_draw(self, fill: Fill, product: Product) -> int:
+        tensor, law = fill.step.tensor, fill.step.law
+        assert law is not None
+        numel = tensor.numel
+        if product.is_streamed and are_blocks(law, tensor.dtype, self.device):
+            numel = min(numel, BLOCK_NUMEL)
+        drawn = numel * (8 if tensor.dtype == "float64" else 4) * _PEAK_PER_DRAWN_BYTE
+        if isinstance(law, Move):  # in the tensor's own dtype, with a permutation
+            drawn = 2 * product.nbytes + 8 * numel
+        return drawn + product.nbytes
+
+
+def _whole(blocks: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[tuple[Box, Tensor]]:
+    """Yield a tensor whole, and where it lies in itself."""
+    import torch
+
+    kept = [block.flatten().clone() for block in blocks]
+    yield tuple((0, dim) for dim in shape), torch.cat(kept).view(shape)
+
+
+def _rows(blocks: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[tuple[Box, Tensor]]:
+    """Yield a tensor by whole rows of its first dimension that has several, and which they are.
+
+    What of such rows a box meets lies together in the box.
+    """
+    import torch
+
+    axis = next((axis for axis, dim in enumerate(shape) if dim > 1), None)
+    if axis is None or 0 in shape:
+        yield from _whole(blocks, shape)
+        return
+    inner = shape[axis + 1 :]
+    reached = 0
+    rest: Tensor | None = None
+    for block in blocks:
+        flat = block.flatten() if rest is None else torch.cat((rest, block.flatten()))
+        count = flat.numel() // prod(inner)
+        rest = flat[count * prod(inner) :].clone()
+        if count:
+            ones = (1,) * axis
+            box = *((0, 1),) * axis, (reached, reached + count), *((0, dim) for dim in inner)
+            yield tuple(box), flat[: count * prod(inner)].view((*ones, count, *inner))
+            reached += count
+
+
+def _met(box: Box, rows: Tensor, wanted: Box | None) -> Tensor:
+    """Return the elements of some rows that lie in a box, too.
+
+    Args:
+        box: which elements the rows are.
+        rows: the elements.
+        wanted: the other box; None means everything.
+    """
+    if wanted is None:
+        return rows
+    spans = []
+    for (first, last), (low, high) in zip(box, wanted, strict=True):
+        start = max(low, first)
+        spans.append((start - first, max(min(high, last), start) - first))
+    return boxed(rows, tuple(spans))
+
+
+def _laid(values: Tensor, part: FillPart) -> memoryview:
+    """Return bytes in which elements lie a stride apart, between the bytes that are there."""
+    assert part.stride is not None
+    under = bytes_at(part.under) if part.under is not None else bytes(part.nbytes)
+    return strided(values, part.stride, under)

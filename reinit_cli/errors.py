@@ -1,238 +1,160 @@
-"""What can go wrong, as one tree.
+"""Everything that reinit refuses, as one tree of families.
 
 ReinitError
-├── RuleError (ValueError)            a rule as it was written
+├── UnknownNameError (LookupError, ValueError)  a name that nothing has: its kind, the known names
+├── RuleError (ValueError)                      a rule, or another change that is asked for
 │   ├── PatternError
-│   ├── UnknownInitializerError
-│   ├── PluginError
 │   ├── ArgumentError
 │   ├── MissingRuleError
 │   ├── UnmatchedRuleError (LookupError)
-│   ├── MissingArchitectureError
-│   ├── UnfillableError               a tensor that its rule cannot fill
-│   ├── TiedRulesError                one tensor under two keys, two wishes
-│   ├── ResizeError
-│   ├── ClassesError
-│   └── OptimizerError
-├── SourceError                       what is read
+│   └── UnfillableError                         a tensor that its rule cannot fill
+├── SourceError                                 what is read
 │   ├── SourceNotFoundError (FileNotFoundError)
 │   ├── UnreadableSourceError (OSError)
 │   ├── MalformedFileError (ValueError)
 │   ├── UnsupportedFormatError
-│   ├── RootError (LookupError)
-│   ├── UnknownNamesError
-│   ├── CorruptError
-│   ├── SourceChangedError
-│   ├── UnknownModelError (LookupError)
-│   ├── UnknownArchitectureError (LookupError)
-│   ├── UnknownWeightsError (LookupError)
-│   ├── WeightsUnavailableError
-│   └── WeightsMismatchError
-├── OutputError                       what is written
+│   └── SourceChangedError
+├── OutputError                                 what is written
 │   ├── OutputExistsError (FileExistsError)
-│   │   └── BesideExistsError
-│   ├── OutputIsSourceError
-│   ├── BesideIsOutputError
+│   ├── OutputTakenError                        a place that the same run reads or writes
 │   ├── OutputUnwritableError (OSError)
-│   ├── IrrevocableOutputError
-│   ├── UnwritableContentError
-│   ├── UnrecordableError
-│   ├── LossError
-│   ├── PlaceholderError (ValueError)
-│   └── EqualOutputsError
-├── SettingError (ValueError)         what is read beside the command line
-│   ├── RecipeError
-│   ├── RecordError
-│   └── VariableError
-├── InputError                        one of several inputs, and what is wrong with it
-├── CheckFailedError                  what was drawn
-├── UnknownKeyError (LookupError)     what is looked at
-├── UnreadableTensorError
-├── SliceError (ValueError)
-├── MissingPackageError (ImportError) what a report is made with
-├── DeviceUnavailableError            where values are drawn
-└── UnknownDtypeError (LookupError)
+│   └── UnwritableContentError
+├── RecipeError (ValueError)                    a recipe, a plan, or an environment variable
+├── RecordError (ValueError)                    a provenance record
+├── TensorError (ValueError)                    values that cannot be shown or transformed
+├── CheckFailedError                            what was drawn
+├── PackageError (ImportError)                  a package that is missing or broken
+└── InputError                                  one of several inputs, and what is wrong with it
 
-An exception holds facts and says them in one line; what to type next is the command
-line's to say (`reinit_cli.cli.advice`).
+An exception holds facts and says in one line what is wrong; what to type next follows from
+the facts, and the command line says it (`reinit_cli.cli.hints`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copyreg
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 
 class ReinitError(Exception):
-    """Anything this project refuses to do; its text is one line."""
+    """Anything this project refuses to do; its text is one line.
 
-
-class RuleError(ReinitError, ValueError):
-    """A rule that cannot be obeyed as it was written."""
-
-
-class PatternError(RuleError):
-    """A pattern that is not a glob over keys.
-
-    Args:
-        pattern: the whole pattern as written.
+    Attributes:
+        about: the thing that is refused: a path, a key, a rule, a name.
         problem: what is wrong with it.
+        known: what it could have been: names, keys, paths, corrected texts.
+        kind: which of its family's sentences it is; "" for the usual one.
+        word: the part of `about` that is misspelled, or None.
+        of: what refused it, or does not have it: a source, a model, an initializer.
     """
 
-    def __init__(self, pattern: str, problem: str) -> None:
-        super().__init__(f"pattern {pattern!r}: {problem}")
-        self.pattern = pattern
-
-
-class UnknownInitializerError(RuleError):
-    """A name that no initializer has.
-
-    Args:
-        name: the name as written.
-        near: names that are spelled alike, the nearest first.
-    """
-
-    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"unknown initializer {name!r}")
-        self.name = name
-        self.near = tuple(near)
-
-
-class PluginError(RuleError):
-    """A package whose initializers cannot be loaded.
-
-    Args:
-        package: its name.
-        entry: the name of its entry point.
-        problem: what loading it raised.
-    """
-
-    def __init__(self, package: str, entry: str, problem: str) -> None:
-        super().__init__(f"the initializers {entry!r} of {package} cannot be loaded: {problem}")
-        self.package = package
-
-
-class ArgumentError(RuleError):
-    """An argument that its initializer does not take.
-
-    Args:
-        initializer: its name.
-        problem: what is wrong.
-        near: what was perhaps meant: whole initializer texts or words.
-    """
-
-    def __init__(self, initializer: str, problem: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"{initializer}: {problem}")
-        self.initializer = initializer
-        self.near = tuple(near)
-
-
-class MissingRuleError(RuleError):
-    """Nothing was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__("no rule was given, so there is nothing to do")
-
-
-class UnmatchedRuleError(RuleError, LookupError):
-    """A rule that matches no key, or fills none of those it matches.
-
-    Args:
-        rule: the rule as written.
-        problem: that it matches no key of the source, or why it fills nothing of it.
-        source: the name of what was searched.
-        corrected: the rule with its pattern's segments spelled as the nearest keys
-            have them, if that matches.
-        near: the nearest keys.
-    """
+    sentences: ClassVar[Mapping[str, str]] = {"": "{problem}"}
+    """The text of each kind of the family, made of its facts."""
 
     def __init__(
         self,
-        rule: str,
-        problem: str,
-        source: str,
-        corrected: str | None = None,
-        near: Sequence[str] = (),
+        about: str = "",
+        problem: str = "",
+        known: Iterable[str] = (),
+        *,
+        kind: str = "",
+        word: str | None = None,
+        of: str = "",
     ) -> None:
-        super().__init__(f"rule {rule!r} {problem}")
-        self.rule = rule
-        self.source = source
-        self.corrected = corrected
-        self.near = tuple(near)
+        self.about = about
+        self.problem = problem
+        self.known = tuple(known)
+        self.kind = kind
+        self.word = word
+        self.of = of
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        """Say what is wrong, in one line."""
+        sentence = self.sentences.get(self.kind) or self.sentences[""]
+        return sentence.format_map(vars(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the facts, so that an error survives the way between two processes."""
+        return copyreg.__newobj__, (type(self),), vars(self)  # type: ignore[attr-defined]
 
 
-class MissingArchitectureError(RuleError):
-    """A rule that asks for an architecture's default where none is known."""
+class UnknownNameError(ReinitError, LookupError, ValueError):
+    """A name that nothing has.
 
-    def __init__(self) -> None:
-        super().__init__("default depends on the architecture, which a checkpoint does not name")
+    Its kind says what has no such name: an initializer, a dtype, a device, a model (or file), an
+    architecture, the weights of a model, a key of a source, the root of a file, or a
+    placeholder of an output's name.
+    """
+
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "unknown {kind} {about!r}",
+        "device": "device {about!r} is not there; there is {problem}",
+        "model": "{about!r} is neither a torchvision model nor a file",
+        "architecture": "there is no torchvision model {about!r}",
+        "weights": "{of} has no weights {about!r}; {problem}",
+        "key": "{of} has no key {about!r}",
+        "root": "{of!r} has no dictionary at {about!r}",
+        "placeholder": "output {of!r}: there is no placeholder '{{{about}}}'; there is {problem}",
+    }
+
+
+class RuleError(ReinitError, ValueError):
+    """A rule, or another change of tensors, that cannot be obeyed as it was asked for.
+
+    Its kind is "" for how a rule is written, "tied" where two rules disagree, "architecture"
+    where a rule depends on one that is not known, and otherwise what was asked for besides
+    rules: "resize", "classes" or "optimizer".
+    """
+
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "{problem}",
+        "architecture": "default depends on the architecture, which a checkpoint does not name",
+        "classes": "{about!r} {problem}",
+        "optimizer": "the optimizer state cannot be reset: {about!r}: {problem}",
+    }
+
+
+class PatternError(RuleError):
+    """A pattern that is not a glob over keys."""
+
+    sentences: ClassVar[Mapping[str, str]] = {"": "pattern {about!r}: {problem}"}
+
+
+class ArgumentError(RuleError):
+    """An argument that an initializer does not take.
+
+    `known` is what to write instead, or where `word` is misspelled, what it can be.
+    """
+
+    sentences: ClassVar[Mapping[str, str]] = {"": "{about}: {problem}"}
+
+
+class MissingRuleError(RuleError):
+    """Nothing is asked for."""
+
+    sentences: ClassVar[Mapping[str, str]] = {"": "no rule was given, so there is nothing to do"}
+
+
+class UnmatchedRuleError(RuleError, LookupError):
+    """A rule that matches no key, or fills none of those that it matches.
+
+    `about` is the rule, `word` its pattern, `of` the source, and `known` the source's keys
+    where none matched.
+    """
+
+    sentences: ClassVar[Mapping[str, str]] = {"": "rule {about!r} {problem}"}
 
 
 class UnfillableError(RuleError):
-    """A tensor that a rule names but its initializer cannot fill.
+    """A tensor that a rule selects but its initializer cannot fill.
 
-    Args:
-        rule: the rule as written.
-        key: the tensor's key.
-        reason: why not.
-        initializer: the name of the rule's initializer.
-        by_wildcard: whether a wildcard found it, so that only `strict` makes it an error.
+    `about` is the key, `word` the rule and `of` the initializer. The kind is "wildcard" where
+    only `strict` makes it an error.
     """
 
-    def __init__(
-        self, rule: str, key: str, reason: str, *, initializer: str, by_wildcard: bool
-    ) -> None:
-        super().__init__(f"rule {rule!r} cannot fill {key!r}: {reason}")
-        self.rule = rule
-        self.key = key
-        self.initializer = initializer
-        self.by_wildcard = by_wildcard
-
-
-class TiedRulesError(RuleError):
-    """Two keys of one tensor that are given different rules.
-
-    Args:
-        first, second: pairs of key and rule.
-    """
-
-    def __init__(self, first: tuple[str, str], second: tuple[str, str]) -> None:
-        super().__init__(
-            f"{first[0]!r} and {second[0]!r} are one tensor, but "
-            f"rule {first[1]!r} and rule {second[1]!r} say different things of it"
-        )
-
-
-class ResizeError(RuleError):
-    """A first dimension that cannot become what is asked for.
-
-    Args:
-        resize: as written, or the key that it cannot be done to.
-        problem: why not.
-        near: the nearest keys.
-    """
-
-    def __init__(self, resize: str, problem: str, near: Sequence[str] = ()) -> None:
-        super().__init__(problem if repr(resize) in problem else f"resize {resize!r} {problem}")
-        self.near = tuple(near)
-
-
-class ClassesError(RuleError):
-    """A source that cannot be given another number of classes."""
-
-    def __init__(self, source: str, problem: str) -> None:
-        super().__init__(f"{source!r} {problem}")
-
-
-class OptimizerError(RuleError):
-    """Optimizer state that cannot be reset.
-
-    Args:
-        path: the file, or where in it the optimizer lies.
-        problem: why not.
-    """
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"the optimizer state cannot be reset: {path!r}: {problem}")
+    sentences: ClassVar[Mapping[str, str]] = {"": "rule {word!r} cannot fill {about!r}: {problem}"}
 
 
 class SourceError(ReinitError):
@@ -240,439 +162,173 @@ class SourceError(ReinitError):
 
 
 class SourceNotFoundError(SourceError, FileNotFoundError):
-    """A path where nothing is.
+    """A path where there is no file; of the kind "weights", where pretrained weights should be.
 
-    Args:
-        path: as written.
-        near: names in the same folder, or of models, that are spelled alike.
+    `known` holds the names in the same folder.
     """
 
-    def __init__(self, path: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"there is no file {path!r}")
-        self.path = path
-        self.near = tuple(near)
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "there is no file {about!r}",
+        "weights": "the pretrained weights of {of} are not at {about!r} "
+        "and cannot be downloaded ({problem})",
+    }
 
 
 class UnreadableSourceError(SourceError, OSError):
     """A source that the system does not let us read."""
 
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"cannot read {path!r}: {problem}")
+    sentences: ClassVar[Mapping[str, str]] = {"": "cannot read {about!r}: {problem}"}
 
 
 class MalformedFileError(SourceError, ValueError):
     """A file that is not what its format allows.
 
-    Args:
-        path: the file.
-        problem: the first thing that is wrong.
-        format_: what it would have to be.
+    Its kind is what the file would have to be, or "crc" where the bytes are not those whose
+    CRC-32 it records.
     """
 
-    def __init__(self, path: str, problem: str, format_: str = "checkpoint") -> None:
-        super().__init__(f"{path!r} is no valid {format_}: {problem}")
-        self.path = path
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "{about!r} is no valid {kind}: {problem}",
+        "crc": "{about!r} is damaged: {problem}",
+    }
+
+    def __init__(self, about: str, problem: str, kind: str = "checkpoint") -> None:
+        super().__init__(about, problem, kind=kind)
 
 
 class UnsupportedFormatError(SourceError):
-    """A file of a format that is recognised but not read.
+    """A file that is recognized but not read.
 
-    Args:
-        path: the file.
-        kind: what it was recognised as.
+    Its kind is "root" where no one state dict is found in it (`known` holds the places with
+    tensors), and "names" where its pickle names what torch does not allow.
     """
 
-    def __init__(self, path: str, kind: str) -> None:
-        super().__init__(f"{path!r} is {kind}, which cannot be read")
-        self.path = path
-        self.kind = kind
-
-
-class RootError(SourceError, LookupError):
-    """A file in which the state dict is not found.
-
-    Args:
-        path: the file.
-        root: where the user says it is, or None.
-        candidates: where tensors are.
-    """
-
-    def __init__(self, path: str, root: str | None, candidates: Sequence[str]) -> None:
-        if root is not None:
-            problem = f"{path!r} has no dictionary at {root!r}"
-        elif candidates:
-            problem = f"{path!r} holds tensors in {len(candidates)} places, none the obvious one"
-        else:
-            problem = f"{path!r} holds no state dict"
-        super().__init__(problem)
-        self.candidates = tuple(candidates)
-
-
-class UnknownNamesError(SourceError):
-    """A pickle that names what torch does not allow.
-
-    Args:
-        path: the file.
-        names: what it would import.
-    """
-
-    def __init__(self, path: str, names: Sequence[str]) -> None:
-        super().__init__(f"the pickle in {path!r} names {', '.join(names)}")
-        self.path = path
-
-
-class CorruptError(SourceError):
-    """Bytes that are not those whose CRC-32 the file records."""
-
-    def __init__(self, path: str, name: str) -> None:
-        super().__init__(f"{path!r} is damaged: the CRC-32 of {name!r} does not match")
-        self.path = path
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "{about!r} is {problem}, which cannot be read",
+        "root": "{about!r} {problem}",
+        "names": "the pickle in {about!r} names {problem}",
+    }
 
 
 class SourceChangedError(SourceError):
     """A source that changed while it was read."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"{path!r} changed while it was being read; nothing was written")
-
-
-class UnknownModelError(SourceError, LookupError):
-    """A name that is neither a torchvision model nor a file.
-
-    Args:
-        name: as written.
-        near: model names, commands or files that are spelled alike.
-    """
-
-    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"{name!r} is neither a torchvision model nor a file")
-        self.name = name
-        self.near = tuple(near)
-
-
-class UnknownArchitectureError(SourceError, LookupError):
-    """A name of no torchvision model.
-
-    Args:
-        name: as written.
-        near: names of models that are spelled alike.
-    """
-
-    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"there is no torchvision model {name!r}")
-        self.name = name
-        self.near = tuple(near)
-
-
-class UnknownWeightsError(SourceError, LookupError):
-    """Weights that a model does not have.
-
-    Args:
-        model: the model's name.
-        weights: as written.
-        known: the names of the weights it has.
-        near: those that are spelled alike.
-    """
-
-    def __init__(
-        self, model: str, weights: str, known: Sequence[str], near: Sequence[str] = ()
-    ) -> None:
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        super().__init__(f"{model} has no weights {weights!r}; {has}")
-        self.model = model
-        self.known = tuple(known)
-        self.near = tuple(near)
-
-
-class WeightsUnavailableError(SourceError):
-    """Pretrained weights that are not in torch's cache and cannot be downloaded.
-
-    Args:
-        model: the model's name.
-        path: the file that was looked for.
-        problem: what the download said.
-    """
-
-    def __init__(self, model: str, path: str, problem: str) -> None:
-        super().__init__(
-            f"the pretrained weights of {model} are not at {path!r} "
-            f"and cannot be downloaded ({problem})"
-        )
-        self.model = model
-        self.path = path
-
-
-class WeightsMismatchError(SourceError):
-    """A file of weights whose tensors are not the model's."""
-
-    def __init__(self, model: str, path: str, problem: str) -> None:
-        super().__init__(f"{path!r} does not hold the weights of {model}: {problem}")
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "{about!r} changed while it was being read; nothing was written"
+    }
 
 
 class OutputError(ReinitError):
-    """An output that cannot be written."""
+    """An output that cannot be written.
+
+    Its kind is "name" where the form of its name is wrong, and "check" where it could not be
+    taken back.
+    """
+
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "{problem}",
+        "name": "output {about!r}: {problem}",
+        "check": "what is written to standard output cannot be taken back by --check",
+    }
 
 
 class OutputExistsError(OutputError, FileExistsError):
-    """An output that is already there."""
+    """An output that exists; the kind is "report" or "record" for a file next to it."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"the output {path!r} exists")
-        self.path = path
+    sentences: ClassVar[Mapping[str, str]] = {"": "the output {about!r} exists"}
 
 
-class BesideExistsError(OutputExistsError):
-    """A file beside an output that is there already.
+class OutputTakenError(OutputError):
+    """A place that the same run reads, or writes another output to.
 
-    Args:
-        path: the file.
-        what: "report" or "record", as its option is called.
+    Its kind is "source" where an output is the source itself, "report" or "record" where such
+    a file would replace a checkpoint, and "output" where two outputs have one place, "seed" if
+    only their seeds differ.
     """
 
-    def __init__(self, path: str, what: str) -> None:
-        super().__init__(path)
-        self.what = what
-
-
-class OutputIsSourceError(OutputError):
-    """An output that is the source itself."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(f"the output {path!r} is the source itself")
-        self.path = path
-
-
-class BesideIsOutputError(OutputError):
-    """A file beside an output that would go where a checkpoint is read or written.
-
-    Args:
-        path: the file.
-        what: "report" or "record", as its option is called.
-    """
-
-    def __init__(self, path: str, what: str) -> None:
-        super().__init__(f"the {what} {path!r} would take the place of a checkpoint")
-        self.path = path
-        self.what = what
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "the {kind} {about!r} would take the place of a checkpoint",
+        "source": "the output {about!r} is the source itself",
+        "output": "{problem}",
+        "seed": "{problem}",
+    }
 
 
 class OutputUnwritableError(OutputError, OSError):
     """A place that cannot be written to."""
 
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"cannot write {path!r}: {problem}")
-        self.path = path
+    sentences: ClassVar[Mapping[str, str]] = {"": "cannot write {about!r}: {problem}"}
 
 
 class UnwritableContentError(OutputError):
-    """Content that the output's format cannot hold.
+    """Content that the format of an output cannot hold.
 
-    Args:
-        path: the output.
-        problem: what cannot be held, by key.
-        suffix: the suffix of a format that can hold it, or None.
+    `known` holds the suffix of a format that can. The kind is "rest" for what lies next to the
+    tensors and would be lost, and "record" for a provenance record.
     """
 
-    def __init__(self, path: str, problem: str, suffix: str | None = None) -> None:
-        super().__init__(f"{path!r} cannot hold {problem}")
-        self.path = path
-        self.suffix = suffix
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "{about!r} cannot hold {problem}",
+        "rest": "{about!r} would lose {problem}",
+        "record": "{problem} cannot hold a record of its own making",
+    }
 
 
-class IrrevocableOutputError(OutputError):
-    """An output that cannot be taken back when a check fails."""
+class RecipeError(ReinitError, ValueError):
+    """A recipe, plan or record that cannot be obeyed; of the kind "variable", an environment's."""
 
-    def __init__(self) -> None:
-        super().__init__("what is written to standard output cannot be taken back by --check")
-
-
-class UnrecordableError(OutputError):
-    """An output that cannot hold a record of its own making."""
-
-    def __init__(self, path: str) -> None:
-        place = "standard output" if path == "-" else repr(path)
-        super().__init__(f"{place} cannot hold a record of its own making")
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "recipe {about!r}: {problem}",
+        "variable": "environment variable {about}: {problem}",
+    }
 
 
-class LossError(OutputError):
-    """Content beside the tensors that the output's format cannot hold.
+class RecordError(ReinitError, ValueError):
+    """A provenance record that cannot be read, or does not exist."""
 
-    Args:
-        path: the output.
-        lost: paths of what would be lost, each with what it is.
-    """
-
-    def __init__(self, path: str, lost: Sequence[str]) -> None:
-        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
-        super().__init__(f"{path!r} would lose {', '.join(lost[:5])}{more}")
-        self.path = path
+    sentences: ClassVar[Mapping[str, str]] = {"": "{about!r}: {problem}"}
 
 
-class PlaceholderError(OutputError, ValueError):
-    """The form of an output's name with something in braces that stands for nothing.
+class TensorError(ReinitError, ValueError):
+    """A tensor whose values cannot be shown; the kind is "transform" or "slice" otherwise."""
+
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "the values of {about!r} cannot be shown: {problem}",
+        "transform": "{about!r} cannot be transformed: {problem}",
+        "slice": "slice {about!r}: {problem}",
+    }
+
+
+class CheckFailedError(ReinitError):
+    """What was drawn does not follow its distribution; nothing was committed.
 
     Args:
-        form: the form as written.
-        problem: what is wrong with it.
-        near: placeholders that are spelled alike.
+        failures: each in a line, the first of the plan first; kept as `known`.
     """
 
-    def __init__(self, form: str, problem: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"output {form!r}: {problem}")
-        self.near = tuple(near)
+    def __init__(self, failures: Sequence[str]) -> None:
+        more = f"; {len(failures) - 1} more tests failed" if len(failures) > 1 else ""
+        super().__init__("", f"{failures[0]}{more}", failures)
 
 
-class EqualOutputsError(OutputError):
-    """Two outputs of one command at one place.
+class PackageError(ReinitError, ImportError):
+    """A package that `of` needs and that is not installed; of the kind "plugin", a broken one."""
 
-    Args:
-        path: the place, "-" for standard output.
-        first, second: the sources, with their seeds where those differ.
-        differs_in_seed: whether only the seeds tell the two apart.
-    """
-
-    def __init__(self, path: str, first: str, second: str, *, differs_in_seed: bool) -> None:
-        place = "standard output" if path == "-" else repr(path)
-        super().__init__(f"{first} and {second} would both be written to {place}")
-        self.differs_in_seed = differs_in_seed
-
-
-class SettingError(ReinitError, ValueError):
-    """What is read beside the command line and is not as it must be."""
-
-
-class RecipeError(SettingError):
-    """A recipe that cannot be obeyed.
-
-    Args:
-        path: its file.
-        problem: the first thing that is wrong.
-        near: fields or files that are spelled alike.
-    """
-
-    def __init__(self, path: str, problem: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"recipe {path!r}: {problem}")
-        self.path = path
-        self.near = tuple(near)
-
-
-class VariableError(SettingError):
-    """An environment variable that cannot be obeyed."""
-
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(f"environment variable {name}: {problem}")
-        self.name = name
-
-
-class RecordError(SettingError):
-    """A record of a checkpoint's making that cannot be read, or is not there.
-
-    Args:
-        path: the file.
-        problem: the first thing that is wrong.
-    """
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"{path!r}: {problem}")
-        self.path = path
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "{of} needs {about}, which is not installed",
+        "plugin": "the initializers {of!r} of {about} cannot be loaded: {problem}",
+    }
 
 
 class InputError(ReinitError):
     """What is wrong with one of several inputs; the cause says it.
 
     Args:
-        source: the input as the user named it.
+        source: the input as the user named it; kept as `about`.
         cause: what is wrong.
     """
 
     def __init__(self, source: str, cause: ReinitError) -> None:
-        said = str(cause)
-        super().__init__(said if repr(source) in said else f"{source}: {said}")
-        self.source = source
         self.cause = cause
-
-
-class CheckFailedError(ReinitError):
-    """What was drawn does not follow its law; nothing was committed.
-
-    Args:
-        failures: each in a line, the first of the plan first.
-    """
-
-    def __init__(self, failures: Sequence[str]) -> None:
-        more = f"; {len(failures) - 1} more tests failed" if len(failures) > 1 else ""
-        super().__init__(f"{failures[0]}{more}")
-        self.failures = tuple(failures)
-
-
-class UnknownKeyError(ReinitError, LookupError):
-    """A key that a source does not have.
-
-    Args:
-        key: as written.
-        source: the name of the source.
-        near: its keys that are spelled alike.
-    """
-
-    def __init__(self, key: str, source: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"{source} has no key {key!r}")
-        self.source = source
-        self.near = tuple(near)
-
-
-class UnreadableTensorError(ReinitError):
-    """An entry whose values cannot be read."""
-
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"the values of {key!r} cannot be shown: {reason}")
-
-
-class UntransformableError(ReinitError):
-    """A tensor whose values a transform cannot work on; nothing was committed."""
-
-    def __init__(self, key: str, problem: str) -> None:
-        super().__init__(f"{key!r} cannot be transformed: {problem}")
-        self.key = key
-
-
-class SliceError(ReinitError, ValueError):
-    """A slice that is none, or that a tensor does not have."""
-
-    def __init__(self, text: str, problem: str) -> None:
-        super().__init__(f"slice {text!r}: {problem}")
-
-
-class MissingPackageError(ReinitError, ImportError):
-    """A package that is installed only where it is asked for.
-
-    Args:
-        purpose: what needs it.
-        package: its name.
-    """
-
-    def __init__(self, purpose: str, package: str) -> None:
-        super().__init__(f"{purpose} needs {package}, which is not installed")
-        self.package = package
-
-
-class DeviceUnavailableError(ReinitError):
-    """A device that is not there.
-
-    Args:
-        device: as written.
-        available: the devices that are.
-    """
-
-    def __init__(self, device: str, available: Sequence[str]) -> None:
-        super().__init__(f"device {device!r} is not there; there is {', '.join(available)}")
-        self.device = device
-        self.available = tuple(available)
-
-
-class UnknownDtypeError(ReinitError, LookupError):
-    """A name that no dtype has."""
-
-    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
-        super().__init__(f"unknown dtype {name!r}")
-        self.name = name
-        self.near = tuple(near)
+        said = str(cause)
+        super().__init__(source, said if repr(source) in said else f"{source}: {said}")

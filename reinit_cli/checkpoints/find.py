@@ -12,10 +12,11 @@ from reinit_cli.checkpoints.formats.hugging_face import INDEX_SUFFIX
 from reinit_cli.checkpoints.formats.torch import zip as torch_zip
 from reinit_cli.checkpoints.model import ModelSource
 from reinit_cli.checkpoints.source import Source
-from reinit_cli.errors import SourceError, UnknownModelError, WeightsMismatchError
+from reinit_cli.errors import SourceError, UnknownNameError
+from reinit_cli.storage.local import names_beside
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.pipe import StandardInput
-from reinit_cli.text import near, plural, shape
+from reinit_cli.text import plural, shape
 
 DEFAULT_WEIGHTS = "DEFAULT"
 
@@ -40,7 +41,9 @@ def find_source(text: str, weights: str | None = None, root: str | None = None) 
         return StreamSource(file, detection.locate(file, root))
     if _is_path(text):
         if weights is not None:
-            raise SourceError(f"{text!r} is a path, and weights are chosen for a model's name")
+            raise SourceError(
+                text, f"{text!r} is a path, and weights are chosen for a model's name"
+            )
         return _path_source(text, root)
     return _model_source(text, weights or DEFAULT_WEIGHTS, root)
 
@@ -61,7 +64,7 @@ def _model_source(name: str, weights: str, root: str | None) -> Source:
     if name not in model_names():
         if os.path.lexists(name):
             return _path_source(name, root)
-        raise UnknownModelError(name, near(name, (*model_names(), *os.listdir())))
+        raise UnknownNameError(name, known=(*model_names(), *names_beside(name)), kind="model")
     if _is_file_of_weights(weights):
         return _with_weights_of(name, weights, root)
     model = find_model(name, weights)
@@ -76,7 +79,12 @@ def _is_file_of_weights(weights: str) -> bool:
 
 def _with_weights_of(name: str, path: str, root: str | None) -> FileSource:
     """Return a file as the weights of a model, after a look at every key and shape."""
-    from reinit_cli.checkpoints.models.torchvision import NO_WEIGHTS, find_model, inspect_model
+    from reinit_cli.checkpoints.models.torchvision import (
+        NO_WEIGHTS,
+        find_model,
+        inspect_model,
+        not_the_weights,
+    )
 
     source = file_source(path, name, root)
     wanted = {tensor.key: tensor.shape for tensor in inspect_model(find_model(name, NO_WEIGHTS))}
@@ -85,11 +93,11 @@ def _with_weights_of(name: str, path: str, root: str | None) -> FileSource:
     extra = [key for key in found if key not in wanted]
     if missing or extra:
         problem = f"{_some(missing)} missing" if missing else f"{_some(extra)} not of the model"
-        raise WeightsMismatchError(name, path, problem)
+        raise not_the_weights(name, path, problem)
     for key, dims in wanted.items():
         if found[key] != dims:
             problem = f"{key!r} is {shape(found[key])}, not {shape(dims)}"
-            raise WeightsMismatchError(name, path, problem)
+            raise not_the_weights(name, path, problem)
     return replace(source, weights=path)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 
@@ -11,24 +13,24 @@ from reinit_cli import errors
 from reinit_cli.cli.group import COMMANDS
 from reinit_cli.text import near, printable
 
-Told = tuple[str, str | None]
+Explained = tuple[str, str | None]
 """What went wrong, and the way on."""
 
 
-def explain(error: errors.ReinitError, args: Sequence[str]) -> Told:
+def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
     """Return what one of our own errors says, and the way on.
 
     Args:
         error: what was refused.
         args: the arguments behind the program's name.
     """
-    hint = _hint(error)
+    hint = hint_of(error)
     if isinstance(error, errors.MissingRuleError):
         hint = _meant_command(args) or hint
     return printable(str(error)), printable(hint) if hint else None
 
 
-def explain_usage(error: click.ClickException, args: Sequence[str]) -> Told:
+def explain_usage(error: click.ClickException, args: Sequence[str]) -> Explained:
     """Return what an error in the options says, and the way on.
 
     Args:
@@ -59,108 +61,118 @@ def _meant_command(args: Sequence[str]) -> str | None:
     return f"did you mean: reinit {shlex.join((command, *args[1:]))}?" if command else None
 
 
-def _hint(error: errors.ReinitError) -> str | None:
-    match error:
-        case errors.UnknownInitializerError():
-            return _did_you_mean(error.near, "reinit inits lists the initializers")
-        case errors.ArgumentError():
-            lists = f"reinit inits {error.initializer} explains its arguments"
-            return _did_you_mean(error.near, lists)
-        case errors.PluginError():
-            return f"mend or remove it: pip uninstall {error.package}"
-        case errors.MissingRuleError():
-            return 'give one, such as -r "*.weight=xavier_uniform:relu"; reinit inits lists more'
-        case errors.InputError():
-            return _hint(error.cause)
-        case errors.RecipeError():
-            cause = error.__cause__
-            return _hint(cause) if isinstance(cause, errors.RuleError) else _meant(error.near)
-        case errors.PlaceholderError():
-            return _did_you_mean(
-                [f"{{{name}}}" for name in error.near], "{{ and }} stand for braces"
-            )
-        case errors.EqualOutputsError():
-            apart = "{stem}-seed{seed}" if error.differs_in_seed else "{parent}/{stem}-new"
-            return f"name them apart, such as -o '{apart}{{suffix}}'"
-        case errors.UnmatchedRuleError():
-            return _unmatched(error)
-        case errors.MissingArchitectureError():
-            return "name it with --arch, such as --arch resnet50; reinit models lists the names"
-        case errors.UnknownArchitectureError():
-            return _did_you_mean(error.near, "reinit models lists the models")
-        case errors.UnfillableError():
-            if error.by_wildcard:
-                return "without --strict it would be skipped"
-            return f"leave it out, or see reinit inits {error.initializer}"
-        case errors.TiedRulesError():
-            return "give one of them only, both the same initializer, or --untie"
-        case errors.ResizeError():
-            return _did_you_mean(error.near, _NEW_ROWS)
-        case errors.UnknownModelError():
-            return _unknown_model(error)
-        case errors.UnknownWeightsError():
-            return _did_you_mean(error.near, "--weights none builds it without")
-        case errors.WeightsUnavailableError():
-            return (
-                "put the file there, or give --weights FILE with your own, or --weights none "
-                "for a model as it is constructed"
-            )
-        case errors.SourceNotFoundError():
-            return _did_you_mean(error.near, "reinit models lists the models that need no file")
-        case errors.UnsupportedFormatError():
-            return _unsupported(error.kind)
-        case errors.RootError():
-            roots = " or ".join(
-                f"--root {shlex.quote(root or '.')}" for root in error.candidates[:3]
-            )
-            return f"try {roots}" if roots else None
-        case errors.UnknownNamesError():
-            return "without --refuse-unknown-globals they are carried along, and never imported"
-        case errors.CorruptError():
-            return "get it anew, or go on with --no-verify-crc"
-        case errors.LossError():
-            is_torch = error.path.endswith((".pt", ".pth", ".bin", ".ckpt"))
-            other = "leave out --dtype" if is_torch else "give -o a .pt name"
-            return f"add --drop-non-tensors to lose it, or {other}"
-        case errors.UnknownKeyError():
-            lists = f"reinit keys {shlex.quote(error.source)} lists the keys"
-            return _did_you_mean(error.near, lists)
-        case errors.SliceError():
-            return "write it as Python does: 0,:,:,:2"
-        case errors.BesideExistsError():
-            return f"add --force to replace it, or name another with --{error.what}"
-        case errors.OutputExistsError():
-            return "add --force to replace it, or name another with -o"
-        case errors.OutputIsSourceError():
-            return "name another with -o, or add --in-place to replace the source"
-        case errors.IrrevocableOutputError():
-            return "name a file with -o, and write it out when it has passed: cat FILE"
-        case errors.UnrecordableError():
-            return "write it beside: --record=FILE"
-        case errors.RecordError():
-            return "--record writes one into an output, and --record=FILE beside it"
-        case errors.BesideIsOutputError():
-            return f"name another file with --{error.what}"
-        case errors.MissingPackageError():
-            # Not an extra of ours: under our name the package index has another project.
-            return f"pip install {error.package}"
-        case errors.CheckFailedError():
-            return "nothing was written; another --seed draws anew, without --check it is written"
-        case errors.UnwritableContentError(suffix=str(suffix)):
-            return f"-o with a {suffix} name can hold it"
-        case errors.DeviceUnavailableError():
-            return "--device auto takes the best that is there"
-        case errors.UnknownDtypeError():
-            return _did_you_mean(error.near, "dtypes have torch's names, such as bfloat16")
+def hint_of(error: errors.ReinitError) -> str | None:
+    """Return the way on from an error, or None where there is none to offer."""
+    for family in type(error).__mro__:
+        for kind in (error.kind, ""):
+            hint = _HINTS.get((family, kind))
+            if hint is not None:
+                return (hint if isinstance(hint, str) else hint(error)) or None
     return None
 
 
-def _unsupported(kind: str) -> str:
-    """Return the way on from a format that is recognised but not read."""
+def _did_you_mean(found: Sequence[str], otherwise: str = "") -> str:
+    return f"did you mean {' or '.join(found)}?" if found else otherwise
+
+
+def meant(error: errors.ReinitError) -> tuple[str, ...]:
+    """Return what was perhaps meant, the nearest first."""
+    if isinstance(error, errors.RecipeError) and isinstance(error.__cause__, errors.ReinitError):
+        return meant(error.__cause__)
+    word = error.about if isinstance(error, errors.UnknownNameError) else error.word
+    return error.known if word is None else tuple(near(word, error.known))
+
+
+def _spelled(otherwise: str) -> Callable[[Any], str]:
+    """Offer the known names that are spelled like the one that is not."""
+    return lambda error: _did_you_mean(meant(error), otherwise)
+
+
+def _arguments(error: errors.ArgumentError) -> str:
+    return _did_you_mean(meant(error), f"reinit inits {error.about} explains its arguments")
+
+
+def _placeholder(error: errors.UnknownNameError) -> str:
+    return _did_you_mean([f"{{{name}}}" for name in meant(error)], _BRACES)
+
+
+def _model(error: errors.UnknownNameError) -> str:
+    commands = [f"the command {name}" for name in near(error.about, COMMANDS, 1)]
+    lists = "reinit models lists the models; a path has a dot or a slash"
+    return _did_you_mean((*commands, *meant(error)), lists)
+
+
+def _file(otherwise: str) -> Callable[[Any], str]:
+    """Offer the files of a folder that are spelled like the one that is missing from it."""
+
+    def hint(error: errors.ReinitError) -> str:
+        folder, name = os.path.split(error.about)
+        return _did_you_mean(
+            [os.path.join(folder, found) for found in near(name, error.known)], otherwise
+        )
+
+    return hint
+
+
+def _key(error: errors.UnknownNameError) -> str:
+    from reinit_cli.request.spelling import nearest_keys
+
+    lists = f"reinit keys {shlex.quote(error.of)} lists the keys"
+    return _did_you_mean(nearest_keys(error.about, error.known), lists)
+
+
+def _roots(error: errors.ReinitError) -> str:
+    roots = (meant(error) or error.known)[:3]
+    tries = " or ".join(f"--root {shlex.quote(root or '.')}" for root in roots)
+    return f"try {tries}" if tries else ""
+
+
+def _resize(error: errors.RuleError) -> str:
+    from reinit_cli.request.spelling import nearest_keys
+
+    return _did_you_mean(nearest_keys(error.word or "", error.known), _NEW_ROWS)
+
+
+def _unmatched(error: errors.UnmatchedRuleError) -> str:
+    from reinit_cli.request.spelling import corrected_pattern, nearest_keys
+
+    source = shlex.quote(error.of)
+    pattern = error.word or ""
+    corrected = corrected_pattern(pattern, error.known)
+    if corrected:
+        rule = corrected + error.about.removeprefix(pattern)
+        return f"did you mean -r {shlex.quote(rule)}?"
+    nearest = nearest_keys(pattern, error.known)
+    if nearest:
+        return f"the nearest keys are {', '.join(nearest)}; reinit keys {source} lists all"
+    return f"reinit keys {source} lists the keys"
+
+
+def _unsupported(error: errors.UnsupportedFormatError) -> str:
     for word, way in _WAYS_ON.items():
-        if word in kind:
+        if word in error.problem:
             return way
     return "name a safetensors file, or one that torch.save wrote"
+
+
+def _lost(error: errors.UnwritableContentError) -> str:
+    other = f"give -o a {error.known[0]} name" if error.known else "leave out --dtype"
+    return f"add --drop-non-tensors to lose it, or {other}"
+
+
+def _beyond(error: errors.UnwritableContentError) -> str:
+    return f"-o with a {error.known[0]} name can hold it" if error.known else ""
+
+
+def _existing(error: errors.OutputExistsError) -> str:
+    return f"add --force to replace it, or name another with --{error.kind}"
+
+
+def _recipe(error: errors.RecipeError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, errors.ReinitError):
+        return hint_of(cause) or ""
+    return _did_you_mean(meant(error))
 
 
 _NEW_ROWS = "write it as PATTERN=N:INIT, such as embed.weight=50300:mean or :normal:std=0.02"
@@ -172,26 +184,73 @@ _WAYS_ON = {
     "gzip": "unpack it first: gunzip",
     "big-endian": "load it with torch and save it anew on this machine",
 }
+"""The ways on from formats that are recognized but not read."""
 
+_BRACES = "{{ and }} stand for braces"
 
-def _meant(found: Sequence[str]) -> str | None:
-    return _did_you_mean(found, "") or None
-
-
-def _did_you_mean(found: Sequence[str], otherwise: str) -> str:
-    return f"did you mean {' or '.join(found)}?" if found else otherwise
-
-
-def _unmatched(error: errors.UnmatchedRuleError) -> str:
-    source = shlex.quote(error.source)
-    if error.corrected:
-        return f"did you mean -r {shlex.quote(error.corrected)}?"
-    if error.near:
-        return f"the nearest keys are {', '.join(error.near)}; reinit keys {source} lists all"
-    return f"reinit keys {source} lists the keys"
-
-
-def _unknown_model(error: errors.UnknownModelError) -> str:
-    command = next(iter(near(error.name, COMMANDS, 1)), None)
-    meant = (*((f"the command {command}",) if command else ()), *error.near)
-    return _did_you_mean(meant, "reinit models lists the models; a path has a dot or a slash")
+_HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
+    (errors.UnknownNameError, "initializer"): _spelled("reinit inits lists the initializers"),
+    (errors.UnknownNameError, "dtype"): _spelled("dtypes have torch's names, such as bfloat16"),
+    (errors.UnknownNameError, "device"): "--device auto takes the best that is there",
+    (errors.UnknownNameError, "model"): _model,
+    (errors.UnknownNameError, "architecture"): _spelled("reinit models lists the models"),
+    (errors.UnknownNameError, "weights"): _spelled("--weights none builds it without"),
+    (errors.UnknownNameError, "key"): _key,
+    (errors.UnknownNameError, "root"): _roots,
+    (errors.UnknownNameError, "placeholder"): _placeholder,
+    (errors.RuleError, "tied"): "give one of them only, both the same initializer, or --untie",
+    (errors.RuleError, "resize"): _resize,
+    (errors.RuleError, "architecture"): (
+        "name it with --arch, such as --arch resnet50; reinit models lists the names"
+    ),
+    (errors.ArgumentError, ""): _arguments,
+    (errors.MissingRuleError, ""): (
+        'give one, such as -r "*.weight=xavier_uniform:relu"; reinit inits lists more'
+    ),
+    (errors.UnmatchedRuleError, ""): _unmatched,
+    (errors.UnfillableError, ""): lambda error: f"leave it out, or see reinit inits {error.of}",
+    (errors.UnfillableError, "wildcard"): "without --strict it would be skipped",
+    (errors.SourceNotFoundError, ""): _file("reinit models lists the models that need no file"),
+    (errors.SourceNotFoundError, "weights"): (
+        "put the file there, or give --weights FILE with your own, or --weights none "
+        "for a model as it is constructed"
+    ),
+    (errors.MalformedFileError, "crc"): "get it anew, or go on with --no-verify-crc",
+    (errors.UnsupportedFormatError, ""): _unsupported,
+    (errors.UnsupportedFormatError, "root"): _roots,
+    (errors.UnsupportedFormatError, "names"): (
+        "without --refuse-unknown-globals they are carried along, and never imported"
+    ),
+    (errors.OutputError, "name"): _BRACES,
+    (errors.OutputError, "check"): (
+        "name a file with -o, and write it out when it has passed: cat FILE"
+    ),
+    (errors.OutputExistsError, ""): "add --force to replace it, or name another with -o",
+    (errors.OutputExistsError, "report"): _existing,
+    (errors.OutputExistsError, "record"): _existing,
+    (errors.OutputTakenError, ""): lambda error: f"name another file with --{error.kind}",
+    (errors.OutputTakenError, "source"): (
+        "name another with -o, or add --in-place to replace the source"
+    ),
+    (errors.OutputTakenError, "output"): (
+        "name them apart, such as -o '{parent}/{stem}-new{suffix}'"
+    ),
+    (errors.OutputTakenError, "seed"): "name them apart, such as -o '{stem}-seed{seed}{suffix}'",
+    (errors.UnwritableContentError, ""): _beyond,
+    (errors.UnwritableContentError, "rest"): _lost,
+    (errors.UnwritableContentError, "record"): "write it beside: --record=FILE",
+    (errors.RecipeError, ""): _recipe,
+    (errors.RecipeError, "file"): _file(""),
+    (errors.RecordError, ""): "--record writes one into an output, and --record=FILE beside it",
+    (errors.TensorError, "slice"): "write it as Python does: 0,:,:,:2",
+    (errors.CheckFailedError, ""): (
+        "nothing was written; another --seed draws anew, without --check it is written"
+    ),
+    # Not an extra of ours: under our name the package index has another project.
+    (errors.PackageError, ""): lambda error: f"pip install {error.about}",
+    (errors.PackageError, "plugin"): (
+        lambda error: f"mend or remove it: pip uninstall {error.about}"
+    ),
+    (errors.InputError, ""): lambda error: hint_of(error.cause) or "",
+}
+"""What each family and kind of error is answered with; "" stands for all its other kinds."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from reinit_cli.errors import CorruptError
+from reinit_cli.errors import MalformedFileError
 from reinit_cli.execution.pieces import OpenFile, Piece, put
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.local import OutputFile
@@ -41,7 +41,7 @@ class Copier:
         """Write a piece whose bytes are known without a draw.
 
         Raises:
-            CorruptError: a CRC-32 does not match.
+            MalformedFileError: a CRC-32 does not match.
             OutputUnwritableError, UnreadableSourceError, SourceChangedError: as they say.
         """
         segment = piece.segment
@@ -142,4 +142,5 @@ def _cloneable(file: OpenFile, copies: Sequence[Piece]) -> InputFile | None:
 def _compare(check: Check, crc: int) -> None:
     # 0 is what torch records where it was told not to compute any.
     if check.crc not in (0, crc):
-        raise CorruptError(check.file.path, check.name)
+        problem = f"the CRC-32 of {check.name!r} does not match"
+        raise MalformedFileError(check.file.path, problem, "crc")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from reinit_cli.errors import UntransformableError
+from reinit_cli.errors import TensorError
 from reinit_cli.execution.fill import Fill
 from reinit_cli.initializers import Law, Move, Transform, UndefinedError
 from reinit_cli.initializers.law import GROUP_NUMEL, Constant
@@ -105,12 +105,12 @@ def naming(key: str) -> Iterator[None]:
     """Name the key whose values a transform turns out to have no meaning for.
 
     Raises:
-        UntransformableError: it has none.
+        TensorError: it has none.
     """
     try:
         yield
     except UndefinedError as error:
-        raise UntransformableError(key, str(error)) from error
+        raise TensorError(key, str(error), kind="transform") from error
 
 
 class _Draw:
@@ -213,7 +213,7 @@ def draw_fill(fill: Fill, device: str) -> Iterator[Tensor]:
     """Yield the values of a fill, before they are rounded.
 
     Raises:
-        UntransformableError: what is there cannot be transformed.
+        TensorError: what is there cannot be transformed.
     """
     step = fill.step
     assert step.law is not None

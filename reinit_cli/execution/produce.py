@@ -75,7 +75,7 @@ class Producer:
         """Yield the next bytes of a piece; they are gone with the next.
 
         Raises:
-            UntransformableError: what is there cannot be transformed.
+            TensorError: what is there cannot be transformed.
         """
         blocks = self._blocks(product.of)
         if product.is_streamed:

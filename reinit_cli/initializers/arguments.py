@@ -6,7 +6,6 @@ from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.declaration import COMMON, Init, Initializer
 from reinit_cli.initializers.parameters import Text
 from reinit_cli.initializers.registry import REGISTRY
-from reinit_cli.text import near
 
 _COMMON_NAMES = {parameter.name for parameter in COMMON}
 
@@ -18,7 +17,7 @@ def parse_init(text: str) -> Init:
     and words that are recognised by their kind in any order.
 
     Raises:
-        UnknownInitializerError: no initializer has the name.
+        UnknownNameError: no initializer has the name.
         ArgumentError: an argument is not what the initializer takes.
     """
     name, colon, args = text.partition(":")
@@ -78,7 +77,7 @@ def _place(declared: Initializer, given: dict[str, object], word: str) -> str:
     names = [f"{parameter.name}=" for parameter in declared.parameters]
     takes = ", ".join((*names, *known))
     problem = f"unknown argument {word!r}; it takes {takes}"
-    raise ArgumentError(declared.name, problem, near(word, (*known, *names)))
+    raise ArgumentError(declared.name, problem, (*known, *names), word=word)
 
 
 def _is_named(word: str) -> bool:

@@ -22,7 +22,6 @@ from reinit_cli.initializers.parameters import (
     Value,
 )
 from reinit_cli.initializers.site import Site
-from reinit_cli.text import near
 
 KEEP = "keep"
 """The initializer that leaves a tensor as it is."""
@@ -138,7 +137,7 @@ class Initializer:
             if name not in known:
                 takes = ", ".join(known) or "none"
                 problem = f"unknown argument {name!r}; it takes {takes}"
-                raise ArgumentError(self.name, problem, near(name, known))
+                raise ArgumentError(self.name, problem, known, word=name)
             read[name] = self._read(known[name], value)
         min_ndim = typing.cast("int", read.pop("min_ndim", 0))
         keep_zeros = bool(read.pop("keep_zeros", False))
@@ -166,8 +165,9 @@ class Initializer:
             return parameter.kind.read(value)
         except ValueError as error:
             problem = f"{parameter.name} must be {error}, not {value!r}"
-            found = near(value, parameter.kind.words) if isinstance(value, str) else []
-            raise ArgumentError(self.name, problem, found) from error
+            word = value if isinstance(value, str) else None
+            known = () if word is None else parameter.kind.words
+            raise ArgumentError(self.name, problem, known, word=word) from error
 
 
 _ANYWHERE = Site()

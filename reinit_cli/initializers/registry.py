@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from reinit_cli.errors import PluginError, UnknownInitializerError
+from reinit_cli.errors import PackageError, UnknownNameError
 from reinit_cli.initializers.declaration import Arguments, Initializer, asked_by, parameters_of
 from reinit_cli.initializers.fans import Fans
 from reinit_cli.initializers.law import Law
-from reinit_cli.text import near
 
 Build = TypeVar("Build", bound=Callable[..., Law | None])
 
@@ -64,7 +63,7 @@ class Registry:
         """Import what other packages add.
 
         Raises:
-            PluginError: one of them fails.
+            PackageError: one of them fails.
         """
         from importlib.metadata import entry_points
 
@@ -76,17 +75,17 @@ class Registry:
                 self._has_loaded = False
                 package = entry.dist.name if entry.dist is not None else entry.value
                 problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-                raise PluginError(package, entry.name, problem) from error
+                raise PackageError(package, problem, kind="plugin", of=entry.name) from error
 
     def __getitem__(self, name: str) -> Initializer:
         """Return the initializer of that name or alias.
 
         Raises:
-            UnknownInitializerError: there is none.
+            UnknownNameError: there is none.
         """
         found = self._find(name)
         if found is None:
-            raise UnknownInitializerError(name, near(name, self._by_name))
+            raise UnknownNameError(name, known=self._by_name, kind="initializer")
         return found
 
     def __iter__(self) -> Iterator[Initializer]:

@@ -90,7 +90,7 @@ def _drawn(step: Step, tensor: Tensor, donors: OpenDonors, device: str) -> Tenso
     """Return the values of a step, rounded.
 
     Raises:
-        UntransformableError: what is there cannot be transformed.
+        TensorError: what is there cannot be transformed.
     """
     from reinit_cli.execution.draw import There, draw, naming
     from reinit_cli.tensors.blocks import blocks_row_by_row

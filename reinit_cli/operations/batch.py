@@ -11,16 +11,14 @@ from dataclasses import dataclass
 
 from reinit_cli.checkpoints.file import StreamSource
 from reinit_cli.errors import (
-    EqualOutputsError,
     InputError,
     MissingRuleError,
-    OutputError,
+    OutputTakenError,
     OutputUnwritableError,
+    PackageError,
     ReinitError,
     SourceError,
-    TiedRulesError,
-    UnfillableError,
-    UnmatchedRuleError,
+    UnknownNameError,
 )
 from reinit_cli.operations import prepare, rewrite
 from reinit_cli.operations.rewrite import Outcome
@@ -35,16 +33,6 @@ from reinit_cli.threads import Progress, Work
 
 MAX_LIST_NBYTES = 64 * 2**20
 """What is read of a list of files: a checkpoint that is given instead is told soon."""
-
-_OF_ONE_INPUT = (
-    SourceError,
-    OutputError,
-    MissingRuleError,
-    UnmatchedRuleError,
-    UnfillableError,
-    TiedRulesError,
-)
-"""What may be wrong with one input and right with the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +78,13 @@ def read_list(path: str, *, ends_with_nul: bool) -> tuple[str, ...]:
         with open(0 if path == DASH else path, "rb", closefd=path != DASH) as file:
             data = file.read(MAX_LIST_NBYTES + 1)
     except (OSError, ValueError) as error:
-        raise SourceError(f"cannot read the list {path!r}: {why(error)}") from error
+        raise SourceError(path, f"cannot read the list {path!r}: {why(error)}") from error
     if len(data) > MAX_LIST_NBYTES:
-        raise SourceError(f"{path!r} is too large for a list of files")
+        raise SourceError(path, f"{path!r} is too large for a list of files")
     if not ends_with_nul and b"\0" in data:
-        raise SourceError(f"the list {path!r} has a NUL, which -0 would take as the end of a path")
+        raise SourceError(
+            path, f"the list {path!r} has a NUL, which -0 would take as the end of a path"
+        )
     return tuple(
         os.fsdecode(part) for part in data.split(b"\0" if ends_with_nul else b"\n") if part
     )
@@ -124,7 +114,7 @@ def requests_of(
         sketch: the same.
 
     Raises:
-        PlaceholderError: the form of the output's name is wrong.
+        OutputError, UnknownNameError: the form of the output's name is wrong.
     """
     seeds = asked.seeds if asked.seeds is not None else (0,)
     output = _output(asked, is_batch=is_batch, has_seeds=len(seeds) > 1) if not in_place else None
@@ -187,21 +177,31 @@ def plan_batch(requests: Sequence[Request], *, keeps_going: bool = False) -> lis
 
     Raises:
         InputError: one of several inputs cannot be used, and `keeps_going` is not set.
-        EqualOutputsError: two outputs would go to one place.
+        OutputTakenError: two outputs would go to one place.
         ReinitError: something is wrong with the whole, or with the only input.
     """
     planned: list[Job | Failure] = []
     for request in requests:
         try:
             planned.append(_planned(request, planned))
-        except _OF_ONE_INPUT as error:
-            if isinstance(error, MissingRuleError) and request.output is None:
-                raise  # of none of them anything is asked
+        except ReinitError as error:
+            if _concerns_all_inputs(error, request):
+                raise
+            if not keeps_going and len(requests) > 1:
+                raise InputError(request.source, error) from error
             if not keeps_going:
-                raise (InputError(request.source, error) if len(requests) > 1 else error) from error
+                raise
             planned.append(Failure(request, error))
     _check_outputs([each for each in planned if isinstance(each, Job)])
     return planned
+
+
+def _concerns_all_inputs(error: ReinitError, request: Request) -> bool:
+    """Whether what is wrong with one input is as wrong with every other."""
+    if isinstance(error, MissingRuleError):
+        return request.output is None
+    is_option = isinstance(error, UnknownNameError) and error.kind in ("device", "dtype")
+    return is_option or isinstance(error, PackageError)
 
 
 def _planned(request: Request, planned: Sequence[Job | Failure]) -> Job:
@@ -218,24 +218,29 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
     """Refuse two outputs at one place, and an output that another job reads.
 
     Raises:
-        EqualOutputsError, OutputUnwritableError: it is so.
+        OutputTakenError, OutputUnwritableError: it is so.
     """
     taken: dict[str, Job] = {}
     for job in jobs:
         other = taken.setdefault(_place(job.destination.path), job)
         if other is not job:
-            is_one_source = other.request.source == job.request.source
-            raise EqualOutputsError(
-                job.destination.path or DASH,
-                *(_described(each, has_seed=is_one_source) for each in (other, job)),
-                differs_in_seed=is_one_source and other.request.seed != job.request.seed,
-            )
+            raise _equal_outputs(other, job)
     read = {place for job in jobs if (place := _inode(job.source.path)) is not None}
     for job in jobs:
         place = _inode(job.destination.path)
         if place in read and place != _inode(job.source.path):
             problem = "another output is made from it"
             raise OutputUnwritableError(job.destination.path or DASH, problem)
+
+
+def _equal_outputs(first: Job, second: Job) -> OutputTakenError:
+    is_one_source = first.request.source == second.request.source
+    is_by_seed = is_one_source and first.request.seed != second.request.seed
+    both = " and ".join(_described(job, has_seed=is_one_source) for job in (first, second))
+    path = first.destination.path
+    place = "standard output" if path is None else repr(second.destination.path)
+    problem = f"{both} would both be written to {place}"
+    return OutputTakenError(path or DASH, problem, kind="seed" if is_by_seed else "output")
 
 
 def _described(job: Job, *, has_seed: bool) -> str:

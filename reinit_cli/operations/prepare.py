@@ -11,13 +11,12 @@ from reinit_cli.checkpoints.models.architecture import endings, heads
 from reinit_cli.checkpoints.references import References, find_references
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import (
-    ClassesError,
-    IrrevocableOutputError,
     MissingRuleError,
-    OptimizerError,
+    OutputError,
     OutputUnwritableError,
-    UnknownNamesError,
-    UnrecordableError,
+    RuleError,
+    UnsupportedFormatError,
+    UnwritableContentError,
 )
 from reinit_cli.execution.sketches import pictured
 from reinit_cli.initializers.site import Arch
@@ -106,12 +105,12 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
         num_classes: how many it is to have.
 
     Raises:
-        ClassesError: the source is no model of classes.
+        RuleError: the source is no model of classes.
     """
     name = source.architecture or arch
     if not isinstance(name, str):
         problem = "is a checkpoint: name its model with --arch, or --resize its head"
-        raise ClassesError(source.name, problem)
+        raise RuleError(source.name, problem, kind="classes")
     made = heads(name, num_classes)
     found = {
         tensor.key: shape
@@ -119,7 +118,7 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
         if (shape := next(filter(None, map(made.get, endings(tensor.key))), None))
     }
     if not found:
-        raise ClassesError(source.name, f"has no head of {name}")
+        raise RuleError(source.name, f"has no head of {name}", kind="classes")
     return found
 
 
@@ -162,11 +161,12 @@ def job_of(request: Request, found: Source | None = None) -> Job:
     decided = decide(source, tensors, rules, request)
     plan, references = decided.plan, decided.references
     if request.reset_optimizer and format_ != "same":
-        raise OptimizerError(source.name, "it is lost where a file is laid out anew")
+        problem = "it is lost where a file is laid out anew"
+        raise RuleError(source.name, problem, kind="optimizer")
     if request.record == "":
         _check_inside(source, destination, format_)
     if request.check and destination.path is None:
-        raise IrrevocableOutputError
+        raise OutputError(DASH, kind="check")
     notes = (
         *source_notes(source),
         *content_notes(
@@ -200,13 +200,15 @@ def _check_inside(source: Source, destination: Destination, format_: Format) -> 
     located = source.located
     is_legacy = located is not None and located.format == "torch legacy"
     if destination.path is None or (format_ == "same" and is_legacy):
-        raise UnrecordableError(destination.path or DASH)
+        path = destination.path
+        place = "standard output" if path is None else repr(path)
+        raise UnwritableContentError(path or DASH, place, kind="record")
 
 
 def _check_names(source: Source, *, refuses: bool) -> None:
     names = source.located.unknown_names if source.located else ()
     if names and refuses:
-        raise UnknownNamesError(source.path or source.name, names)
+        raise UnsupportedFormatError(source.path or source.name, ", ".join(names), kind="names")
 
 
 def _destination(request: Request, source: Source) -> Destination:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reinit_cli.errors import RecipeError
 from reinit_cli.request.recipe import DASH, MAX_JSON_NBYTES, Recipe, parse_recipe
-from reinit_cli.storage.local import neighbours
+from reinit_cli.storage.local import names_beside
 from reinit_cli.text import why
 
 
@@ -17,8 +17,10 @@ def read_recipe(path: str) -> Recipe:
     try:
         with open(0 if path == DASH else path, "rb", closefd=path != DASH) as file:
             data = file.read(MAX_JSON_NBYTES + 1)
+    except FileNotFoundError as error:
+        raise RecipeError(path, why(error), names_beside(path), kind="file") from error
     except (OSError, ValueError) as error:
-        raise RecipeError(path, why(error), neighbours(path)) from error
+        raise RecipeError(path, why(error)) from error
     return parse_recipe(_record_in(data, path) or data, path)
 
 

@@ -13,7 +13,13 @@ from reinit_cli.checkpoints.formats.base import Recorded
 from reinit_cli.checkpoints.formats.torch.zip import ZipLayout
 from reinit_cli.checkpoints.models.architecture import Torchvision
 from reinit_cli.checkpoints.source import RECORD_FILE, Contents, Source
-from reinit_cli.errors import MissingArchitectureError, RecordError, ReinitError, RootError
+from reinit_cli.errors import (
+    RecordError,
+    ReinitError,
+    RuleError,
+    UnknownNameError,
+    UnsupportedFormatError,
+)
 from reinit_cli.execution.engine import write_together
 from reinit_cli.execution.fill import Fill
 from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, parse_init
@@ -138,7 +144,7 @@ def _at_root(found: Source, output: str, form: Form) -> Source:
         return found
     try:
         return find_source(output, root=root or ".")
-    except RootError:
+    except (UnknownNameError, UnsupportedFormatError):
         return found  # it was laid out anew
 
 
@@ -262,7 +268,7 @@ class _Reading:
                 if kept
                 else init.law(tensor.shape, site)
             )
-        except (UndefinedError, MissingArchitectureError) as error:
+        except (UndefinedError, RuleError) as error:
             return None, str(error)
         dtype = tensor.fillable_dtype
         if law is None or dtype is None:

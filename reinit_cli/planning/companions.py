@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from reinit_cli.errors import OptimizerError
+from reinit_cli.errors import RuleError
 from reinit_cli.initializers import Transform, parse_init
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo, tied_groups
@@ -81,10 +81,10 @@ def with_optimizers(plan: Plan, optimizers: Sequence[Optimizer]) -> Plan:
         optimizers: those of the file.
 
     Raises:
-        OptimizerError: there is none, or its parameters cannot be told apart.
+        RuleError: there is none, or its parameters cannot be told apart.
     """
     if not optimizers:
-        raise OptimizerError(plan.source, "holds no optimizer state")
+        raise _unresettable(plan.source, "holds no optimizer state")
     steps: list[Step] = []
     warnings: list[str] = []
     for optimizer in optimizers:
@@ -103,6 +103,10 @@ def with_optimizers(plan: Plan, optimizers: Sequence[Optimizer]) -> Plan:
     return replace(plan, beside=tuple(steps), warnings=(*plan.warnings, *warnings))
 
 
+def _unresettable(path: str, problem: str) -> RuleError:
+    return RuleError(path, problem, kind="optimizer")
+
+
 def _left(optimizer: Optimizer, chosen: Sequence[ParameterId]) -> Iterator[str]:
     """Say which slots of the chosen parameters stay as they are."""
     tensors = {name for each in chosen for name in optimizer.slots.get(each, {})} - ZEROED
@@ -119,7 +123,7 @@ def _keys_of(plan: Plan, optimizer: Optimizer) -> dict[ParameterId, str]:
     """Return which key each parameter of an optimizer is.
 
     Raises:
-        OptimizerError: that cannot be told for certain.
+        RuleError: that cannot be told for certain.
     """
     ids = [each for group in optimizer.groups for each in group]
     known = {step.key for step in plan.steps}
@@ -129,14 +133,14 @@ def _keys_of(plan: Plan, optimizer: Optimizer) -> dict[ParameterId, str]:
         return _checked(plan, optimizer, {each: str(each) for each in ids})
     if len(optimizer.groups) > 1:
         problem = f"its {plural(len(ids), 'parameter')} are in several groups without names"
-        raise OptimizerError(optimizer.path, problem)
+        raise _unresettable(optimizer.path, problem)
     keys = list(_parameters(plan))
     if len(keys) != len(ids):
         problem = (
             f"it has {plural(len(ids), 'parameter')} without names, and the state dict "
             f"{plural(len(keys), 'tensor')} that may be parameters"
         )
-        raise OptimizerError(optimizer.path, problem)
+        raise _unresettable(optimizer.path, problem)
     return _checked(plan, optimizer, dict(zip(ids, keys, strict=True)))
 
 
@@ -159,12 +163,13 @@ def _checked(
     shapes = {step.key: step.tensor.shape for step in plan.steps}
     for each, key in keys.items():
         if key not in shapes:
-            raise OptimizerError(optimizer.path, f"its parameter {key!r} is not in the state dict")
+            problem = f"its parameter {key!r} is not in the state dict"
+            raise _unresettable(optimizer.path, problem)
         for name, tensor in optimizer.slots.get(each, {}).items():
             if name in ZEROED - {"step"} and tensor.shape != shapes[key]:
                 problem = (
                     f"its {name} of {key!r} is {shape(tensor.shape)}, "
                     f"and the tensor {shape(shapes[key])}"
                 )
-                raise OptimizerError(optimizer.path, problem)
+                raise _unresettable(optimizer.path, problem)
     return keys

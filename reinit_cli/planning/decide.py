@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reinit_cli.errors import UnfillableError, UnknownDtypeError
+from reinit_cli.errors import UnfillableError, UnknownNameError
 from reinit_cli.initializers import NOWHERE, Elsewhere, Law, Site, UndefinedError
 from reinit_cli.planning.fit import unholdable, why_spared
 from reinit_cli.planning.match import match_rules, settle_ties
@@ -41,7 +41,7 @@ def make_plan(
         UnmatchedRuleError: a rule matches no key or fills none.
         UnfillableError: a name hits a tensor that its initializer cannot fill, or a
             wildcard does and `request.strict` is set.
-        TiedRulesError: two keys of one tensor are named by rules that differ.
+        RuleError: two keys of one tensor are named by rules that differ.
     """
     infos = tuple(tensors)
     rules = tuple(rules)
@@ -96,11 +96,11 @@ class _Deciding:
             insists = not rule.pattern.is_wildcard
             if insists or self.request.strict:
                 raise UnfillableError(
-                    rule.text,
                     tensor.key,
                     reason,
-                    initializer=rule.init.initializer.name,
-                    by_wildcard=not insists,
+                    kind="" if insists else "wildcard",
+                    word=rule.text,
+                    of=rule.init.initializer.name,
                 )
             return Step(tensor, "skip", owner, reason=reason, tied=tied)
         return Step(
@@ -153,12 +153,13 @@ def cast(
     """Return tensors with the dtype that they are to have; only floats change.
 
     Raises:
-        UnknownDtypeError: the dtype is none of floats.
+        UnknownNameError: the dtype is none of floats.
     """
     if dtype is None:
         return tensors
     if dtype.kind != "float":
-        raise UnknownDtypeError(str(name), [known.name for known in FLOATS])
+        known = (float_.name for float_ in FLOATS)
+        raise UnknownNameError(str(name), known=known, kind="dtype")
     return tuple(
         replace(tensor, dtype=dtype.name, nbytes=tensor.numel * dtype.nbits // 8)
         if tensor.fillable_dtype in FLOATS

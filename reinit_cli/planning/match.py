@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reinit_cli.errors import TiedRulesError
+from reinit_cli.errors import RuleError
 from reinit_cli.request.pattern import KeyIndex
 from reinit_cli.request.rule import Rule
 
@@ -43,6 +43,10 @@ def settle_ties(
         for at, key in owned:
             insists = not rules[at].pattern.is_wildcard
             if insists and rules[at].init != rules[last].init:
-                raise TiedRulesError((key, rules[at].text), (winner, rules[last].text))
+                problem = (
+                    f"{key!r} and {winner!r} are one tensor, but rule {rules[at].text!r} "
+                    f"and rule {rules[last].text!r} say different things of it"
+                )
+                raise RuleError(rules[at].text, problem, kind="tied")
         settled |= dict.fromkeys(group, last)
     return settled

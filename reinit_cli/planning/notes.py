@@ -10,7 +10,6 @@ from reinit_cli.initializers import Transform
 from reinit_cli.initializers.law import TruncatedNormal
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.rule import Rule
-from reinit_cli.request.spelling import corrected_pattern, nearest_keys
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 
 FAR_BOUND = 10
@@ -34,7 +33,13 @@ def refuse_idle(
     for rule, steps, count, lost in zip(plan.rules, owned, counts, plan.shadowed, strict=True):
         problem = _idleness(plan.source, rule, steps, count)
         if problem and not lost and not plan.request.allow_unmatched:
-            raise _unmatched(plan.source, rule, problem, () if count else keys)
+            raise UnmatchedRuleError(
+                rule.text,
+                problem,
+                () if count else keys,
+                word=rule.pattern.text,
+                of=plan.source,
+            )
         if problem:
             warnings.append(f"rule {rule.text!r} {problem}")
     return tuple(warnings)
@@ -48,13 +53,6 @@ def _idleness(source: str, rule: Rule, owned: Sequence[Step], matched: int) -> s
     if rule.init.keeps or any(step.action == "fill" for step in owned):
         return ""
     return f"fills nothing of {source}: {'; '.join(skip_notes(owned))}"
-
-
-def _unmatched(source: str, rule: Rule, problem: str, keys: Sequence[str]) -> UnmatchedRuleError:
-    pattern = rule.pattern.text
-    corrected = corrected_pattern(pattern, keys)
-    as_rule = corrected + rule.text.removeprefix(pattern) if corrected else None
-    return UnmatchedRuleError(rule.text, problem, source, as_rule, nearest_keys(pattern, keys))
 
 
 def shared_outside(steps: Sequence[Step], outside: Sequence[TensorInfo]) -> Iterator[str]:

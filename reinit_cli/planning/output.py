@@ -9,7 +9,7 @@ from typing import Literal as OneOf
 from reinit_cli.checkpoints.formats import safetensors
 from reinit_cli.checkpoints.formats.torch import zip as torch_zip
 from reinit_cli.checkpoints.source import Source
-from reinit_cli.errors import LossError, OutputUnwritableError, UnwritableContentError
+from reinit_cli.errors import OutputUnwritableError, UnwritableContentError
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import Request
 from reinit_cli.storage.location import DASH
@@ -99,7 +99,7 @@ def content_notes(
 
     Raises:
         UnwritableContentError: it cannot hold an entry.
-        LossError: it cannot hold what lies beside the tensors.
+        UnwritableContentError: it cannot hold what lies beside the tensors.
     """
     if format_ != "same" and source.located and source.located.attributes:
         yield f"dropped, since it is no tensor: {', '.join(source.located.attributes)}"
@@ -108,9 +108,9 @@ def content_notes(
         beyond = [tensor for tensor in source.tensors if not safetensors.holds(tensor)]
         beyond = [tensor for tensor in beyond if not (rest and tensor.is_no_tensor)]
         if beyond:
-            raise UnwritableContentError(path or DASH, _some(beyond), ".pt")
+            raise UnwritableContentError(path or DASH, _some(beyond), (".pt",))
         if rest and not drops:
-            raise LossError(path or DASH, rest)
+            raise _loss(path, rest, (".pt",))
         if rest:
             yield f"dropped, since safetensors holds tensors only: {', '.join(rest)}"
         yield from _written_twice(tensors)
@@ -118,9 +118,9 @@ def content_notes(
         rest = source.located.rest
         beyond = [tensor for tensor in source.tensors if not _torch_has(tensor)]
         if beyond:
-            raise UnwritableContentError(path or DASH, _some(beyond), safetensors.SUFFIX)
+            raise UnwritableContentError(path or DASH, _some(beyond), (safetensors.SUFFIX,))
         if rest and not drops:
-            raise LossError(path or DASH, rest)
+            raise _loss(path, rest, ())
         if rest:
             yield f"dropped, since the file is written anew: {', '.join(rest)}"
         lost = [name for name in source.metadata if name not in ("format", safetensors.RECORD)]
@@ -131,6 +131,15 @@ def content_notes(
 def _torch_has(tensor: TensorInfo) -> bool:
     """Whether a file laid out anew can hold it: F4 and F6 of safetensors have no torch name."""
     return tensor.is_no_tensor or (tensor.dtype.islower() and not tensor.carried)
+
+
+def _loss(
+    path: str | None, lost: Sequence[str], suffixes: tuple[str, ...]
+) -> UnwritableContentError:
+    """Return that a format cannot hold what lies next to the tensors."""
+    more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+    problem = f"{', '.join(lost[:5])}{more}"
+    return UnwritableContentError(path or DASH, problem, suffixes, kind="rest")
 
 
 def _some(tensors: Sequence[TensorInfo]) -> str:

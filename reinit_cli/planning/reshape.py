@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reinit_cli.errors import ResizeError
+from reinit_cli.errors import RuleError
 from reinit_cli.initializers import Elsewhere, Init, Law, Site, Transform, UndefinedError
 from reinit_cli.initializers.law import Constant, Normal, TruncatedNormal, Uniform
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.pattern import KeyIndex
 from reinit_cli.request.resize import Resize
-from reinit_cli.request.spelling import nearest_keys
 from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo, tied_groups
@@ -48,7 +47,7 @@ def reshaped(
         resizes: the last that matches a key decides.
 
     Raises:
-        ResizeError: one matches no tensor that has rows, or two disagree on one tensor.
+        RuleError: one matches no tensor that has rows, or two disagree on one tensor.
     """
     index = KeyIndex([tensor.key for tensor in tensors])
     wanted: dict[str, Resize] = {}
@@ -57,15 +56,23 @@ def reshaped(
         fitting = [each for each in chosen if each.shape and each.fillable_dtype]
         if not fitting:
             problem = "matches no tensor with a first dimension" if chosen else "matches no key"
-            near = () if chosen else nearest_keys(resize.pattern.text, [t.key for t in tensors])
-            raise ResizeError(resize.text, f"{problem} of {source}", near)
+            raise RuleError(
+                resize.text,
+                f"resize {resize.text!r} {problem} of {source}",
+                () if chosen else [tensor.key for tensor in tensors],
+                kind="resize",
+                word=resize.pattern.text,
+            )
         wanted |= {tensor.key: resize for tensor in fitting}
     for group in set(tied_groups(tuple(tensors)).values()):
         of_group = {wanted[key].rows: wanted[key] for key in group if key in wanted}
         if len(of_group) > 1:
             first, second = list(of_group.values())[:2]
-            problem = f"and {second.text!r} say different things of {group[0]!r}, which is tied"
-            raise ResizeError(first.text, problem)
+            problem = (
+                f"resize {first.text!r} and {second.text!r} say different things of "
+                f"{group[0]!r}, which is tied"
+            )
+            raise RuleError(first.text, problem, kind="resize")
         wanted |= dict.fromkeys(group, *of_group.values()) if of_group else {}
     shapes = {tensor.key: tensor.shape for tensor in tensors}
     return to_shapes(
@@ -111,7 +118,7 @@ def with_rows(plan: Plan, reshapes: Reshapes, elsewhere: Elsewhere) -> Plan:
         elsewhere: what initializers of new rows refer to.
 
     Raises:
-        ResizeError: nothing says what fills new rows, or what is there would be transformed.
+        RuleError: nothing says what fills new rows, or what is there would be transformed.
     """
     if not reshapes:
         return plan
@@ -126,7 +133,7 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
     if step.action == "fill":
         if isinstance(step.law, Transform) or step.keeps_zeros:
             problem = f"{step.key!r} cannot be resized and transformed at once"
-            raise ResizeError(step.key, problem)
+            raise RuleError(step.key, problem, kind="resize")
         return replace(step, was=reshape.was)
     tensor = step.tensor
     first = min((step.key, *step.tied))
@@ -137,12 +144,13 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
     if kept == tensor.shape[0]:
         return resized
     if reshape.init is None:
-        raise ResizeError(step.key, f"nothing says what fills the new rows of {step.key!r}")
+        problem = f"nothing says what fills the new rows of {step.key!r}"
+        raise RuleError(step.key, problem, kind="resize")
     try:
         law = law_of_rows(reshape.init, tensor, kept, elsewhere)
     except UndefinedError as error:
         problem = f"{reshape.init} cannot fill the new rows of {step.key!r}: {error}"
-        raise ResizeError(step.key, problem) from None
+        raise RuleError(step.key, problem, kind="resize") from None
     seed = seed_for(plan.request.seed, first, reshape.init.initializer.stream)
     return replace(resized, law=law, seed=seed, init=reshape.init)
 

@@ -6,9 +6,8 @@ import os
 import re
 from dataclasses import dataclass
 
-from reinit_cli.errors import PlaceholderError
+from reinit_cli.errors import OutputError, UnknownNameError
 from reinit_cli.storage.location import SourceName
-from reinit_cli.text import near
 
 PLACEHOLDERS = {
     "stem": "the source's name without its suffix",
@@ -40,16 +39,17 @@ class OutputName:
         """Read a form: {placeholders} in braces, and {{ or }} for a brace itself.
 
         Raises:
-            PlaceholderError: a placeholder is unknown, or a brace has no partner.
+            UnknownNameError: a placeholder is unknown.
+            OutputError: a brace has no partner.
         """
         for found in _BRACES.finditer(form):
             word = found[1]
             if word is None and found[0] in "{}":
-                raise PlaceholderError(form, f"a lone {found[0]!r} is written {found[0] * 2!r}")
+                problem = f"a lone {found[0]!r} is written {found[0] * 2!r}"
+                raise OutputError(form, problem, kind="name")
             if word is not None and word not in PLACEHOLDERS:
                 known = ", ".join(f"{{{each}}}" for each in PLACEHOLDERS)
-                problem = f"there is no placeholder {found[0]!r}; there is {known}"
-                raise PlaceholderError(form, problem, near(word, PLACEHOLDERS))
+                raise UnknownNameError(word, known, PLACEHOLDERS, kind="placeholder", of=form)
         return cls(form)
 
     @property

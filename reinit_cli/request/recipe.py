@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn, cast
 
-from reinit_cli.errors import RecipeError, ReinitError, RuleError, VariableError
+from reinit_cli.errors import RecipeError, ReinitError
 from reinit_cli.initializers import REGISTRY
 from reinit_cli.request.output_name import OutputName, as_form
 from reinit_cli.request.resize import Resize, resizes_of
@@ -142,14 +142,14 @@ def of_environment(environment: Mapping[str, str]) -> Recipe:
     """Return what REINIT_SEED and REINIT_DEVICE say; empty ones say nothing.
 
     Raises:
-        VariableError: one of them is not understood.
+        RecipeError: one of them is not understood.
     """
     seed, device = environment.get("REINIT_SEED"), environment.get("REINIT_DEVICE")
     if seed and not re.fullmatch(r"\s*[+-]?[0-9]{1,30}\s*", seed):
-        raise VariableError("REINIT_SEED", f"{_short(seed)} is no integer")
+        raise RecipeError("REINIT_SEED", f"{_short(seed)} is no integer", kind="variable")
     if device and not _DEVICE.fullmatch(device):
         problem = f"{_short(device)} is none of cpu, cuda, cuda:1, mps and auto"
-        raise VariableError("REINIT_DEVICE", problem)
+        raise RecipeError("REINIT_DEVICE", problem, kind="variable")
     return Recipe(seeds=(int(seed),) if seed else None, device=device or None)
 
 
@@ -321,8 +321,7 @@ def recipe_of(form: Mapping[str, Any], path: str) -> Recipe:
     is_plan = "dry_run" in form or "filled" in form
     for name in form:
         if name not in FIELDS and not (is_plan and name in RESULTS):
-            found = near(name, FIELDS)
-            raise RecipeError(path, f"unknown field {_short(name)}", found)
+            raise RecipeError(path, f"unknown field {_short(name)}", FIELDS, word=name)
     if form.get("version", VERSION) != VERSION:
         raise RecipeError(path, f"version must be {VERSION}, not {_short(form['version'])}")
     if form.get("stream", STREAM) != STREAM:
@@ -344,7 +343,7 @@ def _read(reader: Reader, value: object, name: str, path: str) -> object:
         return reader(value)
     except ReinitError as error:
         problem = f"{name}: {error}"
-        raise RecipeError(path, problem, getattr(error, "near", ())) from error
+        raise RecipeError(path, problem) from error
     except ValueError as error:
         raise RecipeError(path, f"{name} must be {error}, not {_short(value)}") from error
 
@@ -353,7 +352,7 @@ def _check_output(form: str, path: str) -> None:
     try:
         OutputName.parse(form)
     except ReinitError as error:
-        raise RecipeError(path, str(error), getattr(error, "near", ())) from error
+        raise RecipeError(path, str(error)) from error
 
 
 def _options_of_plan(form: Mapping[str, Any], path: str) -> Mapping[str, Any]:
@@ -383,7 +382,7 @@ def _table(
     for member in value:
         if member not in members:
             problem = f"unknown field {_short(member)} in {name}"
-            raise RecipeError(path, problem, near(member, members))
+            raise RecipeError(path, problem, members, word=member)
     return value
 
 
@@ -394,19 +393,21 @@ def _rules(forms: object, path: str) -> tuple[Rule, ...]:
     for at, form in enumerate(forms, 1):
         try:
             rules.append(_rule(form))
-        except RuleError as error:
-            raise RecipeError(path, f"rule {at}: {error}", getattr(error, "near", ())) from error
+        except ReinitError as error:
+            raise RecipeError(path, f"rule {at}: {error}") from error
         except _FieldError as error:
-            raise RecipeError(path, f"rule {at}: {error}", error.near) from None
+            problem = f"rule {at}: {error}"
+            raise RecipeError(path, problem, error.known, word=error.word) from None
     return tuple(rules)
 
 
 class _FieldError(Exception):
     """What is wrong with a field of a rule."""
 
-    def __init__(self, problem: str, near: Sequence[str] = ()) -> None:
+    def __init__(self, problem: str, word: str | None = None, known: Sequence[str] = ()) -> None:
         super().__init__(problem)
-        self.near = near
+        self.word = word
+        self.known = known
 
 
 def _rule(form: Mapping[str, Any]) -> Rule:
@@ -426,7 +427,7 @@ def _rule(form: Mapping[str, Any]) -> Rule:
         for name in arguments:
             if name not in taken:
                 problem = f"unknown field {_short(name)}; {init} takes {', '.join(taken)}"
-                raise _FieldError(problem, near(name, ("match", "init", *taken)))
+                raise _FieldError(problem, name, ("match", "init", *taken))
     return Rule.of(form["match"], init, **arguments)
 
 
@@ -435,7 +436,7 @@ def _refuse_missing(form: Mapping[str, Any], name: str) -> NoReturn:
         raise _FieldError(f"{name} must be a text, not {_short(form[name])}")
     for other in form:
         if near(other, (name,)):
-            raise _FieldError(f"unknown field {_short(other)}", (name,))
+            raise _FieldError(f"unknown field {_short(other)}", other, (name,))
     raise _FieldError(f"{name} is missing")
 
 

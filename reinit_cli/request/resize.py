@@ -41,7 +41,9 @@ class Resize:
         """
         found = _FORM.fullmatch(text)
         if found is None or not 0 < int(found[2]) <= MAX_ROWS:
-            raise RuleError(f"resize {text!r} is not PATTERN=N or PATTERN=N:INIT, N at least 1")
+            raise RuleError(
+                text, f"resize {text!r} is not PATTERN=N or PATTERN=N:INIT, N at least 1"
+            )
         init = parse_init(found[3].strip()) if found[3] else None
         return cls(Pattern.parse(found[1]), int(found[2]), init, text)
 

@@ -31,7 +31,8 @@ class Rule:
         """Read "PATTERN=INIT[:ARGS]".
 
         Raises:
-            RuleError: there is no "=", or the pattern, the name or an argument is wrong.
+            RuleError: there is no "=", or the pattern or an argument is wrong.
+            UnknownNameError: no initializer has its name.
         """
         pattern, init = _split(text)
         return cls(Pattern.parse(pattern), parse_init(init), text)
@@ -46,7 +47,8 @@ class Rule:
             arguments: its arguments by name, instead of those in `init`.
 
         Raises:
-            RuleError: the pattern, the name or an argument is wrong.
+            RuleError: the pattern or an argument is wrong.
+            UnknownNameError: no initializer has its name.
         """
         name = init.partition(":")[0]
         bound = REGISTRY[name].bind(arguments) if arguments else parse_init(init)
@@ -88,7 +90,7 @@ def _split(text: str) -> tuple[str, str]:
     """
     pieces = text.split("=")
     if len(pieces) == 1:
-        raise RuleError(f"rule {text!r} has no '='; a rule is PATTERN=INIT[:ARGS]")
+        raise RuleError(text, f"rule {text!r} has no '='; a rule is PATTERN=INIT[:ARGS]")
     for at in range(1, len(pieces)):
         name = pieces[at].partition(":")[0].strip()
         if name in REGISTRY:

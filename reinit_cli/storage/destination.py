@@ -8,10 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reinit_cli.errors import (
-    BesideExistsError,
-    BesideIsOutputError,
     OutputExistsError,
-    OutputIsSourceError,
+    OutputTakenError,
     OutputUnwritableError,
 )
 
@@ -42,7 +40,7 @@ def check_destination(destination: Destination, source: str | None, *, in_place:
         in_place: whether the destination is meant to be the source.
 
     Raises:
-        OutputIsSourceError: it is the source, and `in_place` is not set.
+        OutputTakenError: it is the source, and `in_place` is not set.
         OutputExistsError: it is there, and may not be replaced.
         OutputUnwritableError: its folder is missing or not writable, or it is a folder.
     """
@@ -56,7 +54,7 @@ def check_destination(destination: Destination, source: str | None, *, in_place:
     if not os.path.isdir(folder):
         raise OutputUnwritableError(path, f"there is no folder {folder!r}")
     if source is not None and not in_place and _same_file(path, source):
-        raise OutputIsSourceError(path)
+        raise OutputTakenError(path, kind="source")
     if os.path.isdir(path):
         raise OutputUnwritableError(path, "it is a folder, which is never replaced")
     if os.path.lexists(path):
@@ -83,17 +81,17 @@ def check_beside(
         replaces: whether an existing file is replaced.
 
     Raises:
-        BesideIsOutputError: it is one of the others.
-        BesideExistsError: it is there, and may not be replaced.
+        OutputTakenError: it is one of the others.
+        OutputExistsError: it is there, and may not be replaced.
         OutputUnwritableError: it cannot be written there.
     """
     if any(other is not None and _are_one(path, other) for other in others):
-        raise BesideIsOutputError(path, what)
+        raise OutputTakenError(path, kind=what)
     destination = Destination(path, replaces)
     try:
         check_destination(destination, None, in_place=False)
     except OutputExistsError as error:
-        raise BesideExistsError(path, what) from error
+        raise OutputExistsError(path, kind=what) from error
     return destination
 
 

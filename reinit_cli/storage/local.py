@@ -38,7 +38,7 @@ from reinit_cli.storage.system import (
     sync_folder,
 )
 from reinit_cli.storage.temporary import remove_stale, temporary_name
-from reinit_cli.text import near, why
+from reinit_cli.text import why
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class InputFile:
             # A pipe with no writer would block an open for ever.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError as error:
-            raise SourceNotFoundError(path, neighbours(path)) from error
+            raise SourceNotFoundError(path, known=names_beside(path)) from error
         except (OSError, ValueError) as error:
             raise UnreadableSourceError(path, why(error)) from error
         status = os.fstat(self._fd)
@@ -175,14 +175,12 @@ class InputFile:
             raise SourceChangedError(self.path)
 
 
-def neighbours(path: str) -> list[str]:
-    """Return the paths in the same folder that are spelled alike."""
-    folder, name = os.path.split(path)
+def names_beside(path: str) -> list[str]:
+    """Return the names in the folder of a path; none where it cannot be listed."""
     try:
-        names = os.listdir(folder or ".")
-    except OSError:
+        return os.listdir(os.path.dirname(path) or ".")
+    except (OSError, ValueError):
         return []
-    return [os.path.join(folder, found) for found in near(name, names)]
 
 
 @contextmanager

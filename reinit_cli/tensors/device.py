@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from reinit_cli.errors import DeviceUnavailableError
+from reinit_cli.errors import UnknownNameError
 
 
 class _OneThread:
@@ -48,7 +48,7 @@ def check_device(device: str) -> str:
     """Return the device to draw on, "auto" resolved.
 
     Raises:
-        DeviceUnavailableError: it is not there.
+        UnknownNameError: it is not there.
     """
     if device == "cpu":
         return device
@@ -57,7 +57,7 @@ def check_device(device: str) -> str:
         return there[1] if len(there) > 1 else "cpu"
     if device in there:
         return device
-    raise DeviceUnavailableError(device, there)
+    raise UnknownNameError(device, ", ".join(there), there, kind="device")
 
 
 def _devices() -> tuple[str, ...]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reinit_cli.errors import UnknownDtypeError
-from reinit_cli.text import near
+from reinit_cli.errors import UnknownNameError
 
 Kind = Literal["float", "integer", "bool", "complex", "packed"]
 
@@ -72,9 +71,9 @@ def dtype_named(name: str) -> Dtype:
     """Return the dtype of that name.
 
     Raises:
-        UnknownDtypeError: none has it; the error knows the nearest names.
+        UnknownNameError: none has it.
     """
     found = DTYPES.get(name.removeprefix("torch."))
     if found is None:
-        raise UnknownDtypeError(name, near(name, DTYPES))
+        raise UnknownNameError(name, known=DTYPES, kind="dtype")
     return found

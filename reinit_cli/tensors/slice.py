@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import EllipsisType
 from typing import TypeVar
 
-from reinit_cli.errors import SliceError
+from reinit_cli.errors import TensorError
 from reinit_cli.storage.segments import Box, Copy, Literal, Part, Range, View
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.text import plural
@@ -20,12 +20,12 @@ def parse_slice(text: str) -> tuple[Index, ...]:
     """Read a slice: for each dimension a number or start:stop:step, and "..." once.
 
     Raises:
-        SliceError: it is none.
+        TensorError: it is none.
     """
     words = [word.strip() for word in text.strip().strip("[]").split(",")]
     index = tuple(_parse_word(text, word) for word in words)
     if sum(word is ... for word in index) > 1:
-        raise SliceError(text, "'...' can stand in it once")
+        raise TensorError(text, "'...' can stand in it once", kind="slice")
     return index
 
 
@@ -35,13 +35,15 @@ def _parse_word(text: str, word: str) -> Index:
     try:
         parts = [int(part) if part.strip() else None for part in word.split(":")]
     except ValueError:
-        raise SliceError(text, f"{word!r} is neither a number nor start:stop:step") from None
+        raise TensorError(
+            text, f"{word!r} is neither a number nor start:stop:step", kind="slice"
+        ) from None
     if len(parts) > 3 or parts == [None]:
-        raise SliceError(text, f"{word!r} is neither a number nor start:stop:step")
+        raise TensorError(text, f"{word!r} is neither a number nor start:stop:step", kind="slice")
     if len(parts) == 1 and parts[0] is not None:
         return parts[0]
     if len(parts) == 3 and parts[2] is not None and parts[2] < 1:
-        raise SliceError(text, "a step is at least 1")
+        raise TensorError(text, "a step is at least 1", kind="slice")
     return slice(*parts)
 
 
@@ -54,12 +56,14 @@ def sliced(view: View, index: tuple[Index, ...], text: str) -> View:
         text: the index as written, for messages.
 
     Raises:
-        SliceError: the tensor has no such part.
+        TensorError: the tensor has no such part.
     """
     ndim = len(view.shape)
     given = sum(part is not ... for part in index)
     if given > ndim:
-        raise SliceError(text, f"it has {plural(given, 'dimension')}, and the tensor has {ndim}")
+        raise TensorError(
+            text, f"it has {plural(given, 'dimension')}, and the tensor has {ndim}", kind="slice"
+        )
     at = next((at for at, part in enumerate(index) if part is ...), len(index))
     whole = (slice(None),) * (ndim - given)
     parts = (*index[:at], *whole, *index[at + 1 :])
@@ -70,7 +74,8 @@ def sliced(view: View, index: tuple[Index, ...], text: str) -> View:
             continue
         assert isinstance(part, int)
         if not -dim <= part < dim:
-            raise SliceError(text, f"{part} is outside dimension {axis}, which has {dim}")
+            problem = f"{part} is outside dimension {axis}, which has {dim}"
+            raise TensorError(text, problem, kind="slice")
         taken.append(range(part % dim, part % dim + 1))
     kept = [axis for axis, part in enumerate(parts) if isinstance(part, slice)]
     return _with_axes(selected(view, tuple(taken)), kept)

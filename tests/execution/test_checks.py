@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from scipy import integrate, stats
 
 from reinit_cli import rewrite
-from reinit_cli.errors import CheckFailedError, IrrevocableOutputError
+from reinit_cli.errors import CheckFailedError, OutputError
 from reinit_cli.execution.checks import Checker, Finding
 from reinit_cli.execution.draw import draw, draw_blocks
 from reinit_cli.initializers import REGISTRY, Law, Site, parse_init
@@ -509,7 +509,7 @@ def test_after_a_failure_what_was_there_is_whole(how: dict[str, object]) -> None
 def test_a_stream_cannot_be_checked() -> None:
     _checkpoint()
 
-    with pytest.raises(IrrevocableOutputError):
+    with pytest.raises(OutputError):
         rewrite("m.safetensors", ["*=normal"], "-", check=True)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reinit_cli import apply_, rewrite, seed_for
-from reinit_cli.errors import DeviceUnavailableError, UnfillableError
+from reinit_cli.errors import UnfillableError, UnknownNameError
 from reinit_cli.execution.draw import draw, draw_blocks, expected_moments
 from reinit_cli.initializers import Law, parse_init
 from reinit_cli.initializers.law import Constant, Normal, Uniform
@@ -283,7 +283,7 @@ def test_the_processor_is_always_there() -> None:
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is a Metal device")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps", "tpu", "", "cpu:0"])
 def test_a_device_that_is_not_there_is_an_error_that_says_what_there_is(device: str) -> None:
-    with pytest.raises(DeviceUnavailableError) as caught:
+    with pytest.raises(UnknownNameError) as caught:
         check_device(device)
 
     assert str(caught.value) == f"device {device!r} is not there; there is cpu"
@@ -308,7 +308,7 @@ def test_auto_takes_the_first_accelerator_there_is(
 
     assert check_device("auto") == auto
     assert [check_device(device) for device in there] == list(there)
-    with pytest.raises(DeviceUnavailableError) as caught:
+    with pytest.raises(UnknownNameError) as caught:
         check_device("cuda:2")
     assert caught.value.available == there
 

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 import reinit_cli
 from reinit_cli import apply_, seed_for
 from reinit_cli.cli.completion.candidates import inits_starting
-from reinit_cli.errors import PluginError, UnknownInitializerError
+from reinit_cli.cli.hints import meant
+from reinit_cli.errors import PackageError, UnknownNameError
 from reinit_cli.initializers import REGISTRY, Law, parse_init
 from reinit_cli.initializers.registry import ENTRY_POINTS
 
@@ -75,10 +76,10 @@ def test_a_known_name_looks_for_no_package(asked: list[str]) -> None:
 
 def test_a_name_that_nobody_has_is_looked_for_once(asked: list[str]) -> None:
     for _ in range(2):
-        with pytest.raises(UnknownInitializerError, match="unknown initializer 'tinny'") as refused:
+        with pytest.raises(UnknownNameError, match="unknown initializer 'tinny'") as refused:
             parse_init("tinny")
 
-    assert refused.value.near == ("tiny",)
+    assert meant(refused.value) == ("tiny",)
     assert asked == [ENTRY_POINTS]
 
 
@@ -92,7 +93,7 @@ def test_a_package_that_fails_is_named(asked: list[str], monkeypatch: pytest.Mon
     _install(monkeypatch, "broken_inits")
 
     with pytest.raises(
-        PluginError,
+        PackageError,
         match="'broken_inits' of broken_inits cannot be loaded: RuntimeError: no licence",
     ):
         parse_init("tiny")

@@ -10,7 +10,7 @@ from scipy import stats
 from torch.nn import functional
 
 from reinit_cli import Rule, apply_
-from reinit_cli.errors import ArgumentError, UnknownInitializerError
+from reinit_cli.errors import ArgumentError, UnknownNameError
 from reinit_cli.execution.draw import are_blocks, draw
 from reinit_cli.initializers import Fans, Law, Site, UndefinedError, parse_init
 from reinit_cli.initializers.law import Normal
@@ -227,7 +227,7 @@ def test_what_is_within_another_is_read_as_it_is_alone() -> None:
     assert Rule.of("w", "block", parts=2, inner="normal:std=0.1,mean=1").text == (
         "w=block:parts=2,inner=normal:std=0.1;mean=1,axis=0"
     )
-    with pytest.raises(UnknownInitializerError, match="'foo'"):
+    with pytest.raises(UnknownNameError, match="'foo'"):
         parse_init("block:3,inner=foo")
     with pytest.raises(ArgumentError, match="normal: std must be"):
         parse_init("block:3,inner=normal:std=-1")

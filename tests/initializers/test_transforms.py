@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reinit_cli import apply_, rewrite, seed_for
-from reinit_cli.errors import ArgumentError, RuleError, UnfillableError, UntransformableError
+from reinit_cli.errors import ArgumentError, RuleError, TensorError, UnfillableError
 from reinit_cli.initializers import parse_init
 
 
@@ -268,7 +268,7 @@ def test_a_tensor_with_nan_is_not_resampled_and_nothing_is_written(tmp_path: Pat
     path = tmp_path / "m.safetensors"
     save_file({"w": torch.tensor([1.0, math.nan])}, path)
 
-    with pytest.raises(UntransformableError, match="'w' cannot be transformed: its values are"):
+    with pytest.raises(TensorError, match="'w' cannot be transformed: its values are"):
         rewrite(str(path), ["w=resample"], str(tmp_path / "out.safetensors"))
 
     assert sorted(each.name for each in tmp_path.iterdir()) == ["m.safetensors"]

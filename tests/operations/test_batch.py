@@ -13,13 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from reinit_cli import rewrite
 from reinit_cli.errors import (
-    EqualOutputsError,
     InputError,
     MissingRuleError,
     OutputExistsError,
+    OutputTakenError,
     OutputUnwritableError,
     ReinitError,
     SourceError,
+    UnknownNameError,
 )
 from reinit_cli.execution import budget
 from reinit_cli.operations import rewrite as rewriting
@@ -220,7 +221,7 @@ def test_two_outputs_at_one_place_are_refused_before_anything_is_written(
     os.symlink(".", "link")
     before = sorted(os.listdir())
 
-    with pytest.raises(EqualOutputsError):
+    with pytest.raises(OutputTakenError):
         plan_batch(_requests(*sources, **said), keeps_going=True)
 
     assert sorted(os.listdir()) == before
@@ -253,7 +254,7 @@ def test_sources_are_replaced_in_place_each_once() -> None:
     assert sorted(os.listdir()) == ["a.safetensors", "b.safetensors"]
     first, second = (load_file(f"{name}.safetensors") for name in "ab")
     assert torch.equal(first["a.weight"], second["a.weight"])
-    with pytest.raises(EqualOutputsError):
+    with pytest.raises(OutputTakenError):
         plan_batch(
             requests_of(_asked("a.safetensors", "a.safetensors"), is_batch=True, in_place=True)
         )
@@ -283,6 +284,43 @@ def test_with_keep_going_the_others_are_written() -> None:
 
     assert [isinstance(each, Failure) for each in results] == [False, True, False]
     assert sorted(os.listdir("out")) == ["a.safetensors", "b.safetensors"]
+
+
+UNFIT = {
+    "a resize that matches nothing": {"resize": ("head.bias=40:zeros",)},
+    "no head to give other classes": {"num_classes": 7, "arch": "resnet18"},
+    "no optimizer to reset": {"reset_optimizer": True},
+}
+
+
+@pytest.mark.parametrize("asked", UNFIT.values(), ids=UNFIT)
+def test_whatever_does_not_fit_one_input_is_the_failure_of_that_input(
+    asked: dict[str, object],
+) -> None:
+    _files("a.safetensors")
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(layer.parameters(), momentum=0.9)
+    layer(torch.ones(2)).sum().backward()
+    optimizer.step()
+    more = {"q.weight": torch.ones(3, 3), "fc.weight": torch.ones(1000, 512)}
+    state = {**layer.state_dict(), **more, "head.bias": torch.ones(30)}
+    saved = optimizer.state_dict()
+    saved["param_groups"][0]["param_names"] = ["weight", "bias"]
+    torch.save(
+        {"model": state, "optimizer": saved} if "reset_optimizer" in asked else state, "fits.pt"
+    )
+
+    results = _run(_requests("a.safetensors", "fits.pt", output="out/", **asked), keeps_going=True)
+
+    assert [isinstance(each, Failure) for each in results] == [True, False]
+    assert os.listdir("out") == ["fits.pt"]
+
+
+def test_a_device_that_is_missing_is_no_failure_of_one_input() -> None:
+    _files("a.safetensors", "b.safetensors")
+
+    with pytest.raises(UnknownNameError, match="device 'cuda:77' is not there"):
+        plan_batch(_requests("a.safetensors", "b.safetensors", device="cuda:77"), keeps_going=True)
 
 
 def test_what_is_wrong_with_all_is_no_failure_of_one() -> None:

@@ -21,7 +21,7 @@ from torch import nn
 from torchvision.models import get_model
 
 from reinit_cli import rewrite, verify
-from reinit_cli.errors import OutputError, RecordError, ReinitError, UnrecordableError
+from reinit_cli.errors import OutputError, RecordError, ReinitError, UnwritableContentError
 from reinit_cli.operations.recipe_file import read_recipe
 
 RULES = ["embed.weight=normal:std=0.02", "layers.*.weight=xavier_uniform:relu", "*.norm=ones"]
@@ -447,9 +447,9 @@ def test_what_cannot_hold_a_record_is_refused(tmp_path: Path) -> None:
     legacy = tmp_path / "old.pt"
     torch.save({"w": torch.ones(3)}, legacy, _use_new_zipfile_serialization=False)
 
-    with pytest.raises(UnrecordableError):
+    with pytest.raises(UnwritableContentError):
         rewrite(str(legacy), ["w=zeros"], str(tmp_path / "out.pt"), record=True)
-    with pytest.raises(UnrecordableError, match="standard output cannot hold a record"):
+    with pytest.raises(UnwritableContentError, match="standard output cannot hold a record"):
         rewrite(str(legacy), ["w=zeros"], "-", record=True)
     rewrite(str(legacy), ["w=zeros"], str(tmp_path / "out.pt"), record=str(tmp_path / "r.json"))
     assert verify(

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from reinit_cli import apply_, plan, rewrite
-from reinit_cli.errors import OptimizerError
+from reinit_cli.errors import RuleError
 
 # --- running statistics ----------------------------------------------------------------------
 
@@ -243,20 +243,20 @@ def test_parameters_that_cannot_be_told_apart_are_an_error(name: str, tmp_path: 
     optimizer_of, problem = UNMAPPABLE[name]
     _saved(tmp_path / "m.pt", optimizer_of)
 
-    with pytest.raises(OptimizerError, match=problem):
+    with pytest.raises(RuleError, match=problem):
         rewrite(str(tmp_path / "m.pt"), ["3.*=zeros"], str(tmp_path / "o.pt"), reset_optimizer=True)
     assert not (tmp_path / "o.pt").exists()
 
 
 def test_without_an_optimizer_there_is_nothing_to_reset(trained: Path) -> None:
-    with pytest.raises(OptimizerError, match="holds no optimizer state"):
+    with pytest.raises(RuleError, match="holds no optimizer state"):
         plan(str(trained), ["1.weight=ones"], reset_optimizer=True)
 
 
 def test_where_the_optimizer_would_be_lost_it_is_not_reset_in_silence(tmp_path: Path) -> None:
     _saved(tmp_path / "m.pt", OPTIMIZERS["sgd"])
 
-    with pytest.raises(OptimizerError, match="lost where a file is laid out anew"):
+    with pytest.raises(RuleError, match="lost where a file is laid out anew"):
         rewrite(
             str(tmp_path / "m.pt"),
             ["3.*=zeros"],

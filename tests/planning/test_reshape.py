@@ -11,7 +11,12 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import get_model
 
 from reinit_cli import plan, rewrite, seed_for
-from reinit_cli.errors import ClassesError, LossError, OutputUnwritableError, ResizeError, RuleError
+from reinit_cli.errors import (
+    OutputUnwritableError,
+    RuleError,
+    UnknownNameError,
+    UnwritableContentError,
+)
 from reinit_cli.request.resize import Resize
 
 
@@ -173,7 +178,7 @@ def test_the_last_resize_that_matches_decides(model: Path) -> None:
 def test_what_lies_beside_the_tensors_is_not_lost_in_silence(tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": torch.ones(3, 2)}, "epoch": 3}, tmp_path / "m.pt")
 
-    with pytest.raises(LossError, match="epoch"):
+    with pytest.raises(UnwritableContentError, match="epoch"):
         _rewritten(tmp_path / "m.pt", "w=2")
 
 
@@ -198,7 +203,7 @@ def test_what_lies_beside_the_tensors_is_not_lost_in_silence(tmp_path: Path) -> 
 def test_what_cannot_be_is_refused_before_a_byte_is_written(
     resizes: list[str], rules: list[str], problem: str, model: Path
 ) -> None:
-    with pytest.raises(RuleError, match=problem):
+    with pytest.raises((RuleError, UnknownNameError), match=problem):
         rewrite(str(model), rules, str(model.with_name("out.safetensors")), resize=resizes)
     assert not model.with_name("out.safetensors").exists()
 
@@ -214,7 +219,7 @@ def test_tied_keys_cannot_get_two_sizes(tmp_path: Path) -> None:
     weight = torch.ones(5, 4)
     torch.save({"a": weight, "b": weight}, tmp_path / "m.pt")
 
-    with pytest.raises(ResizeError, match="say different things of 'a', which is tied"):
+    with pytest.raises(RuleError, match="say different things of 'a', which is tied"):
         plan(str(tmp_path / "m.pt"), [], resize=["a=3", "b=4"])
 
 
@@ -341,12 +346,12 @@ def test_a_checkpoint_of_a_named_model_gets_a_new_head_behind_any_prefix(
 
 
 def test_a_checkpoint_without_the_head_of_its_model_is_refused(model: Path) -> None:
-    with pytest.raises(ClassesError, match="has no head of resnet18"):
+    with pytest.raises(RuleError, match="has no head of resnet18"):
         plan(str(model), [], arch="resnet18", num_classes=7)
 
 
 def test_what_has_no_classes_is_refused(model: Path) -> None:
-    with pytest.raises(ClassesError, match="'raft_small' tells no classes apart"):
+    with pytest.raises(RuleError, match="'raft_small' tells no classes apart"):
         plan("raft_small", [], weights="none", num_classes=7)
-    with pytest.raises(ClassesError, match="name its model with --arch"):
+    with pytest.raises(RuleError, match="name its model with --arch"):
         plan(str(model), [], num_classes=7)

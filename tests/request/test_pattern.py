@@ -262,7 +262,7 @@ def test_what_is_malformed_is_named(pattern: str, problem: str) -> None:
         Pattern.parse(pattern)
 
     assert str(refused.value) == f"pattern {pattern!r}: {problem}"
-    assert refused.value.pattern == pattern
+    assert refused.value.about == pattern
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reinit_cli.errors import RecipeError, VariableError
+from reinit_cli.cli.hints import hint_of, meant
+from reinit_cli.errors import RecipeError
 from reinit_cli.operations.recipe_file import read_recipe
 from reinit_cli.request.recipe import Recipe, of_environment, parse_recipe
 from reinit_cli.request.rule import Rule
@@ -170,7 +171,7 @@ def test_what_is_not_understood_is_refused_by_name(
         parse_recipe(text.encode(), "my recipe")
 
     assert str(refused.value) == f"recipe 'my recipe': {problem}"
-    assert near in (None, refused.value.near)
+    assert near in (None, meant(refused.value))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_a_recipe_that_is_not_there_names_the_nearest() -> None:
         read_recipe("recipes.toml")
 
     assert str(refused.value) == "recipe 'recipes.toml': no such file or directory"
-    assert refused.value.near == ("recipe.toml",)
+    assert hint_of(refused.value) == "did you mean recipe.toml?"
 
 
 def test_a_later_recipe_overrides_and_its_rules_come_after() -> None:
@@ -252,7 +253,7 @@ def test_the_environment_says_seed_and_device() -> None:
     ],
 )
 def test_a_bad_variable_is_named(environment: dict[str, str], problem: str) -> None:
-    with pytest.raises(VariableError) as refused:
+    with pytest.raises(RecipeError) as refused:
         of_environment(environment)
 
     assert str(refused.value) == problem

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reinit_cli.cli.hints import hint_of
 from reinit_cli.errors import SourceChangedError, SourceNotFoundError, UnreadableSourceError
 from reinit_cli.storage.local import InputFile
 
@@ -27,7 +28,8 @@ def test_a_missing_file_is_told_with_its_neighbours(path: Path) -> None:
     with pytest.raises(SourceNotFoundError) as refused:
         InputFile("im.bin")
 
-    assert (str(refused.value), refused.value.near) == ("there is no file 'im.bin'", ("in.bin",))
+    assert str(refused.value) == "there is no file 'im.bin'"
+    assert hint_of(refused.value) == "did you mean in.bin?"
     assert isinstance(refused.value, FileNotFoundError)
 
 

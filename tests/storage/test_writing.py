@@ -14,7 +14,7 @@ import pytest
 
 from reinit_cli.errors import (
     OutputExistsError,
-    OutputIsSourceError,
+    OutputTakenError,
     OutputUnwritableError,
 )
 from reinit_cli.storage.destination import Destination, check_destination
@@ -190,7 +190,7 @@ def test_the_source_is_never_the_output_by_any_name() -> None:
     os.link("in.bin", "hard")
 
     for name in ("in.bin", "./in.bin", "link", "hard"):
-        with pytest.raises(OutputIsSourceError):
+        with pytest.raises(OutputTakenError):
             check_destination(Destination(name, replaces=True), "in.bin", in_place=False)
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reinit_cli.errors import SliceError
+from reinit_cli.errors import TensorError
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Copy, Literal, View
 from reinit_cli.tensors.convert import read
@@ -59,7 +59,7 @@ def test_any_slice_of_any_layout_is_that_of_torch(parts: list[str], is_transpose
     try:
         expected = eval(f"tensor[{text}]", {"tensor": tensor})
     except IndexError:
-        with pytest.raises(SliceError):
+        with pytest.raises(TensorError):
             sliced(view, parse_slice(text), text)
         return
 
@@ -68,13 +68,13 @@ def test_any_slice_of_any_layout_is_that_of_torch(parts: list[str], is_transpose
 
 @pytest.mark.parametrize("text", ["", "a", "1:2:3:4", "0,,1", "::0", "::-1", "...,...", "1.5"])
 def test_what_is_no_slice_is_refused(text: str) -> None:
-    with pytest.raises(SliceError):
+    with pytest.raises(TensorError):
         parse_slice(text)
 
 
 @pytest.mark.parametrize("text", ["3", "-4", "0,0,0"])
 def test_what_a_tensor_does_not_have_is_refused(text: str) -> None:
-    with pytest.raises(SliceError):
+    with pytest.raises(TensorError):
         sliced(_view(torch.zeros(3, 2)), parse_slice(text), text)
 
 

@@ -33,7 +33,7 @@ def locate(file: InputFile, root: str | None = None) -> Located:
 
     Raises:
         UnsupportedFormatError: it is of another format that is recognised.
-        MalformedFileError, RootError: it cannot be read as what it is.
+        MalformedFileError, UnsupportedFormatError, UnknownNameError: it cannot be read as what it is.
     """
     with collector_paused():
         return _locate(file, root)

@@ -21,11 +21,10 @@ from reinit_cli.checkpoints.models.torchvision import (
     float_weights,
     model_names,
 )
-from reinit_cli.errors import ClassesError, UnknownArchitectureError
+from reinit_cli.errors import RuleError, UnknownNameError
 from reinit_cli.initializers import Law, UndefinedError
 from reinit_cli.initializers.site import Arch
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.text import near
 from reinit_cli.text import shape as written
 
 if TYPE_CHECKING:
@@ -109,10 +108,10 @@ class Torchvision:
             tensors: those of the state dict whose architecture it is.
 
         Raises:
-            UnknownArchitectureError: there is no such model.
+            UnknownNameError: there is no such model.
         """
         if name not in model_names():
-            raise UnknownArchitectureError(name, near(name, model_names()))
+            raise UnknownNameError(name, known=model_names(), kind="architecture")
         self.name = name
         self._shapes = {tensor.key: tensor.shape for tensor in tensors}
 
@@ -201,7 +200,7 @@ def architecture_of(arch: Arch, tensors: Iterable[TensorInfo]) -> Torchvision | 
         tensors: those of the state dict.
 
     Raises:
-        UnknownArchitectureError: there is no such model.
+        UnknownNameError: there is no such model.
     """
     if isinstance(arch, str):
         return Torchvision(arch, tensors)
@@ -222,11 +221,11 @@ def heads(name: str, num_classes: int) -> Mapping[str, tuple[int, ...]]:
         num_classes: how many it is to tell apart.
 
     Raises:
-        ClassesError: its constructor takes no number of classes.
+        RuleError: its constructor takes no number of classes.
     """
     default = default_num_classes(name)
     if default is None:
-        raise ClassesError(name, "tells no classes apart")
+        raise RuleError(name, "tells no classes apart", kind="classes")
     usual, wanted, other = (
         constructed(name, num_classes=number).shapes
         # A third, since the number that is asked for may be the default.

@@ -14,15 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reinit_cli.errors import (
-    UnknownModelError,
-    UnknownWeightsError,
-    WeightsMismatchError,
-    WeightsUnavailableError,
-)
+from reinit_cli.errors import SourceError, SourceNotFoundError, UnknownNameError
 from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.text import near
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,23 +125,31 @@ def find_model(name: str, weights: str) -> Model:
         weights: "DEFAULT", the name of a member of its weights enum, or "none".
 
     Raises:
-        UnknownModelError: there is no such model.
-        UnknownWeightsError: it has no such weights.
+        UnknownNameError: there is no such model, or it has no such weights.
     """
     import torchvision
 
     names = model_names()
     if name not in names:
-        raise UnknownModelError(name, near(name, names))
+        raise UnknownNameError(name, known=names, kind="model")
     if weights.lower() == NO_WEIGHTS:
         return Model(name, None)
     known = torchvision.models.get_model_weights(name)
     member = known.__members__.get(weights.rpartition(".")[2])
     if member is None:
-        members = list(known.__members__)
-        offered = [*members, NO_WEIGHTS]
-        raise UnknownWeightsError(name, weights, members, near(weights, offered))
+        names = list(known.__members__)
+        problem = f"it has {', '.join(names)}" if names else "it has none"
+        raise UnknownNameError(weights, problem, (*names, NO_WEIGHTS), kind="weights", of=name)
     return Model(name, member)
+
+
+def not_the_weights(model: str, path: str, problem: str) -> SourceError:
+    """Return that a file does not hold the weights of a model."""
+    return SourceError(path, f"{path!r} does not hold the weights of {model}: {problem}")
+
+
+def _unavailable(model: Model, path: str, problem: str) -> SourceNotFoundError:
+    return SourceNotFoundError(path, problem, kind="weights", of=model.name)
 
 
 def summarise_model(name: str) -> ModelSummary:
@@ -228,8 +230,8 @@ def load_model(model: Model, seed: int) -> Mapping[str, Any]:
         seed: the seed of the run.
 
     Raises:
-        WeightsUnavailableError: the weights are not here and cannot be had.
-        WeightsMismatchError: a file in torch's cache holds other weights.
+        SourceNotFoundError: the weights are not here and cannot be had.
+        SourceError: a file in torch's cache holds other weights.
     """
     with _own_random_state(seed_for(seed, model.name)):
         try:
@@ -239,7 +241,7 @@ def load_model(model: Model, seed: int) -> Mapping[str, Any]:
                 raise
             problem = str(error).splitlines()[1].strip().partition(",")[0]
             path = _cache_path(model.weights)
-            raise WeightsMismatchError(model.name, path, problem) from error
+            raise not_the_weights(model.name, path, problem) from error
 
 
 def _build(model: Model, fetch: Fetch, **others: Any) -> Mapping[str, Any]:
@@ -362,7 +364,7 @@ def _fetch(model: Model, weights: WeightsEnum) -> Mapping[str, Tensor]:
             weights.url, progress=sys.stderr.isatty(), check_hash=True, weights_only=True
         )
     except URLError as error:
-        raise WeightsUnavailableError(model.name, path, str(error.reason)) from error
+        raise _unavailable(model, path, str(error.reason)) from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         problem = str(error).partition("\n")[0]
-        raise WeightsUnavailableError(model.name, path, problem) from error
+        raise _unavailable(model, path, problem) from error

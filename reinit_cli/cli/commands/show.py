@@ -17,8 +17,7 @@ from reinit_cli.cli.options import (
     seed_option,
     weights_option,
 )
-from reinit_cli.errors import UnknownKeyError, UnreadableTensorError
-from reinit_cli.request.spelling import nearest_keys
+from reinit_cli.errors import TensorError, UnknownNameError
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import nbytes, printable, shape
 
@@ -87,16 +86,16 @@ def _tensor(source: Source, key: str) -> TensorInfo:
     """Return the tensor of that key.
 
     Raises:
-        UnknownKeyError: the source has none.
-        UnreadableTensorError: its values cannot be read.
+        UnknownNameError: the source has none.
+        TensorError: its values cannot be read.
     """
     keys = [tensor.key for tensor in source.tensors]
     if key not in keys:
-        raise UnknownKeyError(key, source.name, nearest_keys(key, keys))
+        raise UnknownNameError(key, known=keys, kind="key", of=source.name)
     tensor = source.tensors[keys.index(key)]
     if tensor.fillable_dtype is None:
         reason = tensor.carried or f"{tensor.dtype} has no numbers that torch prints"
-        raise UnreadableTensorError(printable(key), reason)
+        raise TensorError(printable(key), reason)
     return tensor
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 from reinit_cli.cli.render.html import Page, html_of
-from reinit_cli.errors import MissingPackageError, OutputUnwritableError
+from reinit_cli.errors import OutputUnwritableError, PackageError
 from reinit_cli.storage.destination import Destination, check_beside
 from reinit_cli.storage.local import OutputFile
 
@@ -27,7 +27,7 @@ def check_report(
         force: whether an existing file is replaced.
 
     Raises:
-        MissingPackageError: what it is made with is not installed.
+        PackageError: what it is made with is not installed.
         OutputError: it cannot be written there.
     """
     kind = os.path.splitext(path)[1].lower()
@@ -35,7 +35,7 @@ def check_report(
         problem = f"its suffix names no kind of report; known are {', '.join(_NEEDS)}"
         raise OutputUnwritableError(path, problem)
     if find_spec(_NEEDS[kind]) is None:
-        raise MissingPackageError(f"a {kind} report", _NEEDS[kind])
+        raise PackageError(_NEEDS[kind], of=f"a {kind} report")
     if not has_pictures and kind != ".html":
         raise OutputUnwritableError(path, "there is no tensor to draw a picture of")
     return check_beside(path, others, "report", replaces=force)

@@ -154,7 +154,7 @@ def inner_init(text: str) -> Init:
     """Read an initializer whose arguments have ; between them.
 
     Raises:
-        UnknownInitializerError: there is none of that name.
+        UnknownNameError: there is none of that name.
         ArgumentError: an argument is not what it takes.
     """
     return parse_init(text.replace(";", ","))

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reinit_cli.errors import MissingArchitectureError
+from reinit_cli.errors import RuleError
 from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
@@ -155,5 +155,5 @@ def default(shape: tuple[int, ...], site: Site) -> Law:
     """Start anew as the model's constructor does, running statistics and zeros included."""
     architecture = site.elsewhere.architecture
     if architecture is None:
-        raise MissingArchitectureError
+        raise RuleError("default", kind="architecture")
     return architecture.law(site.key, shape)

@@ -18,9 +18,9 @@ from reinit_cli.checkpoints.models.architecture import Torchvision, architecture
 from reinit_cli.checkpoints.models.constructor import laws_of
 from reinit_cli.checkpoints.models.torchvision import has_backbone_weights
 from reinit_cli.errors import (
-    MissingArchitectureError,
+    RuleError,
     UnfillableError,
-    UnknownArchitectureError,
+    UnknownNameError,
     UnmatchedRuleError,
 )
 from reinit_cli.initializers import Law, UndefinedError
@@ -120,13 +120,13 @@ def test_a_model_is_its_own_architecture_and_a_file_names_it(tmp_path: Path) -> 
     path = tmp_path / "alexnet.safetensors"
     rewrite("alexnet", ["*=zeros"], str(path), weights="none")
 
-    with pytest.raises(MissingArchitectureError, match="default depends on the architecture"):
+    with pytest.raises(RuleError, match="default depends on the architecture"):
         plan(str(path), ["*=default"])
     named = plan(str(path), ["classifier.*=default"], arch="alexnet")
     own = plan("alexnet", ["classifier.*=default"], weights="none")
 
     assert [step.law for step in named.fills] == [step.law for step in own.fills]
-    with pytest.raises(UnknownArchitectureError, match="no torchvision model 'alexnt'"):
+    with pytest.raises(UnknownNameError, match="no torchvision model 'alexnt'"):
         plan(str(path), ["*=default"], arch="alexnt")
 
 

@@ -50,7 +50,7 @@ def locate(file: InputFile, root: str | None = None) -> Located:
         root: the path of the state dict in what the file holds; None to look for it.
 
     Raises:
-        MalformedFileError, UnsupportedFormatError, RootError: as they say.
+        MalformedFileError, UnsupportedFormatError, UnknownNameError: as they say.
     """
     magic = read_pickle(file, 0, file.nbytes, _MAX_OPCODES_OF_INFO)
     protocol = read_pickle(file, magic.end, file.nbytes, _MAX_OPCODES_OF_INFO)

@@ -15,8 +15,7 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
     string_members,
 )
 from reinit_cli.checkpoints.formats.torch.records import pairs_of
-from reinit_cli.errors import RootError
-from reinit_cli.text import near
+from reinit_cli.errors import UnknownNameError, UnsupportedFormatError
 
 ROOTS = ("state_dict", "model_state_dict", "model", "module")
 """Where training checkpoints keep the state dict, in the order in which they are tried."""
@@ -48,7 +47,13 @@ def find_root(top: Any, path: str) -> tuple[str, Any]:
         return candidates[0]
     if is_dict(record) and not list(entries_of(record)) and record is not top:
         return ".".join(names), record
-    raise RootError(path, None, tuple(name for name, _ in candidates[:10]))
+    problem = (
+        f"holds tensors in {len(candidates[:10])} places, none the obvious one"
+        if candidates
+        else "holds no state dict"
+    )
+    known = tuple(name for name, _ in candidates[:10])
+    raise UnsupportedFormatError(path, problem, known, kind="root")
 
 
 def find_named_root(top: Any, root: str, path: str) -> tuple[str, Any]:
@@ -66,7 +71,7 @@ def find_named_root(top: Any, root: str, path: str) -> tuple[str, Any]:
     record = top if root == "." else follow(top, root)
     if record is None or not (is_dict(record) or is_module_record(record)):
         known = tuple(name for name, _ in _candidates(top))
-        raise RootError(path, root, tuple(near(root, known)) or known[:10])
+        raise UnknownNameError(root, known=known, kind="root", of=path)
     return "" if root == "." else root, record
 
 

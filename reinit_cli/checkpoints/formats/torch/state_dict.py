@@ -133,7 +133,8 @@ def contents_of(pickle: Pickle, path: str, root: str | None) -> Contents:
         root: the path of the state dict as the user names it, or None to look for it.
 
     Raises:
-        RootError: there is no state dict, or not where the user says.
+        UnsupportedFormatError: there is no state dict.
+        UnknownNameError: there is none where the user says.
         MalformedFileError: a tensor in it is not what torch writes.
     """
     reading = _Reading(path)

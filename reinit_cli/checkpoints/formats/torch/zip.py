@@ -66,7 +66,7 @@ def locate(file: InputFile, root: str | None = None) -> Located:
         root: the path of the state dict in what the archive holds; None to look for it.
 
     Raises:
-        MalformedFileError, UnsupportedFormatError, RootError, CorruptError: as they say.
+        MalformedFileError, UnsupportedFormatError, UnknownNameError: as they say.
     """
     try:
         entries = {entry.name: entry for entry in read_entries(file)}

@@ -8,7 +8,7 @@ from functools import reduce
 
 import click
 
-from reinit_cli.errors import DeviceUnavailableError, VariableError
+from reinit_cli.errors import RecipeError, UnknownNameError
 from reinit_cli.operations.recipe_file import read_recipe
 from reinit_cli.request.recipe import DASH, Recipe, of_environment
 
@@ -25,7 +25,7 @@ def asked(
         in_place: whether sources are replaced, so that no recipe names an output.
 
     Raises:
-        SettingError: a recipe or a variable is wrong.
+        RecipeError: a recipe or a variable is wrong.
     """
     from_environment = of_environment(environment)
     recipe = reduce(Recipe.under, map(read_recipe, configs), Recipe())
@@ -60,11 +60,11 @@ def _check_device_of_variable(device: str) -> None:
     """Name the variable where its device is not there.
 
     Raises:
-        VariableError: it is so.
+        RecipeError: it is so.
     """
     from reinit_cli.tensors.device import check_device
 
     try:
         check_device(device)
-    except DeviceUnavailableError as error:
-        raise VariableError("REINIT_DEVICE", str(error)) from error
+    except UnknownNameError as error:
+        raise RecipeError("REINIT_DEVICE", str(error), kind="variable") from error

@@ -16,7 +16,7 @@ import torch
 from reinit_cli import plan, rewrite, seed_for
 from reinit_cli.checkpoints.formats.detection import locate
 from reinit_cli.cli import main
-from reinit_cli.errors import CorruptError, ReinitError, UnsupportedFormatError
+from reinit_cli.errors import MalformedFileError, ReinitError, UnsupportedFormatError
 from reinit_cli.operations.prepare import prepare
 from reinit_cli.operations.rewrite import execute
 from reinit_cli.request.request import Request
@@ -155,7 +155,9 @@ def test_a_damaged_storage_stops_the_run(
     _save()
     _damage()
 
-    with pytest.raises(CorruptError, match=r"damaged: the CRC-32 of 'm/data/1' does not match"):
+    with pytest.raises(
+        MalformedFileError, match=r"damaged: the CRC-32 of 'm/data/1' does not match"
+    ):
         rewrite("m.pt", rules, output)
     assert not Path(output).exists()
     options = [word for rule in rules for word in ("-r", rule)]

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from reinit_cli.checkpoints.file import FileSource, StreamSource, file_source
+from reinit_cli.checkpoints.file import FileSource, file_source, stream_source
 from reinit_cli.checkpoints.folder import folder_source
-from reinit_cli.checkpoints.formats import detection, safetensors
-from reinit_cli.checkpoints.formats.hugging_face import INDEX_SUFFIX
-from reinit_cli.checkpoints.formats.torch import zip as torch_zip
+from reinit_cli.checkpoints.formats import SUFFIXES, names_folder
 from reinit_cli.checkpoints.model import ModelSource
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import SourceError, UnknownNameError
 from reinit_cli.storage.local import names_beside
 from reinit_cli.storage.location import DASH
-from reinit_cli.storage.pipe import StandardInput
 from reinit_cli.text import plural, shape
 
 DEFAULT_WEIGHTS = "DEFAULT"
@@ -37,8 +34,7 @@ def find_source(text: str, weights: str | None = None, root: str | None = None) 
         SourceError: there is no such source, or it cannot be read.
     """
     if text == DASH:
-        file = StandardInput()
-        return StreamSource(file, detection.locate(file, root))
+        return stream_source(root)
     if _is_path(text):
         if weights is not None:
             raise SourceError(
@@ -53,7 +49,7 @@ def _is_path(text: str) -> bool:
 
 
 def _path_source(path: str, root: str | None) -> Source:
-    if os.path.isdir(path) or path.endswith(INDEX_SUFFIX):
+    if os.path.isdir(path) or names_folder(path):
         return folder_source(path, root)
     return file_source(path, path, root)
 
@@ -73,8 +69,7 @@ def _model_source(name: str, weights: str, root: str | None) -> Source:
 
 def _is_file_of_weights(weights: str) -> bool:
     suffix = os.path.splitext(weights)[1].lower()
-    is_suffix = suffix in (safetensors.SUFFIX, *torch_zip.SUFFIXES)
-    return os.sep in weights or is_suffix or os.path.isfile(weights)
+    return os.sep in weights or suffix in SUFFIXES or os.path.isfile(weights)
 
 
 def _with_weights_of(name: str, path: str, root: str | None) -> FileSource:

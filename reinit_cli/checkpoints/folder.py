@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-from reinit_cli.checkpoints.file import FileSource, file_source
-from reinit_cli.checkpoints.formats.base import Located
-from reinit_cli.checkpoints.formats.hugging_face import Shards, check_keys, find_shards
-from reinit_cli.checkpoints.source import RECORD_FILE, Contents, empty_state
-from reinit_cli.execution.fill import Fill
-from reinit_cli.storage.local import InputFile
+from reinit_cli.checkpoints.contents import FileContents
+from reinit_cli.checkpoints.formats import format_of_folder
+from reinit_cli.checkpoints.formats.base import Files, Format, Located
+from reinit_cli.checkpoints.source import Contents
+from reinit_cli.collector import collector_paused
+from reinit_cli.errors import UnreadableSourceError
+from reinit_cli.storage.local import Fingerprint, InputFile
 from reinit_cli.storage.location import SourceName
-from reinit_cli.storage.segments import Check, Copy, Reserved, Segment, View
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import why
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +25,20 @@ class FolderSource:
 
     Attributes:
         name: what people call it.
-        shards: which files it has.
-        parts: the files of weights, by their names.
-        located: what they hold together.
+        path: the folder.
+        format: its format.
+        located: what its files hold together.
+        fingerprints: the files that were read when the tensors were located.
     """
 
     name: str
-    shards: Shards
-    parts: Mapping[str, FileSource]
+    path: str
+    format: Format
     located: Located
+    fingerprints: Mapping[str, Fingerprint]
     weights = None
     architecture = None
     is_folder = True
-
-    @property
-    def path(self) -> str:
-        """The folder."""
-        return self.shards.folder
 
     @property
     def tensors(self) -> tuple[TensorInfo, ...]:
@@ -62,110 +59,91 @@ class FolderSource:
 
     @contextmanager
     def open(self, seed: int) -> Iterator[Contents]:
-        """Open all its files."""
+        """Open its files."""
+        del seed
         with ExitStack() as stack:
-            opened = {
-                name: stack.enter_context(part.open(seed)) for name, part in self.parts.items()
-            }
-            index = self.shards.index
-            beside = {
-                name: stack.enter_context(InputFile(os.path.join(self.path, name)))
-                for name in (*((index,) if index is not None else ()), *self.shards.others)
-            }
-            of = {tensor.key: name for name, part in self.parts.items() for tensor in part.tensors}
-            yield _FolderContents(opened, beside, of, index)
+            readers = {}
+            for name in self.located.files:
+                readers[name] = stack.enter_context(InputFile(os.path.join(self.path, name)))
+                readers[name].check_unchanged(self.fingerprints.get(name))
+            yield FileContents(self.format, self.located, Files(self.path, readers))
 
 
-@dataclass(frozen=True, slots=True)
-class _FolderContents:
-    parts: Mapping[str, Contents]
-    others: Mapping[str, InputFile]
-    of: Mapping[str, str]
-    index: str | None
+class _InTurn(Mapping[str, InputFile]):
+    """The files of a folder, of which one is open at a time."""
 
-    def view(self, tensor: TensorInfo) -> View:
-        return self.parts[self.of[tensor.key]].view(tensor)
+    def __init__(self, folder: str, names: tuple[str, ...]) -> None:
+        self.fingerprints: dict[str, Fingerprint] = {}
+        self._folder = folder
+        self._names = dict.fromkeys(names)
+        self._open: tuple[str, InputFile] | None = None
 
-    def files(self) -> Mapping[str, InputFile]:
-        parts = {name: part.files()[""] for name, part in self.parts.items()}
-        return {**parts, **self.others}
+    def __getitem__(self, name: str) -> InputFile:
+        if self._open is None or self._open[0] != name:
+            self.close()
+            file = InputFile(os.path.join(self._folder, name))
+            self.fingerprints.setdefault(name, file.fingerprint)
+            self._open = name, file
+        return self._open[1]
 
-    def rewritten(
-        self, fills: Mapping[str, Fill], record: str = ""
-    ) -> Mapping[str, list[Segment]] | None:
-        files: dict[str, list[Segment]] = {}
-        for name, part in self.parts.items():
-            here = {key: fill for key, fill in fills.items() if self.of[key] == name}
-            files[name] = (part.rewritten(here) or {})[""]
-        if self.index is not None:
-            files[self.index] = _whole(self.others[self.index])
-        own: dict[str, list[Segment]] = (
-            {RECORD_FILE: [Reserved(len(record), "text")]} if record else {}
-        )
-        return {**files, **self.beside(), **own}
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
-    def beside(self) -> Mapping[str, list[Segment]]:
-        left_out = (self.index, RECORD_FILE)
-        return {name: _whole(file) for name, file in self.others.items() if name not in left_out}
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
 
-    def checks(self) -> list[Check]:
-        return [check for part in self.parts.values() for check in part.checks()]
+    def __len__(self) -> int:
+        return len(self._names)
 
-    def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
-        return empty_state(tensors)
-
-    def check_unchanged(self) -> None:
-        for part in self.parts.values():
-            part.check_unchanged()
-        for file in self.others.values():
-            file.check_unchanged()
-
-
-def _whole(file: InputFile) -> list[Segment]:
-    return [Copy(file, 0, file.nbytes)]
+    def close(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
 
 
 def folder_source(path: str, root: str | None) -> FolderSource:
-    """Return a folder as a source, the tensors of all its files located."""
-    shards = find_shards(path)
-    paths = {name: os.path.join(shards.folder, name) for name in shards.files}
-    parts = {name: file_source(paths[name], paths[name], root) for name in shards.files}
-    keys = {name: tuple(tensor.key for tensor in part.tensors) for name, part in parts.items()}
-    check_keys(shards, keys)
-    return FolderSource(path, shards, parts, _together(shards, parts))
+    """Return a folder as a source, the tensors of all its files located.
+
+    Args:
+        path: the folder, or an index in it.
+        root: the path of the state dict in what torch files hold; None to look for it.
+
+    Raises:
+        SourceError: it cannot be listed, or holds no weights that can be told.
+    """
+    is_folder = os.path.isdir(path)
+    folder = path if is_folder else os.path.dirname(path) or "."
+    try:
+        names, left_out = _listed(folder)
+    except OSError as error:
+        raise UnreadableSourceError(path, why(error)) from error
+    readers = _InTurn(folder, names)
+    try:
+        files = Files(folder, readers, "" if is_folder else os.path.basename(path), left_out)
+        format_ = format_of_folder(names)
+        with collector_paused():
+            located = format_.locate(files, root)
+    finally:
+        readers.close()
+    return FolderSource(path, folder, format_, located, readers.fingerprints)
 
 
-def _together(shards: Shards, parts: Mapping[str, FileSource]) -> Located:
-    """Return what the files of a folder hold together; storages stay apart."""
-    found = [(name, part.located) for name, part in parts.items()]
-    metadata: dict[str, str] = {}
-    for _, located in found:
-        metadata |= located.metadata
-    notes = tuple(note for _, located in found for note in located.notes)
-    if shards.left_out:
-        notes += (f"not copied from {shards.folder!r}: {', '.join(shards.left_out)}",)
-    return Located(
-        found[0][1].format,
-        tuple(
-            tensor if tensor.storage is None else replace(tensor, storage=(name, tensor.storage))
-            for name, located in found
-            for tensor in located.tensors
-        ),
-        {},  # an offset means nothing without its file
-        metadata=metadata,
-        root=found[0][1].root,
-        outside=tuple(
-            replace(tensor, storage=(name, tensor.storage))
-            for name, located in found
-            for tensor in located.outside
-        ),
-        rest=tuple(item for _, located in found for item in located.rest),
-        attributes=tuple(
-            dict.fromkeys(each for _, located in found for each in located.attributes)
-        ),
-        unknown_names=tuple(
-            dict.fromkeys(each for _, located in found for each in located.unknown_names)
-        ),
-        notes=notes,
-        has_record=RECORD_FILE in shards.others,
-    )
+def _listed(folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the paths of the files in a folder, and the hidden folders, which are left out."""
+    found: list[str] = []
+    hidden = []
+    for name in sorted(os.listdir(folder)):
+        if not os.path.isdir(os.path.join(folder, name)):
+            found.append(name)
+        elif name.startswith("."):
+            hidden.append(name)
+        else:
+            found += _files_below(folder, name)
+    return tuple(found), tuple(hidden)
+
+
+def _files_below(folder: str, name: str) -> list[str]:
+    found = []
+    for place, _, names in os.walk(os.path.join(folder, name)):
+        found += [os.path.relpath(os.path.join(place, each), folder) for each in sorted(names)]
+    return found

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reinit_cli.checkpoints.formats import safetensors
+from reinit_cli.checkpoints.formats import new_file_for
+from reinit_cli.checkpoints.formats.base import Edits, Recorded
 from reinit_cli.checkpoints.source import Contents, empty_state
-from reinit_cli.execution.fill import Fill
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.location import SourceName
 from reinit_cli.storage.segments import Check, Literal, Segment, View
@@ -31,6 +31,7 @@ class ModelSource:
     model: Model
     tensors: tuple[TensorInfo, ...]
     path = None
+    format = None
     located = None
     is_folder = False
 
@@ -56,9 +57,8 @@ class ModelSource:
 
     @property
     def called(self) -> SourceName:
-        """The model's name, with the suffix .pt for what safetensors cannot hold."""
-        fits = all(map(safetensors.holds, self.tensors))
-        return SourceName("", self.name, safetensors.SUFFIX if fits else ".pt")
+        """The model's name, with the suffix of a format that holds all of it."""
+        return SourceName("", self.name, new_file_for(self.tensors).suffixes[0])
 
     @contextmanager
     def open(self, seed: int) -> Iterator[Contents]:
@@ -82,13 +82,14 @@ class _StateContents:
     def files(self) -> Mapping[str, InputFile]:
         return {}
 
-    def rewritten(
-        self, fills: Mapping[str, Fill], record: str = ""
-    ) -> Mapping[str, list[Segment]] | None:
-        del fills, record
-        return None
+    def rewritten(self, edits: Edits, record: str = "") -> Mapping[str, list[Segment]]:
+        del edits, record
+        raise NotImplementedError("a model has no file of its own")
 
-    def beside(self) -> Mapping[str, list[Segment]]:
+    def others(self) -> Mapping[str, list[Segment]]:
+        return {}
+
+    def recorded(self) -> Mapping[str, Recorded]:
         return {}
 
     def checks(self) -> list[Check]:

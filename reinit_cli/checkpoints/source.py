@@ -1,44 +1,43 @@
-"""State what a source is: located tensors, and their bytes once it is open."""
+"""Declare what a source is: located tensors, and their bytes once it is open."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from reinit_cli.checkpoints.formats.base import Located
-from reinit_cli.execution.fill import Fill
+from reinit_cli.checkpoints.formats.base import Edits, Format, Located, Recorded
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.location import SourceName
 from reinit_cli.storage.segments import Check, Segment, View
 from reinit_cli.tensors.info import TensorInfo, tied_groups
-
-RECORD_FILE = "reinit.json"
-"""The file in a folder that is a record of its making."""
 
 
 class Contents(Protocol):
     """A source that is open."""
 
     def view(self, tensor: TensorInfo) -> View:
-        """Return a tensor as it lies in bytes."""
+        """Return a tensor, wherever its bytes lie."""
 
-    def rewritten(
-        self, fills: Mapping[str, Fill], record: str = ""
-    ) -> Mapping[str, list[Segment]] | None:
-        """Return the source's own bytes with some tensors replaced; None if it has none.
-
-        For each file of a folder its segments, by its path there; of a lone file under "".
+    def rewritten(self, edits: Edits, record: str = "") -> Mapping[str, list[Segment]]:
+        """Return the segments of the source's own files with some bytes replaced.
 
         Args:
-            fills: what replaces tensors, by key.
+            edits: what replaces bytes of each file; a lone file is "".
             record: a text as long as the record for which room is kept; "" for none.
         """
 
     def files(self) -> Mapping[str, InputFile]:
-        """Return the files it is read from, as `rewritten` calls them; none of a model."""
+        """Return the files it is made of, as `rewritten` calls them; none of a model."""
 
-    def beside(self) -> Mapping[str, list[Segment]]:
-        """Return the files that lie beside those of the weights, by their path."""
+    def others(self) -> Mapping[str, list[Segment]]:
+        """Return the files of a folder that hold no weights, by their path."""
+
+    def recorded(self) -> Mapping[str, Recorded]:
+        """Return the provenance record that it holds, by the file that holds it; or none.
+
+        Raises:
+            MalformedFileError, RecordError: it is not as it was written, or too large.
+        """
 
     def checks(self) -> list[Check]:
         """Return what must be checked before tensors are taken out of the source."""
@@ -68,6 +67,10 @@ class Source(Protocol):
     @property
     def tensors(self) -> tuple[TensorInfo, ...]:
         """Its entries, in order."""
+
+    @property
+    def format(self) -> Format | None:
+        """Its format; None of a model."""
 
     @property
     def located(self) -> Located | None:

@@ -1,29 +1,26 @@
-"""What an output is made of: a job and the bytes of its source → segments."""
+"""List the segments of an output: a job and the bytes of its source."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from reinit_cli.checkpoints.formats import safetensors
-from reinit_cli.checkpoints.formats.hugging_face import index_of, split
-from reinit_cli.checkpoints.formats.torch import zip as torch_zip
+from reinit_cli.checkpoints.formats.base import NewFormat, Place, Supply
 from reinit_cli.checkpoints.references import OpenDonors
-from reinit_cli.checkpoints.source import RECORD_FILE, Contents, Source
+from reinit_cli.checkpoints.source import Contents
 from reinit_cli.errors import OutputUnwritableError
 from reinit_cli.execution.fill import Fill, Recast
 from reinit_cli.initializers import Transform
 from reinit_cli.planning.job import Job
+from reinit_cli.planning.output import Created, content_of
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import rows_alone
 from reinit_cli.storage.location import DASH
-from reinit_cli.storage.segments import Check, Copy, Literal, Reserved, Segment, View
+from reinit_cli.storage.segments import Check, Copy, Segment, View
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.slice import narrowed
-
-_OF_TORCH = {"format": "pt"}
-"""What loaders ask of a safetensors file of PyTorch's tensors."""
 
 
 def files_of(
@@ -39,53 +36,76 @@ def files_of(
         step.key: _fill(step, contents, step.tensor, donors, measures=False)
         for step in job.plan.beside
     }
-    if job.format != "same":
-        return _laid_out(job, contents, fills, record)
-    files = contents.rewritten(fills, record)
-    assert files is not None  # a file is its own layout
+    if isinstance(job.layout, Created):
+        return _created(job, job.layout.format, contents, fills, record)
+    files = _rewritten(job, contents, fills, record)
     return files if job.verify_crc else {name: _unchecked(each) for name, each in files.items()}
 
 
-def _laid_out(
+def _rewritten(
     job: Job, contents: Contents, fills: Mapping[str, Fill], record: str
 ) -> Mapping[str, list[Segment]]:
-    """Return the segments of files that are laid out anew."""
-    places: dict[str, tuple[Segment, ...]] = {
-        step.key: _placed(step, original, contents, fills)
-        for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
-        if not step.tensor.carried
-    }
-    checks = contents.checks() if job.verify_crc else []
-    tensors = [step.tensor for step in job.plan.steps]
-    if job.format == "torch":
-        name = os.path.basename(job.destination.path or "archive.pt")
-        try:
-            state = contents.state_dict(tensors)
-        except RuntimeError as error:  # torch lays it out as memory, which it never touches
-            nbytes = sum(tensor.nbytes for tensor in tensors)
-            problem = f"its tensors take {nbytes:,} bytes, more than can be addressed"
-            raise OutputUnwritableError(job.destination.path or DASH, problem) from error
-        return {"": [*torch_zip.layout(state, places, name, record), *checks]}
-    held = [tensor for tensor in tensors if not tensor.carried]
-    metadata = _metadata(job.source)
-    if job.format == "safetensors":
-        metadata = {**metadata, safetensors.RECORD: record} if record else metadata
-        return {"": [*safetensors.layout(held, metadata, places), *checks]}
-    shards = split(held, job.shard_nbytes)
-    files = {name: safetensors.layout(shard, metadata, places) for name, shard in shards.items()}
-    files[next(iter(files))] += checks
-    if len(files) > 1:
-        name, index = index_of(shards)
-        files[name] = [Literal(index)]
-    own: dict[str, list[Segment]] = {RECORD_FILE: [Reserved(len(record), "text")]} if record else {}
-    return {**files, **contents.beside(), **own}
+    """Return the segments of the source's files with fills in the places of their tensors."""
+    assert job.source.located is not None
+    edits: dict[str, dict[int, Segment]] = {}
+    empty: dict[str, list[Segment]] = {}
+    for key, fill in fills.items():
+        if key != fill.step.seed_key and fill.step.tied:
+            continue  # of one tensor under several keys, the first is drawn
+        for place in job.source.located.places[key]:
+            laid = _in_place(fill, place, contents)
+            if place.nbytes:
+                edits.setdefault(place.file, {})[place.offset] = laid
+            else:
+                empty.setdefault(place.file, []).append(laid)
+    files = contents.rewritten(edits, record)
+    return {name: [*segments, *empty.get(name, ())] for name, segments in files.items()}
 
 
-def _metadata(source: Source) -> Mapping[str, str]:
-    is_torch = source.located is not None and source.located.format.startswith("torch")
-    if is_torch:
-        return _OF_TORCH
-    return {name: text for name, text in source.metadata.items() if name != safetensors.RECORD}
+def _in_place(fill: Fill, place: Place, contents: Contents) -> Fill:
+    """Return a fill as it lies among the gaps that its elements leave."""
+    under = None
+    if place.nbytes != fill.nbytes:
+        under = Copy(contents.files()[place.file], place.offset, place.nbytes)
+    return replace(fill, nbytes=place.nbytes, stride=fill.step.tensor.stride, under=under)
+
+
+def _created(
+    job: Job, format_: NewFormat, contents: Contents, fills: Mapping[str, Fill], record: str
+) -> Mapping[str, list[Segment]]:
+    """Return the segments of new files."""
+    tensors = tuple(step.tensor for step in job.plan.steps)
+    supply = Supply(
+        {
+            step.key: _placed(step, original, contents, fills)
+            for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
+            if not step.tensor.carried
+        },
+        lambda: _state(job, contents, tensors),
+        contents.others(),
+        os.path.basename(job.destination.path or "archive.pt"),
+        job.shard_nbytes,
+        record,
+    )
+    files = dict(format_.created(content_of(job.source, tensors), supply))
+    if job.verify_crc:
+        first = next(iter(files))
+        files[first] = [*files[first], *contents.checks()]
+    return files
+
+
+def _state(job: Job, contents: Contents, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
+    """Return the state dict of a new pickle.
+
+    Raises:
+        OutputUnwritableError: it is too large for the address space.
+    """
+    try:
+        return contents.state_dict(tensors)
+    except RuntimeError as error:  # torch lays it out as memory, which it never touches
+        nbytes = sum(tensor.nbytes for tensor in tensors)
+        problem = f"its tensors take {nbytes:,} bytes, more than can be addressed"
+        raise OutputUnwritableError(job.destination.path or DASH, problem) from error
 
 
 def _fill(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.formats.hugging_face import SHARD_NBYTES
+from reinit_cli.checkpoints.formats.base import SHARD_NBYTES
 from reinit_cli.checkpoints.models.architecture import endings, heads
 from reinit_cli.checkpoints.references import References, find_references
 from reinit_cli.checkpoints.source import Source
@@ -26,9 +26,10 @@ from reinit_cli.planning.job import Job
 from reinit_cli.planning.output import (
     BESIDE,
     BESIDE_AS_FOLDER,
-    Format,
-    choose_format,
+    Layout,
+    choose_layout,
     content_notes,
+    content_of,
     source_notes,
 )
 from reinit_cli.planning.plan import Plan
@@ -154,26 +155,26 @@ def job_of(request: Request, found: Source | None = None) -> Job:
     _check_names(source, refuses=request.refuse_unknown_globals)
     request = replace(request, device=check_device(request.device))
     destination = _destination(request, source)
-    format_ = choose_format(request, destination.path, source)
-    if not rules and format_ == "same":
+    layout = choose_layout(request, destination.path, source)
+    if not rules and not layout.is_created:
         raise MissingRuleError
     tensors = cast(source.tensors, dtype, request.dtype)
     decided = decide(source, tensors, rules, request)
     plan, references = decided.plan, decided.references
-    if request.reset_optimizer and format_ != "same":
+    if request.reset_optimizer and layout.is_created:
         problem = "it is lost where a file is laid out anew"
         raise RuleError(source.name, problem, kind="optimizer")
     if request.record == "":
-        _check_inside(source, destination, format_)
+        _check_inside(destination, layout)
     if request.check and destination.path is None:
         raise OutputError(DASH, kind="check")
     notes = (
         *source_notes(source),
         *content_notes(
             source,
-            tuple(step.tensor for step in plan.steps),
+            content_of(source, tuple(step.tensor for step in plan.steps)),
             destination.path,
-            format_,
+            layout,
             drops=request.drop_non_tensors,
         ),
     )
@@ -182,7 +183,7 @@ def job_of(request: Request, found: Source | None = None) -> Job:
         source,
         plan,
         destination,
-        format_,
+        layout,
         request.measure_before or request.sketch,
         request.verify_crc,
         request.shard_nbytes or SHARD_NBYTES,
@@ -191,16 +192,14 @@ def job_of(request: Request, found: Source | None = None) -> Job:
     )
 
 
-def _check_inside(source: Source, destination: Destination, format_: Format) -> None:
+def _check_inside(destination: Destination, layout: Layout) -> None:
     """Refuse a record in an output that cannot hold one.
 
     Raises:
         UnwritableContentError: it cannot.
     """
-    located = source.located
-    is_legacy = located is not None and located.format == "torch legacy"
-    if destination.path is None or (format_ == "same" and is_legacy):
-        path = destination.path
+    path = destination.path
+    if path is None or not layout.format.holds_record:
         place = "standard output" if path is None else repr(path)
         raise UnwritableContentError(path or DASH, place, kind="record")
 

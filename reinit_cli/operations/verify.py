@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.formats.base import Recorded
-from reinit_cli.checkpoints.formats.torch.zip import ZipLayout
+from reinit_cli.checkpoints.formats.base import RECORD_NAME, Recorded, record_text
 from reinit_cli.checkpoints.models.architecture import Torchvision
-from reinit_cli.checkpoints.source import RECORD_FILE, Contents, Source
+from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import (
     RecordError,
     ReinitError,
@@ -34,10 +33,8 @@ from reinit_cli.provenance.compare import Comparer, ComparingFiles, Gap
 from reinit_cli.provenance.digests import Ranges, digest_of_source, digests_of, joined
 from reinit_cli.provenance.record import (
     Form,
-    find_record,
     is_whole,
     parse_record,
-    text_of_file,
     torch_version,
 )
 from reinit_cli.provenance.recorder import FixedRecorder
@@ -120,7 +117,7 @@ def verify(
     if found.located is None:
         raise RecordError(output, "it is a model, and no file with a record")
     with found.open(0) as contents:
-        inside = find_record(found, contents) if record is None else {}
+        inside = contents.recorded() if record is None else {}
         text = _text_of(output, record, inside)
         form = parse_record(text, record or output)
         found = _at_root(found, output, form)
@@ -156,7 +153,7 @@ def _text_of(output: str, path: str | None, inside: Mapping[str, Recorded]) -> s
         (recorded,) = inside.values()
         return recorded.text
     with InputFile(path) as file:
-        return text_of_file(file).removesuffix("\n")
+        return record_text(file).removesuffix("\n")
 
 
 # --- from the record alone -------------------------------------------------------------------
@@ -302,7 +299,7 @@ def _changed(
     """Compare the digests with those that were recorded."""
     rests = {}
     for name, file in contents.files().items():
-        if name == RECORD_FILE:
+        if name == RECORD_NAME:
             continue
         here = {each.step.key: each for each in filled if each.file == name}
         places = {key: each.place for key, each in here.items()}
@@ -387,10 +384,10 @@ def _made_again(
     progress: Progress,
 ) -> Iterator[Finding]:
     job = job_of(request, source)
-    layout = output.located.layout if output.located else None
-    if isinstance(layout, ZipLayout):
-        # The archive has the name that the file had when it was written.
-        job = replace(job, destination=Destination(f"{layout.folder}.pt"))
+    if output.format and output.located and output.located.own_name:
+        # It has the name that the file had when it was written.
+        name = output.located.own_name + output.format.suffixes[0]
+        job = replace(job, destination=Destination(name))
     sinks = ComparingFiles(contents.files(), _all_places(output, contents))
     record = next((recorded.text for recorded in inside.values()), "")
     execute(job, progress, sinks=sinks, recorder=FixedRecorder(record))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reinit_cli.checkpoints.formats.hugging_face import SHARD_NBYTES
+from reinit_cli.checkpoints.formats.base import SHARD_NBYTES
 from reinit_cli.checkpoints.references import References
 from reinit_cli.checkpoints.source import Source
-from reinit_cli.planning.output import Format
+from reinit_cli.planning.output import Layout
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.request import Request
 from reinit_cli.storage.destination import Destination
@@ -21,10 +21,10 @@ class Job:
         source: what is read.
         plan: what happens to every key.
         destination: where the output goes.
-        format: how it is laid out.
+        layout: how its files come about.
         measure_before: whether the tensors that are filled are measured as they were.
         verify_crc: whether a CRC-32 that does not match stops the run.
-        shard_nbytes: of the format "shards", the most bytes of tensors in a file.
+        shard_nbytes: of a new folder, the most bytes of tensors in a file.
         pictured: the filled keys of which histograms are counted.
         references: what the rules refer to beside the source.
     """
@@ -32,7 +32,7 @@ class Job:
     source: Source
     plan: Plan
     destination: Destination
-    format: Format
+    layout: Layout
     measure_before: bool = False
     verify_crc: bool = True
     shard_nbytes: int = SHARD_NBYTES

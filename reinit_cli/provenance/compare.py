@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from reinit_cli.checkpoints.source import RECORD_FILE
+from reinit_cli.checkpoints.formats.base import RECORD_NAME
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Range
 from reinit_cli.storage.writer import Sink
@@ -61,7 +61,7 @@ class ComparingFiles:
         files: Mapping[str, InputFile],
         places: Mapping[int, Sequence[tuple[Range, TensorInfo]]],
     ) -> None:
-        self._files = {name: file for name, file in files.items() if name != RECORD_FILE}
+        self._files = {name: file for name, file in files.items() if name != RECORD_NAME}
         self._places = places
         self.comparers: dict[str, Comparer] = {}
         self.unlike: list[str] = []
@@ -77,7 +77,7 @@ class ComparingFiles:
         """Return what compares a file."""
         file = self._files.get(name)
         if file is None or file.nbytes != nbytes:
-            self.unlike += [name] if name != RECORD_FILE else []
+            self.unlike += [name] if name != RECORD_NAME else []
             yield Nowhere()
             return
         comparer = Comparer(file, self._places.get(id(file), ()))

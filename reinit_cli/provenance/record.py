@@ -20,14 +20,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.formats import safetensors
-from reinit_cli.checkpoints.formats.base import MAX_RECORD_NBYTES, Recorded
-from reinit_cli.checkpoints.formats.torch import zip as torch_zip
-from reinit_cli.checkpoints.source import RECORD_FILE, Contents, Source
+from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import RecordError
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.resize import resizes_of
-from reinit_cli.storage.local import InputFile
 from reinit_cli.streams.seeds import STREAM
 from reinit_cli.version import __version__
 
@@ -147,50 +143,14 @@ def is_whole(form: Mapping[str, Any], text: str) -> bool:
     return text_of(form) == text
 
 
-def find_record(source: Source, contents: Contents) -> Mapping[str, Recorded]:
-    """Return the record that a source holds of its making, by the file that holds it; or none.
-
-    Raises:
-        MalformedFileError: it is not as it was written.
-        RecordError: it is too large.
-    """
-    located, files = source.located, contents.files()
-    if located is None:
-        return {}
-    if source.is_folder:
-        file = files.get(RECORD_FILE)
-        if file is None:
-            return {}
-        text = text_of_file(file)
-        return {RECORD_FILE: Recorded(text, ((0, file.nbytes),))}
-    found = None
-    if located.format == "safetensors":
-        found = safetensors.find_record(files[""], located)
-    elif isinstance(located.layout, torch_zip.ZipLayout):
-        found = torch_zip.find_record(files[""], located.layout)
-    return {"": found} if found is not None else {}
-
-
 def record_in(path: str) -> str | None:
     """Return the record that a checkpoint holds, or None.
 
     Raises:
         ReinitError: it cannot be read.
     """
-    source = find_source(path)
-    with source.open(0) as contents:
-        return next((each.text for each in find_record(source, contents).values()), None)
-
-
-def text_of_file(file: InputFile) -> str:
-    """Return the text of a file that is a record.
-
-    Raises:
-        RecordError: it is too large.
-    """
-    if file.nbytes > MAX_RECORD_NBYTES:
-        raise RecordError(file.path, "it is too large for a record")
-    return file.read(0, file.nbytes).decode(errors="replace")
+    with find_source(path).open(0) as contents:
+        return next((each.text for each in contents.recorded().values()), None)
 
 
 def parse_record(text: str, path: str) -> Form:

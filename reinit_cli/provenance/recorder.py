@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
-from reinit_cli.checkpoints.source import RECORD_FILE, Contents
+from reinit_cli.checkpoints.formats.base import RECORD_NAME
+from reinit_cli.checkpoints.source import Contents
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.digests import (
     FileDigests,
@@ -82,7 +83,7 @@ class Recorder:
         """Digest a file that was written, and write the record into the room kept for it."""
         if self._form is None:
             return
-        if name != RECORD_FILE:
+        if name != RECORD_NAME:
             self._files[name] = digests_of(sink.read, ranges_of(segments))
         if any(isinstance(segment, Reserved) for segment in segments):
             for offset, data in pieces_of(self._text, segments):

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reinit_cli import apply_, rewrite, seed_for
-from reinit_cli.checkpoints.formats.safetensors import locate
 from reinit_cli.errors import (
     MissingRuleError,
     OutputExistsError,
@@ -28,6 +27,7 @@ from reinit_cli.operations.rewrite import execute
 from reinit_cli.request.request import Request
 from reinit_cli.storage.local import InputFile
 from reinit_cli.tensors.dtype import DTYPES
+from tests.checkpoints.formats.locating import locate
 
 
 def _source(name: str = "m.safetensors", order: int = 1) -> dict[str, torch.Tensor]:
@@ -47,8 +47,8 @@ def _ranges(name: str) -> dict[str, tuple[int, int]]:
     with InputFile(name) as file:
         located = locate(file)
         return {
-            tensor.key: (located.starts[tensor.key], located.starts[tensor.key] + tensor.nbytes)
-            for tensor in located.tensors
+            key: (place.offset, place.offset + place.nbytes)
+            for key, (place,) in located.places.items()
         }
 
 

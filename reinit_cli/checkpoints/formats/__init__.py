@@ -1,4 +1,65 @@
-"""Checkpoint formats: each module locates tensors in files and lays out new ones.
+"""List the checkpoint formats, and choose among them.
 
 They read hostile bytes: nothing in them is called, imported or executed.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
+from reinit_cli.checkpoints.formats.detection import recognized
+from reinit_cli.checkpoints.formats.hugging_face import HuggingFace
+from reinit_cli.checkpoints.formats.safetensors import Safetensors
+from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
+from reinit_cli.checkpoints.formats.torch.zip import TorchZip
+from reinit_cli.storage.local import InputFile
+from reinit_cli.tensors.info import TensorInfo
+
+_SAFETENSORS = Safetensors()
+_TORCH_ZIP = TorchZip()
+_OF_FILES: tuple[Format, ...] = (_TORCH_ZIP, TorchLegacy(), _SAFETENSORS)
+
+NEW_FOLDER: NewFormat = HuggingFace(_OF_FILES, _SAFETENSORS)
+"""The format of a new checkpoint of several files."""
+
+FORMATS: tuple[Format, ...] = (*_OF_FILES, NEW_FOLDER)
+"""Every format, in the order in which they are tried."""
+
+NEW_FILES: tuple[NewFormat, ...] = (_SAFETENSORS, _TORCH_ZIP)
+"""The formats of a new checkpoint of one file, the usual one first."""
+
+SUFFIXES = tuple(suffix for each in NEW_FILES for suffix in each.suffixes)
+"""The suffixes that name the format of a new file."""
+
+
+def format_of(file: InputFile) -> Format:
+    """Return the format of a file, by its content.
+
+    Raises:
+        UnsupportedFormatError: it is of another kind that is known.
+    """
+    return recognized(file, _OF_FILES)
+
+
+def format_of_folder(names: Sequence[str]) -> Format:
+    """Return the format of a folder with such files."""
+    of_folders = [each for each in FORMATS if each.is_folder]
+    return next((each for each in of_folders if each.recognizes(b"", names)), of_folders[-1])
+
+
+def names_folder(path: str) -> bool:
+    """Whether a path is that of an index, which stands for the folder that it lies in."""
+    return any(each.is_folder and path.endswith(each.suffixes) for each in FORMATS)
+
+
+def new_file(suffix: str) -> NewFormat | None:
+    """Return the format of a new file with a suffix, if that names one."""
+    return next((each for each in NEW_FILES if suffix in each.suffixes), None)
+
+
+def new_file_for(tensors: tuple[TensorInfo, ...]) -> NewFormat:
+    """Return the first format that a new file of such tensors, all in memory, can have."""
+    content = Content(tensors, is_live=True)
+    able = (each for each in NEW_FILES if not each.refuses(content).beyond)
+    return next(able, NEW_FILES[-1])

@@ -1,48 +1,139 @@
-"""What a format module finds in a file: tensors, where they lie, how to patch them."""
+"""Declare what a checkpoint format is: an object behind one contract.
+
+A format tells its files from others by how they start (`recognizes`), finds the tensors in
+them (`locate`), and lists the segments of the same files with some bytes replaced
+(`rewritten`). One that makes new files says what they could not hold (`refuses`) and lists
+their segments (`created`). A provenance record inside a checkpoint is found by `recorded`.
+
+Files are named by their path within the checkpoint; a checkpoint that is one file calls it
+"". The bytes that replace others are opaque here: any segment of the right length will do.
+Whatever a file says is hostile until it is checked, and nothing in it is ever executed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
-from reinit_cli.errors import UnwritableContentError
+from reinit_cli.errors import RecordError
 from reinit_cli.storage.local import InputFile
-from reinit_cli.storage.segments import Check, Copy, Range, Segment
+from reinit_cli.storage.segments import Box, Check, Copy, Range, Segment
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import Optimizer
 
-Edits = Mapping[int, Segment]
-"""What replaces the bytes of a file from an offset on, as many as the segment has."""
-
-
-class Layout(Protocol):
-    """How a file is made up, and what in it depends on the tensors' bytes."""
-
-    def patched(self, file: InputFile, edits: Edits, record: str = "") -> list[Segment]:
-        """Return the segments of the same file with some bytes replaced.
-
-        Args:
-            file: the file.
-            edits: what replaces bytes of it.
-            record: a text as long as the record for which room is kept; "" for none. A
-                record that the file holds is left out: it is not of the new file.
-
-        Raises:
-            UnwritableContentError: the format has no place for a record.
-        """
-
-    def checks(self, file: InputFile) -> list[Check]:
-        """Return what must be checked before tensors are taken out of the file."""
-
+RECORD_NAME = "reinit.json"
+"""The name of a provenance record that is a file of a folder or an entry of an archive."""
 
 MAX_RECORD_NBYTES = 64 * 2**20
-"""The longest record that is read."""
+"""The longest provenance record that is read."""
+
+SHARD_NBYTES = 5_000_000_000
+"""The tensors' bytes that a new shard has at most, unless one tensor alone has more."""
+
+FileEdits = Mapping[int, Segment]
+"""What replaces the bytes of a file from an offset on, as many as the segment has."""
+
+Edits = Mapping[str, FileEdits]
+"""The edits of each file of a checkpoint."""
+
+
+# A named tuple: a file may have a hundred thousand, and dataclasses take four times as long.
+class Place(NamedTuple):
+    """Some bytes of a tensor.
+
+    Attributes:
+        file: the path of the file within the checkpoint; "" for a lone file.
+        offset, nbytes: which bytes of it.
+        box: the part of the tensor that they are; None for all of it.
+    """
+
+    file: str
+    offset: int
+    nbytes: int
+    box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of a checkpoint.
+
+    Attributes:
+        path: what people call the checkpoint.
+        readers: each file by its path within the checkpoint; a lone one is "".
+        index: the file among them that the user named instead of their folder, or "".
+        left_out: names in the folder that are not read and not copied.
+    """
+
+    path: str
+    readers: Mapping[str, InputFile]
+    index: str = ""
+    left_out: tuple[str, ...] = ()
+
+    @classmethod
+    def lone(cls, file: InputFile) -> Files:
+        """Return the files of a checkpoint that is one file."""
+        return cls(file.path, {"": file})
+
+    def __getitem__(self, name: str) -> InputFile:
+        """Return the reader of a file."""
+        return self.readers[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The tensors of a checkpoint and the places where they lie.
+
+    Attributes:
+        format: the format's name, for people and records.
+        tensors: those of the state dict, in its order.
+        places: for each key that has bytes here, where they lie.
+        metadata: the strings that the checkpoint holds besides its tensors.
+        framework: the framework whose own format it is, as the metadata "format" of
+            safetensors names it; "" for none.
+        own_name: the name that a file has inside it, as the folder in an archive, or "".
+        root: the path of the state dict in what the checkpoint holds; "" for the whole.
+        outside: the tensors outside the state dict, by their whole path.
+        rest: what else it holds that only a pickle can: paths and what they are.
+        attributes: names of what is set on the state dict itself, such as "_metadata".
+        unknown_names: what its pickles would import that torch does not allow.
+        notes: what a user should know.
+        optimizers: the optimizers' states outside the state dict.
+        has_record: whether it holds a provenance record.
+        files: the names of its files that are read or copied.
+        others: those of them that hold no weights, which a new folder gets as they are.
+        record_member: the name in the metadata that is a provenance record; "" for none.
+        own: what the format itself needs to rewrite the files; nobody else's business.
+    """
+
+    format: str
+    tensors: tuple[TensorInfo, ...]
+    places: Mapping[str, tuple[Place, ...]]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    framework: str = ""
+    own_name: str = ""
+    root: str = ""
+    outside: tuple[TensorInfo, ...] = ()
+    rest: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    unknown_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    optimizers: tuple[Optimizer, ...] = ()
+    has_record: bool = False
+    files: tuple[str, ...] = ("",)
+    others: tuple[str, ...] = ()
+    record_member: str = ""
+    own: object = None
+
+    @property
+    def plain_metadata(self) -> Mapping[str, str]:
+        """The metadata without a provenance record."""
+        return {name: text for name, text in self.metadata.items() if name != self.record_member}
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The record that a file holds of its own making.
+    """The provenance record that a file holds.
 
     Attributes:
         text: the record.
@@ -54,67 +145,151 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class PlainLayout:
-    """A file in which nothing depends on the tensors' bytes."""
+class Content:
+    """What a new checkpoint is to hold.
 
-    def patched(self, file: InputFile, edits: Edits, record: str = "") -> list[Segment]:
-        """Return copies of the file with the edits between them.
+    Attributes:
+        tensors: the entries as they will be.
+        metadata: strings besides the tensors.
+        rest: what the source holds that only a pickle can.
+        source: what people call the source.
+        is_live: whether it comes from objects in memory, which torch saves whatever they are.
+    """
 
-        Raises:
-            UnwritableContentError: a record is to be kept in it.
-        """
-        if record:
-            raise UnwritableContentError(file.path, "a record beside its tensors")
-        return spliced(file, 0, file.nbytes, edits)
-
-    def checks(self, file: InputFile) -> list[Check]:
-        """Return none: the file has no digests."""
-        del file
-        return []
+    tensors: tuple[TensorInfo, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    rest: tuple[str, ...] = ()
+    source: str = ""
+    is_live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
-    """The tensors of a file and where they lie.
+class Shortfall:
+    """What a format cannot hold of a content.
 
     Attributes:
-        format: its name, for people: "safetensors", "torch zip", "torch legacy".
-        tensors: those of the state dict, in its order.
-        starts: for each key that has bytes here, the offset of the first in the file.
-        layout: how the file is patched.
-        metadata: the strings that the file holds beside its tensors.
-        root: the path of the state dict in what the file holds; "" for the whole.
-        outside: the tensors beside the state dict, by their whole path.
-        rest: what else the file holds that only a pickle can: paths and what is there.
-        attributes: names of what is set on the state dict itself, such as "_metadata".
-        unknown_names: what the file's pickle would import that torch does not allow.
-        notes: what a user should know.
-        optimizers: the optimizers' states beside the state dict.
-        has_record: whether it holds a record of its own making.
+        beyond: the tensors that it cannot hold.
+        suffixes: those of formats which most likely can.
+        lost: what would be lost.
+        suffixes_of_lost: those of formats which would most likely not lose it.
+        notes: what a user should know of the new file.
     """
 
-    format: str
-    tensors: tuple[TensorInfo, ...]
-    starts: Mapping[str, int]
-    layout: Layout = field(default_factory=PlainLayout)
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    root: str = ""
-    outside: tuple[TensorInfo, ...] = ()
-    rest: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
-    unknown_names: tuple[str, ...] = ()
+    beyond: tuple[TensorInfo, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    suffixes_of_lost: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    optimizers: tuple[Optimizer, ...] = ()
-    has_record: bool = False
 
 
-def spliced(file: InputFile, start: int, end: int, edits: Edits) -> list[Segment]:
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What a new checkpoint is made from.
+
+    Attributes:
+        data: the bytes of each key, in row-major order.
+        state: returns the state dict to pickle, whose tensors may hold no values.
+        others: further files of a folder.
+        name: the name of the output.
+        shard_nbytes: the most bytes of tensors in a file of several.
+        record: a text as long as the record for which room is kept; "" for none.
+    """
+
+    data: Mapping[str, Sequence[Segment]]
+    state: Callable[[], Mapping[str, Any]]
+    others: Mapping[str, list[Segment]] = field(default_factory=dict)
+    name: str = "archive.pt"
+    shard_nbytes: int = SHARD_NBYTES
+    record: str = ""
+
+
+class Format(Protocol):
+    """A checkpoint format."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The suffixes of its files, the usual one first; of a folder, those of its index."""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether a checkpoint is a folder of several files."""
+
+    @property
+    def holds_record(self) -> bool:
+        """Whether a checkpoint has room for a provenance record."""
+
+    def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
+        """Whether a checkpoint is of this format, as far as a glance tells.
+
+        Args:
+            head: how the file starts; of a folder b"".
+            names: the names in the folder; none of a file.
+        """
+
+    def locate(self, files: Files, root: str | None = None) -> Located:
+        """Find the tensors of a checkpoint.
+
+        Args:
+            files: its files.
+            root: the path of the state dict in what it holds; None to look for it.
+
+        Raises:
+            SourceError: it cannot be read as what it is.
+        """
+
+    def checks(self, located: Located, files: Files) -> list[Check]:
+        """Return what must be checked before tensors are taken out of the checkpoint."""
+
+    def rewritten(
+        self, located: Located, files: Files, edits: Edits, record: str = ""
+    ) -> Mapping[str, list[Segment]]:
+        """Return the segments of the same files with some bytes replaced.
+
+        Args:
+            located: what `locate` found.
+            files: its files.
+            edits: what replaces bytes of them.
+            record: a text as long as the record for which room is kept; "" for none. A
+                record that the checkpoint holds is left out: it describes another one.
+
+        Raises:
+            UnwritableContentError: the format has no place for a record.
+        """
+
+    def recorded(self, located: Located, files: Files) -> Mapping[str, Recorded]:
+        """Return the provenance record of a checkpoint, by the file that holds it; or none.
+
+        Raises:
+            MalformedFileError, RecordError: it is not as it was written, or too large.
+        """
+
+
+class NewFormat(Format, Protocol):
+    """A format in which new checkpoints are written."""
+
+    def refuses(self, content: Content) -> Shortfall:
+        """Return what a new checkpoint could not hold."""
+
+    def created(self, content: Content, supply: Supply) -> Mapping[str, list[Segment]]:
+        """Return the segments of each file of a new checkpoint.
+
+        Args:
+            content: what it is to hold; nothing in it is beyond the format.
+            supply: what it is made from.
+        """
+
+
+def spliced(file: InputFile, start: int, end: int, edits: FileEdits) -> list[Segment]:
     """Return a range of a file with the edits that lie in it.
 
     Args:
         file: the file.
         start: where the range starts.
-        end: the offset behind it.
+        end: the offset after it.
         edits: what replaces bytes of the range, none overlapping another.
     """
     segments: list[Segment] = []
@@ -127,3 +302,19 @@ def spliced(file: InputFile, start: int, end: int, edits: Edits) -> list[Segment
     if reached < end:
         segments.append(Copy(file, reached, end - reached))
     return segments
+
+
+def record_text(file: InputFile) -> str:
+    """Return the text of a file that is a provenance record.
+
+    Raises:
+        RecordError: it is too large.
+    """
+    if file.nbytes > MAX_RECORD_NBYTES:
+        raise RecordError(file.path, "it is too large for a record")
+    return file.read(0, file.nbytes).decode(errors="replace")
+
+
+def whole(file: InputFile) -> list[Segment]:
+    """Return a copy of a whole file."""
+    return [Copy(file, 0, file.nbytes)]

@@ -1,4 +1,4 @@
-"""Hugging Face folders: which files hold the weights, and what lies beside them.
+"""Locate the tensors of Hugging Face folders, rewrite such folders, and create new ones.
 
     model.safetensors.index.json or pytorch_model.bin.index.json:
         {"metadata": {...}, "weight_map": {"key": "model-00001-of-00002.safetensors", ...}}
@@ -11,23 +11,34 @@ each of them is a link to a blob elsewhere, and links that are there are followe
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from reinit_cli.checkpoints.formats.base import (
+    RECORD_NAME,
+    Content,
+    Edits,
+    FileEdits,
+    Files,
+    Format,
+    Located,
+    NewFormat,
+    Recorded,
+    Shortfall,
+    Supply,
+    record_text,
+    whole,
+)
+from reinit_cli.checkpoints.formats.detection import recognized
 from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, parse_object
 from reinit_cli.errors import MalformedFileError, UnreadableSourceError
 from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.text import why
 
-INDEX_SUFFIX = ".index.json"
 MAX_INDEX_NBYTES = 48 * 2**20
-MAX_SHARDS = 10_000
-SHARD_NBYTES = 5_000_000_000
-"""The tensors' bytes that a new shard has at most, unless one tensor alone has more."""
 
 _PREFERRED = ("model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin")
 """What is read where several are there, as transformers prefers them."""
@@ -40,68 +51,215 @@ _WEIGHTS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Shards:
-    """The weights of a folder.
+class _Part:
+    """A file of weights.
 
     Attributes:
-        folder: the folder.
+        format: its format.
+        located: what is in it.
+    """
+
+    format: Format
+    located: Located
+
+
+@dataclass(frozen=True, slots=True)
+class _Shards:
+    """The files of a folder.
+
+    Attributes:
         index: the name of the index; None where one file holds all.
-        files: the names of the files, in the order in which the index names them.
-        weight_map: for each key its file; empty without an index.
-        others: paths of what else is copied, relative to the folder.
-        left_out: other weights and hidden folders, which are not copied.
+        parts: the files of weights by their names, in the order of the index.
+        others: the names of what else is copied, without a provenance record.
+        has_record: whether there is a provenance record.
     """
 
-    folder: str
     index: str | None
-    files: tuple[str, ...]
-    weight_map: Mapping[str, str]
+    parts: Mapping[str, _Part]
     others: tuple[str, ...]
-    left_out: tuple[str, ...]
+    has_record: bool
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of all files that are read or copied."""
+        index = (self.index,) if self.index is not None else ()
+        record = (RECORD_NAME,) if self.has_record else ()
+        return (*self.parts, *index, *self.others, *record)
 
 
-def find_shards(path: str) -> Shards:
-    """Look into a folder.
+class HuggingFace:
+    """The format of a folder with an index, or with one file of weights."""
 
-    Args:
-        path: the folder, or an index in it.
+    name = "Hugging Face folder"
+    suffixes = (".index.json",)
+    is_folder = True
+    holds_record = True
 
-    Raises:
-        UnreadableSourceError: it cannot be listed, or holds no weights that can be told.
-        MalformedFileError: its index is wrong.
-    """
-    is_folder = os.path.isdir(path)
-    folder = path if is_folder else os.path.dirname(path) or "."
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError as error:
-        raise UnreadableSourceError(path, why(error)) from error
-    index, files = _chosen(path, names) if is_folder else (os.path.basename(path), ())
-    weight_map = _weight_map(os.path.join(folder, index)) if index is not None else {}
-    files = files or tuple(dict.fromkeys(weight_map.values()))
-    own = {*files, index}
-    others: list[str] = []
-    left_out: list[str] = []
-    for name in names:
-        if name in own:
-            continue
-        if _WEIGHTS.fullmatch(name) or (name.startswith(".") and _is_dir(folder, name)):
-            left_out.append(name)
-        elif _is_dir(folder, name):
-            others += _files_below(folder, name)
-        else:
-            others.append(name)
-    return Shards(folder, index, files, weight_map, tuple(others), tuple(left_out))
+    def __init__(self, formats: Sequence[Format], new: NewFormat) -> None:
+        """Declare what its files can be.
+
+        Args:
+            formats: the formats of its files of weights.
+            new: the format of new ones.
+        """
+        self._formats = formats
+        self._new = new
+
+    def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
+        """Whether a folder has an index or a file of weights."""
+        return not head and any(_WEIGHTS.fullmatch(name) or _is_index(name) for name in names)
+
+    def locate(self, files: Files, root: str | None = None) -> Located:
+        """Find the tensors of all files of a folder.
+
+        Args:
+            files: its files.
+            root: the path of the state dict in what torch files hold; None to look for it.
+
+        Raises:
+            UnreadableSourceError: it has no weights, or several that could be meant.
+            MalformedFileError: its index is wrong.
+        """
+        top = [name for name in files.readers if "/" not in name]
+        index, names = (files.index, ()) if files.index else _chosen(files.path, top)
+        weight_map = _weight_map(files[index]) if index is not None else {}
+        names = names or tuple(dict.fromkeys(weight_map.values()))
+        parts = {name: self._part(files[name], root) for name in names}
+        if index is not None:
+            _check_keys(files[index].path, weight_map, parts)
+        contradicting = [
+            name for name in top if _WEIGHTS.fullmatch(name) and name not in (*names, index)
+        ]
+        left_out = sorted((*contradicting, *files.left_out))
+        own = {*names, *contradicting, index, RECORD_NAME}
+        others = tuple(name for name in files.readers if name not in own)
+        shards = _Shards(index, parts, others, RECORD_NAME in files.readers)
+        return _together(files.path, shards, left_out)
+
+    def _part(self, file: InputFile, root: str | None) -> _Part:
+        format_ = recognized(file, self._formats)
+        return _Part(format_, format_.locate(Files.lone(file), root))
+
+    def checks(self, located: Located, files: Files) -> list[Check]:
+        """Return those of all files of weights."""
+        return [
+            check
+            for name, part in _shards(located).parts.items()
+            for check in part.format.checks(part.located, Files.lone(files[name]))
+        ]
+
+    def rewritten(
+        self, located: Located, files: Files, edits: Edits, record: str = ""
+    ) -> Mapping[str, list[Segment]]:
+        """Return the files with some bytes replaced, the others as they are, and a record."""
+        shards = _shards(located)
+        index = {shards.index: whole(files[shards.index])} if shards.index is not None else {}
+        return {
+            **{
+                name: _rewritten(part, files[name], edits.get(name, {}))
+                for name, part in shards.parts.items()
+            },
+            **index,
+            **{name: whole(files[name]) for name in located.others},
+            **_own_record(record),
+        }
+
+    def recorded(self, located: Located, files: Files) -> Mapping[str, Recorded]:
+        """Return the record that is a file of the folder.
+
+        Raises:
+            RecordError: it is too large.
+        """
+        if not located.has_record:
+            return {}
+        file = files[RECORD_NAME]
+        return {RECORD_NAME: Recorded(record_text(file), ((0, file.nbytes),))}
+
+    def refuses(self, content: Content) -> Shortfall:
+        """Return what its files cannot hold."""
+        return self._new.refuses(content)
+
+    def created(self, content: Content, supply: Supply) -> Mapping[str, list[Segment]]:
+        """Return the segments of new shards, of their index and of the other files."""
+        tensors = [tensor for tensor in content.tensors if not tensor.carried]
+        shards = split(tensors, supply.shard_nbytes)
+        without_record = replace(supply, record="")
+        files = {
+            name: self._new.created(replace(content, tensors=tuple(shard)), without_record)[""]
+            for name, shard in shards.items()
+        }
+        if len(files) > 1:
+            name, index = index_of(shards)
+            files[name] = [Literal(index)]
+        return {**files, **supply.others, **_own_record(supply.record)}
+
+
+def _shards(located: Located) -> _Shards:
+    assert isinstance(located.own, _Shards)
+    return located.own
+
+
+def _rewritten(part: _Part, file: InputFile, edits: FileEdits) -> list[Segment]:
+    return part.format.rewritten(part.located, Files.lone(file), {"": edits})[""]
+
+
+def _own_record(record: str) -> dict[str, list[Segment]]:
+    """Return the file with room for a record, if there is to be one."""
+    return {RECORD_NAME: [Reserved(len(record), "text")]} if record else {}
+
+
+def _together(path: str, shards: _Shards, left_out: Sequence[str]) -> Located:
+    """Return what the files of a folder hold together; storages stay apart."""
+    found = [(name, part.located) for name, part in shards.parts.items()]
+    notes = [note for _, located in found for note in located.notes]
+    if left_out:
+        notes.append(f"not copied from {path!r}: {', '.join(left_out)}")
+    return Located(
+        found[0][1].format,
+        tuple(_of(name, tensor) for name, located in found for tensor in located.tensors),
+        {
+            key: tuple(place._replace(file=name) for place in places)
+            for name, located in found
+            for key, places in located.places.items()
+        },
+        metadata={key: text for _, located in found for key, text in located.metadata.items()},
+        framework=found[0][1].framework,
+        root=found[0][1].root,
+        outside=tuple(_of(name, tensor) for name, located in found for tensor in located.outside),
+        rest=tuple(item for _, located in found for item in located.rest),
+        attributes=_distinct(located.attributes for _, located in found),
+        unknown_names=_distinct(located.unknown_names for _, located in found),
+        notes=tuple(notes),
+        has_record=shards.has_record,
+        files=shards.files,
+        others=shards.others,
+        record_member=found[0][1].record_member,
+        own=shards,
+    )
+
+
+def _of(name: str, tensor: TensorInfo) -> TensorInfo:
+    """Return a tensor whose storage is that of one file."""
+    storage = tensor.storage
+    return tensor if storage is None else replace(tensor, storage=(name, storage))
+
+
+def _distinct(groups: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(each for group in groups for each in group))
+
+
+def _is_index(name: str) -> bool:
+    return name.endswith(HuggingFace.suffixes)
 
 
 def _chosen(folder: str, names: list[str]) -> tuple[str | None, tuple[str, ...]]:
     """Return the index, or the one file, that holds the weights of a folder."""
     for name in _PREFERRED:
-        if name + INDEX_SUFFIX in names:
-            return name + INDEX_SUFFIX, ()
+        if (index := name + HuggingFace.suffixes[0]) in names:
+            return index, ()
         if name in names:
             return None, (name,)
-    indices = [name for name in names if name.endswith(INDEX_SUFFIX)]
+    indices = [name for name in names if _is_index(name)]
     weights = [name for name in names if _WEIGHTS.fullmatch(name)]
     if len(indices) == 1:
         return indices[0], ()
@@ -114,22 +272,12 @@ def _chosen(folder: str, names: list[str]) -> tuple[str | None, tuple[str, ...]]
     )
 
 
-def _is_dir(folder: str, name: str) -> bool:
-    return os.path.isdir(os.path.join(folder, name))
-
-
-def _files_below(folder: str, name: str) -> list[str]:
-    found = []
-    for place, _, names in os.walk(os.path.join(folder, name)):
-        found += [os.path.relpath(os.path.join(place, each), folder) for each in sorted(names)]
-    return found
-
-
-def _weight_map(path: str) -> dict[str, str]:
-    with InputFile(path) as file:
-        if file.nbytes > MAX_INDEX_NBYTES:
-            _refuse(path, f"it is longer than {MAX_INDEX_NBYTES:,} bytes")
-        data = file.read(0, file.nbytes)
+def _weight_map(file: InputFile) -> dict[str, str]:
+    """Return for each key the file that an index names."""
+    path = file.path
+    if file.nbytes > MAX_INDEX_NBYTES:
+        _refuse(path, f"it is longer than {MAX_INDEX_NBYTES:,} bytes")
+    data = file.read(0, file.nbytes)
     try:
         members = parse_object(data.strip(b" \n\t\r"), "it", allows_floats=True)
     except JsonError as error:
@@ -154,7 +302,7 @@ def _is_plain(name: str) -> bool:
     return (
         name not in ("", ".", "..")
         and not any(char in name for char in separators)
-        and not name.endswith(INDEX_SUFFIX)
+        and not _is_index(name)
     )
 
 
@@ -194,30 +342,28 @@ def index_of(shards: Mapping[str, Sequence[TensorInfo]]) -> tuple[str, bytes]:
     total = sum(tensor.nbytes for shard in shards.values() for tensor in shard)
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-    return f"model.safetensors{INDEX_SUFFIX}", text.encode()
+    return f"model.safetensors{HuggingFace.suffixes[0]}", text.encode()
 
 
-def check_keys(shards: Shards, keys: Mapping[str, tuple[str, ...]]) -> None:
+def _check_keys(path: str, weight_map: Mapping[str, str], parts: Mapping[str, _Part]) -> None:
     """Check that every key is in the file that the index names, once, and in no other.
 
     Args:
-        shards: the folder.
-        keys: for each file, the keys in it.
+        path: the index.
+        weight_map: for each key the file that it names.
+        parts: the files.
 
     Raises:
         MalformedFileError: the index and the files differ.
     """
-    if shards.index is None:
-        return
-    path = os.path.join(shards.folder, shards.index)
     found: dict[str, str] = {}
-    for name, inside in keys.items():
-        for key in inside:
+    for name, part in parts.items():
+        for key in (tensor.key for tensor in part.located.tensors):
             if key in found:
                 _refuse(path, f"{key!r} is in {found[key]!r} and in {name!r}")
-            if shards.weight_map.get(key) != name:
+            if weight_map.get(key) != name:
                 _refuse(path, f"{key!r} is in {name!r}, and the index does not say so")
             found[key] = name
-    for key, name in shards.weight_map.items():
+    for key, name in weight_map.items():
         if key not in found:
             _refuse(path, f"{key!r} is not in {name!r}")

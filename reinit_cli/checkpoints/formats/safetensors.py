@@ -1,4 +1,4 @@
-"""safetensors: where its tensors lie, and the header of a new file.
+"""Locate the tensors of safetensors files, rewrite such files, and create new ones.
 
     8 bytes    N, little-endian
     N bytes    a JSON object in UTF-8, which may be padded with white space:
@@ -18,21 +18,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 
-from reinit_cli.checkpoints.formats.base import Edits, Located, Recorded, spliced
+from reinit_cli.checkpoints.formats.base import (
+    Content,
+    Edits,
+    Files,
+    Located,
+    Place,
+    Recorded,
+    Shortfall,
+    Supply,
+    spliced,
+)
 from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, check_text, parse_object
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
-from reinit_cli.tensors.info import TensorInfo
-
-SUFFIX = ".safetensors"
+from reinit_cli.tensors.info import TensorInfo, tied_groups
 
 METADATA = "__metadata__"
 
 RECORD = "reinit"
-"""The metadata that is a file's record of its own making."""
+"""The member of the metadata that is a provenance record."""
 
 MAX_HEADER_NBYTES = 48 * 2**20
 """The longest header that is read. The format allows 100,000,000 bytes."""
@@ -86,36 +95,118 @@ class _Entry:
     end: int
 
 
-def may_be(start: bytes) -> bool:
-    """Whether a file that starts so may be of this format: its header is an object."""
-    return not start or (len(start) > 8 and start[8:9] == b"{")
+class Safetensors:
+    """The format of a file whose digests depend on nothing but a provenance record."""
 
+    name = "safetensors"
+    suffixes = (".safetensors",)
+    is_folder = False
+    holds_record = True
 
-def locate(file: InputFile) -> Located:
-    """Read the header of a file.
+    def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
+        """Whether a file starts with a length below 4 GiB and an object."""
+        return not names and head[8:9] == b"{" and not any(head[4:8])
 
-    Raises:
-        MalformedFileError: the file is not what the format allows.
-    """
-    try:
-        header = _header(file)
-        entries, metadata = _members(parse_object(header, "its header", offset=8))
-        data_start = 8 + len(header)
-        file.ends_at(data_start + max((entry.end for entry in entries.values()), default=0))
-        _check_tiling(entries, file.nbytes - data_start)
-    except (_MalformedError, JsonError) as error:
-        raise MalformedFileError(file.path, str(error), "safetensors file") from None
-    tensors = tuple(
-        TensorInfo(
-            key, _TORCH_NAMES.get(entry.dtype, entry.dtype), entry.shape, entry.end - entry.start
+    def locate(self, files: Files, root: str | None = None) -> Located:
+        """Read the header of a file.
+
+        Raises:
+            MalformedFileError: the file is not what the format allows.
+        """
+        del root  # the file is a state dict
+        file = files[""]
+        try:
+            header = _header(file)
+            entries, metadata = _members(parse_object(header, "its header", offset=8))
+            data_start = 8 + len(header)
+            file.ends_at(data_start + max((entry.end for entry in entries.values()), default=0))
+            _check_tiling(entries, file.nbytes - data_start)
+        except (_MalformedError, JsonError) as error:
+            raise MalformedFileError(file.path, str(error), "safetensors file") from None
+        return Located(
+            self.name,
+            tuple(_info(key, entry) for key, entry in entries.items()),
+            {
+                key: (Place("", data_start + entry.start, entry.end - entry.start),)
+                for key, entry in entries.items()
+            },
+            metadata,
+            has_record=RECORD in metadata,
+            record_member=RECORD,
+            own=data_start,
         )
-        for key, entry in entries.items()
-    )
-    offsets = {key: data_start + entry.start for key, entry in entries.items()}
-    layout_ = SafetensorsLayout(data_start, has_record=RECORD in metadata)
-    return Located(
-        "safetensors", tensors, offsets, layout_, metadata, has_record=layout_.has_record
-    )
+
+    def checks(self, located: Located, files: Files) -> list[Check]:
+        """Return none: the file has no digests."""
+        del located, files
+        return []
+
+    def rewritten(
+        self, located: Located, files: Files, edits: Edits, record: str = ""
+    ) -> Mapping[str, list[Segment]]:
+        """Return the file with some bytes replaced, and another record in its header."""
+        file, start = files[""], located.own
+        assert isinstance(start, int)  # where the header ends
+        own = edits.get("", {})
+        if not record and not located.has_record:
+            return {"": spliced(file, 0, file.nbytes, own)}
+        members = json.loads(file.read(8, start - 8))
+        members.pop(METADATA, None)
+        metadata = {**located.plain_metadata, **({RECORD: record} if record else {})}
+        members = {METADATA: metadata, **members} if metadata else members
+        return {"": [*_header_segments(members, record), *spliced(file, start, file.nbytes, own)]}
+
+    def recorded(self, located: Located, files: Files) -> Mapping[str, Recorded]:
+        """Return the record in the metadata.
+
+        Raises:
+            MalformedFileError: it is not written as we write it.
+        """
+        text = located.metadata.get(RECORD)
+        if text is None:
+            return {}
+        file = files[""]
+        header = _header(file)
+        member = _in_header(text)
+        if header.count(member) != 1:
+            problem = "its record is not written as it was"
+            raise MalformedFileError(file.path, problem, "safetensors file")
+        first = 8 + header.index(member) + len(_NAMED)
+        return {"": Recorded(text, ((first, first + len(member) - len(_NAMED) - 1),))}
+
+    def refuses(self, content: Content) -> Shortfall:
+        """Return the tensors without a name here, what a pickle holds, and ties."""
+        beyond = [each for each in content.tensors if not _holds(each)]
+        if content.rest:
+            beyond = [each for each in beyond if not each.is_no_tensor]
+        rest = ", ".join(content.rest)
+        notes = [f"dropped, since safetensors holds tensors only: {rest}"] if rest else []
+        for group in dict.fromkeys(tied_groups(content.tensors).values()):
+            keys = " and ".join(map(repr, group))
+            notes.append(f"{keys} are one tensor; a safetensors file holds it under each name")
+        return Shortfall(tuple(beyond), (".pt",), content.rest, (".pt",), tuple(notes))
+
+    def created(self, content: Content, supply: Supply) -> Mapping[str, list[Segment]]:
+        """Return the segments of a new file.
+
+        The header lists the tensors in their given order. The data has larger elements
+        first, so that every tensor starts at a multiple of its element's size.
+        """
+        tensors = [tensor for tensor in content.tensors if not tensor.carried]
+        in_data_order = sorted(tensors, key=lambda tensor: -_NBITS[_own_name(tensor)])
+        record = supply.record
+        metadata = {**content.metadata, **({RECORD: record} if record else {})}
+        members = {
+            **({METADATA: metadata} if metadata else {}),
+            **_members_of(tensors, in_data_order),
+        }
+        data = [part for tensor in in_data_order for part in supply.data[tensor.key]]
+        return {"": [*_header_segments(members, record), *data]}
+
+
+def _info(key: str, entry: _Entry) -> TensorInfo:
+    dtype = _TORCH_NAMES.get(entry.dtype, entry.dtype)
+    return TensorInfo(key, dtype, entry.shape, entry.end - entry.start)
 
 
 def _header(file: InputFile) -> bytes:
@@ -212,41 +303,6 @@ def _check_tiling(entries: Mapping[str, _Entry], data_nbytes: int) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class SafetensorsLayout:
-    """A file of which nothing depends on the tensors' bytes but a record.
-
-    Attributes:
-        data_start: where the header ends.
-        has_record: whether the metadata has a record.
-    """
-
-    data_start: int
-    has_record: bool = False
-
-    def patched(self, file: InputFile, edits: Edits, record: str = "") -> list[Segment]:
-        """Return the file with some bytes replaced, and another record in its header."""
-        if not record and not self.has_record:
-            return spliced(file, 0, file.nbytes, edits)
-        members = json.loads(file.read(8, self.data_start - 8))
-        metadata = {
-            name: text
-            for name, text in (members.pop(METADATA, None) or {}).items()
-            if name != RECORD
-        }
-        metadata |= {RECORD: record} if record else {}
-        members = {METADATA: metadata, **members} if metadata else members
-        return [
-            *_header_segments(members, record),
-            *spliced(file, self.data_start, file.nbytes, edits),
-        ]
-
-    def checks(self, file: InputFile) -> list[Check]:
-        """Return none: the file has no digests."""
-        del file
-        return []
-
-
 def _header_segments(members: Mapping[str, object], record: str) -> list[Segment]:
     """Return a header, with room for a record where there is one."""
     header = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
@@ -272,59 +328,26 @@ def _in_header(record: str) -> bytes:
     return _NAMED[:-1] + json.dumps(record, ensure_ascii=False).encode()
 
 
-def find_record(file: InputFile, located: Located) -> Recorded | None:
-    """Return the record that a file holds, or None.
-
-    Raises:
-        MalformedFileError: it is not written as we write it.
-    """
-    text = located.metadata.get(RECORD)
-    if text is None:
-        return None
-    header = _header(file)
-    member = _in_header(text)
-    if header.count(member) != 1:
-        problem = "its record is not written as it was"
-        raise MalformedFileError(file.path, problem, "safetensors file")
-    first = 8 + header.index(member) + len(_NAMED)
-    return Recorded(text, ((first, first + len(member) - len(_NAMED) - 1),))
-
-
-def layout(
-    tensors: Sequence[TensorInfo],
-    metadata: Mapping[str, str],
-    contents: Mapping[str, Sequence[Segment]],
-) -> list[Segment]:
-    """Return the segments of a new file.
-
-    The header lists the tensors in their given order. The data has larger elements first,
-    so that every tensor starts at a multiple of its element's size.
-
-    Args:
-        tensors: what the file will hold; the format `holds` each.
-        metadata: strings beside the tensors; room is kept for a record in them.
-        contents: the bytes of each key.
-    """
-    in_data_order = sorted(tensors, key=lambda tensor: -_NBITS[_own_name(tensor)])
-    starts: dict[str, int] = {}
-    reached = 0
-    for tensor in in_data_order:
-        starts[tensor.key] = reached
-        reached += tensor.nbytes
-    members: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
-    for tensor in tensors:
-        start = starts[tensor.key]
-        members[tensor.key] = {
+def _members_of(
+    tensors: Sequence[TensorInfo], in_data_order: Sequence[TensorInfo]
+) -> Mapping[str, object]:
+    """Return the entries of a header."""
+    ends = accumulate(tensor.nbytes for tensor in in_data_order)
+    spans = {
+        tensor.key: (end - tensor.nbytes, end)
+        for tensor, end in zip(in_data_order, ends, strict=True)
+    }
+    return {
+        tensor.key: {
             "dtype": _own_name(tensor),
             "shape": tensor.shape,
-            "data_offsets": (start, start + tensor.nbytes),
+            "data_offsets": spans[tensor.key],
         }
-    header = _header_segments(members, metadata.get(RECORD, ""))
-    return [*header, *(part for tensor in in_data_order for part in contents[tensor.key])]
+        for tensor in tensors
+    }
 
 
-def holds(tensor: TensorInfo) -> bool:
-    """Whether the format can hold a tensor."""
+def _holds(tensor: TensorInfo) -> bool:
     return not tensor.carried and _own_name(tensor) in _NBITS and tensor.key != METADATA
 
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import click
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.formats.safetensors import RECORD
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.cli.options import CONTEXT, PatternType, json_option, root_option, weights_option
 from reinit_cli.cli.render.json import VERSION
@@ -342,11 +341,8 @@ def _facts(source: Source) -> Iterator[tuple[str, str]]:
     yield "total", summed(source.tensors, repeated_keys(source.tensors))
     if form["has_record"]:
         yield "record", "of what made it; `reinit verify` tells whether it holds"
-    yield from (
-        (f"metadata {name}", text)
-        for name, text in form["metadata"].items()
-        if not (form["has_record"] and name == RECORD)
-    )
+    metadata = source.located.plain_metadata if source.located else source.metadata
+    yield from ((f"metadata {name}", text) for name, text in metadata.items())
     for name, title in _LISTS.items():
         yield from ((title, each) for each in form[name])
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from reinit_cli.checkpoints.formats.detection import locate
 from reinit_cli.cli import main
 from reinit_cli.errors import UnsupportedFormatError
 from reinit_cli.storage.local import InputFile
 from reinit_cli.text import plural
+from tests.checkpoints.formats.locating import locate
 
 REAL = Path(__file__).parents[4] / "shared" / "checkpoints"
 

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save, save_file
 
 from reinit_cli import rewrite
 from reinit_cli.checkpoints.formats.base import Located
-from reinit_cli.checkpoints.formats.safetensors import locate
 from reinit_cli.errors import MalformedFileError, ReinitError
 from reinit_cli.storage.local import InputFile
+from tests.checkpoints.formats.locating import locate
 
 
 def _file(header: bytes | dict[str, Any], data: bytes = b"") -> bytes:
@@ -298,7 +298,7 @@ def test_a_flipped_bit_is_refused_or_read_as_the_reference_reads_it() -> None:
         read = dict(safetensors.deserialize(bytes(content)))
         assert sorted(read) == sorted(tensor.key for tensor in located.tensors)
         for tensor in located.tensors:
-            start = located.starts[tensor.key]
+            start = located.places[tensor.key][0].offset
             assert content[start : start + tensor.nbytes] == read[tensor.key]["data"]
 
 
@@ -315,7 +315,8 @@ def test_a_new_file_keeps_the_order_of_keys_and_aligns_its_tensors() -> None:
         torchvision.models.resnet18().state_dict()
     )
     assert all(
-        located.starts[tensor.key] % itemsizes[tensor.dtype] == 0 for tensor in located.tensors
+        located.places[tensor.key][0].offset % itemsizes[tensor.dtype] == 0
+        for tensor in located.tensors
     )
     assert int.from_bytes(start, "little") % 8 == 0
 

@@ -1,4 +1,4 @@
-"""torch's format from before 1.6: where tensors lie.
+"""Locate the tensors of files that torch wrote before 1.6, and rewrite such files.
 
     pickle     0x1950a86a20f9469cfc6c
     pickle     1001
@@ -12,19 +12,16 @@ There are no digests and there is no padding, so a patched file is as good as a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from reinit_cli.checkpoints.formats.base import Located
+from reinit_cli.checkpoints.formats.base import Edits, Files, Located, Recorded, spliced
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.records import pairs_of
-from reinit_cli.checkpoints.formats.torch.state_dict import (
-    Storage,
-    contents_of,
-    starts_of,
-    unknown_names,
-)
-from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
+from reinit_cli.checkpoints.formats.torch.state_dict import TORCH_SUFFIXES, Storage, contents_of
+from reinit_cli.errors import MalformedFileError, UnsupportedFormatError, UnwritableContentError
 from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.segments import Check, Segment
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
@@ -35,23 +32,66 @@ _MAX_OPCODES_OF_KEYS = 400_000
 """Two for each storage. Together the five pickles may take hardly more than one."""
 
 
-def is_legacy(start: bytes) -> bool:
-    """Whether a file that starts so is of this format, written with any protocol."""
-    digits = MAGIC_NUMBER.to_bytes(10, "little")
-    binary = b"\x8a\x0a" + digits  # LONG1
-    return binary in start[:32] or start.startswith(b"L%dL\n" % MAGIC_NUMBER)
+class TorchLegacy:
+    """The format of `torch.save` before torch 1.6."""
+
+    name = "torch legacy"
+    suffixes = TORCH_SUFFIXES
+    is_folder = False
+    holds_record = False
+
+    def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
+        """Whether a file starts with the magic number, written with any protocol."""
+        digits = MAGIC_NUMBER.to_bytes(10, "little")
+        binary = b"\x8a\x0a" + digits  # LONG1
+        starts = binary in head[:32] or head.startswith(b"L%dL\n" % MAGIC_NUMBER)
+        return starts and not names
+
+    def locate(self, files: Files, root: str | None = None) -> Located:
+        """Find the tensors of a file.
+
+        Args:
+            files: the file.
+            root: the path of the state dict in what the file holds; None to look for it.
+
+        Raises:
+            MalformedFileError, UnsupportedFormatError, UnknownNameError: as they say.
+        """
+        file = files[""]
+        file.make_seekable()
+        pickle = read_pickle(file, _end_of_start(file), file.nbytes)
+        keys = read_pickle(file, pickle.end, file.nbytes, _MAX_OPCODES_OF_KEYS)
+        found = contents_of(pickle, file.path, root)
+        offsets = _storage_offsets(file, keys.top, keys.end, found.storages)
+        return found.located(self.name, offsets, pickle)
+
+    def checks(self, located: Located, files: Files) -> list[Check]:
+        """Return none: the file has no digests."""
+        del located, files
+        return []
+
+    def rewritten(
+        self, located: Located, files: Files, edits: Edits, record: str = ""
+    ) -> Mapping[str, list[Segment]]:
+        """Return the file with some bytes replaced.
+
+        Raises:
+            UnwritableContentError: a record is to be kept in it.
+        """
+        del located
+        file = files[""]
+        if record:
+            raise UnwritableContentError(file.path, "a record beside its tensors")
+        return {"": spliced(file, 0, file.nbytes, edits.get("", {}))}
+
+    def recorded(self, located: Located, files: Files) -> Mapping[str, Recorded]:
+        """Return none: there is no place for one."""
+        del located, files
+        return {}
 
 
-def locate(file: InputFile, root: str | None = None) -> Located:
-    """Find the tensors of a file.
-
-    Args:
-        file: the file.
-        root: the path of the state dict in what the file holds; None to look for it.
-
-    Raises:
-        MalformedFileError, UnsupportedFormatError, UnknownNameError: as they say.
-    """
+def _end_of_start(file: InputFile) -> int:
+    """Return where the object's pickle starts, after a look at the three before it."""
     magic = read_pickle(file, 0, file.nbytes, _MAX_OPCODES_OF_INFO)
     protocol = read_pickle(file, magic.end, file.nbytes, _MAX_OPCODES_OF_INFO)
     if magic.top != MAGIC_NUMBER or protocol.top != PROTOCOL:
@@ -59,22 +99,7 @@ def locate(file: InputFile, root: str | None = None) -> Located:
     info = read_pickle(file, protocol.end, file.nbytes, _MAX_OPCODES_OF_INFO)
     if ("little_endian", True) not in ((key, value) for key, value in pairs_of(info.top)):
         raise UnsupportedFormatError(file.path, "a file of big-endian numbers")
-    pickle = read_pickle(file, info.end, file.nbytes)
-    keys = read_pickle(file, pickle.end, file.nbytes, _MAX_OPCODES_OF_KEYS)
-    found = contents_of(pickle, file.path, root)
-    offsets = _storage_offsets(file, keys.top, keys.end, found.storages)
-    return Located(
-        "torch legacy",
-        tuple(found.tensors),
-        starts_of((*found.tensors, *found.outside), offsets),
-        root=found.root,
-        outside=tuple(found.outside),
-        rest=tuple(found.rest),
-        attributes=tuple(found.attributes),
-        unknown_names=unknown_names(pickle),
-        notes=tuple(found.notes),
-        optimizers=tuple(found.optimizers),
-    )
+    return info.end
 
 
 def _storage_offsets(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple, NoReturn
 
+from reinit_cli.checkpoints.formats.base import Located, Place
 from reinit_cli.checkpoints.formats.torch.allowed_names import ALLOWED
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
     CARRIED,
@@ -47,6 +48,9 @@ from reinit_cli.errors import MalformedFileError
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import Optimizer, ParameterId
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+"""The suffixes of what `torch.save` writes, in either format."""
 
 _STORAGE_DTYPES = {
     "DoubleStorage": "float64",
@@ -123,6 +127,28 @@ class Contents:
     notes: list[str] = field(default_factory=list)
     optimizers: list[Optimizer] = field(default_factory=list)
 
+    def located(self, format_: str, offsets: Mapping[str, int], pickle: Pickle) -> Located:
+        """Return what a file holds.
+
+        Args:
+            format_: the name of its format.
+            offsets: where each storage starts in it.
+            pickle: its pickle.
+        """
+        return Located(
+            format_,
+            tuple(self.tensors),
+            _places_of((*self.tensors, *self.outside), offsets),
+            framework="pt",
+            root=self.root,
+            outside=tuple(self.outside),
+            rest=tuple(self.rest),
+            attributes=tuple(self.attributes),
+            unknown_names=_unknown_names(pickle),
+            notes=tuple(self.notes),
+            optimizers=tuple(self.optimizers),
+        )
+
 
 def contents_of(pickle: Pickle, path: str, root: str | None) -> Contents:
     """Find the state dict in a pickle, and its tensors.
@@ -165,23 +191,21 @@ def contents_of(pickle: Pickle, path: str, root: str | None) -> Contents:
     return found
 
 
-def unknown_names(pickle: Pickle) -> tuple[str, ...]:
+def _unknown_names(pickle: Pickle) -> tuple[str, ...]:
     """Return what a pickle would import that torch does not allow."""
     return tuple(str(name) for name in pickle.names if str(name) not in ALLOWED)
 
 
-def starts_of(tensors: Sequence[TensorInfo], offsets: Mapping[str, int]) -> dict[str, int]:
-    """Return where in the file the first byte of each tensor lies.
-
-    Args:
-        tensors: the entries.
-        offsets: where each storage starts.
-    """
-    return {
-        tensor.key: offsets[str(tensor.storage)] + tensor.start
-        for tensor in tensors
-        if tensor.storage is not None
-    }
+def _places_of(
+    tensors: Sequence[TensorInfo], offsets: Mapping[str, int]
+) -> dict[str, tuple[Place, ...]]:
+    """Return where the bytes of each tensor lie, from its first element to its last."""
+    places: dict[str, tuple[Place, ...]] = {}
+    for tensor in tensors:
+        if tensor.storage is not None:
+            first, end = tensor.extent
+            places[tensor.key] = (Place("", offsets[str(tensor.storage)] + first, end - first),)
+    return places
 
 
 # Tensors

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from reinit_cli import plan, rewrite, seed_for
-from reinit_cli.checkpoints.formats.detection import locate
 from reinit_cli.cli import main
 from reinit_cli.errors import MalformedFileError, ReinitError, UnsupportedFormatError
 from reinit_cli.operations.prepare import prepare
 from reinit_cli.operations.rewrite import execute
 from reinit_cli.request.request import Request
 from reinit_cli.storage.local import InputFile
+from tests.checkpoints.formats.locating import locate
 
 RULES = ["a.weight=normal:std=2", "b=zeros"]
 
@@ -255,7 +255,7 @@ def test_a_file_with_a_flipped_bit_is_refused_or_read_as_torch_reads_it(
                 continue
             assert [tensor.key for tensor in located.tensors] == list(found)
             for tensor in located.tensors:
-                mine, theirs = located.starts[tensor.key], found[tensor.key]
+                mine, theirs = located.places[tensor.key][0].offset, found[tensor.key]
                 assert tensor.shape == tuple(theirs.shape)
                 assert tensor.dtype == str(theirs.dtype).removeprefix("torch.")
                 if tensor.stride is None:
@@ -279,7 +279,7 @@ def test_a_file_beyond_four_gigabytes_is_planned_and_its_late_tensors_are_filled
     rewrite("large.pt", ["b=normal:std=3"], "new.pt", verify_crc=False)
 
     with InputFile("new.pt") as file:
-        start = locate(file).starts["b"]
+        start = locate(file).places["b"][0].offset
         drawn = torch.frombuffer(bytearray(file.read(start, 4000)), dtype=torch.float32)
     assert start > 9 * 2**29
     generator = torch.Generator().manual_seed(seed_for(0, "b"))

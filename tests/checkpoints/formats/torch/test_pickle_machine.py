@@ -18,9 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reinit_cli.checkpoints.formats.torch import legacy as torch_legacy
 from reinit_cli.checkpoints.formats.torch import pickle_machine
-from reinit_cli.checkpoints.formats.torch import zip as torch_zip
 from reinit_cli.checkpoints.formats.torch.allowed_names import ALLOWED
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.records import (
@@ -34,6 +32,7 @@ from reinit_cli.checkpoints.formats.torch.records import (
 from reinit_cli.errors import MalformedFileError, ReinitError
 from reinit_cli.storage.local import InputFile
 from tests.checkpoints.formats import hostile
+from tests.checkpoints.formats.locating import locate
 
 
 def _read(data: bytes) -> Pickle:
@@ -199,8 +198,8 @@ def test_a_changed_pickle_is_read_or_refused(source: bytes, data: st.DataObject)
                 changed = changed or bytearray(b".")
             case "double":
                 changed[at:at] = changed[at : at + 10]
-    for locate, spoiled in ((torch_zip.locate, None), (torch_legacy.locate, "legacy")):
-        if spoiled:
+    for is_legacy in (False, True):
+        if is_legacy:
             Path("m.pt").write_bytes(hostile.legacy(bytes(changed)))
         else:
             hostile.write_archive(Path("m.pt"), bytes(changed))
@@ -209,7 +208,7 @@ def test_a_changed_pickle_is_read_or_refused(source: bytes, data: st.DataObject)
                 located = locate(file)
             except ReinitError:
                 continue
-            assert all(start <= file.nbytes for start in located.starts.values())
+            assert all(place.offset <= file.nbytes for (place,) in located.places.values())
 
 
 def test_what_pickle_refuses_is_never_read_as_something_else() -> None:

@@ -14,10 +14,10 @@ from torch import nn
 
 from reinit_cli import plan, rewrite
 from reinit_cli.checkpoints.formats.base import Located
-from reinit_cli.checkpoints.formats.detection import locate
 from reinit_cli.cli import main
 from reinit_cli.errors import RuleError, UnfillableError, UnknownNameError, UnsupportedFormatError
 from reinit_cli.storage.local import InputFile
+from tests.checkpoints.formats.locating import locate
 
 
 class Net(nn.Module):

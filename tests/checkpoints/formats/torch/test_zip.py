@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from reinit_cli import rewrite
-from reinit_cli.checkpoints.formats.detection import locate
 from reinit_cli.checkpoints.formats.torch.archive import CompressedArchiveError, read_entries
 from reinit_cli.errors import MalformedFileError, ReinitError
 from reinit_cli.storage.local import InputFile
+from tests.checkpoints.formats.locating import locate
 
 DTYPES = [
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool),
@@ -69,7 +69,7 @@ def test_a_safetensors_file_becomes_what_torch_save_writes(name: str) -> None:
 
     rewrite("model.safetensors", ["w=orthogonal", "scalar=constant:7"], "same.safetensors")
     with InputFile("model.safetensors") as file:
-        from reinit_cli.checkpoints.formats.safetensors import locate
+        from tests.checkpoints.formats.locating import locate
 
         order = [tensor.key for tensor in locate(file).tensors]
     expected = load_file("same.safetensors")
@@ -191,7 +191,7 @@ def test_a_changed_archive_is_read_or_refused(archive: Path, place: int, new: by
             located = locate(file)
         except ReinitError:
             return
-    assert all(start <= len(content) for start in located.starts.values())
+    assert all(place.offset <= len(content) for (place,) in located.places.values())
 
 
 def test_an_archive_cut_anywhere_is_refused(archive: Path) -> None:

@@ -1,0 +1,79 @@
+"""Read the bytes of a located checkpoint, and list the segments of it rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reinit_cli.checkpoints.formats.base import (
+    Edits,
+    Files,
+    Format,
+    Located,
+    Place,
+    Recorded,
+    whole,
+)
+from reinit_cli.checkpoints.source import empty_state
+from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.segments import Check, Copy, Part, Segment, View
+from reinit_cli.tensors.info import TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class FileContents:
+    """The contents of a file, a folder or standard input.
+
+    Attributes:
+        format: its format.
+        located: what was found in it.
+        opened: its files.
+    """
+
+    format: Format
+    located: Located
+    opened: Files
+
+    def view(self, tensor: TensorInfo) -> View:
+        """Return a tensor, wherever its bytes lie."""
+        places = self.located.places.get(tensor.key, ())
+        parts = tuple(self._part(place, tensor.stride) for place in places)
+        return View(parts, tensor.dtype, tensor.shape)
+
+    def _part(self, place: Place, stride: tuple[int, ...] | None) -> Part:
+        file = self.opened[place.file]
+        file.make_seekable()
+        return Part(Copy(file, place.offset, place.nbytes), place.box, stride)
+
+    def files(self) -> Mapping[str, InputFile]:
+        """Return the files that it is made of."""
+        files = {name: self.opened[name] for name in self.located.files}
+        for file in files.values():
+            file.make_seekable()
+        return files
+
+    def rewritten(self, edits: Edits, record: str = "") -> Mapping[str, list[Segment]]:
+        """Return its own bytes with some of them replaced."""
+        return self.format.rewritten(self.located, self.opened, edits, record)
+
+    def others(self) -> Mapping[str, list[Segment]]:
+        """Return the files that hold no weights."""
+        return {name: whole(self.opened[name]) for name in self.located.others}
+
+    def checks(self) -> list[Check]:
+        """Return what must be checked before tensors are taken out of it."""
+        return self.format.checks(self.located, self.opened)
+
+    def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
+        """Return such tensors without values."""
+        return empty_state(tensors)
+
+    def recorded(self) -> Mapping[str, Recorded]:
+        """Return the provenance record that it holds."""
+        return self.format.recorded(self.located, self.opened)
+
+    def check_unchanged(self) -> None:
+        """Compare every file with what was located."""
+        for file in self.opened.readers.values():
+            file.check_unchanged()

@@ -1,4 +1,4 @@
-"""How a model's constructor fills its tensors: recorded while it runs, and not done.
+"""Record how a model's constructor fills its tensors, without drawing a value.
 
 A constructor runs with its random in-place fills recorded instead of drawn: `empty` memory
 is never touched, so that a model of gigabytes is recorded in megabytes. All else is computed,
@@ -7,11 +7,14 @@ so that what leaves nothing to chance is there in the end: ones, tables of posit
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from reinit_cli.checkpoints.models.borrowing import own_random_state
 from reinit_cli.initializers import Law, UndefinedError
 from reinit_cli.initializers.families.replays import Patched, Region, Values
 from reinit_cli.initializers.law import Constant, Normal, TruncatedNormal, Uniform
@@ -176,13 +179,16 @@ def recording() -> Iterator[Recording]:
             del types
             kwargs = kwargs or {}
             name = func._schema.name.removeprefix("aten::")
-            if name in _DRAWS:
-                found.note(args[0], _DRAWS[name](*args[1:]))
-                return args[0]
             tensors = [
                 each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)
             ]
-            if not any(map(found.knows, tensors)):
+            is_recorded = name in _DRAWS or any(map(found.knows, tensors))
+            if is_recorded and (truncated := _truncated_draw()) is not None:
+                return _pass_through(found, func, args, kwargs, truncated)
+            if name in _DRAWS:
+                found.note(args[0], _DRAWS[name](*args[1:]))
+                return args[0]
+            if not is_recorded:
                 done = func(*args, **kwargs)
                 if torch.Tag.nondeterministic_seeded in func.tags:
                     for each in tree_leaves(done):
@@ -200,21 +206,52 @@ def recording() -> Iterator[Recording]:
                     found.note(each, Unknown(f"its constructor computes it by torch's {name}"))
             return done
 
-    def truncated(
-        tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Any = None
-    ) -> Tensor:
-        del generator
-        found.note(tensor, TruncatedNormal(mean, std, a, b))
-        return tensor
+    with own_random_state(), Recorder():  # type: ignore[no-untyped-call]
+        yield found
 
-    # Below this function there is a loop that ends with the values that it has drawn.
-    drawn_truncated = torch.nn.init._no_grad_trunc_normal_
-    torch.nn.init._no_grad_trunc_normal_ = truncated
-    try:
-        with torch.random.fork_rng(devices=[]), Recorder():  # type: ignore[no-untyped-call]
-            yield found
-    finally:
-        torch.nn.init._no_grad_trunc_normal_ = drawn_truncated
+
+def _truncated_draw() -> Mapping[str, Any] | None:
+    """Return the arguments of torch's trunc_normal_ where that is what is running."""
+    import torch
+
+    code = torch.nn.init._no_grad_trunc_normal_.__code__
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame.f_locals if frame is not None else None
+
+
+def _pass_through(
+    found: Recording,
+    func: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    truncated: Mapping[str, Any],
+) -> Any:
+    """Note the draw of torch's trunc_normal_, and lead it to its end.
+
+    It draws again until no value lies outside the bounds, which it finds out by comparisons.
+
+    Args:
+        found: where the draw is noted.
+        func: what it calls now.
+        args: what it calls it with.
+        kwargs: the same.
+        truncated: its own arguments.
+    """
+    import torch
+
+    name = func._schema.name.removeprefix("aten::")
+    if name in _DRAWS:
+        bounds = (truncated[each] for each in ("mean", "std", "a", "b"))
+        found.note(truncated["tensor"], TruncatedNormal(*bounds))
+    if func._schema.is_mutable:
+        return args[0]
+    if name in _COMPARISONS:
+        return torch.zeros((), dtype=torch.bool)
+    made = func(*args, **kwargs)
+    found.note(made, Unknown("it is a part of torch's trunc_normal_"))
+    return made
 
 
 def _normal(mean: float = 0.0, std: float = 1.0) -> Law:
@@ -227,6 +264,8 @@ def _uniform(low: float = 0.0, high: float = 1.0) -> Law:
 
 _DRAWS: Mapping[str, Callable[..., Law]] = {"normal_": _normal, "uniform_": _uniform}
 """The in-place draws that are recorded, as laws of their arguments."""
+
+_COMPARISONS = frozenset(("lt", "le", "gt", "ge"))
 
 _COPIES = frozenset(("clone", "_to_copy"))
 

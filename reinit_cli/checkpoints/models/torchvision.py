@@ -1,11 +1,10 @@
-"""torchvision's models as sources: their names, weights, and state dicts."""
+"""Find and build torchvision's models: their names, weights, and state dicts."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -14,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reinit_cli.checkpoints.models.borrowing import own_random_state, replaced
 from reinit_cli.errors import SourceError, SourceNotFoundError, UnknownNameError
 from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.info import TensorInfo
@@ -27,10 +27,6 @@ NO_WEIGHTS = "none"
 
 Fetch = Callable[["WeightsEnum"], Mapping[str, "Tensor"]]
 """Gives the state dict that some weights stand for; an empty one leaves a model as it is."""
-
-_BUILDING = threading.RLock()
-"""Held while a model is built: torchvision's loader is replaced and torch's generator seeded,
-which is seen by all threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +188,7 @@ def build_model(model: Model, **arguments: Any) -> Mapping[str, Any]:
         model: the model; its constructor gets the arguments that its weights ask for.
         arguments: others of its constructor.
     """
-    with _own_random_state(0):
+    with own_random_state(0):
         return _build(model, _nothing, **arguments)
 
 
@@ -233,7 +229,7 @@ def load_model(model: Model, seed: int) -> Mapping[str, Any]:
         SourceNotFoundError: the weights are not here and cannot be had.
         SourceError: a file in torch's cache holds other weights.
     """
-    with _own_random_state(seed_for(seed, model.name)):
+    with own_random_state(seed_for(seed, model.name)):
         try:
             return _build(model, lambda weights: _fetch(model, weights))
         except RuntimeError as error:
@@ -286,20 +282,16 @@ def _loading_with(fetch: Fetch) -> Iterator[None]:
     import torch
     from torchvision.models import WeightsEnum
 
-    get_state_dict = WeightsEnum.get_state_dict
     load_state_dict = torch.nn.Module.load_state_dict
 
     def load(module: Any, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         return load_state_dict(module, state_dict, *args, **kwargs) if state_dict else None
 
-    with _BUILDING:
-        WeightsEnum.get_state_dict = lambda weights, *_, **__: fetch(weights)
-        torch.nn.Module.load_state_dict = load  # type: ignore[method-assign, assignment]
-        try:
-            yield
-        finally:
-            WeightsEnum.get_state_dict = get_state_dict
-            torch.nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
+    with (
+        replaced(WeightsEnum, "get_state_dict", lambda weights, *_, **__: fetch(weights)),
+        replaced(torch.nn.Module, "load_state_dict", load),
+    ):
+        yield
 
 
 @contextmanager
@@ -324,20 +316,6 @@ def _on_meta() -> Iterator[None]:
 
     with LayersOnMeta():
         yield
-
-
-@contextmanager
-def _own_random_state(seed: int) -> Iterator[None]:
-    """Seed torch's global generator for a while, and set it back afterwards."""
-    import torch
-
-    with _BUILDING:
-        before = torch.default_generator.get_state()
-        torch.default_generator.manual_seed(seed)
-        try:
-            yield
-        finally:
-            torch.default_generator.set_state(before)
 
 
 def _nothing(weights: WeightsEnum) -> Mapping[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -308,12 +309,107 @@ def test_what_a_constructor_computes_from_chance_is_not_guessed() -> None:
 
 def test_recording_draws_nothing_and_leaves_torch_as_it_was() -> None:
     before = torch.get_rng_state()
-    trunc_normal = torch.nn.init._no_grad_trunc_normal_
+    functions = dict(vars(torch.nn.init))
+    during: list[bool] = []
 
-    laws_of(lambda: nn.Linear(10, 10).state_dict())
+    def build() -> dict[str, torch.Tensor]:
+        during.append(dict(vars(torch.nn.init)) == functions)
+        return nn.Linear(10, 10).state_dict()
+
+    laws_of(build)
 
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.nn.init._no_grad_trunc_normal_ is trunc_normal
+    assert during == [True]
+
+
+@pytest.mark.parametrize(
+    "bounds", [(0.0, 0.5, -2.0, 2.0), (0.0, 1.0, 1.9, 9.0), (3.0, 1.0, -1.0, 2.0)], ids=str
+)
+def test_a_truncated_normal_is_recorded_whichever_way_torch_would_draw_it(
+    bounds: tuple[float, float, float, float],
+) -> None:
+    """torch draws normals until all lie inside, or uniforms where few normals would."""
+
+    def build() -> dict[str, torch.Tensor]:
+        whole = torch.empty(6, 5)
+        nn.init.trunc_normal_(whole[:2], *bounds)
+        nn.init.normal_(whole[2:4])
+        nn.init.trunc_normal_(whole[4:], *bounds)
+        return {"first": whole[:2], "second": whole[2:4], "third": whole[4:]}
+
+    laws = {key: each.law for key, each in laws_of(build).items()}
+
+    law = TruncatedNormal(*bounds)
+    assert laws == {"first": law, "second": Normal(0.0, 1.0), "third": law}
+
+
+def test_two_threads_that_record_leave_torch_as_it_was() -> None:
+    """The first to begin ends first: what the second found would be the first's."""
+    second_began, first_ended = threading.Event(), threading.Event()
+    laws: dict[str, object] = {}
+
+    def first() -> dict[str, torch.Tensor]:
+        second_began.wait(0.5)
+        return {"w": nn.init.trunc_normal_(torch.empty(3))}
+
+    def second() -> dict[str, torch.Tensor]:
+        second_began.set()
+        first_ended.wait(5)
+        return {"w": nn.init.trunc_normal_(torch.empty(3), std=0.5)}
+
+    def record(build: Callable[[], dict[str, torch.Tensor]], ended: threading.Event) -> None:
+        laws[build.__name__] = laws_of(build)["w"].law
+        ended.set()
+
+    state = torch.get_rng_state()
+    threads = [
+        threading.Thread(target=record, args=(first, first_ended)),
+        threading.Thread(target=record, args=(second, threading.Event())),
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert laws == {"first": TruncatedNormal(0, 1, -2, 2), "second": TruncatedNormal(0, 0.5, -2, 2)}
+    assert torch.equal(torch.get_rng_state(), state)
+    assert nn.init.trunc_normal_(torch.zeros(10), generator=torch.Generator()).all()
+
+
+def test_what_another_thread_does_meanwhile_is_done_and_not_recorded() -> None:
+    drawn: list[torch.Tensor] = []
+
+    def elsewhere() -> None:
+        generator = torch.Generator().manual_seed(3)
+        drawn.append(nn.init.trunc_normal_(torch.zeros(10), generator=generator))
+        with pytest.raises(RuntimeError, match="Missing key"):
+            nn.Linear(2, 2).load_state_dict({})
+
+    def build() -> dict[str, torch.Tensor]:
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        return get_model("alexnet", weights=None).state_dict()
+
+    laws = laws_of(build)
+
+    expected = nn.init.trunc_normal_(torch.zeros(10), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(drawn[0], expected)
+    assert len(laws) == 16
+
+
+def test_a_constructor_that_fails_leaves_torch_as_it_was() -> None:
+    state = torch.get_rng_state()
+
+    def build() -> dict[str, torch.Tensor]:
+        torch.randperm(9)
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        laws_of(build)
+
+    assert torch.equal(torch.get_rng_state(), state)
+    assert nn.init.trunc_normal_(torch.zeros(10), generator=torch.Generator()).all()
 
 
 def test_a_copied_layer_has_the_law_of_the_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.error
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from torchvision.models import WeightsEnum
 
 from reinit_cli import plan, rewrite
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.models.borrowing import own_random_state
 from reinit_cli.checkpoints.models.torchvision import (
+    _loading_with,
     _names_in_source,
     find_model,
     inspect_model,
@@ -123,6 +126,36 @@ def test_torchvision_is_as_it_was_afterwards() -> None:
 
     assert (WeightsEnum.get_state_dict, torch.nn.Module.load_state_dict) == before
     assert not torch.nn.Linear(1, 1).weight.is_meta
+
+
+def test_other_threads_load_as_ever_while_a_model_is_built() -> None:
+    weights = torchvision.models.AlexNet_Weights.DEFAULT
+    before = WeightsEnum.get_state_dict
+
+    def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match="Missing key"):
+            torch.nn.Linear(2, 2).load_state_dict({})
+        with pytest.raises(urllib.error.URLError):
+            weights.get_state_dict()
+
+    with ThreadPoolExecutor(1) as other, _loading_with(lambda _: {}):
+        other.submit(elsewhere).result()
+        assert weights.get_state_dict() == {}
+        assert torch.nn.Linear(2, 2).load_state_dict({}) is None
+
+    assert WeightsEnum.get_state_dict is before
+
+
+def test_loaders_are_set_back_when_a_constructor_fails() -> None:
+    before = (WeightsEnum.get_state_dict, torch.nn.Module.load_state_dict, torch.get_rng_state())
+
+    with pytest.raises(ZeroDivisionError), own_random_state(3), _loading_with(lambda _: {}):
+        torch.rand(1)
+        raise ZeroDivisionError
+
+    after = (WeightsEnum.get_state_dict, torch.nn.Module.load_state_dict, torch.get_rng_state())
+    assert after[:2] == before[:2]
+    assert torch.equal(after[2], before[2])
 
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V2", "ResNet50_Weights.IMAGENET1K_V2"])

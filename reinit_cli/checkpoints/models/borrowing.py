@@ -1,0 +1,56 @@
+"""Borrow what all threads of a process share in torch: its random state, its functions.
+
+One thread borrows at a time. What it borrows is given back as it was, whatever happens.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def own_random_state(seed: int | None = None) -> Iterator[None]:
+    """Use torch's global generator for a while, and set it back afterwards.
+
+    Args:
+        seed: where it starts; None means where it is.
+    """
+    import torch
+
+    with _LOCK:
+        before = torch.default_generator.get_state()
+        try:
+            if seed is not None:
+                torch.default_generator.manual_seed(seed)
+            yield
+        finally:
+            torch.default_generator.set_state(before)
+
+
+@contextmanager
+def replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Replace a method of a class, as this thread sees it; other threads call the method.
+
+    Args:
+        owner: the class.
+        name: the method's name.
+        function: what this thread calls instead.
+    """
+    here = threading.get_ident()
+    with _LOCK:
+        method = getattr(owner, name)
+
+        def stand_in(*args: Any, **kwargs: Any) -> Any:
+            chosen = function if threading.get_ident() == here else method
+            return chosen(*args, **kwargs)
+
+        try:
+            setattr(owner, name, stand_in)
+            yield
+        finally:
+            setattr(owner, name, method)

@@ -27,7 +27,7 @@ from reinit_cli.operations.stats import Measured, Statistics
 from reinit_cli.operations.verify import Finding, Verdict
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.compare import Gap
-from reinit_cli.request.request import Request
+from reinit_cli.request.request import PlanOptions, Request, RewriteOptions
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.moments import Moments
 
@@ -39,6 +39,8 @@ RESULTS = (
     Plan,
     Step,
     Request,
+    RewriteOptions,
+    PlanOptions,
     Outcome,
     Filled,
     Moments,

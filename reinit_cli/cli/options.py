@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from reinit_cli.errors import RecipeError, UnknownNameError
 from reinit_cli.request.pattern import Pattern
+from reinit_cli.request.values import DEVICE
 from reinit_cli.streams.seeds import parse_seeds
 from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.tensors.slice import Index, parse_slice
@@ -129,8 +132,18 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only since
             self.fail(str(error), param, ctx)
 
 
+class RecordType(_ReadType):
+    """Where a record goes: into the output, or to a path."""
+
+    name = "record"
+
+    def read(self, text: str) -> str | bool:
+        """Read it; a bare option has no text."""
+        return text or True
+
+
 class SeedsType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
-    """One seed or several: "3", "0..4", "0,3,7"."""
+    """One seed or several: "3", "0..4", "0,3,7"; a variable of the environment says one."""
 
     name = "seeds"
 
@@ -140,10 +153,66 @@ class SeedsType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         """Read them."""
         if isinstance(value, tuple):
             return value
+        if _is_of_variable(ctx, param):
+            return (click.INT.convert(value, param, ctx),)
         try:
             return parse_seeds(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class _DeviceType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """A device; whether it is there is found out where it is used."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Take it as it is written, unless a variable of the environment says it."""
+        if _is_of_variable(ctx, param) and not DEVICE.fullmatch(value):
+            self.fail(f"{value!r} is none of cpu, cuda, cuda:1, mps and auto", param, ctx)
+        return str(value)
+
+
+def _is_of_variable(ctx: click.Context | None, param: click.Parameter | None) -> bool:
+    """Whether the value of a parameter is that of a variable of the environment."""
+    if ctx is None or param is None or param.name is None:
+        return False
+    return ctx.get_parameter_source(param.name) is ParameterSource.ENVIRONMENT
+
+
+class _VariableOption(click.Option):
+    """An option that a variable of the environment may say; its errors name the variable."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Read the value.
+
+        Raises:
+            RecipeError: the variable is not as it must be.
+        """
+        try:
+            return super().process_value(ctx, value)
+        except click.BadParameter as error:
+            if not _is_of_variable(ctx, self):
+                raise
+            raise RecipeError(str(self.envvar), error.message, kind="variable") from error
+
+
+def check_device_of_variable(device: str) -> None:
+    """Name the variable where the device that it says is not there.
+
+    Raises:
+        RecipeError: it is so.
+    """
+    from reinit_cli.tensors.device import check_device
+
+    try:
+        check_device(device)
+    except UnknownNameError as error:
+        raise RecipeError(DEVICE_VARIABLE, str(error), kind="variable") from error
+
+
+SEED_VARIABLE, DEVICE_VARIABLE = "REINIT_SEED", "REINIT_DEVICE"
+"""The variables of the environment that options obey."""
 
 
 weights_option = click.option(
@@ -170,7 +239,10 @@ arch_option = click.option(
 seed_option = click.option(
     "-s",
     "--seed",
+    cls=_VariableOption,
+    envvar=SEED_VARIABLE,
     type=int,
+    default=0,
     help="Seed the random streams; every key has its own.  [default: REINIT_SEED, or 0]",
 )
 
@@ -178,6 +250,8 @@ seeds_option = click.option(
     "-s",
     "--seed",
     "seeds",
+    cls=_VariableOption,
+    envvar=SEED_VARIABLE,
     type=SeedsType(),
     metavar="N|N..M|N,M",
     help="Seed the random streams; every key has its own. Several seeds make an output each.  "
@@ -187,6 +261,9 @@ seeds_option = click.option(
 device_option = click.option(
     "-d",
     "--device",
+    cls=_VariableOption,
+    envvar=DEVICE_VARIABLE,
+    type=_DeviceType(),
     metavar="DEVICE",
     help="Draw on this device: cpu, cuda, cuda:1, mps or auto. Another kind of device draws "
     "other numbers.  [default: REINIT_DEVICE, or cpu]",

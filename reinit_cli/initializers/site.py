@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -61,5 +61,12 @@ class Site:
     kept_rows: int = 0
 
 
-Arch: TypeAlias = "str | Callable[[], nn.Module]"
+class Constructor(Protocol):
+    """Something that makes a module when it is called, such as a class of modules."""
+
+    def __call__(self) -> nn.Module:
+        """Make the module."""
+
+
+Arch: TypeAlias = str | Constructor
 """A torchvision model's name, or what makes a module."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.file import StreamSource
 from reinit_cli.errors import (
@@ -24,8 +24,7 @@ from reinit_cli.operations import prepare, rewrite
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.planning.job import Job
 from reinit_cli.request.output_name import OutputName
-from reinit_cli.request.recipe import Recipe
-from reinit_cli.request.request import Request
+from reinit_cli.request.request import PartialRequest, Request, RewriteOptions, without
 from reinit_cli.storage.local import folders_above
 from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.text import why
@@ -90,81 +89,42 @@ def read_list(path: str, *, ends_with_nul: bool) -> tuple[str, ...]:
     )
 
 
-def requests_of(
-    asked: Recipe,
-    *,
-    is_batch: bool,
-    force: bool = False,
-    in_place: bool = False,
-    sync: bool = False,
-    measure_before: bool = False,
-    check: bool = False,
-    sketch: bool = False,
-) -> tuple[Request, ...]:
+def requests_of(asked: PartialRequest, *, is_batch: bool) -> tuple[Request, ...]:
     """Return a request for each source and each seed, in their order.
 
     Args:
-        asked: all that was asked for, in a recipe's words.
+        asked: all that was asked for.
         is_batch: whether `-o folder/` means a folder of outputs, and not of shards.
-        force: see `Request`, as for the others.
-        in_place: the same.
-        sync: the same.
-        measure_before: the same.
-        check: the same.
-        sketch: the same.
 
     Raises:
         OutputError, UnknownNameError: the form of the output's name is wrong.
     """
-    seeds = asked.seeds if asked.seeds is not None else (0,)
-    output = _output(asked, is_batch=is_batch, has_seeds=len(seeds) > 1) if not in_place else None
+    seeds = asked.get("seeds", (0,))
+    output: str | OutputName | None = asked.get("output")
+    if not asked.get("in_place"):
+        output = _output(asked, is_batch=is_batch, has_seeds=len(seeds) > 1)
+    rules = asked.get("rules", ())
+    options: RewriteOptions = without(asked, "sources", "seeds", "rules", "output")
     return tuple(
-        Request(
-            source=source,
-            rules=asked.rules,
-            output=asked.output if in_place else output,
-            weights=asked.weights,
-            seed=seed,
-            device=asked.device or "cpu",
-            strict=bool(asked.strict),
-            allow_unmatched=bool(asked.allow_unmatched),
-            check=check,
-            with_buffers=bool(asked.with_buffers),
-            untie=bool(asked.untie),
-            reset_optimizer=bool(asked.reset_optimizer),
-            force=force,
-            in_place=in_place,
-            sync=sync,
-            measure_before=measure_before,
-            sketch=sketch,
-            root=asked.root,
-            dtype=asked.dtype,
-            drop_non_tensors=bool(asked.drop_non_tensors),
-            refuse_unknown_globals=bool(asked.refuse_unknown_globals),
-            verify_crc=asked.verify_crc is not False,
-            arch=asked.arch,
-            resize=asked.resize,
-            num_classes=asked.num_classes,
-            record=asked.record,
-            shard_nbytes=asked.shard_nbytes,
-        )
-        for source in asked.sources or ()
+        replace(Request(source, rules, output, **options), seed=seed)
+        for source in asked.get("sources", ())
         for seed in seeds
     )
 
 
-def _output(asked: Recipe, *, is_batch: bool, has_seeds: bool) -> str | OutputName | None:
+def _output(asked: PartialRequest, *, is_batch: bool, has_seeds: bool) -> str | OutputName | None:
     """Return the path of every output, or the form of it where they differ."""
-    suffix = "{suffix}" if asked.shard_nbytes is None else ""
-    if asked.output is None:
+    suffix = "{suffix}" if asked.get("shard_nbytes") is None else ""
+    output = asked.get("output")
+    if output is None:
         form = f"{{stem}}-reinit-seed{{seed}}{suffix}"
         return OutputName(form, is_beside=True) if has_seeds else None
-    named = OutputName.parse(asked.output)
+    named = OutputName.parse(output)
     plain = named.of(SourceName("", "", ""), 0)
-    is_folder = asked.output.endswith(os.sep) or (not named.is_form and os.path.isdir(plain))
+    is_folder = output.endswith(os.sep) or (not named.is_form and os.path.isdir(plain))
     if is_batch and is_folder:
         seed = "-seed{seed}" if has_seeds and not named.has_seed else ""
-        return OutputName(os.path.join(asked.output, f"{{stem}}{seed}{suffix}"))
+        return OutputName(os.path.join(output, f"{{stem}}{seed}{suffix}"))
     return named if named.is_form else plain
 
 

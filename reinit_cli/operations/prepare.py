@@ -135,7 +135,7 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     """
     job = job_of(request, found)
     check_destination(job.destination, job.source.path, in_place=request.in_place)
-    if request.record:
+    if isinstance(request.record, str) and request.record:
         others = (job.source.path, job.destination.path)
         check_beside(request.record, others, "record", replaces=request.force)
     return job
@@ -147,6 +147,7 @@ def job_of(request: Request, found: Source | None = None) -> Job:
     Args and raises: as `prepare`.
     """
     rules = rules_of(request.rules)
+    request = replace(request, rules=rules, resize=resizes_of(request.resize))
     asks = request.dtype or request.shard_nbytes or request.reshapes
     if not (rules or asks or request.output not in (None, DASH)):
         raise MissingRuleError
@@ -164,7 +165,7 @@ def job_of(request: Request, found: Source | None = None) -> Job:
     if request.reset_optimizer and layout.is_created:
         problem = "it is lost where a file is laid out anew"
         raise RuleError(source.name, problem, kind="optimizer")
-    if request.record == "":
+    if request.record is True:
         _check_inside(destination, layout)
     if request.check and destination.path is None:
         raise OutputError(DASH, kind="check")

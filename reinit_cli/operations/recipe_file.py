@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from reinit_cli.errors import RecipeError
-from reinit_cli.request.recipe import DASH, MAX_JSON_NBYTES, Recipe, parse_recipe
+from reinit_cli.request.recipe import DASH, MAX_JSON_NBYTES, parse_recipe
+from reinit_cli.request.request import PartialRequest
 from reinit_cli.storage.local import names_beside
 from reinit_cli.text import why
 
 
-def read_recipe(path: str) -> Recipe:
+def read_recipe(path: str) -> PartialRequest:
     """Read a recipe from a file, or from standard input for "-".
 
     Raises:

@@ -6,8 +6,8 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol, Self
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO, Protocol, Self, Unpack
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.errors import CheckFailedError
@@ -16,13 +16,11 @@ from reinit_cli.execution.checks import Checks, Failure, Finding, failures_of
 from reinit_cli.execution.engine import total_nbytes, write_together
 from reinit_cli.execution.fill import Filled, Observer
 from reinit_cli.execution.sketches import Sketch, Sketches
-from reinit_cli.initializers.site import Arch
 from reinit_cli.operations.prepare import decide, prepare
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.recorder import FixedRecorder, Recorder
-from reinit_cli.request.request import Request
-from reinit_cli.request.resize import Resize
+from reinit_cli.request.request import PlanOptions, Request, RewriteOptions
 from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import OutputFile, OutputFolder
@@ -156,29 +154,7 @@ def rewrite(
     source: str,
     rules: Iterable[Rule | str],
     output: str | None = None,
-    *,
-    weights: str | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    strict: bool = False,
-    allow_unmatched: bool = False,
-    force: bool = False,
-    in_place: bool = False,
-    sync: bool = False,
-    root: str | None = None,
-    dtype: str | None = None,
-    drop_non_tensors: bool = False,
-    refuse_unknown_globals: bool = False,
-    verify_crc: bool = True,
-    shard_nbytes: int | None = None,
-    check: bool = False,
-    arch: Arch | None = None,
-    resize: Iterable[Resize | str] = (),
-    num_classes: int | None = None,
-    with_buffers: bool = False,
-    untie: bool = False,
-    reset_optimizer: bool = False,
-    record: str | bool = False,
+    **options: Unpack[RewriteOptions],
 ) -> Outcome:
     """Re-initialise the tensors that rules choose and write a new checkpoint.
 
@@ -186,102 +162,30 @@ def rewrite(
         source: a torchvision model's name, or a path.
         rules: `Rule`s or texts such as "features.*.weight=xavier_uniform:relu".
         output: a path, or None for the default name.
-        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
-        seed: the seed of the whole run; every key has its own stream.
-        device: where values are drawn.
-        strict: make every skip an error.
-        allow_unmatched: let a rule match or fill nothing.
-        force: replace an existing output.
-        in_place: replace the source.
-        sync: force a new output too to the disk.
-        root: the path of the state dict in what a torch file holds; None to look for it.
-        dtype: cast floating tensors to this dtype.
-        drop_non_tensors: lose what the output's format cannot hold.
-        refuse_unknown_globals: refuse a pickle with names that torch does not allow.
-        verify_crc: stop where a CRC-32 does not match.
-        shard_nbytes: write a folder of files with so many bytes of tensors at most.
-        check: test each draw against its law, before it is rounded.
-        arch: whose constructor `default` follows: a torchvision model's name, or what makes
-            a module; None where the source is a model.
-        resize: `Resize`s or texts such as "embed.weight=50300:mean": tensors that get another
-            first dimension, and what fills rows that were not there.
-        num_classes: give a model a head of so many classes, drawn by its own default.
-        with_buffers: reset running statistics with the weights beside them.
-        untie: make tied keys tensors of their own.
-        reset_optimizer: zero the optimizer's slots of what is filled.
-        record: write what made the output into it, or to this path.
+        options: see `RewriteOptions`.
 
     Raises:
         CheckFailedError: a draw does not follow its law; nothing is written then.
         ReinitError: the request cannot be fulfilled; nothing is written then.
     """
-    request = Request(
-        source,
-        tuple(rules),
-        output,
-        weights,
-        seed,
-        device,
-        strict,
-        allow_unmatched,
-        check,
-        with_buffers,
-        untie,
-        reset_optimizer,
-        force,
-        in_place,
-        sync,
-        root=root,
-        dtype=dtype,
-        drop_non_tensors=drop_non_tensors,
-        refuse_unknown_globals=refuse_unknown_globals,
-        verify_crc=verify_crc,
-        shard_nbytes=shard_nbytes,
-        arch=arch,
-        resize=tuple(resize),
-        num_classes=num_classes,
-        record="" if record is True else record or None,
-    )
-    return execute(prepare(request)).insist()
+    return execute(prepare(Request(source, tuple(rules), output, **options))).insist()
 
 
-def plan(
-    source: str,
-    rules: Iterable[Rule | str],
-    *,
-    weights: str | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    strict: bool = False,
-    allow_unmatched: bool = False,
-    root: str | None = None,
-    arch: Arch | None = None,
-    resize: Iterable[Resize | str] = (),
-    num_classes: int | None = None,
-    with_buffers: bool = False,
-    untie: bool = False,
-    reset_optimizer: bool = False,
-) -> Plan:
+def plan(source: str, rules: Iterable[Rule | str], **options: Unpack[PlanOptions]) -> Plan:
     """Return what `rewrite` would do to every key, without reading a tensor.
 
-    Args and raises: as `rewrite`.
+    Args:
+        source: as for `rewrite`.
+        rules: as for `rewrite`.
+        options: see `PlanOptions`.
+
+    Raises:
+        ReinitError: the request cannot be fulfilled.
     """
-    found = find_source(source, weights, root)
     read = rules_of(rules)
-    request = Request(
-        source,
-        read,
-        seed=seed,
-        device=check_device(device),
-        strict=strict,
-        allow_unmatched=allow_unmatched,
-        arch=arch,
-        resize=tuple(resize),
-        num_classes=num_classes,
-        with_buffers=with_buffers,
-        untie=untie,
-        reset_optimizer=reset_optimizer,
-    )
+    request = Request(source, read, **options)
+    found = find_source(source, request.weights, request.root)
+    request = replace(request, device=check_device(request.device))
     return decide(found, found.tensors, read, request).plan
 
 
@@ -290,7 +194,7 @@ def _sinks(job: Job, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | 
         return OutputFolder(job.destination)
     (segments,) = files.values()
     # What is digested when it is whole is kept as long.
-    waits = looks_ahead(segments) or job.request.record is not None
+    waits = looks_ahead(segments) or bool(job.request.record)
     return _Lone(job.destination, stream, waits)
 
 

@@ -39,7 +39,7 @@ from reinit_cli.provenance.record import (
 )
 from reinit_cli.provenance.recorder import FixedRecorder
 from reinit_cli.request.recipe import recipe_of
-from reinit_cli.request.request import Request
+from reinit_cli.request.request import PartialRequest, Request, without
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Copy, Range, Reserved, Segment
@@ -358,12 +358,12 @@ def _compared(
 ) -> Iterator[Finding]:
     """Make the output again from its source, and compare every byte."""
     recipe = recipe_of(form, output.name)
-    weights = recipe.weights if recipe.sources == (text,) else None
-    again = replace(recipe, sources=(text,), output=None, weights=weights, root=recipe.root)
+    weights = recipe.get("weights") if recipe.get("sources") == (text,) else None
+    again: PartialRequest = {**without(recipe, "output"), "sources": (text,), "weights": weights}
     (request,) = requests_of(again, is_batch=False)
     path = output.path or ""
     named = path if not output.is_folder else path.rstrip("/") + "/"
-    request = replace(request, output=named, arch=architecture_of_record(form), record=None)
+    request = replace(request, output=named, arch=architecture_of_record(form), record=False)
     source = find_source(text, weights, request.root)
     with source.open(request.seed) as read:
         digest = digest_of_source(source, read)

@@ -17,46 +17,21 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import RecordError
 from reinit_cli.planning.plan import Plan, Step
-from reinit_cli.request.resize import resizes_of
+from reinit_cli.request.request import options_form
 from reinit_cli.streams.seeds import STREAM
 from reinit_cli.version import __version__
-
-if TYPE_CHECKING:
-    from reinit_cli.request.request import Request
-
 
 VERSION = 1
 
 
 BLANK = "0" * 64
 """What stands for a digest that is not known yet."""
-
-
-def options_form(request: Request) -> dict[str, Any]:
-    """Return the options of a rewrite, as recipes, plans and records have them."""
-    return {
-        "seed": request.seed,
-        "device": request.device,
-        "strict": request.strict,
-        "allow_unmatched": request.allow_unmatched,
-        "dtype": request.dtype,
-        "shard_size": request.shard_nbytes,
-        "drop_non_tensors": request.drop_non_tensors,
-        "refuse_unknown_globals": request.refuse_unknown_globals,
-        "verify_crc": request.verify_crc,
-        "arch": request.arch if isinstance(request.arch, str) else None,
-        "resize": [each.text for each in resizes_of(request.resize)],
-        "num_classes": request.num_classes,
-        "with_buffers": request.with_buffers,
-        "untie": request.untie,
-        "reset_optimizer": request.reset_optimizer,
-    }
 
 
 def blank_record(plan: Plan, source: Source, digest: tuple[int, str], *, is_inside: bool) -> Form:
@@ -76,7 +51,6 @@ def blank_record(plan: Plan, source: Source, digest: tuple[int, str], *, is_insi
         "torch": torch_version(),
         "stream": STREAM,
         **options_form(plan.request),
-        "record": is_inside,
         "source": {
             "name": os.path.basename(source.name.rstrip(os.sep)),
             "weights": weights,

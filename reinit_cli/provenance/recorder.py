@@ -67,16 +67,16 @@ class Recorder:
     @classmethod
     def of(cls, job: Job, contents: Contents) -> Self:
         """Digest the source, if there is to be a record."""
-        if job.request.record is None:
+        if not job.request.record:
             return cls(job, None)
         digest = digest_of_source(job.source, contents)
-        is_inside = job.request.record == ""
+        is_inside = job.request.record is True
         return cls(job, blank_record(job.plan, job.source, digest, is_inside=is_inside))
 
     @property
     def blank(self) -> str:
         """A text as long as the record that the output is to hold; "" for none."""
-        is_inside = self._form is not None and self._job.request.record == ""
+        is_inside = self._form is not None and self._job.request.record is True
         return text_of(self._form) if is_inside and self._form is not None else ""
 
     def seal(self, name: str, segments: Sequence[Segment], sink: Sink) -> None:
@@ -95,9 +95,10 @@ class Recorder:
         Raises:
             OutputUnwritableError: the disk is full or the folder refuses.
         """
-        if self._job.request.record:
+        record = self._job.request.record
+        if isinstance(record, str) and record:
             data = f"{self._text}\n".encode()
-            place = Destination(self._job.request.record, self._job.request.force)
+            place = Destination(record, self._job.request.force)
             with OutputFile(place, len(data)) as file:
                 file.write_at(0, data)
                 file.commit()

@@ -9,18 +9,16 @@ from __future__ import annotations
 import os
 import re
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, cast
 
 from reinit_cli.errors import RecipeError, ReinitError
 from reinit_cli.initializers import REGISTRY
 from reinit_cli.request.output_name import OutputName, as_form
-from reinit_cli.request.resize import Resize, resizes_of
+from reinit_cli.request.request import OPTIONS, Option, PartialRequest
 from reinit_cli.request.rule import Rule
-from reinit_cli.streams.seeds import STREAM, parse_seeds
-from reinit_cli.tensors.dtype import dtype_named
-from reinit_cli.text import near, parse_nbytes
+from reinit_cli.streams.seeds import STREAM
+from reinit_cli.text import near
 
 VERSION = 1
 """Of the recipes and plans that are read."""
@@ -45,9 +43,6 @@ MAX_DOTS = 8
 """The most dots outside of strings in a line of TOML: a key of n parts costs n² bytes."""
 
 
-_DEVICE = re.compile(r"cpu|auto|mps|cuda(:\d{1,3})?")
-
-
 _TOML_STRING_OR_COMMENT = re.compile(
     r'"""(?:\\.|[^\\])*?"""'
     r"|'''.*?'''"
@@ -58,67 +53,7 @@ _TOML_STRING_OR_COMMENT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What a user asks for, as far as one place says it; None is what it does not say.
-
-    Attributes:
-        rules: in their order.
-        sources: names of models and paths.
-        output: the form of the output's path.
-        weights, root: see `Request`.
-        seeds: a job is done with each.
-        with_buffers, untie, reset_optimizer: see `Request`.
-        device: where values are drawn.
-        dtype, shard_nbytes, strict, allow_unmatched, drop_non_tensors,
-            refuse_unknown_globals, verify_crc, arch, resize, num_classes, record: see `Request`.
-    """
-
-    rules: tuple[Rule, ...] = ()
-    sources: tuple[str, ...] | None = None
-    output: str | None = None
-    weights: str | None = None
-    root: str | None = None
-    seeds: tuple[int, ...] | None = None
-    device: str | None = None
-    dtype: str | None = None
-    shard_nbytes: int | None = None
-    strict: bool | None = None
-    allow_unmatched: bool | None = None
-    drop_non_tensors: bool | None = None
-    refuse_unknown_globals: bool | None = None
-    verify_crc: bool | None = None
-    arch: str | None = None
-    resize: tuple[Resize, ...] = ()
-    num_classes: int | None = None
-    with_buffers: bool | None = None
-    untie: bool | None = None
-    reset_optimizer: bool | None = None
-    record: str | None = None
-
-    def under(self, upper: Recipe) -> Recipe:
-        """Return both as one, where the other's options override and its rules come later.
-
-        So do its resizes.
-
-        What is said beside a source of it goes with that source.
-        """
-        lower = self
-        if upper.sources is not None and self.sources not in (None, upper.sources):
-            lower = replace(self, output=None, weights=None, root=None)
-        said = {
-            each.name: value
-            for each in fields(upper)
-            if (value := getattr(upper, each.name)) is not None
-        }
-        both = {
-            "rules": (*self.rules, *upper.rules),
-            "resize": (*self.resize, *upper.resize),
-        }
-        return replace(lower, **said | both)
-
-
-def parse_recipe(data: bytes, path: str) -> Recipe:
+def parse_recipe(data: bytes, path: str) -> PartialRequest:
     """Read a recipe.
 
     Args:
@@ -136,21 +71,6 @@ def parse_recipe(data: bytes, path: str) -> Recipe:
     is_json = suffix == ".json" or (suffix != ".toml" and text.lstrip()[:1] == "{")
     form = _json(text, path) if is_json else _toml(text, path)
     return recipe_of(form, path)
-
-
-def of_environment(environment: Mapping[str, str]) -> Recipe:
-    """Return what REINIT_SEED and REINIT_DEVICE say; empty ones say nothing.
-
-    Raises:
-        RecipeError: one of them is not understood.
-    """
-    seed, device = environment.get("REINIT_SEED"), environment.get("REINIT_DEVICE")
-    if seed and not re.fullmatch(r"\s*[+-]?[0-9]{1,30}\s*", seed):
-        raise RecipeError("REINIT_SEED", f"{_short(seed)} is no integer", kind="variable")
-    if device and not _DEVICE.fullmatch(device):
-        problem = f"{_short(device)} is none of cpu, cuda, cuda:1, mps and auto"
-        raise RecipeError("REINIT_DEVICE", problem, kind="variable")
-    return Recipe(seeds=(int(seed),) if seed else None, device=device or None)
 
 
 def _json(text: str, path: str) -> Mapping[str, Any]:
@@ -197,105 +117,9 @@ def _toml(text: str, path: str) -> Mapping[str, Any]:
         raise RecipeError(path, f"it is no TOML: {error}") from error
 
 
-Reader = Callable[[object], object]
-"""Returns a field's value from what stands there; raises ValueError saying what must."""
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("a text")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-def _integer(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("an integer")
-    return value
-
-
-def _seeds(value: object) -> tuple[int, ...]:
-    if isinstance(value, str):
-        try:
-            return parse_seeds(value)
-        except ValueError as error:
-            raise ValueError("an integer, or a text such as '0..4' or '0,3,7'") from error
-    return (_integer(value),)
-
-
-def _sources(value: object) -> tuple[str, ...]:
-    values = value if isinstance(value, list) else [value]
-    if not values or not all(isinstance(each, str) and each for each in values):
-        raise ValueError('a text or several, ["a.pt", "b.pt"]')
-    return tuple(values)
-
-
-def _device(value: object) -> str:
-    if not isinstance(value, str) or not _DEVICE.fullmatch(value):
-        raise ValueError("cpu, cuda, cuda:1, mps or auto")
-    return value
-
-
-def _dtype(value: object) -> str:
-    return dtype_named(_text(value)).name
-
-
-def _shard_nbytes(value: object) -> int:
-    if isinstance(value, str):
-        try:
-            return parse_nbytes(value)
-        except ValueError as error:
-            raise ValueError("bytes, or a text such as '5GB'") from error
-    if _integer(value) < 1:
-        raise ValueError("at least a byte")
-    return _integer(value)
-
-
-def _positive(value: object) -> int:
-    if _integer(value) < 1:
-        raise ValueError("an integer of at least 1")
-    return _integer(value)
-
-
-def _record(value: object) -> str | None:
-    return "" if _flag(value) else None
-
-
-def _resizes(value: object) -> tuple[Resize, ...]:
-    values: list[Any] = value if isinstance(value, list) else [value]
-    if not all(isinstance(each, str) for each in values):
-        raise ValueError('a text or several, ["embed.weight=50300:mean"]')
-    return resizes_of(values)
-
-
-_OPTIONS: Mapping[str, tuple[str, Reader]] = {
-    "seed": ("seeds", _seeds),
-    "device": ("device", _device),
-    "source": ("sources", _sources),
-    "output": ("output", _text),
-    "weights": ("weights", _text),
-    "root": ("root", _text),
-    "dtype": ("dtype", _dtype),
-    "shard_size": ("shard_nbytes", _shard_nbytes),
-    "strict": ("strict", _flag),
-    "allow_unmatched": ("allow_unmatched", _flag),
-    "drop_non_tensors": ("drop_non_tensors", _flag),
-    "refuse_unknown_globals": ("refuse_unknown_globals", _flag),
-    "verify_crc": ("verify_crc", _flag),
-    "arch": ("arch", _text),
-    "resize": ("resize", _resizes),
-    "num_classes": ("num_classes", _positive),
-    "with_buffers": ("with_buffers", _flag),
-    "untie": ("untie", _flag),
-    "reset_optimizer": ("reset_optimizer", _flag),
-    "record": ("record", _record),
-}
-"""For each field that is an option, the attribute of a recipe and how it is read."""
+_FIELDS = {option.name: (option.several or field, option) for field, option in OPTIONS.items()}
+_OPTIONS = {name: found for name, found in _FIELDS.items() if name not in ("", "rule")}
+"""For each name of an option in a recipe, the name in a request and how it is read."""
 
 
 FIELDS = (*_OPTIONS, "rule", "version", "stream")
@@ -308,7 +132,7 @@ RESULTS = (
 """What a plan or a record says beside what was asked for; it follows from that, and is not read."""
 
 
-def recipe_of(form: Mapping[str, Any], path: str) -> Recipe:
+def recipe_of(form: Mapping[str, Any], path: str) -> PartialRequest:
     """Return what the fields of a recipe, a plan or a record say.
 
     Args:
@@ -329,23 +153,24 @@ def recipe_of(form: Mapping[str, Any], path: str) -> Recipe:
     if is_plan:
         form = _options_of_plan(form, path)
     said = {
-        attribute: _read(reader, form[name], name, path)
-        for name, (attribute, reader) in _OPTIONS.items()
+        field: _read(option, form[name], path)
+        for name, (field, option) in _OPTIONS.items()
         if name in form
     }
     if "output" in said:
         _check_output(cast("str", said["output"]), path)
-    return Recipe(rules=_rules(form.get("rule", []), path), **cast("dict[str, Any]", said))
+    rules = _rules(form.get("rule", []), path)
+    return cast("PartialRequest", {**said, "rules": rules} if rules else said)
 
 
-def _read(reader: Reader, value: object, name: str, path: str) -> object:
+def _read(option: Option, value: object, path: str) -> object:
     try:
-        return reader(value)
+        return option.read(value)
     except ReinitError as error:
-        problem = f"{name}: {error}"
+        problem = f"{option.name}: {error}"
         raise RecipeError(path, problem) from error
     except ValueError as error:
-        raise RecipeError(path, f"{name} must be {error}, not {_short(value)}") from error
+        raise RecipeError(path, f"{option.name} must be {error}, not {_short(value)}") from error
 
 
 def _check_output(form: str, path: str) -> None:

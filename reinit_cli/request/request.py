@@ -1,81 +1,253 @@
-"""Hold what a user asks for."""
+"""Hold what a user asks for, and the table of its fields."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, TypedDict, cast
 
 from reinit_cli.initializers.site import Arch
+from reinit_cli.request import values
 from reinit_cli.request.output_name import OutputName
-from reinit_cli.request.resize import Resize
+from reinit_cli.request.resize import Resize, resizes_of
 from reinit_cli.request.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What a user asks for.
+class Option:
+    """What is known of a field of a request.
 
     Attributes:
-        source: a model's name or a path.
-        rules: in the order of precedence, the last first to own.
-        output: a path, the form of one, "-" for standard output, or None for the default name.
-        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
-        seed: the seed of the whole run.
-        device: where values are drawn.
-        strict: whether every skip is an error.
-        allow_unmatched: whether a rule that matches or fills nothing is only a warning.
-        check: whether each draw is tested against its law.
-        with_buffers: whether running statistics are reset with the weights beside them.
-        untie: whether tied keys become tensors of their own.
-        reset_optimizer: whether the optimizer's slots of what is filled are zeroed.
-        force: whether an existing output is replaced.
-        in_place: whether the source is replaced by the output.
-        sync: whether a new output too is forced to the disk.
-        measure_before: whether the tensors that are filled are measured as they were.
-        sketch: whether histograms of what was there and what is drawn are counted.
-        root: the path of the state dict in what a torch file holds; None to look for it.
-        dtype: what floating tensors are cast to, by torch's name; None to leave them.
-        drop_non_tensors: whether what the output's format cannot hold may be lost.
-        refuse_unknown_globals: whether names that torch does not allow are an error.
-        verify_crc: whether a CRC-32 that does not match stops the run.
-        shard_nbytes: write a folder of safetensors files, with so many bytes of tensors in
-            each at most; None where the output's name decides.
-        arch: the architecture of a checkpoint: a torchvision model's name, or what makes a
-            module; None where the source is a model, or no rule asks.
-        resize: which tensors get another first dimension, in the order of precedence.
-        num_classes: how many classes a model is to tell apart; None for as many as it does.
-        record: where a record of what made the output goes: "" is into the output, else a
-            path; None for none.
+        meaning: a sentence, without its capital and full stop.
+        name: its name in recipes, plans and records; "" where none of them may say it.
+        read: returns its value from that of a recipe; raises ValueError saying what it must be.
+        written: returns its value as plans and records have it.
+        several: its name where a recipe gives several values, with an output for each; or "".
     """
+
+    meaning: str
+    name: str = ""
+    read: Callable[[object], object] = values.read_text
+    written: Callable[[Any], object] = lambda value: value
+    several: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks for."""
 
     source: str
     rules: tuple[Rule | str, ...]
     output: str | OutputName | None = None
+    _: KW_ONLY
     weights: str | None = None
+    root: str | None = None
     seed: int = 0
     device: str = "cpu"
     strict: bool = False
     allow_unmatched: bool = False
-    check: bool = False
+    dtype: str | None = None
+    shard_nbytes: int | None = None
+    drop_non_tensors: bool = False
+    refuse_unknown_globals: bool = False
+    verify_crc: bool = True
+    arch: Arch | None = None
+    resize: Sequence[Resize | str] = ()
+    num_classes: int | None = None
     with_buffers: bool = False
     untie: bool = False
     reset_optimizer: bool = False
+    record: str | bool = False
+    check: bool = False
     force: bool = False
     in_place: bool = False
     sync: bool = False
     measure_before: bool = False
     sketch: bool = False
-    root: str | None = None
-    dtype: str | None = None
-    drop_non_tensors: bool = False
-    refuse_unknown_globals: bool = False
-    verify_crc: bool = True
-    shard_nbytes: int | None = None
-    arch: Arch | None = None
-    resize: tuple[Resize | str, ...] = ()
-    num_classes: int | None = None
-    record: str | None = None
 
     @property
     def reshapes(self) -> bool:
         """Whether tensors are asked to be of other shapes, or in other places."""
         return bool(self.resize) or self.num_classes is not None or self.untie
+
+
+OPTIONS: Mapping[str, Option] = {
+    "source": Option("a model's name or a path", "source", values.read_sources, several="sources"),
+    "rules": Option("in the order of precedence, the last first to own", "rule"),
+    "output": Option(
+        'a path, the form of one, "-" for standard output, or None for the default name', "output"
+    ),
+    "weights": Option(
+        'for a model: "DEFAULT", the name of its weights, "none" or a file', "weights"
+    ),
+    "root": Option(
+        "the path of the state dict in what a torch file holds; None to look for it", "root"
+    ),
+    "seed": Option(
+        "the seed of the whole run; every key has its own stream",
+        "seed",
+        values.read_seeds,
+        several="seeds",
+    ),
+    "device": Option("where values are drawn", "device", values.read_device),
+    "strict": Option("whether every skip is an error", "strict", values.read_flag),
+    "allow_unmatched": Option(
+        "whether a rule that matches or fills nothing is only a warning",
+        "allow_unmatched",
+        values.read_flag,
+    ),
+    "dtype": Option(
+        "what floating tensors are cast to, by torch's name; None to leave them",
+        "dtype",
+        values.read_dtype,
+    ),
+    "shard_nbytes": Option(
+        "write a folder of safetensors files, with so many bytes of tensors in each at most; "
+        "None where the output's name decides",
+        "shard_size",
+        values.read_nbytes,
+    ),
+    "drop_non_tensors": Option(
+        "whether what the output's format cannot hold may be lost",
+        "drop_non_tensors",
+        values.read_flag,
+    ),
+    "refuse_unknown_globals": Option(
+        "whether names in a pickle that torch does not allow are an error",
+        "refuse_unknown_globals",
+        values.read_flag,
+    ),
+    "verify_crc": Option(
+        "whether a CRC-32 that does not match stops the run", "verify_crc", values.read_flag
+    ),
+    "arch": Option(
+        "whose constructor `default` follows: a torchvision model's name, or what makes a "
+        "module; None where the source is a model, or no rule asks",
+        "arch",
+        written=lambda arch: arch if isinstance(arch, str) else None,
+    ),
+    "resize": Option(
+        "which tensors get another first dimension, and what fills rows that were not there, "
+        'in the order of precedence: "embed.weight=50300:mean"',
+        "resize",
+        values.read_resizes,
+        lambda resizes: [each.text for each in resizes_of(resizes)],
+    ),
+    "num_classes": Option(
+        "how many classes a model is to tell apart, its head drawn by its own default; None for "
+        "as many as it does",
+        "num_classes",
+        values.read_count,
+    ),
+    "with_buffers": Option(
+        "whether running statistics are reset with the weights beside them",
+        "with_buffers",
+        values.read_flag,
+    ),
+    "untie": Option("whether tied keys become tensors of their own", "untie", values.read_flag),
+    "reset_optimizer": Option(
+        "whether the optimizer's slots of what is filled are zeroed",
+        "reset_optimizer",
+        values.read_flag,
+    ),
+    "record": Option(
+        "whether a record of what made the output goes into it, or the path it goes to",
+        "record",
+        values.read_flag,
+        lambda record: record is True,
+    ),
+    "check": Option("whether each draw is tested against its law"),
+    "force": Option("whether an existing output is replaced"),
+    "in_place": Option("whether the source is replaced by the output"),
+    "sync": Option("whether a new output too is forced to the disk"),
+    "measure_before": Option("whether the tensors that are filled are measured as they were"),
+    "sketch": Option("whether histograms of what was there and what is drawn are counted"),
+}
+"""What is known of each field of a request, in the order in which plans and records say them."""
+
+NESTED = ("source", "rules", "output", "weights", "root")
+"""The fields that plans and records say in an object of their own, since they know more of them."""
+
+
+class PlanOptions(TypedDict, total=False):
+    """What `plan` takes by name."""
+
+    weights: str | None
+    root: str | None
+    seed: int
+    device: str
+    strict: bool
+    allow_unmatched: bool
+    arch: Arch | None
+    resize: Sequence[Resize | str]
+    num_classes: int | None
+    with_buffers: bool
+    untie: bool
+    reset_optimizer: bool
+
+
+class RewriteOptions(PlanOptions, total=False):
+    """What `rewrite` takes by name."""
+
+    dtype: str | None
+    shard_nbytes: int | None
+    drop_non_tensors: bool
+    refuse_unknown_globals: bool
+    verify_crc: bool
+    record: str | bool
+    check: bool
+    force: bool
+    in_place: bool
+    sync: bool
+    measure_before: bool
+    sketch: bool
+
+
+class PartialRequest(RewriteOptions, total=False):
+    """A request with gaps: what one place, such as a recipe, says of it."""
+
+    rules: tuple[Rule, ...]
+    sources: tuple[str, ...]
+    seeds: tuple[int, ...]
+    output: str
+
+
+def override(lower: PartialRequest, upper: PartialRequest) -> PartialRequest:
+    """Return both as one: what the upper says counts, and its rules and resizes come later.
+
+    What is said with a source, such as the output, goes with that source.
+    """
+    with_source = ("output", "weights", "root")
+    has_other = lower.get("sources") not in (None, upper.get("sources"))
+    if "sources" in upper and has_other:
+        lower = without(lower, *with_source)
+    both: PartialRequest = {**lower, **upper}
+    both["rules"] = (*lower.get("rules", ()), *upper.get("rules", ()))
+    both["resize"] = (*lower.get("resize", ()), *upper.get("resize", ()))
+    return both
+
+
+def without(asked: PartialRequest, *names: str) -> PartialRequest:
+    """Return a request with more gaps."""
+    left = {name: value for name, value in asked.items() if name not in names}
+    return cast("PartialRequest", left)
+
+
+def options_form(request: Request) -> dict[str, object]:
+    """Return the options of a request, as plans and records have them."""
+    return {
+        option.name: option.written(getattr(request, name))
+        for name, option in OPTIONS.items()
+        if option.name and name not in NESTED
+    }
+
+
+def _described(names: Iterable[str]) -> str:
+    lines = (f"    {name}: {OPTIONS[name].meaning}." for name in names)
+    return "\n".join(("", "", "Attributes:", *lines))
+
+
+# The sentences stand once, in the table, and help() shows them.
+Request.__doc__ = f"{Request.__doc__}{_described(OPTIONS)}"
+for _options in (PlanOptions, RewriteOptions):
+    _options.__doc__ = f"{_options.__doc__}{_described(_options.__annotations__)}"

@@ -5,78 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from reinit_cli.request.request import Request
-from reinit_cli.request.rule import Rule
 from reinit_cli.streams.seeds import seed_for
 from tests.cli.conftest import Done
-
-PLAIN = Request("model.safetensors", (Rule.parse("*.bias=zeros"),))
-RULE = ["-r", "*.bias=zeros"]
-
-ARGV = {
-    "nothing else": (["model.safetensors", *RULE], PLAIN),
-    "run by name": (["run", "model.safetensors", *RULE], PLAIN),
-    "options first": ([*RULE, "--seed", "3", "model.safetensors"], {"seed": 3}),
-    "long rule": (["model.safetensors", "--rule", "*.bias=zeros"], PLAIN),
-    "two rules in order": (
-        ["model.safetensors", *RULE, "-r", "norm.*=ones"],
-        replace(PLAIN, rules=(*PLAIN.rules, Rule.parse("norm.*=ones"))),
-    ),
-    "an exclusion is a last keep": (
-        ["model.safetensors", "-x", "norm.*", *RULE],
-        replace(PLAIN, rules=(*PLAIN.rules, Rule.keeping("norm.*"))),
-    ),
-    "output": (["model.safetensors", *RULE, "-o", "x.pt"], replace(PLAIN, output="x.pt")),
-    "weights": (["model.safetensors", *RULE, "--weights", "none"], replace(PLAIN, weights="none")),
-    "seed": (["model.safetensors", *RULE, "-s", "-5"], {"seed": -5}),
-    "device": (["model.safetensors", *RULE, "-d", "cuda:1"], {"device": "cuda:1"}),
-    "strict": (["model.safetensors", *RULE, "--strict"], {"strict": True}),
-    "allow unmatched": (
-        ["model.safetensors", *RULE, "--allow-unmatched"],
-        {"allow_unmatched": True},
-    ),
-    "force": (["model.safetensors", *RULE, "-f"], replace(PLAIN, force=True)),
-    "in place": (["model.safetensors", *RULE, "--in-place"], replace(PLAIN, in_place=True)),
-    "sync": (["model.safetensors", *RULE, "--sync"], replace(PLAIN, sync=True)),
-    "verbose measures": (
-        ["model.safetensors", *RULE, "-v"],
-        replace(PLAIN, measure_before=True),
-    ),
-}
-
-
-class AskedError(Exception):
-    def __init__(self, request: Request) -> None:
-        self.request = request
-
-
-@pytest.mark.parametrize(("args", "expected"), ARGV.values(), ids=ARGV)
-def test_arguments_become_a_request(
-    args: list[str],
-    expected: Request | dict[str, Any],
-    reinit: Callable[..., Done],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def ask(request: Request) -> None:
-        raise AskedError(request)
-
-    monkeypatch.setattr("reinit_cli.operations.prepare.prepare", ask)
-    if isinstance(expected, dict):
-        expected = replace(PLAIN, **expected)
-
-    with pytest.raises(AskedError) as asked:
-        reinit(*args)
-
-    assert asked.value.request == expected
 
 
 def test_the_chosen_tensors_are_drawn_and_the_rest_is_as_it_was(

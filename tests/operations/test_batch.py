@@ -33,8 +33,7 @@ from reinit_cli.operations.batch import (
     run_batch,
 )
 from reinit_cli.operations.rewrite import Outcome
-from reinit_cli.request.recipe import Recipe
-from reinit_cli.request.request import Request
+from reinit_cli.request.request import PartialRequest, Request
 from reinit_cli.request.rule import Rule
 
 RULES = (Rule.parse("*.weight=normal:std=0.5"), Rule.parse("q.*=orthogonal"))
@@ -52,8 +51,8 @@ def _files(*names: str) -> None:
         torch.save(state, name) if name.endswith(".pt") else save_file(state, name)
 
 
-def _asked(*sources: str, **said: object) -> Recipe:
-    return Recipe(rules=RULES, sources=sources, **said)  # type: ignore[arg-type]
+def _asked(*sources: str, **said: object) -> PartialRequest:
+    return {"rules": RULES, "sources": sources, **said}  # type: ignore[typeddict-item]
 
 
 def _requests(*sources: str, **said: object) -> tuple[Request, ...]:
@@ -123,8 +122,12 @@ def test_models_side_by_side_are_built_as_alone() -> None:
     """They are built from torch's global generator, which all threads share."""
     for seed in (0, 1):
         rewrite("squeezenet1_1", ["*=keep"], f"alone{seed}.safetensors", weights="none", seed=seed)
-    asked = Recipe(
-        (Rule.parse("*=keep"),), ("squeezenet1_1",), "m{seed}.safetensors", "none", seeds=(0, 1)
+    asked = PartialRequest(
+        rules=(Rule.parse("*=keep"),),
+        sources=("squeezenet1_1",),
+        output="m{seed}.safetensors",
+        weights="none",
+        seeds=(0, 1),
     )
 
     results = _run(requests_of(asked, is_batch=True), at_once=2)
@@ -230,9 +233,10 @@ def test_two_outputs_at_one_place_are_refused_before_anything_is_written(
 def test_an_output_that_another_input_reads_is_refused_even_with_force() -> None:
     _files("a.safetensors", "b.safetensors")
     requests = requests_of(
-        _asked("a.safetensors", "x/../b.safetensors", output="{stem}{seed}.safetensors"),
+        _asked(
+            "a.safetensors", "x/../b.safetensors", output="{stem}{seed}.safetensors", force=True
+        ),
         is_batch=True,
-        force=True,
     )
     os.mkdir("x")
     os.link("b.safetensors", "a0.safetensors")
@@ -245,10 +249,10 @@ def test_an_output_that_another_input_reads_is_refused_even_with_force() -> None
 
 def test_sources_are_replaced_in_place_each_once() -> None:
     _files("a.safetensors", "b.safetensors")
-    asked = _asked("a.safetensors", "b.safetensors")
+    asked = _asked("a.safetensors", "b.safetensors", in_place=True)
     results: list[Result] = []
 
-    planned = plan_batch(requests_of(asked, is_batch=True, in_place=True))
+    planned = plan_batch(requests_of(asked, is_batch=True))
     run_batch(planned, results.append, _ignore)
 
     assert sorted(os.listdir()) == ["a.safetensors", "b.safetensors"]
@@ -256,7 +260,7 @@ def test_sources_are_replaced_in_place_each_once() -> None:
     assert torch.equal(first["a.weight"], second["a.weight"])
     with pytest.raises(OutputTakenError):
         plan_batch(
-            requests_of(_asked("a.safetensors", "a.safetensors"), is_batch=True, in_place=True)
+            requests_of(_asked("a.safetensors", "a.safetensors", in_place=True), is_batch=True)
         )
 
 
@@ -325,7 +329,7 @@ def test_a_device_that_is_missing_is_no_failure_of_one_input() -> None:
 
 def test_what_is_wrong_with_all_is_no_failure_of_one() -> None:
     _files("a.safetensors", "b.safetensors")
-    asked = Recipe(sources=("a.safetensors", "b.safetensors"))
+    asked = PartialRequest(sources=("a.safetensors", "b.safetensors"))
 
     with pytest.raises(MissingRuleError):
         plan_batch(requests_of(asked, is_batch=True), keeps_going=True)

@@ -431,13 +431,13 @@ def test_a_record_is_a_recipe(tmp_path: Path) -> None:
 
     recipe = read_recipe(str(record))
 
-    assert [rule.pattern.text for rule in recipe.rules] == [
+    assert [rule.pattern.text for rule in recipe["rules"]] == [
         "embed.weight",
         "layers.*.weight",
         "*.norm",
     ]
-    assert (recipe.seeds, recipe.dtype, recipe.record) == ((4,), "float16", None)
-    assert recipe.sources == ("m.safetensors",)
+    assert (recipe["seeds"], recipe["dtype"], recipe["record"]) == ((4,), "float16", False)
+    assert recipe["sources"] == ("m.safetensors",)
 
 
 # --- what cannot be ----------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from reinit_cli.cli.commands.run.form import step_form
 from reinit_cli.cli.commands.run.view import described
@@ -16,6 +16,7 @@ from reinit_cli.cli.options import (
     DtypeType,
     ShapeType,
     arch_option,
+    check_device_of_variable,
     device_option,
     json_option,
     seed_option,
@@ -44,13 +45,15 @@ if TYPE_CHECKING:
 @seed_option
 @device_option
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     init: str,
     shape: tuple[int, ...],
     key: str,
     dtype: str,
     arch: str | None,
-    seed: int | None,
+    seed: int,
     device: str | None,
     *,
     as_json: bool,
@@ -62,11 +65,8 @@ def command(
     reinit draw "kaiming_normal:relu,fan_out" 64,3,11,11 --key features.0.weight
     reinit draw default 10,512 --key fc.weight --arch resnet18
     """
-    from reinit_cli.request.recipe import Recipe, of_environment
-
-    drawn = Recipe(seeds=None if seed is None else (seed,), device=device)
-    drawn = of_environment(os.environ).under(drawn)
-    (seed,) = drawn.seeds or (0,)
+    if device and ctx.get_parameter_source("device") is ParameterSource.ENVIRONMENT:
+        check_device_of_variable(device)
 
     import torch
 
@@ -82,7 +82,7 @@ def command(
     if rule.init.initializer.stream or rule.init.keep_zeros:
         raise click.UsageError(f"{rule.init} changes what is there, and here nothing is")
     tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-    plan = apply_({key: tensor}, [rule], seed=seed, device=drawn.device or "cpu", arch=arch)
+    plan = apply_({key: tensor}, [rule], seed=seed, device=device or "cpu", arch=arch)
     if as_json:
         sys.stdout.write(dumps(draw_form(plan, tensor)) + "\n")
     else:

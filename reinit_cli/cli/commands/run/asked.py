@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import reduce
+from typing import Any, cast
 
 import click
+from click.core import ParameterSource
 
-from reinit_cli.errors import RecipeError, UnknownNameError
+from reinit_cli.cli.options import check_device_of_variable
 from reinit_cli.operations.recipe_file import read_recipe
-from reinit_cli.request.recipe import DASH, Recipe, of_environment
+from reinit_cli.request.recipe import DASH
+from reinit_cli.request.request import PartialRequest, override, without
 
 
-def asked(
-    given: Recipe, configs: Sequence[str], environment: Mapping[str, str], *, in_place: bool
-) -> Recipe:
+def asked(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> PartialRequest:
     """Return the command line over its recipes, in their order, over the environment.
 
     Args:
-        given: what the command line says itself.
+        ctx: the command line.
+        given: its options, None where it does not say them; those that variables of the
+            environment say are among them.
         configs: the files of recipes that it names.
-        environment: the variables of the environment.
-        in_place: whether sources are replaced, so that no recipe names an output.
 
     Raises:
-        RecipeError: a recipe or a variable is wrong.
+        RecipeError: a recipe is wrong, or a variable names a device that is not there.
     """
-    from_environment = of_environment(environment)
-    recipe = reduce(Recipe.under, map(read_recipe, configs), Recipe())
-    if in_place:
-        recipe = replace(recipe, output=None)
-    chosen = recipe.under(given)
-    if chosen.device is None and from_environment.device is not None:
-        _check_device_of_variable(from_environment.device)
-    return from_environment.under(chosen)
+    said = {name: value for name, value in given.items() if value is not None}
+    environment = {
+        name: said.pop(name)
+        for name in list(said)
+        if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT
+    }
+    recipe: PartialRequest = reduce(override, map(read_recipe, configs), PartialRequest())
+    if said.get("in_place"):
+        recipe = without(recipe, "output")  # no recipe names an output where sources are replaced
+    chosen = override(recipe, cast("PartialRequest", said))
+    if "device" in environment and "device" not in chosen:
+        check_device_of_variable(environment["device"])
+    return override(cast("PartialRequest", environment), chosen)
 
 
 def check_standard_input(
@@ -54,17 +59,3 @@ def check_standard_input(
         raise click.UsageError(
             f"standard input is read once, and {readers[0]} and {readers[1]} ask for it"
         )
-
-
-def _check_device_of_variable(device: str) -> None:
-    """Name the variable where its device is not there.
-
-    Raises:
-        RecipeError: it is so.
-    """
-    from reinit_cli.tensors.device import check_device
-
-    try:
-        check_device(device)
-    except UnknownNameError as error:
-        raise RecipeError("REINIT_DEVICE", str(error), kind="variable") from error

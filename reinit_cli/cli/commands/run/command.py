@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from reinit_cli.cli.options import (
     CONTEXT,
     DtypeType,
     PatternType,
+    RecordType,
     ResizeType,
     RuleType,
     SizeType,
@@ -184,6 +184,7 @@ class _Run(click.Command):
 )
 @click.option(
     "--record",
+    type=RecordType(),
     metavar="[=FILE]",
     help="Write what made the output into it, for `reinit verify`; with =FILE beside it.",
 )
@@ -206,10 +207,6 @@ def command(
     *,
     null: bool,
     keep_going: bool,
-    force: bool,
-    in_place: bool,
-    sync: bool,
-    check: bool,
     verbose: bool,
     quiet: bool,
     dry_run: bool,
@@ -238,7 +235,6 @@ def command(
     from reinit_cli.cli.render.meter import Meter
     from reinit_cli.cli.terminal import refuse_terminal, warn
     from reinit_cli.operations.batch import Failure, plan_batch, read_list, requests_of, run_batch
-    from reinit_cli.request.recipe import Recipe
     from reinit_cli.request.rule import Rule
     from reinit_cli.text import plural
 
@@ -247,26 +243,18 @@ def command(
         sources = (*sources, *read_list(files_from, ends_with_nul=null))
     elif null:
         raise click.UsageError("-0 says how the list of --files-from ends its lines")
-    given = Recipe(
-        rules=(*rules, *(Rule.keeping(pattern.text) for pattern in excluded)),
-        sources=sources if sources or files_from is not None else None,
-        **options,
-    )
-    job = asked(given, configs, os.environ, in_place=in_place)
-    if job.sources is None:
+    options |= {
+        "rules": (*rules, *(Rule.keeping(pattern.text) for pattern in excluded)),
+        "sources": sources if sources or files_from is not None else None,
+        "measure_before": verbose,
+        "sketch": report is not None,
+    }
+    job = asked(ctx, options, configs)
+    if "sources" not in job:
         raise click.MissingParameter(ctx=ctx, param_hint="'SOURCE'", param_type="argument")
-    is_batch = files_from is not None or len(job.sources) * len(job.seeds or (0,)) > 1
-    requests = requests_of(
-        job,
-        is_batch=is_batch,
-        force=force,
-        in_place=in_place,
-        sync=sync,
-        measure_before=verbose,
-        check=check,
-        sketch=report is not None,
-    )
-    _check_beside(job.record, report, is_batch=is_batch, dry_run=dry_run)
+    is_batch = files_from is not None or len(job["sources"]) * len(job.get("seeds", (0,))) > 1
+    requests = requests_of(job, is_batch=is_batch)
+    _check_beside(job.get("record"), report, is_batch=is_batch, dry_run=dry_run)
     if not dry_run and any(map(_is_streamed, requests)):
         refuse_terminal(sys.stdout)
     if not requests:
@@ -274,7 +262,7 @@ def command(
     name = requests[0].source if len(requests) == 1 else plural(len(requests), "output")
     with Meter(name, is_shown=not quiet) as meter:
         planned = plan_batch(requests, keeps_going=keep_going)
-        place = _report_place(report, planned, force=force)
+        place = _report_place(report, planned, force=bool(options["force"]))
         told = Report(
             report_stream(planned, is_dry=dry_run),
             meter,
@@ -309,13 +297,13 @@ def command(
     ctx.exit(SOME_FAILED if told.failure is not None else 0)
 
 
-def _check_beside(record: str | None, report: str | None, *, is_batch: bool, dry_run: bool) -> None:
+def _check_beside(record: object, report: str | None, *, is_batch: bool, dry_run: bool) -> None:
     """Refuse what is written beside an output where there is none, or several.
 
     Raises:
         click.UsageError: it is so.
     """
-    if record and is_batch:
+    if isinstance(record, str) and is_batch:
         raise click.UsageError("--record=FILE is the record of one output; --record is in each")
     if report is not None and dry_run:
         raise click.UsageError("--report shows what was drawn, and a dry run draws nothing")

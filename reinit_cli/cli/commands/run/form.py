@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.cli.render.json import VERSION, moments_form
+from reinit_cli.request.request import options_form
 from reinit_cli.streams.seeds import STREAM
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         job: what was planned.
         outcome: what was done, or None for a dry run.
     """
-    from reinit_cli.provenance.record import options_form
-
     plan = job.plan
     located = job.source.located
     filled = outcome.filled if outcome else {}
@@ -36,7 +35,6 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         "version": VERSION,
         "stream": STREAM,
         **options_form(job.request),
-        "record": job.request.record == "",
         "source": {
             "name": job.source.name,
             "path": job.source.path,

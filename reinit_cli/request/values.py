@@ -1,0 +1,96 @@
+"""Read the values that the fields of a recipe may have.
+
+Each function returns the value of a request's field, and raises ValueError with the words
+that follow "must be".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from reinit_cli.request.resize import Resize, resizes_of
+from reinit_cli.streams.seeds import parse_seeds
+from reinit_cli.tensors.dtype import dtype_named
+from reinit_cli.text import parse_nbytes
+
+DEVICE = re.compile(r"cpu|auto|mps|cuda(:\d{1,3})?")
+"""How a device may be written."""
+
+
+def read_text(value: object) -> str:
+    """Read a text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text")
+    return value
+
+
+def read_flag(value: object) -> bool:
+    """Read a flag; a number does not stand for one."""
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def read_integer(value: object) -> int:
+    """Read an integer; a flag does not stand for one."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("an integer")
+    return value
+
+
+def read_count(value: object) -> int:
+    """Read a number of things."""
+    if read_integer(value) < 1:
+        raise ValueError("an integer of at least 1")
+    return read_integer(value)
+
+
+def read_seeds(value: object) -> tuple[int, ...]:
+    """Read a seed, or a text that stands for several."""
+    if isinstance(value, str):
+        try:
+            return parse_seeds(value)
+        except ValueError as error:
+            raise ValueError("an integer, or a text such as '0..4' or '0,3,7'") from error
+    return (read_integer(value),)
+
+
+def read_sources(value: object) -> tuple[str, ...]:
+    """Read a source or a list of them."""
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(each, str) and each for each in values):
+        raise ValueError('a text or several, ["a.pt", "b.pt"]')
+    return tuple(values)
+
+
+def read_device(value: object) -> str:
+    """Read a device, which need not be in this machine."""
+    if not isinstance(value, str) or not DEVICE.fullmatch(value):
+        raise ValueError("cpu, cuda, cuda:1, mps or auto")
+    return value
+
+
+def read_dtype(value: object) -> str:
+    """Read a dtype, and return torch's name of it."""
+    return dtype_named(read_text(value)).name
+
+
+def read_nbytes(value: object) -> int:
+    """Read a number of bytes, such as "5GB"."""
+    if isinstance(value, str):
+        try:
+            return parse_nbytes(value)
+        except ValueError as error:
+            raise ValueError("bytes, or a text such as '5GB'") from error
+    if read_integer(value) < 1:
+        raise ValueError("at least a byte")
+    return read_integer(value)
+
+
+def read_resizes(value: object) -> tuple[Resize, ...]:
+    """Read a resize or a list of them."""
+    values: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) for each in values):
+        raise ValueError('a text or several, ["embed.weight=50300:mean"]')
+    return resizes_of(values)

@@ -1,0 +1,279 @@
+"""Command lines become requests: no option is lost, and the environment is obeyed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+import pytest
+import torch
+import torchvision
+
+from reinit_cli import plan, rewrite
+from reinit_cli.cli.commands.run.command import command as run
+from reinit_cli.cli.group import COMMANDS, group
+from reinit_cli.request.output_name import OutputName
+from reinit_cli.request.request import OPTIONS, PartialRequest, PlanOptions, Request, RewriteOptions
+from reinit_cli.request.resize import Resize
+from reinit_cli.request.rule import Rule
+from reinit_cli.streams.seeds import seed_for
+from tests.cli.conftest import Done
+
+ZEROS = Rule.parse("*.bias=zeros")
+ONES = Rule.parse("norm.*=ones")
+PLAIN = Request("model.safetensors", (ZEROS,))
+
+ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "a rule": ([], {}),
+    "two rules in their order": (["-r", "norm.*=ones"], {"rules": (ZEROS, ONES)}),
+    "an exclusion is the last rule, and keeps": (
+        ["-x", "norm.*"],
+        {"rules": (ZEROS, Rule.keeping("norm.*"))},
+    ),
+    "output": (["-o", "x.pt"], {"output": "x.pt"}),
+    "output with a placeholder": (
+        ["--output", "{stem}.pt"],
+        {"output": OutputName.parse("{stem}.pt")},
+    ),
+    "weights": (["--weights", "none"], {"weights": "none"}),
+    "root": (["--root", "ema"], {"root": "ema"}),
+    "seed": (["-s", "-5"], {"seed": -5}),
+    "long seed": (["--seed", "3"], {"seed": 3}),
+    "device": (["-d", "cuda:1"], {"device": "cuda:1"}),
+    "long device": (["--device", "auto"], {"device": "auto"}),
+    "strict": (["--strict"], {"strict": True}),
+    "not strict": (["--no-strict"], {}),
+    "allow unmatched": (["--allow-unmatched"], {"allow_unmatched": True}),
+    "dtype": (["--dtype", "bfloat16"], {"dtype": "bfloat16"}),
+    "shard size": (["--shard-size", "2kB"], {"shard_nbytes": 2000}),
+    "drop non-tensors": (["--drop-non-tensors"], {"drop_non_tensors": True}),
+    "refuse unknown globals": (["--refuse-unknown-globals"], {"refuse_unknown_globals": True}),
+    "verify no CRC": (["--no-verify-crc"], {"verify_crc": False}),
+    "architecture": (["--arch", "resnet18"], {"arch": "resnet18"}),
+    "resizes in their order": (
+        ["--resize", "a=3:mean", "--resize", "b=4"],
+        {"resize": (Resize.parse("a=3:mean"), Resize.parse("b=4"))},
+    ),
+    "number of classes": (["--num-classes", "7"], {"num_classes": 7}),
+    "with buffers": (["--with-buffers"], {"with_buffers": True}),
+    "untie": (["--untie"], {"untie": True}),
+    "reset optimizer": (["--reset-optimizer"], {"reset_optimizer": True}),
+    "record inside": (["--record"], {"record": True}),
+    "record in a file": (["--record=r.json"], {"record": "r.json"}),
+    "check": (["--check"], {"check": True}),
+    "force": (["-f"], {"force": True}),
+    "long force": (["--force"], {"force": True}),
+    "in place": (["--in-place"], {"in_place": True}),
+    "sync": (["--sync"], {"sync": True}),
+    "rows for tensors are measured": (["-v"], {"measure_before": True}),
+    "a report has pictures": (["--report", "r.html"], {"sketch": True}),
+}
+
+OF_THE_COMMAND = {
+    *("configs", "files_from", "null", "jobs", "keep_going", "dry_run", "as_json", "quiet"),
+}
+"""Parameters of `run` that say where requests come from, or how they are run and shown."""
+
+FIELDS = {
+    "sources": "source",
+    "seeds": "seed",
+    "excluded": "rules",
+    "verbose": "measure_before",
+    "report": "sketch",
+}
+"""The fields of parameters that have another name."""
+
+
+class AskedError(Exception):
+    """Raised instead of a run, with what was asked for."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+
+@pytest.fixture
+def asked(reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Request]:
+    """Return the request of a command line, which is not run."""
+
+    def ask(request: Request) -> None:
+        raise AskedError(request)
+
+    def request_of(*args: str) -> Request:
+        monkeypatch.setattr("reinit_cli.operations.prepare.prepare", ask)
+        with pytest.raises(AskedError) as raised:
+            reinit(*args)
+        return raised.value.request
+
+    return request_of
+
+
+@pytest.mark.parametrize(("args", "said"), ARGV.values(), ids=ARGV)
+def test_arguments_become_exactly_this_request(
+    args: list[str], said: dict[str, Any], asked: Callable[..., Request]
+) -> None:
+    expected = replace(PLAIN, **said)
+
+    assert asked("model.safetensors", "-r", "*.bias=zeros", *args) == expected
+    assert asked("run", "-r", "*.bias=zeros", *args, "model.safetensors") == expected
+
+
+def test_the_table_of_arguments_has_every_option_of_run() -> None:
+    given = {arg.partition("=")[0] for args, _ in ARGV.values() for arg in args} | {"-r"}
+    options = [each for each in run.params if isinstance(each, click.Option)]
+    forgotten = [
+        each.name
+        for each in options
+        if each.name not in OF_THE_COMMAND and not given & {*each.opts, *each.secondary_opts}
+    ]
+
+    assert forgotten == []
+
+
+def test_the_command_line_has_an_option_for_every_field() -> None:
+    parameters = {each.name for each in run.params} - OF_THE_COMMAND
+
+    assert {FIELDS.get(str(name), name) for name in parameters} == set(OPTIONS)
+
+
+def test_an_option_is_called_as_in_recipes() -> None:
+    options = {
+        FIELDS.get(str(each.name), each.name): each.opts
+        for each in run.params
+        if isinstance(each, click.Option) and each.name != "excluded"
+    }
+    named = {field: option.name for field, option in OPTIONS.items() if option.name}
+    del named["source"]  # an argument
+
+    assert [
+        name for field, name in named.items() if f"--{name.replace('_', '-')}" not in options[field]
+    ] == []
+
+
+def test_the_table_of_options_has_every_field_in_order() -> None:
+    assert list(OPTIONS) == [each.name for each in fields(Request)]
+
+
+def test_rewrite_takes_every_field_by_name_with_its_type() -> None:
+    request, options = get_type_hints(Request), get_type_hints(RewriteOptions)
+
+    assert options == {name: hint for name, hint in request.items() if name in options}
+    assert request.keys() - options.keys() == {"source", "rules", "output", "_"}
+    assert get_type_hints(PlanOptions).items() <= options.items()
+    assert get_type_hints(PartialRequest).keys() - options.keys() == {
+        *("rules", "sources", "seeds", "output"),
+    }
+    assert get_type_hints(rewrite).keys() == {"source", "rules", "output", "options", "return"}
+    assert get_type_hints(plan).keys() == {"source", "rules", "options", "return"}
+
+
+def test_an_option_that_is_not_there_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="'sed'"):
+        rewrite("model.safetensors", [], sed=3)  # type: ignore[call-arg]
+
+
+# --- the environment -------------------------------------------------------------------------
+
+
+def _parameters(name: str) -> list[click.Parameter]:
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    return [each for each in command.params if {"-s", "-d"} & {*each.opts}]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_seed_and_device_obeys_its_variable(name: str) -> None:
+    variables = {"--seed": "REINIT_SEED", "--device": "REINIT_DEVICE"}
+
+    for each in _parameters(name):
+        assert each.envvar == variables[each.opts[-1]]
+
+
+def test_the_command_line_is_over_recipes_and_these_over_the_environment(
+    asked: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("r.toml").write_text('seed = 2\ndevice = "cuda:2"\n[[rule]]\nmatch = "*"\ninit = "ones"')
+    monkeypatch.setenv("REINIT_SEED", "1")
+    recipe = ["model.safetensors", "-c", "r.toml"]
+
+    assert asked(*recipe, "-s", "3", "-d", "cpu").seed == 3
+    assert asked(*recipe, "-s", "3", "-d", "cpu").device == "cpu"
+    assert asked(*recipe).seed == 2
+    monkeypatch.setenv("REINIT_DEVICE", "mps")
+    assert asked(*recipe).device == "cuda:2"
+    assert asked(*recipe, "-d", "cuda:3").device == "cuda:3"
+    monkeypatch.setenv("REINIT_DEVICE", "auto")
+    plain = asked("model.safetensors", "-r", "*=ones")
+    assert (plain.seed, plain.device) == (1, "auto")
+
+
+def test_an_empty_variable_says_nothing(
+    asked: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REINIT_SEED", "")
+    monkeypatch.setenv("REINIT_DEVICE", "")
+
+    assert asked("model.safetensors", "-r", "*.bias=zeros") == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("REINIT_SEED", "0..4", "'0..4' is not a valid integer"),
+        ("REINIT_SEED", "x", "'x' is not a valid integer"),
+        ("REINIT_DEVICE", "gpu", "'gpu' is none of cpu, cuda, cuda:1, mps and auto"),
+        ("REINIT_DEVICE", "cuda:99", "device 'cuda:99' is not there; there is cpu"),
+    ],
+)
+@pytest.mark.parametrize("args", [("m.safetensors", "-r", "*=ones"), ("draw", "ones", "2")])
+def test_a_wrong_variable_is_named(
+    args: tuple[str, ...],
+    name: str,
+    value: str,
+    problem: str,
+    reinit: Callable[..., Done],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    done = reinit(*args)
+
+    assert done.code == 2
+    assert done.err.startswith(f"error: environment variable {name}: {problem}")
+
+
+def test_a_wrong_seed_of_the_command_line_is_its_own() -> None:
+    with pytest.raises(click.BadParameter, match="is no integer, nor several"):
+        run.make_context("run", ["m.pt", "-s", "x"])
+
+
+@pytest.mark.parametrize(
+    ("args", "seed"), [([], 0), (["-s", "4"], 4), ([], 6)], ids=["default", "option", "variable"]
+)
+def test_a_model_without_weights_is_built_under_the_seed_that_a_run_uses(
+    args: list[str], seed: int, reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oracle is torchvision, under torch's own generator."""
+    if seed and not args:
+        monkeypatch.setenv("REINIT_SEED", str(seed))
+    model = ["squeezenet1_1", "--weights", "none", *args]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, "squeezenet1_1"))
+        built = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    key = "features.0.weight"
+
+    shown = reinit("show", model[0], key, *model[1:], "--json")
+    reinit(*model, "-x", "*", "-o", "built.safetensors")
+    measured = json.loads(reinit("stats", model[0], key, *model[1:], "--json").out)
+    compared = reinit("diff", model[0], "built.safetensors", *model[1:])
+
+    assert torch.equal(torch.tensor(json.loads(shown.out)["values"]), built[key])
+    assert measured["tensors"][0]["mean"] == pytest.approx(built[key].double().mean().item())
+    assert (compared.code, compared.out) == (
+        0,
+        "from\tsqueezenet1_1\nto\tbuilt.safetensors\nkeys\t52 the same\n",
+    )

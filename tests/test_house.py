@@ -29,12 +29,6 @@ MOST_ROOMS = 20
 MOST_FLOORS = 10
 
 ON_THE_WAY = {
-    ("checkpoints.file", "execution.fill"),
-    ("checkpoints.folder", "execution.fill"),
-    ("checkpoints.model", "execution.fill"),
-    ("checkpoints.references", "planning.plan"),
-    ("checkpoints.references", "request.rule"),
-    ("checkpoints.source", "execution.fill"),
     ("cli.render.file", "storage.local"),
     ("provenance.digests", "execution.fill"),
     ("cli.commands.draw", ""),
@@ -44,7 +38,6 @@ ON_THE_WAY = {
 LONG = (
     "checkpoints.formats.torch.pickle_machine",
     "checkpoints.formats.torch.state_dict",
-    "checkpoints.formats.torch.zip",
     "cli.commands.keys",
     "errors",
     "operations.verify",

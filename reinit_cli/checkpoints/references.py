@@ -1,4 +1,4 @@
-"""What rules refer to beside the tensors that they fill: other checkpoints, architectures."""
+"""Find what rules refer to besides the tensors that they fill: checkpoints, architectures."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.models.architecture import architecture_of
 from reinit_cli.checkpoints.source import Contents, Source
-from reinit_cli.initializers import Architecture, Elsewhere, Init, Transform
+from reinit_cli.initializers import Architecture, Elsewhere, Init, Law, Transform
 from reinit_cli.initializers.site import Arch
-from reinit_cli.planning.plan import Step
-from reinit_cli.request.rule import Rule
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.info import TensorInfo
 
@@ -39,13 +37,14 @@ class References:
         return Elsewhere(self.architecture, donors)
 
     @contextmanager
-    def opened(self, steps: Iterable[Step], seed: int) -> Iterator[OpenDonors]:
-        """Open the checkpoints that some steps take tensors from."""
-        used = {
-            step.law.donor
-            for step in steps
-            if isinstance(step.law, Transform) and step.law.donor is not None
-        }
+    def opened(self, laws: Iterable[Law | None], seed: int) -> Iterator[OpenDonors]:
+        """Open the checkpoints that some laws take tensors from.
+
+        Args:
+            laws: what fills tensors.
+            seed: the seed of a model that is built.
+        """
+        used = {law.donor for law in laws if isinstance(law, Transform) and law.donor is not None}
         with ExitStack() as stack:
             contents = {
                 name: stack.enter_context(self.donors[name].open(seed)) for name in sorted(used)
@@ -80,25 +79,22 @@ class OpenDonors:
 
 
 def find_references(
-    rules: Sequence[Rule],
+    inits: Iterable[Init],
     tensors: Sequence[TensorInfo],
     arch: Arch | None,
-    beside: Iterable[Init | None] = (),
     otherwise: Architecture | None = None,
 ) -> References:
-    """Find what rules refer to.
+    """Find what initializers refer to.
 
     Args:
-        rules: the rules.
-        tensors: those that they fill.
+        inits: those that fill tensors.
+        tensors: the tensors of the source.
         arch: the architecture that a user names, or None.
-        beside: initializers that no rule has.
         otherwise: the architecture where none is named.
 
     Raises:
         SourceError: a checkpoint or an architecture is not there, or cannot be read.
     """
-    inits = (*(rule.init for rule in rules), *(init for init in beside if init is not None))
     names = dict.fromkeys(name for init in inits for name in init.checkpoints)
     architecture = architecture_of(arch, tensors) if arch is not None else otherwise
     return References({name: find_source(name) for name in names}, architecture)

@@ -64,7 +64,7 @@ def apply_(
     )
     read = rules_of(rules)
     layers = architecture_of_layers(target) if isinstance(target, torch.nn.Module) else None
-    references = find_references(read, infos, arch, otherwise=layers)
+    references = find_references((rule.init for rule in read), infos, arch, layers)
     name = "the module" if target is not state else "the mapping"
     request = Request(
         name,
@@ -77,7 +77,7 @@ def apply_(
     )
     plan = make_plan(name, infos, read, request, elsewhere=references.elsewhere)
     plan = companions.with_buffers(plan) if with_buffers else plan
-    with one_thread(), references.opened(plan.fills, seed) as donors:
+    with one_thread(), references.opened((step.law for step in plan.fills), seed) as donors:
         for step in plan.fills:
             tensor = state[step.key]
             # A tensor of inference mode may be written in that mode alone.

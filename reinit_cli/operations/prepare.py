@@ -86,7 +86,9 @@ def decide(
         reshapes = {**reshapes, **of_heads}
         rules = (*(Rule.of(Pattern.escape(key), "default") for key in heads), *rules)
     arch = request.arch or source.architecture
-    references = find_references(rules, tensors, arch, (each.init for each in reshapes.values()))
+    inits = [rule.init for rule in rules]
+    inits += [each.init for each in reshapes.values() if each.init is not None]
+    references = find_references(inits, tensors, arch)
     elsewhere = references.elsewhere
     outside = located.outside if located else ()
     plan = make_plan(source.name, tensors, rules, request, outside, elsewhere)

@@ -119,7 +119,7 @@ def execute(
 
     with (
         job.source.open(request.seed) as contents,
-        job.references.opened(job.plan.fills, request.seed) as donors,
+        job.references.opened((step.law for step in job.plan.fills), request.seed) as donors,
     ):
         recorder_ = recorder or Recorder.of(job, contents)
         files = files_of(job, contents, donors, recorder_.blank)

@@ -36,8 +36,6 @@ ON_THE_WAY = {
 """Arrows that still go up, until what they need has moved."""
 
 LONG = (
-    "checkpoints.formats.torch.pickle_machine",
-    "checkpoints.formats.torch.state_dict",
     "cli.commands.keys",
     "errors",
     "operations.verify",

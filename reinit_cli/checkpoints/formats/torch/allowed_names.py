@@ -1,4 +1,4 @@
-"""The names that torch itself allows a checkpoint to import (`weights_only`, torch 2.15)."""
+"""List the names that torch itself lets a checkpoint import (`weights_only`, torch 2.15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored zip archives, read so that no second reading is possible.
+"""Read stored zip archives so that no second reading of them is possible.
 
     entry      local header, name, extra field (torch pads the data to 64 bytes with it),
                data, and a data descriptor if flag 3 is set

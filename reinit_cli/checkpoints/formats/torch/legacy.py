@@ -17,8 +17,9 @@ from typing import NoReturn
 
 from reinit_cli.checkpoints.formats.base import Edits, Files, Located, Recorded, spliced
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
-from reinit_cli.checkpoints.formats.torch.records import pairs_of
-from reinit_cli.checkpoints.formats.torch.state_dict import TORCH_SUFFIXES, Storage, contents_of
+from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
+from reinit_cli.checkpoints.formats.torch.state_dict import TORCH_SUFFIXES, contents_of
+from reinit_cli.checkpoints.formats.torch.tensor_records import Storage
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError, UnwritableContentError
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Check, Segment

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from reinit_cli.checkpoints.formats.torch.records import (
+from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
     Global,
     Instance,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
     has_tensors,
     is_dict,
@@ -14,7 +15,6 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
     state_members,
     string_members,
 )
-from reinit_cli.checkpoints.formats.torch.records import pairs_of
 from reinit_cli.errors import UnknownNameError, UnsupportedFormatError
 
 ROOTS = ("state_dict", "model_state_dict", "model", "module")

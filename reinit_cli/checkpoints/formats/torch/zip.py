@@ -31,13 +31,10 @@ from reinit_cli.checkpoints.formats.torch.archive import (
 )
 from reinit_cli.checkpoints.formats.torch.assembly import Layout, layout_of
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
-from reinit_cli.checkpoints.formats.torch.records import Pickle
+from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
 from reinit_cli.checkpoints.formats.torch.skeleton import segments_of
-from reinit_cli.checkpoints.formats.torch.state_dict import (
-    TORCH_SUFFIXES,
-    Storage,
-    contents_of,
-)
+from reinit_cli.checkpoints.formats.torch.state_dict import TORCH_SUFFIXES, contents_of
+from reinit_cli.checkpoints.formats.torch.tensor_records import Storage
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.local import InputFile

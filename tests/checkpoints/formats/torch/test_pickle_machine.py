@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from reinit_cli.checkpoints.formats.torch import pickle_machine
 from reinit_cli.checkpoints.formats.torch.allowed_names import ALLOWED
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
-from reinit_cli.checkpoints.formats.torch.records import (
+from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
     Global,
     Instance,
@@ -278,7 +278,7 @@ def _shown(record: Any) -> Any:
 
 def _opcode_by_opcode(data: bytes) -> Pickle:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pickle_machine._Machine, "call_as_written", lambda *_: 0)
+        patch.setattr(pickle_machine, "call_as_written", lambda *_: 0)
         return _read(data)
 
 
@@ -286,10 +286,10 @@ def _opcode_by_opcode(data: bytes) -> Pickle:
 def test_a_tensor_read_at_once_is_that_of_its_opcodes(is_zip: bool) -> None:
     data = _pickle_of_tensors(is_zip)
     calls = []
-    original = pickle_machine._Machine.call_as_written
+    original = pickle_machine.call_as_written
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            pickle_machine._Machine,
+            pickle_machine,
             "call_as_written",
             lambda *args: calls.append(original(*args)) or calls[-1],
         )

@@ -1,4 +1,4 @@
-"""Describe what a pickle says, as inert records."""
+"""Declare pickle records: what a pickle says, inert."""
 
 from __future__ import annotations
 

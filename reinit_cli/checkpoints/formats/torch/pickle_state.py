@@ -1,0 +1,263 @@
+"""Hold the stack, the memo and the window on the bytes of a pickle, and what opcodes build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from reinit_cli.checkpoints.formats.torch.pickle_records import (
+    Dict,
+    Global,
+    Instance,
+    Long,
+    Set,
+)
+from reinit_cli.errors import MalformedFileError
+from reinit_cli.storage.local import InputFile
+
+MAX_MARKS = 1_000
+
+
+MAX_SCATTERED = 100_000
+
+
+MAX_KEY_PARTS = 1_000
+
+
+MAX_STATES = 100
+
+
+MAX_NAMES = 10_000
+
+
+MAX_LINE_NBYTES = 64 * 2**10
+
+
+MAX_INTEGER_NBYTES = 1_024
+
+
+LONG_NBYTES = 64 * 2**10
+"""Texts from this length on are left where they are."""
+
+
+_WINDOW_NBYTES = 256 * 2**10
+
+
+class State:
+    """The stack, the memo, and the window on the bytes."""
+
+    def __init__(self, file: InputFile, start: int, end: int) -> None:
+        self.file = file
+        self.end = end
+        self.base = start  # where the window lies in the file
+        self.window = b""
+        self.at = 0  # in the window
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: list[Any] = []
+        self.scattered: dict[int, Any] = {}  # of the memo, what was stored out of order
+        self.names: dict[tuple[str, str], Global] = {}
+        self.sizes: dict[bytes, tuple[int, ...] | None] = {}  # as they are written
+
+    def refuse(self, problem: str) -> NoReturn:
+        """Refuse the pickle, and say where.
+
+        Raises:
+            MalformedFileError: always.
+        """
+        place = self.base + self.at
+        raise MalformedFileError(self.file.path, f"{problem}, at byte {place:,}")
+
+    # The bytes
+
+    def refill(self, nbytes: int) -> None:
+        """Have at least so many bytes in the window, as far as there are any."""
+        offset = self.base + self.at
+        wanted = min(max(_WINDOW_NBYTES, nbytes), self.end - offset)
+        if len(self.window) - self.at < wanted:
+            self.window = self.file.read(offset, wanted)
+            self.base = offset
+            self.at = 0
+
+    def take(self, nbytes: int) -> bytes:
+        """Return the next bytes."""
+        if self.at + nbytes > len(self.window):
+            if nbytes > self.end - self.base - self.at:
+                self.refuse("its pickle is cut off")
+            self.refill(nbytes)
+        data = self.window[self.at : self.at + nbytes]
+        self.at += nbytes
+        return data
+
+    def number(self, nbytes: int) -> int:
+        """Return the next unsigned integer."""
+        return int.from_bytes(self.take(nbytes), "little")
+
+    def line(self) -> bytes:
+        """Return what is left of the line."""
+        found = self.window.find(b"\n", self.at)
+        if found < 0:
+            self.refill(MAX_LINE_NBYTES)
+            found = self.window.find(b"\n", self.at, self.at + MAX_LINE_NBYTES)
+            if found < 0:
+                self.refuse("its pickle has a line without end")
+        line = self.window[self.at : found]
+        self.at = found + 1
+        return line
+
+    def text(self, nbytes: int, decode: Callable[[bytes], Any]) -> None:
+        """Push the next bytes decoded, or where they lie if they are many."""
+        offset = self.base + self.at
+        if nbytes > self.end - offset:
+            self.refuse("its pickle is cut off in a text")
+        if nbytes < LONG_NBYTES:
+            self.stack.append(decode(self.take(nbytes)))
+            return
+        self.stack.append(Long(offset, nbytes))
+        self.base = offset + nbytes
+        self.window = b""
+        self.at = 0
+
+    # The stack
+
+    def pop(self) -> Any:
+        """Take the topmost; what lies below a mark is out of reach."""
+        if self.marks and len(self.stack) <= self.marks[-1]:
+            raise IndexError
+        return self.stack.pop()
+
+    def top(self) -> Any:
+        """Look at the topmost."""
+        if self.marks and len(self.stack) <= self.marks[-1]:
+            raise IndexError
+        return self.stack[-1]
+
+    def mark(self) -> None:
+        """Set a mark on the stack."""
+        if len(self.marks) >= MAX_MARKS:
+            self.refuse(f"its pickle is nested more than {MAX_MARKS:,} marks deep")
+        self.marks.append(len(self.stack))
+
+    def since_mark(self) -> list[Any]:
+        """Take everything down to the last mark."""
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    # What opcodes build
+
+    def push_name(self, module: Any, name: Any) -> None:
+        """Push a name that `pickle` would import."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            self.refuse("its pickle imports something that is no name")
+        found = self.names.get((module, name))
+        if found is None:
+            if len(self.names) >= MAX_NAMES:
+                self.refuse(f"its pickle imports more than {MAX_NAMES:,} names")
+            found = self.names[module, name] = Global(module, name)
+        self.stack.append(found)
+
+    def call(self) -> None:
+        """Replace a function and its arguments by a record of the call."""
+        args = self.pop()
+        if type(args) is not tuple:
+            self.refuse("its pickle calls something with arguments that are no tuple")
+        self.stack.append(Instance(self.pop(), args))
+
+    def call_with_keywords(self) -> None:
+        """Do the same for a call of `__new__` with keywords."""
+        keywords, args = self.pop(), self.pop()
+        self.stack.append(Instance(self.pop(), (args, keywords)))
+
+    def call_marked(self) -> None:
+        """Do the same for a function and arguments above a mark."""
+        function, *args = self.since_mark()
+        self.stack.append(Instance(function, tuple(args)))
+
+    def inst(self) -> None:
+        """Do the same for a name that stands in the pickle."""
+        module, name = self.line().decode(), self.line().decode()
+        args = tuple(self.since_mark())
+        self.push_name(module, name)
+        self.stack.append(Instance(self.stack.pop(), args))
+
+    def build(self) -> None:
+        """Note the state that would be set."""
+        state = self.pop()
+        target = self.top()
+        if not isinstance(target, Instance):
+            # torch.save does not write this; `pickle` would fail on most of it.
+            self.refuse("its pickle sets the state of something that has none")
+        if len(target.state) >= MAX_STATES:
+            self.refuse(f"its pickle sets the state of one thing over {MAX_STATES} times")
+        target.state = (*target.state, state)
+
+    def set_pairs(self, flat: list[Any]) -> None:
+        """Set keys and values, in turn, on the topmost."""
+        if len(flat) % 2:
+            self.refuse("its pickle has a key without value")
+        for key in flat[::2]:
+            if isinstance(key, tuple):
+                self._check_key(key)
+        target = self.top()
+        if not isinstance(target, (Dict, Instance)):
+            self.refuse("its pickle sets an item of something that has none")
+        target.pairs = _extended(target.pairs, flat)
+
+    def _check_key(self, key: tuple[Any, ...]) -> None:
+        """Refuse keys whose hash would take for ever: tuples of tuples, doubled."""
+        waiting: list[Any] = [key]
+        seen = 0
+        while waiting:
+            part = waiting.pop()
+            seen += 1
+            if isinstance(part, tuple):
+                seen += len(part)
+                waiting.extend(part[:MAX_KEY_PARTS])
+            if seen > MAX_KEY_PARTS:
+                self.refuse(f"its pickle has a key of more than {MAX_KEY_PARTS:,} parts")
+
+    def add(self, items: list[Any]) -> None:
+        """Append or add items to the topmost."""
+        target = self.top()
+        if isinstance(target, list):
+            target.extend(items)
+        elif isinstance(target, (Set, Instance)):
+            target.items = _extended(target.items, items)
+        else:
+            self.refuse("its pickle appends to something that is no list")
+
+    def store(self, index: int) -> None:
+        """Keep the topmost in the memo; pickles count up from 0, but need not."""
+        if index == len(self.memo):
+            self.memo.append(self.top())
+            self.scattered.pop(index, None)
+        elif 0 <= index < len(self.memo):
+            self.memo[index] = self.top()
+        elif len(self.scattered) < MAX_SCATTERED:
+            self.scattered[index] = self.top()
+        else:
+            self.refuse("its pickle stores too much out of order")
+
+    def recall(self, index: int) -> Any:
+        """Return what was stored."""
+        if 0 <= index < len(self.memo):
+            return self.memo[index]
+        if index not in self.scattered:
+            self.refuse(f"its pickle recalls {index}, which it did not store")
+        return self.scattered[index]
+
+    def integer(self, nbytes: int) -> None:
+        """Push a signed integer of so many bytes."""
+        if nbytes > MAX_INTEGER_NBYTES:
+            self.text(nbytes, lambda data: Long(0, len(data)))
+        else:
+            self.stack.append(int.from_bytes(self.take(nbytes), "little", signed=True))
+
+
+def _extended(items: Sequence[Any], more: list[Any]) -> list[Any]:
+    if not isinstance(items, list):
+        return more
+    items.extend(more)
+    return items

@@ -11,9 +11,10 @@ from reinit_cli.checkpoints.formats import format_of
 from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.collector import collector_paused
-from reinit_cli.storage.local import Fingerprint, InputFile
+from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.storage.pipe import StandardInput
+from reinit_cli.storage.reader import Fingerprint
 from reinit_cli.tensors.info import TensorInfo
 
 

@@ -13,8 +13,9 @@ from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.collector import collector_paused
 from reinit_cli.errors import UnreadableSourceError
-from reinit_cli.storage.local import Fingerprint, InputFile
+from reinit_cli.storage.local import InputFile, LocalStore
 from reinit_cli.storage.location import SourceName
+from reinit_cli.storage.reader import Fingerprint
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import why
 
@@ -59,13 +60,14 @@ class FolderSource:
 
     @contextmanager
     def open(self, seed: int) -> Iterator[Contents]:
-        """Open its files."""
+        """Open its files when their turn comes."""
         del seed
+        store = LocalStore()
         with ExitStack() as stack:
             readers = {}
             for name in self.located.files:
-                readers[name] = stack.enter_context(InputFile(os.path.join(self.path, name)))
-                readers[name].check_unchanged(self.fingerprints.get(name))
+                file = store.open(os.path.join(self.path, name), self.fingerprints.get(name))
+                readers[name] = stack.enter_context(file)
             yield FileContents(self.format, self.located, Files(self.path, readers))
 
 

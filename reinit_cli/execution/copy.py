@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.execution.pieces import OpenFile, Piece, put
 from reinit_cli.storage.crc32 import crc32
-from reinit_cli.storage.local import OutputFile
 from reinit_cli.storage.segments import Check, Copy, Literal, Reserved
 from reinit_cli.threads import stop_here
 
 if TYPE_CHECKING:
-    from reinit_cli.storage.local import InputFile
+    from reinit_cli.storage.reader import Reader
 
 _CHUNK_NBYTES = 2**18
 """What is read at once, into a buffer that is used again and stays in the processor's cache;
@@ -77,7 +76,7 @@ class Copier:
             _compare(segment.check, crc)
 
     def _copied_by_kernel(
-        self, piece: Piece, file: InputFile, start: int, offset: int, nbytes: int
+        self, piece: Piece, file: Reader, start: int, offset: int, nbytes: int
     ) -> int:
         """Return how many bytes the kernel copied; 0 where it cannot."""
         stop_here()
@@ -89,17 +88,18 @@ class Copier:
             crc = crc32(data, crc)
         _compare(check, crc)
 
-    def _blocks(self, file: InputFile, offset: int, nbytes: int) -> Iterator[memoryview]:
+    def _blocks(self, file: Reader, offset: int, nbytes: int) -> Iterator[memoryview]:
         """Yield a range of a file, block by block; each is gone with the next."""
         owned = self._buffers.pop() if self._buffers else bytearray(_CHUNK_NBYTES)
         buffer = memoryview(owned)
         try:
             while nbytes:
                 stop_here()
-                count = file.read_into(buffer[:nbytes], offset)
-                yield buffer[:count]
-                offset += count
-                nbytes -= count
+                part = buffer[:nbytes]
+                file.read_into(part, offset)
+                yield part
+                offset += len(part)
+                nbytes -= len(part)
         finally:
             self._buffers.append(owned)
 
@@ -112,7 +112,7 @@ def without_cloned(file: OpenFile) -> Sequence[Piece]:
     """
     copies = [piece for piece in file.pieces if is_copied(piece)]
     source = _cloneable(file, copies)
-    if source is None or not isinstance(file.writer, OutputFile) or not file.writer.clone(source):
+    if source is None or not file.writer.clone(source):
         return copies
     checked = []
     for piece in copies:
@@ -124,7 +124,7 @@ def without_cloned(file: OpenFile) -> Sequence[Piece]:
     return checked
 
 
-def _cloneable(file: OpenFile, copies: Sequence[Piece]) -> InputFile | None:
+def _cloneable(file: OpenFile, copies: Sequence[Piece]) -> Reader | None:
     """Return the file all of whose bytes stay in their places, but those that are drawn."""
     sources = {piece.segment.file for piece in copies if isinstance(piece.segment, Copy)}
     in_place = all(

@@ -17,7 +17,7 @@ from reinit_cli.execution.fill import Filled, Observe, nobody
 from reinit_cli.execution.pieces import OpenFile, Pen, Piece, put
 from reinit_cli.execution.produce import Producer, Product, products_of
 from reinit_cli.storage.segments import Copy, Late, Segment
-from reinit_cli.storage.writer import Sink
+from reinit_cli.storage.writer import Writer
 from reinit_cli.threads import Progress, Work, aside, cores, stop_here
 
 _COPYING_THREADS = 2
@@ -31,7 +31,7 @@ def total_nbytes(segments: Iterable[Segment]) -> int:
 
 def write_together(
     files: Mapping[str, Sequence[Segment]],
-    writers: Mapping[str, Sink],
+    writers: Mapping[str, Writer],
     device: str,
     progress: Progress,
     observe: Observe = nobody,

@@ -8,14 +8,14 @@ from itertools import accumulate
 
 from reinit_cli.storage.crc32 import crc32, crc32_joined
 from reinit_cli.storage.segments import Late, Segment
-from reinit_cli.storage.writer import Sink
+from reinit_cli.storage.writer import Writer
 from reinit_cli.threads import Progress, stop_here
 
 
 class OpenFile:
     """A file that is written."""
 
-    def __init__(self, segments: Sequence[Segment], writer: Sink, progress: Progress) -> None:
+    def __init__(self, segments: Sequence[Segment], writer: Writer, progress: Progress) -> None:
         """Put segments at their places.
 
         Args:

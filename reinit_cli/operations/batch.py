@@ -21,11 +21,12 @@ from reinit_cli.errors import (
     UnknownNameError,
 )
 from reinit_cli.operations import prepare, rewrite
+from reinit_cli.operations.report_file import ReportFile
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.planning.job import Job
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import PartialRequest, Request, RewriteOptions, without
-from reinit_cli.storage.local import folders_above
+from reinit_cli.storage.folders import folders_above
 from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.text import why
 from reinit_cli.threads import Progress, Work
@@ -230,6 +231,7 @@ def run_batch(
     *,
     keeps_going: bool = False,
     at_once: int = 1,
+    report: ReportFile[Outcome] | None = None,
 ) -> None:
     """Run the jobs of a plan; what is committed stays, whatever comes after it.
 
@@ -239,12 +241,13 @@ def run_batch(
         progress: told the number of bytes after every write, from any thread.
         keeps_going: whether jobs are begun after one has failed.
         at_once: how many run side by side.
+        report: what is written with the output of a lone job, or None.
     """
     jobs = [each for each in planned if isinstance(each, Job)]
     with folders_above(job.destination for job in jobs):
         if at_once == 1 or len(jobs) < 2:
             for each in planned:
-                result = _executed(each, progress)
+                result = _executed(each, progress, report)
                 told(result)
                 if error_of(result) and not keeps_going:
                     return
@@ -252,11 +255,13 @@ def run_batch(
             _SideBySide(planned, told, progress, keeps_going=keeps_going).run(at_once)
 
 
-def _executed(planned: Job | Failure, progress: Progress) -> Outcome | Failure:
+def _executed(
+    planned: Job | Failure, progress: Progress, report: ReportFile[Outcome] | None = None
+) -> Outcome | Failure:
     if isinstance(planned, Failure):
         return planned
     try:
-        return rewrite.execute(planned, progress)
+        return rewrite.execute(planned, progress, report=report)
     except ReinitError as error:
         return Failure(planned.request, error)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Protocol, Self, Unpack
+from typing import BinaryIO, Self, Unpack
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.errors import CheckFailedError
@@ -17,16 +16,16 @@ from reinit_cli.execution.engine import total_nbytes, write_together
 from reinit_cli.execution.fill import Filled, Observer
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.prepare import decide, prepare
+from reinit_cli.operations.report_file import ReportFile
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.recorder import FixedRecorder, Recorder
 from reinit_cli.request.request import PlanOptions, Request, RewriteOptions
 from reinit_cli.request.rule import Rule, rules_of
-from reinit_cli.storage.destination import Destination
-from reinit_cli.storage.local import OutputFile, OutputFolder
-from reinit_cli.storage.pipe import SpooledStream, StreamSink
+from reinit_cli.storage.local_output import LocalOutput
+from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
-from reinit_cli.storage.writer import Sink
+from reinit_cli.storage.writer import Output
 from reinit_cli.tensors.device import check_device
 from reinit_cli.threads import Progress, unwatched
 
@@ -74,28 +73,13 @@ class Outcome:
         return self
 
 
-class Sinks(Protocol):
-    """Where the files of an output go, as a context manager."""
-
-    def __enter__(self) -> Self:
-        """Hand it out."""
-
-    def __exit__(self, *failure: object) -> None:
-        """Undo what was not committed."""
-
-    def file(self, name: str, nbytes: int) -> AbstractContextManager[Sink]:
-        """Return where one of them goes."""
-
-    def commit(self) -> None:
-        """Let all of them appear."""
-
-
 def execute(
     job: Job,
     progress: Progress | None = None,
     stream: BinaryIO | None = None,
-    sinks: Sinks | None = None,
+    output: Output | None = None,
     recorder: FixedRecorder | None = None,
+    report: ReportFile[Outcome] | None = None,
 ) -> Outcome:
     """Run a prepared job; where a test fails, commit nothing.
 
@@ -103,8 +87,9 @@ def execute(
         job: what to do.
         progress: told the number of bytes after every write, from any thread.
         stream: where an output without a path goes; None means standard output.
-        sinks: where the files go, instead of to the job's destination.
+        output: where the files go, instead of to the job's destination.
         recorder: what stands for the job's record.
+        report: a report that is to be written, or None.
 
     Raises:
         ReinitError: the source, the weights or the disk fail; no output is left behind.
@@ -117,6 +102,12 @@ def execute(
     def observe(step: Step) -> list[Observer]:
         return [each for each in (checks.observe(step), sketches.observe(step)) if each]
 
+    def outcome() -> Outcome:
+        order = (step.key for step in (*job.plan.steps, *job.plan.beside))
+        done = {key: filled[key] for key in order if key in filled}
+        seconds = time.monotonic() - started
+        return Outcome(job, done, nbytes, seconds, checks.findings, sketches.sketches())
+
     with (
         job.source.open(request.seed) as contents,
         job.references.opened((step.law for step in job.plan.fills), request.seed) as donors,
@@ -124,30 +115,27 @@ def execute(
         recorder_ = recorder or Recorder.of(job, contents)
         files = files_of(job, contents, donors, recorder_.blank)
         nbytes = sum(map(total_nbytes, files.values()))
-        with sinks or _sinks(job, files, stream) as opened:
+        with output or _output(job, files, stream) as opened:
             for name, segments in files.items():
-                with opened.file(name, total_nbytes(segments)) as sink:
-                    filled |= write_together(
-                        {name: segments},
-                        {name: sink},
-                        request.device,
-                        progress or unwatched,
-                        observe,
-                    )
-                    contents.check_unchanged()
-                    donors.check_unchanged()
-                    if not checks.have_passed():
-                        break
-                    recorder_.seal(name, segments, sink)
-                    if isinstance(sink, OutputFile):
-                        sink.commit()
-            else:
-                opened.commit()
-                recorder_.write_beside()
-    order = (step.key for step in (*job.plan.steps, *job.plan.beside))
-    filled = {key: filled[key] for key in order if key in filled}
-    seconds = time.monotonic() - started
-    return Outcome(job, filled, nbytes, seconds, checks.findings, sketches.sketches())
+                writer = opened.file(name, total_nbytes(segments))
+                filled |= write_together(
+                    {name: segments},
+                    {name: writer},
+                    request.device,
+                    progress or unwatched,
+                    observe,
+                )
+                if not checks.have_passed():
+                    return outcome()
+                recorder_.seal(name, segments, writer)
+                writer.close()
+            contents.check_unchanged()
+            donors.check_unchanged()
+            recorder_.write_extra(opened)
+            if report is not None:
+                report.write_with(opened, outcome())
+            opened.commit()
+    return outcome()
 
 
 def rewrite(
@@ -189,39 +177,10 @@ def plan(source: str, rules: Iterable[Rule | str], **options: Unpack[PlanOptions
     return decide(found, found.tensors, read, request).plan
 
 
-def _sinks(job: Job, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None) -> Sinks:
-    if any(files):
-        return OutputFolder(job.destination)
+def _output(job: Job, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None) -> Output:
+    if job.destination.path is not None:
+        return LocalOutput(job.destination)
     (segments,) = files.values()
     # What is digested when it is whole is kept as long.
     waits = looks_ahead(segments) or bool(job.request.record)
-    return _Lone(job.destination, stream, waits)
-
-
-@dataclass(frozen=True, slots=True)
-class _Lone:
-    """An output of one file, or a stream."""
-
-    destination: Destination
-    stream: BinaryIO | None
-    waits: bool
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        """The file undoes itself."""
-
-    @contextmanager
-    def file(self, name: str, nbytes: int) -> Iterator[Sink]:
-        del name
-        if self.destination.path is not None:
-            with OutputFile(self.destination, nbytes) as file:
-                yield file
-            return
-        out = self.stream or sys.stdout.buffer
-        with SpooledStream(out) if self.waits else StreamSink(out) as sink:
-            yield sink
-
-    def commit(self) -> None:
-        """The file has been committed itself."""
+    return PipeOutput(stream or sys.stdout.buffer, waits=waits)

@@ -29,7 +29,7 @@ from reinit_cli.operations.stats import unmeasurable
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import law_of_rows, rows_alone
-from reinit_cli.provenance.compare import Comparer, ComparingFiles, Gap
+from reinit_cli.provenance.compare import Comparer, ComparingOutput, Gap
 from reinit_cli.provenance.digests import Ranges, digest_of_source, digests_of, joined
 from reinit_cli.provenance.record import (
     Form,
@@ -388,14 +388,14 @@ def _made_again(
         # It has the name that the file had when it was written.
         name = output.located.own_name + output.format.suffixes[0]
         job = replace(job, destination=Destination(name))
-    sinks = ComparingFiles(contents.files(), _all_places(output, contents))
+    comparing = ComparingOutput(contents.files(), _all_places(output, contents))
     record = next((recorded.text for recorded in inside.values()), "")
-    execute(job, progress, sinks=sinks, recorder=FixedRecorder(record))
-    for name in sinks.unlike:
+    execute(job, progress, output=comparing, recorder=FixedRecorder(record))
+    for name in comparing.unlike:
         yield Finding(
             f"the file {name!r}" if name else "the file", "has another size, or is not there"
         )
-    for comparer in sinks.comparers.values():
+    for comparer in comparing.comparers.values():
         for key, gap in comparer.gaps.items():
             yield Finding(repr(key), "is not what the source and the rules give", gap)
         if comparer.other is not None:

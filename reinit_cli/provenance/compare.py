@@ -1,18 +1,18 @@
-"""Sinks that compare what would be written with what is there."""
+"""Compare what would be written with the files that are there."""
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from reinit_cli.checkpoints.formats.base import RECORD_NAME
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Range
-from reinit_cli.storage.writer import Sink
+from reinit_cli.storage.writer import Writer
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import plural
 
@@ -53,12 +53,12 @@ class Gap:
         return f"{plural(self.changed, 'value')} by {self.max_abs:.3g}{ulps} at most"
 
 
-class ComparingFiles:
-    """Compares the files of an output, instead of writing them."""
+class ComparingOutput:
+    """Compares the files of an output, instead of writing them; see `Output`."""
 
     def __init__(
         self,
-        files: Mapping[str, InputFile],
+        files: Mapping[str, Reader],
         places: Mapping[int, Sequence[tuple[Range, TensorInfo]]],
     ) -> None:
         self._files = {name: file for name, file in files.items() if name != RECORD_NAME}
@@ -72,17 +72,19 @@ class ComparingFiles:
     def __exit__(self, *failure: object) -> None:
         """Nothing was written."""
 
-    @contextmanager
-    def file(self, name: str, nbytes: int) -> Iterator[Sink]:
+    def file(self, name: str, nbytes: int) -> Writer:
         """Return what compares a file."""
         file = self._files.get(name)
         if file is None or file.nbytes != nbytes:
             self.unlike += [name] if name != RECORD_NAME else []
-            yield Nowhere()
-            return
-        comparer = Comparer(file, self._places.get(id(file), ()))
-        self.comparers[name] = comparer
-        yield comparer
+            return Nowhere()
+        self.comparers[name] = Comparer(file, self._places.get(id(file), ()))
+        return self.comparers[name]
+
+    def file_at(self, destination: Destination, nbytes: int) -> Writer:
+        """Return what takes a file elsewhere, which is not compared."""
+        del destination, nbytes
+        return Nowhere()
 
     def commit(self) -> None:
         """Note the files that would not have been written."""
@@ -90,29 +92,37 @@ class ComparingFiles:
 
 
 class Nowhere:
-    """A sink that takes everything and keeps nothing."""
+    """Takes everything and keeps nothing."""
 
     is_seekable = True
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Take it."""
 
-    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
+    def copy_from(self, reader: Reader, start: int, offset: int, nbytes: int) -> int:
         """Take it, without a look."""
-        del file, start, offset
+        del reader, start, offset
         return nbytes
 
+    def clone(self, reader: Reader) -> bool:
+        """Share nothing."""
+        del reader
+        return False
+
     def read(self, offset: int, nbytes: int) -> bytes:
-        """Never: nothing is there."""
+        """Refuse to: nothing is kept."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class Comparer:
-    """A sink that compares what is written with what a file holds."""
+    """Compares what is written with what a file holds."""
 
     is_seekable = True
 
-    def __init__(self, file: InputFile, tensors: Sequence[tuple[Range, TensorInfo]]) -> None:
+    def __init__(self, file: Reader, tensors: Sequence[tuple[Range, TensorInfo]]) -> None:
         """Compare with a file.
 
         Args:
@@ -169,14 +179,22 @@ class Comparer:
                 at for at, (one, two) in enumerate(zip(mine, theirs, strict=True)) if one != two
             )
 
-    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
-        """Never: every byte is looked at."""
-        del file, start, offset, nbytes
+    def copy_from(self, reader: Reader, start: int, offset: int, nbytes: int) -> int:
+        """Copy nothing: every byte is looked at."""
+        del reader, start, offset, nbytes
         return 0
+
+    def clone(self, reader: Reader) -> bool:
+        """Share nothing: every byte is looked at."""
+        del reader
+        return False
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return what the file holds."""
         return self.file.read(offset, nbytes)
+
+    def close(self) -> None:
+        """Do nothing: all of it has been compared."""
 
 
 # --- how far ---------------------------------------------------------------------------------

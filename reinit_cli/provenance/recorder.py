@@ -20,9 +20,8 @@ from reinit_cli.provenance.digests import (
 from reinit_cli.provenance.record import Form, blank_record, drawn_steps, text_of
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.destination import Destination
-from reinit_cli.storage.local import OutputFile
 from reinit_cli.storage.segments import Reserved, Segment
-from reinit_cli.storage.writer import Sink
+from reinit_cli.storage.writer import Output, Writer
 
 if TYPE_CHECKING:
     from reinit_cli.planning.job import Job
@@ -79,17 +78,17 @@ class Recorder:
         is_inside = self._form is not None and self._job.request.record is True
         return text_of(self._form) if is_inside and self._form is not None else ""
 
-    def seal(self, name: str, segments: Sequence[Segment], sink: Sink) -> None:
+    def seal(self, name: str, segments: Sequence[Segment], writer: Writer) -> None:
         """Digest a file that was written, and write the record into the room kept for it."""
         if self._form is None:
             return
         if name != RECORD_NAME:
-            self._files[name] = digests_of(sink.read, ranges_of(segments))
+            self._files[name] = digests_of(writer.read, ranges_of(segments))
         if any(isinstance(segment, Reserved) for segment in segments):
             for offset, data in pieces_of(self._text, segments):
-                sink.write_at(offset, data)
+                writer.write_at(offset, data)
 
-    def write_beside(self) -> None:
+    def write_extra(self, output: Output) -> None:
         """Write the record to a file of its own, where that is asked for.
 
         Raises:
@@ -99,9 +98,9 @@ class Recorder:
         if isinstance(record, str) and record:
             data = f"{self._text}\n".encode()
             place = Destination(record, self._job.request.force)
-            with OutputFile(place, len(data)) as file:
-                file.write_at(0, data)
-                file.commit()
+            writer = output.file_at(place, len(data))
+            writer.write_at(0, data)
+            writer.close()
 
     @property
     def _text(self) -> str:
@@ -116,10 +115,10 @@ class FixedRecorder:
         """Leave room for a text; "" for none."""
         self.blank = text
 
-    def seal(self, name: str, segments: Sequence[Segment], sink: Sink) -> None:
+    def seal(self, name: str, segments: Sequence[Segment], writer: Writer) -> None:
         """The record is there."""
 
-    def write_beside(self) -> None:
+    def write_extra(self, output: Output) -> None:
         """The record is there."""
 
 

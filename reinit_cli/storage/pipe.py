@@ -7,13 +7,18 @@ import shutil
 import stat
 import sys
 import tempfile
-from types import TracebackType
+from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO, NoReturn, Self
 
 from reinit_cli.errors import SourceChangedError, UnreadableSourceError
-from reinit_cli.storage.local import Fingerprint, InputFile
-from reinit_cli.storage.system import naming_output, pwrite_all
+from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.local_output import WholeFile, appearing, sync_folders_of
+from reinit_cli.storage.reader import Fingerprint, Reader
+from reinit_cli.storage.system import naming_output, pread_all, pwrite_all
+from reinit_cli.storage.writer import Writer
 from reinit_cli.text import why
+from reinit_cli.threads import signals_held
 
 _SPOOLED_NBYTES = 2**20
 """What is taken out of a pipe at once."""
@@ -39,14 +44,22 @@ class StandardInput(InputFile):
             raise UnreadableSourceError(self.path, why(error)) from error
         status = os.fstat(self._fd)
         if os.isatty(self._fd) or stat.S_ISDIR(status.st_mode):
-            self.close()
+            os.close(self._fd)
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a terminal"
             raise UnreadableSourceError(self.path, f"standard input is {kind}")
-        self.fingerprint = Fingerprint.of(status)
+        self._fingerprint = Fingerprint.of(status)
         self.is_seekable = stat.S_ISREG(status.st_mode) and not os.lseek(self._fd, 0, os.SEEK_CUR)
         self._end: int | None = None
         self._kept = bytearray()  # the first bytes of a pipe
         self._passed = 0  # how many have come out of it
+
+    def descriptor(self) -> AbstractContextManager[int]:
+        """Lend its descriptor."""
+        return nullcontext(self._fd)
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._fd)
 
     @property
     def nbytes(self) -> int:
@@ -85,7 +98,7 @@ class StandardInput(InputFile):
         except OSError as error:
             problem = f"it cannot be copied into {tempfile.gettempdir()}: {why(error)}"
             raise UnreadableSourceError(self.path, problem) from error
-        self.fingerprint = Fingerprint.of(os.fstat(self._fd))
+        self._fingerprint = Fingerprint.of(os.fstat(self._fd))
         self.is_seekable = True
 
     def read(self, offset: int, nbytes: int) -> bytes:
@@ -102,30 +115,24 @@ class StandardInput(InputFile):
                 self._refuse_end(offset + nbytes)
             return found
         data = bytearray(nbytes)
-        view = memoryview(data)
-        while view:
-            count = self.read_into(view, offset)
-            view = view[count:]
-            offset += count
+        self.read_into(memoryview(data), offset)
         return bytes(data)
 
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill a buffer as far as one call does it; return how many bytes came.
-
-        Raises:
-            UnreadableSourceError: it ends before them, or the system fails to read them.
-        """
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer with the bytes from an offset on; raises as `read`."""
         if self.is_seekable:
-            return super().read_into(buffer, offset)
-        if offset < len(self._kept):
-            part = self._kept[offset : offset + len(buffer)]
-            buffer[: len(part)] = part
-            return len(part)
-        self._skip_to(offset)
-        count = self._readv(buffer)
-        if not count:
-            self._refuse_end(offset + len(buffer))
-        return count
+            super().read_into(buffer, offset)
+            return
+        kept = self._kept[offset : offset + len(buffer)]
+        buffer[: len(kept)] = kept
+        buffer, offset = buffer[len(kept) :], offset + len(kept)
+        if buffer:
+            self._skip_to(offset)
+        while buffer:
+            count = self._readv(buffer)
+            if not count:
+                self._refuse_end(offset + len(buffer))
+            buffer, offset = buffer[count:], offset + count
 
     def check_unchanged(self, expected: Fingerprint | None = None) -> None:
         """Compare a file with how it was; check that a pipe ends where it has to.
@@ -167,87 +174,144 @@ class StandardInput(InputFile):
         raise UnreadableSourceError(self.path, problem)
 
 
-class StreamSink:
-    """Standard output or a pipe: bytes go out in order and cannot be taken back."""
+class PipeWriter:
+    """Writes a stream: bytes go out in order and cannot be taken back."""
 
     is_seekable = False
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
-    def __enter__(self) -> Self:
-        """Hand it out."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Send off what waits in it."""
-        if kind is None:
-            self._stream.flush()
-
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        """Write them; the offset is where the stream is."""
+        """Write all of `data`; the offset is where the stream is."""
         del offset
-        self._stream.write(data)
+        write_all(self._stream, data)
 
-    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
-        """Never: a stream is written by `write_at`."""
-        del file, start, offset, nbytes
+    def copy_from(self, reader: Reader, start: int, offset: int, nbytes: int) -> int:
+        """Copy nothing: a stream is written by `write_at`."""
+        del reader, start, offset, nbytes
         return 0
 
+    def clone(self, reader: Reader) -> bool:
+        """Share nothing."""
+        del reader
+        return False
+
     def read(self, offset: int, nbytes: int) -> bytes:
-        """Never: what went out is gone."""
+        """Refuse to: what went out is gone."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """Do nothing: it has all gone out."""
 
-class SpooledStream:
-    """A stream whose bytes are written in any order: into a file in TMPDIR, and out at the end.
+    def send(self) -> None:
+        """Send off what the stream itself keeps."""
+        self._stream.flush()
 
-    As a context manager it sends them off unless something failed.
-    """
+    def discard(self) -> None:
+        """Leave the stream to who opened it."""
+
+
+class SpooledWriter:
+    """Writes a stream in any order: into a file in TMPDIR, which is sent off at the end."""
 
     is_seekable = True
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        with naming_output(tempfile.gettempdir()):
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._folder = tempfile.gettempdir()
+        with naming_output(self._folder):
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by discard)
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of `data` there."""
+        with naming_output(self._folder):
+            pwrite_all(self._file.fileno(), offset, data)
+
+    def copy_from(self, reader: Reader, start: int, offset: int, nbytes: int) -> int:
+        """Copy nothing: it is short work, and seldom."""
+        del reader, start, offset, nbytes
+        return 0
+
+    def clone(self, reader: Reader) -> bool:
+        """Share nothing."""
+        del reader
+        return False
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return bytes that were written."""
+        with naming_output(self._folder):
+            return pread_all(self._file.fileno(), offset, nbytes)
+
+    def close(self) -> None:
+        """Keep it until it is sent off."""
+
+    def send(self) -> None:
+        """Send its bytes off."""
+        offset = 0
+        while data := self.read(offset, _SPOOLED_NBYTES):
+            write_all(self._stream, data)
+            offset += len(data)
+        self._stream.flush()
+
+    def discard(self) -> None:
+        """Remove the file."""
+        self._file.close()
+
+
+class PipeOutput:
+    """A stream that one file is written to; see `Output`."""
+
+    def __init__(self, stream: BinaryIO, *, waits: bool) -> None:
+        """Write to a stream.
+
+        Args:
+            stream: a pipe, or standard output.
+            waits: whether the bytes are written in any order and sent off at the end.
+        """
+        self._stream = stream
+        self._waits = waits
+        self._sent: list[PipeWriter | SpooledWriter] = []
+        self._extras: list[WholeFile] = []
 
     def __enter__(self) -> Self:
         """Hand it out."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Send its bytes off where all went well."""
-        with self._file as file:
-            if kind is None:
-                file.seek(0)
-                shutil.copyfileobj(file, self._stream)
-                self._stream.flush()
+    def __exit__(self, *failure: object) -> None:
+        """Forget what was not committed; what a pipe was given is gone."""
+        for each in (*self._sent, *self._extras):
+            each.discard()
 
-    def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        """Write all of it there.
+    def file(self, name: str, nbytes: int) -> Writer:
+        """Return the writer of the stream."""
+        del name, nbytes
+        writer = SpooledWriter(self._stream) if self._waits else PipeWriter(self._stream)
+        self._sent.append(writer)
+        return writer
 
-        Raises:
-            OutputUnwritableError: the disk is full or fails.
-        """
-        with naming_output(tempfile.gettempdir()):
-            pwrite_all(self._file.fileno(), offset, data)
+    def file_at(self, destination: Destination, nbytes: int) -> Writer:
+        """Return the writer of a file elsewhere."""
+        self._extras.append(WholeFile(destination, nbytes))
+        return self._extras[-1]
 
-    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
-        """Never: it is short work, and seldom."""
-        del file, start, offset, nbytes
-        return 0
+    def commit(self) -> None:
+        """Send off what waits, and then name the files elsewhere."""
+        for file in self._extras:
+            file.stage()
+        for each in self._sent:
+            each.send()
+        with signals_held(), appearing(self._extras):
+            pass
+        sync_folders_of(self._extras)
 
-    def read(self, offset: int, nbytes: int) -> bytes:
-        """Return bytes that were written."""
-        return os.pread(self._file.fileno(), nbytes, offset)
+
+def write_all(stream: BinaryIO, data: bytes | memoryview) -> None:
+    """Write all of `data`, in as many calls as it takes.
+
+    Without a buffer of its own, as under `python -u`, a stream may take a part only.
+    """
+    view = memoryview(data)
+    while view:
+        written = stream.write(view)
+        view = view[written:]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from typing import Literal as OneOf
 
 if TYPE_CHECKING:
-    from reinit_cli.storage.local import InputFile
+    from reinit_cli.storage.reader import Reader
 
 
 Range = tuple[int, int]
@@ -32,7 +32,7 @@ class Copy:
         check: what they must be, or None.
     """
 
-    file: InputFile
+    file: Reader
     offset: int
     nbytes: int
     check: Check | None = None
@@ -49,7 +49,7 @@ class Check:
         name: what people call them.
     """
 
-    file: InputFile
+    file: Reader
     offset: int
     length: int
     crc: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from reinit_cli.errors import OutputExistsError, OutputUnwritableError
 from reinit_cli.text import why
 
-FICLONE = 0x40049409
+_FICLONE = 0x40049409
 """linux/fs.h: share all blocks of another file."""
 
 
@@ -43,6 +44,27 @@ def rename_to_new(old: str, new: str) -> None:
     os.rename(old, new)
 
 
+def pread_all(fd: int, offset: int, nbytes: int) -> bytes:
+    """Return bytes from an offset on, in as many calls as it takes; fewer where it ends."""
+    pieces = []
+    while nbytes and (piece := os.pread(fd, nbytes, offset)):
+        pieces.append(piece)
+        offset += len(piece)
+        nbytes -= len(piece)
+    return b"".join(pieces)
+
+
+def pread_into(fd: int, offset: int, buffer: memoryview) -> int:
+    """Fill a buffer in as many calls as it takes; return how much of it is filled."""
+    filled = 0
+    while filled < len(buffer):
+        count = os.preadv(fd, [buffer[filled:]], offset + filled)
+        if not count:
+            break
+        filled += count
+    return filled
+
+
 def pwrite_all(fd: int, offset: int, data: bytes | memoryview) -> None:
     """Write all of `data` at an offset, in as many calls as it takes."""
     view = memoryview(data)
@@ -50,6 +72,69 @@ def pwrite_all(fd: int, offset: int, data: bytes | memoryview) -> None:
         written = os.pwrite(fd, view, offset)
         view = view[written:]
         offset += written
+
+
+def copy_range(source: int, start: int, target: int, offset: int, nbytes: int) -> int:
+    """Let the kernel copy up to `nbytes`; return how many, 0 where it cannot."""
+    if not hasattr(os, "copy_file_range"):
+        return 0
+    try:
+        return os.copy_file_range(source, target, nbytes, start, offset)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+        return 0
+
+
+def clone_file(source: int, target: int) -> bool:
+    """Share all blocks with a file, where the file system can; say whether it could."""
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+        return False
+    return True
+
+
+def link_descriptor(fd: int, name: str) -> None:
+    """Give a file that was opened with O_TMPFILE a name."""
+    # With a folder's descriptor Python calls linkat with AT_SYMLINK_FOLLOW; without one
+    # it calls link, which would link the entry in /proc and fails with EXDEV.
+    root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(_entry_of(fd), name, src_dir_fd=root, follow_symlinks=True)
+    finally:
+        os.close(root)
+
+
+def open_unnamed(folder: str) -> int | None:
+    """Open a file that has no name; None where it could not be given one later."""
+    if not hasattr(os, "O_TMPFILE"):
+        return None
+    try:
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+        return None
+    if os.path.exists(_entry_of(fd)):
+        return fd
+    os.close(fd)  # without /proc it would stay without a name
+    return None
+
+
+def _entry_of(fd: int) -> str:
+    return f"/proc/self/fd/{fd}"
+
+
+def lock_if_possible(fd: int) -> None:
+    """Lock a file that others lock only for a moment; some file systems have no locks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (*NOT_SUPPORTED, errno.ENOLCK):
+            raise
 
 
 @contextmanager

@@ -1,37 +1,161 @@
-"""Name the temporaries of an output, and remove those that killed runs left."""
+"""Make the temporaries of an output, and remove those that killed runs left.
+
+A temporary is called `.NAME.reinit-` and twelve hexadecimal digits. A folder of that name
+holds a marker and, as `folder` in it, what is written: so a folder that has its final name
+holds no marker, and a temporary folder has one until it is gone. While a run works, the
+temporary or its marker is locked. Whatever lacks one of these signs is somebody else's.
+"""
 
 from __future__ import annotations
 
 import fcntl
-import glob
 import os
+import re
 import secrets
 import shutil
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from reinit_cli.storage.system import lock_if_possible, open_unnamed
+
+_MARKER = "reinit-temporary"
+_CONTENT = "folder"
 
 
 def temporary_name(path: str) -> str:
     """Return a name next to a path that no other run has."""
     folder, name = os.path.split(path)
-    # A name may have 255 bytes, and this one must fit beside the longest.
+    return os.path.join(folder, _start_of_names(name) + secrets.token_hex(6))
+
+
+def _start_of_names(name: str) -> str:
+    # A name may have 255 bytes, and a temporary's must fit next to the longest.
     short = os.fsdecode(os.fsencode(name)[:200])
-    return os.path.join(folder, f".{short}.reinit-{secrets.token_hex(6)}")
+    return f".{short}.reinit-"
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def open_temporary(path: str) -> tuple[int, str | None]:
+    """Open a file that is to appear at a path.
+
+    Returns:
+        Its descriptor, and its name where it cannot be without one until it is whole.
+    """
+    fd = open_unnamed(os.path.dirname(path) or ".")
+    return (fd, None) if fd is not None else open_named(path)
+
+
+def open_named(path: str) -> tuple[int, str]:
+    """Open a file with a temporary name next to a path, and lock it."""
+    while True:
+        name = temporary_name(path)
+        fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        with removed_on_failure(fd, name):
+            lock_if_possible(fd)
+            if _is_at(name, fd):
+                return fd, name
+        os.close(fd)  # another run removed it before it was locked
+
+
+@contextmanager
+def removed_on_failure(fd: int, name: str | None) -> Iterator[None]:
+    """Close a file where something fails, and remove its name."""
+    try:
+        yield
+    except BaseException:
+        if name is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+        os.close(fd)
+        raise
+
+
+def _is_at(name: str, fd: int) -> bool:
+    """Whether a name is still that of an open file."""
+    try:
+        return os.path.samestat(os.lstat(name), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+
+class TemporaryFolder:
+    """A folder that is to appear at a path, and its lock.
+
+    Attributes:
+        path: where its content is written.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Make it and lock its marker."""
+        self._outer = temporary_name(path)
+        self._lock: int | None = None
+        self.path = os.path.join(self._outer, _CONTENT)
+        os.mkdir(self._outer)
+        try:
+            self._lock = self._marked()
+            os.mkdir(self.path)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _marked(self) -> int:
+        """Put a marker into it that is locked when it appears there."""
+        marker = os.path.join(self._outer, _MARKER)
+        fd, name = open_named(marker)
+        with removed_on_failure(fd, name):
+            os.rename(name, marker)
+        return fd
+
+    def remove(self) -> None:
+        """Remove what is left of it."""
+        _remove_folder(self._outer)
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def _remove_folder(outer: str) -> None:
+    """Remove what a temporary folder holds, its marker last."""
+    shutil.rmtree(os.path.join(outer, _CONTENT), ignore_errors=True)
+    with suppress(OSError):
+        if not os.path.lexists(os.path.join(outer, _CONTENT)):
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(outer, _MARKER))
+            os.rmdir(outer)
+
+
+# --- those of runs that were killed --------------------------------------------------------------
 
 
 def remove_stale(path: str) -> None:
     """Remove what runs to the same destination left when they were killed."""
-    pattern = temporary_name(glob.escape(path))[: -len(secrets.token_hex(6))] + "*"
-    for name in glob.glob(pattern, include_hidden=True):
+    folder, name = os.path.split(path)
+    form = re.compile(re.escape(_start_of_names(name)) + "[0-9a-f]{12}")
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:
+        return
+    for found in filter(form.fullmatch, names):
         with suppress(OSError):
-            is_folder = stat.S_ISDIR(os.lstat(name).st_mode)
-            mode = os.O_RDONLY | os.O_DIRECTORY if is_folder else os.O_RDWR
-            fd = os.open(name, mode | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if is_folder:
-                    shutil.rmtree(name, ignore_errors=True)
-                else:
-                    os.unlink(name)
-            finally:
-                os.close(fd)
+            _remove_if_stale(os.path.join(folder, found))
+
+
+def _remove_if_stale(name: str) -> None:
+    is_folder = stat.S_ISDIR(os.lstat(name).st_mode)
+    locked = os.path.join(name, _MARKER) if is_folder else name
+    fd = os.open(locked, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not (stat.S_ISREG(os.fstat(fd).st_mode) and _is_at(locked, fd)):
+            return
+        if is_folder:
+            _remove_folder(name)
+        else:
+            os.unlink(name)
+    finally:
+        os.close(fd)

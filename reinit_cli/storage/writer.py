@@ -2,23 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, Self
 
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.reader import Reader
 
 
-class Sink(Protocol):
-    """What the engine writes to."""
+class Writer(Protocol):
+    """One file of an output; several threads may write to different places of it."""
 
     @property
     def is_seekable(self) -> bool:
-        """Whether bytes may be written in any order."""
+        """Whether bytes may be written in any order, and read again until it is closed."""
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        """Write all of `data` there; a stream is given its bytes in order."""
+        """Write all of `data` there; a pipe is given its bytes in order.
 
-    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
+        Raises:
+            OutputUnwritableError: the disk is full or fails.
+        """
+
+    def copy_from(self, reader: Reader, start: int, offset: int, nbytes: int) -> int:
         """Copy up to `nbytes` without touching them; return how many, 0 if impossible."""
 
+    def clone(self, reader: Reader) -> bool:
+        """Share all blocks with a file, where the file system can; say whether it could."""
+
     def read(self, offset: int, nbytes: int) -> bytes:
-        """Return bytes that were written, where the sink is seekable."""
+        """Return bytes that were written, where the writer is seekable."""
+
+    def close(self) -> None:
+        """Declare that all of it is written: it is whole, and has no name yet.
+
+        Raises:
+            OutputUnwritableError: the disk fails.
+        """
+
+
+class Output(Protocol):
+    """All files that a run writes, as a context manager.
+
+    Every file is whole before the first gets its name. What was not committed leaves
+    nothing, whatever was raised.
+    """
+
+    def __enter__(self) -> Self:
+        """Hand it out."""
+
+    def __exit__(self, *failure: object) -> None:
+        """Undo what was not committed."""
+
+    def file(self, name: str, nbytes: int) -> Writer:
+        """Return the writer of a file.
+
+        Args:
+            name: its path inside the folder that is written; "" for a lone file.
+            nbytes: its size.
+
+        Raises:
+            OutputUnwritableError: the folder or the disk refuses.
+        """
+
+    def file_at(self, destination: Destination, nbytes: int) -> Writer:
+        """Return the writer of a file elsewhere that gets its name in the same commit.
+
+        Args:
+            destination: where it goes, checked.
+            nbytes: its size.
+
+        Raises:
+            OutputUnwritableError: the folder or the disk refuses.
+        """
+
+    def commit(self) -> None:
+        """Close every writer, and then give the files their names.
+
+        Raises:
+            OutputExistsError: something has appeared at one of these names.
+            OutputUnwritableError: the disk or a folder refuses.
+        """

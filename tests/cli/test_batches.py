@@ -95,9 +95,9 @@ def test_a_failure_in_the_middle_says_how_many_are_there(
 
     execute = rewrite.execute
 
-    def meddling(job: rewrite.Job, *args: object) -> rewrite.Outcome:
+    def meddling(job: rewrite.Job, *args: object, **options: object) -> rewrite.Outcome:
         Path("b.safetensors").touch()
-        return execute(job, *args)  # type: ignore[arg-type]
+        return execute(job, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(rewrite, "execute", meddling)
     done = reinit("a.safetensors", "b.safetensors", "c.safetensors", *RULE, "-o", "out/", "-q")

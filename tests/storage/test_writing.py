@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import subprocess
@@ -14,11 +13,11 @@ import pytest
 
 from reinit_cli.errors import (
     OutputExistsError,
-    OutputTakenError,
     OutputUnwritableError,
 )
-from reinit_cli.storage.destination import Destination, check_destination
-from reinit_cli.storage.local import InputFile, OutputFile
+from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.local_output import LocalOutput
 
 PATH = Path("out.bin")
 
@@ -34,9 +33,9 @@ def temporary(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def _write(content: bytes, *, replaces: bool = False, syncs: bool = False) -> None:
     destination = Destination(str(PATH), replaces, syncs)
-    with OutputFile(destination, len(content)) as file:
-        file.write_at(0, content)
-        file.commit()
+    with LocalOutput(destination) as output:
+        output.file("", len(content)).write_at(0, content)
+        output.commit()
 
 
 def test_a_new_file_has_its_bytes_and_the_mode_of_the_umask() -> None:
@@ -62,8 +61,8 @@ def test_a_replaced_file_keeps_its_mode() -> None:
 
 
 def test_nothing_appears_before_it_is_committed(temporary: str) -> None:
-    with OutputFile(Destination(str(PATH)), 3) as file:
-        file.write_at(0, b"new")
+    with LocalOutput(Destination(str(PATH))) as output:
+        output.file("", 3).write_at(0, b"new")
         assert not PATH.exists()
         assert len(os.listdir()) == (temporary == "named")
 
@@ -76,9 +75,9 @@ def test_whatever_fails_leaves_the_old_file_and_nothing_else(error: type[BaseExc
 
     with (
         pytest.raises(error),
-        OutputFile(Destination(str(PATH), replaces=True), 3) as file,
+        LocalOutput(Destination(str(PATH), replaces=True)) as output,
     ):
-        file.write_at(0, b"new")
+        output.file("", 3).write_at(0, b"new")
         raise error
 
     assert (os.listdir(), PATH.read_bytes()) == (["out.bin"], b"old")
@@ -87,10 +86,11 @@ def test_whatever_fails_leaves_the_old_file_and_nothing_else(error: type[BaseExc
 def test_a_file_that_appears_meanwhile_is_not_overwritten() -> None:
     with (
         pytest.raises(OutputExistsError, match=r"the output 'out\.bin' exists"),
-        OutputFile(Destination(str(PATH)), 3) as file,
+        LocalOutput(Destination(str(PATH))) as output,
     ):
+        output.file("", 3)
         PATH.write_bytes(b"other")
-        file.commit()
+        output.commit()
 
     assert (os.listdir(), PATH.read_bytes()) == (["out.bin"], b"other")
 
@@ -105,24 +105,6 @@ def test_a_link_as_destination_is_replaced_and_not_written_through() -> None:
     assert (PATH.read_bytes(), Path("target").read_bytes()) == (b"new", b"precious")
 
 
-@pytest.mark.parametrize("name", ["out.bin", "o[u]t.*", "n" * 250])
-def test_what_a_killed_run_left_is_removed_unless_it_is_locked(name: str) -> None:
-    short = name[:200]
-    stale, locked, other = (
-        Path(f".{short}.reinit-0123456789ab"),
-        Path(f".{short}.reinit-ba9876543210"),
-        Path(f".x{short}.reinit-0123456789ab"),
-    )
-    for path in (stale, locked, other):
-        path.touch()
-    with locked.open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with OutputFile(Destination(name), 0) as file:
-            file.commit()
-
-    assert sorted(os.listdir()) == sorted([name, locked.name, other.name])
-
-
 def test_a_full_disk_is_one_error_and_the_old_file_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     PATH.write_bytes(b"old")
 
@@ -134,9 +116,9 @@ def test_a_full_disk_is_one_error_and_the_old_file_whole(monkeypatch: pytest.Mon
         pytest.raises(
             OutputUnwritableError, match=r"^cannot write 'out\.bin': no space left on device$"
         ),
-        OutputFile(Destination(str(PATH), replaces=True), 3) as file,
+        LocalOutput(Destination(str(PATH), replaces=True)) as output,
     ):
-        file.write_at(0, b"new")
+        output.file("", 3).write_at(0, b"new")
 
     assert (os.listdir(), PATH.read_bytes()) == (["out.bin"], b"old")
 
@@ -144,10 +126,10 @@ def test_a_full_disk_is_one_error_and_the_old_file_whole(monkeypatch: pytest.Mon
 def test_too_large_a_file_is_known_before_the_first_byte() -> None:
     code = (
         "import resource, signal\n"
-        "from reinit_cli.storage.destination import Destination; from reinit_cli.storage.local import OutputFile\n"
+        "from reinit_cli.storage.destination import Destination; from reinit_cli.storage.local_output import LocalOutput\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "OutputFile(Destination('out.bin'), 100_000)\n"
+        "LocalOutput(Destination('out.bin')).file('', 100_000)\n"
     )
 
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
@@ -158,7 +140,8 @@ def test_too_large_a_file_is_known_before_the_first_byte() -> None:
 
 def test_bytes_can_be_copied_by_the_kernel() -> None:
     Path("in.bin").write_bytes(b"0123456789")
-    with InputFile("in.bin") as source, OutputFile(Destination(str(PATH)), 6) as file:
+    with InputFile("in.bin") as source, LocalOutput(Destination(str(PATH))) as output:
+        file = output.file("", 6)
         done = 0
         while done < 4:
             count = file.copy_from(source, 3 + done, 1 + done, 4 - done)
@@ -166,7 +149,7 @@ def test_bytes_can_be_copied_by_the_kernel() -> None:
                 file.write_at(1 + done, source.read(3 + done, 4 - done))
                 break
             done += count
-        file.commit()
+        output.commit()
 
     assert PATH.read_bytes() == b"\x003456\x00"
 
@@ -177,56 +160,9 @@ def test_a_missing_kernel_copy_is_no_error(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(os, "copy_file_range", unsupported)
     Path("in.bin").write_bytes(b"0123456789")
-    with InputFile("in.bin") as source, OutputFile(Destination(str(PATH)), 6) as file:
+    with InputFile("in.bin") as source, LocalOutput(Destination(str(PATH))) as output:
+        file = output.file("", 6)
         assert file.copy_from(source, 0, 0, 6) == 0
-
-
-# --- what is refused beforehand ----------------------------------------------------------
-
-
-def test_the_source_is_never_the_output_by_any_name() -> None:
-    Path("in.bin").touch()
-    Path("link").symlink_to("in.bin")
-    os.link("in.bin", "hard")
-
-    for name in ("in.bin", "./in.bin", "link", "hard"):
-        with pytest.raises(OutputTakenError):
-            check_destination(Destination(name, replaces=True), "in.bin", in_place=False)
-
-
-def test_an_existing_output_is_refused_even_as_a_dangling_link() -> None:
-    PATH.symlink_to("nowhere")
-
-    with pytest.raises(OutputExistsError):
-        check_destination(Destination(str(PATH)), None, in_place=False)
-    check_destination(Destination(str(PATH), replaces=True), None, in_place=False)
-
-
-@pytest.mark.parametrize(
-    ("path", "problem"),
-    [
-        ("no/out.bin", "there is no folder 'no'"),
-        ("folder", "it is a folder, which is never replaced"),
-        ("fifo", "it is no regular file"),
-        ("x" * 256, "its name is too long"),
-    ],
-)
-def test_a_place_that_cannot_be_written_is_told(path: str, problem: str) -> None:
-    Path("folder").mkdir()
-    os.mkfifo("fifo")
-
-    with pytest.raises(OutputUnwritableError) as refused:
-        check_destination(Destination(path, replaces=True), None, in_place=False)
-
-    assert str(refused.value) == f"cannot write {path!r}: {problem}"
-
-
-def test_a_folder_that_is_read_only_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Root may write anywhere, so the system's answer is given for it.
-    monkeypatch.setattr(os, "access", lambda *_: False)
-
-    with pytest.raises(OutputUnwritableError, match=r"the folder '\.' is not writable"):
-        check_destination(Destination("out.bin"), None, in_place=False)
 
 
 @pytest.mark.slow
@@ -235,11 +171,12 @@ def test_a_killed_run_leaves_the_old_file_or_the_new_one(temporary: str) -> None
     PATH.write_bytes(b"o" * nbytes)
     code = (
         ("import os; del os.O_TMPFILE\n" if temporary == "named" else "")
-        + "from reinit_cli.storage.destination import Destination; from reinit_cli.storage.local import OutputFile\n"
-        + f"with OutputFile(Destination('out.bin', replaces=True), {nbytes}) as file:\n"
+        + "from reinit_cli.storage.destination import Destination; from reinit_cli.storage.local_output import LocalOutput\n"
+        + "with LocalOutput(Destination('out.bin', replaces=True)) as output:\n"
+        + f"    file = output.file('', {nbytes})\n"
         + "    print(flush=True)\n"
         + f"    for at in range(0, {nbytes}, 100_000): file.write_at(at, b'n' * 100_000)\n"
-        + "    file.commit()\n"
+        + "    output.commit()\n"
     )
     for delay in range(8):
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:

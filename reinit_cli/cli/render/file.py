@@ -8,8 +8,8 @@ from importlib.util import find_spec
 
 from reinit_cli.cli.render.html import Page, html_of
 from reinit_cli.errors import OutputUnwritableError, PackageError
+from reinit_cli.operations.report_file import write_alone
 from reinit_cli.storage.destination import Destination, check_beside
-from reinit_cli.storage.local import OutputFile
 
 _NEEDS = {".html": "jinja2", ".svg": "matplotlib", ".png": "matplotlib"}
 """The package that a kind of report is made with."""
@@ -41,20 +41,21 @@ def check_report(
     return check_beside(path, others, "report", replaces=force)
 
 
+def report_data(destination: Destination, page: Page) -> bytes:
+    """Return a page, or its pictures as a figure, by the suffix of the report's path."""
+    assert destination.path is not None
+    kind = os.path.splitext(destination.path)[1].lower()
+    if kind == ".html":
+        return html_of(page)
+    from reinit_cli.cli.render.figure import figure_of
+
+    return figure_of(f"{page.command} {page.title}", page.panels, kind.removeprefix("."))
+
+
 def write_report(destination: Destination, page: Page) -> None:
-    """Write a page, or its pictures as a figure, whole or not at all.
+    """Write a report, whole or not at all.
 
     Raises:
         OutputUnwritableError: the disk refuses.
     """
-    assert destination.path is not None
-    kind = os.path.splitext(destination.path)[1].lower()
-    if kind == ".html":
-        data = html_of(page)
-    else:
-        from reinit_cli.cli.render.figure import figure_of
-
-        data = figure_of(f"{page.command} {page.title}", page.panels, kind.removeprefix("."))
-    with OutputFile(destination, len(data)) as file:
-        file.write_at(0, data)
-        file.commit()
+    write_alone(destination, report_data(destination, page))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +28,8 @@ from reinit_cli.cli.options import (
 
 if TYPE_CHECKING:
     from reinit_cli.operations.batch import Failure
+    from reinit_cli.operations.report_file import ReportFile
+    from reinit_cli.operations.rewrite import Outcome
     from reinit_cli.planning.job import Job
     from reinit_cli.request.pattern import Pattern
     from reinit_cli.request.request import Request
@@ -262,7 +264,7 @@ def command(
     name = requests[0].source if len(requests) == 1 else plural(len(requests), "output")
     with Meter(name, is_shown=not quiet) as meter:
         planned = plan_batch(requests, keeps_going=keep_going)
-        place = _report_place(report, planned, force=bool(options["force"]))
+        page = _report_file(report, planned, force=bool(options["force"]))
         told = Report(
             report_stream(planned, is_dry=dry_run),
             meter,
@@ -281,19 +283,20 @@ def command(
                 sum(each.nbytes for each in planned if not isinstance(each, Failure))
             )
             try:
-                run_batch(planned, told.take, progress, keeps_going=keep_going, at_once=jobs)
+                run_batch(
+                    planned,
+                    told.take,
+                    progress,
+                    keeps_going=keep_going,
+                    at_once=jobs,
+                    report=page,
+                )
             except (KeyboardInterrupt, SystemExit):
                 told.count()
                 raise
     told.finish()
     if told.failure is not None and not keep_going:
         raise told.failure
-    if place is not None:
-        from reinit_cli.cli.commands.run.view import page_of_rewrite
-        from reinit_cli.cli.render.file import write_report
-
-        for outcome in told.outcomes:
-            write_report(place, page_of_rewrite(outcome))
     ctx.exit(SOME_FAILED if told.failure is not None else 0)
 
 
@@ -315,15 +318,26 @@ def _is_streamed(request: Request) -> bool:
     return request.output == DASH or (request.output is None and request.source == DASH)
 
 
-def _report_place(
+def _report_file(
     report: str | None, planned: Sequence[Job | Failure], *, force: bool
-) -> Destination | None:
-    """Return where the pictures go, after every check; None where none are asked for."""
+) -> ReportFile[Outcome] | None:
+    """Return the report of a lone job, after every check; None where none is asked for."""
+    from reinit_cli.operations.report_file import ReportFile
     from reinit_cli.planning.job import Job
 
-    place = None
     for job in planned:
         if isinstance(job, Job):
             paths = (job.source.path, job.destination.path)
             place = report_place(report, paths, has_pictures=bool(job.pictured), force=force)
-    return place
+            return ReportFile(place, _page_of(place)) if place is not None else None
+    return None
+
+
+def _page_of(place: Destination) -> Callable[[Outcome], bytes]:
+    def page(outcome: Outcome) -> bytes:
+        from reinit_cli.cli.commands.run.view import page_of_rewrite
+        from reinit_cli.cli.render.file import report_data
+
+        return report_data(place, page_of_rewrite(outcome))
+
+    return page

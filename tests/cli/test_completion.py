@@ -28,6 +28,7 @@ from reinit_cli.cli.completion.candidates import (
 )
 from reinit_cli.cli.completion.line import read_line
 from tests.cli.conftest import Done
+from tests.tools import tool
 
 KEYS = ["features.0.weight", "features.0.bias", "features.10.weight", "head.weight", "scale"]
 BREAKS = " \t\n\"'@><=;|&(:"
@@ -357,8 +358,7 @@ def _typed(shell: list[str], setup: str, typed: str, tools: dict[str, str]) -> s
 
     Ctrl-T makes a shell print its line: an echo on a terminal is full of repairs.
     """
-    if not shutil.which(shell[0]):
-        pytest.skip(f"{shell[0]} is not here")
+    tool(shell[0])
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         shell, stdin=theirs, stdout=theirs, stderr=theirs, env=tools, start_new_session=True
@@ -491,8 +491,7 @@ def test_the_function_of_bash_can_be_called_with_words(
 @pytest.mark.slow
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_the_scripts_of_other_shells_are_read(shell: str, tools: dict[str, str]) -> None:
-    if not shutil.which(shell):
-        pytest.skip(f"{shell} is not here")
+    tool(shell)
     script = subprocess.run(
         ["reinit", "completion", shell], env=tools, check=True, capture_output=True, text=True
     ).stdout

@@ -17,6 +17,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.tools import missing
+
 REINIT = (sys.executable, "-m", "reinit_cli")
 
 pytestmark = pytest.mark.slow
@@ -98,7 +100,7 @@ def small_disk() -> Iterator[Path]:
     Path("disk").mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", "disk"]
     if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("this user mounts nothing")
+        missing("this user cannot mount a file system")
     yield Path("disk")
     subprocess.run(["umount", "disk"], check=True)
 

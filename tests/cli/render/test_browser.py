@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from reinit_cli.cli import main
-
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+from tests.tools import tool
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (BROWSER and DRIVER), reason="no chromium with its driver"),
     pytest.mark.xdist_group("browser"),
 ]
 
@@ -30,7 +27,7 @@ def browser() -> Iterator[Any]:
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)
+    options.binary_location = tool("chromium")
     for argument in (
         "--headless",
         "--no-sandbox",
@@ -41,7 +38,7 @@ def browser() -> Iterator[Any]:
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    driver = webdriver.Chrome(options=options, service=Service(tool("chromedriver")))
     yield driver
     driver.quit()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from reinit_cli.operations.rewrite import execute
 from reinit_cli.request.request import Request
 from reinit_cli.storage.local import InputFile
 from tests.checkpoints.formats.locating import locate
+from tests.tools import tool
 
 RULES = ["a.weight=normal:std=2", "b=zeros"]
 
@@ -71,8 +71,7 @@ def _packed_through_a_pipe() -> None:
 
 
 def _packed_by_zip(*options: str) -> None:
-    if not shutil.which("zip"):
-        pytest.skip("zip is not here")
+    tool("zip")
     with zipfile.ZipFile("m.pt") as old:
         old.extractall()
     Path("m.pt").rename("first.pt")

@@ -22,12 +22,14 @@ def entry() -> NoReturn:
         sys.exit("error: reinit runs on Linux and macOS, not on Windows")
     _handle_signals(_interrupt)
     from reinit_cli.cli import main
+    from reinit_cli.cli.streams import flush_streams, open_streams
 
+    open_streams()
     try:
         code = main(sys.argv[1:])
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
-    code = _flush(code)
+    code = flush_streams(code)
     # Tearing the interpreter down does nothing, and takes half a second after torch and a
     # fifth of one after a hundred thousand keys.
     os._exit(code)
@@ -54,17 +56,6 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)
-
-
-def _flush(code: int) -> int:
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        # Whoever read our output has gone; the interpreter must not try again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return code or 128 + signal.SIGPIPE
-    return code
 
 
 if __name__ == "__main__":

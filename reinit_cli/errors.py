@@ -255,9 +255,12 @@ class OutputTakenError(OutputError):
 
 
 class OutputUnwritableError(OutputError, OSError):
-    """A place that cannot be written to."""
+    """A place that cannot be written to; of the kind "stream", standard output."""
 
-    sentences: ClassVar[Mapping[str, str]] = {"": "cannot write {about!r}: {problem}"}
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "cannot write {about!r}: {problem}",
+        "stream": "cannot write to standard output: {problem}",
+    }
 
 
 class UnwritableContentError(OutputError):

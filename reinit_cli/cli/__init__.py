@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,13 +22,13 @@ def main(args: Sequence[str]) -> int:
         args: the arguments behind the program's name.
     """
     from reinit_cli.cli.hints import explain, explain_usage
+    from reinit_cli.cli.streams import discard
     from reinit_cli.cli.terminal import tell
 
-    if not args:
-        _invoke(["--help"])
-        return COULD_NOT
     try:
-        return _invoke(_with_command(args))
+        if args:
+            return _invoke(_with_command(args))
+        _invoke(["--help"])
     except ReinitError as error:
         tell(*explain(error, args))
         cause = error.cause if isinstance(error, InputError) else error
@@ -40,9 +39,7 @@ def main(args: Sequence[str]) -> int:
         tell("interrupted", None)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Whoever read our output has had enough; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return discard()
     return COULD_NOT
 
 
@@ -52,7 +49,8 @@ def _invoke(args: list[str]) -> int:
         with group.make_context("reinit", args) as ctx:
             code = group.invoke(ctx)
     except click.exceptions.Exit as stop:
-        return stop.exit_code
+        code = stop.exit_code
+    sys.stdout.flush()
     return code if isinstance(code, int) else DONE
 
 

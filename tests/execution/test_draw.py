@@ -287,7 +287,7 @@ def test_a_device_that_is_not_there_is_an_error_that_says_what_there_is(device: 
         check_device(device)
 
     assert str(caught.value) == f"device {device!r} is not there; there is cpu"
-    assert (caught.value.device, caught.value.available) == (device, ("cpu",))
+    assert (caught.value.about, caught.value.known) == (device, ("cpu",))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_auto_takes_the_first_accelerator_there_is(
     assert [check_device(device) for device in there] == list(there)
     with pytest.raises(UnknownNameError) as caught:
         check_device("cuda:2")
-    assert caught.value.available == there
+    assert caught.value.known == there
 
 
 @pytest.mark.gpu

@@ -118,7 +118,8 @@ def _write_aligned(sheet: Sheet, stream: TextIO) -> None:
             padded.append(padding + cell if is_number else cell + padding)
         return f" {'   '.join(padded)}".rstrip() + "\n"
 
-    rule = "─" * (sum(widths) + 3 * len(widths) - 1)
+    line_of = "─" if (stream.encoding or "").lower().startswith("utf") else "-"
+    rule = line_of * (sum(widths) + 3 * len(widths) - 1)
     stream.write(line(titles) + f" {rule}\n")
     stream.writelines(map(line, rows))
 

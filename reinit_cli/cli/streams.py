@@ -1,0 +1,110 @@
+"""Standard input, output and error of the process, whatever they lead to."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import select
+import signal
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from reinit_cli.errors import OutputUnwritableError
+from reinit_cli.text import why
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+def open_streams() -> None:
+    """Replace the standard streams by those that refuse and escape as reinit does."""
+    _occupy()
+    sys.stdout = _text(_Output(1, "wb", closefd=False), sys.stdout)
+    sys.stderr = _text(_Errors(2, "wb", closefd=False), sys.stderr)
+
+
+def flush_streams(code: int) -> int:
+    """Write what waits in the streams, and return the exit code of the process."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        return code or discard()
+    except OutputUnwritableError:
+        pass  # where the code is 0, all of it was written before
+    return code
+
+
+def discard() -> int:
+    """Give up standard output, whose reader has gone; return the exit code that says so."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 128 + signal.SIGPIPE
+
+
+def _occupy() -> None:
+    """Open the descriptors that the parent closed, or a checkpoint would be opened as one of them.
+
+    What is read from them or written to them fails as if they were still closed.
+    """
+    for descriptor, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest that is free
+
+
+class _Raw(io.FileIO):
+    """A stream that waits where its other end is full and does not block."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        written = super().write(data)
+        while written is None:
+            select.select([], [self], [])
+            written = super().write(data)
+        return written
+
+
+class _Output(_Raw):
+    """Standard output: a disk that is full or a closed descriptor is an error of ours."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputUnwritableError("-", why(error), kind="stream") from error
+
+
+class _Errors(_Raw):
+    """Standard error: nobody can be told that it fails."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+_ASCII = "ascii_escaped"
+"""ASCII by another name: click replaces a stream that says it is ASCII by one that is not."""
+
+
+def _codec(name: str) -> codecs.CodecInfo | None:
+    if name != _ASCII:
+        return None
+    known = codecs.lookup("ascii")
+    return codecs.CodecInfo(*known, known.incrementalencoder, known.incrementaldecoder, name)
+
+
+def _text(raw: _Raw, was: TextIO | None) -> TextIO:
+    """Return a text stream that escapes what the encoding of another lacks."""
+    encoding = getattr(was, "encoding", None) or "utf-8"
+    if codecs.lookup(encoding).name == "ascii":
+        codecs.register(_codec)
+        encoding = _ASCII
+    buffered = io.BufferedWriter(raw)
+    return io.TextIOWrapper(
+        buffered, encoding, "backslashreplace", "\n", line_buffering=raw.isatty()
+    )

@@ -228,7 +228,7 @@ def failures_of(plan: Plan, findings: Mapping[str, Sequence[Finding]]) -> tuple[
     """Return the findings that did not pass, in the order of the plan."""
     least_p = plan.least_p
     return tuple(
-        Failure(step.key, plan.init_of(step), finding, least_p)
+        Failure(step.key, str(step.init), finding, least_p)
         for step in plan.fills
         for finding in findings.get(step.key, ())
         if not finding.passed

@@ -11,8 +11,8 @@ from reinit_cli.checkpoints.models.architecture import architecture_of_layers
 from reinit_cli.checkpoints.references import OpenDonors, find_references
 from reinit_cli.initializers import Transform
 from reinit_cli.initializers.site import Arch
-from reinit_cli.planning import companions
-from reinit_cli.planning.decide import make_plan
+from reinit_cli.planning.decide import decide
+from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
@@ -75,8 +75,7 @@ def apply_(
         allow_unmatched=allow_unmatched,
         with_buffers=with_buffers,
     )
-    plan = make_plan(name, infos, read, request, elsewhere=references.elsewhere)
-    plan = companions.with_buffers(plan) if with_buffers else plan
+    plan = decide(Entries(name, infos), request, references.elsewhere)
     with one_thread(), references.opened((step.law for step in plan.fills), seed) as donors:
         for step in plan.fills:
             tensor = state[step.key]

@@ -20,8 +20,8 @@ from reinit_cli.errors import (
 )
 from reinit_cli.execution.sketches import pictured
 from reinit_cli.initializers.site import Arch
-from reinit_cli.planning.companions import untied, with_buffers, with_optimizers
-from reinit_cli.planning.decide import cast, make_plan
+from reinit_cli.planning.decide import decide as planned
+from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.output import (
     BESIDE,
@@ -33,17 +33,14 @@ from reinit_cli.planning.output import (
     source_notes,
 )
 from reinit_cli.planning.plan import Plan
-from reinit_cli.planning.reshape import reshaped, to_shapes, with_rows
 from reinit_cli.request.output_name import OutputName
-from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
-from reinit_cli.request.rule import Rule, rules_of
+from reinit_cli.request.rule import rules_of
 from reinit_cli.storage.destination import Destination, check_beside, check_destination
 from reinit_cli.storage.location import DASH
 from reinit_cli.tensors.device import check_device
 from reinit_cli.tensors.dtype import dtype_named
-from reinit_cli.tensors.info import TensorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,44 +56,32 @@ class Decided:
     references: References
 
 
-def decide(
-    source: Source,
-    tensors: tuple[TensorInfo, ...],
-    rules: tuple[Rule, ...],
-    request: Request,
-) -> Decided:
+def decide(source: Source, request: Request) -> Decided:
     """Decide what happens to every key of a source.
 
     Args:
         source: what is read.
-        tensors: its entries, with the dtypes that they are to have.
-        rules: in the order of precedence, the last first to own.
-        request: what else is asked for.
+        request: what is asked for; its rules and resizes are read.
 
     Raises:
         RuleError: a rule, a resize or the optimizer's reset cannot be obeyed.
     """
-    located = source.located
-    asked = len(rules)
-    tensors = untied(tensors) if request.untie else tensors
-    tensors, reshapes = reshaped(source.name, tensors, resizes_of(request.resize))
-    if request.num_classes is not None:
-        heads = heads_of(source, request.arch, request.num_classes)
-        tensors, of_heads = to_shapes(tensors, heads, {})
-        reshapes = {**reshapes, **of_heads}
-        rules = (*(Rule.of(Pattern.escape(key), "default") for key in heads), *rules)
+    wanted = request.num_classes
+    heads = heads_of(source, request.arch, wanted) if wanted is not None else {}
+    entries = as_asked(entries_of(source), request, heads)
+    rules = (rule.init for rule in rules_of(request.rules))
+    rows = (each.init for each in entries.reshapes.values() if each.init is not None)
     arch = request.arch or source.architecture
-    inits = [rule.init for rule in rules]
-    inits += [each.init for each in reshapes.values() if each.init is not None]
-    references = find_references(inits, tensors, arch)
-    elsewhere = references.elsewhere
-    outside = located.outside if located else ()
-    plan = make_plan(source.name, tensors, rules, request, outside, elsewhere)
-    plan = with_rows(plan, reshapes, elsewhere)
-    plan = with_buffers(plan) if request.with_buffers else plan
-    if request.reset_optimizer:
-        plan = with_optimizers(plan, located.optimizers if located else ())
-    return Decided(replace(plan, implied=len(rules) - asked), references)
+    references = find_references((*rules, *rows), entries.tensors, arch)
+    return Decided(planned(entries, request, references.elsewhere), references)
+
+
+def entries_of(source: Source) -> Entries:
+    """Return what is known of the entries of a source."""
+    located = source.located
+    if located is None:
+        return Entries(source.name, source.tensors)
+    return Entries(source.name, source.tensors, located.outside, located.optimizers)
 
 
 def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str, tuple[int, ...]]:
@@ -153,7 +138,8 @@ def job_of(request: Request, found: Source | None = None) -> Job:
     asks = request.dtype or request.shard_nbytes or request.reshapes
     if not (rules or asks or request.output not in (None, DASH)):
         raise MissingRuleError
-    dtype = dtype_named(request.dtype) if request.dtype else None
+    if request.dtype:
+        dtype_named(request.dtype)
     source = found or find_source(request.source, request.weights, request.root)
     _check_names(source, refuses=request.refuse_unknown_globals)
     request = replace(request, device=check_device(request.device))
@@ -161,8 +147,7 @@ def job_of(request: Request, found: Source | None = None) -> Job:
     layout = choose_layout(request, destination.path, source)
     if not rules and not layout.is_created:
         raise MissingRuleError
-    tensors = cast(source.tensors, dtype, request.dtype)
-    decided = decide(source, tensors, rules, request)
+    decided = decide(source, request)
     plan, references = decided.plan, decided.references
     if request.reset_optimizer and layout.is_created:
         problem = "it is lost where a file is laid out anew"

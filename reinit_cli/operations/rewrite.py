@@ -174,7 +174,7 @@ def plan(source: str, rules: Iterable[Rule | str], **options: Unpack[PlanOptions
     request = Request(source, read, **options)
     found = find_source(source, request.weights, request.root)
     request = replace(request, device=check_device(request.device))
-    return decide(found, found.tensors, read, request).plan
+    return decide(found, request).plan
 
 
 def _output(job: Job, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None) -> Output:

@@ -246,7 +246,7 @@ class _Reading:
         except (ReinitError, ValueError, TypeError) as error:
             raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
         law, undrawn = self._law(init, replace(tensor, key=key), kept)
-        step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, kept_rows=kept)
+        step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, init=init, kept_rows=kept)
         place = _place(self._contents, tensor)
         start, end = place.offset, place.offset + place.nbytes
         if kept:

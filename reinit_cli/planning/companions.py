@@ -8,21 +8,9 @@ from dataclasses import replace
 from reinit_cli.errors import RuleError
 from reinit_cli.initializers import Transform, parse_init
 from reinit_cli.planning.plan import Plan, Step
-from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo, tied_groups
+from reinit_cli.tensors.info import RUNNING_STATISTICS
 from reinit_cli.tensors.optimizer import Optimizer, ParameterId
 from reinit_cli.text import plural, shape
-
-# --- ties ------------------------------------------------------------------------------------
-
-
-def untied(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
-    """Return tensors of which none shares its memory with another."""
-    ties = tied_groups(tuple(tensors))
-    return tuple(
-        replace(tensor, storage=None, offset=0, stride=None) if tensor.key in ties else tensor
-        for tensor in tensors
-    )
-
 
 # --- running statistics ----------------------------------------------------------------------
 

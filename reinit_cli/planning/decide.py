@@ -2,76 +2,66 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reinit_cli.errors import UnfillableError, UnknownNameError
+from reinit_cli.errors import UnfillableError
 from reinit_cli.initializers import NOWHERE, Elsewhere, Law, Site, UndefinedError
+from reinit_cli.planning.companions import with_buffers, with_optimizers
+from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.fit import unholdable, why_spared
-from reinit_cli.planning.match import match_rules, settle_ties
+from reinit_cli.planning.match import Owner, match
 from reinit_cli.planning.notes import refuse_idle, shared_outside, warnings_of
 from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.planning.reshape import with_rows
 from reinit_cli.request.request import Request
-from reinit_cli.request.rule import Rule
+from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.streams.seeds import seed_for
-from reinit_cli.tensors.dtype import FLOATS, Dtype
 from reinit_cli.tensors.info import TensorInfo, overlapping, tied_groups
 
 
-def make_plan(
-    source: str,
-    tensors: Sequence[TensorInfo],
-    rules: Sequence[Rule],
-    request: Request,
-    outside: Sequence[TensorInfo] = (),
-    elsewhere: Elsewhere = NOWHERE,
-) -> Plan:
-    """Decide what happens to every tensor.
+def decide(entries: Entries, request: Request, elsewhere: Elsewhere = NOWHERE) -> Plan:
+    """Decide what happens to every entry of a checkpoint.
 
     Args:
-        source: the name of what the tensors are from, for messages.
-        tensors: in the order of the state dict.
-        rules: in the order of precedence, the last first to own.
-        request: what else is asked for: seed, strictness.
-        outside: other tensors, which no rule reaches but which may share memory.
-        elsewhere: what rules refer to beside the tensors.
+        entries: with the dtypes and shapes that are asked for.
+        request: what is asked for.
+        elsewhere: what rules refer to besides the entries.
 
     Raises:
         UnmatchedRuleError: a rule matches no key or fills none.
         UnfillableError: a name hits a tensor that its initializer cannot fill, or a
             wildcard does and `request.strict` is set.
-        RuleError: two keys of one tensor are named by rules that differ.
+        RuleError: two rules, a resize or the optimizer's reset cannot be obeyed.
     """
-    infos = tuple(tensors)
-    rules = tuple(rules)
-    keys = [tensor.key for tensor in infos]
-    matches = match_rules(keys, rules)
-    ties = tied_groups(infos)
-    owners = settle_ties(dict(zip(keys, matches.owner, strict=True)), ties, rules)
-    overlaps = overlapping((*infos, *outside))
-    deciding = _Deciding(rules, owners, ties, overlaps, request, elsewhere)
-    steps = tuple(map(deciding.step, infos))
-    steps = _skip_ties_together(steps)
-    kept = Counter(
-        owner
-        for key, owner in zip(keys, matches.owner, strict=True)
-        if owner is not None and owners[key] == owner
-    )
-    shadowed = tuple(count - kept[at] for at, count in enumerate(matches.counts))
-    plan = Plan(source, rules, steps, shadowed, request)
+    plan = _by_rules(entries, request, elsewhere)
+    plan = with_rows(plan, entries.reshapes, elsewhere)
+    plan = with_buffers(plan) if request.with_buffers else plan
+    return with_optimizers(plan, entries.optimizers) if request.reset_optimizer else plan
+
+
+def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
+    """Decide what rules fill, and what they leave alone."""
+    tensors = entries.tensors
+    rules = rules_of(request.rules)
+    keys = [tensor.key for tensor in tensors]
+    ties = tied_groups(tensors)
+    matches = match(keys, rules, entries.heads, ties)
+    overlaps = overlapping((*tensors, *entries.outside))
+    deciding = _Deciding(matches.owners, ties, overlaps, request, elsewhere)
+    steps = _skip_ties_together(tuple(map(deciding.step, tensors)))
+    plan = Plan(entries.source, rules, steps, matches.shadowed, request, heads=entries.heads)
     owned = plan.by_rule()
     idle = refuse_idle(plan, owned, matches.counts, keys)
-    shared = shared_outside(steps, outside)
+    shared = shared_outside(steps, entries.outside)
     return replace(plan, warnings=(*idle, *shared, *warnings_of(plan, owned)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Deciding:
-    """What the decision on one tensor depends on beside it."""
+    """What the decision on one tensor depends on besides it."""
 
-    rules: Sequence[Rule]
-    owners: Mapping[str, int | None]
+    owners: Mapping[str, Owner | None]
     ties: Mapping[str, tuple[str, ...]]
     overlaps: Mapping[str, str]
     request: Request
@@ -86,33 +76,34 @@ class _Deciding:
         owner = self.owners[tensor.key]
         if owner is None:
             return Step(tensor, "copy")
-        rule = self.rules[owner]
+        init = owner.rule.init
         group = self.ties.get(tensor.key, (tensor.key,))
         tied = tuple(key for key in group if key != tensor.key)
-        if rule.init.keeps:
-            return Step(tensor, "keep", owner, tied=tied)
-        law, reason = self._law_or_reason(tensor, rule, group)
+        if init.keeps:
+            return Step(tensor, "keep", owner.position, tied=tied)
+        law, reason = self._law_or_reason(tensor, owner.rule, group)
         if reason:
-            insists = not rule.pattern.is_wildcard
-            if insists or self.request.strict:
+            if owner.insists or self.request.strict:
                 raise UnfillableError(
                     tensor.key,
                     reason,
-                    kind="" if insists else "wildcard",
-                    word=rule.text,
-                    of=rule.init.initializer.name,
+                    kind="" if owner.insists else "wildcard",
+                    word=owner.rule.text,
+                    of=init.initializer.name,
                 )
-            return Step(tensor, "skip", owner, reason=reason, tied=tied)
+            return Step(tensor, "skip", owner.position, reason=reason, tied=tied)
         return Step(
             tensor,
             "fill",
-            owner,
+            owner.position,
             law=law,
             seed_key=group[0],
-            seed=seed_for(self.request.seed, group[0], rule.init.initializer.stream),
+            seed=seed_for(self.request.seed, group[0], init.initializer.stream),
             tied=tied,
-            keeps_zeros=rule.init.keep_zeros,
-            fans=rule.init.fans(tensor.shape),
+            keeps_zeros=init.keep_zeros,
+            init=init,
+            fans=init.fans(tensor.shape),
+            head=owner.head,
         )
 
     def _law_or_reason(
@@ -144,25 +135,4 @@ def _skip_ties_together(steps: tuple[Step, ...]) -> tuple[Step, ...]:
         if step.action == "fill" and step.key in skipped
         else step
         for step in steps
-    )
-
-
-def cast(
-    tensors: tuple[TensorInfo, ...], dtype: Dtype | None, name: str | None
-) -> tuple[TensorInfo, ...]:
-    """Return tensors with the dtype that they are to have; only floats change.
-
-    Raises:
-        UnknownNameError: the dtype is none of floats.
-    """
-    if dtype is None:
-        return tensors
-    if dtype.kind != "float":
-        known = (float_.name for float_ in FLOATS)
-        raise UnknownNameError(str(name), known=known, kind="dtype")
-    return tuple(
-        replace(tensor, dtype=dtype.name, nbytes=tensor.numel * dtype.nbits // 8)
-        if tensor.fillable_dtype in FLOATS
-        else tensor
-        for tensor in tensors
     )

@@ -2,51 +2,111 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from reinit_cli.errors import RuleError
-from reinit_cli.request.pattern import KeyIndex
+from reinit_cli.request.pattern import KeyIndex, Pattern
 from reinit_cli.request.rule import Rule
 
 
-@dataclass(slots=True)
-class _Matches:
-    """Which rule owns each key, and how many keys each rule matched."""
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A rule that decides what happens to a key.
 
-    owner: list[int | None]
-    counts: list[int] = field(default_factory=list)
+    Attributes:
+        rule: it; of a key of a new head the one that a user would write for it.
+        rank: of several the highest decides; a rule's is its position.
+        head: the key of the new head, or "".
+    """
+
+    rule: Rule
+    rank: int
+    head: str = ""
+
+    @property
+    def insists(self) -> bool:
+        """Whether it names its keys, rather than taking what it can fill."""
+        return not self.rule.pattern.is_wildcard
+
+    @property
+    def position(self) -> int | None:
+        """The position of its rule, where a user gave one."""
+        return None if self.head else self.rank
 
 
-def match_rules(keys: Sequence[str], rules: Sequence[Rule]) -> _Matches:
-    """Match every rule against all keys; the last that matches a key owns it."""
-    found = _Matches(owner=[None] * len(keys))
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Which keys rules match.
+
+    Attributes:
+        owners: for each key who decides, with ties settled.
+        counts: for each rule, how many keys it matches.
+        shadowed: for each rule, how many of them a later one decides.
+    """
+
+    owners: Mapping[str, Owner | None]
+    counts: tuple[int, ...]
+    shadowed: tuple[int, ...]
+
+
+def match(
+    keys: Sequence[str],
+    rules: Sequence[Rule],
+    heads: Sequence[str],
+    ties: Mapping[str, tuple[str, ...]],
+) -> Matches:
+    """Match every rule against all keys; the last that matches a key decides.
+
+    Args:
+        keys: all of them.
+        rules: in the order in which they were given.
+        heads: the keys that are filled as their model does, where no rule says otherwise.
+        ties: for each key that shares its tensor, all keys of it.
+
+    Raises:
+        RuleError: two rules say different things of one tensor.
+    """
+    matched: dict[str, Owner | None] = dict.fromkeys(keys)
+    for at, key in enumerate(heads):
+        matched[key] = Owner(head_rule(key), at - len(heads), key)
     index = KeyIndex(keys)
+    counts = []
     for at, rule in enumerate(rules):
         selected = index.select(rule.pattern)
-        found.counts.append(len(selected))
-        for position in selected:
-            found.owner[position] = at
-    return found
+        counts.append(len(selected))
+        matched |= dict.fromkeys((keys[position] for position in selected), Owner(rule, at))
+    owners = _settled(matched, ties)
+    kept = Counter(
+        owner.rank for key, owner in matched.items() if owner is not None and owners[key] == owner
+    )
+    return Matches(
+        owners, tuple(counts), tuple(count - kept[at] for at, count in enumerate(counts))
+    )
 
 
-def settle_ties(
-    owners: dict[str, int | None], ties: Mapping[str, tuple[str, ...]], rules: Sequence[Rule]
-) -> dict[str, int | None]:
-    """Give all keys of one tensor to the last rule that owns any of them."""
-    settled = dict(owners)
-    for group in set(ties.values()):
-        owned = [(owner, key) for key in group if (owner := owners[key]) is not None]
+def head_rule(key: str) -> Rule:
+    """Return the rule that a user would write to fill a key as its model does."""
+    return Rule.of(Pattern.escape(key), "default")
+
+
+def _settled(
+    matched: Mapping[str, Owner | None], ties: Mapping[str, tuple[str, ...]]
+) -> dict[str, Owner | None]:
+    """Give all keys of one tensor to the last owner of any of them."""
+    settled = dict(matched)
+    for group in dict.fromkeys(ties.values()):
+        owned = [(owner, key) for key in group if (owner := matched[key]) is not None]
         if not owned:
             continue
-        last, winner = max(owned, key=lambda pair: pair[0])
-        for at, key in owned:
-            insists = not rules[at].pattern.is_wildcard
-            if insists and rules[at].init != rules[last].init:
+        last, winner = max(owned, key=lambda pair: pair[0].rank)
+        for owner, key in owned:
+            if owner.insists and owner.rule.init != last.rule.init:
                 problem = (
-                    f"{key!r} and {winner!r} are one tensor, but rule {rules[at].text!r} "
-                    f"and rule {rules[last].text!r} say different things of it"
+                    f"{key!r} and {winner!r} are one tensor, but rule {owner.rule.text!r} "
+                    f"and rule {last.rule.text!r} say different things of it"
                 )
-                raise RuleError(rules[at].text, problem, kind="tied")
+                raise RuleError(owner.rule.text, problem, kind="tied")
         settled |= dict.fromkeys(group, last)
     return settled

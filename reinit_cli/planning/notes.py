@@ -8,12 +8,16 @@ from collections.abc import Iterator, Sequence
 from reinit_cli.errors import UnmatchedRuleError
 from reinit_cli.initializers import Transform
 from reinit_cli.initializers.law import TruncatedNormal
+from reinit_cli.planning.match import head_rule
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 
 FAR_BOUND = 10
 """How many deviations from the mean a bound cuts nothing off."""
+
+
+_SHADOWED = "owns no tensor: later rules took all it matches"
 
 
 def skip_notes(steps: Sequence[Step]) -> list[str]:
@@ -29,7 +33,9 @@ def refuse_idle(
 
     A rule that lost tensors to later rules is not to blame.
     """
-    warnings = []
+    filled = {step.head for step in plan.steps}
+    shadowed = (head_rule(key).text for key in plan.heads if key not in filled)
+    warnings = [f"rule {text!r} {_SHADOWED}" for text in shadowed]
     for rule, steps, count, lost in zip(plan.rules, owned, counts, plan.shadowed, strict=True):
         problem = _idleness(plan.source, rule, steps, count)
         if problem and not lost and not plan.request.allow_unmatched:
@@ -49,7 +55,7 @@ def _idleness(source: str, rule: Rule, owned: Sequence[Step], matched: int) -> s
     if not matched:
         return f"matches no key of {source}"
     if not owned:
-        return "owns no tensor: later rules took all it matches"
+        return _SHADOWED
     if rule.init.keeps or any(step.action == "fill" for step in owned):
         return ""
     return f"fills nothing of {source}: {'; '.join(skip_notes(owned))}"

@@ -39,10 +39,11 @@ class Step:
         seed: the seed of that stream.
         tied: the other keys of the same tensor.
         keeps_zeros: whether what is zero stays so.
-        init: what fills it, where that is not its rule's initializer.
+        init: what fills it, where something does.
         was: the shape before, where that changes.
         kept_rows: where it is resized, how many rows of it are kept.
-        fans: its fans as its rule reads them, where it is filled and has them.
+        fans: its fans as its initializer reads them, where it is filled and has them.
+        head: the key of the new head of classes as part of which it is filled, or "".
     """
 
     tensor: TensorInfo
@@ -58,6 +59,7 @@ class Step:
     was: tuple[int, ...] | None = None
     kept_rows: int = 0
     fans: Fans | None = None
+    head: str = ""
 
     @property
     def key(self) -> str:
@@ -76,6 +78,11 @@ class Step:
         """What no random element exceeds, where the law has such a bound."""
         is_bounded = self.law is not None and self.law.is_random and self.law.high < math.inf
         return self.law.high if self.law is not None and is_bounded else None
+
+    @property
+    def gain(self) -> float | None:
+        """What it scales by, where it is filled and its initializer has a gain."""
+        return self.init.gain if self.init is not None and self.action == "fill" else None
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
@@ -98,7 +105,8 @@ class Plan:
         request: what was asked for; its device is one that this machine has.
         warnings: what a user should know, a line each.
         beside: for tensors beside the state dict that change with it, one each.
-        implied: how many rules, the first, follow from what else was asked for.
+        heads: the keys of a new head of classes, filled as its model does where no rule says
+            otherwise.
     """
 
     source: str
@@ -108,19 +116,12 @@ class Plan:
     request: Request
     warnings: tuple[str, ...] = ()
     beside: tuple[Step, ...] = ()
-    implied: int = 0
+    heads: tuple[str, ...] = ()
 
     @property
     def fills(self) -> Iterator[Step]:
         """The steps that fill, each tensor once: of ties, the one that names the stream."""
         return (step for step in self.steps if step.action == "fill" and step.key == step.seed_key)
-
-    def init_of(self, step: Step) -> str:
-        """Return what fills a tensor, as a rule has it."""
-        if step.init is not None:
-            return str(step.init)
-        assert step.rule is not None
-        return str(self.rules[step.rule].init)
 
     @property
     def least_p(self) -> float:

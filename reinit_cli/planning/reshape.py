@@ -64,7 +64,7 @@ def reshaped(
                 word=resize.pattern.text,
             )
         wanted |= {tensor.key: resize for tensor in fitting}
-    for group in set(tied_groups(tuple(tensors)).values()):
+    for group in dict.fromkeys(tied_groups(tuple(tensors)).values()):
         of_group = {wanted[key].rows: wanted[key] for key in group if key in wanted}
         if len(of_group) > 1:
             first, second = list(of_group.values())[:2]

@@ -59,8 +59,8 @@ def blank_record(plan: Plan, source: Source, digest: tuple[int, str], *, is_insi
             "nbytes": digest[0],
             "sha256": digest[1],
         },
-        "rule": [rule.serial() for rule in plan.rules[plan.implied :]],
-        "filled": [_filled_form(step, plan) for step in drawn_steps(plan)],
+        "rule": [rule.serial() for rule in plan.rules],
+        "filled": [_filled_form(step) for step in drawn_steps(plan)],
         **({} if is_inside else {"tensors": [_tensor_form(step) for step in plan.steps]}),
         "rest": {"sha256": BLANK},
         "sha256": BLANK,
@@ -82,8 +82,8 @@ def drawn_steps(plan: Plan) -> Iterator[Step]:
     return (step for step in (*plan.steps, *plan.beside) if step.law is not None)
 
 
-def _filled_form(step: Step, plan: Plan) -> Form:
-    form: Form = {"key": step.key, "init": plan.init_of(step), "sha256": BLANK}
+def _filled_form(step: Step) -> Form:
+    form: Form = {"key": step.key, "init": str(step.init), "sha256": BLANK}
     if step.seed_key != step.key:
         form["seed_key"] = step.seed_key
     if step.kept_rows:

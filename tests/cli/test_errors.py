@@ -224,7 +224,7 @@ def test_without_arguments_the_help_is_shown_and_nothing_was_done(
 def test_a_bug_of_ours_is_a_traceback(
     reinit: Callable[..., Done], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reinit_cli.operations.prepare.make_plan", lambda *_: 1 / 0)
+    monkeypatch.setattr("reinit_cli.operations.prepare.planned", lambda *_: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
         reinit("model.safetensors", "-r", "*=zeros")

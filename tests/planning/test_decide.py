@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import shlex
+import subprocess
+import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +17,9 @@ from torch import nn
 
 from reinit_cli.cli.hints import hint_of
 from reinit_cli.errors import RuleError, UnfillableError, UnmatchedRuleError
-from reinit_cli.planning import decide
-from reinit_cli.planning.decide import make_plan
+from reinit_cli.initializers import Constant, Elsewhere, Law
+from reinit_cli.planning.decide import decide
+from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.request import Request
@@ -24,6 +28,7 @@ from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
 from reinit_cli.tensors.live import infos_of
+from reinit_cli.tensors.optimizer import Optimizer
 
 
 def _tensor(key: str, shape: tuple[int, ...] = (4, 3), dtype: str = "float32") -> TensorInfo:
@@ -44,7 +49,7 @@ NET = (
 
 
 def _plan(*rules: str, tensors: tuple[TensorInfo, ...] = NET, **options: Any) -> Plan:
-    return make_plan("net", tensors, rules_of(rules), Request("net", (), **options))
+    return decide(Entries("net", tensors), Request("net", rules, **options))
 
 
 def _actions(plan: Plan) -> dict[str, tuple[str, int | None]]:
@@ -217,7 +222,9 @@ def test_a_random_law_on_a_norm_s_scale_is_a_warning() -> None:
 def test_keys_that_share_32_bits_of_their_seeds_are_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(decide, "seed_for", lambda _, key, __: (len(key) << 32) + 7)
+    monkeypatch.setattr(
+        "reinit_cli.planning.decide.seed_for", lambda _, key, __: (len(key) << 32) + 7
+    )
 
     assert _plan("{conv,fc}.weight=normal").warnings == (
         "'conv.weight' and 'fc.weight' are drawn from one stream; another seed parts them",
@@ -350,7 +357,7 @@ def test_a_key_that_a_later_rule_skips_is_not_given_back_to_an_earlier_one() -> 
 
 def test_what_a_last_keep_excludes_stays() -> None:
     rules = [*rules_of(["*.weight=zeros"]), Rule.keeping("{conv,fc}.weight")]
-    plan = make_plan("net", NET, rules, Request("net", (), strict=True))
+    plan = decide(Entries("net", NET), Request("net", tuple(rules), strict=True))
 
     assert _actions(plan) == {
         "conv.weight": ("keep", 1),
@@ -368,9 +375,9 @@ def test_a_keep_keeps_what_nothing_could_fill() -> None:
 
 
 def test_the_plan_knows_its_rules_and_options() -> None:
-    request = Request("net", (), seed=7, device="cuda:1", strict=True, allow_unmatched=True)
     rules = rules_of(["conv.weight=ones", "q=zeros"])
-    plan = make_plan("net", list(NET), list(rules), request)
+    request = Request("net", rules, seed=7, device="cuda:1", strict=True, allow_unmatched=True)
+    plan = decide(Entries("net", NET), request)
 
     assert (plan.source, plan.rules, plan.request) == ("net", rules, request)
     assert [[step.key for step in owned] for owned in plan.by_rule()] == [["conv.weight"], []]
@@ -910,3 +917,77 @@ def test_neither_dtype_nor_layout_changes_a_seed_or_a_law(seed: int, dtype: str)
     ]
 
     assert {(step.law, step.seed) for step in steps} == {(steps[0].law, seed_for(seed, "w"))}
+
+
+# --- what a decision needs ------------------------------------------------------------------
+
+
+def test_deciding_needs_neither_torch_nor_a_room_that_opens_files() -> None:
+    code = (
+        "import sys, reinit_cli.planning.decide\n"
+        "print(*sorted({'.'.join(name.split('.')[:3]) for name in sys.modules}))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+    )
+
+    loaded = done.stdout.split()
+    assert "reinit_cli.planning.decide" in loaded
+    assert "torch" not in loaded
+    assert [name for name in loaded if name.startswith("reinit_cli.checkpoints")] == []
+    assert [name for name in loaded if name.startswith("reinit_cli.storage")] in (
+        [],
+        ["reinit_cli.storage", "reinit_cli.storage.location"],
+    )
+
+
+def test_every_step_that_draws_says_what_fills_it_and_a_rule_only_where_one_does() -> None:
+    key = "fc.weight"
+    statistics = (_tensor("fc.running_mean", (10,)), _tensor("emb", (5, 2)))
+    slots = {0: {"exp_avg": _tensor("state.0.exp_avg", (10, 8))}}
+    optimizer = Optimizer("optimizer", ((0,),), (key,), slots, {})
+    entries = Entries("net", (*NET, *statistics), optimizers=(optimizer,))
+    request = Request(
+        "net",
+        ("conv.*=constant:2",),
+        resize=("emb=7:normal:std=0.1",),
+        with_buffers=True,
+        reset_optimizer=True,
+    )
+
+    wanted = as_asked(entries, request, {key: (10, 8)})
+    plan = decide(wanted, request, Elsewhere(_Ones()))
+
+    filled = {step.key: (step.rule, str(step.init), step.head) for step in plan.steps if step.law}
+    assert filled == {
+        "conv.weight": (0, "constant:val=2.0", ""),
+        "conv.bias": (0, "constant:val=2.0", ""),
+        "fc.weight": (None, "default", "fc.weight"),
+        "fc.running_mean": (None, "zeros", ""),
+        "emb": (None, "normal:mean=0.0,std=0.1", ""),
+    }
+    assert [(step.key, step.rule, str(step.init)) for step in plan.beside] == [
+        ("state.0.exp_avg", None, "zeros")
+    ]
+    assert plan.rules == rules_of(request.rules)
+
+
+class _Ones:
+    """An architecture whose constructor fills everything with ones."""
+
+    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+        del key, shape
+        return Constant(1.0)
+
+
+def test_which_of_several_ties_is_named_first_does_not_depend_on_hashes() -> None:
+    tensors = tuple(
+        replace(_tensor(f"{name}{at}"), storage=at) for at in range(20) for name in ("a", "b")
+    )
+
+    with pytest.raises(RuleError, match="'a0' and 'b0' are one tensor"):
+        decide(
+            Entries("net", tensors),
+            Request("net", ("a{0..19}=zeros", "b*=ones")),
+        )

@@ -322,6 +322,20 @@ def test_a_rule_may_fill_the_new_head_otherwise(tmp_path: Path) -> None:
     assert after["fc.weight"].any()
 
 
+def test_a_new_head_is_no_rule_of_the_user() -> None:
+    decided = plan("resnet18", ["fc.bias=zeros", "bn1.*=ones"], weights="none", num_classes=7)
+
+    steps = {step.key: (step.rule, step.head) for step in decided.fills}
+    assert steps["fc.weight"] == (None, "fc.weight")
+    assert steps["fc.bias"] == (0, "")
+    assert steps["bn1.weight"] == (1, "")
+    assert [rule.text for rule in decided.rules] == ["fc.bias=zeros", "bn1.*=ones"]
+    assert decided.heads == ("fc.weight", "fc.bias")
+    assert decided.warnings == (
+        "rule 'fc.bias=default' owns no tensor: later rules took all it matches",
+    )
+
+
 def test_as_many_classes_as_there_are_are_drawn_anew() -> None:
     decided = plan("resnet18", [], weights="none", num_classes=1000)
 

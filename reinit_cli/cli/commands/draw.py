@@ -121,6 +121,6 @@ def draw_form(plan: Plan, tensor: Tensor) -> dict[str, Any]:
         "seed": plan.request.seed,
         "device": plan.request.device,
         "rule": [rule.serial()],
-        "tensors": [step_form(step, plan, None) | drawn],
+        "tensors": [step_form(step, None) | drawn],
         "values": values_form(tensor),
     }

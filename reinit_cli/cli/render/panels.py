@@ -126,7 +126,8 @@ def panels_of_rewrite(outcome: Outcome) -> Iterator[Panel]:
     plan = outcome.job.plan
     for step in plan.fills:
         sketch = outcome.sketches.get(step.key)
-        if sketch is None or step.rule is None or step.law is None:
+        is_asked = step.rule is not None or step.head
+        if sketch is None or not is_asked or step.init is None:
             continue
         filled = outcome.filled[step.key]
         stds = [filled.before.std] if filled.before is not None else []
@@ -134,7 +135,7 @@ def panels_of_rewrite(outcome: Outcome) -> Iterator[Panel]:
         expected = f", expected {step.follows.std:.3g}" if step.follows is not None else ""
         yield Panel(
             step.key,
-            f"{shape(step.tensor.shape)} · {plan.rules[step.rule].init.initializer.name}",
+            f"{shape(step.tensor.shape)} · {step.init.initializer.name}",
             f"std {arrows}{expected}",
             drawable(sketch.before),
             drawable(sketch.after),

@@ -46,9 +46,9 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             "path": job.destination.path,
             "nbytes": outcome.nbytes if outcome and not outcome.failures else None,
         },
-        "rule": [rule.serial() for rule in plan.rules[plan.implied :]],
+        "rule": [rule.serial() for rule in plan.rules],
         "tensors": [
-            step_form(step, plan, filled.get(step.seed_key))
+            step_form(step, filled.get(step.seed_key))
             | _findings_form(findings.get(step.seed_key, ()))
             for step in plan.steps
         ],
@@ -70,7 +70,7 @@ def failure_form(failure: Failure) -> dict[str, Any]:
     }
 
 
-def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:
+def step_form(step: Step, filled: Filled | None) -> dict[str, Any]:
     """Return the form of what happens to one key, and of what was drawn for it."""
     form: dict[str, Any] = {
         "key": step.key,
@@ -78,7 +78,7 @@ def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:
         "dtype": step.tensor.dtype,
         "nbytes": step.tensor.nbytes,
         "action": step.action,
-        "rule": _told_rule(step, plan),
+        "rule": step.rule,
     }
     if step.was is not None:
         form["was"] = step.was
@@ -93,7 +93,7 @@ def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:
             "seed_key": step.seed_key,
             "fan_in": both.fan_in if both else None,
             "fan_out": both.fan_out if both else None,
-            "gain": plan.rules[step.rule].init.gain if step.rule is not None else None,
+            "gain": step.gain,
             "law": _law_form(step.follows) if step.follows is not None else None,
         }
     if filled is not None and step.action in ("fill", "resize"):
@@ -101,12 +101,6 @@ def step_form(step: Step, plan: Plan, filled: Filled | None) -> dict[str, Any]:
         if filled.before is not None:
             form["before"] = moments_form(filled.before)
     return form
-
-
-def _told_rule(step: Step, plan: Plan) -> int | None:
-    """Return the position of a step's rule among those that were asked for."""
-    has_rule = step.rule is not None and step.rule >= plan.implied
-    return step.rule - plan.implied if has_rule and step.rule is not None else None
 
 
 def _check_form(plan: Plan) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from reinit_cli.initializers.declaration import written
 from reinit_cli.operations.batch import Result, error_of, request_of
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.planning.job import Job
+from reinit_cli.planning.match import head_rule
 from reinit_cli.planning.notes import skip_notes
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.rule import Rule
@@ -62,9 +63,22 @@ def rules_sheet(job: Job, outcome: Outcome | None) -> Sheet:
     plan = job.plan
     rows = [
         _rule_row(rule, steps, shadowed, filled)
-        for rule, steps, shadowed in zip(plan.rules, plan.by_rule(), plan.shadowed, strict=True)
+        for rule, steps, shadowed in (
+            *_heads(plan),
+            *zip(plan.rules, plan.by_rule(), plan.shadowed, strict=True),
+        )
     ]
     return Sheet(_RULE_COLUMNS, rows, tuple(_facts(job, outcome))).without_empty_columns()
+
+
+def _heads(plan: Plan) -> Iterator[tuple[Rule, Sequence[Step], int]]:
+    """Yield what fills a new head of classes, as rules, and what each of them fills."""
+    owned: dict[str, list[Step]] = {key: [] for key in plan.heads}
+    for step in plan.steps:
+        if step.head:
+            owned[step.head].append(step)
+    for key, steps in owned.items():
+        yield head_rule(key), steps, 0 if steps else 1
 
 
 def steps_sheet(job: Job, outcome: Outcome | None) -> Sheet:
@@ -73,7 +87,7 @@ def steps_sheet(job: Job, outcome: Outcome | None) -> Sheet:
     findings = outcome.findings if outcome else {}
     rows = [
         (
-            *_step_row(step, job.plan, filled.get(step.seed_key)),
+            *_step_row(step, filled.get(step.seed_key)),
             _verdict(findings.get(step.seed_key, ())),
         )
         for step in job.plan.steps
@@ -176,7 +190,9 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
         more = f" and {len(resized) - 5:,} more" if len(resized) > 5 else ""
         yield "resized", ", ".join(resized[:5]) + more
     if plan.request.with_buffers:
-        buffers = sum(step.action == "fill" and step.rule is None for step in plan.steps)
+        buffers = sum(
+            step.action == "fill" and step.rule is None and not step.head for step in plan.steps
+        )
         yield "buffers", f"{plural(buffers, 'running statistic')} reset"
     if plan.beside:
         yield "optimizer", f"{plural(len(plan.beside), 'slot')} zeroed"
@@ -220,10 +236,9 @@ def _nbytes(tensors: Iterable[TensorInfo]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
-def _step_row(step: Step, plan: Plan, filled: Filled | None) -> tuple[str, ...]:
+def _step_row(step: Step, filled: Filled | None) -> tuple[str, ...]:
     both = step.fans
-    has_law = step.law is not None and step.rule is not None
-    gain = plan.rules[step.rule].init.gain if has_law and step.rule is not None else None
+    gain = step.gain
     return (
         step.key,
         step.action,
@@ -296,7 +311,7 @@ def _batch_row(result: Result, *, has_seed: bool) -> tuple[str, ...]:
 def _batch_facts(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
     jobs = [job for each in results if (job := _job_of(each)) is not None]
     for plan in [job.plan for job in jobs[:1]]:
-        for rule in plan.rules:
+        for rule in (*map(head_rule, plan.heads), *plan.rules):
             yield "rule", f"{rule.pattern.text} = {described(rule.init)}"
         seeds = dict.fromkeys(str(job.plan.request.seed) for job in jobs)
         yield "seed", f"{', '.join(seeds)} (stream {STREAM})"

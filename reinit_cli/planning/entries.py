@@ -1,0 +1,81 @@
+"""Give a checkpoint's entries the dtypes and shapes that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from reinit_cli.errors import UnknownNameError
+from reinit_cli.planning.reshape import Reshapes, reshaped, to_shapes
+from reinit_cli.request.request import Request
+from reinit_cli.request.resize import resizes_of
+from reinit_cli.tensors.dtype import FLOATS, dtype_named
+from reinit_cli.tensors.info import TensorInfo, tied_groups
+from reinit_cli.tensors.optimizer import Optimizer
+
+Heads = Mapping[str, tuple[int, ...]]
+"""The tensors of a new head of classes, and the shapes that they are to have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """What a checkpoint has, and what of it is to be of another shape.
+
+    Attributes:
+        source: the name of what it is, for messages.
+        tensors: in the order of the state dict.
+        outside: other tensors, which no rule reaches but which may share memory.
+        optimizers: the state of optimizers that lies next to the state dict.
+        reshapes: the tensors whose shape changes.
+        heads: the keys of a new head, which is filled as its model does.
+    """
+
+    source: str
+    tensors: tuple[TensorInfo, ...]
+    outside: tuple[TensorInfo, ...] = ()
+    optimizers: tuple[Optimizer, ...] = ()
+    reshapes: Reshapes = field(default_factory=dict)
+    heads: tuple[str, ...] = ()
+
+
+def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
+    """Return entries with the dtypes and shapes that they are to have.
+
+    Args:
+        entries: as the checkpoint has them.
+        request: what is asked for.
+        heads: the tensors of a head with the number of classes that is asked for.
+
+    Raises:
+        UnknownNameError: the dtype is not one of floats.
+        RuleError: a resize cannot be obeyed.
+    """
+    tensors = _cast(entries.tensors, request.dtype)
+    tensors = untied(tensors) if request.untie else tensors
+    tensors, resized = reshaped(entries.source, tensors, resizes_of(request.resize))
+    tensors, of_heads = to_shapes(tensors, heads, {})
+    return replace(entries, tensors=tensors, reshapes={**resized, **of_heads}, heads=tuple(heads))
+
+
+def _cast(tensors: tuple[TensorInfo, ...], name: str | None) -> tuple[TensorInfo, ...]:
+    """Return tensors with the dtype of a name; only floats change."""
+    if name is None:
+        return tensors
+    dtype = dtype_named(name)
+    if dtype.kind != "float":
+        raise UnknownNameError(name, known=[known.name for known in FLOATS], kind="dtype")
+    return tuple(
+        replace(tensor, dtype=dtype.name, nbytes=tensor.numel * dtype.nbits // 8)
+        if tensor.fillable_dtype in FLOATS
+        else tensor
+        for tensor in tensors
+    )
+
+
+def untied(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+    """Return tensors of which none shares its memory with another."""
+    ties = tied_groups(tuple(tensors))
+    return tuple(
+        replace(tensor, storage=None, offset=0, stride=None) if tensor.key in ties else tensor
+        for tensor in tensors
+    )

@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_end_commands() -> Iterator[None]:
+    """Handle signals as in a terminal, whoever started the tests.
+
+    A shell without job control has what it starts in the background ignore Ctrl-C, nohup
+    has it ignore a hang-up, and commands that the tests start would inherit that.
+    """
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in ending}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in ending[1:]:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import stat
 import sys
@@ -14,11 +15,12 @@ from reinit_cli.errors import SourceChangedError, UnreadableSourceError
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.local_output import WholeFile, appearing, sync_folders_of
+from reinit_cli.storage.pipe_end import PipeEnd
 from reinit_cli.storage.reader import Fingerprint, Reader
 from reinit_cli.storage.system import naming_output, pread_all, pwrite_all
 from reinit_cli.storage.writer import Writer
 from reinit_cli.text import why
-from reinit_cli.threads import signals_held
+from reinit_cli.threads import signals_held, wait_for
 
 _SPOOLED_NBYTES = 2**20
 """What is taken out of a pipe at once."""
@@ -163,6 +165,7 @@ class StandardInput(InputFile):
 
     def _readv(self, buffer: memoryview) -> int:
         try:
+            wait_for(self._fd, select.POLLIN)
             count = os.readv(self._fd, [buffer])
         except OSError as error:
             raise UnreadableSourceError(self.path, why(error)) from error
@@ -179,13 +182,13 @@ class PipeWriter:
 
     is_seekable = False
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, end: PipeEnd) -> None:
+        self._end = end
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Write all of `data`; the offset is where the stream is."""
         del offset
-        write_all(self._stream, data)
+        self._end.write(data)
 
     def copy_from(self, reader: Reader, start: int, offset: int, nbytes: int) -> int:
         """Copy nothing: a stream is written by `write_at`."""
@@ -205,8 +208,7 @@ class PipeWriter:
         """Do nothing: it has all gone out."""
 
     def send(self) -> None:
-        """Send off what the stream itself keeps."""
-        self._stream.flush()
+        """Do nothing: it has all gone out."""
 
     def discard(self) -> None:
         """Leave the stream to who opened it."""
@@ -217,8 +219,8 @@ class SpooledWriter:
 
     is_seekable = True
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, end: PipeEnd) -> None:
+        self._end = end
         self._folder = tempfile.gettempdir()
         with naming_output(self._folder):
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by discard)
@@ -250,9 +252,8 @@ class SpooledWriter:
         """Send its bytes off."""
         offset = 0
         while data := self.read(offset, _SPOOLED_NBYTES):
-            write_all(self._stream, data)
+            self._end.write(data)
             offset += len(data)
-        self._stream.flush()
 
     def discard(self) -> None:
         """Remove the file."""
@@ -269,7 +270,7 @@ class PipeOutput:
             stream: a pipe, or standard output.
             waits: whether the bytes are written in any order and sent off at the end.
         """
-        self._stream = stream
+        self._end = PipeEnd(stream)
         self._waits = waits
         self._sent: list[PipeWriter | SpooledWriter] = []
         self._extras: list[WholeFile] = []
@@ -282,11 +283,12 @@ class PipeOutput:
         """Forget what was not committed; what a pipe was given is gone."""
         for each in (*self._sent, *self._extras):
             each.discard()
+        self._end.close()
 
     def file(self, name: str, nbytes: int) -> Writer:
         """Return the writer of the stream."""
         del name, nbytes
-        writer = SpooledWriter(self._stream) if self._waits else PipeWriter(self._stream)
+        writer = SpooledWriter(self._end) if self._waits else PipeWriter(self._end)
         self._sent.append(writer)
         return writer
 
@@ -304,14 +306,3 @@ class PipeOutput:
         with signals_held(), appearing(self._extras):
             pass
         sync_folders_of(self._extras)
-
-
-def write_all(stream: BinaryIO, data: bytes | memoryview) -> None:
-    """Write all of `data`, in as many calls as it takes.
-
-    Without a buffer of its own, as under `python -u`, a stream may take a part only.
-    """
-    view = memoryview(data)
-    while view:
-        written = stream.write(view)
-        view = view[written:]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from reinit_cli.storage.destination import Destination
-from reinit_cli.storage.pipe import PipeOutput, write_all
+from reinit_cli.storage.pipe import PipeOutput
+from reinit_cli.storage.pipe_end import PipeEnd
 from reinit_cli.storage.writer import Output
 from tests.contracts.outputs import OutputContract
 
@@ -64,7 +65,7 @@ def test_a_stream_that_takes_a_part_at_once_gets_all(waits: bool) -> None:
 def test_nothing_is_written_of_nothing() -> None:
     stream = _ShortWrites()
 
-    write_all(stream, b"")  # type: ignore[arg-type]
+    PipeEnd(stream).write(b"")  # type: ignore[arg-type]
 
     assert stream.taken == b""
 

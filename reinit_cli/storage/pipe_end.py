@@ -1,0 +1,76 @@
+"""Write to the end of a pipe, and stop where nobody reads at the other end."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from contextlib import suppress
+from typing import BinaryIO
+
+from reinit_cli.threads import wait_for
+
+
+class PipeEnd:
+    """Where bytes leave the process in order.
+
+    A write to a pipe would wait in the system for its reader, and no signal reaches the
+    thread that waits there. So it writes what the pipe has room for, and waits where its
+    work can be stopped.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        """Take what is written to a stream; one without a descriptor is written as it is."""
+        self._stream = stream
+        self._fd: int | None = None
+        self._owned: int | None = None
+        self._nbytes = 0  # what is written at once; 0 means everything
+        with suppress(OSError, AttributeError):
+            self._fd = stream.fileno()
+        if self._fd is not None:
+            self._open(self._fd)
+
+    def _open(self, fd: int) -> None:
+        kind = os.fstat(fd).st_mode
+        if not stat.S_ISFIFO(kind) and not stat.S_ISSOCK(kind):
+            return
+        self._nbytes = select.PIPE_BUF  # which one that is ready takes without a wait
+        # Opened again, since whoever else has this pipe expects to wait in the system.
+        with suppress(OSError):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            self._owned = os.open(f"/proc/self/fd/{fd}", flags)
+            self._nbytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of `data`.
+
+        Raises:
+            OSError: the reader has gone, or the disk is full.
+            StoppedError: the work of this thread was stopped while it waited.
+        """
+        view = memoryview(data)
+        if self._fd is None:
+            while view:
+                view = view[self._stream.write(view) :]
+            self._stream.flush()
+            return
+        self._stream.flush()
+        while view:
+            view = view[self._written(view) :]
+
+    def _written(self, view: memoryview) -> int:
+        """Write what there is room for; return how many bytes."""
+        fd = self._owned if self._owned is not None else self._fd
+        assert fd is not None
+        if self._nbytes or self._owned is not None:
+            wait_for(fd, select.POLLOUT)
+        try:
+            return os.write(fd, view[: self._nbytes] if self._nbytes else view)
+        except BlockingIOError:
+            return 0
+
+    def close(self) -> None:
+        """Leave the stream to who opened it."""
+        if self._owned is not None:
+            os.close(self._owned)
+            self._owned = None

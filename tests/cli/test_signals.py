@@ -1,0 +1,158 @@
+"""Signals end a command at once, whatever it waits for, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save, save_file
+
+REINIT = (sys.executable, "-m", "reinit_cli")
+
+ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+pytestmark = pytest.mark.slow
+
+# What draws for as long as it is told to, whatever stops it.
+STUBBORN = """
+import time
+from reinit_cli import register
+from reinit_cli.__main__ import entry
+from reinit_cli.initializers.law import Constant
+
+class Stubborn(Constant):
+    def fill(self, tensor, generator):
+        print("drawing", flush=True)
+        time.sleep({seconds})
+
+@register(law="stubborn", example="stubborn")
+def stubborn(shape):
+    return Stubborn(0.0)
+
+entry()
+"""
+
+
+@contextmanager
+def _started(*args: str, stdin: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        args, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _wait_until_it_sleeps(process: subprocess.Popen[bytes], temporaries: int) -> None:
+    """Wait until a run has begun to write, and then for a moment."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        open_files = Path(f"/proc/{process.pid}/fd")
+        if sum(".reinit-" in name or name.startswith("#") for name in _targets(open_files)) >= (
+            temporaries
+        ):
+            break
+        time.sleep(0.02)
+    time.sleep(0.3)
+
+
+def _targets(folder: Path) -> list[str]:
+    """Return the names of the files that a process has open."""
+    found = []
+    for each in folder.iterdir():
+        try:
+            found.append(os.path.basename(os.readlink(each)))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(("number", "code"), ENDS)
+def test_a_run_that_waits_for_its_input_ends(number: signal.Signals, code: int) -> None:
+    data = save({"a": torch.zeros(1000, 1000), "b": torch.zeros(9)})
+    with _started(
+        *(*REINIT, "-", "-r", "b=ones", "-o", "out.safetensors", "-q"), stdin=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(data[:500_000])
+        process.stdin.flush()
+        _wait_until_it_sleeps(process, 1)
+
+        process.send_signal(number)
+
+        assert process.wait(30) == code
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize(("number", "code"), ENDS)
+@pytest.mark.parametrize("rule", ["*=ones", "b=ones"])
+def test_a_run_whose_output_nobody_reads_ends(number: signal.Signals, code: int, rule: str) -> None:
+    save_file({"a": torch.zeros(1000, 1000), "b": torch.zeros(9)}, "in.safetensors")
+    with _started(*REINIT, "in.safetensors", "-r", rule, "-o", "-", "-q") as process:
+        assert process.stdout is not None
+        process.stdout.read(1)  # it has begun
+        time.sleep(0.3)
+
+        process.send_signal(number)
+
+        assert process.wait(30) == code
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_process_whatever_it_does(number: signal.Signals) -> None:
+    save_file({"a": torch.zeros(5)}, "in.safetensors")
+    with _started(
+        *(sys.executable, "-c", STUBBORN.format(seconds=60)),
+        *("in.safetensors", "-r", "a=stubborn", "-o", "out.safetensors"),
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+        time.sleep(0.3)
+        assert process.poll() is None
+
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(30) == -signal.SIGINT
+    assert os.listdir() == ["in.safetensors"]
+
+
+def test_a_hang_up_removes_temporaries() -> None:
+    save_file({f"{at}": torch.zeros(5) for at in range(600)}, "in.safetensors")
+    with _started(
+        *(sys.executable, "-c", "import os; del os.O_TMPFILE\n" + STUBBORN.format(seconds=0.1)),
+        *("in.safetensors", "-r", "*=stubborn", "-o", "out.safetensors"),
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert len(os.listdir()) == 2
+        process.send_signal(signal.SIGHUP)
+
+        assert process.wait(30) == 129
+    assert os.listdir() == ["in.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("trap", "number"), [("INT", signal.SIGINT), ("HUP", signal.SIGHUP), ("TERM", signal.SIGTERM)]
+)
+def test_a_signal_that_the_parent_ignores_is_ignored(trap: str, number: signal.Signals) -> None:
+    """As nohup, and a shell that starts it in the background, have it."""
+    save_file({f"{at}": torch.zeros(5) for at in range(8)}, "in.safetensors")
+    Path("slow.py").write_text(STUBBORN.format(seconds=0.1))
+    command = f"trap '' {trap}; exec '{sys.executable}' slow.py in.safetensors"
+    with _started("sh", "-c", f"{command} -r '*=stubborn' -o out.safetensors -q") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+
+        assert process.wait(60) == 0
+    assert Path("out.safetensors").exists()

@@ -1,0 +1,194 @@
+"""What is drawn once is written to every place, and the first failure ends everything."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+
+from reinit_cli import rewrite
+from reinit_cli.errors import MalformedFileError
+from reinit_cli.execution.draw import draw
+from reinit_cli.execution.engine import write_together
+from reinit_cli.execution.fill import Fill, FillPart, Observer
+from reinit_cli.initializers import parse_init
+from reinit_cli.initializers.law import Law
+from reinit_cli.planning.plan import Step
+from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.segments import Box, Copy, Literal, Segment
+from reinit_cli.tensors.blocks import Blocks
+from reinit_cli.tensors.device import one_thread
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.moments import Moments
+from reinit_cli.threads import unwatched
+
+
+class _Memory:
+    """Keeps a file in memory."""
+
+    def __init__(self, *, is_seekable: bool = True) -> None:
+        self.is_seekable = is_seekable
+        self.data = bytearray()
+
+    def write_at(self, offset: int, data: bytes | memoryview) -> None:
+        assert self.is_seekable or offset == len(self.data)
+        self.data.extend(bytes(max(0, offset + len(data) - len(self.data))))
+        self.data[offset : offset + len(data)] = data
+
+    def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
+        del file, start, offset, nbytes
+        return 0
+
+    def clone(self, file: InputFile) -> bool:
+        del file
+        return False
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        return bytes(self.data[offset : offset + nbytes])
+
+    def close(self) -> None:
+        """Keep it."""
+
+
+class _Counted:
+    """Counts the elements that are drawn."""
+
+    def __init__(self) -> None:
+        self.numel = 0
+
+    def see_before(self, blocks: Blocks, moments: Moments) -> None:
+        del blocks, moments
+
+    def see(self, block: torch.Tensor, moments: Moments) -> None:
+        del moments
+        self.numel += block.numel()
+
+
+def _step(shape: tuple[int, ...], init: str = "normal:std=1", dtype: str = "float32") -> Step:
+    law = parse_init(init).law(shape)
+    assert isinstance(law, Law)
+    numel = torch.Size(shape).numel()
+    nbytes = numel * getattr(torch, dtype).itemsize
+    return Step(TensorInfo("w", dtype, shape, nbytes), "fill", law=law, seed_key="w", seed=7)
+
+
+def _boxes(shape: tuple[int, ...], cuts: tuple[int, ...]) -> list[Box]:
+    """Cut each dimension in two."""
+    spans = [
+        [(0, cut), (cut, dim)] if 0 < cut < dim else [(0, dim)]
+        for dim, cut in zip(shape, cuts, strict=True)
+    ]
+    return list(product(*spans))
+
+
+def _drawn(step: Step) -> torch.Tensor:
+    assert step.law is not None
+    tensor = step.tensor
+    with one_thread():  # on whose number the bits of a decomposition depend
+        whole = draw(step.law, tensor.shape, tensor.dtype, step.seed, "cpu")
+    return whole.to(getattr(torch, tensor.dtype))
+
+
+CASES = [
+    ((600, 3, 300), (250, 0, 0), "normal:std=1"),  # several blocks, cut between rows
+    ((600, 3, 300), (0, 0, 100), "normal:std=1"),
+    ((600, 3, 300), (301, 1, 299), "normal:std=1"),
+    ((1, 1, 540_000), (0, 0, 300_001), "normal:std=1"),
+    ((2, 270_000), (1, 7), "normal:std=1"),  # a row is more than a block
+    ((40, 50), (13, 20), "orthogonal"),  # drawn as a whole
+    ((40, 50), (13, 20), "zeros"),
+    ((1, 1), (0, 0), "ones"),
+]
+
+
+@pytest.mark.parametrize(("shape", "cuts", "init"), CASES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parts_of_a_draw_in_several_files_are_boxes_of_one_draw(
+    shape: tuple[int, ...], cuts: tuple[int, ...], init: str, dtype: str
+) -> None:
+    step = _step(shape, init, dtype)
+    fill = Fill(step, step.tensor.nbytes)
+    boxes = _boxes(shape, cuts)
+    itemsize = getattr(torch, dtype).itemsize
+    files: dict[str, list[Segment]] = {"a": [Literal(b"head")], "b": []}
+    for at, box in enumerate(boxes):
+        numel = torch.Size([stop - start for start, stop in box]).numel()
+        files["ab"[at % 2]] += [FillPart(fill, numel * itemsize, box), Literal(b"gap")]
+    writers = {"a": _Memory(), "b": _Memory()}
+    counted = _Counted()
+
+    def observe(_: Step) -> list[Observer]:
+        return [counted]
+
+    filled = write_together(files, writers, "cpu", unwatched, observe)
+
+    expected = _drawn(step)
+    reached = {"a": 4, "b": 0}
+    for at, box in enumerate(boxes):
+        part = expected[tuple(slice(*span) for span in box)].contiguous()
+        data = bytes(part.view(torch.uint8).numpy())
+        start = reached["ab"[at % 2]]
+        assert writers["ab"[at % 2]].read(start, len(data)) == data
+        assert writers["ab"[at % 2]].read(start + len(data), 3) == b"gap"
+        reached["ab"[at % 2]] += len(data) + 3
+    assert counted.numel == expected.numel() == filled["w"].after.numel
+
+
+def test_parts_with_gaps_keep_what_lies_between() -> None:
+    step = _step((6, 4))
+    fill = Fill(step, step.tensor.nbytes)
+    Path("under").write_bytes(bytes(range(200)))
+    with InputFile("under") as file:
+        apart = FillPart(fill, 4 * 23, ((0, 3), (0, 4)), (8, 2), Copy(file, 8, 4 * 23))
+        files: dict[str, list[Segment]] = {"": [apart, FillPart(fill, 48, ((3, 6), (0, 4)))]}
+        writer = _Memory()
+
+        write_together(files, {"": writer}, "cpu", unwatched)
+
+    expected = torch.frombuffer(bytearray(range(8, 100)), dtype=torch.float32).clone()
+    expected.as_strided((3, 4), (8, 2)).copy_(_drawn(step)[:3])
+    assert writer.data[:92] == expected.numpy().tobytes()
+    assert writer.data[92:] == _drawn(step)[3:].numpy().tobytes()
+
+
+def test_parts_of_a_draw_go_to_a_pipe_in_their_order() -> None:
+    step = _step((5, 4))
+    fill = Fill(step, step.tensor.nbytes)
+    left, right = FillPart(fill, 40, ((0, 5), (0, 2))), FillPart(fill, 40, ((0, 5), (2, 4)))
+    writer = _Memory(is_seekable=False)
+
+    write_together({"": [right, Literal(b"gap"), left]}, {"": writer}, "cpu", unwatched)
+
+    drawn = _drawn(step)
+    expected = (drawn[:, 2:].contiguous(), drawn[:, :2].contiguous())
+    assert writer.data == expected[0].numpy().tobytes() + b"gap" + expected[1].numpy().tobytes()
+
+
+@pytest.mark.parametrize("output", ["out.pt", "-"])
+def test_a_crc_that_does_not_match_ends_the_run_before_the_draws_are_done(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = {"kept": torch.ones(100_000)}
+    torch.save(kept | {f"{at}": torch.zeros(9) for at in range(300)}, "m.pt")
+    data = bytearray(Path("m.pt").read_bytes())
+    data[data.index(torch.ones(8).numpy().tobytes())] ^= 1
+    Path("m.pt").write_bytes(data)
+    drawn: list[None] = []
+
+    def fill(*_: object) -> None:
+        drawn.append(None)
+        time.sleep(0.05)
+
+    monkeypatch.setattr("reinit_cli.initializers.law.Normal.fill", fill)
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO()))
+
+    with pytest.raises(MalformedFileError):
+        rewrite("m.pt", ["[0-9]*=normal:std=1"], output)
+
+    assert len(drawn) < 100
+    assert os.listdir() == ["m.pt"]

@@ -1,0 +1,168 @@
+"""Threads that work together end together, and soon."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from reinit_cli.execution import budget
+from reinit_cli.threads import (
+    StoppedError,
+    Work,
+    aside,
+    cores,
+    side_by_side,
+    stop_here,
+    wait_for,
+)
+
+
+def _forever() -> None:
+    while True:
+        time.sleep(0.01)
+        stop_here()
+
+
+def test_the_first_failure_stops_all_and_is_the_one_that_is_raised() -> None:
+    begun: list[int] = []
+
+    def work(at: int) -> None:
+        begun.append(at)
+        if at == 0:
+            time.sleep(0.1)
+            raise ZeroDivisionError
+        _forever()
+
+    with pytest.raises(ZeroDivisionError), Work() as scope:
+        list(scope.each(work, range(100), 3))
+
+    assert sorted(begun) == [0, 1, 2]
+    assert not [each for each in threading.enumerate() if each.name.startswith("reinit")]
+
+
+def test_a_failure_in_the_thread_that_waits_stops_the_others() -> None:
+    with pytest.raises(ZeroDivisionError), Work() as scope:
+        scope.each(lambda _: _forever(), (None,), 1)
+        raise ZeroDivisionError
+
+    assert not [each for each in threading.enumerate() if each.name.startswith("reinit")]
+
+
+def test_where_a_thread_only_stops_the_failure_of_another_is_raised() -> None:
+    """As where one copies while the draw of another fails."""
+
+    def fail() -> None:
+        time.sleep(0.1)
+        raise ZeroDivisionError
+
+    def work() -> None:
+        with Work() as scope:
+            scope.each(lambda _: fail(), (None,), 1)
+            while True:
+                time.sleep(0.01)
+                if scope.is_stopped:
+                    raise StoppedError
+
+    with pytest.raises(ZeroDivisionError):
+        aside(work)
+
+
+def test_work_within_work_is_stopped_with_it() -> None:
+    started = threading.Event()
+
+    def inner(_: int) -> None:
+        started.set()
+        _forever()
+
+    with Work() as scope:
+        results = scope.each(lambda _: side_by_side(inner, range(3)), (None,), 1)
+        assert started.wait(10)
+        scope.stop()
+
+        assert list(results) == []
+
+
+def test_what_was_done_before_a_stop_is_still_yielded() -> None:
+    def work(at: int) -> int:
+        if at:
+            _forever()
+        return at
+
+    with Work() as scope:
+        found = []
+        for each in scope.each(work, range(9), 2):
+            found.append(each)
+            scope.stop()
+
+    assert found == [(0, 0)]
+
+
+def test_results_have_the_order_of_the_items() -> None:
+    def work(at: int) -> int:
+        time.sleep(0.01 * (5 - at))
+        return at * at
+
+    assert side_by_side(work, range(5)) == [0, 1, 4, 9, 16]
+
+
+def test_items_are_taken_when_their_turn_comes() -> None:
+    """A list of the pieces of a large file would grow with it."""
+    taken = done = 0
+    ahead = []
+
+    def items() -> Iterator[None]:
+        nonlocal taken
+        for _ in range(500):
+            taken += 1
+            ahead.append(taken - done)
+            yield None
+
+    def work(_: None) -> None:
+        nonlocal done
+        done += 1
+
+    side_by_side(work, items())
+
+    assert max(ahead) <= cores() + 1
+
+
+def test_a_wait_for_a_pipe_stops_with_its_work() -> None:
+    read, write = os.pipe()
+    with Work() as scope:
+        results = scope.each(lambda fd: wait_for(fd, select.POLLIN), (read,), 1)
+        time.sleep(0.1)
+        scope.stop()
+
+        assert list(results) == []
+    os.close(read)
+    os.close(write)
+
+
+def test_a_wait_for_memory_stops_with_its_work() -> None:
+    shared = budget._Budget(1000)
+    other = budget.Share(shared)
+    other.take(1000)
+    with Work() as scope:
+        results = scope.each(budget.Share(shared).take, (1,), 1)
+        time.sleep(0.1)
+        scope.stop()
+
+        assert list(results) == []
+    assert shared.taken == 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
+def test_there_are_as_many_threads_as_cores_that_the_process_may_use() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert cores() == len(allowed)

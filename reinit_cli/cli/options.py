@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -154,7 +155,7 @@ class SeedsType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         if isinstance(value, tuple):
             return value
         if _is_of_variable(ctx, param):
-            return (click.INT.convert(value, param, ctx),)
+            return (_seed_of_variable(self, value, param, ctx),)
         try:
             return parse_seeds(value)
         except ValueError as error:
@@ -171,6 +172,29 @@ class _DeviceType(click.ParamType):  # type: ignore[type-arg]  # generic only si
         if _is_of_variable(ctx, param) and not DEVICE.fullmatch(value):
             self.fail(f"{value!r} is none of cpu, cuda, cuda:1, mps and auto", param, ctx)
         return str(value)
+
+
+class SeedType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
+    """One seed."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it."""
+        if _is_of_variable(ctx, param):
+            return _seed_of_variable(self, value, param, ctx)
+        return int(click.INT.convert(value, param, ctx))
+
+
+def _seed_of_variable(
+    kind: click.ParamType,  # type: ignore[type-arg]  # generic only since click 8.5
+    value: Any,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> int:
+    if not re.fullmatch(r"\s*[+-]?[0-9]{1,30}\s*", str(value)):
+        kind.fail(f"{value!r} is no integer", param, ctx)
+    return int(value)
 
 
 def _is_of_variable(ctx: click.Context | None, param: click.Parameter | None) -> bool:
@@ -241,7 +265,7 @@ seed_option = click.option(
     "--seed",
     cls=_VariableOption,
     envvar=SEED_VARIABLE,
-    type=int,
+    type=SeedType(),
     default=0,
     help="Seed the random streams; every key has its own.  [default: REINIT_SEED, or 0]",
 )

@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import compress, pairwise, product
+from itertools import pairwise, product
 from math import prod
 from os.path import commonprefix
 
 from reinit_cli.errors import PatternError
+from reinit_cli.request.regex import ANY_LENGTH, Clock, Regex
 
 MAX_NAMES = 10_000
 """The most names that the braces of one pattern may stand for."""
 
-_LONG_KEY = 500
-"""The longest key, in characters, that is matched by backtracking: keys come from strangers."""
+MAX_TRIES = 10**6
+"""In how many ways a glob is tried on a key by backtracking: some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Pattern:
     names: frozenset[str] | None
     last_segments: frozenset[str]
     _nodes: _Sequence
-    _regex: re.Pattern[str] | None
+    _regex: Regex | None = field(compare=False)  # the text decides
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
@@ -93,23 +94,24 @@ class Pattern:
             names=None if _has_wild(nodes) else frozenset(spelled),
             last_segments=frozenset(name.rpartition(".")[2] for name in spelled),
             _nodes=nodes,
-            _regex=re.compile(_regex(nodes), re.DOTALL) if _is_quick(nodes) else None,
+            _regex=_regex(text, nodes) if _has_wild(nodes) else None,
         )
 
     @classmethod
     def _from_regex(cls, text: str) -> Pattern:
         source = text.removeprefix("re:")
-        try:
-            compiled = re.compile(source)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise PatternError(text, f"not a regular expression: {error}") from error
-        return cls(text, None, frozenset((source,)), (), compiled)
+        return cls(text, None, frozenset((source,)), (), Regex(text, source))
 
     @staticmethod
     def escape(key: str) -> str:
         """Return the pattern that names just this key."""
         escaped = re.sub(r"[][*?{}]", lambda found: f"[{found[0]}]", key)
         return f"[{escaped[0]}]{escaped[1:]}" if escaped.startswith("re:") else escaped
+
+    @property
+    def cost(self) -> int:
+        """What reading it takes, in names: those that its braces stand for, or characters."""
+        return 10 * len(self.text) if not self._nodes else 10 + _count(self._nodes)
 
     @property
     def is_wildcard(self) -> bool:
@@ -120,14 +122,20 @@ class Pattern:
         """Whether the whole key matches."""
         return bool(self.select((key,)))
 
-    def select(self, keys: Sequence[str]) -> list[int]:
-        """Return the positions of the keys that match, in order."""
-        if self.names is not None:
-            return [at for at, key in enumerate(keys) if key in self.names]
-        if self._regex and (not self._nodes or max(map(len, keys), default=0) <= _LONG_KEY):
-            # A chain of C calls: a loop in Python would take twice as long.
-            return list(compress(range(len(keys)), map(self._regex.fullmatch, keys)))
-        return [at for at, key in enumerate(keys) if len(key) in _ends(self._nodes, key, {0})]
+    def select(self, keys: Sequence[str], clock: Clock | None = None) -> list[int]:
+        """Return the positions of the keys that match, in order.
+
+        Args:
+            keys: what is matched.
+            clock: the time that may be taken, if others share it.
+
+        Raises:
+            PatternError: it takes too long.
+        """
+        if self._regex is not None:
+            return self._regex.select(keys, clock or Clock())
+        names = self.names or frozenset()
+        return [at for at, key in enumerate(keys) if key in names]
 
     @property
     def is_blind_to_numbers(self) -> bool:
@@ -147,13 +155,28 @@ class KeyIndex:
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = keys
+        self._clock = Clock()
 
     def select(self, pattern: Pattern) -> list[int]:
-        """Return the positions of the keys that match, in no order."""
+        """Return the positions of the keys that match, in no order.
+
+        Raises:
+            PatternError: all patterns together take too long.
+        """
+        if pattern.names is not None:
+            return [at for name in pattern.names for at in self._by_key.get(name, ())]
         if not pattern.is_blind_to_numbers:
-            return pattern.select(self._keys)
+            return pattern.select(self._keys, self._clock)
         alike = list(self._by_template)
-        return [at for found in pattern.select(alike) for at in self._by_template[alike[found]]]
+        selected = pattern.select(alike, self._clock)
+        return [at for found in selected for at in self._by_template[alike[found]]]
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[int]]:
+        positions: dict[str, list[int]] = {}
+        for at, key in enumerate(self._keys):
+            positions.setdefault(key, []).append(at)
+        return positions
 
     @cached_property
     def _by_template(self) -> dict[str, list[int]]:
@@ -284,25 +307,51 @@ def _stars(nodes: _Sequence) -> int:
     )
 
 
-def _is_quick(nodes: _Sequence) -> bool:
-    """Whether the regex backtracks quadratically in a key's length at the most."""
-    return _stars(nodes) < 3 or not any(isinstance(node, _Choice) for node in nodes)
-
-
-def _regex(nodes: _Sequence) -> str:
+def _regex(text: str, nodes: _Sequence) -> Regex:
     """Return a regex for the whole glob.
 
     Between stars the leftmost place of a fixed part is always as good as a later one, so
-    from three stars on it is found once and kept (an atomic group). Plain backtracking
-    is twice as fast, and at most quadratic for two.
+    from three stars on it is found once and kept (an atomic group), which takes a time
+    linear in a key's length. Plain backtracking is twice as fast, and quadratic for two.
     """
     stars = [at for at, node in enumerate(nodes) if node == _STAR]
-    if len(stars) < 3:
-        return "".join(map(_node_regex, nodes))
-    text = "".join(map(_node_regex, nodes[: stars[0]]))
+    if len(stars) < 3 or _has_choice(nodes):
+        return Regex(text, "".join(map(_node_regex, nodes)), re.DOTALL, _reach(nodes))
+    source = "".join(map(_node_regex, nodes[: stars[0]]))
     for star, after in pairwise(stars):
-        text += f"(?>.*?{''.join(map(_node_regex, nodes[star + 1 : after]))})"
-    return text + ".*" + "".join(map(_node_regex, nodes[stars[-1] + 1 :]))
+        source += f"(?>.*?{''.join(map(_node_regex, nodes[star + 1 : after]))})"
+    source += ".*" + "".join(map(_node_regex, nodes[stars[-1] + 1 :]))
+    return Regex(text, source, re.DOTALL, ANY_LENGTH)
+
+
+def _has_choice(nodes: _Sequence) -> bool:
+    return any(isinstance(node, _Choice) for node in nodes)
+
+
+def _reach(nodes: _Sequence) -> int:
+    """Return the longest key that backtracking matches quickly."""
+    stars, tries = _stars(nodes), _overlap(nodes)
+    if stars > 2 or tries > MAX_TRIES:
+        return 0
+    return int((MAX_TRIES / tries) ** (1 / stars)) if stars else ANY_LENGTH
+
+
+def _overlap(nodes: _Sequence) -> int:
+    """Return how many combinations of options can match in one place, at the most."""
+    return prod(_alternatives(node) for node in nodes if isinstance(node, _Choice))
+
+
+def _alternatives(choice: _Choice) -> int:
+    if any(map(_has_wild, choice.options)):
+        return sum(map(_overlap, choice.options))
+    names = {name for option in choice.options for name in _expand(option)}
+    longest = max(map(len, names), default=0)
+    if longest > 100:
+        return len(names)
+    # Options share their beginnings, so those that can match in one place begin each other.
+    return max(
+        (sum(name[:end] in names for end in range(len(name) + 1)) for name in names), default=1
+    )
 
 
 def _node_regex(node: _Node) -> str:
@@ -330,26 +379,6 @@ def _alternation(names: Sequence[str]) -> str:
         return re.escape(shared)
     branches = "|".join(map(_alternation, by_first.values()))
     return f"{re.escape(shared)}(?:{branches}){'?' if ends_here else ''}"
-
-
-def _ends(nodes: _Sequence, key: str, starts: set[int]) -> set[int]:
-    """Return where in a key the nodes may end that start at any of some places.
-
-    Every place is looked at once for each node, so that no key takes long.
-    """
-    for node in nodes:
-        if not starts:
-            break
-        if isinstance(node, str):
-            starts = {at + len(node) for at in starts if key.startswith(node, at)}
-        elif isinstance(node, _Choice):
-            starts = set().union(*(_ends(option, key, starts) for option in node.options))
-        elif node == _STAR:
-            starts = set(range(min(starts), len(key) + 1))
-        else:
-            one = re.compile(node.regex, re.DOTALL)
-            starts = {at + 1 for at in starts if one.match(key, at)}
-    return starts
 
 
 def select_keys(keys: Sequence[str], patterns: Iterable[Pattern | str]) -> set[str]:

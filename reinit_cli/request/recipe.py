@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn, cast
 
-from reinit_cli.errors import RecipeError, ReinitError
+from reinit_cli.errors import RecipeError, ReinitError, RuleError
 from reinit_cli.initializers import REGISTRY
 from reinit_cli.request.output_name import OutputName, as_form
 from reinit_cli.request.request import OPTIONS, Option, PartialRequest
 from reinit_cli.request.rule import Rule
+from reinit_cli.request.values import within_bounds
 from reinit_cli.streams.seeds import STREAM
 from reinit_cli.text import near
 
@@ -214,16 +215,21 @@ def _table(
 def _rules(forms: object, path: str) -> tuple[Rule, ...]:
     if not isinstance(forms, list) or not all(isinstance(form, dict) for form in forms):
         raise RecipeError(path, "rule must be tables, each under [[rule]]")
-    rules = []
+    try:
+        return within_bounds(_each_rule(forms, path))
+    except RuleError as error:
+        raise RecipeError(path, str(error)) from error
+
+
+def _each_rule(forms: list[dict[str, Any]], path: str) -> Iterator[Rule]:
     for at, form in enumerate(forms, 1):
         try:
-            rules.append(_rule(form))
+            yield _rule(form)
         except ReinitError as error:
             raise RecipeError(path, f"rule {at}: {error}") from error
         except _FieldError as error:
             problem = f"rule {at}: {error}"
             raise RecipeError(path, problem, error.known, word=error.word) from None
-    return tuple(rules)
 
 
 class _FieldError(Exception):

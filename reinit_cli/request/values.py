@@ -7,9 +7,12 @@ that follow "must be".
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
-from reinit_cli.request.resize import Resize, resizes_of
+from reinit_cli.errors import RuleError
+from reinit_cli.request.resize import Resize
+from reinit_cli.request.rule import Rule
 from reinit_cli.streams.seeds import parse_seeds
 from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.text import parse_nbytes
@@ -93,4 +96,25 @@ def read_resizes(value: object) -> tuple[Resize, ...]:
     values: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(each, str) for each in values):
         raise ValueError('a text or several, ["embed.weight=50300:mean"]')
-    return resizes_of(values)
+    return within_bounds(map(Resize.parse, values))
+
+
+MAX_COST = 100_000
+"""The most that the patterns of a recipe may cost together, in names; a rule costs ten."""
+
+_Selecting = TypeVar("_Selecting", Rule, Resize)
+
+
+def within_bounds(selecting: Iterable[_Selecting]) -> tuple[_Selecting, ...]:
+    """Read rules or resizes one by one, and stop where they take too much time and memory.
+
+    Raises:
+        RuleError: they do.
+    """
+    read, cost = [], 0
+    for each in selecting:
+        cost += each.pattern.cost
+        if cost > MAX_COST:
+            raise RuleError("", f"its patterns stand for more than {MAX_COST:,} names")
+        read.append(each)
+    return tuple(read)

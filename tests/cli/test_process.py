@@ -187,6 +187,29 @@ def test_a_checkpoint_is_not_written_to_a_terminal(checkpoint: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "pattern", ["re:(a|aa)+$", "re:(a+)+$", "*{a,aa}" * 13 + "c", "re:(.*a){12}.*c"]
+)
+def test_a_hostile_pattern_of_a_recipe_or_an_option_ends_in_one_error(pattern: str) -> None:
+    save_file({"a" * 60 + "b": torch.zeros(2)}, "m.safetensors")
+    recipe = f'[[rule]]\nmatch = "{pattern}"\ninit = "zeros"\n'
+
+    for words, text in ((("-c", "-"), recipe), (("-r", f"{pattern}=zeros"), "")):
+        done = subprocess.run(
+            [*REINIT, "m.safetensors", *words, "-n"],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert re.match(
+            "error: [^\n]* matches no key of m.safetensors\n(hint: .*\n)?$", done.stderr
+        )
+    assert os.listdir() == ["m.safetensors"]
+
+
 def test_a_reader_who_has_enough_is_no_error(checkpoint: Path) -> None:
     save_file({"a": torch.zeros(4_000_000)}, "large.safetensors")
     with subprocess.Popen(

@@ -222,8 +222,8 @@ def test_an_empty_variable_says_nothing(
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("REINIT_SEED", "0..4", "'0..4' is not a valid integer"),
-        ("REINIT_SEED", "x", "'x' is not a valid integer"),
+        ("REINIT_SEED", "0..4", "'0..4' is no integer"),
+        ("REINIT_SEED", "x", "'x' is no integer"),
         ("REINIT_DEVICE", "gpu", "'gpu' is none of cpu, cuda, cuda:1, mps and auto"),
         ("REINIT_DEVICE", "cuda:99", "device 'cuda:99' is not there; there is cpu"),
     ],

@@ -157,6 +157,26 @@ REFUSED = {
     "date": ("seed = 2020-01-01", "seed must be an integer, not datetime.date(2020, 1, 1)", ()),
     "member twice": ('{"seed": 1, "seed": 2}', "it has 'seed' twice", ()),
     "dots": ("a." * 50_000 + "a = 1", "a line has more than 8 dots outside of quotes", ()),
+    "rules that stand for too many names together": (
+        '[[rule]]\nmatch = "{0..9998}"\ninit = "zeros"\n' * 10,
+        "its patterns stand for more than 100,000 names",
+        (),
+    ),
+    "regular expressions that are too long together": (
+        ('[[rule]]\nmatch = "re:' + "a" * 3000 + '"\ninit = "zeros"\n') * 4,
+        "its patterns stand for more than 100,000 names",
+        (),
+    ),
+    "too many rules": (
+        json.dumps({"rule": [{"match": "a", "init": "zeros"}] * 9_100}),
+        "its patterns stand for more than 100,000 names",
+        (),
+    ),
+    "resizes that stand for too many names together": (
+        json.dumps({"resize": ["{0..9999}=3"] * 11}),
+        "resize: its patterns stand for more than 100,000 names",
+        (),
+    ),
     "too large": ("#" * 300_000, "it is too large", ()),
     "too many elements": ('{"a": [' + "{}," * 4_000_001, "it is too large", ()),
 }

@@ -1,0 +1,296 @@
+"""Match regular expressions against whole keys in bounded time.
+
+Python's engine backtracks: `(a|aa)+b` takes twice as long for each letter more, and patterns
+and keys may both come from strangers. So the number of ways in which a pattern can be tried
+on a key is estimated. Where it is small, Python's engine matches; elsewhere the places where
+a part of the pattern can end are computed from those where it can start, each place once.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from itertools import compress
+from typing import Any
+
+from reinit_cli.errors import PatternError
+
+MAX_LENGTH = 10_000
+"""The most characters of a regular expression: compiling takes up to a millisecond for each."""
+
+MAX_SECONDS = 10.0
+"""The most time, of the processor, that patterns may take to match the keys of one source."""
+
+MAX_TRIES = 10**8
+"""In how many ways a key is tried at the most between two looks at the clock: about a second."""
+
+ANY_LENGTH = 2**62
+"""The reach of a pattern that no key can make slow."""
+
+_ENDLESS = 10**18
+_LONGEST = 2**20
+_MANY_KEYS = 10_000
+
+# The parser of the standard library has no public name; its trees are the same since Python 1.6.
+_parser = import_module("re._parser")
+_compiler = import_module("re._compiler")
+_NAMES = import_module("re._constants")
+
+_REPEATS = (_NAMES.MAX_REPEAT, _NAMES.MIN_REPEAT)
+_POSSESSIVE = (_NAMES.POSSESSIVE_REPEAT, _NAMES.ATOMIC_GROUP)
+_SINGLE = (_NAMES.LITERAL, _NAMES.NOT_LITERAL, _NAMES.IN, _NAMES.ANY)
+_ASSERTIONS = (_NAMES.ASSERT, _NAMES.ASSERT_NOT)
+
+
+@dataclass(slots=True)
+class Clock:
+    """The time that is left to match patterns."""
+
+    seconds: float = MAX_SECONDS
+    _started: float = field(default_factory=time.thread_time)
+
+    def check(self) -> None:
+        """Stop where no time is left.
+
+        Raises:
+            TimeoutError: it is so.
+        """
+        if time.thread_time() - self._started > self.seconds:
+            raise TimeoutError
+
+
+@dataclass(frozen=True)
+class Regex:
+    """A regular expression, ready to match whole keys.
+
+    Attributes:
+        text: the pattern as a user wrote it, for messages.
+        source: the regular expression.
+        flags: those of `re`.
+        known_reach: the longest key that Python's engine matches quickly; None to estimate it.
+
+    Raises:
+        PatternError: it is not a regular expression, or too long.
+    """
+
+    text: str
+    source: str
+    flags: int = 0
+    known_reach: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.known_reach is None and len(self.source) > MAX_LENGTH:
+            raise PatternError(self.text[:60], f"it has more than {MAX_LENGTH:,} characters")
+        try:
+            _ = self._compiled
+        except (re.error, RecursionError, OverflowError) as error:
+            raise PatternError(self.text, f"not a regular expression: {error}") from error
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle what was given, and not what was made of it."""
+        return type(self), (self.text, self.source, self.flags, self.known_reach)
+
+    @cached_property
+    def _compiled(self) -> re.Pattern[str]:
+        return re.compile(self.source, self.flags)
+
+    @cached_property
+    def _tree(self) -> Any:
+        return _parser.parse(self.source, self.flags)
+
+    @cached_property
+    def _reach(self) -> int:
+        """The longest key that Python's engine matches quickly."""
+        if self.known_reach is not None:
+            return self.known_reach
+        reach = 1
+        while reach < _LONGEST and _tries(self._tree, 2 * reach) <= MAX_TRIES:
+            reach *= 2
+        return reach if reach < _LONGEST else ANY_LENGTH
+
+    @cached_property
+    def _ends(self) -> Ends:
+        """Raise PatternError where the pattern is not regular."""
+        try:
+            return _sequence(self._tree, self._tree.state.flags)
+        except _IrregularError as error:
+            problem = f"a pattern with {error} is matched against short keys only"
+            raise PatternError(self.text, problem) from error
+
+    def select(self, keys: Sequence[str], clock: Clock) -> list[int]:
+        """Return the positions of the keys that match, in order.
+
+        Raises:
+            PatternError: that takes too long.
+        """
+        longest = max(map(len, keys), default=0)
+        try:
+            if longest <= self._reach:
+                return self._by_engine(keys, longest, clock)
+            return [at for at, key in enumerate(keys) if self._fits(key, clock)]
+        except TimeoutError as error:
+            problem = f"it takes more than {MAX_SECONDS:.0f} seconds to match"
+            raise PatternError(self.text, problem) from error
+
+    def _by_engine(self, keys: Sequence[str], longest: int, clock: Clock) -> list[int]:
+        """Return the positions of matches by a chain of C calls: a loop takes twice as long."""
+        found: list[int] = []
+        is_estimated = self.known_reach is None
+        count = MAX_TRIES // _tries(self._tree, longest) if is_estimated else _MANY_KEYS
+        for start in range(0, len(keys), max(1, count)):
+            clock.check()
+            part = keys[start : start + max(1, count)]
+            places = range(start, start + len(part))
+            found += compress(places, map(self._compiled.fullmatch, part))
+        return found
+
+    def _fits(self, key: str, clock: Clock) -> bool:
+        clock.check()
+        if len(key) <= self._reach:
+            return self._compiled.fullmatch(key) is not None
+        return len(key) in self._ends(key, {0}, clock)
+
+
+class _IrregularError(Exception):
+    """What a pattern has that depends on how another part of it matched."""
+
+
+def _tries(tree: Any, length: int) -> int:
+    """Return in how many ways a backtracking engine may try a pattern on a key, about."""
+    product = 1
+    for kind, value in tree:
+        product = min(product * _tries_of(kind, value, length), _ENDLESS)
+    return product
+
+
+def _tries_of(kind: Any, value: Any, length: int) -> int:
+    if kind in _REPEATS or kind == _NAMES.POSSESSIVE_REPEAT:
+        least, most, body = value
+        most = min(int(most), length)
+        once = _tries(body, length)
+        if once == 1:
+            return max(1, most - min(int(least), most) + 1)
+        # Logarithms, since the power itself may have millions of digits.
+        return _ENDLESS if most * (once.bit_length() - 1) > 60 else int(once**most) * (most + 1)
+    if kind == _NAMES.BRANCH:
+        return min(sum(_tries(option, length) for option in value[1]), _ENDLESS)
+    if kind == _NAMES.GROUPREF_EXISTS:
+        return sum(_tries(option, length) for option in value[1:] if option is not None)
+    if kind == _NAMES.SUBPATTERN:
+        return _tries(value[3], length)
+    if kind in _ASSERTIONS:
+        return _tries(value[1], length)
+    return _tries(value, length) if kind == _NAMES.ATOMIC_GROUP else 1
+
+
+Ends = Callable[[str, set[int], Clock], set[int]]
+"""Returns where in a key a part of a pattern can end that starts at any of some places."""
+
+
+def _sequence(tree: Any, flags: int) -> Ends:
+    parts = [_part(kind, value, flags) for kind, value in tree]
+
+    def ends(key: str, starts: set[int], clock: Clock) -> set[int]:
+        for part in parts:
+            if not starts:
+                break
+            clock.check()
+            starts = part(key, starts, clock)
+        return starts
+
+    return ends
+
+
+def _part(kind: Any, value: Any, flags: int) -> Ends:
+    if kind in _SINGLE:
+        return _single(kind, value, flags)
+    if kind == _NAMES.AT:
+        return _where(_engine(kind, value, flags).match)
+    if kind == _NAMES.SUBPATTERN:
+        _, added, removed, body = value
+        return _sequence(body, (flags | added) & ~removed)
+    if kind == _NAMES.BRANCH:
+        return _either([_sequence(option, flags) for option in value[1]])
+    if kind in _REPEATS:
+        least, most, body = value
+        return _repeated(_sequence(body, flags), int(least), int(most))
+    if kind in _ASSERTIONS:
+        direction, body = value
+        width = body.getwidth()[0] if direction < 0 else 0
+        return _asserted(_sequence(body, flags), width, direction, kind == _NAMES.ASSERT)
+    raise _IrregularError("an atomic group" if kind in _POSSESSIVE else "a reference to a group")
+
+
+def _engine(kind: Any, value: Any, flags: int) -> re.Pattern[str]:
+    """Return what Python's engine makes of one character, or of one place."""
+    state = _parser.State()
+    state.flags, state.str = flags, ""
+    compiled: re.Pattern[str] = _compiler.compile(_parser.SubPattern(state, [(kind, value)]))
+    return compiled
+
+
+def _single(kind: Any, value: Any, flags: int) -> Ends:
+    match = _engine(kind, value, flags).match
+    known: dict[str, bool] = {}
+
+    def fits(char: str) -> bool:
+        if char not in known:
+            known[char] = match(char) is not None
+        return known[char]
+
+    def ends(key: str, starts: set[int], clock: Clock) -> set[int]:
+        del clock
+        return {at + 1 for at in starts if at < len(key) and fits(key[at])}
+
+    return ends
+
+
+def _where(holds: Callable[[str, int], object]) -> Ends:
+    def ends(key: str, starts: set[int], clock: Clock) -> set[int]:
+        del clock
+        return {at for at in starts if holds(key, at)}
+
+    return ends
+
+
+def _either(options: Iterable[Ends]) -> Ends:
+    every = list(options)
+
+    def ends(key: str, starts: set[int], clock: Clock) -> set[int]:
+        return set().union(*(option(key, starts, clock) for option in every))
+
+    return ends
+
+
+def _repeated(once: Ends, least: int, most: int) -> Ends:
+    def ends(key: str, starts: set[int], clock: Clock) -> set[int]:
+        for _ in range(least):
+            following = once(key, starts, clock)
+            if following == starts:
+                break  # further turns change nothing
+            starts = following
+        found, new, turns = set(starts), starts, most - least
+        # What was reached in fewer turns has more of them left, so it need not be seen again.
+        while new and turns > 0:
+            new = once(key, new, clock) - found
+            found |= new
+            turns -= 1
+        return found
+
+    return ends
+
+
+def _asserted(body: Ends, width: int, direction: int, is_wanted: bool) -> Ends:  # noqa: FBT001
+    def holds(key: str, at: int, clock: Clock) -> bool:
+        if direction < 0:
+            return at >= width and at in body(key, {at - width}, clock)
+        return bool(body(key, {at}, clock))
+
+    def ends(key: str, starts: set[int], clock: Clock) -> set[int]:
+        return {at for at in starts if holds(key, at, clock) == is_wanted}
+
+    return ends

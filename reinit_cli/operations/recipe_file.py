@@ -1,20 +1,28 @@
-"""Read a recipe, a plan or a record from disk."""
+"""Read a recipe from disk, or what can stand for one: a plan, a record, an output."""
 
 from __future__ import annotations
 
+import os
+
+from reinit_cli.checkpoints.formats import FORMATS
 from reinit_cli.errors import RecipeError
 from reinit_cli.request.recipe import DASH, MAX_JSON_NBYTES, parse_recipe
 from reinit_cli.request.request import PartialRequest
 from reinit_cli.storage.local import names_beside
 from reinit_cli.text import why
 
+_HEAD_NBYTES = 512
+"""The bytes by which a checkpoint is recognized."""
+
 
 def read_recipe(path: str) -> PartialRequest:
-    """Read a recipe from a file, or from standard input for "-".
+    """Read a recipe from a file, from a checkpoint's record, or from standard input for "-".
 
     Raises:
-        RecipeError: it cannot be read or is none.
+        RecipeError: it cannot be read, or is not a recipe.
     """
+    if os.path.isdir(path):
+        return parse_recipe(_record_in(path), path)
     try:
         with open(0 if path == DASH else path, "rb", closefd=path != DASH) as file:
             data = file.read(MAX_JSON_NBYTES + 1)
@@ -22,18 +30,17 @@ def read_recipe(path: str) -> PartialRequest:
         raise RecipeError(path, why(error), names_beside(path), kind="file") from error
     except (OSError, ValueError) as error:
         raise RecipeError(path, why(error)) from error
-    return parse_recipe(_record_in(data, path) or data, path)
+    is_checkpoint = path != DASH and any(each.recognizes(data[:_HEAD_NBYTES]) for each in FORMATS)
+    return parse_recipe(_record_in(path) if is_checkpoint else data, path)
 
 
-def _record_in(data: bytes, path: str) -> bytes | None:
-    """Return the record that a checkpoint holds of its making, or None of what is a text.
+def _record_in(path: str) -> bytes:
+    """Return the provenance record that a checkpoint holds.
 
     Raises:
-        RecipeError: it is a checkpoint without one.
+        RecipeError: it holds none.
+        ReinitError: it cannot be read.
     """
-    is_checkpoint = data[:2] == b"PK" or (data[8:9] == b"{" and b"\0" in data[:8])
-    if not is_checkpoint or path == DASH:
-        return None
     from reinit_cli.provenance.record import record_in
 
     text = record_in(path)

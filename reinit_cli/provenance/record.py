@@ -127,6 +127,13 @@ def record_in(path: str) -> str | None:
         return next((each.text for each in contents.recorded().values()), None)
 
 
+_MOST = {",": 2_000_000, "{": 400_000, "[": 400_000}
+"""The most of each in a record: half as many again as the largest checkpoint needs.
+
+A comma or a list may cost a hundred bytes of memory, and an object two hundred.
+"""
+
+
 def parse_record(text: str, path: str) -> Form:
     """Read a record.
 
@@ -137,6 +144,8 @@ def parse_record(text: str, path: str) -> Form:
     Raises:
         RecordError: it is none.
     """
+    if any(text.count(each) > most for each, most in _MOST.items()):
+        raise RecordError(path, "its record has more parts than any checkpoint needs")
     try:
         form = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

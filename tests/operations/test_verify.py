@@ -21,7 +21,13 @@ from torch import nn
 from torchvision.models import get_model
 
 from reinit_cli import rewrite, verify
-from reinit_cli.errors import OutputError, RecordError, ReinitError, UnwritableContentError
+from reinit_cli.errors import (
+    OutputError,
+    RecipeError,
+    RecordError,
+    ReinitError,
+    UnwritableContentError,
+)
 from reinit_cli.operations.recipe_file import read_recipe
 
 RULES = ["embed.weight=normal:std=0.02", "layers.*.weight=xavier_uniform:relu", "*.norm=ones"]
@@ -103,11 +109,10 @@ def test_the_record_makes_the_same_bytes_again_in_another_process(
 ) -> None:
     source, output = recorded
     again = output.with_name(f"again{output.suffix}")
-    config = output / "reinit.json" if output.is_dir() else output
     environment = os.environ | {"OMP_NUM_THREADS": "7"}
 
     subprocess.run(
-        [sys.executable, "-m", "reinit_cli", source, "-c", config, "-o", again],
+        [sys.executable, "-m", "reinit_cli", source, "-c", output, "-o", again],
         check=True,
         env=environment,
         capture_output=True,
@@ -438,6 +443,24 @@ def test_a_record_is_a_recipe(tmp_path: Path) -> None:
     ]
     assert (recipe["seeds"], recipe["dtype"], recipe["record"]) == ((4,), "float16", False)
     assert recipe["sources"] == ("m.safetensors",)
+
+
+def test_an_output_that_holds_a_record_is_a_recipe(recorded: tuple[Path, Path]) -> None:
+    _, output = recorded
+
+    assert [rule.text for rule in read_recipe(str(output))["rules"]] == RULES
+
+
+@pytest.mark.parametrize("kind", [*SOURCES, "legacy"])
+def test_a_checkpoint_without_a_record_is_not_a_recipe(kind: str, tmp_path: Path) -> None:
+    source = tmp_path / "m.pt"
+    if kind == "legacy":
+        torch.save(_state(), source, _use_new_zipfile_serialization=False)
+    else:
+        source = SOURCES[kind](tmp_path / "m")
+
+    with pytest.raises(RecipeError, match="it is a checkpoint that holds no record"):
+        read_recipe(str(source))
 
 
 # --- what cannot be ----------------------------------------------------------------------------

@@ -1,0 +1,52 @@
+"""What a record says is bounded before it is parsed."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import pytest
+
+from reinit_cli.errors import RecordError
+from reinit_cli.provenance.record import VERSION, parse_record
+from reinit_cli.streams.seeds import STREAM
+
+_NBYTES = 16 * 2**20
+
+
+@pytest.mark.parametrize("part", ["{}", "[]", '{"a":{}}', "1", '"ab"'])
+def test_a_record_of_a_million_parts_is_refused_before_it_is_parsed(part: str) -> None:
+    count = _NBYTES // (len(part) + 1)
+    text = f'{{"version":1,"filled":[{",".join([part] * count)}]}}'
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(RecordError, match="more parts than any checkpoint needs"):
+            parse_record(text, "r.json")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 2**20
+
+
+def test_a_record_of_a_hundred_thousand_tensors_is_read() -> None:
+    digest = "0" * 64
+    filled = [{"key": f"{at}.weight", "init": "zeros", "sha256": digest} for at in range(100_000)]
+    row = {"shape": [64, 3, 7, 7], "dtype": "float32", "nbytes": 1, "action": "fill", "seed": 1}
+    form = {
+        "version": VERSION,
+        "stream": STREAM,
+        "seed": 0,
+        "device": "cpu",
+        "arch": None,
+        "record": False,
+        "source": {"name": "m.pt", "nbytes": 1, "sha256": digest, "root": None, "weights": None},
+        "rule": [],
+        "filled": filled,
+        "tensors": [{"key": f"{at}.weight", **row} for at in range(100_000)],
+        "rest": {"sha256": digest},
+        "sha256": digest,
+    }
+
+    assert parse_record(json.dumps(form), "r.json") == form

@@ -241,14 +241,16 @@ class OutputExistsError(OutputError, FileExistsError):
 class OutputTakenError(OutputError):
     """A place that the same run reads, or writes another output to.
 
-    Its kind is "source" where an output is the source itself, "report" or "record" where such
-    a file would replace a checkpoint, and "output" where two outputs have one place, "seed" if
+    Its kind is "source" where an output is the source itself, "read" where it would replace
+    another file that is read, "report" or "record" where such a file would replace a
+    checkpoint or another file of the run, and "output" where two outputs have one place, "seed" if
     only their seeds differ.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
-        "": "the {kind} {about!r} would take the place of a checkpoint",
+        "": "the {kind} {about!r} would take the place of {problem}",
         "source": "the output {about!r} is the source itself",
+        "read": "the output {about!r} would take the place of {problem} that is read",
         "output": "{problem}",
         "seed": "{problem}",
     }

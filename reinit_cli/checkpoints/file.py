@@ -40,6 +40,11 @@ class FileSource:
     is_folder = False
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The file."""
+        return (self.path,)
+
+    @property
     def tensors(self) -> tuple[TensorInfo, ...]:
         """Its tensors, in the order of the file."""
         return self.located.tensors
@@ -84,6 +89,7 @@ class StreamSource:
     located: Located
     name = DASH
     path = None
+    reads = ()
     weights = None
     architecture = None
     is_folder = False

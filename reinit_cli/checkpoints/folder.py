@@ -42,6 +42,11 @@ class FolderSource:
     is_folder = True
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """All its files."""
+        return tuple(os.path.join(self.path, name) for name in self.located.files)
+
+    @property
     def tensors(self) -> tuple[TensorInfo, ...]:
         """Its tensors, in the order of the files."""
         return self.located.tensors

@@ -36,6 +36,13 @@ class ModelSource:
     is_folder = False
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The file in torch's cache that holds its weights."""
+        from reinit_cli.checkpoints.models.torchvision import cache_path
+
+        return (cache_path(self.model.weights),) if self.model.weights is not None else ()
+
+    @property
     def name(self) -> str:
         """The model's name."""
         return self.model.name

@@ -28,6 +28,11 @@ class References:
     architecture: Architecture | None = None
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The path of every file that is read."""
+        return tuple(path for source in self.donors.values() for path in source.reads)
+
+    @property
     def elsewhere(self) -> Elsewhere:
         """What planning is told of them."""
         donors = {

@@ -85,6 +85,10 @@ class Source(Protocol):
         """The file or folder that is read, or None."""
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The path of every file that is read."""
+
+    @property
     def is_folder(self) -> bool:
         """Whether it is a folder of several files."""
 

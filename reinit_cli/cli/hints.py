@@ -232,6 +232,7 @@ _HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputTakenError, "source"): (
         "name another with -o, or add --in-place to replace the source"
     ),
+    (errors.OutputTakenError, "read"): "name another with -o",
     (errors.OutputTakenError, "output"): (
         "name them apart, such as -o '{parent}/{stem}-new{suffix}'"
     ),

@@ -17,11 +17,9 @@ from reinit_cli.tensors.slice import Index, parse_slice
 from reinit_cli.text import parse_nbytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from reinit_cli.request.resize import Resize
     from reinit_cli.request.rule import Rule
-    from reinit_cli.storage.destination import Destination
+    from reinit_cli.storage.destination import Destination, InUse
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -302,13 +300,13 @@ report_option = click.option(
 
 
 def report_place(
-    report: str | None, others: Iterable[str | None], *, has_pictures: bool, force: bool
+    report: str | None, in_use: InUse, *, has_pictures: bool, force: bool
 ) -> Destination | None:
     """Return where a report goes, if one is asked for, after every check.
 
     Args:
         report: as it was given, or None.
-        others: the paths that are read and written beside it.
+        in_use: the files that are read and written beside it.
         has_pictures: whether there is something to draw.
         force: whether an existing report is replaced.
     """
@@ -316,7 +314,7 @@ def report_place(
         return None
     from reinit_cli.cli.render.file import check_report
 
-    return check_report(report, others, has_pictures=has_pictures, force=force)
+    return check_report(report, in_use, has_pictures=has_pictures, force=force)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from reinit_cli.checkpoints.file import StreamSource
 from reinit_cli.errors import (
@@ -21,11 +22,11 @@ from reinit_cli.errors import (
     UnknownNameError,
 )
 from reinit_cli.operations import prepare, rewrite
-from reinit_cli.operations.report_file import ReportFile
-from reinit_cli.operations.rewrite import Outcome
+from reinit_cli.operations.rewrite import Outcome, ReportFile
 from reinit_cli.planning.job import Job
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import PartialRequest, Request, RewriteOptions, without
+from reinit_cli.storage.destination import InUse, inode_of, occupant
 from reinit_cli.storage.folders import folders_above
 from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.text import why
@@ -129,12 +130,18 @@ def _output(asked: PartialRequest, *, is_batch: bool, has_seeds: bool) -> str | 
     return named if named.is_form else plain
 
 
-def plan_batch(requests: Sequence[Request], *, keeps_going: bool = False) -> list[Job | Failure]:
+def plan_batch(
+    requests: Sequence[Request],
+    *,
+    keeps_going: bool = False,
+    reads: InUse = MappingProxyType({}),
+) -> list[Job | Failure]:
     """Plan every request, and compare where the outputs would go.
 
     Args:
         requests: what is asked for.
         keeps_going: whether what is wrong with one input is no reason to refuse the others.
+        reads: the files that were read for these requests, such as recipes.
 
     Raises:
         InputError: one of several inputs cannot be used, and `keeps_going` is not set.
@@ -153,7 +160,7 @@ def plan_batch(requests: Sequence[Request], *, keeps_going: bool = False) -> lis
             if not keeps_going:
                 raise
             planned.append(Failure(request, error))
-    _check_outputs([each for each in planned if isinstance(each, Job)])
+    _check_outputs([each for each in planned if isinstance(each, Job)], reads)
     return planned
 
 
@@ -175,8 +182,8 @@ def _planned(request: Request, planned: Sequence[Job | Failure]) -> Job:
     return prepare.prepare(request, last.source)
 
 
-def _check_outputs(jobs: Sequence[Job]) -> None:
-    """Refuse two outputs at one place, and an output that another job reads.
+def _check_outputs(jobs: Sequence[Job], reads: InUse) -> None:
+    """Refuse two outputs at one place, and an output in the place of what is read.
 
     Raises:
         OutputTakenError, OutputUnwritableError: it is so.
@@ -186,12 +193,27 @@ def _check_outputs(jobs: Sequence[Job]) -> None:
         other = taken.setdefault(_place(job.destination.path), job)
         if other is not job:
             raise _equal_outputs(other, job)
-    read = {place for job in jobs if (place := _inode(job.source.path)) is not None}
+    readers: dict[tuple[int, int] | None, list[Job]] = {}
     for job in jobs:
-        place = _inode(job.destination.path)
-        if place in read and place != _inode(job.source.path):
-            problem = "another output is made from it"
-            raise OutputUnwritableError(job.destination.path or DASH, problem)
+        _check_not_read(job, reads)
+        for inode in {inode_of(path) for path in job.reads} - {None}:
+            readers.setdefault(inode, []).append(job)
+    for job in jobs:
+        path = job.destination.path or ""
+        if any(other is not job for other in readers.get(inode_of(path), ())):
+            raise OutputUnwritableError(path, "another output is made from it")
+
+
+def _check_not_read(job: Job, reads: InUse) -> None:
+    """Refuse an output or a record in the place of a file that was read for all jobs.
+
+    Raises:
+        OutputTakenError: one would be there.
+    """
+    for path in job.writes:
+        if taken := occupant(path, reads):
+            kind = "read" if path == job.destination.path else "record"
+            raise OutputTakenError(path, taken, kind=kind)
 
 
 def _equal_outputs(first: Job, second: Job) -> OutputTakenError:
@@ -216,14 +238,6 @@ def _place(path: str | None) -> str:
     return os.path.join(os.path.realpath(folder or os.curdir), name)
 
 
-def _inode(path: str | None) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path or "")
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
-
-
 def run_batch(
     planned: Sequence[Job | Failure],
     told: Callable[[Outcome | Failure], None],
@@ -231,7 +245,7 @@ def run_batch(
     *,
     keeps_going: bool = False,
     at_once: int = 1,
-    report: ReportFile[Outcome] | None = None,
+    report: ReportFile | None = None,
 ) -> None:
     """Run the jobs of a plan; what is committed stays, whatever comes after it.
 
@@ -256,7 +270,7 @@ def run_batch(
 
 
 def _executed(
-    planned: Job | Failure, progress: Progress, report: ReportFile[Outcome] | None = None
+    planned: Job | Failure, progress: Progress, report: ReportFile | None = None
 ) -> Outcome | Failure:
     if isinstance(planned, Failure):
         return planned

@@ -37,7 +37,12 @@ from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
 from reinit_cli.request.rule import rules_of
-from reinit_cli.storage.destination import Destination, check_beside, check_destination
+from reinit_cli.storage.destination import (
+    CHECKPOINT,
+    Destination,
+    check_beside,
+    check_destination,
+)
 from reinit_cli.storage.location import DASH
 from reinit_cli.tensors.device import check_device
 from reinit_cli.tensors.dtype import dtype_named
@@ -121,10 +126,11 @@ def prepare(request: Request, found: Source | None = None) -> Job:
         ReinitError: the request cannot be fulfilled.
     """
     job = job_of(request, found)
-    check_destination(job.destination, job.source.path, in_place=request.in_place)
+    reads, path = job.reads, job.destination.path
+    check_destination(job.destination, job.source.path, reads, in_place=request.in_place)
     if isinstance(request.record, str) and request.record:
-        others = (job.source.path, job.destination.path)
-        check_beside(request.record, others, "record", replaces=request.force)
+        in_use = {**reads, path: CHECKPOINT} if path is not None else reads
+        check_beside(request.record, in_use, "record", replaces=request.force)
     return job
 
 

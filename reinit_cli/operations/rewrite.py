@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Self, Unpack
 
@@ -16,12 +16,13 @@ from reinit_cli.execution.engine import total_nbytes, write_together
 from reinit_cli.execution.fill import Filled, Observer
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.prepare import decide, prepare
-from reinit_cli.operations.report_file import ReportFile
+from reinit_cli.operations.report_file import write_with
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.recorder import FixedRecorder, Recorder
 from reinit_cli.request.request import PlanOptions, Request, RewriteOptions
 from reinit_cli.request.rule import Rule, rules_of
+from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
@@ -73,13 +74,26 @@ class Outcome:
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class ReportFile:
+    """A report that is written in the same commit as the output.
+
+    Attributes:
+        destination: where it goes, checked.
+        make: returns its bytes for what was done.
+    """
+
+    destination: Destination
+    make: Callable[[Outcome], bytes]
+
+
 def execute(
     job: Job,
     progress: Progress | None = None,
     stream: BinaryIO | None = None,
     output: Output | None = None,
     recorder: FixedRecorder | None = None,
-    report: ReportFile[Outcome] | None = None,
+    report: ReportFile | None = None,
 ) -> Outcome:
     """Run a prepared job; where a test fails, commit nothing.
 
@@ -133,7 +147,7 @@ def execute(
             donors.check_unchanged()
             recorder_.write_extra(opened)
             if report is not None:
-                report.write_with(opened, outcome())
+                write_with(opened, report.destination, report.make(outcome()))
             opened.commit()
     return outcome()
 

@@ -10,7 +10,7 @@ from reinit_cli.checkpoints.source import Source
 from reinit_cli.planning.output import Layout
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.request import Request
-from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.destination import CHECKPOINT, Destination, InUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,19 @@ class Job:
     def request(self) -> Request:
         """What was asked for."""
         return self.plan.request
+
+    @property
+    def reads(self) -> InUse:
+        """Every file that is read."""
+        return dict.fromkeys((*self.source.reads, *self.references.reads), CHECKPOINT)
+
+    @property
+    def writes(self) -> InUse:
+        """The output, and the record where it is a file of its own."""
+        record = self.request.record
+        beside = {record: "the record"} if isinstance(record, str) and record else {}
+        path = self.destination.path
+        return ({path: CHECKPOINT} if path is not None else {}) | beside
 
     @property
     def nbytes(self) -> int:

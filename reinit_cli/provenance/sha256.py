@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from reinit_cli.storage.segments import Range
-from reinit_cli.threads import side_by_side, stop_here
+from reinit_cli.threads import Work, cores, stop_here
 
 Read = Callable[[int, int], "bytes | memoryview"]
 """Returns bytes of a file from an offset on, as many as it is asked for."""
@@ -20,7 +20,7 @@ _CHUNK_NBYTES = 2**19
 
 def sha256_of(read: Read, ranges: Sequence[Range]) -> list[str]:
     """Return the SHA-256 of each range, in hexadecimal; several are read side by side."""
-    return [digest.hex() for digest in _digests(read, [(each,) for each in ranges])]
+    return [digest.hex() for digest in _digests(read, ((each,) for each in ranges))]
 
 
 def sha256_of_pieces(read: Read, nbytes: int, without: Sequence[Range] = ()) -> str:
@@ -34,11 +34,22 @@ def sha256_of_pieces(read: Read, nbytes: int, without: Sequence[Range] = ()) -> 
         without: bytes that are left out of their pieces.
     """
     gaps = sorted(each for each in without if each[0] < each[1])
-    return hashlib.sha256(b"".join(_digests(read, _pieces(nbytes, gaps)))).hexdigest()
+    whole = hashlib.sha256()
+    for digest in _digests(read, _pieces(nbytes, gaps)):
+        whole.update(digest)
+    return whole.hexdigest()
 
 
-def _digests(read: Read, pieces: Iterable[Sequence[Range]]) -> list[bytes]:
-    return side_by_side(lambda ranges: _digest(read, ranges), pieces)
+def _digests(read: Read, pieces: Iterable[Sequence[Range]]) -> Iterator[bytes]:
+    """Yield the digest of each piece in their order; those that come early wait for it."""
+    early: dict[int, bytes] = {}
+    following = 0
+    with Work() as work:
+        for at, digest in work.each(lambda ranges: _digest(read, ranges), pieces, cores()):
+            early[at] = digest
+            while following in early:
+                yield early.pop(following)
+                following += 1
 
 
 def _pieces(nbytes: int, gaps: Sequence[Range]) -> Iterator[tuple[Range, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reinit_cli.errors import (
@@ -31,30 +31,37 @@ class Destination:
     makes_folders: bool = False
 
 
-def check_destination(destination: Destination, source: str | None, *, in_place: bool) -> None:
+CHECKPOINT = "a checkpoint"
+
+InUse = Mapping[str, str]
+"""Files that a run reads or writes: what each path is, such as "a checkpoint"."""
+
+
+def check_destination(
+    destination: Destination, source: str | None, reads: InUse, *, in_place: bool
+) -> None:
     """Refuse a destination that cannot be written.
 
     Args:
         destination: where the output is to go.
-        source: the path that is read, or None.
+        source: the path of the source, or None.
+        reads: the files that are read.
         in_place: whether the destination is meant to be the source.
 
     Raises:
-        OutputTakenError: it is the source, and `in_place` is not set.
+        OutputTakenError: it is a file that is read, and not meant to be.
         OutputExistsError: it is there, and may not be replaced.
         OutputUnwritableError: its folder is missing or not writable, or it is a folder.
     """
-    path = destination.path
-    if path is None:
+    if destination.path is None:
         return
-    path = path.rstrip(os.sep) or path
+    path = destination.path.rstrip(os.sep) or destination.path
     folder = os.path.dirname(path) or "."
     while destination.makes_folders and not os.path.lexists(folder):
         folder = os.path.dirname(folder) or "."
     if not os.path.isdir(folder):
         raise OutputUnwritableError(path, f"there is no folder {folder!r}")
-    if source is not None and not in_place and _same_file(path, source):
-        raise OutputTakenError(path, kind="source")
+    _check_not_read(path, source, reads, in_place=in_place)
     if os.path.isdir(path):
         raise OutputUnwritableError(path, "it is a folder, which is never replaced")
     if os.path.lexists(path):
@@ -69,14 +76,29 @@ def check_destination(destination: Destination, source: str | None, *, in_place:
         raise OutputUnwritableError(path, f"the folder {folder!r} is not writable")
 
 
-def check_beside(
-    path: str, others: Iterable[str | None], what: str, *, replaces: bool
-) -> Destination:
+def _check_not_read(path: str, source: str | None, reads: InUse, *, in_place: bool) -> None:
+    """Refuse an output in the place of a file that is read.
+
+    Raises:
+        OutputTakenError: it would be there.
+    """
+    inode = inode_of(path)
+    if inode is None:
+        return
+    if source is not None and inode_of(source) == inode:
+        if in_place:
+            return
+        raise OutputTakenError(path, kind="source")
+    if taken := occupant(path, reads):
+        raise OutputTakenError(path, taken, kind="read")
+
+
+def check_beside(path: str, in_use: InUse, what: str, *, replaces: bool) -> Destination:
     """Return where a file beside an output goes, or refuse it.
 
     Args:
         path: where it is to go.
-        others: the paths that are read and written beside it.
+        in_use: the files that are read and written beside it.
         what: "report" or "record", as its option is called.
         replaces: whether an existing file is replaced.
 
@@ -85,23 +107,29 @@ def check_beside(
         OutputExistsError: it is there, and may not be replaced.
         OutputUnwritableError: it cannot be written there.
     """
-    if any(other is not None and _are_one(path, other) for other in others):
-        raise OutputTakenError(path, kind=what)
+    if taken := occupant(path, in_use):
+        raise OutputTakenError(path, taken, kind=what)
     destination = Destination(path, replaces)
     try:
-        check_destination(destination, None, in_place=False)
+        check_destination(destination, None, {}, in_place=False)
     except OutputExistsError as error:
         raise OutputExistsError(path, kind=what) from error
     return destination
 
 
-def _are_one(path: str, other: str) -> bool:
-    """Whether two paths lead to one file, whatever they are called."""
-    return os.path.realpath(path) == os.path.realpath(other) or _same_file(path, other)
+def occupant(path: str, in_use: InUse) -> str:
+    """Return what a path leads to, whatever it is called; "" for nothing that is in use."""
+    inode, place = inode_of(path), os.path.realpath(path)
+    for other, what in in_use.items():
+        if inode_of(other) == inode if inode is not None else os.path.realpath(other) == place:
+            return what
+    return ""
 
 
-def _same_file(first: str, second: str) -> bool:
+def inode_of(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from all others, whatever it is called; None for no file."""
     try:
-        return os.path.samefile(first, second)
-    except OSError:
-        return False
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino

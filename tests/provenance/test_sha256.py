@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -48,3 +49,17 @@ def test_what_cannot_be_read_is_raised_where_it_belongs() -> None:
 
     with pytest.raises(UnreadableSourceError, match="524288 bytes at 0"):
         sha256_of_pieces(read, 2**20)
+
+
+def test_memory_does_not_grow_with_the_file() -> None:
+    """What is kept of 100,000 pieces takes less than their digests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashing, "PIECE_NBYTES", 1)
+        sha256_of_pieces(lambda _, count: bytes(count), 100)
+        tracemalloc.start()
+        got = sha256_of_pieces(lambda _, count: bytes(count), 100_000)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+    assert got == hashlib.sha256(hashlib.sha256(b"\0").digest() * 100_000).hexdigest()
+    assert peak < 100_000 * 32

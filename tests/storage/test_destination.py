@@ -20,15 +20,15 @@ def test_the_source_is_never_the_output_by_any_name() -> None:
 
     for name in ("in.bin", "./in.bin", "link", "hard"):
         with pytest.raises(OutputTakenError):
-            check_destination(Destination(name, replaces=True), "in.bin", in_place=False)
+            check_destination(Destination(name, replaces=True), "in.bin", {}, in_place=False)
 
 
 def test_an_existing_output_is_refused_even_as_a_dangling_link() -> None:
     PATH.symlink_to("nowhere")
 
     with pytest.raises(OutputExistsError):
-        check_destination(Destination(str(PATH)), None, in_place=False)
-    check_destination(Destination(str(PATH), replaces=True), None, in_place=False)
+        check_destination(Destination(str(PATH)), None, {}, in_place=False)
+    check_destination(Destination(str(PATH), replaces=True), None, {}, in_place=False)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_place_that_cannot_be_written_is_told(path: str, problem: str) -> None
     os.mkfifo("fifo")
 
     with pytest.raises(OutputUnwritableError) as refused:
-        check_destination(Destination(path, replaces=True), None, in_place=False)
+        check_destination(Destination(path, replaces=True), None, {}, in_place=False)
 
     assert str(refused.value) == f"cannot write {path!r}: {problem}"
 
@@ -55,4 +55,4 @@ def test_a_folder_that_is_read_only_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(os, "access", lambda *_: False)
 
     with pytest.raises(OutputUnwritableError, match=r"the folder '\.' is not writable"):
-        check_destination(Destination("out.bin"), None, in_place=False)
+        check_destination(Destination("out.bin"), None, {}, in_place=False)

@@ -236,7 +236,7 @@ def load_model(model: Model, seed: int) -> Mapping[str, Any]:
             if model.weights is None or "loading state_dict" not in str(error):
                 raise
             problem = str(error).splitlines()[1].strip().partition(",")[0]
-            path = _cache_path(model.weights)
+            path = cache_path(model.weights)
             raise not_the_weights(model.name, path, problem) from error
 
 
@@ -323,7 +323,8 @@ def _nothing(weights: WeightsEnum) -> Mapping[str, Tensor]:
     return {}
 
 
-def _cache_path(weights: WeightsEnum) -> str:
+def cache_path(weights: WeightsEnum) -> str:
+    """Return where torch's own cache holds weights that were downloaded."""
     from torch.hub import get_dir
 
     return os.path.join(get_dir(), "checkpoints", os.path.basename(weights.url))
@@ -336,7 +337,7 @@ def _fetch(model: Model, weights: WeightsEnum) -> Mapping[str, Tensor]:
 
     from torch.hub import load_state_dict_from_url
 
-    path = _cache_path(weights)
+    path = cache_path(weights)
     try:
         return load_state_dict_from_url(
             weights.url, progress=sys.stderr.isatty(), check_hash=True, weights_only=True

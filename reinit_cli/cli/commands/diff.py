@@ -26,6 +26,7 @@ from reinit_cli.cli.render.json import VERSION
 from reinit_cli.cli.render.panels import panels_of_differences
 from reinit_cli.cli.render.table import Column, Sheet
 from reinit_cli.request.pattern import KeyIndex, Pattern
+from reinit_cli.storage.destination import CHECKPOINT
 from reinit_cli.text import number, plural, shape
 
 if TYPE_CHECKING:
@@ -95,7 +96,8 @@ def command(
 
     sources = [_found(text, weights, root) for text in (first, second)]
     mine, theirs = sources
-    place = report_place(report, (mine.path, theirs.path), has_pictures=not keys_only, force=force)
+    reads = dict.fromkeys((*mine.reads, *theirs.reads), CHECKPOINT)
+    place = report_place(report, reads, has_pictures=not keys_only, force=force)
     chosen = _chosen([tensor.key for source in sources for tensor in source.tensors], patterns)
     if keys_only:
         found = compare_keys(mine, theirs, chosen.__contains__)

@@ -27,6 +27,7 @@ from reinit_cli.cli.render.table import Column, Sheet
 from reinit_cli.execution.sketches import PICTURES
 from reinit_cli.operations.stats import BINS
 from reinit_cli.request.pattern import Pattern
+from reinit_cli.storage.destination import CHECKPOINT
 from reinit_cli.text import number, plural, printable
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def command(
         ctx.exit(1)
     reasons = {tensor.key: reason for tensor in chosen if (reason := unmeasurable(tensor))}
     tensors = [tensor for tensor in chosen if tensor.key not in reasons]
-    place = report_place(report, (found.path,), has_pictures=bool(tensors), force=force)
+    reads = dict.fromkeys(found.reads, CHECKPOINT)
+    place = report_place(report, reads, has_pictures=bool(tensors), force=force)
     skipped = [f"{key}: {reason}" for key, reason in reasons.items()]
     with Meter(source, is_shown=not as_json) as meter:
         shows_histograms = as_json or sys.stdout.isatty()

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from importlib.util import find_spec
 
 from reinit_cli.cli.render.html import Page, html_of
 from reinit_cli.errors import OutputUnwritableError, PackageError
 from reinit_cli.operations.report_file import write_alone
-from reinit_cli.storage.destination import Destination, check_beside
+from reinit_cli.storage.destination import Destination, InUse, check_beside
 
 _NEEDS = {".html": "jinja2", ".svg": "matplotlib", ".png": "matplotlib"}
 """The package that a kind of report is made with."""
 
 
-def check_report(
-    path: str, others: Iterable[str | None], *, has_pictures: bool, force: bool
-) -> Destination:
+def check_report(path: str, in_use: InUse, *, has_pictures: bool, force: bool) -> Destination:
     """Refuse a report that cannot be written, before anything else is.
 
     Args:
         path: where it is to go; its suffix chooses what it is.
-        others: the paths that are read and written beside it.
+        in_use: the files that are read and written beside it.
         has_pictures: whether there is something to draw, without which there is no figure.
         force: whether an existing file is replaced.
 
@@ -38,7 +35,7 @@ def check_report(
         raise PackageError(_NEEDS[kind], of=f"a {kind} report")
     if not has_pictures and kind != ".html":
         raise OutputUnwritableError(path, "there is no tensor to draw a picture of")
-    return check_beside(path, others, "report", replaces=force)
+    return check_beside(path, in_use, "report", replaces=force)
 
 
 def report_data(destination: Destination, page: Page) -> bytes:

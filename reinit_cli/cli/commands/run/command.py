@@ -28,13 +28,12 @@ from reinit_cli.cli.options import (
 
 if TYPE_CHECKING:
     from reinit_cli.operations.batch import Failure
-    from reinit_cli.operations.report_file import ReportFile
-    from reinit_cli.operations.rewrite import Outcome
+    from reinit_cli.operations.rewrite import Outcome, ReportFile
     from reinit_cli.planning.job import Job
     from reinit_cli.request.pattern import Pattern
     from reinit_cli.request.request import Request
     from reinit_cli.request.rule import Rule
-    from reinit_cli.storage.destination import Destination
+    from reinit_cli.storage.destination import Destination, InUse
 
 DASH = "-"
 
@@ -261,10 +260,11 @@ def command(
         refuse_terminal(sys.stdout)
     if not requests:
         warn([f"{files_from!r} names no file"])
+    reads = dict.fromkeys(configs, "a recipe") | dict.fromkeys((files_from or DASH,), "a list")
     name = requests[0].source if len(requests) == 1 else plural(len(requests), "output")
     with Meter(name, is_shown=not quiet) as meter:
-        planned = plan_batch(requests, keeps_going=keep_going)
-        page = _report_file(report, planned, force=bool(options["force"]))
+        planned = plan_batch(requests, keeps_going=keep_going, reads=reads)
+        page = _report_file(report, planned, reads, force=bool(options["force"]))
         told = Report(
             report_stream(planned, is_dry=dry_run),
             meter,
@@ -319,16 +319,16 @@ def _is_streamed(request: Request) -> bool:
 
 
 def _report_file(
-    report: str | None, planned: Sequence[Job | Failure], *, force: bool
-) -> ReportFile[Outcome] | None:
+    report: str | None, planned: Sequence[Job | Failure], reads: InUse, *, force: bool
+) -> ReportFile | None:
     """Return the report of a lone job, after every check; None where none is asked for."""
-    from reinit_cli.operations.report_file import ReportFile
+    from reinit_cli.operations.rewrite import ReportFile
     from reinit_cli.planning.job import Job
 
     for job in planned:
         if isinstance(job, Job):
-            paths = (job.source.path, job.destination.path)
-            place = report_place(report, paths, has_pictures=bool(job.pictured), force=force)
+            in_use = {**reads, **job.reads, **job.writes}
+            place = report_place(report, in_use, has_pictures=bool(job.pictured), force=force)
             return ReportFile(place, _page_of(place)) if place is not None else None
     return None
 

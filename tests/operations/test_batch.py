@@ -33,6 +33,7 @@ from reinit_cli.operations.batch import (
     run_batch,
 )
 from reinit_cli.operations.rewrite import Outcome
+from reinit_cli.planning.output import Created, Rewritten
 from reinit_cli.request.request import PartialRequest, Request
 from reinit_cli.request.rule import Rule
 
@@ -201,8 +202,8 @@ def test_a_folder_as_output_of_one_source_is_a_folder_of_shards() -> None:
 
     assert not isinstance(alone, Failure)
     assert not isinstance(listed, Failure)
-    assert (alone.format, alone.destination.path) == ("shards", "out/")
-    assert (listed.format, listed.destination.path) == ("same", "out/a.safetensors")
+    assert (type(alone.layout), alone.destination.path) == (Created, "out/")
+    assert (type(listed.layout), listed.destination.path) == (Rewritten, "out/a.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -366,7 +367,7 @@ def test_a_folder_in_which_nothing_appears_is_removed_again(
     _files("a.safetensors", "b.safetensors")
     planned = plan_batch(_requests("a.safetensors", "b.safetensors", output="x/y/{seed}/"))
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ReinitError("no")
 
     monkeypatch.setattr(rewriting, "execute", fail)
@@ -378,7 +379,7 @@ def test_a_folder_in_which_nothing_appears_is_removed_again(
 def test_a_bug_in_one_of_several_threads_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     _files("a.safetensors", "b.safetensors")
     planned = plan_batch(_requests("a.safetensors", "b.safetensors", output="out/"))
-    monkeypatch.setattr(rewriting, "execute", lambda *_: 1 / 0)
+    monkeypatch.setattr(rewriting, "execute", lambda *_, **__: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
         run_batch(planned, _ignore, _ignore, at_once=2)

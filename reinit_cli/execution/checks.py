@@ -208,6 +208,7 @@ class Checks:
         self._least_p = plan.least_p  # counts all steps, so it is asked for once
         self._checkers: dict[str, Checker] = {}
         self.findings: dict[str, tuple[Finding, ...]] = {}
+        self.have_failed = False
 
     def observe(self, step: Step) -> Checker | None:
         """Return who tests the draw of a step."""
@@ -221,7 +222,10 @@ class Checks:
         found = {key: checker.findings() for key, checker in self._checkers.items()}
         self._checkers.clear()
         self.findings |= found
-        return all(finding.passed for findings in found.values() for finding in findings)
+        self.have_failed = self.have_failed or any(
+            not finding.passed for findings in found.values() for finding in findings
+        )
+        return not self.have_failed
 
 
 def failures_of(plan: Plan, findings: Mapping[str, Sequence[Finding]]) -> tuple[Failure, ...]:

@@ -7,17 +7,17 @@ within a budget of memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from reinit_cli.execution import budget
 from reinit_cli.execution.budget import Share
 from reinit_cli.execution.copy import Copier, without_cloned
-from reinit_cli.execution.fill import Filled, Observe, nobody
+from reinit_cli.execution.fill import Filled, FillPart, Observe, nobody
 from reinit_cli.execution.pieces import OpenFile, Pen, Piece, put
 from reinit_cli.execution.produce import Producer, Product, products_of
 from reinit_cli.storage.segments import Copy, Late, Segment
-from reinit_cli.storage.writer import Writer
+from reinit_cli.storage.writer import Output, Writer
 from reinit_cli.threads import Progress, Work, aside, cores, stop_here
 
 _COPYING_THREADS = 2
@@ -27,6 +27,68 @@ _COPYING_THREADS = 2
 def total_nbytes(segments: Iterable[Segment]) -> int:
     """Return the size of a file."""
     return sum(segment.nbytes for segment in segments)
+
+
+Written = Callable[[str, Writer], bool]
+"""Told of a file that is written and not yet closed; says whether to go on."""
+
+
+def run(
+    files: Mapping[str, Sequence[Segment]],
+    output: Output,
+    device: str,
+    progress: Progress,
+    observe: Observe,
+    written: Written,
+) -> dict[str, Filled]:
+    """Write the files of an output, each opened and closed when its turn comes.
+
+    Files that have a draw in common are written together, all others one after the other.
+
+    Args:
+        files: the segments of each, by its path in the output.
+        output: where they go.
+        device: where to draw.
+        progress: told of every write.
+        observe: who is shown each draw.
+        written: told of each file.
+
+    Returns:
+        For each filled key, what became of it.
+
+    Raises:
+        OutputUnwritableError, UnreadableSourceError, SourceChangedError: as they say.
+    """
+    filled: dict[str, Filled] = {}
+    for group in joined_by_draws(files):
+        writers = {name: output.file(name, total_nbytes(files[name])) for name in group}
+        filled |= write_together(files, writers, device, progress, observe)
+        for name, writer in writers.items():
+            if not written(name, writer):
+                return filled
+            writer.close()
+    return filled
+
+
+def joined_by_draws(files: Mapping[str, Sequence[Segment]]) -> list[list[str]]:
+    """Return the files in groups; those of a group have draws in common, in their order."""
+    names = list(files)
+    leader = list(range(len(names)))  # of each file: another of its group, or itself the first
+    first_with: dict[int, int] = {}
+
+    def first_of(at: int) -> int:
+        while leader[at] != at:
+            at = leader[at]
+        return at
+
+    for at, name in enumerate(names):
+        for draw in {id(each.fill) for each in files[name] if isinstance(each, FillPart)}:
+            one, two = first_of(first_with.setdefault(draw, at)), first_of(at)
+            leader[max(one, two)] = min(one, two)
+    groups: dict[int, list[str]] = {}
+    for at, name in enumerate(names):
+        groups.setdefault(first_of(at), []).append(name)
+    return list(groups.values())
 
 
 def write_together(
@@ -39,8 +101,8 @@ def write_together(
     """Write files side by side; what is drawn for several of them is drawn once.
 
     Args:
-        files: the segments of each, in their order.
-        writers: where each goes; a seekable one where segments look ahead, or where there
+        files: the segments of each.
+        writers: where each of some of them goes; a seekable one where segments look ahead, or where there
             are several files.
         device: where to draw.
         progress: told of every write.

@@ -12,7 +12,7 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.assemble import files_of
 from reinit_cli.execution.checks import Checks, Failure, Finding, failures_of
-from reinit_cli.execution.engine import total_nbytes, write_together
+from reinit_cli.execution.engine import run, total_nbytes
 from reinit_cli.execution.fill import Filled, Observer
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.prepare import decide, prepare
@@ -26,7 +26,7 @@ from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
-from reinit_cli.storage.writer import Output
+from reinit_cli.storage.writer import Output, Writer
 from reinit_cli.tensors.device import check_device
 from reinit_cli.threads import Progress, unwatched
 
@@ -116,6 +116,11 @@ def execute(
     def observe(step: Step) -> list[Observer]:
         return [each for each in (checks.observe(step), sketches.observe(step)) if each]
 
+    def seal(name: str, writer: Writer) -> bool:
+        if checks.have_passed():
+            recorder_.seal(name, files[name], writer)
+        return not checks.have_failed
+
     def outcome() -> Outcome:
         order = (step.key for step in (*job.plan.steps, *job.plan.beside))
         done = {key: filled[key] for key in order if key in filled}
@@ -130,19 +135,9 @@ def execute(
         files = files_of(job, contents, donors, recorder_.blank)
         nbytes = sum(map(total_nbytes, files.values()))
         with output or _output(job, files, stream) as opened:
-            for name, segments in files.items():
-                writer = opened.file(name, total_nbytes(segments))
-                filled |= write_together(
-                    {name: segments},
-                    {name: writer},
-                    request.device,
-                    progress or unwatched,
-                    observe,
-                )
-                if not checks.have_passed():
-                    return outcome()
-                recorder_.seal(name, segments, writer)
-                writer.close()
+            filled |= run(files, opened, request.device, progress or unwatched, observe, seal)
+            if checks.have_failed:
+                return outcome()
             contents.check_unchanged()
             donors.check_unchanged()
             recorder_.write_extra(opened)

@@ -7,6 +7,7 @@ import os
 import time
 from itertools import product
 from pathlib import Path
+from typing import Self
 
 import pytest
 import torch
@@ -14,13 +15,15 @@ import torch
 from reinit_cli import rewrite
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.execution.draw import draw
-from reinit_cli.execution.engine import write_together
-from reinit_cli.execution.fill import Fill, FillPart, Observer
+from reinit_cli.execution.engine import joined_by_draws, run, write_together
+from reinit_cli.execution.fill import Fill, FillPart, Observer, nobody
 from reinit_cli.initializers import parse_init
 from reinit_cli.initializers.law import Law
 from reinit_cli.planning.plan import Step
+from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Box, Copy, Literal, Segment
+from reinit_cli.storage.writer import Writer
 from reinit_cli.tensors.blocks import Blocks
 from reinit_cli.tensors.device import one_thread
 from reinit_cli.tensors.info import TensorInfo
@@ -192,3 +195,79 @@ def test_a_crc_that_does_not_match_ends_the_run_before_the_draws_are_done(
 
     assert len(drawn) < 100
     assert os.listdir() == ["m.pt"]
+
+
+class _Output:
+    """Notes when its files are opened and closed."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.writers: dict[str, _Memory] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Keep everything."""
+
+    def file(self, name: str, nbytes: int) -> Writer:
+        del nbytes
+        self.events.append(f"open {name}")
+        self.writers[name] = _Memory()
+        return self.writers[name]
+
+    def file_at(self, destination: Destination, nbytes: int) -> Writer:
+        raise NotImplementedError
+
+    def commit(self) -> None:
+        raise NotImplementedError
+
+
+def test_files_with_a_draw_in_common_are_written_together_and_others_in_their_turn() -> None:
+    step, other = _step((4, 4)), _step((2, 2))
+    shared, alone = Fill(step, 64), Fill(other, 16)
+    files: dict[str, list[Segment]] = {
+        "a": [Literal(b"a")],
+        "b": [FillPart(shared, 32, ((0, 2), (0, 4)))],
+        "c": [alone],
+        "d": [FillPart(shared, 32, ((2, 4), (0, 4)))],
+        "e": [Literal(b"e")],
+    }
+    output = _Output()
+
+    def written(name: str, writer: Writer) -> bool:
+        del writer
+        output.events.append(f"written {name}")
+        return name != "c"
+
+    run(files, output, "cpu", unwatched, nobody, written)
+
+    turns = [["a"], ["b", "d"], ["c"]]  # and no other after what says so
+    assert output.events == [
+        f"{event} {name}" for names in turns for event in ("open", "written") for name in names
+    ]
+    together = output.writers["b"].data + output.writers["d"].data
+    assert together == _drawn(step).numpy().tobytes()
+
+
+@pytest.mark.parametrize(
+    ("draws", "groups"),
+    [
+        ("", []),
+        ("- - -", ["0", "1", "2"]),
+        ("x y x", ["02", "1"]),
+        ("x y xy z", ["012", "3"]),
+        ("x y z yz x", ["04", "123"]),
+        ("x y z xyz", ["0123"]),
+    ],
+)
+def test_files_are_grouped_by_the_draws_that_they_have_in_common(
+    draws: str, groups: list[str]
+) -> None:
+    fills = {name: Fill(_step((2,)), 8) for name in "xyz"}
+    files = {
+        str(at): [FillPart(fills[name], 4) for name in names if name != "-"]
+        for at, names in enumerate(draws.split())
+    }
+
+    assert joined_by_draws(files) == [list(group) for group in groups]

@@ -330,7 +330,7 @@ def test_without_a_rule_there_is_nothing_to_do() -> None:
 def test_every_check_comes_before_the_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     _source()
     Path("out.safetensors").write_text("precious")
-    monkeypatch.setattr(engine, "write_together", lambda *_: 1 / 0)
+    monkeypatch.setattr(engine, "run", lambda *_: 1 / 0)
 
     with pytest.raises(OutputExistsError):
         prepare(Request("m.safetensors", ("a.*=zeros",), "out.safetensors", seed=3))

@@ -8,6 +8,7 @@ from contextlib import suppress
 import click
 
 from reinit_cli.cli.group import COMMANDS, group
+from reinit_cli.cli.options import RecordType
 
 
 def with_next(candidates: list[str], before: Sequence[str]) -> list[str]:
@@ -39,10 +40,6 @@ def candidates_for(before: Sequence[str], word: str) -> list[str]:
     return list(dict.fromkeys([*commands, *candidates])) if word else commands
 
 
-_OPTIONAL = ("record",)
-"""The options of `run` whose value stands behind an equals sign, or is left out."""
-
-
 class _Values:
     """The options and arguments of a command, as far as they are written."""
 
@@ -72,7 +69,7 @@ class _Values:
             option, value = self._option(word)
             if option is not None and value:
                 self.chosen[option.name] = value.removeprefix("=")
-            elif option is not None and option.name not in _OPTIONAL:
+            elif option is not None and not isinstance(option.type, RecordType):
                 self.pending = option
 
     def _is_option(self, word: str) -> bool:

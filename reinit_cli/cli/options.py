@@ -132,7 +132,7 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only since
 
 
 class RecordType(_ReadType):
-    """Where a record goes: into the output, or to a path."""
+    """Where a record goes: into the output, or to a path after an equals sign."""
 
     name = "record"
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from hypothesis import given
@@ -27,6 +28,7 @@ from reinit_cli.cli.completion.candidates import (
     rules_starting,
 )
 from reinit_cli.cli.completion.line import read_line
+from reinit_cli.cli.group import COMMANDS, group
 from tests.cli.conftest import Done
 from tests.tools import tool
 
@@ -147,10 +149,6 @@ def _ask(reinit: Callable[..., Done], line: str, shell: str = "bash") -> list[st
         ("reinit alexnet --dtype bf", ["bfloat16 "]),
         ("reinit inits xavier_u", ["xavier_uniform"]),
         ("reinit models resnet5", ["resnet50 "]),
-        ("reinit verify m.safetensors --record m.s", ["m.safetensors "]),
-        ("reinit verify m.safetensors --record=m.s", ["m.safetensors "]),
-        ("reinit run m.safetensors --record hea", []),
-        ("reinit run m.safetensors --record m.s", ["m.safetensors "]),
         ("reinit completion z", ["zsh "]),
         ("reinit missing.pt -r a", []),
         ("reinit keys m.safetensors --nonsense ", ["features.", "head.", "scale "]),
@@ -158,6 +156,35 @@ def _ask(reinit: Callable[..., Done], line: str, shell: str = "bash") -> list[st
 )
 def test_words_go_on(line: str, candidates: list[str], reinit: Callable[..., Done]) -> None:
     assert _ask(reinit, line) == candidates
+
+
+def _options_of_files() -> list[str]:
+    """Return every option that takes a file, as it is written in front of its value."""
+    lines = []
+    for name in COMMANDS:
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        for each in command.params:
+            metavar = each.metavar or ""
+            if isinstance(each, click.Option) and ("FILE" in metavar or each.name == "output"):
+                lines += [f"reinit {name} {spelled}=" for spelled in each.opts if len(spelled) > 2]
+                if not metavar.startswith("[="):
+                    lines += [f"reinit {name} {spelled} " for spelled in each.opts]
+    return lines
+
+
+@pytest.mark.parametrize("line", _options_of_files())
+def test_every_option_that_takes_a_file_completes_files(
+    line: str, reinit: Callable[..., Done]
+) -> None:
+    (candidate,) = _ask(reinit, f"{line}m.saf", "zsh")
+
+    assert candidate.endswith("m.safetensors ")
+
+
+def test_the_word_after_a_bare_record_is_a_source(reinit: Callable[..., Done]) -> None:
+    assert _ask(reinit, "reinit --record m.safetensors -r hea") == ["head."]
+    assert _ask(reinit, "reinit --record alexn") == ["alexnet "]
 
 
 def test_other_shells_split_at_no_equals_sign(reinit: Callable[..., Done]) -> None:

@@ -14,6 +14,7 @@ from reinit_cli.checkpoints.file import StreamSource
 from reinit_cli.errors import (
     InputError,
     MissingRuleError,
+    OutputError,
     OutputTakenError,
     OutputUnwritableError,
     PackageError,
@@ -29,11 +30,15 @@ from reinit_cli.request.request import PartialRequest, Request, RewriteOptions, 
 from reinit_cli.storage.destination import InUse, inode_of, occupant
 from reinit_cli.storage.folders import folders_above
 from reinit_cli.storage.location import DASH, SourceName
-from reinit_cli.text import why
+from reinit_cli.text import plural, why
 from reinit_cli.threads import Progress, Work
 
 MAX_LIST_NBYTES = 64 * 2**20
 """What is read of a list of files: a checkpoint that is given instead is told soon."""
+
+
+MAX_OUTPUTS = 1_000_000
+"""The most that one command makes: both sources and seeds may come from a recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +104,13 @@ def requests_of(asked: PartialRequest, *, is_batch: bool) -> tuple[Request, ...]
         is_batch: whether `-o folder/` means a folder of outputs, and not of shards.
 
     Raises:
-        OutputError, UnknownNameError: the form of the output's name is wrong.
+        OutputError, UnknownNameError: the form of the output's name is wrong, or too many
+            outputs are asked for.
     """
-    seeds = asked.get("seeds", (0,))
+    sources, seeds = asked.get("sources", ()), asked.get("seeds", (0,))
+    if len(sources) * len(seeds) > MAX_OUTPUTS:
+        count = f"{plural(len(sources), 'source')} and {plural(len(seeds), 'seed')}"
+        raise OutputError("", f"{count} would make more than {MAX_OUTPUTS:,} outputs")
     output: str | OutputName | None = asked.get("output")
     if not asked.get("in_place"):
         output = _output(asked, is_batch=is_batch, has_seeds=len(seeds) > 1)
@@ -109,7 +118,7 @@ def requests_of(asked: PartialRequest, *, is_batch: bool) -> tuple[Request, ...]
     options: RewriteOptions = without(asked, "sources", "seeds", "rules", "output")
     return tuple(
         replace(Request(source, rules, output, **options), seed=seed)
-        for source in asked.get("sources", ())
+        for source in sources
         for seed in seeds
     )
 
@@ -168,7 +177,8 @@ def _concerns_all_inputs(error: ReinitError, request: Request) -> bool:
     """Whether what is wrong with one input is as wrong with every other."""
     if isinstance(error, MissingRuleError):
         return request.output is None
-    is_option = isinstance(error, UnknownNameError) and error.kind in ("device", "dtype")
+    options = ("device", "dtype", "architecture")
+    is_option = isinstance(error, UnknownNameError) and error.kind in options
     return is_option or isinstance(error, PackageError)
 
 

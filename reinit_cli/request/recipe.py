@@ -45,13 +45,14 @@ MAX_DOTS = 8
 
 
 _TOML_STRING_OR_COMMENT = re.compile(
-    r'"""(?:\\.|[^\\])*?"""'
-    r"|'''.*?'''"
-    r'|"(?:\\.|[^"\\\n])*"'
-    r"|'[^'\n]*'"
+    r'"""(?:\\.|[^\\])*?(?:"""|\Z)'
+    r"|'''.*?(?:'''|\Z)"
+    r'|"(?:\\.|[^"\\\n])*"?'
+    r"|'[^'\n]*'?"
     r"|#[^\n]*",
     re.DOTALL,
 )
+"""One that is not closed is a match too, so that no place is looked at twice."""
 
 
 def parse_recipe(data: bytes, path: str) -> PartialRequest:

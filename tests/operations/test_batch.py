@@ -15,6 +15,7 @@ from reinit_cli import rewrite
 from reinit_cli.errors import (
     InputError,
     MissingRuleError,
+    OutputError,
     OutputExistsError,
     OutputTakenError,
     OutputUnwritableError,
@@ -321,11 +322,32 @@ def test_whatever_does_not_fit_one_input_is_the_failure_of_that_input(
     assert os.listdir("out") == ["fits.pt"]
 
 
-def test_a_device_that_is_missing_is_no_failure_of_one_input() -> None:
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"device": "cuda:77"}, "device 'cuda:77' is not there"),
+        ({"arch": "resnt18", "num_classes": 7}, "there is no torchvision model 'resnt18'"),
+    ],
+)
+def test_a_name_that_is_wrong_for_all_inputs_stops_the_command(
+    asked: dict[str, object], problem: str
+) -> None:
     _files("a.safetensors", "b.safetensors")
 
-    with pytest.raises(UnknownNameError, match="device 'cuda:77' is not there"):
-        plan_batch(_requests("a.safetensors", "b.safetensors", device="cuda:77"), keeps_going=True)
+    with pytest.raises(UnknownNameError, match=problem):
+        plan_batch(_requests("a.safetensors", "b.safetensors", **asked), keeps_going=True)
+
+
+def test_more_outputs_than_memory_holds_are_refused() -> None:
+    """Sources and seeds of a recipe are multiplied."""
+    asked = PartialRequest(sources=("a.pt",) * 1001, seeds=tuple(range(1000)))
+
+    with pytest.raises(OutputError) as refused:
+        requests_of(asked, is_batch=True)
+
+    assert str(refused.value) == (
+        "1,001 sources and 1,000 seeds would make more than 1,000,000 outputs"
+    )
 
 
 def test_what_is_wrong_with_all_is_no_failure_of_one() -> None:

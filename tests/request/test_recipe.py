@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,7 +15,7 @@ from reinit_cli.cli.hints import hint_of, meant
 from reinit_cli.errors import RecipeError
 from reinit_cli.operations.recipe_file import read_recipe
 from reinit_cli.request.recipe import parse_recipe
-from reinit_cli.request.request import PartialRequest, override
+from reinit_cli.request.request import OPTIONS, PartialRequest, override
 from reinit_cli.request.rule import Rule
 
 TOML = """
@@ -272,6 +273,20 @@ def test_a_rule_comes_back_from_json_whatever_its_numbers() -> None:
         assert str(back.init) == str(rule.init)
 
 
+def test_the_page_on_recipes_lists_every_field() -> None:
+    page = (Path(__file__).parents[2] / "docs/recipes.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+    assert listed == {option.name for option in OPTIONS.values() if option.name} | {
+        *("version", "stream"),
+    }
+
+
+STRINGS = """b'"' + b'\\\\\\"' * 130_000"""
+"""A string that is not closed, and could begin at each of its characters."""
+
+
 @pytest.mark.slow
 def test_a_hostile_recipe_costs_little() -> None:
     """A TOML key of 130,000 parts costs tomllib tens of gigabytes."""
@@ -281,7 +296,12 @@ def test_a_hostile_recipe_costs_little() -> None:
         "try: parse_recipe(eval(sys.argv[1]), 'r')\n"
         "except Exception as error: print(error)"
     )
-    for made in ("b'a.' * 130_000 + b'a=1'", "b'\"a\".' * 50_000 + b'a=1'", "b'[[a]]\\n' * 40_000"):
+    for made in (
+        "b'a.' * 130_000 + b'a=1'",
+        "b'\"a\".' * 50_000 + b'a=1'",
+        "b'[[a]]\\n' * 40_000",
+        STRINGS,
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code, made],
             capture_output=True,

@@ -222,7 +222,10 @@ def heads(name: str, num_classes: int) -> Mapping[str, tuple[int, ...]]:
 
     Raises:
         RuleError: its constructor takes no number of classes.
+        UnknownNameError: there is no such model.
     """
+    if name not in model_names():
+        raise UnknownNameError(name, known=model_names(), kind="architecture")
     default = default_num_classes(name)
     if default is None:
         raise RuleError(name, "tells no classes apart", kind="classes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from reinit_cli.checkpoints.formats.base import (
@@ -29,11 +29,13 @@ class FileContents:
         format: its format.
         located: what was found in it.
         opened: its files.
+        modes: the permissions of those that are copied.
     """
 
     format: Format
     located: Located
     opened: Files
+    modes: Mapping[str, int] = field(default_factory=dict)
 
     def view(self, tensor: TensorInfo) -> View:
         """Return a tensor, wherever its bytes lie."""

@@ -80,6 +80,10 @@ class ModelSource:
 class _StateContents:
     state: Mapping[str, Any]
 
+    @property
+    def modes(self) -> Mapping[str, int]:
+        return {}
+
     def view(self, tensor: TensorInfo) -> View:
         from reinit_cli.tensors.convert import bytes_of
 

@@ -15,6 +15,10 @@ from reinit_cli.tensors.info import TensorInfo, tied_groups
 class Contents(Protocol):
     """A source that is open."""
 
+    @property
+    def modes(self) -> Mapping[str, int]:
+        """The permissions of the files that a new folder gets as they are, by their path."""
+
     def view(self, tensor: TensorInfo) -> View:
         """Return a tensor, wherever its bytes lie."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Self, Unpack
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.source import Contents
 from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.assemble import files_of
 from reinit_cli.execution.checks import Checks, Failure, Finding, failures_of
@@ -134,7 +135,7 @@ def execute(
         recorder_ = recorder or Recorder.of(job, contents)
         files = files_of(job, contents, donors, recorder_.blank)
         nbytes = sum(map(total_nbytes, files.values()))
-        with output or _output(job, files, stream) as opened:
+        with output or _output(job, contents, files, stream) as opened:
             filled |= run(files, opened, request.device, progress or unwatched, observe, seal)
             if checks.have_failed:
                 return outcome()
@@ -186,9 +187,11 @@ def plan(source: str, rules: Iterable[Rule | str], **options: Unpack[PlanOptions
     return decide(found, request).plan
 
 
-def _output(job: Job, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None) -> Output:
+def _output(
+    job: Job, contents: Contents, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None
+) -> Output:
     if job.destination.path is not None:
-        return LocalOutput(job.destination)
+        return LocalOutput(job.destination, contents.modes)
     (segments,) = files.values()
     # What is digested when it is whole is kept as long.
     waits = looks_ahead(segments) or bool(job.request.record)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Self
 
@@ -37,6 +37,9 @@ from reinit_cli.storage.temporary import (
 )
 from reinit_cli.storage.writer import Writer
 from reinit_cli.threads import signals_held
+
+_NEW_MODE = 0o666
+"""The permissions of a new file, before the umask."""
 
 
 class LocalWriter:
@@ -94,13 +97,14 @@ class LocalWriter:
 class FileInFolder(LocalWriter):
     """A file in a folder that has no name yet."""
 
-    def __init__(self, path: str, place: str, nbytes: int, *, syncs: bool) -> None:
+    def __init__(self, path: str, place: str, nbytes: int, mode: int, *, syncs: bool) -> None:
         """Make the file and the folders above it.
 
         Args:
             path: where it is to appear.
             place: where it is written.
             nbytes: its size.
+            mode: its permissions before the umask.
             syncs: whether it is forced to the disk.
         """
         self._syncs = syncs
@@ -108,7 +112,7 @@ class FileInFolder(LocalWriter):
         with naming_output(path):
             os.makedirs(os.path.dirname(place), exist_ok=True)
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-            fd = os.open(place, flags, 0o666)
+            fd = os.open(place, flags, mode)
             with removed_on_failure(fd, place):
                 reserve_space(fd, nbytes)
         super().__init__(path, fd)
@@ -248,10 +252,17 @@ def sync_folders_of(files: Sequence[WholeFile]) -> None:
 class LocalOutput:
     """A lone file, or a folder of files, that appears at a path; see `Output`."""
 
-    def __init__(self, destination: Destination) -> None:
-        """Write to a checked destination with a path."""
+    def __init__(self, destination: Destination, modes: Mapping[str, int] | None = None) -> None:
+        """Write to a checked destination with a path.
+
+        Args:
+            destination: where the output goes.
+            modes: the permissions, before the umask, of files in a folder that are not those
+                of any new file.
+        """
         assert destination.path is not None
         self._destination = destination
+        self._modes = modes or {}
         self._path = destination.path
         self._folder: TemporaryFolder | None = None
         self._inside: list[FileInFolder] = []
@@ -276,7 +287,8 @@ class LocalOutput:
             return self._lone[-1]
         path = os.path.join(self._path, name)
         place = os.path.join(self._temporary_folder().path, name)
-        self._inside.append(FileInFolder(path, place, nbytes, syncs=self._destination.syncs))
+        mode, syncs = self._modes.get(name, _NEW_MODE), self._destination.syncs
+        self._inside.append(FileInFolder(path, place, nbytes, mode, syncs=syncs))
         return self._inside[-1]
 
     def file_at(self, destination: Destination, nbytes: int) -> Writer:

@@ -12,11 +12,12 @@ Whatever a file says is hostile until it is checked, and nothing in it is ever e
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from reinit_cli.errors import RecordError
+from reinit_cli.errors import RecordError, SourceNotFoundError
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Box, Check, Copy, Range, Segment
 from reinit_cli.tensors.info import TensorInfo
@@ -63,12 +64,15 @@ class Files:
         readers: each file by its path within the checkpoint; a lone one is "".
         index: the file among them that the user named instead of their folder, or "".
         left_out: names in the folder that are not read and not copied.
+        outside: the files that are links to others outside the folder. The user may keep
+            weights there, but nothing else is taken from such a place.
     """
 
     path: str
     readers: Mapping[str, InputFile]
     index: str = ""
     left_out: tuple[str, ...] = ()
+    outside: frozenset[str] = frozenset()
 
     @classmethod
     def lone(cls, file: InputFile) -> Files:
@@ -76,7 +80,13 @@ class Files:
         return cls(file.path, {"": file})
 
     def __getitem__(self, name: str) -> InputFile:
-        """Return the reader of a file."""
+        """Return the reader of a file.
+
+        Raises:
+            SourceNotFoundError: there is no such file.
+        """
+        if name not in self.readers:
+            raise SourceNotFoundError(os.path.join(self.path, name), known=self.readers)
         return self.readers[name]
 
 

@@ -40,6 +40,9 @@ from reinit_cli.tensors.info import TensorInfo
 
 MAX_INDEX_NBYTES = 48 * 2**20
 
+_MOST_NAMED = 20
+"""How many of the files that are not copied are named."""
+
 _PREFERRED = ("model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin")
 """What is read where several are there, as transformers prefers them."""
 
@@ -127,14 +130,18 @@ class HuggingFace:
         parts = {name: self._part(files[name], root) for name in names}
         if index is not None:
             _check_keys(files[index].path, weight_map, parts)
-        contradicting = [
-            name for name in top if _WEIGHTS.fullmatch(name) and name not in (*names, index)
+        own = {*names, index}
+        left_out = [
+            name
+            for name in files.readers
+            if name not in own
+            and (name in files.outside or ("/" not in name and _WEIGHTS.fullmatch(name)))
         ]
-        left_out = sorted((*contradicting, *files.left_out))
-        own = {*names, *contradicting, index, RECORD_NAME}
+        own |= {*left_out, RECORD_NAME}
         others = tuple(name for name in files.readers if name not in own)
-        shards = _Shards(index, parts, others, RECORD_NAME in files.readers)
-        return _together(files.path, shards, left_out)
+        has_record = RECORD_NAME in files.readers and RECORD_NAME not in files.outside
+        shards = _Shards(index, parts, others, has_record)
+        return _together(files.path, shards, sorted((*left_out, *files.left_out)))
 
     def _part(self, file: InputFile, root: str | None) -> _Part:
         format_ = recognized(file, self._formats)
@@ -213,7 +220,8 @@ def _together(path: str, shards: _Shards, left_out: Sequence[str]) -> Located:
     found = [(name, part.located) for name, part in shards.parts.items()]
     notes = [note for _, located in found for note in located.notes]
     if left_out:
-        notes.append(f"not copied from {path!r}: {', '.join(left_out)}")
+        more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
+        notes.append(f"not copied from {path!r}: {', '.join(left_out[:_MOST_NAMED])}{more}")
     return Located(
         found[0][1].format,
         tuple(_of(name, tensor) for name, located in found for tensor in located.tensors),

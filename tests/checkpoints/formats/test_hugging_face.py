@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,19 +121,169 @@ def test_a_folder_becomes_one_file(kind: str, output: str) -> None:
     assert all(torch.equal(state[key], STATE[key]) for key in STATE)
 
 
+def _in_hub_cache(folder: Path) -> Path:
+    """Move a folder into a hub cache, where each of its files is a link to a blob."""
+    blobs = Path("hub/models--owner--name/blobs")
+    snapshot = Path("hub/models--owner--name/snapshots/0123abcd")
+    blobs.mkdir(parents=True)
+    snapshot.parent.mkdir()
+    folder.rename(snapshot)
+    for at, path in enumerate(sorted(snapshot.rglob("*"))):
+        if path.is_file():
+            path.rename(blobs / str(at))
+            path.symlink_to(os.path.relpath(blobs / str(at), path.parent))
+    return snapshot
+
+
 def test_links_of_a_hub_cache_are_followed_and_become_files() -> None:
     folder = _folder()
-    Path("blobs").mkdir()
-    for at, path in enumerate(sorted(folder.iterdir())):
-        if path.is_file():
-            path.rename(f"blobs/{at}")
-            path.symlink_to(f"../blobs/{at}")
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    snapshot = _in_hub_cache(folder)
+
+    rewrite(str(snapshot), ["layers.0.weight=zeros"], "new/")
+
+    assert sorted(str(path.relative_to("new")) for path in Path("new").rglob("*")) == names
+    assert not any(path.is_symlink() for path in Path("new").rglob("*"))
+    assert not _read("new")["layers.0.weight"].any()
+    assert _read(str(snapshot))["layers.1.weight"].eq(1).all()
+
+
+def test_links_within_a_folder_are_followed() -> None:
+    folder = _folder()
+    (folder / "alias.json").symlink_to("config.json")
+    (folder / "words").symlink_to("tokens")
+    (folder / "tokens" / "more").mkdir()
+    (folder / "tokens" / "more" / "config").symlink_to("../../config.json")
+
+    rewrite("model", ["*=keep"])
+
+    assert Path("model-reinit/alias.json").read_text() == "{}"
+    assert Path("model-reinit/words/vocabulary.txt").read_text() == "a\nb\n"
+    assert Path("model-reinit/words/more/config").read_text() == "{}"
+    assert Path("model-reinit/tokens/more/config").read_text() == "{}"
+
+
+def test_links_out_of_a_folder_are_named_and_left_out() -> None:
+    Path("secrets").mkdir()
+    Path("secrets/key").write_text("secret")
+    folder = _folder()
+    (folder / "all").symlink_to("../secrets")
+    (folder / "key").symlink_to("../secrets/key")
+    (folder / "nothing").symlink_to("nowhere")
+    (folder / "tokens" / "root").symlink_to("/")
+    os.mkfifo(folder / "pipe")
+
+    outcome = rewrite("model", ["*=keep"])
+
+    assert outcome.job.plan.warnings == (
+        "not copied from 'model': all, key, nothing, pipe, tokens/root",
+    )
+    names = {path.name for path in Path("model-reinit").rglob("*")}
+    assert names == {path.name for path in folder.rglob("*")} - {
+        *("all", "key", "nothing", "root", "pipe")
+    }
+
+
+def test_weights_may_be_links_to_another_place() -> None:
+    Path("disk").mkdir()
+    for path in sorted(_folder().glob("*.safetensors")):
+        path.rename(Path("disk") / path.name)
+        path.symlink_to(Path("disk").resolve() / path.name)
 
     rewrite("model", ["layers.0.weight=zeros"])
 
-    assert not any(path.is_symlink() for path in Path("model-reinit").rglob("*"))
     assert not _read("model-reinit")["layers.0.weight"].any()
-    assert _read("model")["layers.1.weight"].eq(1).all()
+
+
+def test_links_in_a_circle_end() -> None:
+    folder = _folder()
+    for name, other in (("one", "two"), ("two", "one")):
+        (folder / name).mkdir()
+        (folder / name / "file").write_text(name)
+        for at in range(8):
+            (folder / name / f"link{at}").symlink_to(f"../{other}")
+    (folder / "self").symlink_to("self")
+    (folder / "up").symlink_to(".")
+
+    rewrite("model", ["*=keep"])
+
+    assert Path("model-reinit/one/link0/file").read_text() == "two"
+    assert len(list(Path("model-reinit").rglob("file"))) == 4
+
+
+def test_permissions_of_other_files_are_copied() -> None:
+    folder = _folder()
+    (folder / "run.sh").write_text("exit 0")
+    (folder / "run.sh").chmod(0o750)
+    (folder / "tokens" / "vocabulary.txt").chmod(0o400)
+
+    rewrite("model", ["*=keep"])
+
+    assert Path("model-reinit/run.sh").stat().st_mode & 0o777 == 0o750
+    assert Path("model-reinit/tokens/vocabulary.txt").stat().st_mode & 0o777 == 0o400
+
+
+def test_a_folder_below_that_cannot_be_listed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    _folder()
+    listed = os.listdir
+
+    def fail(path: str) -> list[str]:
+        if path.endswith("tokens"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", fail)
+
+    with pytest.raises(UnreadableSourceError) as refused:
+        plan("model", ["*=keep"])
+
+    assert (refused.value.about, refused.value.problem) == ("model/tokens", "input/output error")
+
+
+def _many(count: int) -> None:
+    """Make a folder of so many shards of one tensor each."""
+    Path("many").mkdir()
+    weight_map = {}
+    for at in range(count):
+        name = f"model-{at:05d}-of-{count:05d}.safetensors"
+        save_file({f"{at}.weight": torch.ones(2)}, f"many/{name}")
+        weight_map[f"{at}.weight"] = name
+    Path("many/model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def test_more_shards_than_files_may_be_open_are_rewritten() -> None:
+    _many(300)
+
+    done = subprocess.run(
+        [
+            *("bash", "-c", 'ulimit -n 100; exec "$0" "$@"', sys.executable, "-m", "reinit_cli"),
+            *("many/", "-r", "*=zeros", "-o", "new/"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    state = _read("new")
+    assert len(state) == 300
+    assert not any(tensor.any() for tensor in state.values())
+
+
+def test_each_file_is_checked_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    _many(40)
+    calls = []
+    original = os.stat
+
+    def counted(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        calls.append(str(path))
+        return original(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", counted)
+    rewrite("many", ["*=zeros"])
+
+    of_shards = [path for path in calls if path.startswith("many/model-")]
+    assert len(of_shards) <= 3 * 40
 
 
 def test_stale_weights_and_hidden_folders_are_named_and_left_out() -> None:

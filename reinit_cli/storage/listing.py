@@ -1,0 +1,129 @@
+"""List the files of a folder, through no link that leads out of it.
+
+A folder may come from a stranger, and what it has is copied. A link may lead to another
+place in the folder, or, as in a hub cache, from `snapshots/REVISION` to `blobs`. Any other
+file that a link leads to is told apart, and any other folder is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reinit_cli.errors import UnreadableSourceError
+from reinit_cli.storage.reader import Fingerprint
+from reinit_cli.text import why
+
+MAX_FILES = 100_000
+"""The most files and folders that are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A regular file of a folder.
+
+    Attributes:
+        fingerprint: the file as it is.
+        mode: its permissions.
+        leads_out: whether it is a link to a file outside the folder.
+    """
+
+    fingerprint: Fingerprint
+    mode: int
+    leads_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a folder.
+
+    Attributes:
+        files: every regular file, by its path in the folder.
+        left_out: hidden folders, links that lead nowhere, out of it, or to a folder that
+            was entered already, and what is neither a file nor a folder.
+    """
+
+    files: Mapping[str, Listed]
+    left_out: tuple[str, ...]
+
+
+def list_folder(folder: str, called: str | None = None) -> Listing:
+    """List the files of a folder and of those below it.
+
+    Args:
+        folder: the folder.
+        called: what people call it, where that is something else.
+
+    Raises:
+        UnreadableSourceError: it, or a folder below it, cannot be listed, or has more files
+            than any checkpoint.
+    """
+    walk = _Walk(folder, called or folder)
+    walk.run()
+    return Listing(walk.files, tuple(walk.left_out))
+
+
+class _Walk:
+    """The way through a folder."""
+
+    def __init__(self, folder: str, called: str) -> None:
+        self.files: dict[str, Listed] = {}
+        self.left_out: list[str] = []
+        self._folder = folder
+        self._called = called
+        self._real = os.path.realpath(folder)
+        self._linked: set[str] = set()  # the folders that links led to
+        self._waiting: list[tuple[str, tuple[str, ...]]] = []  # paths, and the folders above
+
+    def run(self) -> None:
+        self._enter("", (self._real,))
+        count = 0
+        while self._waiting:
+            self._look_at(*self._waiting.pop())
+            count += 1
+            if count > MAX_FILES:
+                raise UnreadableSourceError(self._called, f"it has more than {MAX_FILES:,} files")
+
+    def _enter(self, name: str, above: tuple[str, ...]) -> None:
+        path = os.path.join(self._folder, name)
+        try:
+            names = sorted(os.listdir(path), reverse=True)
+        except OSError as error:
+            raise UnreadableSourceError(path if name else self._called, why(error)) from error
+        self._waiting += [(os.path.join(name, each), above) for each in names]
+
+    def _look_at(self, name: str, above: tuple[str, ...]) -> None:
+        path = os.path.join(self._folder, name)
+        is_link = os.path.islink(path)
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            if not is_link:
+                raise UnreadableSourceError(path, why(error)) from error
+            self.left_out.append(name)
+            return
+        real = os.path.realpath(path) if is_link else ""
+        stays = not is_link or real.startswith(f"{self._real}{os.sep}") or _is_blob(real)
+        if stat.S_ISREG(status.st_mode):
+            mode = stat.S_IMODE(status.st_mode)
+            self.files[name] = Listed(Fingerprint.of(status), mode, not stays)
+        elif (
+            not stat.S_ISDIR(status.st_mode)
+            or name.startswith(".")
+            or not stays
+            or real in self._linked
+            or real in above
+        ):
+            self.left_out.append(name)
+        else:
+            self._linked |= {real} if is_link else set()
+            self._enter(name, (*above, real or os.path.join(above[-1], os.path.basename(name))))
+
+
+def _is_blob(path: str) -> bool:
+    """Whether a path is that of a file in a hub cache: `models--OWNER--NAME/blobs/HASH`."""
+    blobs = os.path.dirname(path)
+    model = os.path.basename(os.path.dirname(blobs))
+    return os.path.basename(blobs) == "blobs" and model.startswith("models--")

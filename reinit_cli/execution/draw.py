@@ -14,6 +14,7 @@ from reinit_cli.execution.fill import Fill
 from reinit_cli.initializers import Law, Move, Transform, UndefinedError
 from reinit_cli.initializers.law import GROUP_NUMEL, Constant
 from reinit_cli.storage.segments import View
+from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.blocks import Blocks, blocks_row_by_row
 from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
@@ -119,7 +120,6 @@ class _Draw:
     def __init__(
         self, law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str, there: There
     ) -> None:
-        import torch
 
         self._is_in_blocks = are_blocks(law, dtype, device)
         if isinstance(law, Transform) and law.needs_moments and 0 not in shape:
@@ -128,7 +128,7 @@ class _Draw:
         self._shape = shape
         self._dtype = _drawn_dtype(law, dtype)
         self._device = device
-        self._generator = torch.Generator(device=device).manual_seed(seed)
+        self._generator = STREAM.generator(seed, device)
         self._values = None
         if isinstance(law, Transform):
             assert there.values is not None  # else it would change what happens to be in memory

@@ -43,7 +43,7 @@ from reinit_cli.request.request import PartialRequest, Request, without
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Copy, Range, Reserved, Segment
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.device import check_device
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.threads import Progress, unwatched
@@ -242,7 +242,7 @@ class _Reading:
             if not 0 <= kept <= (tensor.shape or (0,))[0]:
                 raise ValueError(f"there is no row {kept}")
             key = str(row.get("seed_key", tensor.key))
-            seed = seed_for(int(self._form["seed"]), key, init.initializer.stream)
+            seed = STREAM.seed_for(int(self._form["seed"]), key, init.initializer.stream)
         except (ReinitError, ValueError, TypeError) as error:
             raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
         law, undrawn = self._law(init, replace(tensor, key=key), kept)

@@ -16,7 +16,7 @@ from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.reshape import with_rows
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.info import TensorInfo, overlapping, tied_groups
 
 
@@ -98,7 +98,7 @@ class _Deciding:
             owner.position,
             law=law,
             seed_key=group[0],
-            seed=seed_for(self.request.seed, group[0], init.initializer.stream),
+            seed=STREAM.seed_for(self.request.seed, group[0], init.initializer.stream),
             tied=tied,
             keeps_zeros=init.keep_zeros,
             init=init,

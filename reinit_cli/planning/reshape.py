@@ -12,7 +12,7 @@ from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.pattern import KeyIndex
 from reinit_cli.request.resize import Resize
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 
@@ -151,7 +151,7 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
     except UndefinedError as error:
         problem = f"{reshape.init} cannot fill the new rows of {step.key!r}: {error}"
         raise RuleError(step.key, problem, kind="resize") from None
-    seed = seed_for(plan.request.seed, first, reshape.init.initializer.stream)
+    seed = STREAM.seed_for(plan.request.seed, first, reshape.init.initializer.stream)
     return replace(resized, law=law, seed=seed, init=reshape.init)
 
 

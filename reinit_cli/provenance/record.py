@@ -24,7 +24,7 @@ from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import RecordError
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.request import options_form
-from reinit_cli.streams.seeds import STREAM
+from reinit_cli.streams.torch import STREAM
 from reinit_cli.version import __version__
 
 VERSION = 1
@@ -49,7 +49,7 @@ def blank_record(plan: Plan, source: Source, digest: tuple[int, str], *, is_insi
         "version": VERSION,
         "reinit": __version__,
         "torch": torch_version(),
-        "stream": STREAM,
+        "stream": STREAM.name,
         **options_form(plan.request),
         "source": {
             "name": os.path.basename(source.name.rstrip(os.sep)),
@@ -152,7 +152,7 @@ def parse_record(text: str, path: str) -> Form:
         raise RecordError(path, f"its record is no JSON: {error}") from error
     if not isinstance(form, dict) or "filled" not in form:
         raise RecordError(path, "it holds no record")
-    if form.get("version") != VERSION or form.get("stream") != STREAM:
+    if form.get("version") != VERSION or form.get("stream") != STREAM.name:
         problem = f"its record is of version {form.get('version')!r}, stream {form.get('stream')!r}"
         raise RecordError(path, problem)
     wrong = next(_wrong(form, "", _MEMBERS), None)

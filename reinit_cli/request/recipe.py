@@ -18,7 +18,7 @@ from reinit_cli.request.output_name import OutputName, as_form
 from reinit_cli.request.request import OPTIONS, Option, PartialRequest
 from reinit_cli.request.rule import Rule
 from reinit_cli.request.values import within_bounds
-from reinit_cli.streams.seeds import STREAM
+from reinit_cli.streams.torch import STREAM
 from reinit_cli.text import near
 
 VERSION = 1
@@ -150,8 +150,8 @@ def recipe_of(form: Mapping[str, Any], path: str) -> PartialRequest:
             raise RecipeError(path, f"unknown field {_short(name)}", FIELDS, word=name)
     if form.get("version", VERSION) != VERSION:
         raise RecipeError(path, f"version must be {VERSION}, not {_short(form['version'])}")
-    if form.get("stream", STREAM) != STREAM:
-        raise RecipeError(path, f"stream must be {STREAM!r}, not {_short(form['stream'])}")
+    if form.get("stream", STREAM.name) != STREAM.name:
+        raise RecipeError(path, f"stream must be {STREAM.name!r}, not {_short(form['stream'])}")
     if is_plan:
         form = _options_of_plan(form, path)
     said = {

@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 
-STREAM = "torch-1"
-"""Names the way from seed to values; another way would get another name."""
-
 MAX_SEEDS = 10_000
 """The most that one command takes."""
 

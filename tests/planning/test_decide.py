@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -223,7 +224,8 @@ def test_keys_that_share_32_bits_of_their_seeds_are_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "reinit_cli.planning.decide.seed_for", lambda _, key, __: (len(key) << 32) + 7
+        "reinit_cli.planning.decide.STREAM",
+        SimpleNamespace(seed_for=lambda _, key, __: (len(key) << 32) + 7),
     )
 
     assert _plan("{conv,fc}.weight=normal").warnings == (

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reinit_cli
-from reinit_cli.streams.seeds import STREAM, seed_for
+from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.torch import STREAM
 
 seeds = st.integers(min_value=-(2**70), max_value=2**70)
 keys = st.text(st.characters(codec="utf-8"))
@@ -67,7 +68,7 @@ def test_ten_thousand_keys_have_ten_thousand_seeds() -> None:
 
 
 def test_the_stream_has_a_name() -> None:
-    assert STREAM == "torch-1"
+    assert STREAM.name == "torch-1"
 
 
 _SCRIPT = """

@@ -24,7 +24,7 @@ from reinit_cli.cli.options import (
 from reinit_cli.cli.render.json import VERSION, moments_form, values_form
 from reinit_cli.cli.render.table import Sheet
 from reinit_cli.planning.plan import Plan
-from reinit_cli.streams.seeds import STREAM
+from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.moments import moments_of
 from reinit_cli.text import number, shape
 
@@ -108,7 +108,10 @@ def _facts(plan: Plan, tensor: Tensor) -> Iterator[tuple[str, str]]:
         yield "bound", number(step.bound)
     expected = f"{number(step.follows.std)} expected, " if step.follows is not None else ""
     yield "std", f"{expected}{number(moments_of(tensor).std)} drawn"
-    yield "seed", f"{plan.request.seed} (stream {STREAM}), key {step.key}, generator {step.seed}"
+    yield (
+        "seed",
+        f"{plan.request.seed} (stream {STREAM.name}), key {step.key}, generator {step.seed}",
+    )
 
 
 def draw_form(plan: Plan, tensor: Tensor) -> dict[str, Any]:
@@ -117,7 +120,7 @@ def draw_form(plan: Plan, tensor: Tensor) -> dict[str, Any]:
     drawn = {"after": moments_form(moments_of(tensor))}
     return {
         "version": VERSION,
-        "stream": STREAM,
+        "stream": STREAM.name,
         "seed": plan.request.seed,
         "device": plan.request.device,
         "rule": [rule.serial()],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reinit_cli.cli.render.json import VERSION, moments_form
 from reinit_cli.request.request import options_form
-from reinit_cli.streams.seeds import STREAM
+from reinit_cli.streams.torch import STREAM
 
 if TYPE_CHECKING:
     from reinit_cli.execution.checks import Finding
@@ -33,7 +33,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
     findings = outcome.findings if outcome else {}
     form = {
         "version": VERSION,
-        "stream": STREAM,
+        "stream": STREAM.name,
         **options_form(job.request),
         "source": {
             "name": job.source.name,

@@ -20,7 +20,7 @@ from reinit_cli.planning.match import head_rule
 from reinit_cli.planning.notes import skip_notes
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.rule import Rule
-from reinit_cli.streams.seeds import STREAM
+from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import Moments
 from reinit_cli.text import nbytes, number, plural, shape
@@ -196,7 +196,7 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
         yield "buffers", f"{plural(buffers, 'running statistic')} reset"
     if plan.beside:
         yield "optimizer", f"{plural(len(plan.beside), 'slot')} zeroed"
-    yield "seed", f"{plan.request.seed} (stream {STREAM})"
+    yield "seed", f"{plan.request.seed} (stream {STREAM.name})"
     yield "device", plan.request.device
     weights = job.source.weights
     yield "source", job.source.name + (f", weights {weights}" if weights else "")
@@ -314,7 +314,7 @@ def _batch_facts(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
         for rule in (*map(head_rule, plan.heads), *plan.rules):
             yield "rule", f"{rule.pattern.text} = {described(rule.init)}"
         seeds = dict.fromkeys(str(job.plan.request.seed) for job in jobs)
-        yield "seed", f"{', '.join(seeds)} (stream {STREAM})"
+        yield "seed", f"{', '.join(seeds)} (stream {STREAM.name})"
         yield "device", plan.request.device
     done = [each for each in results if isinstance(each, Outcome) and not each.error]
     if done:

@@ -1,0 +1,48 @@
+"""The random stream whose numbers torch's own generators give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reinit_cli.streams.seeds import seed_for
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+
+@dataclass(frozen=True, slots=True)
+class TorchStream:
+    """Torch's generators, each seeded for one key.
+
+    Attributes:
+        name: what records and plans call the way from a seed to values; another way would
+            get another name.
+    """
+
+    name: str = "torch-1"
+
+    def seed_for(self, seed: int, key: str, transform: str = "") -> int:
+        """Return the seed of the generator of a key.
+
+        Args:
+            seed: the seed of the whole run.
+            key: the state_dict key.
+            transform: the name of the initializer where it is a transform, or "".
+        """
+        return seed_for(seed, key, transform)
+
+    def generator(self, seed: int, device: str) -> Generator:
+        """Return a generator at the start of its stream.
+
+        Args:
+            seed: the seed of a key.
+            device: where it draws; values depend on it.
+        """
+        import torch
+
+        return torch.Generator(device=device).manual_seed(seed)
+
+
+STREAM = TorchStream()
+"""The stream that everything is drawn from."""

@@ -1,0 +1,27 @@
+"""Torch's stream starts where torch itself starts with the seed of a key."""
+
+from __future__ import annotations
+
+import torch
+
+from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.torch import STREAM
+
+
+def test_the_numbers_of_a_key_are_those_of_a_generator_of_torch_with_its_seed() -> None:
+    seed = STREAM.seed_for(3, "lm_head.weight")
+    expected = torch.Generator().manual_seed(seed_for(3, "lm_head.weight"))
+
+    drawn = torch.randn(100, generator=STREAM.generator(seed, "cpu"))
+
+    assert torch.equal(drawn, torch.randn(100, generator=expected))
+
+
+def test_every_generator_starts_at_the_first_number() -> None:
+    first = torch.rand(5, generator=STREAM.generator(7, "cpu"))
+
+    assert torch.equal(torch.rand(5, generator=STREAM.generator(7, "cpu")), first)
+
+
+def test_a_transform_draws_from_a_stream_of_its_own() -> None:
+    assert STREAM.seed_for(0, "w") != STREAM.seed_for(0, "w", "noise")

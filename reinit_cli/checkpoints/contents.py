@@ -16,7 +16,7 @@ from reinit_cli.checkpoints.formats.base import (
     whole,
 )
 from reinit_cli.checkpoints.source import empty_state
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Copy, Part, Segment, View
 from reinit_cli.tensors.info import TensorInfo
 
@@ -48,7 +48,7 @@ class FileContents:
         file.make_seekable()
         return Part(Copy(file, place.offset, place.nbytes), place.box, stride)
 
-    def files(self) -> Mapping[str, InputFile]:
+    def files(self) -> Mapping[str, Reader]:
         """Return the files that it is made of."""
         files = {name: self.opened[name] for name in self.located.files}
         for file in files.values():

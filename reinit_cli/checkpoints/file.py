@@ -14,7 +14,7 @@ from reinit_cli.collector import collector_paused
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.storage.pipe import StandardInput
-from reinit_cli.storage.reader import Fingerprint
+from reinit_cli.storage.reader import Fingerprint, Reader
 from reinit_cli.tensors.info import TensorInfo
 
 
@@ -128,7 +128,7 @@ def stream_source(root: str | None) -> StreamSource:
     return StreamSource(file, *_located(file, root))
 
 
-def _located(file: InputFile, root: str | None) -> tuple[Format, Located]:
+def _located(file: Reader, root: str | None) -> tuple[Format, Located]:
     with collector_paused():
         format_ = format_of(file)
         return format_, format_.locate(Files.lone(file), root)

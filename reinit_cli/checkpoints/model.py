@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.checkpoints.formats import new_file_for
 from reinit_cli.checkpoints.formats.base import Edits, Recorded
 from reinit_cli.checkpoints.source import Contents, empty_state
-from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.location import SourceName
+from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Segment, View
 from reinit_cli.tensors.info import TensorInfo
 
@@ -90,7 +90,7 @@ class _StateContents:
         place = Literal(bytes_of(self.state[tensor.key]))
         return View.of(place, tensor.dtype, tensor.shape)
 
-    def files(self) -> Mapping[str, InputFile]:
+    def files(self) -> Mapping[str, Reader]:
         return {}
 
     def rewritten(self, edits: Edits, record: str = "") -> Mapping[str, list[Segment]]:

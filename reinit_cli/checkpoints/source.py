@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from reinit_cli.checkpoints.formats.base import Edits, Format, Located, Recorded
-from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.location import SourceName
+from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Segment, View
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 
@@ -30,7 +30,7 @@ class Contents(Protocol):
             record: a text as long as the record for which room is kept; "" for none.
         """
 
-    def files(self) -> Mapping[str, InputFile]:
+    def files(self) -> Mapping[str, Reader]:
         """Return the files it is made of, as `rewritten` calls them; none of a model."""
 
     def others(self) -> Mapping[str, list[Segment]]:

@@ -42,6 +42,7 @@ from reinit_cli.request.recipe import recipe_of
 from reinit_cli.request.request import PartialRequest, Request, without
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Copy, Range, Reserved, Segment
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.device import check_device
@@ -329,7 +330,7 @@ def _gaps(
     return gaps
 
 
-def _segments_again(file: InputFile, here: Mapping[Range, _Filled]) -> list[Segment]:
+def _segments_again(file: Reader, here: Mapping[Range, _Filled]) -> list[Segment]:
     """Return what is drawn again, with room between for all else."""
     segments: list[Segment] = []
     reached = 0

@@ -13,7 +13,7 @@ from typing import BinaryIO, NoReturn, Self
 
 from reinit_cli.errors import SourceChangedError, UnreadableSourceError
 from reinit_cli.storage.destination import Destination
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.local import RegularFile
 from reinit_cli.storage.local_output import WholeFile, appearing, sync_folders_of
 from reinit_cli.storage.pipe_end import PipeEnd
 from reinit_cli.storage.reader import Fingerprint, Reader
@@ -26,7 +26,7 @@ _SPOOLED_NBYTES = 2**20
 """What is taken out of a pipe at once."""
 
 
-class StandardInput(InputFile):
+class StandardInput(RegularFile):
     """Standard input: a file that was redirected, or a pipe, which can be read only once.
 
     Of a pipe everything is kept until it is told where it ends; from then on it is read
@@ -55,6 +55,11 @@ class StandardInput(InputFile):
         self._kept = bytearray()  # the first bytes of a pipe
         self._passed = 0  # how many have come out of it
 
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The file as it was when it was taken over."""
+        return self._fingerprint
+
     def descriptor(self) -> AbstractContextManager[int]:
         """Lend its descriptor."""
         return nullcontext(self._fd)
@@ -79,7 +84,7 @@ class StandardInput(InputFile):
         return bytes(self._kept[:nbytes])
 
     def ends_at(self, nbytes: int) -> None:
-        """Hear where it has to end: nothing is kept any more."""
+        """Learn where it has to end: nothing is kept any more."""
         self._end = nbytes
 
     def make_seekable(self) -> None:

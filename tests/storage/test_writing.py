@@ -15,9 +15,10 @@ from reinit_cli.errors import (
     OutputExistsError,
     OutputUnwritableError,
 )
+from reinit_cli.storage import local_output
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
-from reinit_cli.storage.local_output import LocalOutput
+from reinit_cli.storage.local_output import LocalOutput, WholeFile
 
 PATH = Path("out.bin")
 
@@ -136,6 +137,41 @@ def test_too_large_a_file_is_known_before_the_first_byte() -> None:
 
     assert "OutputUnwritableError: cannot write 'out.bin': file too large" in done.stderr
     assert os.listdir() == []
+
+
+@pytest.mark.parametrize("name", ["", "inside/part"])
+def test_a_reservation_that_fails_leaves_no_descriptor_and_no_temporary(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.listdir("/proc/self/fd")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(local_output, "reserve_space", full)
+    with (
+        pytest.raises(OutputUnwritableError, match="no space left on device"),
+        LocalOutput(Destination(str(PATH))) as output,
+    ):
+        output.file(name, 3)
+
+    assert os.listdir("/proc/self/fd") == before
+    assert os.listdir() == []
+
+
+def test_a_file_without_its_context_is_cleaned_up_where_it_cannot_be_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = os.listdir("/proc/self/fd")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(local_output, "reserve_space", full)
+    with pytest.raises(OutputUnwritableError):
+        WholeFile(Destination(str(PATH)), 3)
+
+    assert (os.listdir("/proc/self/fd"), os.listdir()) == (before, [])
 
 
 def test_bytes_can_be_copied_by_the_kernel() -> None:

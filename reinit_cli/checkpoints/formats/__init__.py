@@ -13,7 +13,7 @@ from reinit_cli.checkpoints.formats.hugging_face import HuggingFace
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
 from reinit_cli.checkpoints.formats.torch.zip import TorchZip
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 from reinit_cli.tensors.info import TensorInfo
 
 _SAFETENSORS = Safetensors()
@@ -33,7 +33,7 @@ SUFFIXES = tuple(suffix for each in NEW_FILES for suffix in each.suffixes)
 """The suffixes that name the format of a new file."""
 
 
-def format_of(file: InputFile) -> Format:
+def format_of(file: Reader) -> Format:
     """Return the format of a file, by its content.
 
     Raises:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from reinit_cli.errors import RecordError, SourceNotFoundError
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Box, Check, Copy, Range, Segment
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import Optimizer
@@ -69,17 +69,17 @@ class Files:
     """
 
     path: str
-    readers: Mapping[str, InputFile]
+    readers: Mapping[str, Reader]
     index: str = ""
     left_out: tuple[str, ...] = ()
     outside: frozenset[str] = frozenset()
 
     @classmethod
-    def lone(cls, file: InputFile) -> Files:
+    def lone(cls, file: Reader) -> Files:
         """Return the files of a checkpoint that is one file."""
         return cls(file.path, {"": file})
 
-    def __getitem__(self, name: str) -> InputFile:
+    def __getitem__(self, name: str) -> Reader:
         """Return the reader of a file.
 
         Raises:
@@ -293,7 +293,7 @@ class NewFormat(Format, Protocol):
         """
 
 
-def spliced(file: InputFile, start: int, end: int, edits: FileEdits) -> list[Segment]:
+def spliced(file: Reader, start: int, end: int, edits: FileEdits) -> list[Segment]:
     """Return a range of a file with the edits that lie in it.
 
     Args:
@@ -314,7 +314,7 @@ def spliced(file: InputFile, start: int, end: int, edits: FileEdits) -> list[Seg
     return segments
 
 
-def record_text(file: InputFile) -> str:
+def record_text(file: Reader) -> str:
     """Return the text of a file that is a provenance record.
 
     Raises:
@@ -325,6 +325,6 @@ def record_text(file: InputFile) -> str:
     return file.read(0, file.nbytes).decode(errors="replace")
 
 
-def whole(file: InputFile) -> list[Segment]:
+def whole(file: Reader) -> list[Segment]:
     """Return a copy of a whole file."""
     return [Copy(file, 0, file.nbytes)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from reinit_cli.checkpoints.formats.base import Format
 from reinit_cli.errors import UnsupportedFormatError
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 
 _FOREIGN = (
     (0, b"GGUF", "a GGUF file"),
@@ -21,7 +21,7 @@ _FOREIGN = (
 _LOOKED_AT_NBYTES = 512
 
 
-def recognized(file: InputFile, formats: Sequence[Format]) -> Format:
+def recognized(file: Reader, formats: Sequence[Format]) -> Format:
     """Return the format of a file.
 
     Args:

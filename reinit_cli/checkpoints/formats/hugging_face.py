@@ -34,7 +34,7 @@ from reinit_cli.checkpoints.formats.base import (
 from reinit_cli.checkpoints.formats.detection import recognized
 from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, parse_object
 from reinit_cli.errors import MalformedFileError, UnreadableSourceError
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo
 
@@ -143,7 +143,7 @@ class HuggingFace:
         shards = _Shards(index, parts, others, has_record)
         return _together(files.path, shards, sorted((*left_out, *files.left_out)))
 
-    def _part(self, file: InputFile, root: str | None) -> _Part:
+    def _part(self, file: Reader, root: str | None) -> _Part:
         format_ = recognized(file, self._formats)
         return _Part(format_, format_.locate(Files.lone(file), root))
 
@@ -206,7 +206,7 @@ def _shards(located: Located) -> _Shards:
     return located.own
 
 
-def _rewritten(part: _Part, file: InputFile, edits: FileEdits) -> list[Segment]:
+def _rewritten(part: _Part, file: Reader, edits: FileEdits) -> list[Segment]:
     return part.format.rewritten(part.located, Files.lone(file), {"": edits})[""]
 
 
@@ -280,7 +280,7 @@ def _chosen(folder: str, names: list[str]) -> tuple[str | None, tuple[str, ...]]
     )
 
 
-def _weight_map(file: InputFile) -> dict[str, str]:
+def _weight_map(file: Reader) -> dict[str, str]:
     """Return for each key the file that an index names."""
     path = file.path
     if file.nbytes > MAX_INDEX_NBYTES:

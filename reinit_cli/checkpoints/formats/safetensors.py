@@ -34,7 +34,7 @@ from reinit_cli.checkpoints.formats.base import (
 )
 from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, check_text, parse_object
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 
@@ -209,7 +209,7 @@ def _info(key: str, entry: _Entry) -> TensorInfo:
     return TensorInfo(key, dtype, entry.shape, entry.end - entry.start)
 
 
-def _header(file: InputFile) -> bytes:
+def _header(file: Reader) -> bytes:
     if not file.nbytes:
         raise _MalformedError("it is empty")
     start = file.read(0, min(8, file.nbytes))

@@ -19,7 +19,7 @@ from struct import Struct, pack
 from typing import Any, NamedTuple, NoReturn
 
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 
 # PKWARE APPNOTE 6.3.10, sections 4.3.7 to 4.3.16.
 _LOCAL = Struct("<4sHHHHHIIIHH")
@@ -109,7 +109,7 @@ class Directory:
     versions: tuple[int, int] = (45, 45)
 
 
-def read_directory(file: InputFile) -> Directory:
+def read_directory(file: Reader) -> Directory:
     """Return where the central directory of an archive lies.
 
     Raises:
@@ -159,7 +159,7 @@ def end_records(directory: Directory) -> bytes:
     return end + _END.pack(b"PK\5\6", 0, 0, short, short, *sizes, 0)
 
 
-def read_entries(file: InputFile) -> tuple[ZipEntry, ...]:
+def read_entries(file: Reader) -> tuple[ZipEntry, ...]:
     """Return the entries in the order of the file.
 
     Raises:
@@ -190,7 +190,7 @@ def read_entries(file: InputFile) -> tuple[ZipEntry, ...]:
     return tuple(entries)
 
 
-def _directory(file: InputFile) -> tuple[int, int, int]:
+def _directory(file: Reader) -> tuple[int, int, int]:
     """Return where the central directory starts, its length, and its count of entries."""
     if file.nbytes < _END.size:
         _refuse(file, "it is too short for a zip archive")
@@ -210,7 +210,7 @@ def _directory(file: InputFile) -> tuple[int, int, int]:
     return start, nbytes, count
 
 
-def _directory64(file: InputFile, at: int) -> tuple[int, int, int]:
+def _directory64(file: Reader, at: int) -> tuple[int, int, int]:
     magic, length, _, _, disk, first_disk, here, count, nbytes, start = _unpack(file, _END64, at)
     whole = magic == b"PK\6\6" and length == _END64.size - 12
     if not whole or disk or first_disk or here != count or start + nbytes != at:
@@ -218,7 +218,7 @@ def _directory64(file: InputFile, at: int) -> tuple[int, int, int]:
     return start, nbytes, count
 
 
-def _central_records(file: InputFile, start: int, nbytes: int) -> Iterator[_Central]:
+def _central_records(file: Reader, start: int, nbytes: int) -> Iterator[_Central]:
     data = _read(file, start, nbytes)
     at = 0
     while at < nbytes:
@@ -249,7 +249,7 @@ def _central_records(file: InputFile, start: int, nbytes: int) -> Iterator[_Cent
         at = end
 
 
-def _zip64_values(file: InputFile, extra: bytes) -> Iterator[int]:
+def _zip64_values(file: Reader, extra: bytes) -> Iterator[int]:
     """Yield the 64-bit fields that an extra field holds instead of 32-bit ones."""
     at = 0
     while at + 4 <= len(extra):
@@ -266,7 +266,7 @@ def _zip64_values(file: InputFile, extra: bytes) -> Iterator[int]:
 class _Window:
     """What was read last of a file, for what is read next."""
 
-    def __init__(self, file: InputFile) -> None:
+    def __init__(self, file: Reader) -> None:
         self.file = file
         self._start = 0
         self._data = b""
@@ -319,15 +319,15 @@ def _entry(window: _Window, record: _Central) -> tuple[ZipEntry, int]:
     return ZipEntry(text, offset, record.nbytes, crc, crc_offsets, has_descriptor), end
 
 
-def _unpack(file: InputFile, layout: Struct, at: int) -> tuple[Any, ...]:
+def _unpack(file: Reader, layout: Struct, at: int) -> tuple[Any, ...]:
     return layout.unpack(_read(file, at, layout.size))
 
 
-def _read(file: InputFile, at: int, nbytes: int) -> bytes:
+def _read(file: Reader, at: int, nbytes: int) -> bytes:
     if at < 0 or at + nbytes > file.nbytes:
         _refuse(file, "an entry lies outside the file")
     return file.read(at, nbytes)
 
 
-def _refuse(file: InputFile, problem: str) -> NoReturn:
+def _refuse(file: Reader, problem: str) -> NoReturn:
     raise MalformedFileError(file.path, problem, "zip archive")

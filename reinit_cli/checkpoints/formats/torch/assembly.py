@@ -21,7 +21,7 @@ from reinit_cli.checkpoints.formats.torch.archive import (
     local_header,
     read_directory,
 )
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Copy, Late, Literal, Reserved, Segment
 
 _ID_DIGITS = 20
@@ -60,16 +60,16 @@ class Layout:
         """Whether the CRC of an entry is kept: torch can be told to write 0 instead."""
         return self.is_skeleton or entry.crc != 0
 
-    def checks(self, file: InputFile) -> list[Check]:
+    def checks(self, file: Reader) -> list[Check]:
         """Return a check of every storage, and of the pickle."""
         return [_check(file, entry) for entry in self.entries if entry.nbytes]
 
-    def patched(self, file: InputFile, edits: FileEdits, record: str = "") -> list[Segment]:
+    def patched(self, file: Reader, edits: FileEdits, record: str = "") -> list[Segment]:
         """Return the archive with some bytes of its entries replaced, and another record."""
         return _Assembly(file, self, edits, record).segments
 
 
-def layout_of(file: InputFile, entries: tuple[ZipEntry, ...]) -> Layout:
+def layout_of(file: Reader, entries: tuple[ZipEntry, ...]) -> Layout:
     """Return the layout of an archive with such entries."""
     found = next((entry for entry in entries if _is_id(entry)), None)
     if found is None or found.nbytes != 2 * _ID_DIGITS:
@@ -77,14 +77,14 @@ def layout_of(file: InputFile, entries: tuple[ZipEntry, ...]) -> Layout:
     return Layout(entries, file.read(found.offset, found.nbytes))
 
 
-def _check(file: InputFile, entry: ZipEntry) -> Check:
+def _check(file: Reader, entry: ZipEntry) -> Check:
     return Check(file, entry.offset, entry.nbytes, entry.crc, entry.name)
 
 
 class _Assembly:
     """Puts segments into an archive and mends what depends on them."""
 
-    def __init__(self, file: InputFile, layout: Layout, edits: FileEdits, record: str) -> None:
+    def __init__(self, file: Reader, layout: Layout, edits: FileEdits, record: str) -> None:
         self.segments: list[Segment] = []
         self._file = file
         self._layout = layout

@@ -21,7 +21,7 @@ from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
 from reinit_cli.checkpoints.formats.torch.state_dict import TORCH_SUFFIXES, contents_of
 from reinit_cli.checkpoints.formats.torch.tensor_records import Storage
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError, UnwritableContentError
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Segment
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -91,7 +91,7 @@ class TorchLegacy:
         return {}
 
 
-def _end_of_start(file: InputFile) -> int:
+def _end_of_start(file: Reader) -> int:
     """Return where the object's pickle starts, after a look at the three before it."""
     magic = read_pickle(file, 0, file.nbytes, _MAX_OPCODES_OF_INFO)
     protocol = read_pickle(file, magic.end, file.nbytes, _MAX_OPCODES_OF_INFO)
@@ -104,7 +104,7 @@ def _end_of_start(file: InputFile) -> int:
 
 
 def _storage_offsets(
-    file: InputFile, keys: object, start: int, storages: dict[str, Storage]
+    file: Reader, keys: object, start: int, storages: dict[str, Storage]
 ) -> dict[str, int]:
     """Return where each storage starts, after a look at every length."""
     if not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):
@@ -125,5 +125,5 @@ def _storage_offsets(
     return offsets
 
 
-def _refuse(file: InputFile, problem: str) -> NoReturn:
+def _refuse(file: Reader, problem: str) -> NoReturn:
     raise MalformedFileError(file.path, problem, "torch file")

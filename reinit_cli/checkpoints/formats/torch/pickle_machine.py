@@ -20,7 +20,7 @@ from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
 from reinit_cli.checkpoints.formats.torch.pickle_state import LONG_NBYTES, MAX_MARKS, State
 from reinit_cli.checkpoints.formats.torch.tensor_call import call_as_written
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 
 MAX_OPCODES = 1_200_000
 """About a second's work."""
@@ -57,7 +57,7 @@ _PHRASE_NBYTES = 700
 """What the records of a tensor take."""
 
 
-def read_pickle(file: InputFile, start: int, end: int, max_opcodes: int = MAX_OPCODES) -> Pickle:
+def read_pickle(file: Reader, start: int, end: int, max_opcodes: int = MAX_OPCODES) -> Pickle:
     """Read the pickle that starts there.
 
     Args:

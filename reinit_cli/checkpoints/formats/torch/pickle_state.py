@@ -13,7 +13,7 @@ from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Set,
 )
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 
 MAX_MARKS = 1_000
 
@@ -46,7 +46,7 @@ _WINDOW_NBYTES = 256 * 2**10
 class State:
     """The stack, the memo, and the window on the bytes."""
 
-    def __init__(self, file: InputFile, start: int, end: int) -> None:
+    def __init__(self, file: Reader, start: int, end: int) -> None:
         self.file = file
         self.end = end
         self.base = start  # where the window lies in the file

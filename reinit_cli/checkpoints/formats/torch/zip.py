@@ -37,7 +37,7 @@ from reinit_cli.checkpoints.formats.torch.state_dict import TORCH_SUFFIXES, cont
 from reinit_cli.checkpoints.formats.torch.tensor_records import Storage
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
 from reinit_cli.storage.crc32 import crc32
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Segment
 from reinit_cli.tensors.info import TensorInfo
 
@@ -126,7 +126,7 @@ def _holds(tensor: TensorInfo) -> bool:
     return tensor.is_no_tensor or (tensor.dtype.islower() and not tensor.carried)
 
 
-def _entries(file: InputFile) -> tuple[str, dict[str, ZipEntry]]:
+def _entries(file: Reader) -> tuple[str, dict[str, ZipEntry]]:
     """Return the folder in an archive, and its entries by name."""
     try:
         entries = {entry.name: entry for entry in read_entries(file)}
@@ -137,7 +137,7 @@ def _entries(file: InputFile) -> tuple[str, dict[str, ZipEntry]]:
     return next(iter(entries), "").partition("/")[0], entries
 
 
-def _pickle(file: InputFile, folder: str, entries: Mapping[str, ZipEntry]) -> Pickle:
+def _pickle(file: Reader, folder: str, entries: Mapping[str, ZipEntry]) -> Pickle:
     """Return what the pickle of an archive says."""
     pickled = entries.get(f"{folder}/data.pkl")
     if pickled is None:
@@ -154,7 +154,7 @@ def _pickle(file: InputFile, folder: str, entries: Mapping[str, ZipEntry]) -> Pi
     return pickle
 
 
-def _refuse_others(file: InputFile, names: Iterable[str]) -> None:
+def _refuse_others(file: Reader, names: Iterable[str]) -> None:
     within = {name.partition("/")[2] for name in names}
     if "constants.pkl" in within:
         raise UnsupportedFormatError(file.path, "a TorchScript archive")
@@ -163,7 +163,7 @@ def _refuse_others(file: InputFile, names: Iterable[str]) -> None:
 
 
 def _storage_offsets(
-    file: InputFile, folder: str, entries: Mapping[str, ZipEntry], storages: Mapping[str, Storage]
+    file: Reader, folder: str, entries: Mapping[str, ZipEntry], storages: Mapping[str, Storage]
 ) -> dict[str, int]:
     """Return where each storage starts in the file."""
     offsets = {}
@@ -176,7 +176,7 @@ def _storage_offsets(
     return offsets
 
 
-def _recorded(file: InputFile, entry: ZipEntry) -> Recorded:
+def _recorded(file: Reader, entry: ZipEntry) -> Recorded:
     """Return the record in an entry."""
     if entry.nbytes > MAX_RECORD_NBYTES:
         raise MalformedFileError(file.path, "its record is too large", "torch archive")

@@ -295,11 +295,12 @@ class RecordError(ReinitError, ValueError):
 
 
 class TensorError(ReinitError, ValueError):
-    """A tensor whose values cannot be shown; the kind is "transform" or "slice" otherwise."""
+    """A tensor whose values cannot be shown; the kind is "transform", "draw" or "slice" otherwise."""
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "the values of {about!r} cannot be shown: {problem}",
         "transform": "{about!r} cannot be transformed: {problem}",
+        "draw": "{about!r} cannot be drawn: {problem}",
         "slice": "slice {about!r}: {problem}",
     }
 

@@ -73,6 +73,10 @@ class PatternType(_ReadType):
         return Pattern.parse(text)
 
 
+_MOST_DIGITS = 18
+"""Of a dimension: torch's are below 2^63."""
+
+
 class ShapeType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
     """A shape: "64,3,11,11" or "64x3x11x11"; "scalar" has no dimension."""
 
@@ -89,6 +93,8 @@ class ShapeType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
             words.pop()  # Python's own "(3,)"
         if not all(word.strip().isdecimal() for word in words):
             self.fail(f"{value!r} is no shape; write it as 64,3,11,11", param, ctx)
+        if any(len(word.strip()) > _MOST_DIGITS for word in words):
+            self.fail("a dimension has 18 digits at most", param, ctx)
         return tuple(int(word) for word in words)
 
 

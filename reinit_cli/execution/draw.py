@@ -103,15 +103,21 @@ def draw_blocks(
 
 @contextmanager
 def naming(key: str) -> Iterator[None]:
-    """Name the key whose values a transform turns out to have no meaning for.
+    """Name the key whose values turn out to have no meaning for a transform, or no room.
 
     Raises:
-        TensorError: it has none.
+        TensorError: they have none.
     """
+    from reinit_cli.tensors.device import is_out_of_memory
+
     try:
         yield
     except UndefinedError as error:
         raise TensorError(key, str(error), kind="transform") from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TensorError(key, "this machine has not enough memory", kind="draw") from error
 
 
 class _Draw:

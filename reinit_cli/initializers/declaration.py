@@ -238,7 +238,10 @@ class Init:
         asked = [
             site if each == "site" else self.layout.fans(shape) for each in self.initializer.asks
         ]
-        return self.initializer.build(shape, *asked, **dict(self.arguments))
+        try:
+            return self.initializer.build(shape, *asked, **dict(self.arguments))
+        except OverflowError as error:
+            raise UndefinedError("its arguments are too large to compute with") from error
 
     def fans(self, shape: tuple[int, ...]) -> Fans | None:
         """Return the fans of a tensor as it reads them, or None where there are none."""

@@ -45,6 +45,10 @@ DEFAULT_SLOPE = 0.01
 """The negative slope of a leaky_relu that is named without one."""
 
 
+_LARGEST_SQUARED = 1e150
+"""Of larger numbers the square is no float."""
+
+
 def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
     """Return the gain recommended for a nonlinearity.
 
@@ -54,6 +58,8 @@ def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:
     """
     if nonlinearity == "leaky_relu":
         negative_slope = DEFAULT_SLOPE if slope is None else slope
+        if abs(negative_slope) > _LARGEST_SQUARED:
+            return sqrt(2.0) / abs(negative_slope)
         return sqrt(2.0 / (1 + negative_slope**2))
     return _CONSTANT_GAINS[nonlinearity]
 

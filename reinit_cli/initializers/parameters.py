@@ -17,6 +17,10 @@ Value = float | int | str | None
 """What an argument may be once it is read."""
 
 
+_LARGEST = 2**63
+"""Dimensions, and what counts them, are smaller in torch."""
+
+
 class Kind(Protocol):
     """A kind of argument."""
 
@@ -73,7 +77,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Integer:
-    """An integer of at least `minimum`."""
+    """An integer of at least `minimum`, that 64 bits hold."""
 
     minimum: float = -math.inf
     words = ()
@@ -93,6 +97,8 @@ class Integer:
             raise ValueError(self.describe()) from error
         if number < self.minimum:
             raise ValueError(self.describe())
+        if abs(number) >= _LARGEST:
+            raise ValueError(f"{self.describe()} and below 2^63")
         return number
 
 

@@ -244,7 +244,7 @@ class _Reading:
                 raise ValueError(f"there is no row {kept}")
             key = str(row.get("seed_key", tensor.key))
             seed = STREAM.seed_for(int(self._form["seed"]), key, init.initializer.stream)
-        except (ReinitError, ValueError, TypeError) as error:
+        except (ReinitError, ValueError, TypeError, OverflowError) as error:
             raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
         law, undrawn = self._law(init, replace(tensor, key=key), kept)
         step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, init=init, kept_rows=kept)

@@ -87,7 +87,7 @@ class Regex:
             raise PatternError(self.text[:60], f"it has more than {MAX_LENGTH:,} characters")
         try:
             _ = self._compiled
-        except (re.error, RecursionError, OverflowError) as error:
+        except (re.error, RecursionError, OverflowError, ValueError) as error:
             raise PatternError(self.text, f"not a regular expression: {error}") from error
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -44,6 +44,14 @@ def one_thread() -> Iterator[None]:
                 torch.set_num_threads(_ONE_THREAD.before)
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says that it asked for more memory than there is, or than can be."""
+    import torch
+
+    said = ("allocate memory", "Storage size calculation overflowed", "out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in said)
+
+
 def check_device(device: str) -> str:
     """Return the device to draw on, "auto" resolved.
 

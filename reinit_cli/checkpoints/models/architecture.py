@@ -24,12 +24,16 @@ from reinit_cli.checkpoints.models.torchvision import (
 from reinit_cli.errors import RuleError, UnknownNameError
 from reinit_cli.initializers import Law, UndefinedError
 from reinit_cli.initializers.site import Arch
+from reinit_cli.tensors.device import is_out_of_memory
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import shape as written
 
 if TYPE_CHECKING:
     from torch import nn
 
+
+_MOST_CLASSES = 2**40
+"""Of which there are weights: with more, a head has more bytes than can be addressed."""
 
 _MOST_GUESSES = 8
 """The numbers of classes that are tried: each takes a call of the constructor."""
@@ -229,11 +233,24 @@ def heads(name: str, num_classes: int) -> Mapping[str, tuple[int, ...]]:
     default = default_num_classes(name)
     if default is None:
         raise RuleError(name, "tells no classes apart", kind="classes")
-    usual, wanted, other = (
-        constructed(name, num_classes=number).shapes
-        # A third, since the number that is asked for may be the default.
-        for number in (default, num_classes, num_classes + 1)
-    )
+    # A third, since the number that is asked for may be the default.
+    numbers = (default, num_classes, num_classes + 1)
+    usual, wanted, other = (_shapes_with_classes(name, number) for number in numbers)
     return {
         key: shape for key, shape in wanted.items() if not usual.get(key) == shape == other[key]
     }
+
+
+def _shapes_with_classes(name: str, number: int) -> Mapping[str, tuple[int, ...]]:
+    """Return the shapes of a model with so many classes.
+
+    Raises:
+        RuleError: it cannot have so many.
+    """
+    if number < _MOST_CLASSES:
+        try:
+            return constructed(name, num_classes=number).shapes
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+    raise RuleError(name, "has no room for so many classes", kind="classes")

@@ -73,6 +73,7 @@ def command(
     from reinit_cli import apply_
     from reinit_cli.cli.render.json import dumps
     from reinit_cli.cli.render.table import show
+    from reinit_cli.execution.draw import naming
     from reinit_cli.request.pattern import Pattern
     from reinit_cli.request.rule import Rule
 
@@ -81,7 +82,8 @@ def command(
         raise click.UsageError("keep draws nothing")
     if rule.init.initializer.stream or rule.init.keep_zeros:
         raise click.UsageError(f"{rule.init} changes what is there, and here nothing is")
-    tensor = torch.empty(shape, dtype=getattr(torch, dtype))
+    with naming(key):
+        tensor = torch.empty(shape, dtype=getattr(torch, dtype))
     plan = apply_({key: tensor}, [rule], seed=seed, device=device or "cpu", arch=arch)
     if as_json:
         sys.stdout.write(dumps(draw_form(plan, tensor)) + "\n")

@@ -26,9 +26,17 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 def _natural(tensor: TensorInfo) -> list[tuple[int, str]]:
-    """Order keys as people count: layers.2 before layers.10."""
+    """Order keys as people count: layers.2 before layers.10.
+
+    Of two numbers the longer is the larger; a key may have more digits than Python converts.
+    """
     parts = _DIGITS.split(tensor.key)
-    return [(int(part or 0), "") if at % 2 else (0, part) for at, part in enumerate(parts)]
+    return [_number(part) if at % 2 else (0, part) for at, part in enumerate(parts)]
+
+
+def _number(digits: str) -> tuple[int, str]:
+    significant = digits.lstrip("0")
+    return len(significant), significant
 
 
 _ORDERS: Mapping[str, Callable[[TensorInfo], object]] = {

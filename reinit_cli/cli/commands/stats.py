@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from reinit_cli.tensors.histogram import Histogram
 
 
+_MOST_DIGITS = 18
+"""Of a number of segments."""
+
+
 class _DepthType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
     """How much of a key names a module: "module" for all but the last segment, or a number."""
 
@@ -49,9 +53,10 @@ class _DepthType(click.ParamType):  # type: ignore[type-arg]  # generic only sin
             from reinit_cli.operations.stats import WHOLE_MODULE
 
             return WHOLE_MODULE
-        if not str(value).isdecimal() or not int(value):
+        digits = str(value)
+        if not digits.isdecimal() or len(digits) > _MOST_DIGITS or not int(digits):
             self.fail(f"{value!r} is neither 'module' nor a number of segments", param, ctx)
-        return int(value)
+        return int(digits)
 
 
 @click.command("stats", context_settings=CONTEXT)

@@ -103,8 +103,14 @@ def depth_scaled(
     return Normal(0.0, std / math.sqrt(2 * (depth + 1)))
 
 
+_MOST_DIGITS = 18
+"""Of the number of a layer; keys come from strangers."""
+
+
 def _layer_of(key: str) -> int:
     numbers = [segment for segment in key.split(".") if segment.isdecimal() and segment.isascii()]
     if not numbers:
         raise UndefinedError("its key has no number of a layer, and layer= gives none")
+    if len(numbers[0]) > _MOST_DIGITS:
+        raise UndefinedError(f"the number in its key has {len(numbers[0]):,} digits")
     return int(numbers[0])

@@ -6,9 +6,10 @@ import os
 
 from reinit_cli.checkpoints.formats import FORMATS
 from reinit_cli.errors import RecipeError
-from reinit_cli.request.recipe import DASH, MAX_JSON_NBYTES, parse_recipe
+from reinit_cli.request.recipe import MAX_JSON_NBYTES, parse_recipe
 from reinit_cli.request.request import PartialRequest
 from reinit_cli.storage.local import names_beside
+from reinit_cli.storage.location import DASH
 from reinit_cli.text import why
 
 _HEAD_NBYTES = 512

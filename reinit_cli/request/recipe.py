@@ -18,15 +18,12 @@ from reinit_cli.request.output_name import OutputName, as_form
 from reinit_cli.request.request import OPTIONS, Option, PartialRequest
 from reinit_cli.request.rule import Rule
 from reinit_cli.request.values import within_bounds
+from reinit_cli.storage.location import DASH
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.text import near
 
 VERSION = 1
 """Of the recipes and plans that are read."""
-
-
-DASH = "-"
-"""The file that stands for standard input, and the output for standard output."""
 
 
 MAX_TOML_NBYTES = 2**18

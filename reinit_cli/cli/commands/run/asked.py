@@ -1,8 +1,9 @@
-"""What a user asks for, from all the places that may say it."""
+"""Collect what a user asks for from all the places that may say it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, cast
 
@@ -10,12 +11,85 @@ import click
 from click.core import ParameterSource
 
 from reinit_cli.cli.options import check_device_of_variable
+from reinit_cli.operations.batch import read_list, requests_of
 from reinit_cli.operations.recipe_file import read_recipe
-from reinit_cli.request.recipe import DASH
-from reinit_cli.request.request import PartialRequest, override, without
+from reinit_cli.request.request import PartialRequest, Request, override, without
+from reinit_cli.request.rule import Rule
+from reinit_cli.storage.destination import InUse
+from reinit_cli.storage.location import DASH
+from reinit_cli.text import plural
 
 
-def asked(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> PartialRequest:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a command line asks for.
+
+    Attributes:
+        requests: one for each output.
+        is_batch: whether inputs are told apart and counted.
+        reads: the files that say what is asked for, and what each is called.
+    """
+
+    requests: tuple[Request, ...]
+    is_batch: bool
+    reads: InUse
+
+    @property
+    def name(self) -> str:
+        """What a meter calls it."""
+        requests = self.requests
+        return requests[0].source if len(requests) == 1 else plural(len(requests), "output")
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether an output goes to standard output."""
+        return any(
+            each.output == DASH or (each.output is None and each.source == DASH)
+            for each in self.requests
+        )
+
+
+def read_asked(
+    ctx: click.Context,
+    *,
+    sources: tuple[str, ...],
+    rules: tuple[Rule, ...],
+    configs: tuple[str, ...],
+    files_from: str | None,
+    null: bool,
+    options: dict[str, Any],
+) -> Asked:
+    """Return what a command line asks for.
+
+    Args:
+        ctx: the command line.
+        sources: those that it names.
+        rules: its own rules, those that exclude keys included.
+        configs: the recipes that it names.
+        files_from: the list of more sources, or None.
+        null: whether a NUL ends each line of that list.
+        options: its other options, None where it does not say them.
+
+    Raises:
+        ReinitError: a recipe, a variable or the list is wrong.
+        click.UsageError: no source is named, or one place is asked for twice.
+    """
+    _check_standard_input(sources, configs, files_from)
+    if files_from is not None:
+        sources = (*sources, *read_list(files_from, ends_with_nul=null))
+    elif null:
+        raise click.UsageError("-0 says how the list of --files-from ends its lines")
+    named = sources if sources or files_from is not None else None
+    asked = merge(ctx, {**options, "rules": rules, "sources": named}, configs)
+    if "sources" not in asked:
+        raise click.MissingParameter(ctx=ctx, param_hint="'SOURCE'", param_type="argument")
+    is_batch = files_from is not None or len(asked["sources"]) * len(asked.get("seeds", (0,))) > 1
+    lists = () if files_from is None else (files_from,)
+    reads = dict.fromkeys(configs, "a recipe") | dict.fromkeys(lists, "a list")
+    return Asked(requests_of(asked, is_batch=is_batch), is_batch, reads)
+
+
+def merge(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> PartialRequest:
     """Return the command line over its recipes, in their order, over the environment.
 
     Args:
@@ -42,7 +116,7 @@ def asked(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> 
     return override(cast("PartialRequest", environment), chosen)
 
 
-def check_standard_input(
+def _check_standard_input(
     sources: Sequence[str], configs: Sequence[str], files_from: str | None
 ) -> None:
     """Refuse two readers of standard input.

@@ -27,15 +27,15 @@ from reinit_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from reinit_cli.cli.commands.run.asked import Asked
+    from reinit_cli.cli.commands.run.results import Report
+    from reinit_cli.cli.render.meter import Meter
     from reinit_cli.operations.batch import Failure
     from reinit_cli.operations.rewrite import Outcome, ReportFile
     from reinit_cli.planning.job import Job
     from reinit_cli.request.pattern import Pattern
-    from reinit_cli.request.request import Request
     from reinit_cli.request.rule import Rule
-    from reinit_cli.storage.destination import Destination, InUse
-
-DASH = "-"
+    from reinit_cli.storage.destination import Destination
 
 SOME_FAILED = 3
 """The exit code where some inputs of a batch failed, and the others did not."""
@@ -231,45 +231,34 @@ def command(
     reinit model.safetensors -r "lm_head.weight=normal:std=0.02" --dry-run
     reinit *.pt -c recipe.toml --seed 0..4 -o "out/{stem}-seed{seed}.pt"
     """
-    from reinit_cli.cli.commands.run.asked import asked, check_standard_input
+    from reinit_cli.cli.commands.run.asked import read_asked
     from reinit_cli.cli.commands.run.results import Report, report_stream
     from reinit_cli.cli.render.meter import Meter
     from reinit_cli.cli.terminal import refuse_terminal, warn
-    from reinit_cli.operations.batch import Failure, plan_batch, read_list, requests_of, run_batch
+    from reinit_cli.operations.batch import plan_batch
     from reinit_cli.request.rule import Rule
-    from reinit_cli.text import plural
 
-    check_standard_input(sources, configs, files_from)
-    if files_from is not None:
-        sources = (*sources, *read_list(files_from, ends_with_nul=null))
-    elif null:
-        raise click.UsageError("-0 says how the list of --files-from ends its lines")
-    options |= {
-        "rules": (*rules, *(Rule.keeping(pattern.text) for pattern in excluded)),
-        "sources": sources if sources or files_from is not None else None,
-        "measure_before": verbose,
-        "sketch": report is not None,
-    }
-    job = asked(ctx, options, configs)
-    if "sources" not in job:
-        raise click.MissingParameter(ctx=ctx, param_hint="'SOURCE'", param_type="argument")
-    is_batch = files_from is not None or len(job["sources"]) * len(job.get("seeds", (0,))) > 1
-    requests = requests_of(job, is_batch=is_batch)
-    _check_beside(job.get("record"), report, is_batch=is_batch, dry_run=dry_run)
-    if not dry_run and any(map(_is_streamed, requests)):
+    asked = read_asked(
+        ctx,
+        sources=sources,
+        rules=(*rules, *(Rule.keeping(pattern.text) for pattern in excluded)),
+        configs=configs,
+        files_from=files_from,
+        null=null,
+        options={**options, "measure_before": verbose, "sketch": report is not None},
+    )
+    _check_beside(asked, report, dry_run=dry_run)
+    if asked.is_streamed and not dry_run:
         refuse_terminal(sys.stdout)
-    if not requests:
+    if not asked.requests:
         warn([f"{files_from!r} names no file"])
-    reads = dict.fromkeys(configs, "a recipe") | dict.fromkeys((files_from or DASH,), "a list")
-    name = requests[0].source if len(requests) == 1 else plural(len(requests), "output")
-    with Meter(name, is_shown=not quiet) as meter:
-        planned = plan_batch(requests, keeps_going=keep_going, reads=reads)
-        page = _report_file(report, planned, reads, force=bool(options["force"]))
+    with Meter(asked.name, is_shown=not quiet) as meter:
+        planned = plan_batch(asked.requests, keeps_going=keep_going, reads=asked.reads)
         told = Report(
             report_stream(planned, is_dry=dry_run),
             meter,
-            len(requests),
-            is_batch=is_batch,
+            len(asked.requests),
+            is_batch=asked.is_batch,
             keeps_going=keep_going,
             as_json=as_json,
             verbose=verbose,
@@ -279,47 +268,53 @@ def command(
             for each in planned:
                 told.take(each)
         else:
-            progress = meter.of(
-                sum(each.nbytes for each in planned if not isinstance(each, Failure))
-            )
-            try:
-                run_batch(
-                    planned,
-                    told.take,
-                    progress,
-                    keeps_going=keep_going,
-                    at_once=jobs,
-                    report=page,
-                )
-            except (KeyboardInterrupt, SystemExit):
-                told.count()
-                raise
+            page = _report_file(report, planned, asked)
+            _run(planned, told, meter, page, keeps_going=keep_going, at_once=jobs)
     told.finish()
     if told.failure is not None and not keep_going:
         raise told.failure
     ctx.exit(SOME_FAILED if told.failure is not None else 0)
 
 
-def _check_beside(record: object, report: str | None, *, is_batch: bool, dry_run: bool) -> None:
-    """Refuse what is written beside an output where there is none, or several.
+def _run(
+    planned: Sequence[Job | Failure],
+    told: Report,
+    meter: Meter,
+    page: ReportFile | None,
+    *,
+    keeps_going: bool,
+    at_once: int,
+) -> None:
+    """Run what is planned, and count what was done if that is interrupted."""
+    from reinit_cli.operations.batch import Failure, run_batch
+
+    progress = meter.of(sum(each.nbytes for each in planned if not isinstance(each, Failure)))
+    try:
+        run_batch(
+            planned, told.take, progress, keeps_going=keeps_going, at_once=at_once, report=page
+        )
+    except (KeyboardInterrupt, SystemExit):
+        told.count()
+        raise
+
+
+def _check_beside(asked: Asked, report: str | None, *, dry_run: bool) -> None:
+    """Refuse what is written next to an output where there is none, or several.
 
     Raises:
         click.UsageError: it is so.
     """
-    if isinstance(record, str) and is_batch:
+    has_record = any(isinstance(each.record, str) for each in asked.requests)
+    if has_record and asked.is_batch:
         raise click.UsageError("--record=FILE is the record of one output; --record is in each")
     if report is not None and dry_run:
         raise click.UsageError("--report shows what was drawn, and a dry run draws nothing")
-    if report is not None and is_batch:
+    if report is not None and asked.is_batch:
         raise click.UsageError("--report shows one rewrite; give it one source and one seed")
 
 
-def _is_streamed(request: Request) -> bool:
-    return request.output == DASH or (request.output is None and request.source == DASH)
-
-
 def _report_file(
-    report: str | None, planned: Sequence[Job | Failure], reads: InUse, *, force: bool
+    report: str | None, planned: Sequence[Job | Failure], asked: Asked
 ) -> ReportFile | None:
     """Return the report of a lone job, after every check; None where none is asked for."""
     from reinit_cli.operations.rewrite import ReportFile
@@ -327,8 +322,9 @@ def _report_file(
 
     for job in planned:
         if isinstance(job, Job):
-            in_use = {**reads, **job.reads, **job.writes}
-            place = report_place(report, in_use, has_pictures=bool(job.pictured), force=force)
+            in_use = {**asked.reads, **job.reads, **job.writes}
+            has_pictures, force = bool(job.pictured), job.request.force
+            place = report_place(report, in_use, has_pictures=has_pictures, force=force)
             return ReportFile(place, _page_of(place)) if place is not None else None
     return None
 

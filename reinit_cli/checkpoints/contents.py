@@ -46,7 +46,8 @@ class FileContents:
     def _part(self, place: Place, stride: tuple[int, ...] | None) -> Part:
         file = self.opened[place.file]
         file.make_seekable()
-        return Part(Copy(file, place.offset, place.nbytes), place.box, stride)
+        copy = Copy(file, place.offset, place.nbytes)
+        return Part(copy, place.box, stride if place.box is None else None)
 
     def files(self) -> Mapping[str, Reader]:
         """Return the files that it is made of."""

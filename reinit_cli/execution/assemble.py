@@ -11,7 +11,7 @@ from reinit_cli.checkpoints.formats.base import NewFormat, Place, Supply
 from reinit_cli.checkpoints.references import OpenDonors
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.errors import OutputUnwritableError
-from reinit_cli.execution.fill import Fill, Recast
+from reinit_cli.execution.fill import Fill, FillPart, Recast
 from reinit_cli.initializers import Transform
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.output import Created, content_of
@@ -62,8 +62,10 @@ def _rewritten(
     return {name: [*segments, *empty.get(name, ())] for name, segments in files.items()}
 
 
-def _in_place(fill: Fill, place: Place, contents: Contents) -> Fill:
-    """Return a fill as it lies among the gaps that its elements leave."""
+def _in_place(fill: Fill, place: Place, contents: Contents) -> Segment:
+    """Return what a fill writes in a place, among the gaps that its elements leave there."""
+    if place.box is not None:
+        return FillPart(fill, place.nbytes, place.box)
     under = None
     if place.nbytes != fill.nbytes:
         under = Copy(contents.files()[place.file], place.offset, place.nbytes)

@@ -17,6 +17,7 @@ from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
 from reinit_cli.checkpoints.formats.torch.zip import TorchZip
 from tests.contracts.format_contract import FormatContract, NewFormatContract
+from tests.contracts.toy import Toy, read_toy, write_toy
 
 
 class TestSafetensors(NewFormatContract):
@@ -78,3 +79,13 @@ class TestHuggingFaceFolder(NewFormatContract):
         if index.exists():
             assert json.loads(index.read_text())["weight_map"].keys() == found.keys()
         return found
+
+
+class TestToy(FormatContract):
+    format = Toy()
+
+    def write(self, path: Path, state: Mapping[str, Tensor]) -> None:
+        write_toy(path, state)
+
+    def read(self, path: Path) -> Mapping[str, Tensor]:
+        return read_toy(path)

@@ -46,7 +46,8 @@ class Place(NamedTuple):
     Attributes:
         file: the path of the file within the checkpoint; "" for a lone file.
         offset, nbytes: which bytes of it.
-        box: the part of the tensor that they are; None for all of it.
+        box: the elements that they are, in row-major order; None for all of the tensor, in
+            the order that its stride says.
     """
 
     file: str

@@ -200,7 +200,7 @@ def _commands() -> Iterator[str]:
     yield "What `reinit COMMAND -h` prints, of every command."
     yield _table(
         ("command", "what for"),
-        ((f"[`reinit {name}`](#reinit-{name})", text) for name, text in COMMANDS.items()),
+        ((f"[`reinit {name}`](#reinit-{name})", text) for name, (_, text) in COMMANDS.items()),
     )
     yield (
         "`reinit SOURCE …` is short for `reinit run SOURCE …`. `reinit --version` prints the version."

@@ -90,6 +90,7 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "unknown {kind} {about!r}",
+        "float dtype": "unknown dtype {about!r}",
         "device": "device {about!r} is not there; there is {problem}",
         "model": "{about!r} is neither a torchvision model nor a file",
         "architecture": "there is no torchvision model {about!r}",

@@ -73,6 +73,11 @@ SAID: dict[str, tuple[ReinitError, str, str | None]] = {
         "net has no weights 'v9'; it has none",
         "--weights none builds it without",
     ),
+    "dtype that is no float": (
+        UnknownNameError("int8", known=["float64", "bfloat16"], kind="float dtype"),
+        "unknown dtype 'int8'",
+        "did you mean float64 or bfloat16?",
+    ),
     "no rule": (
         MissingRuleError(),
         "no rule was given, so there is nothing to do",

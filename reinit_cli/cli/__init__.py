@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from reinit_cli.cli.group import COMMANDS, group
+from reinit_cli.cli.group import COMMANDS, DEFAULT, group
 from reinit_cli.errors import CheckFailedError, InputError, ReinitError
 
 DONE, NO, COULD_NOT = 0, 1, 2
@@ -55,8 +55,6 @@ def _invoke(args: list[str]) -> int:
 
 
 def _with_command(args: Sequence[str]) -> list[str]:
-    """Put "run" in front where no command is named: `reinit alexnet -r …`."""
+    """Name the default command where none is named: `reinit alexnet -r …`."""
     of_the_group = (*COMMANDS, "-h", "--help", "--version")
-    if args[0] not in of_the_group:
-        return ["run", *args]
-    return list(args)
+    return list(args) if args[0] in of_the_group else [DEFAULT, *args]

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import cast
+from typing import NamedTuple, cast
 
 import click
 
+
+class Entry(NamedTuple):
+    """A command before it is imported.
+
+    Attributes:
+        module: where it is, within `commands`.
+        sentence: its short help.
+    """
+
+    module: str
+    sentence: str
+
+
 COMMANDS = {
-    "run": "Re-initialise tensors and write a new checkpoint.",
-    "keys": "List the keys of a model or a checkpoint.",
-    "show": "Print the values of one tensor.",
-    "diff": "Tell what differs between two checkpoints.",
-    "verify": "Tell whether a checkpoint is what its record says.",
-    "stats": "Measure tensors: mean, std, extremes, NaN, a histogram.",
-    "inits": "List the initializers, or explain one.",
-    "draw": "Draw one tensor and print it with its law.",
-    "models": "List the torchvision models.",
-    "completion": "Print a script that completes commands, rules and keys in a shell.",
+    "run": Entry("run.command", "Re-initialise tensors and write a new checkpoint."),
+    "keys": Entry("keys", "List the keys of a model or a checkpoint."),
+    "show": Entry("show", "Print the values of one tensor."),
+    "diff": Entry("diff", "Tell what differs between two checkpoints."),
+    "verify": Entry("verify", "Tell whether a checkpoint is what its record says."),
+    "stats": Entry("stats", "Measure tensors: mean, std, extremes, NaN, a histogram."),
+    "inits": Entry("inits", "List the initializers, or explain one."),
+    "draw": Entry("draw", "Draw one tensor and print it with its law."),
+    "models": Entry("models", "List the torchvision models."),
+    "completion": Entry(
+        "completion", "Print a script that completes commands, rules and keys in a shell."
+    ),
 }
-"""The commands with their short help, so that `--help` imports none of them."""
+"""The commands, so that `--help` imports none of them."""
+
+DEFAULT = "run"
+"""The command that is meant where none is named."""
 
 
 class _LazyGroup(click.Group):
@@ -33,14 +51,13 @@ class _LazyGroup(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        place = "run.command" if cmd_name == "run" else cmd_name
-        module = import_module(f"reinit_cli.cli.commands.{place}")
+        module = import_module(f"reinit_cli.cli.commands.{COMMANDS[cmd_name].module}")
         return cast("click.Command", module.command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, each.sentence) for name, each in COMMANDS.items()])
 
 
 def _print_version(ctx: click.Context, parameter: click.Parameter, value: object) -> None:

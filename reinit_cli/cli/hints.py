@@ -170,7 +170,10 @@ def _existing(error: errors.OutputExistsError) -> str:
 
 def _recipe(error: errors.RecipeError) -> str:
     cause = error.__cause__
-    if isinstance(cause, errors.ReinitError):
+    # How a rule is written is the same everywhere; an option is a field here.
+    if isinstance(cause, errors.RuleError):
+        return hint_of(cause) or ""
+    if isinstance(cause, errors.UnknownNameError) and cause.kind == "initializer":
         return hint_of(cause) or ""
     return _did_you_mean(meant(error))
 
@@ -191,6 +194,7 @@ _BRACES = "{{ and }} stand for braces"
 _HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "initializer"): _spelled("reinit inits lists the initializers"),
     (errors.UnknownNameError, "dtype"): _spelled("dtypes have torch's names, such as bfloat16"),
+    (errors.UnknownNameError, "float dtype"): lambda error: _did_you_mean(error.known),
     (errors.UnknownNameError, "device"): "--device auto takes the best that is there",
     (errors.UnknownNameError, "model"): _model,
     (errors.UnknownNameError, "architecture"): _spelled("reinit models lists the models"),

@@ -177,7 +177,7 @@ def _concerns_all_inputs(error: ReinitError, request: Request) -> bool:
     """Whether what is wrong with one input is as wrong with every other."""
     if isinstance(error, MissingRuleError):
         return request.output is None
-    options = ("device", "dtype", "architecture")
+    options = ("device", "dtype", "float dtype", "architecture")
     is_option = isinstance(error, UnknownNameError) and error.kind in options
     return is_option or isinstance(error, PackageError)
 

@@ -63,7 +63,7 @@ def _cast(tensors: tuple[TensorInfo, ...], name: str | None) -> tuple[TensorInfo
         return tensors
     dtype = dtype_named(name)
     if dtype.kind != "float":
-        raise UnknownNameError(name, known=[known.name for known in FLOATS], kind="dtype")
+        raise UnknownNameError(name, known=[known.name for known in FLOATS], kind="float dtype")
     return tuple(
         replace(tensor, dtype=dtype.name, nbytes=tensor.numel * dtype.nbits // 8)
         if tensor.fillable_dtype in FLOATS

@@ -71,17 +71,6 @@ def test_the_version_is_the_package_s(reinit: Callable[..., Done]) -> None:
     assert reinit("--version") == Done(0, f"reinit {__version__}\n", "")
 
 
-@pytest.mark.parametrize(
-    "command", ["run", "keys", "show", "diff", "stats", "inits", "draw", "models", "completion"]
-)
-def test_every_command_explains_itself(command: str, reinit: Callable[..., Done]) -> None:
-    done = reinit(command, "-h")
-
-    assert (done.code, done.err) == (0, "")
-    assert done.out.startswith(f"Usage: reinit {command} ")
-    assert done.out == reinit(command, "--help").out
-
-
 def test_inits_lists_every_initializer(reinit: Callable[..., Done]) -> None:
     from reinit_cli.initializers import REGISTRY
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import click
 
-from reinit_cli.cli.group import COMMANDS, group
+from reinit_cli.cli.group import COMMANDS, DEFAULT, group
 from reinit_cli.cli.options import RecordType
 
 
@@ -29,14 +29,14 @@ def candidates_for(before: Sequence[str], word: str) -> list[str]:
         word: what is written of it.
     """
     name = before[0] if before and before[0] in COMMANDS else None
-    found = group.get_command(click.Context(group), name or "run")
+    found = group.get_command(click.Context(group), name or DEFAULT)
     assert found is not None
     values = _Values(found, before[1:] if name else before)
     candidates = values.candidates(word)
     if before:
         return candidates
     commands = _starting((*COMMANDS, "--help", "--version"), word)
-    # `run` may be left out, so its options and sources may stand here too.
+    # The default one may be left out, so its options and sources may stand here too.
     return list(dict.fromkeys([*commands, *candidates])) if word else commands
 
 

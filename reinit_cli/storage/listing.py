@@ -105,7 +105,9 @@ class _Walk:
             self.left_out.append(name)
             return
         real = os.path.realpath(path) if is_link else ""
-        stays = not is_link or real.startswith(f"{self._real}{os.sep}") or _is_blob(real)
+        stays = (
+            not is_link or real.startswith(f"{self._real}{os.sep}") or _is_blob(real, self._real)
+        )
         if stat.S_ISREG(status.st_mode):
             mode = stat.S_IMODE(status.st_mode)
             self.files[name] = Listed(Fingerprint.of(status), mode, not stays)
@@ -122,8 +124,13 @@ class _Walk:
             self._enter(name, (*above, real or os.path.join(above[-1], os.path.basename(name))))
 
 
-def _is_blob(path: str) -> bool:
-    """Whether a path is that of a file in a hub cache: `models--OWNER--NAME/blobs/HASH`."""
+def _is_blob(path: str, folder: str) -> bool:
+    """Whether a file lies in a hub cache, that of the folder or any.
+
+    A cache has a folder `models--OWNER--NAME` with `blobs/HASH` and `snapshots/REVISION`.
+    """
     blobs = os.path.dirname(path)
-    model = os.path.basename(os.path.dirname(blobs))
-    return os.path.basename(blobs) == "blobs" and model.startswith("models--")
+    model, name = os.path.split(blobs)
+    snapshots = os.path.join(model, "snapshots")
+    is_model = os.path.basename(model).startswith("models--")
+    return name == "blobs" and (is_model or os.path.dirname(folder) == snapshots)

@@ -138,11 +138,12 @@ class Producer:
 
 
 def _whole(blocks: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[tuple[Box, Tensor]]:
-    """Yield a tensor whole, and where it lies in itself."""
+    """Yield a tensor whole, if it has elements, and where it lies in itself."""
     import torch
 
     kept = [block.flatten().clone() for block in blocks]
-    yield tuple((0, dim) for dim in shape), torch.cat(kept).view(shape)
+    if kept:
+        yield tuple((0, dim) for dim in shape), torch.cat(kept).view(shape)
 
 
 def _rows(blocks: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[tuple[Box, Tensor]]:

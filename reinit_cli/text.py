@@ -50,10 +50,10 @@ def nbytes(count: int) -> str:
     if count < 1000:
         return f"{count} B"
     scaled = float(count)
-    units = iter(("kB", "MB", "GB", "TB"))
-    while (scaled := scaled / 1000) >= 999.95:
-        next(units)
-    return f"{scaled:.1f} {next(units)}"
+    for unit in ("kB", "MB", "GB"):
+        if (scaled := scaled / 1000) < 999.95:
+            return f"{scaled:.1f} {unit}"
+    return f"{scaled / 1000:,.1f} TB"
 
 
 def parse_nbytes(text: str) -> int:

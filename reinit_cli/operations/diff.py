@@ -145,16 +145,31 @@ def diff(
     Raises:
         ReinitError: a source cannot be read, or a pattern is none.
     """
-    # Weights are chosen for models, and one of two may be a file.
+    mine, theirs = find_both(first, second, weights, root)
+    chosen = chosen_keys((mine, theirs), patterns)
+    if keys_only:
+        return compare_keys(mine, theirs, chosen.__contains__)
+    return compare(mine, theirs, chosen.__contains__, Tolerance(rtol, atol), seed, unwatched)
+
+
+def find_both(
+    first: str, second: str, weights: str | None, root: str | None
+) -> tuple[Source, Source]:
+    """Find two sources; weights are chosen for models, and one of the two may be a file.
+
+    Raises:
+        SourceError: one of them cannot be read.
+    """
     mine, theirs = (
         find_source(each, weights if each.isidentifier() else None, root)
         for each in (first, second)
     )
-    keys = [tensor.key for source in (mine, theirs) for tensor in source.tensors]
-    chosen = select_keys(keys, patterns)
-    if keys_only:
-        return compare_keys(mine, theirs, chosen.__contains__)
-    return compare(mine, theirs, chosen.__contains__, Tolerance(rtol, atol), seed, unwatched)
+    return mine, theirs
+
+
+def chosen_keys(sources: Iterable[Source], patterns: Iterable[Pattern | str]) -> set[str]:
+    """Return the keys of some sources that patterns match, or all where there is none."""
+    return select_keys([each.key for source in sources for each in source.tensors], patterns)
 
 
 def compare_keys(

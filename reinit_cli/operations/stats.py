@@ -8,7 +8,8 @@ from typing import Literal, TypeVar
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
-from reinit_cli.request.pattern import Pattern, select_keys
+from reinit_cli.operations.keys import choose
+from reinit_cli.request.pattern import Pattern
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_as_stored
 from reinit_cli.tensors.histogram import Histogram, histogram_of
@@ -45,6 +46,20 @@ def unmeasurable(tensor: TensorInfo) -> str | None:
     if tensor.fillable_dtype is None:
         return tensor.carried or f"{tensor.dtype} has no numbers that torch reads"
     return "its elements overlap in memory" if tensor.overlaps_itself else None
+
+
+def measurable(
+    tensors: Sequence[TensorInfo], patterns: Sequence[Pattern]
+) -> tuple[list[TensorInfo], Mapping[str, str]]:
+    """Return what patterns choose and can be measured, and why the rest of it cannot.
+
+    Args:
+        tensors: the entries of a source.
+        patterns: which keys; none means all.
+    """
+    chosen = choose(tensors, patterns)
+    reasons = {tensor.key: reason for tensor in chosen if (reason := unmeasurable(tensor))}
+    return [tensor for tensor in chosen if tensor.key not in reasons], reasons
 
 
 def measure_source(
@@ -124,10 +139,8 @@ def stats(
         ReinitError: the source cannot be read, or a pattern is none.
     """
     found = find_source(source, weights, root)
-    chosen = select_keys([tensor.key for tensor in found.tensors], patterns)
-    tensors = [
-        tensor for tensor in found.tensors if tensor.key in chosen and not unmeasurable(tensor)
-    ]
+    read = [Pattern.parse(each) if isinstance(each, str) else each for each in patterns]
+    tensors, _ = measurable(found.tensors, read)
     depth = WHOLE_MODULE if by == "module" else by
     return measure_source(found, tensors, depth, seed, unwatched, bins=bins)
 

@@ -5,6 +5,7 @@ It shows integrity, not authorship: whoever changes a file can write another rec
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -133,6 +134,22 @@ def verify(
             verdict = replace(verdict, findings=findings, source=source)
         contents.check_unchanged()
     return verdict
+
+
+def nbytes_to_verify(output: str, source: str | None) -> int:
+    """Return how many bytes `verify` reads of an output, for a progress bar.
+
+    Args:
+        output: the path of the checkpoint, which need not exist.
+        source: what it is compared with too, which reads it a second time.
+    """
+    paths = [output]
+    if os.path.isdir(output):
+        paths = [
+            os.path.join(folder, each) for folder, _, names in os.walk(output) for each in names
+        ]
+    nbytes = sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+    return nbytes if source is None else 2 * nbytes
 
 
 def _at_root(found: Source, output: str, form: Form) -> Source:

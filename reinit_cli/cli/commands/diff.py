@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.cli.options import (
     CONTEXT,
@@ -21,16 +20,27 @@ from reinit_cli.cli.options import (
     seed_option,
     weights_option,
 )
+from reinit_cli.cli.render.file import write_report
 from reinit_cli.cli.render.html import Page, without_folders
-from reinit_cli.cli.render.json import VERSION
+from reinit_cli.cli.render.json import VERSION, dumps
+from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.panels import panels_of_differences
-from reinit_cli.cli.render.table import Column, Sheet
-from reinit_cli.request.pattern import KeyIndex, Pattern
+from reinit_cli.cli.render.table import Column, Sheet, show
+from reinit_cli.operations.diff import (
+    Difference,
+    chosen_keys,
+    compare,
+    compare_keys,
+    counts_of,
+    find_both,
+    measure_changed,
+)
+from reinit_cli.request.pattern import Pattern
 from reinit_cli.storage.destination import CHECKPOINT
+from reinit_cli.tensors.distance import Tolerance
 from reinit_cli.text import number, plural, shape
 
 if TYPE_CHECKING:
-    from reinit_cli.operations.diff import Difference
     from reinit_cli.operations.stats import Measured
 
 
@@ -90,15 +100,11 @@ def command(
     reinit diff model.safetensors model-reinit.safetensors
     reinit diff old.pt new.safetensors "layers.*" --rtol 1e-5
     """
-    from reinit_cli.cli.render.meter import Meter
-    from reinit_cli.operations.diff import compare, compare_keys
-    from reinit_cli.tensors.distance import Tolerance
-
-    sources = [_found(text, weights, root) for text in (first, second)]
-    mine, theirs = sources
+    mine, theirs = find_both(first, second, weights, root)
     reads = dict.fromkeys((*mine.reads, *theirs.reads), CHECKPOINT)
     place = report_place(report, reads, has_pictures=not keys_only, force=force)
-    chosen = _chosen([tensor.key for source in sources for tensor in source.tensors], patterns)
+    _refuse_unmatched((mine, theirs), patterns)
+    chosen = chosen_keys((mine, theirs), patterns)
     if keys_only:
         found = compare_keys(mine, theirs, chosen.__contains__)
     else:
@@ -107,43 +113,24 @@ def command(
             found = compare(mine, theirs, chosen.__contains__, Tolerance(rtol, atol), seed, told)
     names = (first, second)
     if as_json:
-        from reinit_cli.cli.render.json import dumps
-
         sys.stdout.write(dumps(differences_form(found, names, shows_same=shows_same)) + "\n")
     elif not quiet:
-        from reinit_cli.cli.render.table import show
-
         show(differences_sheet(found, names, shows_same=shows_same), sys.stdout)
     if place is not None:
-        from reinit_cli.cli.render.file import write_report
-        from reinit_cli.operations.diff import measure_changed
-
         pictures = ([], []) if keys_only else measure_changed(mine, theirs, found, seed)
         write_report(place, page_of_differences(found, names, pictures, shows_same=shows_same))
     ctx.exit(1 if any(each.differs for each in found) else 0)
 
 
-def _chosen(keys: Sequence[str], patterns: Sequence[Pattern]) -> set[str]:
-    """Return the keys that match a pattern, or all where there is none.
+def _refuse_unmatched(sources: Iterable[Source], patterns: Sequence[Pattern]) -> None:
+    """Refuse a pattern that matches no key.
 
     Raises:
-        click.UsageError: a pattern matches none.
+        click.UsageError: it does not.
     """
-    if not patterns:
-        return set(keys)
-    index = KeyIndex(keys)
-    chosen: set[str] = set()
     for pattern in patterns:
-        selected = index.select(pattern)
-        if not selected:
+        if not chosen_keys(sources, [pattern]):
             raise click.UsageError(f"no key of either source matches {pattern.text!r}")
-        chosen.update(keys[at] for at in selected)
-    return chosen
-
-
-def _found(text: str, weights: str | None, root: str | None) -> Source:
-    # Weights are chosen for models, and one of two sources may be a file.
-    return find_source(text, weights if text.isidentifier() else None, root)
 
 
 _COLUMNS = (
@@ -200,8 +187,6 @@ def page_of_differences(
 
 
 def _counted(found: Sequence[Difference]) -> str:
-    from reinit_cli.operations.diff import counts_of
-
     return ", ".join(f"{count:,} {_WORDS[change]}" for change, count in counts_of(found).items())
 
 
@@ -254,8 +239,6 @@ def differences_form(
     found: Sequence[Difference], names: tuple[str, str], *, shows_same: bool
 ) -> dict[str, Any]:
     """Return the same for JSON."""
-    from reinit_cli.operations.diff import counts_of
-
     return {
         "version": VERSION,
         "first": names[0],

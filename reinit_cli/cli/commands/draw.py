@@ -10,7 +10,6 @@ import click
 from click.core import ParameterSource
 
 from reinit_cli.cli.commands.run.form import step_form
-from reinit_cli.cli.commands.run.view import described
 from reinit_cli.cli.options import (
     CONTEXT,
     DtypeType,
@@ -21,15 +20,14 @@ from reinit_cli.cli.options import (
     json_option,
     seed_option,
 )
-from reinit_cli.cli.render.json import VERSION, moments_form, values_form
-from reinit_cli.cli.render.table import Sheet
-from reinit_cli.planning.plan import Plan
+from reinit_cli.cli.render.facts import described
+from reinit_cli.cli.render.json import VERSION, dumps, moments_form, values_form
+from reinit_cli.cli.render.table import Sheet, show
 from reinit_cli.streams.torch import STREAM
-from reinit_cli.tensors.moments import moments_of
 from reinit_cli.text import number, shape
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from reinit_cli.operations.draw import Drawn
 
 
 @click.command("draw", context_settings=CONTEXT)
@@ -68,36 +66,31 @@ def command(
     if device and ctx.get_parameter_source("device") is ParameterSource.ENVIRONMENT:
         check_device_of_variable(device)
 
-    import torch
+    from reinit_cli.initializers import parse_init
+    from reinit_cli.operations.draw import draw_tensor
 
-    from reinit_cli import apply_
-    from reinit_cli.cli.render.json import dumps
-    from reinit_cli.cli.render.table import show
-    from reinit_cli.execution.draw import naming
-    from reinit_cli.request.pattern import Pattern
-    from reinit_cli.request.rule import Rule
-
-    rule = Rule.of(Pattern.escape(key), init)
-    if rule.init.keeps:
+    chosen = parse_init(init)
+    if chosen.keeps:
         raise click.UsageError("keep draws nothing")
-    if rule.init.initializer.stream or rule.init.keep_zeros:
-        raise click.UsageError(f"{rule.init} changes what is there, and here nothing is")
-    with naming(key):
-        tensor = torch.empty(shape, dtype=getattr(torch, dtype))
-    plan = apply_({key: tensor}, [rule], seed=seed, device=device or "cpu", arch=arch)
+    if chosen.initializer.stream or chosen.keep_zeros:
+        raise click.UsageError(f"{chosen} changes what is there, and here nothing is")
+    drawn = draw_tensor(
+        chosen, shape, key=key, dtype=dtype, seed=seed, device=device or "cpu", arch=arch
+    )
     if as_json:
-        sys.stdout.write(dumps(draw_form(plan, tensor)) + "\n")
+        sys.stdout.write(dumps(draw_form(drawn)) + "\n")
     else:
-        click.echo(str(tensor))
-        show(draw_sheet(plan, tensor), sys.stdout)
+        click.echo(str(drawn.tensor))
+        show(draw_sheet(drawn), sys.stdout)
 
 
-def draw_sheet(plan: Plan, tensor: Tensor) -> Sheet:
-    """Return the law of the one tensor of a plan and what was drawn."""
-    return Sheet((), (), tuple(_facts(plan, tensor)))
+def draw_sheet(drawn: Drawn) -> Sheet:
+    """Return the law of a tensor and what was drawn."""
+    return Sheet((), (), tuple(_facts(drawn)))
 
 
-def _facts(plan: Plan, tensor: Tensor) -> Iterator[tuple[str, str]]:
+def _facts(drawn: Drawn) -> Iterator[tuple[str, str]]:
+    plan = drawn.plan
     (step,), (rule,) = plan.steps, plan.rules
     yield "initializer", described(rule.init)
     yield "shape", f"{shape(step.tensor.shape)}, {step.tensor.dtype}"
@@ -109,23 +102,24 @@ def _facts(plan: Plan, tensor: Tensor) -> Iterator[tuple[str, str]]:
     if step.bound is not None:
         yield "bound", number(step.bound)
     expected = f"{number(step.follows.std)} expected, " if step.follows is not None else ""
-    yield "std", f"{expected}{number(moments_of(tensor).std)} drawn"
+    yield "std", f"{expected}{number(drawn.moments.std)} drawn"
     yield (
         "seed",
         f"{plan.request.seed} (stream {STREAM.name}), key {step.key}, generator {step.seed}",
     )
 
 
-def draw_form(plan: Plan, tensor: Tensor) -> dict[str, Any]:
+def draw_form(drawn: Drawn) -> dict[str, Any]:
     """Return the same for JSON, with the values as nested lists."""
+    plan = drawn.plan
     (step,), (rule,) = plan.steps, plan.rules
-    drawn = {"after": moments_form(moments_of(tensor))}
+    after = {"after": moments_form(drawn.moments)}
     return {
         "version": VERSION,
         "stream": STREAM.name,
         "seed": plan.request.seed,
         "device": plan.request.device,
         "rule": [rule.serial()],
-        "tensors": [step_form(step, None) | drawn],
-        "values": values_form(tensor),
+        "tensors": [step_form(step, None) | after],
+        "values": values_form(drawn.tensor),
     }

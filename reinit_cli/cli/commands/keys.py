@@ -3,49 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import click
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.cli.options import CONTEXT, PatternType, json_option, root_option, weights_option
-from reinit_cli.cli.render.json import VERSION
-from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.cli.render.facts import summed
+from reinit_cli.cli.render.json import VERSION, dumps
+from reinit_cli.cli.render.table import Column, Sheet, show
 from reinit_cli.collector import collector_paused
+from reinit_cli.operations.keys import ORDERS, Listing, list_keys
 from reinit_cli.operations.outline import Branch, Group
-from reinit_cli.request.pattern import KeyIndex, Pattern
+from reinit_cli.request.pattern import Pattern
 from reinit_cli.tensors.dtype import DTYPES
-from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo, repeated_keys, tied_groups
-from reinit_cli.text import nbytes, plural, shape
-
-_DIGITS = re.compile(r"([0-9]+)")
-
-
-def _natural(tensor: TensorInfo) -> list[tuple[int, str]]:
-    """Order keys as people count: layers.2 before layers.10.
-
-    Of two numbers the longer is the larger; a key may have more digits than Python converts.
-    """
-    parts = _DIGITS.split(tensor.key)
-    return [_number(part) if at % 2 else (0, part) for at, part in enumerate(parts)]
-
-
-def _number(digits: str) -> tuple[int, str]:
-    significant = digits.lstrip("0")
-    return len(significant), significant
-
-
-_ORDERS: Mapping[str, Callable[[TensorInfo], object]] = {
-    "key": _natural,
-    "parameters": lambda tensor: -tensor.numel,
-    "bytes": lambda tensor: -tensor.nbytes,
-    "shape": lambda tensor: tensor.shape,
-    "dtype": lambda tensor: tensor.dtype,
-}
+from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo, repeated_keys
+from reinit_cli.text import nbytes, shape
 
 
 @click.command("keys", context_settings=CONTEXT)
@@ -66,7 +42,7 @@ _ORDERS: Mapping[str, Callable[[TensorInfo], object]] = {
 @click.option(
     "--sort",
     "order",
-    type=click.Choice(list(_ORDERS)),
+    type=click.Choice(list(ORDERS)),
     help="Sort by this, sizes from the largest.  [default: the order of SOURCE]",
 )
 @click.option("--count", is_flag=True, help="Print the number of keys.")
@@ -112,38 +88,17 @@ def command(
     if meta:
         _show_contents(found, as_json=as_json)
         return
-    chosen = chosen_tensors(found.tensors, patterns, excluded)
-    if order:
-        chosen.sort(key=_ORDERS[order])  # type: ignore[arg-type]
-    groups = tied_groups(found.tensors)
-    ties = _Ties(
-        {key: tied[0] for key, tied in groups.items() if key != tied[0]},
-        repeated_keys(chosen, groups),
-    )
+    listing = list_keys(found.tensors, patterns, excluded, order)
     is_terminal = sys.stdout.isatty()
     if count:
-        click.echo(len(chosen))
+        click.echo(len(listing.tensors))
     elif as_json:
-        sys.stdout.writelines(line + "\n" for line in key_forms(chosen, ties.aliases))
+        sys.stdout.writelines(line + "\n" for line in key_forms(listing))
     elif tree or long or (is_terminal and not null):
-        from reinit_cli.cli.render.table import show
-
-        show(_sheet(chosen, ties, tree=tree, group=group, is_terminal=is_terminal), sys.stdout)
+        show(_sheet(listing, tree=tree, group=group, is_terminal=is_terminal), sys.stdout)
     else:
-        _print_lines(_names(chosen, group=group), "\0" if null else "\n")
-    ctx.exit(0 if chosen else 1)
-
-
-class _Ties(NamedTuple):
-    """Which keys have one tensor.
-
-    Attributes:
-        aliases: for a tied key the first of its ties.
-        repeated: the chosen keys that add nothing to a sum, since a tied one does.
-    """
-
-    aliases: Mapping[str, str]
-    repeated: Collection[str]
+        _print_lines(_names(listing.tensors, group=group), "\0" if null else "\n")
+    ctx.exit(0 if listing.tensors else 1)
 
 
 _TOGETHER = frozenset(
@@ -160,35 +115,15 @@ def _refuse_together(asked: Mapping[str, bool]) -> None:
                 raise click.UsageError(f"{first} and {second} do not go together")
 
 
-def chosen_tensors(
-    tensors: Sequence[TensorInfo], patterns: Sequence[Pattern], excluded: Sequence[Pattern] = ()
-) -> list[TensorInfo]:
-    """Return the tensors that match a pattern, or all where there is none, but the excluded."""
-    if not patterns and not excluded:
-        return list(tensors)
-    index = KeyIndex([tensor.key for tensor in tensors])
-    positions = set(range(len(tensors)))
-    if patterns:
-        positions = {at for pattern in patterns for at in index.select(pattern)}
-    positions -= {at for pattern in excluded for at in index.select(pattern)}
-    return [tensors[at] for at in sorted(positions)]
-
-
-def _sheet(
-    tensors: Sequence[TensorInfo],
-    ties: _Ties,
-    *,
-    tree: bool,
-    group: bool,
-    is_terminal: bool,
-) -> Sheet:
+def _sheet(listing: Listing, *, tree: bool, group: bool, is_terminal: bool) -> Sheet:
     from reinit_cli.operations.outline import groups_of, tree_of
 
     if tree:
-        return tree_sheet(tree_of(tensors, ties.repeated), *ties, is_indented=is_terminal)
+        branches = tree_of(listing.tensors, listing.repeated)
+        return tree_sheet(branches, listing, is_indented=is_terminal)
     if group:
-        return groups_sheet(groups_of(tensors), ties.repeated)
-    return keys_sheet(tensors, *ties)
+        return groups_sheet(groups_of(listing.tensors), listing)
+    return keys_sheet(listing)
 
 
 def _names(tensors: Sequence[TensorInfo], *, group: bool) -> Collection[str]:
@@ -206,14 +141,9 @@ def _print_lines(lines: Collection[str], end: str) -> None:
 
 
 def _show_contents(source: Source, *, as_json: bool) -> None:
-
     if as_json:
-        from reinit_cli.cli.render.json import dumps
-
         sys.stdout.write(dumps(contents_form(source)) + "\n")
     else:
-        from reinit_cli.cli.render.table import show
-
         show(contents_sheet(source), sys.stdout)
 
 
@@ -237,30 +167,22 @@ _TREE_COLUMNS = (
 )
 
 
-def keys_sheet(
-    tensors: Sequence[TensorInfo], aliases: Mapping[str, str], repeated: Collection[str]
-) -> Sheet:
-    """Return a row for each key, and the totals.
-
-    Args:
-        tensors: the entries.
-        aliases: for a tied key the first of its ties.
-        repeated: the keys that add nothing to a sum, since a tied one does.
-    """
+def keys_sheet(listing: Listing) -> Sheet:
+    """Return a row for each key, and the totals."""
     rows = [
         (
             tensor.key,
             *_kind(tensor),
             f"{tensor.numel:,}",
             nbytes(tensor.nbytes),
-            _mark(tensor, aliases),
+            _mark(tensor, listing.aliases),
         )
-        for tensor in tensors
+        for tensor in listing.tensors
     ]
-    return Sheet(_COLUMNS, rows, _totals(tensors, repeated)).without_empty_columns()
+    return Sheet(_COLUMNS, rows, _totals(listing)).without_empty_columns()
 
 
-def groups_sheet(groups: Sequence[Group], repeated: Collection[str]) -> Sheet:
+def groups_sheet(groups: Sequence[Group], listing: Listing) -> Sheet:
     """Return a row for each group of keys that differ in numbers only, and the totals."""
     rows = [
         (
@@ -273,23 +195,15 @@ def groups_sheet(groups: Sequence[Group], repeated: Collection[str]) -> Sheet:
         )
         for group in groups
     ]
-    tensors = [tensor for group in groups for tensor in group.tensors]
-    return Sheet(_GROUP_COLUMNS, rows, _totals(tensors, repeated)).without_empty_columns()
+    return Sheet(_GROUP_COLUMNS, rows, _totals(listing)).without_empty_columns()
 
 
-def tree_sheet(
-    tree: Sequence[Branch],
-    aliases: Mapping[str, str],
-    repeated: Collection[str],
-    *,
-    is_indented: bool,
-) -> Sheet:
+def tree_sheet(tree: Sequence[Branch], listing: Listing, *, is_indented: bool) -> Sheet:
     """Return a row for each module with the sums of what is in it, and for each tensor.
 
     Args:
         tree: modules, each before what is in it.
-        aliases: for a tied key the first of its ties.
-        repeated: the keys that add nothing to a sum, since a tied one does.
+        listing: the keys that are in it.
         is_indented: whether a row shows its last name below its module's, or its whole path.
     """
     rows = [
@@ -299,26 +213,15 @@ def tree_sheet(
             *(_kind(branch.tensor) if branch.tensor else ("", "")),
             f"{branch.numel:,}",
             nbytes(branch.nbytes),
-            _mark(branch.tensor, aliases) if branch.tensor else "",
+            _mark(branch.tensor, listing.aliases) if branch.tensor else "",
         )
         for branch in tree
     ]
-    tensors = [branch.tensor for branch in tree if branch.tensor]
-    return Sheet(_TREE_COLUMNS, rows, _totals(tensors, repeated)).without_empty_columns()
+    return Sheet(_TREE_COLUMNS, rows, _totals(listing)).without_empty_columns()
 
 
-def summed(tensors: Sequence[TensorInfo], repeated: Collection[str] = ()) -> str:
-    """Return how many tensors, parameters and bytes there are; the repeated add no bytes."""
-    own = [tensor for tensor in tensors if tensor.key not in repeated]
-    numel = plural(sum(tensor.numel for tensor in own), "parameter")
-    total = nbytes(sum(tensor.nbytes for tensor in own))
-    return f"{plural(len(tensors), 'tensor')}, {numel}, {total}"
-
-
-def _totals(
-    tensors: Sequence[TensorInfo], repeated: Collection[str]
-) -> tuple[tuple[str, str], ...]:
-    return (("total", summed(tensors, repeated)),)
+def _totals(listing: Listing) -> tuple[tuple[str, str], ...]:
+    return (("total", summed(listing.tensors, listing.repeated)),)
 
 
 def _kind(tensor: TensorInfo) -> tuple[str, str]:
@@ -385,14 +288,9 @@ def contents_form(source: Source) -> dict[str, Any]:
     }
 
 
-def key_forms(tensors: Iterable[TensorInfo], aliases: Mapping[str, str]) -> Iterable[str]:
-    """Yield a line for each key.
-
-    Args:
-        tensors: the entries.
-        aliases: for a tied key the first of its ties.
-    """
-    for tensor in tensors:
+def key_forms(listing: Listing) -> Iterator[str]:
+    """Yield a line for each key."""
+    for tensor in listing.tensors:
         # It has no float that could be NaN, and there may be a hundred thousand.
         yield json.dumps(
             {
@@ -400,6 +298,6 @@ def key_forms(tensors: Iterable[TensorInfo], aliases: Mapping[str, str]) -> Iter
                 "shape": tensor.shape,
                 "dtype": tensor.dtype,
                 "nbytes": tensor.nbytes,
-                "alias_of": aliases.get(tensor.key),
+                "alias_of": listing.aliases.get(tensor.key),
             }
         )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.source import Source
 from reinit_cli.cli.options import (
     CONTEXT,
     SliceType,
@@ -17,11 +16,13 @@ from reinit_cli.cli.options import (
     seed_option,
     weights_option,
 )
-from reinit_cli.errors import TensorError, UnknownNameError
+from reinit_cli.cli.render.json import VERSION, dumps, values_form
+from reinit_cli.tensors.convert import printed
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import nbytes, printable, shape
 
 if TYPE_CHECKING:
+    from reinit_cli.operations.show import Values
     from reinit_cli.tensors.slice import Index
 
 
@@ -57,46 +58,28 @@ def command(
     reinit show model.safetensors lm_head.weight
     reinit show alexnet features.0.weight --slice 0,:,:2,:2
     """
+    from reinit_cli.operations.show import read_values
+
     found = find_source(source, weights, root)
-    tensor = _tensor(found, key)
-    from reinit_cli.cli.render.json import VERSION, dumps, values_form
-    from reinit_cli.tensors.convert import printed, read
-    from reinit_cli.tensors.slice import sliced
-
-    with found.open(seed) as contents:
-        view = contents.view(tensor)
-        values = read(sliced(view, part[1], part[0]) if part else view)
-        contents.check_unchanged()
+    values = read_values(found, key, part, seed)
+    text = part[0] if part else None
     if as_json:
-        form = {
-            "version": VERSION,
-            "key": key,
-            "shape": tensor.shape,
-            "dtype": tensor.dtype,
-            "slice": part[0] if part else None,
-            "values": values_form(values),
-        }
-        sys.stdout.write(dumps(form) + "\n")
+        sys.stdout.write(dumps(values_form_of(values, text)) + "\n")
     else:
-        click.echo(tensor_line(tensor, part[0] if part else None))
-        click.echo(printed(values, full=full))
+        click.echo(tensor_line(values.info, text))
+        click.echo(printed(values.tensor, full=full))
 
 
-def _tensor(source: Source, key: str) -> TensorInfo:
-    """Return the tensor of that key.
-
-    Raises:
-        UnknownNameError: the source has none.
-        TensorError: its values cannot be read.
-    """
-    keys = [tensor.key for tensor in source.tensors]
-    if key not in keys:
-        raise UnknownNameError(key, known=keys, kind="key", of=source.name)
-    tensor = source.tensors[keys.index(key)]
-    if tensor.fillable_dtype is None:
-        reason = tensor.carried or f"{tensor.dtype} has no numbers that torch prints"
-        raise TensorError(printable(key), reason)
-    return tensor
+def values_form_of(values: Values, part: str | None) -> dict[str, Any]:
+    """Return the values for JSON, with what is known of their tensor."""
+    return {
+        "version": VERSION,
+        "key": values.info.key,
+        "shape": values.info.shape,
+        "dtype": values.info.dtype,
+        "slice": part,
+        "values": values_form(values.tensor),
+    }
 
 
 def tensor_line(tensor: TensorInfo, part: str | None) -> str:

@@ -20,12 +20,15 @@ from reinit_cli.cli.options import (
     seed_option,
     weights_option,
 )
+from reinit_cli.cli.render.file import write_report
 from reinit_cli.cli.render.html import Page, without_folders
-from reinit_cli.cli.render.json import VERSION
+from reinit_cli.cli.render.json import VERSION, dumps
+from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.panels import panels_of_statistics
-from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.cli.render.table import Column, Sheet, show
+from reinit_cli.execution.sketches import BINS as PICTURE_BINS
 from reinit_cli.execution.sketches import PICTURES
-from reinit_cli.operations.stats import BINS
+from reinit_cli.operations.stats import BINS, WHOLE_MODULE, measurable, measure_source
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.storage.destination import CHECKPOINT
 from reinit_cli.text import number, plural, printable
@@ -50,8 +53,6 @@ class _DepthType(click.ParamType):  # type: ignore[type-arg]  # generic only sin
     ) -> int | None:
         """Read it."""
         if value == "module":
-            from reinit_cli.operations.stats import WHOLE_MODULE
-
             return WHOLE_MODULE
         digits = str(value)
         if not digits.isdecimal() or len(digits) > _MOST_DIGITS or not int(digits):
@@ -101,19 +102,11 @@ def command(
     reinit stats model.safetensors "layers.*" --by 2
     reinit stats model.safetensors --check --json
     """
-    from reinit_cli.cli.commands.keys import chosen_tensors
-    from reinit_cli.cli.render.meter import Meter
-    from reinit_cli.cli.render.table import show
-    from reinit_cli.execution.sketches import BINS as PICTURE_BINS
-    from reinit_cli.operations.stats import BINS, measure_source, unmeasurable
-
     found = find_source(source, weights, root)
-    chosen = chosen_tensors(found.tensors, patterns)
-    if not chosen:
+    tensors, reasons = measurable(found.tensors, patterns)
+    if not (tensors or reasons):
         click.echo(f"error: no key of {printable(source)} matches", err=True)
         ctx.exit(1)
-    reasons = {tensor.key: reason for tensor in chosen if (reason := unmeasurable(tensor))}
-    tensors = [tensor for tensor in chosen if tensor.key not in reasons]
     reads = dict.fromkeys(found.reads, CHECKPOINT)
     place = report_place(report, reads, has_pictures=bool(tensors), force=force)
     skipped = [f"{key}: {reason}" for key, reason in reasons.items()]
@@ -125,15 +118,11 @@ def command(
         measured = measure_source(found, tensors, depth, seed, told, bins=bins)
     title = "key" if depth is None else "module"
     if as_json:
-        from reinit_cli.cli.render.json import dumps
-
         sys.stdout.write(dumps(statistics_form(measured, title, skipped)) + "\n")
     else:
         shown = measured if shows_histograms else without_histograms(measured)
         show(statistics_sheet(shown, title, skipped), sys.stdout)
     if place is not None:
-        from reinit_cli.cli.render.file import write_report
-
         write_report(place, page_of_statistics(found, measured, title, skipped))
     ctx.exit(_checked(measured) if check else 0)
 

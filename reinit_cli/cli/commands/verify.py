@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,9 +11,10 @@ from typing import Any
 import click
 
 from reinit_cli.cli.options import CONTEXT, json_option
-from reinit_cli.cli.render.json import VERSION
-from reinit_cli.cli.render.table import Sheet
-from reinit_cli.operations.verify import Verdict
+from reinit_cli.cli.render.json import VERSION, dumps
+from reinit_cli.cli.render.meter import Meter
+from reinit_cli.cli.render.table import Sheet, show
+from reinit_cli.operations.verify import Verdict, nbytes_to_verify, verify
 from reinit_cli.text import plural
 
 
@@ -53,31 +53,14 @@ def command(
     reinit verify new.safetensors
     reinit verify new.safetensors --source model.safetensors
     """
-    from reinit_cli.cli.render.json import dumps
-    from reinit_cli.cli.render.meter import Meter
-    from reinit_cli.cli.render.table import show
-    from reinit_cli.operations.verify import verify
-
-    passes = 2 if source is not None else 1
     with Meter(output, is_shown=not quiet) as meter:
-        told = meter.of(passes * _nbytes(output))
+        told = meter.of(nbytes_to_verify(output, source))
         verdict = verify(output, source=source, record=record, progress=told)
     if as_json:
         sys.stdout.write(dumps(verdict_form(verdict)) + "\n")
     elif not quiet:
         show(verdict_sheet(verdict), sys.stdout)
     ctx.exit(0 if verdict.holds else 1)
-
-
-def _nbytes(path: str) -> int:
-    """Return the bytes of a file, or of those in a folder; none where nothing is there."""
-    if os.path.isdir(path):
-        return sum(
-            os.path.getsize(os.path.join(folder, name))
-            for folder, _, names in os.walk(path)
-            for name in names
-        )
-    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 _MOST_SHOWN = 20

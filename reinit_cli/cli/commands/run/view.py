@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from reinit_cli.cli.commands.keys import summed
+from reinit_cli.cli.render.facts import described, summed
 from reinit_cli.cli.render.html import Page, without_folders
 from reinit_cli.cli.render.panels import panels_of_rewrite
 from reinit_cli.cli.render.table import Column, Sheet
 from reinit_cli.execution.checks import Finding
 from reinit_cli.execution.draw import expected_moments
 from reinit_cli.execution.fill import Filled
-from reinit_cli.initializers import Init
-from reinit_cli.initializers.declaration import written
 from reinit_cli.operations.batch import Result, error_of, request_of
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.planning.job import Job
@@ -120,16 +118,6 @@ def page_of_rewrite(outcome: Outcome) -> Page:
         panels,
         f"The {len(panels)} largest; {plural(left, 'tensor')} more were filled." if left else "",
     )
-
-
-def described(init: Init) -> str:
-    """Return an initializer with its resolved arguments: "xavier_uniform gain=relu (1.41421)"."""
-    words = [init.initializer.name]
-    for name, value in init.given.items():
-        words.append(f"{name}={number(value) if isinstance(value, float) else written(value)}")
-        if isinstance(value, str) and name in ("gain", "nonlinearity") and init.gain is not None:
-            words[-1] += f" ({number(init.gain)})"
-    return " ".join(words)
 
 
 def _rule_row(

@@ -1,0 +1,28 @@
+"""Words that several tables use."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from reinit_cli.initializers.declaration import Init, written
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import nbytes, number, plural
+
+
+def summed(tensors: Iterable[TensorInfo], repeated: Collection[str] = ()) -> str:
+    """Return how many tensors, parameters and bytes there are; the repeated add no bytes."""
+    found = list(tensors)
+    own = [tensor for tensor in found if tensor.key not in repeated]
+    numel = plural(sum(tensor.numel for tensor in own), "parameter")
+    total = nbytes(sum(tensor.nbytes for tensor in own))
+    return f"{plural(len(found), 'tensor')}, {numel}, {total}"
+
+
+def described(init: Init) -> str:
+    """Return an initializer with its resolved arguments: "xavier_uniform gain=relu (1.41421)"."""
+    words = [init.initializer.name]
+    for name, value in init.given.items():
+        words.append(f"{name}={number(value) if isinstance(value, float) else written(value)}")
+        if isinstance(value, str) and name in ("gain", "nonlinearity") and init.gain is not None:
+            words[-1] += f" ({number(init.gain)})"
+    return " ".join(words)

@@ -1,0 +1,80 @@
+"""Draw one tensor as `rewrite` would draw it for a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from reinit_cli.errors import TensorError
+from reinit_cli.initializers import Init
+from reinit_cli.operations.apply import apply_
+from reinit_cli.planning.plan import Plan
+from reinit_cli.request.pattern import Pattern
+from reinit_cli.request.rule import Rule
+from reinit_cli.tensors.dtype import dtype_named
+from reinit_cli.tensors.moments import Moments, moments_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What was drawn.
+
+    Attributes:
+        plan: the plan of its one tensor and one rule.
+        tensor: the values.
+        moments: those of the values.
+    """
+
+    plan: Plan
+    tensor: Tensor
+    moments: Moments
+
+
+def draw_tensor(
+    init: Init,
+    shape: tuple[int, ...],
+    *,
+    key: str,
+    dtype: str,
+    seed: int,
+    device: str,
+    arch: str | None,
+) -> Drawn:
+    """Draw one tensor.
+
+    Args:
+        init: the initializer; not one that transforms values.
+        shape: the shape of the tensor.
+        key: the key of a checkpoint whose stream is used.
+        dtype: the dtype that values are rounded to, by torch's name.
+        seed: the seed of the run.
+        device: where values are drawn.
+        arch: the model whose constructor `default` follows, or None.
+
+    Raises:
+        TensorError: it does not fit in memory.
+        ReinitError: the initializer cannot fill such a tensor.
+    """
+    pattern = Pattern.escape(key)
+    rule = Rule(Pattern.parse(pattern), init, f"{pattern}={init}")
+    tensor = _empty(shape, dtype, key)
+    plan = apply_({key: tensor}, [rule], seed=seed, device=device, arch=arch)
+    return Drawn(plan, tensor, moments_of(tensor))
+
+
+def _empty(shape: tuple[int, ...], dtype: str, key: str) -> Tensor:
+    import torch
+
+    from reinit_cli.execution.draw import naming
+
+    size = prod(shape) * dtype_named(dtype).nbits // 8
+    # The system may promise more than there is, and kill whoever believes it.
+    if size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        raise TensorError(key, "this machine has not enough memory", kind="draw")
+    with naming(key):
+        return torch.empty(shape, dtype=getattr(torch, dtype))

@@ -1,0 +1,66 @@
+"""Read the values of one tensor, or of a part of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.errors import TensorError, UnknownNameError
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reinit_cli.tensors.slice import Index
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What was read.
+
+    Attributes:
+        info: what is known of the whole tensor.
+        tensor: its values, or those of the part that was asked for.
+    """
+
+    info: TensorInfo
+    tensor: Tensor
+
+
+def read_values(
+    source: Source, key: str, part: tuple[str, tuple[Index, ...]] | None, seed: int
+) -> Values:
+    """Read a tensor of a source; of a part, no other byte is read.
+
+    Args:
+        source: the source.
+        key: its key.
+        part: a slice as it was written and as it was parsed; None for all.
+        seed: of a model that is built without weights.
+
+    Raises:
+        UnknownNameError: the source has no such key.
+        TensorError: its values cannot be read, or it has no such part.
+    """
+    from reinit_cli.tensors.convert import read
+    from reinit_cli.tensors.slice import sliced
+
+    info = _find(source, key)
+    with source.open(seed) as contents:
+        view = contents.view(info)
+        values = read(sliced(view, part[1], part[0]) if part else view)
+        contents.check_unchanged()
+    return Values(info, values)
+
+
+def _find(source: Source, key: str) -> TensorInfo:
+    keys = [tensor.key for tensor in source.tensors]
+    if key not in keys:
+        raise UnknownNameError(key, known=keys, kind="key", of=source.name)
+    info = source.tensors[keys.index(key)]
+    if info.fillable_dtype is None:
+        reason = info.carried or f"{info.dtype} has no numbers that torch prints"
+        raise TensorError(printable(key), reason)
+    return info

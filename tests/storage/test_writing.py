@@ -140,6 +140,33 @@ def test_too_large_a_file_is_known_before_the_first_byte() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "inside/part"])
+def test_a_name_that_is_taken_at_the_last_moment_takes_back_those_that_were_given(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("replaced.json").write_bytes(b"old")
+    appear = WholeFile.appear
+
+    def late(self: WholeFile) -> None:
+        if self.destination.path == "last.json":
+            Path("last.json").write_bytes(b"other")
+        appear(self)
+
+    monkeypatch.setattr(WholeFile, "appear", late)
+    with (
+        pytest.raises(OutputExistsError, match=r"'last\.json'"),
+        LocalOutput(Destination(str(PATH))) as output,
+    ):
+        output.file(name, 3).write_at(0, b"new")
+        output.file_at(Destination("first.json"), 3).write_at(0, b"new")
+        output.file_at(Destination("replaced.json", replaces=True), 3).write_at(0, b"new")
+        output.file_at(Destination("last.json"), 3).write_at(0, b"new")
+        output.commit()
+
+    assert sorted(os.listdir()) == ["last.json", "replaced.json"]
+    assert Path("last.json").read_bytes() == b"other"
+
+
+@pytest.mark.parametrize("name", ["", "inside/part"])
 def test_a_reservation_that_fails_leaves_no_descriptor_and_no_temporary(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,66 @@
+"""System calls that do a part of what they are asked to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reinit_cli.errors import SourceChangedError
+from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.local_output import LocalOutput
+from reinit_cli.storage.system import pread_all, pread_into
+
+DATA = bytes(range(250))
+
+
+@pytest.fixture
+def short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every call read, write or copy seven bytes."""
+    pread, preadv, pwrite, copy = os.pread, os.preadv, os.pwrite, os.copy_file_range
+    monkeypatch.setattr(os, "pread", lambda fd, count, at: pread(fd, min(count, 7), at))
+    monkeypatch.setattr(os, "preadv", lambda fd, parts, at: preadv(fd, [parts[0][:7]], at))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:7], at))
+    monkeypatch.setattr(
+        os,
+        "copy_file_range",
+        lambda source, target, count, *places: copy(source, target, min(count, 7), *places),
+    )
+
+
+@pytest.mark.usefixtures("short_calls")
+def test_short_reads_are_repeated() -> None:
+    Path("in.bin").write_bytes(DATA)
+    buffer = bytearray(100)
+
+    with InputFile("in.bin") as file:
+        file.read_into(memoryview(buffer), 20)
+        assert file.read(20, 100) == buffer == DATA[20:120]
+        with pytest.raises(SourceChangedError):
+            file.read(200, 51)
+        with pytest.raises(SourceChangedError):
+            file.read_into(memoryview(buffer), 200)
+
+
+@pytest.mark.usefixtures("short_calls")
+def test_short_writes_are_repeated() -> None:
+    with LocalOutput(Destination("out.bin")) as output:
+        writer = output.file("", 250)
+        writer.write_at(0, DATA)
+        assert writer.read(0, 250) == DATA
+        output.commit()
+
+    assert Path("out.bin").read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("short_calls")
+def test_what_lies_beyond_the_end_is_not_read() -> None:
+    Path("in.bin").write_bytes(DATA)
+    buffer = bytearray(b"x" * 20)
+    with open("in.bin", "rb") as file:
+        assert pread_all(file.fileno(), 240, 20) == DATA[240:]
+        assert pread_into(file.fileno(), 240, memoryview(buffer)) == 10
+
+    assert buffer == DATA[240:] + b"x" * 10

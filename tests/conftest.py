@@ -54,12 +54,3 @@ def environment(tmp_path: Path) -> dict[str, str]:
         (tools / name).chmod(0o755)
     root = str(Path(__file__).parents[1])
     return os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": root}
-
-
-@pytest.fixture(scope="session")
-def real_checkpoints() -> Path:
-    """Checkpoints written by others; they lie beside the project where they are at hand."""
-    folder = Path(__file__).parents[2] / "shared" / "checkpoints"
-    if not folder.is_dir():
-        pytest.skip("no real checkpoints at hand")
-    return folder

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from reinit_cli import rewrite
 from reinit_cli.cli import main
 from reinit_cli.errors import UnsupportedFormatError
 from reinit_cli.storage.local import InputFile
 from reinit_cli.text import plural
 from tests.checkpoints.formats.locating import locate
-
-REAL = Path(__file__).parents[4] / "shared" / "checkpoints"
+from tests.checkpoints.formats.old_files import write_legacy, write_of_python_2, write_unpadded
 
 
 def _tar() -> bytes:
@@ -59,7 +61,7 @@ def test_another_format_is_named(
     with InputFile("model.pt") as file, pytest.raises(UnsupportedFormatError) as refused:
         locate(file)
 
-    assert refused.value.kind == kind
+    assert refused.value.problem == kind
     assert main(["keys", "model.pt"]) == 2
     error, hint, *_ = capsys.readouterr().err.splitlines()
     assert error == f"error: 'model.pt' is {kind}, which cannot be read"
@@ -78,7 +80,7 @@ def test_what_torch_itself_writes_of_programs_is_named() -> None:
     ):
         with InputFile(name) as file, pytest.raises(UnsupportedFormatError) as refused:
             locate(file)
-        assert refused.value.kind == kind
+        assert refused.value.problem == kind
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
@@ -108,30 +110,70 @@ def test_every_protocol_is_read(protocol: int, is_zip: bool) -> None:
     assert (tensor.key, tensor.shape, tensor.dtype) == ("a", (2, 3), "float32")
 
 
+def _drawn(**shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        key.replace("__", "."): torch.empty(shape).normal_(generator=generator)
+        for key, shape in shapes.items()
+    }
+
+
+def _load(path: str) -> dict[str, torch.Tensor]:
+    if path.endswith(".safetensors"):
+        return load_file(path)
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
+
+
 @pytest.mark.parametrize(
-    ("name", "count"),
+    ("name", "write", "state"),
     [
-        ("lpips_0.1_alex.pth", 5),
-        ("facenet_pnet.pt", 13),
-        ("facenet_rnet.pt", 16),
-        ("silero_16k.safetensors", 15),
+        (
+            "lpips.pth",
+            write_of_python_2,
+            _drawn(lin0__model__1__weight=(1, 64, 1, 1), lin1__model__1__weight=(1, 192, 1, 1)),
+        ),
+        (
+            "facenet.pt",
+            write_legacy,
+            _drawn(conv1__weight=(10, 3, 3, 3), conv1__bias=(10,), prelu1__weight=(10,)),
+        ),
+        (
+            "silero.safetensors",
+            write_unpadded,
+            _drawn(stft_conv__weight=(258, 1, 256), conv1__weight=(8, 129, 3), conv1__bias=(8,)),
+        ),
     ],
+    ids=lambda each: each if isinstance(each, str) else "",
 )
-def test_real_files_are_read_and_patched(
-    name: str, count: int, capsys: pytest.CaptureFixture[str]
+def test_files_of_old_tools_are_read_and_patched(
+    name: str,
+    write: Callable[[Path, dict[str, torch.Tensor]], None],
+    state: dict[str, torch.Tensor],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if not (REAL / name).exists():
-        pytest.skip("the real checkpoints are not here")
+    write(Path(name), state)
+    before = _load(name)
     output = "new" + Path(name).suffix
 
-    code = main(["run", str(REAL / name), "-r", "*weight=normal:std=0.5,min_ndim=2", "-o", output])
+    code = main(["run", name, "-r", "*weight=normal:std=0.5,min_ndim=2", "-o", output])
 
     assert code == 0
-    assert f"total\t{plural(count, 'tensor')}," in capsys.readouterr().out
-    assert Path(output).stat().st_size == (REAL / name).stat().st_size
-    if not name.endswith(".safetensors"):
-        before, after = (torch.load(path, map_location="cpu") for path in (REAL / name, output))
-        assert list(before) == list(after)
-        for key in before:
-            is_filled = key.endswith("weight") and before[key].dim() > 1
-            assert torch.equal(before[key], after[key]) is not is_filled
+    assert f"total\t{plural(len(state), 'tensor')}," in capsys.readouterr().out
+    assert Path(output).stat().st_size == Path(name).stat().st_size
+    after = _load(output)
+    assert list(state) == list(before) == list(after)
+    for key, tensor in state.items():
+        is_filled = key.endswith("weight") and tensor.dim() > 1
+        assert torch.equal(tensor, before[key])
+        assert torch.equal(before[key], after[key]) is not is_filled
+
+
+@pytest.mark.parametrize("write", [write_of_python_2, write_unpadded])
+def test_a_file_of_an_old_tool_that_is_kept_is_the_same(
+    write: Callable[[Path, dict[str, torch.Tensor]], None],
+) -> None:
+    write(Path("m"), _drawn(a__weight=(3, 4), a__bias=(3,)))
+
+    rewrite("./m", ["*=keep"], "./new")
+
+    assert Path("new").read_bytes() == Path("m").read_bytes()

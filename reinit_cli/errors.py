@@ -296,12 +296,16 @@ class RecordError(ReinitError, ValueError):
 
 
 class TensorError(ReinitError, ValueError):
-    """A tensor whose values cannot be shown; the kind is "transform", "draw" or "slice" otherwise."""
+    """A tensor whose values cannot be shown.
+
+    Where it is not to be shown, its kind is "transform", "draw", "write" or "slice".
+    """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "the values of {about!r} cannot be shown: {problem}",
         "transform": "{about!r} cannot be transformed: {problem}",
         "draw": "{about!r} cannot be drawn: {problem}",
+        "write": "{about!r} cannot be written: {problem}",
         "slice": "slice {about!r}: {problem}",
     }
 

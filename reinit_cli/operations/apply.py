@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.models.architecture import architecture_of_layers
 from reinit_cli.checkpoints.references import OpenDonors, find_references
-from reinit_cli.initializers import Transform
+from reinit_cli.errors import TensorError
+from reinit_cli.execution.budget import DRAWING_NBYTES
+from reinit_cli.initializers import Constant, Normal, Transform, Uniform
 from reinit_cli.initializers.site import Arch
 from reinit_cli.planning.decide import decide
 from reinit_cli.planning.entries import Entries
@@ -48,12 +50,13 @@ def apply_(
         with_buffers: reset running statistics with the weights beside them.
 
     Raises:
-        ReinitError: a rule cannot be obeyed; nothing is changed then.
+        ReinitError: a rule cannot be obeyed, or a tensor not be read, drawn or written; nothing
+            is changed then.
     """
     import torch
 
     from reinit_cli.tensors.device import check_device, one_thread
-    from reinit_cli.tensors.live import infos_of
+    from reinit_cli.tensors.live import infos_of, write
 
     state = target.state_dict(keep_vars=True) if isinstance(target, torch.nn.Module) else target
     infos = tuple(
@@ -77,12 +80,57 @@ def apply_(
     )
     plan = decide(Entries(name, infos), request, references.elsewhere)
     with one_thread(), references.opened((step.law for step in plan.fills), seed) as donors:
-        for step in plan.fills:
-            tensor = state[step.key]
-            # A tensor of inference mode may be written in that mode alone.
-            with torch.inference_mode(mode=tensor.is_inference()), torch.no_grad():
-                tensor.copy_(_drawn(step, tensor, donors, request.device))
+        targets = [(step, state[step.key]) for step in plan.fills]
+        for step, tensor in targets:
+            _check(step.key, tensor)
+
+        def drawn(step: Step, tensor: Tensor) -> Tensor:
+            return _drawn(step, tensor, donors, request.device)
+
+        held = _held(targets, drawn)
+        for step, tensor in targets:
+            write(tensor, held.pop(step.key) if step.key in held else drawn(step, tensor))
     return plan
+
+
+_PLAIN = (Constant, Normal, Uniform)
+"""The laws whose draws need nothing but the memory of their values."""
+
+
+def _held(
+    targets: Iterable[tuple[Step, Tensor]], drawn: Callable[[Step, Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """Draw everything that may fail, before the first tensor is changed.
+
+    As much of it is held as memory is set aside for draws; the rest is drawn again.
+
+    Args:
+        targets: what is drawn, and the tensor that gets it.
+        drawn: draws it.
+    """
+    held: dict[str, Tensor] = {}
+    room = DRAWING_NBYTES
+    for step, tensor in targets:
+        if step.tensor.nbytes <= room:
+            held[step.key] = drawn(step, tensor)
+            room -= step.tensor.nbytes
+        elif not isinstance(step.law, _PLAIN) or step.keeps_zeros:
+            drawn(step, tensor)
+    return held
+
+
+def _check(key: str, tensor: Tensor) -> None:
+    """Refuse a tensor that cannot be written.
+
+    Raises:
+        TensorError: it cannot.
+    """
+    from reinit_cli.tensors.live import check_writable
+
+    try:
+        check_writable(tensor)
+    except ValueError as error:
+        raise TensorError(key, str(error), kind="write") from error
 
 
 def _drawn(step: Step, tensor: Tensor, donors: OpenDonors, device: str) -> Tensor:

@@ -1,11 +1,16 @@
-"""Tensors that live in memory: a module's or a dictionary's, as entries of a state dict."""
+"""Describe tensors that live in memory as entries of a state dict, and write to them."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reinit_cli.tensors.info import TensorInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def infos_of(state: Mapping[str, Any]) -> tuple[TensorInfo, ...]:
@@ -38,3 +43,46 @@ def _info(key: str, value: Any) -> TensorInfo:
         offset=int(value.storage_offset()),
         stride=tuple(value.stride()),
     )
+
+
+def write(tensor: Tensor, values: Tensor) -> None:
+    """Give a tensor other values in place; autograd sees nothing of it."""
+    import torch
+
+    # A tensor of inference mode may be written in that mode alone.
+    with torch.inference_mode(mode=tensor.is_inference()), torch.no_grad():
+        tensor.copy_(values)
+
+
+def check_writable(tensor: Tensor) -> None:
+    """Find out whether a tensor can be given values, without changing any.
+
+    Raises:
+        ValueError: it cannot; the text says why.
+    """
+    import torch
+
+    try:
+        none = tensor.detach().reshape(-1)[:0] if not tensor.dim() else tensor.detach()[:0]
+        write(none, torch.empty(none.shape, dtype=none.dtype, device="cpu"))
+    except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
+        raise ValueError(str(error).partition("\n")[0]) from error
+    if tensor.device.type == "cpu" and tensor.numel() and not _is_writable(tensor.data_ptr()):
+        raise ValueError("its memory can only be read, as that of a mapped file may")
+
+
+def _is_writable(address: int) -> bool:
+    """Whether a byte of memory can be written: the system is asked to write it as it is.
+
+    Where it cannot, that is an error of the system call, and not the end of the process.
+    """
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, ctypes.string_at(address, 1))
+        os.readv(reader, [(ctypes.c_char * 1).from_address(address)])
+    except OSError:
+        return False
+    finally:
+        os.close(reader)
+        os.close(writer)
+    return True

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
+import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from reinit_cli import ReinitError, apply_, rewrite, seed_for
+from reinit_cli import ReinitError, apply_, register, rewrite, seed_for
 from reinit_cli.errors import (
     ArgumentError,
     RuleError,
+    TensorError,
     UnfillableError,
     UnknownNameError,
     UnmatchedRuleError,
 )
+from reinit_cli.execution.budget import DRAWING_NBYTES
+from reinit_cli.initializers import REGISTRY, Law
 
 
 class _Tied(nn.Module):
@@ -400,3 +408,163 @@ def test_a_second_time_gives_the_same_and_another_seed_other_values() -> None:
 
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+# --- all or nothing ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
+
+
+@pytest.fixture(params=[DRAWING_NBYTES, 0], ids=["held", "drawn twice"])
+def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The memory for draws: enough for all of them, or for none."""
+    monkeypatch.setattr("reinit_cli.operations.apply.DRAWING_NBYTES", request.param)
+    return int(request.param)
+
+
+class _Failing(Law):
+    """A law of another package that does something, and fails."""
+
+    mean = std = 0.0
+
+    def __init__(self, first: Callable[[], object]) -> None:
+        self._first = first
+
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
+        tensor.uniform_(generator=generator)
+        self._first()
+
+
+def _unchanged_after(state: dict[str, torch.Tensor], rules: list[str], match: str) -> None:
+    before = {key: value.clone() for key, value in state.items()}
+
+    with pytest.raises(Exception, match=match):
+        apply_(state, rules)
+
+    for key, value in state.items():
+        assert torch.equal(value.nan_to_num(7), before[key].nan_to_num(7)), key
+
+
+def _some_state() -> dict[str, torch.Tensor]:
+    return {"a": torch.ones(3, 2), "b": torch.ones(4), "c": torch.ones(2, 2)}
+
+
+@pytest.mark.usefixtures("room")
+def test_a_transform_that_has_no_meaning_changes_nothing() -> None:
+    state = _some_state()
+    state["c"][0, 0] = math.nan
+
+    _unchanged_after(
+        state, ["a=normal:std=1", "b=scale:2", "c=noise:relative=0.1"], "'c' cannot be transformed"
+    )
+
+
+@pytest.mark.usefixtures("room", "own_registry")
+def test_a_law_of_another_package_that_fails_changes_nothing() -> None:
+    @register(law="none", example="failing")
+    def failing(shape: tuple[int, ...]) -> Law:
+        """Fail."""
+        return _Failing(lambda: 1 / 0)
+
+    _unchanged_after(_some_state(), ["a=normal:std=1", "b=scale:2", "c=failing"], "division")
+
+
+@pytest.mark.usefixtures("room", "own_registry")
+def test_a_donor_that_cannot_be_read_any_more_changes_nothing(tmp_path: Path) -> None:
+    donor = tmp_path / "donor.safetensors"
+    save_file({"b": torch.zeros(4), "c": torch.zeros(2, 2)}, donor)
+
+    @register(law="none", example="truncating")
+    def truncating(shape: tuple[int, ...]) -> Law:
+        """Cut the donor off when it is drawn."""
+        return _Failing(lambda: os.truncate(donor, 20))
+
+    _unchanged_after(
+        _some_state(), [f"{{b,c}}=rewind:{donor}", "a=truncating"], "donor.safetensors"
+    )
+
+
+@pytest.mark.usefixtures("room", "own_registry")
+def test_a_draw_that_memory_cannot_hold_changes_nothing() -> None:
+    @register(law="none", example="huge")
+    def huge(shape: tuple[int, ...]) -> Law:
+        """Ask for more memory than there is."""
+        return _Failing(lambda: torch.empty(2**50))
+
+    _unchanged_after(
+        _some_state(),
+        ["a=normal:std=1", "b=scale:2", "c=huge"],
+        "'c' cannot be drawn: this machine has not enough memory",
+    )
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_memory_that_can_only_be_read_is_refused_before_anything_changes(tmp_path: Path) -> None:
+    """To write to a file that is mapped to be read ends the process."""
+    np.save(tmp_path / "x.npy", np.ones((3, 5), dtype=np.float32))
+    mapped = torch.from_numpy(np.load(tmp_path / "x.npy", mmap_mode="r"))
+    state = {"a": torch.ones(3, 2), "b": mapped}
+
+    _unchanged_after(state, ["*=zeros"], "'b' cannot be written: its memory can only be read")
+    apply_(state, ["a=zeros"])
+    assert not state["a"].any()
+    assert np.load(tmp_path / "x.npy").all()
+
+
+def test_a_private_map_of_a_file_is_filled_and_the_file_stays(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(3, 2)}, tmp_path / "m.pt")
+    state = torch.load(tmp_path / "m.pt", mmap=True)
+
+    apply_(state, ["a=normal:std=0.02"])
+
+    assert torch.equal(state["a"], _drawn("a", 3, 2))
+    assert torch.equal(torch.load(tmp_path / "m.pt")["a"], torch.ones(3, 2))
+
+
+def test_a_tensor_that_refuses_to_be_written_changes_nothing() -> None:
+    class Frozen(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if func is torch.Tensor.copy_:
+                raise RuntimeError("this one stays as it is")
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    state = {"a": torch.ones(3, 2), "b": torch.ones(2).as_subclass(Frozen)}
+
+    with pytest.raises(TensorError, match="'b' cannot be written: this one stays as it is"):
+        apply_(state, ["*=zeros"])
+
+    assert torch.equal(state["a"], torch.ones(3, 2))
+
+
+def test_a_tensor_that_is_only_imagined_changes_nothing() -> None:
+    with FakeTensorMode():
+        fake = torch.ones(2)
+    state = {"a": torch.ones(3, 2), "b": fake}
+
+    with pytest.raises(TensorError, match="'b' cannot be written: "):
+        apply_(state, ["*=zeros"])
+
+    assert torch.equal(state["a"], torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("room", [0, 200, 2**20])
+def test_the_values_do_not_depend_on_the_memory_for_draws(
+    room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")
+    rules = [*RULES, "square=noise:relative=0.5", "half=shuffle", "brain=normal:keep_zeros=true"]
+    state = _state()
+    save_file(state, source)
+    monkeypatch.setattr("reinit_cli.operations.apply.DRAWING_NBYTES", room)
+
+    rewrite(source, rules, output, seed=5)
+    apply_(state, rules, seed=5)
+
+    written = load_file(output)
+    for key, value in state.items():
+        raw, expected = (part.reshape(-1).view(torch.uint8) for part in (written[key], value))
+        assert torch.equal(raw, expected), key

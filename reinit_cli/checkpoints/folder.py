@@ -80,7 +80,7 @@ def folder_source(path: str, root: str | None) -> FolderSource:
         root: the path of the state dict in what torch files hold; None to look for it.
 
     Raises:
-        SourceError: it cannot be listed, or holds no weights that can be told.
+        SourceError: it cannot be listed, or holds no weights, or several that could be meant.
     """
     is_folder = os.path.isdir(path)
     folder = path if is_folder else os.path.dirname(path) or "."

@@ -34,7 +34,7 @@ class References:
 
     @property
     def elsewhere(self) -> Elsewhere:
-        """What planning is told of them."""
+        """What planning needs to know of them."""
         donors = {
             name: {tensor.key: tensor for tensor in source.tensors}
             for name, source in self.donors.items()

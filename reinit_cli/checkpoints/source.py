@@ -82,7 +82,7 @@ class Source(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The strings it holds beside its tensors."""
+        """The strings that it holds besides its tensors."""
 
     @property
     def path(self) -> str | None:

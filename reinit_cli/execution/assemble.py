@@ -68,7 +68,9 @@ def _in_place(fill: Fill, place: Place, contents: Contents) -> Segment:
         return FillPart(fill, place.nbytes, place.box)
     under = None
     if place.nbytes != fill.nbytes:
-        under = Copy(contents.files()[place.file], place.offset, place.nbytes)
+        (part,) = contents.view(fill.step.tensor).parts
+        assert isinstance(part.data, Copy)
+        under = part.data
     return replace(fill, nbytes=place.nbytes, stride=fill.step.tensor.stride, under=under)
 
 
@@ -139,7 +141,7 @@ def _contiguous(view: View, wanted: TensorInfo) -> Segment:
 def _placed(
     step: Step, original: TensorInfo, contents: Contents, fills: Mapping[str, Fill]
 ) -> tuple[Segment, ...]:
-    """Return the bytes of a tensor in a file that is laid out anew."""
+    """Return the bytes of a tensor in a new file."""
     if step.action == "fill":
         return (fills[step.key],)
     if step.action != "resize":

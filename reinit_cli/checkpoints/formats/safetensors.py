@@ -10,7 +10,7 @@ Sorted by offset, the tensors tile the data without hole or overlap, to the last
 the file. Unknown members of an entry are accepted, and kept, since the header is copied.
 
 The reader is stricter than the reference (safetensors 0.8) where that one takes one of
-several readings: a key twice, numbers that are no integers, lone surrogates.
+several readings: a key twice, numbers that are not integers, lone surrogates.
 """
 
 from __future__ import annotations
@@ -310,13 +310,13 @@ def _header_segments(members: Mapping[str, object], record: str) -> list[Segment
     start = len(header).to_bytes(8, "little") + header
     if not record:
         return [Literal(start)]
-    before, found, behind = start.partition(_in_header(record))
+    before, found, after = start.partition(_in_header(record))
     assert found  # it is part of the metadata
     first = len(before) + len(_NAMED)
     return [
         Literal(start[:first]),
         Reserved(len(found) - len(_NAMED) - 1, "json"),
-        Literal(b'"' + behind),
+        Literal(b'"' + after),
     ]
 
 

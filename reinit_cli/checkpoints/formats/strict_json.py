@@ -1,4 +1,4 @@
-"""JSON from strangers: objects as lists of pairs, integers only, and a bound on the cost."""
+"""Parse JSON from strangers: objects as lists of pairs, integers only, at a bounded cost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parse_object(data: bytes, what: str, offset: int = 0, *, allows_floats: bool
         allows_floats: whether numbers need not be integers.
 
     Raises:
-        JsonError: it is no object, or takes more than this parser gives.
+        JsonError: it is not an object, or takes more than this parser gives.
     """
     if data[:1] != b"{":
         raise JsonError(f"{what} does not start with '{{'")

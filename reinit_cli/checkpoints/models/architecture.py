@@ -40,7 +40,7 @@ _MOST_GUESSES = 8
 
 
 def endings(key: str) -> Iterator[str]:
-    """Yield a key and what is left of it behind each dot: it may stand behind a prefix."""
+    """Yield a key and what is left of it after each dot: it may stand after a prefix."""
     yield key
     while "." in key:
         key = key.partition(".")[2]
@@ -81,7 +81,7 @@ class Constructed:
         """Return what it fills a tensor with.
 
         Args:
-            key: as in its own state dict, or behind a prefix such as "module.".
+            key: as in its own state dict, or after a prefix such as "module.".
             shape: the tensor's shape.
 
         Raises:

@@ -46,7 +46,7 @@ MAX_DIRECTORY_NBYTES = 32 * 2**20
 """Beyond what any checkpoint has, and within two seconds and 200 MB."""
 
 _WINDOW_NBYTES = 16 * 2**10
-"""What is read at once: after an entry's data come its descriptor and the next header."""
+"""What is read together: after an entry's data come its descriptor and the next header."""
 
 
 # Named tuples: an archive may have a hundred thousand, and dataclasses take four times as long.
@@ -129,13 +129,13 @@ def header_offsets(entry: ZipEntry) -> tuple[int, int]:
 
 
 def local_header(name: bytes, nbytes: int) -> tuple[bytes, bytes]:
-    """Return what stands in front of a stored entry's data: before its CRC-32 and behind it."""
+    """Return what stands before a stored entry's data: up to its CRC-32 and after it."""
     packed = _LOCAL.pack(b"PK\3\4", 20, _IS_UTF8, 0, 0, _DATE, 0, nbytes, nbytes, len(name), 0)
     return packed[:_CRC_IN_LOCAL], packed[_CRC_IN_LOCAL + 4 :] + name
 
 
 def central_record(name: bytes, nbytes: int, header: int) -> tuple[bytes, bytes]:
-    """Return an entry's record in the directory: before its CRC-32 and behind it."""
+    """Return an entry's record in the directory: up to its CRC-32 and after it."""
     extra = pack("<HHQ", _ZIP64_EXTRA, 8, header) if header >= _IN_ZIP64 else b""
     packed = _CENTRAL.pack(
         b"PK\1\2", 20, 20, _IS_UTF8, 0, 0, _DATE, 0, nbytes, nbytes,

@@ -57,7 +57,7 @@ class Layout:
         return last if is_last else None
 
     def records_crc(self, entry: ZipEntry) -> bool:
-        """Whether the CRC of an entry is kept: torch can be told to write 0 instead."""
+        """Whether the CRC of an entry is kept: torch can be set to write 0 instead."""
         return self.is_skeleton or entry.crc != 0
 
     def checks(self, file: Reader) -> list[Check]:
@@ -121,13 +121,13 @@ class _Assembly:
             self._copy_up_to(file.nbytes)
 
     def _put_record(self, old: ZipEntry | None, record: str, directory: Directory) -> int:
-        """Put a record behind the entries, in the place of another; return where it starts."""
+        """Put a record after the entries, in the place of another; return where it starts."""
         self._copy_up_to(header_offsets(old)[0] if old is not None else directory.start)
         start = self._reached
         self._reached = directory.start
         if record:
-            before, behind = local_header(self._record_name, len(record))
-            parts = Literal(before), Reserved(4, "crc"), Literal(behind)
+            before, after = local_header(self._record_name, len(record))
+            parts = Literal(before), Reserved(4, "crc"), Literal(after)
             self.segments += (*parts, Reserved(len(record), "text"))
         return start
 
@@ -141,10 +141,10 @@ class _Assembly:
         nbytes = end - directory.start
         start = header
         if record:
-            before, behind = central_record(self._record_name, len(record), header)
-            self.segments += (Literal(before), Reserved(4, "crc"), Literal(behind))
+            before, after = central_record(self._record_name, len(record), header)
+            self.segments += (Literal(before), Reserved(4, "crc"), Literal(after))
             count += 1
-            nbytes += len(before) + 4 + len(behind)
+            nbytes += len(before) + 4 + len(after)
             start += sum(map(len, local_header(self._record_name, len(record)))) + 4 + len(record)
         self.segments.append(
             Literal(end_records(replace(directory, start=start, nbytes=nbytes, count=count)))
@@ -161,8 +161,8 @@ class _Assembly:
     def _put_edited(self, entry: ZipEntry) -> range:
         end = entry.offset + entry.nbytes
         at = bisect_left(self._offsets, entry.offset)
-        behind = bisect_left(self._offsets, end)
-        edits = {offset: self._edits[offset] for offset in self._offsets[at:behind]}
+        after = bisect_left(self._offsets, end)
+        edits = {offset: self._edits[offset] for offset in self._offsets[at:after]}
         pieces = spliced(self._file, entry.offset, end, edits)
         span = self._insert(entry.offset, pieces)
         if any(isinstance(piece, Copy) and piece.file is self._file for piece in pieces):
@@ -230,7 +230,7 @@ def _is_id(entry: ZipEntry) -> bool:
 def _order_of(layout: Layout, before: Sequence[ZipEntry]) -> Sequence[ZipEntry] | None:
     """Return the entries whose CRCs the archive's id combines; None if it is not torch's.
 
-    torch combines those of data descriptors; other tools that pack an archive anew write
+    torch combines those of data descriptors; other tools that pack an archive again write
     none, but keep the id.
     """
     described = [entry for entry in before if entry.has_descriptor]

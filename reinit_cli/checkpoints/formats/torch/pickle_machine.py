@@ -63,11 +63,11 @@ def read_pickle(file: Reader, start: int, end: int, max_opcodes: int = MAX_OPCOD
     Args:
         file: the file.
         start: the offset of its first byte.
-        end: the offset behind its last possible byte.
+        end: the offset after its last possible byte.
         max_opcodes: the most that it may have.
 
     Raises:
-        MalformedFileError: it is no pickle, or takes more than this machine gives.
+        MalformedFileError: it is not a pickle, or takes more than this machine gives.
     """
     return _run(State(file, start, end), max_opcodes)
 
@@ -89,7 +89,7 @@ def _run(state: State, max_opcodes: int) -> Pickle:
 def _obey(state: State, max_opcodes: int) -> Pickle:  # noqa: PLR0915, RET503 (see below; `refuse` raises)
     """Obey one opcode after the other.
 
-    What torch writes for every tensor is done here, on local variables, and all else by
+    What torch writes for every tensor is done here, on local variables, and everything else by
     the handlers: a call for each of 32 opcodes would triple the time.
     """
     handlers, costs = HANDLERS, COSTS
@@ -124,10 +124,10 @@ def _obey(state: State, max_opcodes: int) -> Pickle:  # noqa: PLR0915, RET503 (s
                 (index,) = _UINT32(window, at)
                 at += 4
             stack.append(memo[index] if index < len(memo) else state.recall(index))
-            if window[at] == _MARK and (behind := call_as_written(state, window, at)):
+            if window[at] == _MARK and (after := call_as_written(state, window, at)):
                 done += _PHRASE_WORTH
                 spent += _PHRASE_NBYTES
-                at = behind
+                at = after
         elif code == _BININT1:
             stack.append(window[at])
             at += 1
@@ -138,10 +138,10 @@ def _obey(state: State, max_opcodes: int) -> Pickle:  # noqa: PLR0915, RET503 (s
         elif (
             code == _BINUNICODE
             and (nbytes := _UINT32(window, at)[0]) < LONG_NBYTES
-            and (behind := at + 4 + nbytes) <= len(window)
+            and (after := at + 4 + nbytes) <= len(window)
         ):
-            stack.append(decoded(window[at + 4 : behind]))
-            at = behind
+            stack.append(decoded(window[at + 4 : after]))
+            at = after
         elif code == _MARK and len(marks) < MAX_MARKS:
             marks.append(len(stack))
         elif code == _TUPLE1:

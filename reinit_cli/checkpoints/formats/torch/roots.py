@@ -136,9 +136,9 @@ def _module_entries(record: Any, prefix: str, depth: int) -> Iterator[tuple[str,
                 yield from _module_entries(module, f"{prefix}{name}.", depth + 1)
 
 
-def beside_root(top: Any, root: str) -> list[str]:
-    """Return the members beside the root, of every dictionary on the way to it."""
-    beside = []
+def outside_root(top: Any, root: str) -> list[str]:
+    """Return the members next to the root, of every dictionary on the way to it."""
+    outside = []
     prefix = ""
     record = top
     left = root
@@ -149,10 +149,10 @@ def beside_root(top: Any, root: str) -> list[str]:
             if inner is None and (left == name or left.startswith(f"{name}.")):
                 inner, taken = member, name
             else:
-                beside.append(f"{prefix}{name} ({kind_of(member)})")
+                outside.append(f"{prefix}{name} ({kind_of(member)})")
         if inner is None:
             break
         prefix += f"{taken}."
         left = left[len(taken) + 1 :]
         record = inner
-    return beside
+    return outside

@@ -81,7 +81,7 @@ def _storages(state: Mapping[str, Any]) -> list[Any]:
     """
     import torch
 
-    class Recorder(pickle.Pickler):
+    class Tracer(pickle.Pickler):
         def __init__(self) -> None:
             super().__init__(BytesIO(), protocol=2)
             self.found: dict[int, Any] = {}
@@ -93,9 +93,9 @@ def _storages(state: Mapping[str, Any]) -> list[Any]:
             self.found.setdefault(storage._cdata, storage)
             return "storage"
 
-    recorder = Recorder()
-    recorder.dump(state)
-    return list(recorder.found.values())
+    tracer = Tracer()
+    tracer.dump(state)
+    return list(tracer.found.values())
 
 
 def _bytes_of_storage(storage: Any) -> Literal:

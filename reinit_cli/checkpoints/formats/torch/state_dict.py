@@ -28,11 +28,11 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
 )
 from reinit_cli.checkpoints.formats.torch.roots import (
     MAX_DEPTH,
-    beside_root,
     ema_copies,
     entries_of,
     find_named_root,
     find_root,
+    outside_root,
 )
 from reinit_cli.checkpoints.formats.torch.tensor_records import Reading, Storage
 from reinit_cli.errors import MalformedFileError
@@ -50,12 +50,12 @@ class Contents:
     Attributes:
         root: the path of the state dict; "" for the whole.
         tensors: the state dict's entries.
-        outside: the tensors beside it, by their whole path and a remark.
-        rest: paths of what is no tensor, or lies outside, each with what it is.
+        outside: the tensors outside it, by their whole path and a remark.
+        rest: paths of what is not a tensor, or lies outside, each with what it is.
         attributes: names of what is set on the state dict itself.
         storages: every storage that was met, by key.
         notes: what a user should know.
-        optimizers: the optimizers' states beside it.
+        optimizers: the optimizers' states outside it.
     """
 
     root: str = ""
@@ -121,7 +121,7 @@ def contents_of(pickle: Pickle, path: str, root: str | None) -> Contents:
         if info.carried and not isinstance(value, Instance):
             found.rest.append(f"{key} ({kind_of(value)})")
     _walk(reading, pickle.top, record, own, found)
-    found.rest = [*beside_root(pickle.top, chosen), *found.rest]
+    found.rest = [*outside_root(pickle.top, chosen), *found.rest]
     if is_module_record(record):
         found.rest.append(f"{chosen or 'the whole'} ({kind_of(record)})")
     else:
@@ -178,7 +178,7 @@ def _walk(reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: C
         is_tensor = is_tensor_record(record)
         if is_tensor and not is_known and id(record) not in own:
             found.outside.append(reading.info(_outside(name), record))
-        # What a tensor is made of is no tensor of its own.
+        # What a tensor is made of is not another tensor.
         is_known = is_known or is_tensor
         parts = [each for each in _parts(name, record) if isinstance(each[1], _COMPOSED)]
         if is_optimizer(record):

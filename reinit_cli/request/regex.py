@@ -107,10 +107,10 @@ class Regex:
         """The longest key that Python's engine matches quickly."""
         if self.known_reach is not None:
             return self.known_reach
-        reach = 1
-        while reach < _LONGEST and _tries(self._tree, 2 * reach) <= MAX_TRIES:
-            reach *= 2
-        return reach if reach < _LONGEST else ANY_LENGTH
+        reach, length = -1, 0
+        while length <= _LONGEST and _tries(self._tree, length) <= MAX_TRIES:
+            reach, length = length, max(1, 2 * length)
+        return reach if length <= _LONGEST else ANY_LENGTH
 
     @cached_property
     def _ends(self) -> Ends:
@@ -125,16 +125,18 @@ class Regex:
         """Return the positions of the keys that match, in order.
 
         Raises:
-            PatternError: that takes too long.
+            PatternError: that takes too long, or its groups are nested too deeply for it.
         """
-        longest = max(map(len, keys), default=0)
         try:
+            longest = max(map(len, keys), default=0)
             if longest <= self._reach:
                 return self._by_engine(keys, longest, clock)
             return [at for at, key in enumerate(keys) if self._fits(key, clock)]
         except TimeoutError as error:
             problem = f"it takes more than {MAX_SECONDS:.0f} seconds to match"
             raise PatternError(self.text, problem) from error
+        except RecursionError as error:
+            raise PatternError(self.text, "its groups are nested too deeply") from error
 
     def _by_engine(self, keys: Sequence[str], longest: int, clock: Clock) -> list[int]:
         """Return the positions of matches by a chain of C calls: a loop takes twice as long."""
@@ -169,11 +171,13 @@ def _tries(tree: Any, length: int) -> int:
 
 def _tries_of(kind: Any, value: Any, length: int) -> int:
     if kind in _REPEATS or kind == _NAMES.POSSESSIVE_REPEAT:
-        least, most, body = value
-        most = min(int(most), length)
+        least, most, body = int(value[0]), int(value[1]), value[2]
+        # What matches nothing is repeated as often as it must be, however short the key is.
+        turns = least if body.getwidth()[0] == 0 else 1
+        most = max(min(most, length), turns)
         once = _tries(body, length)
         if once == 1:
-            return max(1, most - min(int(least), most) + 1)
+            return max(1, most - min(least, most) + 1) * max(1, turns)
         # Logarithms, since the power itself may have millions of digits.
         return _ENDLESS if most * (once.bit_length() - 1) > 60 else int(once**most) * (most + 1)
     if kind == _NAMES.BRANCH:

@@ -83,6 +83,10 @@ HOSTILE = {
     "a lazy repeat": ("(a+?)+?b", "a" * 60),
     "a repeat of a huge count": ("(?:a?){999999}b", "a" * 60),
     "letters of either case": ("(?i)(A|aA)+$", "aA" * 30 + "b"),
+    "repeats of nothing": ("(?:(?:(?:){9999}){9999}){9999}a", ""),
+    "repeats of what may be nothing": ("(?:(?:(?:a*){9999}){9999}){99}b", "a"),
+    "repeats of a look ahead": ("(?:(?:(?=a)){9999}){9999}b", "a"),
+    "repeats of an end of a word": (r"(?:(?:(?:\b){9999}){9999}){9999}b", "a"),
     "a key of many letters": (r"(\w+\.?)+!", "a" * 2000),
 }
 
@@ -146,6 +150,17 @@ def test_a_long_regular_expression_is_refused_before_it_is_compiled() -> None:
         Pattern.parse("re:(?i)" + r"[a-\uffff]" * 2000)
 
     assert time.process_time() - started < 1
+
+
+def test_groups_that_are_nested_too_deeply_are_an_error() -> None:
+    def matches(depth: int) -> bool:
+        return Pattern.parse(f"re:{'(' * depth}a{'|b)*' * depth}").matches("abab")
+
+    assert matches(40)
+    with pytest.raises(PatternError, match="its groups are nested too deeply"):
+        matches(300)
+    with pytest.raises(PatternError, match="not a regular expression: maximum recursion"):
+        matches(1000)
 
 
 def test_a_pattern_can_be_copied_and_pickled_after_it_was_used() -> None:

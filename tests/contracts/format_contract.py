@@ -216,7 +216,7 @@ class FormatContract:
             for at, (old, now) in enumerate(zip(data, two[name], strict=True)):
                 assert old == now or any(start <= at < end for start, end in ranges)
 
-    def test_a_record_is_not_carried_to_another_checkpoint(
+    def test_a_record_is_not_copied_to_another_checkpoint(
         self, source: Path, output: Path, tmp_path: Path
     ) -> None:
         if not self.format.holds_record:

@@ -1,4 +1,4 @@
-"""What every initializer passes by being registered."""
+"""Every initializer passes this contract by being registered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a state dict holds is filled rightly, or refused by name, or carried along."""
+"""Whatever a state dict holds is filled correctly, or refused by name, or copied."""
 
 from __future__ import annotations
 
@@ -223,9 +223,7 @@ def test_what_is_exact_takes_constants_and_nothing_else(name: str) -> None:
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("name", _CARRIED)
-def test_what_cannot_be_filled_is_refused_by_name_and_carried_along(
-    name: str, is_zip: bool
-) -> None:
+def test_what_cannot_be_filled_is_refused_by_name_and_copied(name: str, is_zip: bool) -> None:
     make, reason = _CARRIED[name]
     try:
         state = _save(make, is_zip=is_zip)

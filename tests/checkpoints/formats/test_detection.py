@@ -1,4 +1,4 @@
-"""What a file is, is told by its content."""
+"""The format of a file is recognized by its content."""
 
 from __future__ import annotations
 

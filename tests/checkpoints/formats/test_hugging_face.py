@@ -1,4 +1,4 @@
-"""Folders of shards: read together, rewritten file by file, with what lies beside them."""
+"""Folders of shards are read together and rewritten file by file, with their other files."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_stale_weights_and_hidden_folders_are_named_and_left_out() -> None:
     assert Path("model-reinit/training_args.bin").read_bytes() == b"kept"
 
 
-def test_what_is_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_left_out_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     (_folder() / "pytorch_model.bin").write_bytes(b"old")
 
     assert main(["run", "model", "-r", "*=keep", "-n"]) == 0
@@ -359,7 +359,7 @@ def test_an_existing_folder_is_never_replaced() -> None:
     assert os.listdir("there") == ["mine"]
 
 
-def test_a_failure_leaves_no_folder_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
     _folder()
 

@@ -215,7 +215,7 @@ def _values_of(build: Callable[[], nn.Module], **options: object) -> dict[str, t
     return module.state_dict()
 
 
-def test_the_layers_of_a_module_fill_themselves_anew() -> None:
+def test_the_layers_of_a_module_fill_themselves_again() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -82,7 +82,7 @@ def test_weights_of_another_layout_are_loaded_as_torchvision_renames_them() -> N
     )
 
 
-def test_weights_that_cannot_be_had_are_told_with_the_file_looked_for() -> None:
+def test_weights_that_cannot_be_had_are_an_error_that_names_the_file() -> None:
     with pytest.raises(SourceNotFoundError) as refused:
         rewrite("alexnet", ["*.bias=zeros"])
 
@@ -108,7 +108,7 @@ def test_a_hostile_file_in_the_cache_is_not_executed() -> None:
     assert not Path("executed").exists()
 
 
-def test_a_file_in_the_cache_that_does_not_fit_is_told() -> None:
+def test_a_file_in_the_cache_that_does_not_fit_is_an_error() -> None:
     path = _cache("alexnet", "IMAGENET1K_V1", {"other": torch.zeros(1)})
 
     with pytest.raises(SourceError) as refused:
@@ -163,7 +163,7 @@ def test_weights_are_chosen_by_name(weights: str) -> None:
     assert find_source("resnet50", weights).weights == "IMAGENET1K_V2"
 
 
-def test_unknown_names_are_told_with_near_ones() -> None:
+def test_an_unknown_name_is_an_error_with_near_names() -> None:
     with pytest.raises(UnknownNameError) as weights:
         find_source("resnet50", "IMAGENET1K_V3")
     with pytest.raises(UnknownNameError) as model:

@@ -90,7 +90,7 @@ PACKERS = {
 
 
 @pytest.mark.parametrize("pack", PACKERS.values(), ids=PACKERS)
-def test_an_archive_that_was_packed_anew_is_filled_and_stays_whole(pack: object) -> None:
+def test_an_archive_that_was_packed_again_is_filled_and_stays_whole(pack: object) -> None:
     _save()
     assert callable(pack)
     pack()
@@ -113,7 +113,7 @@ def test_an_archive_that_was_packed_anew_is_filled_and_stays_whole(pack: object)
     assert {Path(name).name for name in changed} <= {"0", "1", "serialization_id"}
 
 
-def test_the_id_of_an_archive_that_was_packed_anew_is_mended_too() -> None:
+def test_the_id_of_an_archive_that_was_packed_again_is_mended_too() -> None:
     state = _save()
     _packed_by_python()
 
@@ -167,7 +167,7 @@ def test_a_damaged_storage_stops_the_run(
     assert Path(output).exists()
 
 
-def test_the_damage_stays_visible_where_it_is_carried_along() -> None:
+def test_damage_that_is_copied_stays_visible() -> None:
     _save()
     _damage()
 

@@ -283,7 +283,7 @@ def _opcode_by_opcode(data: bytes) -> Pickle:
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
-def test_a_tensor_read_at_once_is_that_of_its_opcodes(is_zip: bool) -> None:
+def test_a_tensor_read_in_one_match_is_that_of_its_opcodes(is_zip: bool) -> None:
     data = _pickle_of_tensors(is_zip)
     calls = []
     original = pickle_machine.call_as_written
@@ -299,7 +299,7 @@ def test_a_tensor_read_at_once_is_that_of_its_opcodes(is_zip: bool) -> None:
     assert _shown(at_once.top) == _shown(_opcode_by_opcode(data).top)
 
 
-def test_a_spoiled_tensor_read_at_once_is_that_of_its_opcodes() -> None:
+def test_a_spoiled_tensor_read_in_one_match_is_that_of_its_opcodes() -> None:
     data = _pickle_of_tensors(is_zip=True)
     chance = random.Random(1)
     start = data.index(b"layers.60.weight")

@@ -1,4 +1,4 @@
-"""The state dict in a training checkpoint is found, or named, and all else is carried along."""
+"""The state dict in a training checkpoint is found, or named, and everything else is copied."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_root_can_be_named_and_may_have_dots() -> None:
 
 
 @pytest.mark.parametrize("root", ["optimizer", "nothing", "model.a", "model.a.weight"])
-def test_a_root_that_is_no_dictionary_of_tensors_is_refused(root: str) -> None:
+def test_a_root_that_is_not_a_dictionary_of_tensors_is_refused(root: str) -> None:
     with pytest.raises(UnknownNameError) as refused:
         _located({"model": _weights(), "optimizer": 3}, root)
 
@@ -105,7 +105,9 @@ def test_several_places_are_named_where_none_is_obvious(
 
 
 @pytest.mark.parametrize("value", [{}, [], 3, {"epoch": 3}, [torch.ones(2)]], ids=repr)
-def test_a_file_without_state_dict_is_told(value: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_without_a_state_dict_is_refused(
+    value: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.save(value, "m.pt")
 
     assert main(["m.pt", "-r", "*=zeros"]) == 2
@@ -137,7 +139,7 @@ def _training_checkpoint() -> dict[str, Any]:
     }
 
 
-def test_all_else_of_a_training_checkpoint_is_what_torch_would_have_saved() -> None:
+def test_everything_else_in_a_training_checkpoint_is_what_torch_would_have_saved() -> None:
     value = _training_checkpoint()
     torch.save(value, "m.pt")
     Path("new").mkdir()
@@ -211,7 +213,7 @@ def test_a_tie_takes_one_rule_and_one_seed() -> None:
         plan("m.pt", ["head.weight=normal"])
 
 
-def test_what_shares_memory_outside_the_state_dict_is_told() -> None:
+def test_a_warning_names_what_shares_memory_outside_the_state_dict() -> None:
     shared = torch.ones(4, 3)
     torch.save({"state_dict": {"w": shared}, "best": {"w": shared}}, "m.pt")
 
@@ -222,7 +224,9 @@ def test_what_shares_memory_outside_the_state_dict_is_told() -> None:
     )
 
 
-def test_names_that_torch_refuses_are_told_or_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_that_torch_refuses_are_a_warning_or_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     torch.save({"state_dict": _weights(), "args": argparse.Namespace(lr=1)}, "m.pt")
 
     assert main(["m.pt", "-r", "a.bias=zeros", "-n"]) == 0

@@ -117,7 +117,9 @@ def test_a_model_becomes_what_torch_save_writes(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")
 @pytest.mark.filterwarnings("ignore:torch.quantize_per:UserWarning", "ignore:must run observer")
-def test_a_quantised_model_keeps_what_is_no_plain_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quantized_model_keeps_what_is_not_a_plain_tensor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from reinit_cli.checkpoints.models import torchvision as models
 
     model = models.find_model("quantized_mobilenet_v2", "DEFAULT")

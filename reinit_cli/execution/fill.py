@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from reinit_cli.storage.segments import Box, Copy, View
+from reinit_cli.storage.segments import Box, Copy, Range, Segment, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +76,17 @@ class FillPart:
     box: Box | None = None
     stride: tuple[int, ...] | None = None
     under: Copy | None = None
+
+
+def filled_ranges(segments: Iterable[Segment]) -> dict[str, Range]:
+    """Return, for each key that is filled in a file, the bytes of it there."""
+    found: dict[str, Range] = {}
+    reached = 0
+    for segment in segments:
+        if isinstance(segment, Fill):
+            found[segment.step.key] = reached, reached + segment.nbytes
+        reached += segment.nbytes
+    return found
 
 
 @dataclass(frozen=True, slots=True)

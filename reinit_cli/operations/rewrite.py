@@ -14,7 +14,7 @@ from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.assemble import files_of
 from reinit_cli.execution.checks import Checks, Failure, Finding, failures_of
 from reinit_cli.execution.engine import run, total_nbytes
-from reinit_cli.execution.fill import Filled, Observer
+from reinit_cli.execution.fill import Filled, Observer, filled_ranges
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.prepare import decide, prepare
 from reinit_cli.operations.report_file import write_with
@@ -119,7 +119,7 @@ def execute(
 
     def seal(name: str, writer: Writer) -> bool:
         if checks.have_passed():
-            recorder_.seal(name, files[name], writer)
+            recorder_.seal(name, files[name], filled_ranges(files[name]), writer)
         return not checks.have_failed
 
     def outcome() -> Outcome:

@@ -1,4 +1,4 @@
-"""Is a checkpoint what its record says? What was filled is drawn again, all else digested.
+"""Verify a checkpoint against its record: draw again what was filled, digest everything else.
 
 It shows integrity, not authorship: whoever changes a file can write another record for it.
 """
@@ -11,25 +11,18 @@ from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.formats.base import RECORD_NAME, Recorded, record_text
-from reinit_cli.checkpoints.models.architecture import Torchvision
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import (
     RecordError,
-    ReinitError,
-    RuleError,
     UnknownNameError,
     UnsupportedFormatError,
 )
 from reinit_cli.execution.engine import write_together
 from reinit_cli.execution.fill import Fill
-from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, parse_init
 from reinit_cli.operations.batch import requests_of
 from reinit_cli.operations.prepare import job_of
 from reinit_cli.operations.rewrite import execute
 from reinit_cli.operations.stats import unmeasurable
-from reinit_cli.planning.fit import unholdable
-from reinit_cli.planning.plan import Step
-from reinit_cli.planning.reshape import law_of_rows, rows_alone
 from reinit_cli.provenance.compare import Comparer, ComparingOutput, Gap
 from reinit_cli.provenance.digests import Ranges, digest_of_source, digests_of, joined
 from reinit_cli.provenance.record import (
@@ -38,6 +31,12 @@ from reinit_cli.provenance.record import (
     parse_record,
     torch_version,
 )
+from reinit_cli.provenance.recorded import (
+    RecordedFill,
+    RecordReader,
+    architecture_of_record,
+    place_of,
+)
 from reinit_cli.provenance.recorder import FixedRecorder
 from reinit_cli.request.recipe import recipe_of
 from reinit_cli.request.request import PartialRequest, Request, without
@@ -45,7 +44,6 @@ from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Copy, Range, Reserved, Segment
-from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.device import check_device
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.threads import Progress, unwatched
@@ -177,25 +175,6 @@ def _text_of(output: str, path: str | None, inside: Mapping[str, Recorded]) -> s
 # --- from the record alone -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Filled:
-    """What the record says of one tensor.
-
-    Attributes:
-        step: what was done, where it can be done again; else what is known of the tensor.
-        digest: the SHA-256 of its bytes.
-        file: the file that it lies in.
-        place: its bytes there.
-        undrawn: why it cannot be drawn again from the record alone, or "".
-    """
-
-    step: Step
-    digest: str
-    file: str
-    place: Range
-    undrawn: str
-
-
 def _verified(
     source: Source,
     contents: Contents,
@@ -206,7 +185,7 @@ def _verified(
     rows = {str(row["key"]): row for row in form["filled"]}
     known = _tensors_of(source)
     missing = [key for key in rows if key not in known or unmeasurable(known[key])]
-    reading = _Reading(source, contents, form)
+    reading = RecordReader(source, contents, form)
     filled = [reading.filled(known[key], row) for key, row in rows.items() if key not in missing]
     again = [each for each in filled if not each.undrawn]
     gaps = _gaps(contents, again, form, progress)
@@ -237,79 +216,9 @@ def _tensors_of(source: Source) -> Mapping[str, TensorInfo]:
     return {tensor.key: tensor for tensor in (*outside, *source.tensors)}
 
 
-class _Reading:
-    """Reads what a record says of the tensors of an output."""
-
-    def __init__(self, source: Source, contents: Contents, form: Form) -> None:
-        self._contents = contents
-        self._form = form
-        self._names = {id(file): name for name, file in contents.files().items()}
-        arch = architecture_of_record(form)
-        architecture = Torchvision(arch, source.tensors) if arch else None
-        self._elsewhere = Elsewhere(architecture)
-
-    def filled(self, tensor: TensorInfo, row: Form) -> _Filled:
-        """Return what a row says.
-
-        Raises:
-            RecordError: it is none.
-        """
-        try:
-            init = parse_init(row["init"])
-            kept = int(row.get("from_row", 0))
-            if not 0 <= kept <= (tensor.shape or (0,))[0]:
-                raise ValueError(f"there is no row {kept}")
-            key = str(row.get("seed_key", tensor.key))
-            seed = STREAM.seed_for(int(self._form["seed"]), key, init.initializer.stream)
-        except (ReinitError, ValueError, TypeError, OverflowError) as error:
-            raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
-        law, undrawn = self._law(init, replace(tensor, key=key), kept)
-        step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, init=init, kept_rows=kept)
-        place = _place(self._contents, tensor)
-        start, end = place.offset, place.offset + place.nbytes
-        if kept:
-            start += place.nbytes // max(1, tensor.shape[0]) * kept
-            step = rows_alone(step)
-        return _Filled(step, str(row["sha256"]), self._names[id(place.file)], (start, end), undrawn)
-
-    def _law(self, init: Init, tensor: TensorInfo, kept: int) -> tuple[Law | None, str]:
-        """Return the law that a tensor was drawn by, or why that is not known here."""
-        if init.initializer.stream or init.keep_zeros:
-            return None, f"{init} depends on what was there"
-        try:
-            site = Site(tensor.key, tensor.dtype, self._elsewhere)
-            law = (
-                law_of_rows(init, tensor, kept, self._elsewhere)
-                if kept
-                else init.law(tensor.shape, site)
-            )
-        except (UndefinedError, RuleError) as error:
-            return None, str(error)
-        dtype = tensor.fillable_dtype
-        if law is None or dtype is None:
-            return None, f"{init} draws nothing"
-        return law, unholdable(law, dtype)
-
-
-def _place(contents: Contents, tensor: TensorInfo) -> Copy:
-    """Return the bytes of a tensor of a file, from its first element to its last."""
-    sole = contents.view(tensor).sole
-    assert sole is not None
-    assert isinstance(sole.data, Copy)
-    return sole.data
-
-
-def architecture_of_record(form: Form) -> str | None:
-    """Return the model whose constructor `default` followed, as far as a record names it."""
-    named = form.get("arch")
-    if named is None and form["source"].get("weights") is not None:
-        named = form["source"]["name"]
-    return str(named) if named is not None else None
-
-
 def _changed(
     contents: Contents,
-    filled: Sequence[_Filled],
+    filled: Sequence[RecordedFill],
     form: Form,
     inside: Mapping[str, Recorded],
     gaps: Mapping[str, Gap],
@@ -332,7 +241,7 @@ def _changed(
 
 
 def _gaps(
-    contents: Contents, filled: Sequence[_Filled], form: Form, progress: Progress
+    contents: Contents, filled: Sequence[RecordedFill], form: Form, progress: Progress
 ) -> Mapping[str, Gap]:
     """Draw tensors again, and return for each that comes out otherwise how far it is."""
     device = check_device(str(form["device"]))
@@ -347,7 +256,7 @@ def _gaps(
     return gaps
 
 
-def _segments_again(file: Reader, here: Mapping[Range, _Filled]) -> list[Segment]:
+def _segments_again(file: Reader, here: Mapping[Range, RecordedFill]) -> list[Segment]:
     """Return what is drawn again, with room between for all else."""
     segments: list[Segment] = []
     reached = 0
@@ -428,7 +337,7 @@ def _all_places(
     places: dict[int, list[tuple[Range, TensorInfo]]] = {}
     for tensor in _tensors_of(output).values():
         if not tensor.carried and tensor.nbytes:
-            place = _place(contents, tensor)
+            place = place_of(contents, tensor)
             span = place.offset, place.offset + place.nbytes
             places.setdefault(id(place.file), []).append((span, tensor))
     return places

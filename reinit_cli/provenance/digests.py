@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from reinit_cli.checkpoints.source import Contents, Source
-from reinit_cli.execution.fill import Fill
 from reinit_cli.provenance.sha256 import Read, sha256_of, sha256_of_pieces
 from reinit_cli.storage.segments import Range, Reserved, Segment
 from reinit_cli.tensors.convert import bytes_at
@@ -28,19 +28,20 @@ class Ranges:
     reserved: tuple[Range, ...] = ()
 
 
-def ranges_of(segments: Sequence[Segment]) -> Ranges:
-    """Return the ranges of a file that is made of segments."""
-    filled: dict[str, Range] = {}
-    reserved = []
-    reached = 0
-    for segment in segments:
-        place = reached, reached + segment.nbytes
-        if isinstance(segment, Fill):
-            filled[segment.step.key] = place
-        elif isinstance(segment, Reserved):
-            reserved.append(place)
-        reached += segment.nbytes
-    return Ranges(reached, filled, tuple(reserved))
+def ranges_of(segments: Sequence[Segment], filled: Mapping[str, Range]) -> Ranges:
+    """Return the ranges of a file that is made of segments.
+
+    Args:
+        segments: all of its bytes.
+        filled: for each key that is filled in it, its bytes.
+    """
+    ends = list(accumulate(segment.nbytes for segment in segments))
+    reserved = tuple(
+        (end - segment.nbytes, end)
+        for segment, end in zip(segments, ends, strict=True)
+        if isinstance(segment, Reserved)
+    )
+    return Ranges(ends[-1] if ends else 0, filled, reserved)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from reinit_cli.provenance.digests import (
 from reinit_cli.provenance.record import Form, blank_record, drawn_steps, text_of
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.destination import Destination
-from reinit_cli.storage.segments import Reserved, Segment
+from reinit_cli.storage.segments import Range, Reserved, Segment
 from reinit_cli.storage.writer import Output, Writer
 
 if TYPE_CHECKING:
@@ -78,12 +78,21 @@ class Recorder:
         is_inside = self._form is not None and self._job.request.record is True
         return text_of(self._form) if is_inside and self._form is not None else ""
 
-    def seal(self, name: str, segments: Sequence[Segment], writer: Writer) -> None:
-        """Digest a file that was written, and write the record into the room kept for it."""
+    def seal(
+        self, name: str, segments: Sequence[Segment], filled: Mapping[str, Range], writer: Writer
+    ) -> None:
+        """Digest a file that was written, and write the record into the room kept for it.
+
+        Args:
+            name: the file's path in the output.
+            segments: all of its bytes.
+            filled: for each key that is filled in it, its bytes.
+            writer: what wrote it.
+        """
         if self._form is None:
             return
         if name != RECORD_NAME:
-            self._files[name] = digests_of(writer.read, ranges_of(segments))
+            self._files[name] = digests_of(writer.read, ranges_of(segments, filled))
         if any(isinstance(segment, Reserved) for segment in segments):
             for offset, data in pieces_of(self._text, segments):
                 writer.write_at(offset, data)
@@ -115,11 +124,13 @@ class FixedRecorder:
         """Leave room for a text; "" for none."""
         self.blank = text
 
-    def seal(self, name: str, segments: Sequence[Segment], writer: Writer) -> None:
-        """The record is there."""
+    def seal(
+        self, name: str, segments: Sequence[Segment], filled: Mapping[str, Range], writer: Writer
+    ) -> None:
+        """Write nothing: the record is there."""
 
     def write_extra(self, output: Output) -> None:
-        """The record is there."""
+        """Write nothing: the record is there."""
 
 
 def pieces_of(text: str, segments: Iterable[Segment]) -> Iterator[tuple[int, bytes]]:

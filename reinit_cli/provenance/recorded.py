@@ -1,0 +1,115 @@
+"""Read what a provenance record says was drawn, so that it can be drawn again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from reinit_cli.checkpoints.models.architecture import Torchvision
+from reinit_cli.checkpoints.source import Contents, Source
+from reinit_cli.errors import RecordError, ReinitError, RuleError
+from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, parse_init
+from reinit_cli.planning.fit import unholdable
+from reinit_cli.planning.plan import Step
+from reinit_cli.planning.reshape import law_of_rows, rows_alone
+from reinit_cli.provenance.record import Form
+from reinit_cli.storage.segments import Copy, Range
+from reinit_cli.streams.torch import STREAM
+from reinit_cli.tensors.info import TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedFill:
+    """What a record says about one tensor.
+
+    Attributes:
+        step: what was done, where it can be done again; else what is known of the tensor.
+        digest: the SHA-256 of its bytes.
+        file: the file that it lies in.
+        place: its bytes there.
+        undrawn: why it cannot be drawn again from the record alone, or "".
+    """
+
+    step: Step
+    digest: str
+    file: str
+    place: Range
+    undrawn: str
+
+
+class RecordReader:
+    """Reads what a record says about the tensors of an output."""
+
+    def __init__(self, source: Source, contents: Contents, form: Form) -> None:
+        """Read a record.
+
+        Args:
+            source: the output.
+            contents: its bytes.
+            form: its record.
+        """
+        self._contents = contents
+        self._form = form
+        self._names = {id(file): name for name, file in contents.files().items()}
+        arch = architecture_of_record(form)
+        architecture = Torchvision(arch, source.tensors) if arch else None
+        self._elsewhere = Elsewhere(architecture)
+
+    def filled(self, tensor: TensorInfo, row: Form) -> RecordedFill:
+        """Return what a row says.
+
+        Raises:
+            RecordError: it is not a valid row.
+        """
+        try:
+            init = parse_init(row["init"])
+            kept = int(row.get("from_row", 0))
+            if not 0 <= kept <= (tensor.shape or (0,))[0]:
+                raise ValueError(f"there is no row {kept}")
+            key = str(row.get("seed_key", tensor.key))
+            seed = STREAM.seed_for(int(self._form["seed"]), key, init.initializer.stream)
+        except (ReinitError, ValueError, TypeError, OverflowError) as error:
+            raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
+        law, undrawn = self._law(init, replace(tensor, key=key), kept)
+        step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, init=init, kept_rows=kept)
+        place = place_of(self._contents, tensor)
+        start, end = place.offset, place.offset + place.nbytes
+        if kept:
+            start += place.nbytes // max(1, tensor.shape[0]) * kept
+            step = rows_alone(step)
+        return RecordedFill(
+            step, str(row["sha256"]), self._names[id(place.file)], (start, end), undrawn
+        )
+
+    def _law(self, init: Init, tensor: TensorInfo, kept: int) -> tuple[Law | None, str]:
+        """Return the law that a tensor was drawn by, or why that is not known here."""
+        if init.initializer.stream or init.keep_zeros:
+            return None, f"{init} depends on what was there"
+        try:
+            site = Site(tensor.key, tensor.dtype, self._elsewhere)
+            law = (
+                law_of_rows(init, tensor, kept, self._elsewhere)
+                if kept
+                else init.law(tensor.shape, site)
+            )
+        except (UndefinedError, RuleError) as error:
+            return None, str(error)
+        dtype = tensor.fillable_dtype
+        if law is None or dtype is None:
+            return None, f"{init} draws nothing"
+        return law, unholdable(law, dtype)
+
+
+def place_of(contents: Contents, tensor: TensorInfo) -> Copy:
+    """Return the bytes of a tensor of a file, from its first element to its last."""
+    sole = contents.view(tensor).sole
+    assert sole is not None
+    assert isinstance(sole.data, Copy)
+    return sole.data
+
+
+def architecture_of_record(form: Form) -> str | None:
+    """Return the model whose constructor `default` followed, as far as a record names it."""
+    named = form.get("arch")
+    if named is None and form["source"].get("weights") is not None:
+        named = form["source"]["name"]
+    return str(named) if named is not None else None

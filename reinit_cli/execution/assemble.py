@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reinit_cli.checkpoints.formats.base import NewFormat, Place, Supply
+from reinit_cli.checkpoints.formats.base import SHARD_NBYTES, NewFormat, Place, Supply
 from reinit_cli.checkpoints.references import OpenDonors
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.errors import OutputUnwritableError
@@ -27,8 +27,9 @@ def files_of(
     job: Job, contents: Contents, donors: OpenDonors, record: str
 ) -> Mapping[str, list[Segment]]:
     """Return the segments of each file of the output; of a lone one under ""."""
+    measures = job.request.measure_before or job.request.sketch
     fills = {
-        step.key: _fill(step, contents, original, donors, measures=job.measure_before)
+        step.key: _fill(step, contents, original, donors, measures=measures)
         for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
         if step.action == "fill"
     }
@@ -39,7 +40,9 @@ def files_of(
     if isinstance(job.layout, Created):
         return _created(job, job.layout.format, contents, fills, record)
     files = _rewritten(job, contents, fills, record)
-    return files if job.verify_crc else {name: _unchecked(each) for name, each in files.items()}
+    if job.request.verify_crc:
+        return files
+    return {name: _unchecked(each) for name, each in files.items()}
 
 
 def _rewritten(
@@ -88,11 +91,11 @@ def _created(
         lambda: _state(job, contents, tensors),
         contents.others(),
         os.path.basename(job.destination.path or "archive.pt"),
-        job.shard_nbytes,
+        job.request.shard_nbytes or SHARD_NBYTES,
         record,
     )
     files = dict(format_.created(content_of(job.source, tensors), supply))
-    if job.verify_crc:
+    if job.request.verify_crc:
         first = next(iter(files))
         files[first] = [*files[first], *contents.checks()]
     return files

@@ -1,6 +1,6 @@
-"""Several inputs or seeds in one process: requests → jobs → outcomes, each for itself.
+"""Run several inputs or seeds in one process: requests become jobs, and jobs outcomes.
 
-All of them are planned before the first byte is written, and no two may have one output.
+All of them are planned before the first byte is written, and no two may have the same output.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from reinit_cli.text import plural, why
 from reinit_cli.threads import Progress, Work
 
 MAX_LIST_NBYTES = 64 * 2**20
-"""What is read of a list of files: a checkpoint that is given instead is told soon."""
+"""The most bytes of a list of files: a checkpoint that is given by mistake is soon refused."""
 
 
 MAX_OUTPUTS = 1_000_000
@@ -43,7 +43,7 @@ MAX_OUTPUTS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An input of which nothing became.
+    """An input that could not be rewritten.
 
     Attributes:
         request: what was asked for.
@@ -55,11 +55,11 @@ class Failure:
 
 
 Result = Job | Outcome | Failure
-"""What became of an input: planned, done or failed."""
+"""The state of an input: planned, done or failed."""
 
 
 def error_of(result: Result) -> ReinitError | None:
-    """Return why nothing became of an input; of a draw that failed its test too."""
+    """Return why an input failed, be it in a test of what was drawn; None if it did not."""
     if isinstance(result, Failure):
         return result.error
     return result.error if isinstance(result, Outcome) else None
@@ -71,14 +71,14 @@ def request_of(result: Result) -> Request:
 
 
 def read_list(path: str, *, ends_with_nul: bool) -> tuple[str, ...]:
-    """Return the paths in a file, or in standard input for "-"; empty ones are none.
+    """Return the paths in a file, or in standard input for "-"; empty lines are ignored.
 
     Args:
         path: the file.
         ends_with_nul: whether a NUL ends each path instead of a newline.
 
     Raises:
-        SourceError: it cannot be read, or is no list.
+        SourceError: it cannot be read, or is not a list.
     """
     try:
         with open(0 if path == DASH else path, "rb", closefd=path != DASH) as file:
@@ -145,17 +145,17 @@ def plan_batch(
     keeps_going: bool = False,
     reads: InUse = MappingProxyType({}),
 ) -> list[Job | Failure]:
-    """Plan every request, and compare where the outputs would go.
+    """Plan every request, and compare the places of the outputs.
 
     Args:
         requests: what is asked for.
-        keeps_going: whether what is wrong with one input is no reason to refuse the others.
+        keeps_going: whether a fault of one input leaves the others alone.
         reads: the files that were read for these requests, such as recipes.
 
     Raises:
         InputError: one of several inputs cannot be used, and `keeps_going` is not set.
         OutputTakenError: two outputs would go to one place.
-        ReinitError: something is wrong with the whole, or with the only input.
+        ReinitError: something is wrong with the command as a whole, or with the only input.
     """
     planned: list[Job | Failure] = []
     for request in requests:
@@ -174,7 +174,7 @@ def plan_batch(
 
 
 def _concerns_all_inputs(error: ReinitError, request: Request) -> bool:
-    """Whether what is wrong with one input is as wrong with every other."""
+    """Whether a fault of one input is a fault of every other."""
     if isinstance(error, MissingRuleError):
         return request.output is None
     options = ("device", "dtype", "float dtype", "architecture")
@@ -183,7 +183,7 @@ def _concerns_all_inputs(error: ReinitError, request: Request) -> bool:
 
 
 def _planned(request: Request, planned: Sequence[Job | Failure]) -> Job:
-    """Plan a request; the source of the one before is not looked at twice."""
+    """Plan a request; a source that the request before has too is opened once."""
     last = planned[-1] if planned else None
     if not isinstance(last, Job) or last.request.source != request.source:
         return prepare.prepare(request)
@@ -193,10 +193,10 @@ def _planned(request: Request, planned: Sequence[Job | Failure]) -> Job:
 
 
 def _check_outputs(jobs: Sequence[Job], reads: InUse) -> None:
-    """Refuse two outputs at one place, and an output in the place of what is read.
+    """Refuse two outputs in one place, and an output in the place of a file that is read.
 
     Raises:
-        OutputTakenError, OutputUnwritableError: it is so.
+        OutputTakenError, OutputUnwritableError: there is one.
     """
     taken: dict[str, Job] = {}
     for job in jobs:
@@ -241,7 +241,7 @@ def _described(job: Job, *, has_seed: bool) -> str:
 
 
 def _place(path: str | None) -> str:
-    """Return one spelling of a path; a link at its end is replaced itself."""
+    """Return one spelling of a path; a link at its end stays, since it would be replaced."""
     if path is None:
         return DASH
     folder, name = os.path.split(path.rstrip(os.sep))
@@ -257,13 +257,13 @@ def run_batch(
     at_once: int = 1,
     report: ReportFile | None = None,
 ) -> None:
-    """Run the jobs of a plan; what is committed stays, whatever comes after it.
+    """Run the jobs of a plan; what is committed stays, whatever happens later.
 
     Args:
         planned: jobs, and what failed already.
-        told: told of every result, in the order of the jobs.
-        progress: told the number of bytes after every write, from any thread.
-        keeps_going: whether jobs are begun after one has failed.
+        told: called with every result, in the order of the jobs.
+        progress: called with the number of bytes after every write, from any thread.
+        keeps_going: whether more jobs are started after one has failed.
         at_once: how many run side by side.
         report: what is written with the output of a lone job, or None.
     """
@@ -291,7 +291,7 @@ def _executed(
 
 
 class _SideBySide:
-    """Several runs side by side, and their results put in order."""
+    """Run several jobs side by side, and report their results in order."""
 
     def __init__(
         self,
@@ -309,7 +309,7 @@ class _SideBySide:
         self._next = 0
 
     def run(self, threads: int) -> None:
-        """Run everything, and tell what was done even if that is not all."""
+        """Run everything, and report what was done even if that is not all."""
         try:
             with Work() as work:
                 for _, result in work.each(self._run, enumerate(self._planned), threads):
@@ -321,13 +321,13 @@ class _SideBySide:
                 self._told(self._waiting[at])
 
     def _run(self, planned: tuple[int, Job | Failure]) -> Outcome | Failure:
-        """Run one of them, whose result is told even where nobody waits for it any more."""
+        """Run one job, whose result is reported even if nobody waits for it any more."""
         at, job = planned
         result = self._waiting[at] = _executed(job, self._progress)
         return result
 
     def _tell_in_order(self) -> None:
-        """Tell the results before which none is missing."""
+        """Report the results up to the first that is missing."""
         while self._next in self._waiting:
             self._told(self._waiting.pop(self._next))
             self._next += 1

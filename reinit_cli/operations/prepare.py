@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.formats.base import SHARD_NBYTES
 from reinit_cli.checkpoints.models.architecture import endings, heads
 from reinit_cli.checkpoints.references import References, find_references
 from reinit_cli.checkpoints.source import Source
@@ -54,7 +53,7 @@ class Decided:
 
     Attributes:
         plan: what happens to every key.
-        references: what the rules refer to beside the source.
+        references: what the rules refer to besides the source.
     """
 
     plan: Plan
@@ -82,7 +81,7 @@ def decide(source: Source, request: Request) -> Decided:
 
 
 def entries_of(source: Source) -> Entries:
-    """Return what is known of the entries of a source."""
+    """Describe the entries of a source."""
     located = source.located
     if located is None:
         return Entries(source.name, source.tensors)
@@ -98,7 +97,7 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
         num_classes: how many it is to have.
 
     Raises:
-        RuleError: the source is no model of classes.
+        RuleError: the source is not a model that tells classes apart.
     """
     name = source.architecture or arch
     if not isinstance(name, str):
@@ -116,7 +115,7 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
 
 
 def prepare(request: Request, found: Source | None = None) -> Job:
-    """Decide everything, without writing a byte.
+    """Decide everything that a run does, without writing a byte.
 
     Args:
         request: what is asked for.
@@ -139,63 +138,68 @@ def job_of(request: Request, found: Source | None = None) -> Job:
 
     Args and raises: as `prepare`.
     """
-    rules = rules_of(request.rules)
-    request = replace(request, rules=rules, resize=resizes_of(request.resize))
-    asks = request.dtype or request.shard_nbytes or request.reshapes
-    if not (rules or asks or request.output not in (None, DASH)):
-        raise MissingRuleError
-    if request.dtype:
-        dtype_named(request.dtype)
+    request = _read(request)
     source = found or find_source(request.source, request.weights, request.root)
     _check_names(source, refuses=request.refuse_unknown_globals)
     request = replace(request, device=check_device(request.device))
     destination = _destination(request, source)
     layout = choose_layout(request, destination.path, source)
-    if not rules and not layout.is_created:
+    if not request.rules and not layout.is_created:
         raise MissingRuleError
     decided = decide(source, request)
-    plan, references = decided.plan, decided.references
+    _check_output(request, source, destination, layout)
+    notes = _notes(decided.plan, source, destination, layout)
+    plan = replace(decided.plan, warnings=(*decided.plan.warnings, *notes))
+    wanted = pictured(plan) if request.sketch else frozenset()
+    return Job(source, plan, destination, layout, wanted, decided.references)
+
+
+def _read(request: Request) -> Request:
+    """Read the texts of a request.
+
+    Raises:
+        ReinitError: one of them is wrong, or nothing is asked for.
+    """
+    rules, resizes = rules_of(request.rules), resizes_of(request.resize)
+    asks = request.dtype or request.shard_nbytes or request.reshapes
+    if not (rules or asks or request.output not in (None, DASH)):
+        raise MissingRuleError
+    if request.dtype:
+        dtype_named(request.dtype)
+    return replace(request, rules=rules, resize=resizes)
+
+
+def _check_output(
+    request: Request, source: Source, destination: Destination, layout: Layout
+) -> None:
+    """Refuse what the output cannot do or hold.
+
+    Raises:
+        RuleError: a new file has no optimizer state to reset.
+        UnwritableContentError: it cannot hold a provenance record.
+        OutputError: it cannot be taken back when a check fails.
+    """
+    path = destination.path
     if request.reset_optimizer and layout.is_created:
         problem = "it is lost where a file is laid out anew"
         raise RuleError(source.name, problem, kind="optimizer")
-    if request.record is True:
-        _check_inside(destination, layout)
-    if request.check and destination.path is None:
-        raise OutputError(DASH, kind="check")
-    notes = (
-        *source_notes(source),
-        *content_notes(
-            source,
-            content_of(source, tuple(step.tensor for step in plan.steps)),
-            destination.path,
-            layout,
-            drops=request.drop_non_tensors,
-        ),
-    )
-    plan = replace(plan, warnings=(*plan.warnings, *notes))
-    return Job(
-        source,
-        plan,
-        destination,
-        layout,
-        request.measure_before or request.sketch,
-        request.verify_crc,
-        request.shard_nbytes or SHARD_NBYTES,
-        pictured(plan) if request.sketch else frozenset(),
-        references,
-    )
-
-
-def _check_inside(destination: Destination, layout: Layout) -> None:
-    """Refuse a record in an output that cannot hold one.
-
-    Raises:
-        UnwritableContentError: it cannot.
-    """
-    path = destination.path
-    if path is None or not layout.format.holds_record:
+    if request.record is True and (path is None or not layout.format.holds_record):
         place = "standard output" if path is None else repr(path)
         raise UnwritableContentError(path or DASH, place, kind="record")
+    if request.check and path is None:
+        raise OutputError(DASH, kind="check")
+
+
+def _notes(plan: Plan, source: Source, destination: Destination, layout: Layout) -> tuple[str, ...]:
+    """Return what a user should know of the source and of the output.
+
+    Raises:
+        UnwritableContentError: the output's format cannot hold something.
+    """
+    content = content_of(source, tuple(step.tensor for step in plan.steps))
+    drops = plan.request.drop_non_tensors
+    changed = content_notes(source, content, destination.path, layout, drops=drops)
+    return (*source_notes(source), *changed)
 
 
 def _check_names(source: Source, *, refuses: bool) -> None:
@@ -218,7 +222,7 @@ def _destination(request: Request, source: Source) -> Destination:
 
 
 def _named(request: Request, source: Source) -> str:
-    """Return the path of the output; what comes out of a pipe goes into one."""
+    """Return the path of the output; a source that is a pipe is written to a pipe."""
     if isinstance(request.output, str):
         return request.output
     if request.output is None and source.name == DASH:

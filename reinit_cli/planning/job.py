@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reinit_cli.checkpoints.formats.base import SHARD_NBYTES
 from reinit_cli.checkpoints.references import References
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.planning.output import Layout
@@ -22,9 +21,6 @@ class Job:
         plan: what happens to every key.
         destination: where the output goes.
         layout: how its files come about.
-        measure_before: whether the tensors that are filled are measured as they were.
-        verify_crc: whether a CRC-32 that does not match stops the run.
-        shard_nbytes: of a new folder, the most bytes of tensors in a file.
         pictured: the filled keys of which histograms are counted.
         references: what the rules refer to beside the source.
     """
@@ -33,9 +29,6 @@ class Job:
     plan: Plan
     destination: Destination
     layout: Layout
-    measure_before: bool = False
-    verify_crc: bool = True
-    shard_nbytes: int = SHARD_NBYTES
     pictured: frozenset[str] = frozenset()
     references: References = field(default_factory=References)
 

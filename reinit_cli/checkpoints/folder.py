@@ -12,9 +12,9 @@ from reinit_cli.checkpoints.formats import format_of_folder
 from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.collector import collector_paused
-from reinit_cli.storage.listing import Listed, list_folder
-from reinit_cli.storage.local import InputFile, LocalStore
+from reinit_cli.storage.local import LocalStore
 from reinit_cli.storage.location import SourceName
+from reinit_cli.storage.reader import Listed, Reader, Store
 from reinit_cli.tensors.info import TensorInfo
 
 
@@ -28,6 +28,7 @@ class FolderSource:
         format: its format.
         located: what its files hold together.
         listed: its files as they were when the tensors were located.
+        store: where they are.
     """
 
     name: str
@@ -35,6 +36,7 @@ class FolderSource:
     format: Format
     located: Located
     listed: Mapping[str, Listed]
+    store: Store
     weights = None
     architecture = None
     is_folder = True
@@ -68,7 +70,7 @@ class FolderSource:
         files = {name: self.listed[name] for name in self.located.files}
         modes = {name: files[name].mode for name in self.located.others}
         with ExitStack() as stack:
-            opened = Files(self.path, _readers(self.path, files, stack))
+            opened = Files(self.path, _readers(self.store, self.path, files, stack))
             yield FileContents(self.format, self.located, opened, modes)
 
 
@@ -84,20 +86,25 @@ def folder_source(path: str, root: str | None) -> FolderSource:
     """
     is_folder = os.path.isdir(path)
     folder = path if is_folder else os.path.dirname(path) or "."
-    listing = list_folder(folder, path)
+    store = LocalStore()
+    listing = store.list(folder, path)
     format_ = format_of_folder(tuple(listing.files))
     with ExitStack() as stack, collector_paused():
-        readers = _readers(folder, listing.files, stack)
+        readers = _readers(store, folder, listing.files, stack)
         outside = frozenset(name for name, each in listing.files.items() if each.leads_out)
         index = "" if is_folder else os.path.basename(path)
         located = format_.locate(Files(folder, readers, index, listing.left_out, outside), root)
-    return FolderSource(path, folder, format_, located, listing.files)
+    return FolderSource(path, folder, format_, located, listing.files, store)
 
 
-def _readers(folder: str, files: Mapping[str, Listed], stack: ExitStack) -> Mapping[str, InputFile]:
+def _readers(
+    store: Store, folder: str, files: Mapping[str, Listed], stack: ExitStack
+) -> Mapping[str, Reader]:
     """Return readers of files, each opened when its first byte is read."""
-    store = LocalStore()
-    return {
-        name: stack.enter_context(store.open(os.path.join(folder, name), each.fingerprint))
+    readers = {
+        name: store.open(os.path.join(folder, name), each.fingerprint)
         for name, each in files.items()
     }
+    for reader in readers.values():
+        stack.callback(reader.close)
+    return readers

@@ -9,44 +9,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 from reinit_cli.errors import UnreadableSourceError
-from reinit_cli.storage.reader import Fingerprint
+from reinit_cli.storage.reader import Fingerprint, Listed, Listing
 from reinit_cli.text import why
 
 MAX_FILES = 100_000
 """The most files and folders that are listed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A regular file of a folder.
-
-    Attributes:
-        fingerprint: the file as it is.
-        mode: its permissions.
-        leads_out: whether it is a link to a file outside the folder.
-    """
-
-    fingerprint: Fingerprint
-    mode: int
-    leads_out: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The files of a folder.
-
-    Attributes:
-        files: every regular file, by its path in the folder.
-        left_out: hidden folders, links that lead nowhere, out of it, or to a folder that
-            was entered already, and what is neither a file nor a folder.
-    """
-
-    files: Mapping[str, Listed]
-    left_out: tuple[str, ...]
 
 
 def list_folder(folder: str, called: str | None = None) -> Listing:

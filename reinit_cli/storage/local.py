@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Self
 
 from reinit_cli.errors import SourceChangedError, SourceNotFoundError, UnreadableSourceError
-from reinit_cli.storage.reader import Fingerprint
+from reinit_cli.storage.listing import list_folder
+from reinit_cli.storage.reader import Fingerprint, Listing
 from reinit_cli.storage.system import pread_all, pread_into
 from reinit_cli.text import why
 
@@ -252,6 +253,10 @@ class LocalStore:
     def open(self, path: str, expected: Fingerprint | None = None) -> InputFile:
         """Return a reader of a file; see `Store`."""
         return InputFile(path, expected, self._descriptors)
+
+    def list(self, folder: str, called: str | None = None) -> Listing:
+        """List the files of a folder; see `Store`."""
+        return list_folder(folder, called)
 
 
 def names_beside(path: str) -> list[str]:

@@ -1,8 +1,9 @@
-"""State the contract of everything that bytes are read from."""
+"""State the contracts of what bytes are read from: a file, and a store of files."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -83,6 +84,35 @@ class Reader(Protocol):
         """Give back what it holds open."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A regular file of a folder.
+
+    Attributes:
+        fingerprint: the file as it is.
+        mode: its permissions.
+        leads_out: whether it is a link to a file outside the folder.
+    """
+
+    fingerprint: Fingerprint
+    mode: int
+    leads_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a folder.
+
+    Attributes:
+        files: every regular file, by its path in the folder.
+        left_out: hidden folders, links that lead nowhere, out of it, or to a folder that
+            was entered already, and what is neither a file nor a folder.
+    """
+
+    files: Mapping[str, Listed]
+    left_out: tuple[str, ...]
+
+
 class Store(Protocol):
     """Where files have names."""
 
@@ -98,4 +128,15 @@ class Store(Protocol):
             SourceNotFoundError: there is no such file.
             UnreadableSourceError: it is not a regular file or may not be read.
             SourceChangedError: it is not as expected.
+        """
+
+    def list(self, folder: str, called: str | None = None) -> Listing:
+        """List the files of a folder and of those below it, and open none.
+
+        Args:
+            folder: the folder.
+            called: what people call it, where that is something else.
+
+        Raises:
+            UnreadableSourceError: it cannot be listed, or has more files than any checkpoint.
         """

@@ -70,6 +70,21 @@ class StoreContract:
         with pytest.raises(UnreadableSourceError, match="it is a folder"):
             store.open(path)
 
+    def test_a_folder_is_listed_with_what_lies_below_it_and_opened_file_by_file(self) -> None:
+        store, folder = self.make(), self.put_folder("folder")
+        self.put_folder("folder/below")
+        for name in ("one", "below/two"):
+            self.put(f"folder/{name}", name.encode())
+
+        listing = store.list(folder)
+
+        assert sorted(listing.files) == ["below/two", "one"]
+        assert listing.left_out == ()
+        for name, listed in listing.files.items():
+            reader = store.open(f"{folder}/{name}", listed.fingerprint)
+            assert reader.read(0, len(name)) == name.encode()
+            reader.close()
+
     def test_a_file_that_is_closed_is_opened_again(self) -> None:
         reader = self.make().open(self.put("file", DATA))
 

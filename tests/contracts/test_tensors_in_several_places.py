@@ -18,7 +18,6 @@ from reinit_cli.operations.prepare import prepare
 from reinit_cli.operations.rewrite import Outcome, execute
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
-from reinit_cli.storage.listing import list_folder
 from reinit_cli.storage.local import LocalStore
 from tests.contracts.format_contract import content_of
 from tests.contracts.toy import LEFT, RIGHT, Toy, read_toy, write_toy
@@ -48,13 +47,13 @@ def state() -> dict[str, Tensor]:
 
 
 def _source() -> FolderSource:
-    listed = list_folder("toy").files
     store = LocalStore()
+    listed = store.list("toy").files
     readers = {name: store.open(f"toy/{name}", each.fingerprint) for name, each in listed.items()}
     located = Toy().locate(Files("toy", readers))
     for reader in readers.values():
         reader.close()
-    return FolderSource("toy", "toy", Toy(), located, listed)
+    return FolderSource("toy", "toy", Toy(), located, listed, store)
 
 
 def _rewrite(*rules: str, output: str = "out/", **options: Any) -> Outcome:

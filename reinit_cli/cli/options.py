@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Declare the arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class _ReadType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
-    """A text of our own, whose errors are told as they are."""
+    """A parameter that our own code reads, whose errors are shown unchanged."""
 
     def read(self, text: str) -> object:
-        """Return what it stands for."""
+        """Read the text of the parameter."""
         raise NotImplementedError
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> object:
-        """Read it, unless that was done."""
+        """Read it, unless it has been read."""
         del param, ctx
         return self.read(value) if isinstance(value, str) else value
 
@@ -74,7 +74,7 @@ class PatternType(_ReadType):
 
 
 _MOST_DIGITS = 18
-"""Of a dimension: torch's are below 2^63."""
+"""The most digits of a dimension: those of torch are below 2^63."""
 
 
 class ShapeType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
@@ -104,7 +104,7 @@ class DtypeType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
     name = "dtype"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Read it; an unknown one is told with its near spelling."""
+        """Read it."""
         del param, ctx
         return dtype_named(value).name
 
@@ -117,7 +117,7 @@ class SliceType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, tuple[Index, ...]]:
-        """Read it, and keep it as it is written; its errors are told as they are."""
+        """Read it, and keep it as it is written too."""
         del param, ctx
         return value if isinstance(value, tuple) else (value, parse_slice(value))
 
@@ -128,7 +128,7 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only since
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it; powers of 1000 without an i, of 1024 with one."""
+        """Read it: "kB" is a power of 1000, "KiB" of 1024."""
         if isinstance(value, int):
             return value
         try:
@@ -148,7 +148,7 @@ class RecordType(_ReadType):
 
 
 class SeedsType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
-    """One seed or several: "3", "0..4", "0,3,7"; a variable of the environment says one."""
+    """One seed or several: "3", "0..4", "0,3,7"; an environment variable holds one."""
 
     name = "seeds"
 
@@ -167,12 +167,12 @@ class SeedsType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
 
 
 class _DeviceType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
-    """A device; whether it is there is found out where it is used."""
+    """A device, which is looked for when it is used."""
 
     name = "device"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take it as it is written, unless a variable of the environment says it."""
+        """Take it as it is written; check the spelling of an environment variable."""
         if _is_of_variable(ctx, param) and not DEVICE.fullmatch(value):
             self.fail(f"{value!r} is none of cpu, cuda, cuda:1, mps and auto", param, ctx)
         return str(value)
@@ -202,20 +202,20 @@ def _seed_of_variable(
 
 
 def _is_of_variable(ctx: click.Context | None, param: click.Parameter | None) -> bool:
-    """Whether the value of a parameter is that of a variable of the environment."""
+    """Whether the value of a parameter comes from an environment variable."""
     if ctx is None or param is None or param.name is None:
         return False
     return ctx.get_parameter_source(param.name) is ParameterSource.ENVIRONMENT
 
 
 class _VariableOption(click.Option):
-    """An option that a variable of the environment may say; its errors name the variable."""
+    """An option with an environment variable, which errors name."""
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         """Read the value.
 
         Raises:
-            RecipeError: the variable is not as it must be.
+            RecipeError: the variable is not valid.
         """
         try:
             return super().process_value(ctx, value)
@@ -226,10 +226,10 @@ class _VariableOption(click.Option):
 
 
 def check_device_of_variable(device: str) -> None:
-    """Name the variable where the device that it says is not there.
+    """Check that this machine has the device of the environment variable.
 
     Raises:
-        RecipeError: it is so.
+        RecipeError: it has not; the error names the variable.
     """
     from reinit_cli.tensors.device import check_device
 
@@ -240,7 +240,7 @@ def check_device_of_variable(device: str) -> None:
 
 
 SEED_VARIABLE, DEVICE_VARIABLE = "REINIT_SEED", "REINIT_DEVICE"
-"""The variables of the environment that options obey."""
+"""The environment variables that options obey."""
 
 
 weights_option = click.option(
@@ -308,7 +308,7 @@ report_option = click.option(
 def report_place(
     report: str | None, in_use: InUse, *, has_pictures: bool, force: bool
 ) -> Destination | None:
-    """Return where a report goes, if one is asked for, after every check.
+    """Check the place of a report, and return it; None if no report is asked for.
 
     Args:
         report: as it was given, or None.

@@ -60,7 +60,7 @@ class Outcome:
 
     @property
     def error(self) -> CheckFailedError | None:
-        """What to say of the tests that failed; None where all passed."""
+        """The error that lists the tests that failed; None if all passed."""
         failures = [str(failure) for failure in self.failures]
         return CheckFailedError(failures) if failures else None
 

@@ -1,1 +1,1 @@
-"""Hold and read what is asked, in the user's words."""
+"""Hold and read what a user asks for, in the user's words."""

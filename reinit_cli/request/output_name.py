@@ -16,7 +16,7 @@ PLACEHOLDERS = {
     "parent": "the folder it lies in",
     "seed": "the seed",
 }
-"""What may stand in braces."""
+"""The names that braces may hold."""
 
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -59,7 +59,7 @@ class OutputName:
 
     @property
     def is_form(self) -> bool:
-        """Whether anything is to be put into it."""
+        """Whether it has a placeholder."""
         return any(found[1] is not None for found in _BRACES.finditer(self.form))
 
     def of(self, source: SourceName, seed: int) -> str:
@@ -81,5 +81,5 @@ class OutputName:
 
 
 def as_form(path: str) -> str:
-    """Return the form that stands for a path as it is."""
+    """Return a form without placeholders that gives this path."""
     return path.replace("{", "{{").replace("}", "}}")

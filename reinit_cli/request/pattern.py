@@ -1,4 +1,4 @@
-"""Globs over state_dict keys.
+"""Match globs and regular expressions over state_dict keys.
 
     *            any characters, dots included
     ?            one character
@@ -28,7 +28,7 @@ MAX_NAMES = 10_000
 """The most names that the braces of one pattern may stand for."""
 
 MAX_TRIES = 10**6
-"""In how many ways a glob is tried on a key by backtracking: some milliseconds."""
+"""The most ways in which backtracking tries a glob on a key, which take some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,12 @@ class Pattern:
 
     @property
     def cost(self) -> int:
-        """What reading it takes, in names: those that its braces stand for, or characters."""
+        """The cost of reading it, counted in names that its braces stand for, or by its length."""
         return 10 * len(self.text) if not self._nodes else 10 + _count(self._nodes)
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it takes what it finds, rather than insisting on names."""
+        """Whether it selects what it can, rather than insisting on names."""
         return self.names is None
 
     def matches(self, key: str) -> bool:
@@ -139,7 +139,7 @@ class Pattern:
 
     @property
     def is_blind_to_numbers(self) -> bool:
-        """Whether a key matches whatever its numbers are: only its stars can match digits."""
+        """Whether a match never depends on the numbers in a key: only stars match digits."""
         return bool(self._nodes) and all(
             node == _STAR or (isinstance(node, str) and not re.search(r"\d", node))
             for node in self._nodes
@@ -151,7 +151,7 @@ class Pattern:
 
 
 class KeyIndex:
-    """Keys, prepared for many patterns: most differ from others in a layer's number alone."""
+    """Keys that many patterns are matched against; most differ only in the number of a layer."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = keys
@@ -180,11 +180,11 @@ class KeyIndex:
 
     @cached_property
     def _by_template(self) -> dict[str, list[int]]:
-        """The positions of the keys that are one but for their numbers, which all read 0."""
+        """The positions of keys that differ only in their numbers, by the key with zeros for them."""
         separator = "\n"
         joined = separator.join(self._keys)
         templates = re.sub(r"\d+", "0", joined).split(separator)
-        if len(templates) != len(self._keys):  # a key has a newline of its own
+        if len(templates) != len(self._keys):  # a key holds a newline
             templates = [re.sub(r"\d+", "0", key) for key in self._keys]
         positions: dict[str, list[int]] = {}
         for at, template in enumerate(templates):
@@ -193,7 +193,7 @@ class KeyIndex:
 
 
 class _Parser:
-    """Reads a glob by recursive descent; `at` is the next character."""
+    """Read a glob by recursive descent; `at` is the position of the next character."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -289,7 +289,7 @@ def _has_wild(nodes: _Sequence) -> bool:
 
 
 def _expand(nodes: _Sequence) -> Iterator[str]:
-    """Yield what the nodes may spell; a wild part is spelled as a star."""
+    """Yield every name that the nodes spell, with a star for each wild part."""
     parts: list[list[str]] = []
     for node in nodes:
         if isinstance(node, _Choice):
@@ -300,7 +300,7 @@ def _expand(nodes: _Sequence) -> Iterator[str]:
 
 
 def _stars(nodes: _Sequence) -> int:
-    """Return how many stars there are, those in braces included."""
+    """Count the stars, including those in braces."""
     return sum(
         sum(map(_stars, node.options)) if isinstance(node, _Choice) else node == _STAR
         for node in nodes
@@ -337,7 +337,7 @@ def _reach(nodes: _Sequence) -> int:
 
 
 def _overlap(nodes: _Sequence) -> int:
-    """Return how many combinations of options can match in one place, at the most."""
+    """Return the most combinations of options that can match in one place."""
     return prod(_alternatives(node) for node in nodes if isinstance(node, _Choice))
 
 
@@ -365,7 +365,7 @@ def _node_regex(node: _Node) -> str:
 
 
 def _alternation(names: Sequence[str]) -> str:
-    """Return a regex for one of the names, shared beginnings tried once.
+    """Return a regex for one of the names that tries shared beginnings once.
 
     A flat alternation of ten thousand names would try each of them on every key.
     """
@@ -382,7 +382,7 @@ def _alternation(names: Sequence[str]) -> str:
 
 
 def select_keys(keys: Sequence[str], patterns: Iterable[Pattern | str]) -> set[str]:
-    """Return the keys that any of some patterns matches; all where there is none.
+    """Return the keys that one of the patterns matches; all keys if there is no pattern.
 
     Raises:
         PatternError: a text is no pattern.

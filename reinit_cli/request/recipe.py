@@ -1,4 +1,4 @@
-"""Read a job as a text: rules and options in TOML or JSON, or the plan that `--json` printed.
+"""Read recipes: rules and options in TOML or JSON, or the plan that `--json` printed.
 
 A recipe says what is done, never what may be overwritten. It comes from strangers: it is
 bounded, nothing in it is executed, and whatever it says that is not understood is an error.
@@ -23,7 +23,7 @@ from reinit_cli.streams.torch import STREAM
 from reinit_cli.text import near
 
 VERSION = 1
-"""Of the recipes and plans that are read."""
+"""The version of the recipes and plans that are read."""
 
 
 MAX_TOML_NBYTES = 2**18
@@ -34,7 +34,7 @@ MAX_JSON_NBYTES = 64 * 2**20
 
 
 MAX_JSON_ELEMENTS = 4_000_000
-"""The most commas, lists and objects of a JSON; each may cost a hundred bytes."""
+"""The most commas, lists and objects of a JSON text; each may take a hundred bytes of memory."""
 
 
 MAX_DOTS = 8
@@ -49,7 +49,7 @@ _TOML_STRING_OR_COMMENT = re.compile(
     r"|#[^\n]*",
     re.DOTALL,
 )
-"""One that is not closed is a match too, so that no place is looked at twice."""
+"""It matches strings that are not closed too, so that no character is scanned twice."""
 
 
 def parse_recipe(data: bytes, path: str) -> PartialRequest:
@@ -118,7 +118,7 @@ def _toml(text: str, path: str) -> Mapping[str, Any]:
 
 _FIELDS = {option.name: (option.several or field, option) for field, option in OPTIONS.items()}
 _OPTIONS = {name: found for name, found in _FIELDS.items() if name not in ("", "rule")}
-"""For each name of an option in a recipe, the name in a request and how it is read."""
+"""By its name in a recipe, each option's name in a partial request and how it is read."""
 
 
 FIELDS = (*_OPTIONS, "rule", "version", "stream")
@@ -128,11 +128,11 @@ RESULTS = (
     *("tensors", "beside", "warnings", "dry_run", "seconds", "check"),
     *("filled", "rest", "sha256", "reinit", "torch"),
 )
-"""What a plan or a record says beside what was asked for; it follows from that, and is not read."""
+"""The fields of a plan or a record that follow from the others, and are not read."""
 
 
 def recipe_of(form: Mapping[str, Any], path: str) -> PartialRequest:
-    """Return what the fields of a recipe, a plan or a record say.
+    """Read the fields of a recipe, a plan or a record.
 
     Args:
         form: the fields.
@@ -180,7 +180,7 @@ def _check_output(form: str, path: str) -> None:
 
 
 def _options_of_plan(form: Mapping[str, Any], path: str) -> Mapping[str, Any]:
-    """Return the fields of a plan as a recipe has them; null says nothing."""
+    """Return the fields of a plan as a recipe has them, without those that are null."""
     source = _table(form, "source", _OF_SOURCE, path)
     output = _table(form, "output", ("path", "nbytes"), path)
     options = {name: value for name, value in form.items() if value is not None}
@@ -231,7 +231,7 @@ def _each_rule(forms: list[dict[str, Any]], path: str) -> Iterator[Rule]:
 
 
 class _FieldError(Exception):
-    """What is wrong with a field of a rule."""
+    """A field of a rule that is wrong."""
 
     def __init__(self, problem: str, word: str | None = None, known: Sequence[str] = ()) -> None:
         super().__init__(problem)

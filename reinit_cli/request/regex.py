@@ -23,10 +23,10 @@ MAX_LENGTH = 10_000
 """The most characters of a regular expression: compiling takes up to a millisecond for each."""
 
 MAX_SECONDS = 10.0
-"""The most time, of the processor, that patterns may take to match the keys of one source."""
+"""The most processor time that patterns may take to match the keys of one source."""
 
 MAX_TRIES = 10**8
-"""In how many ways a key is tried at the most between two looks at the clock: about a second."""
+"""The most ways to try keys between two looks at the clock, which take about a second."""
 
 ANY_LENGTH = 2**62
 """The reach of a pattern that no key can make slow."""
@@ -35,7 +35,7 @@ _ENDLESS = 10**18
 _LONGEST = 2**20
 _MANY_KEYS = 10_000
 
-# The parser of the standard library has no public name; its trees are the same since Python 1.6.
+# The standard library has no public name for its parser; `re` has compiled its trees since 2.0.
 _parser = import_module("re._parser")
 _compiler = import_module("re._compiler")
 _NAMES = import_module("re._constants")
@@ -54,10 +54,10 @@ class Clock:
     _started: float = field(default_factory=time.thread_time)
 
     def check(self) -> None:
-        """Stop where no time is left.
+        """Stop if no time is left.
 
         Raises:
-            TimeoutError: it is so.
+            TimeoutError: none is.
         """
         if time.thread_time() - self._started > self.seconds:
             raise TimeoutError
@@ -114,7 +114,11 @@ class Regex:
 
     @cached_property
     def _ends(self) -> Ends:
-        """Raise PatternError where the pattern is not regular."""
+        """The function that matches without backtracking.
+
+        Raises:
+            PatternError: the pattern is not regular.
+        """
         try:
             return _sequence(self._tree, self._tree.state.flags)
         except _IrregularError as error:
@@ -139,7 +143,7 @@ class Regex:
             raise PatternError(self.text, "its groups are nested too deeply") from error
 
     def _by_engine(self, keys: Sequence[str], longest: int, clock: Clock) -> list[int]:
-        """Return the positions of matches by a chain of C calls: a loop takes twice as long."""
+        """Match with Python's engine, in a chain of C calls: a loop takes twice as long."""
         found: list[int] = []
         is_estimated = self.known_reach is None
         count = MAX_TRIES // _tries(self._tree, longest) if is_estimated else _MANY_KEYS
@@ -158,11 +162,11 @@ class Regex:
 
 
 class _IrregularError(Exception):
-    """What a pattern has that depends on how another part of it matched."""
+    """A part of a pattern that depends on how another part of it matched."""
 
 
 def _tries(tree: Any, length: int) -> int:
-    """Return in how many ways a backtracking engine may try a pattern on a key, about."""
+    """Estimate the number of ways in which a backtracking engine may try a pattern on a key."""
     product = 1
     for kind, value in tree:
         product = min(product * _tries_of(kind, value, length), _ENDLESS)
@@ -172,7 +176,7 @@ def _tries(tree: Any, length: int) -> int:
 def _tries_of(kind: Any, value: Any, length: int) -> int:
     if kind in _REPEATS or kind == _NAMES.POSSESSIVE_REPEAT:
         least, most, body = int(value[0]), int(value[1]), value[2]
-        # What matches nothing is repeated as often as it must be, however short the key is.
+        # A part that can match nothing is repeated as often as it must be, even on a short key.
         turns = least if body.getwidth()[0] == 0 else 1
         most = max(min(most, length), turns)
         once = _tries(body, length)
@@ -192,7 +196,7 @@ def _tries_of(kind: Any, value: Any, length: int) -> int:
 
 
 Ends = Callable[[str, set[int], Clock], set[int]]
-"""Returns where in a key a part of a pattern can end that starts at any of some places."""
+"""Return the places in a key where a part of a pattern can end, from those where it can start."""
 
 
 def _sequence(tree: Any, flags: int) -> Ends:
@@ -230,7 +234,7 @@ def _part(kind: Any, value: Any, flags: int) -> Ends:
 
 
 def _engine(kind: Any, value: Any, flags: int) -> re.Pattern[str]:
-    """Return what Python's engine makes of one character, or of one place."""
+    """Compile a part that matches one character or one place with Python's engine."""
     state = _parser.State()
     state.flags, state.str = flags, ""
     compiled: re.Pattern[str] = _compiler.compile(_parser.SubPattern(state, [(kind, value)]))
@@ -275,10 +279,10 @@ def _repeated(once: Ends, least: int, most: int) -> Ends:
         for _ in range(least):
             following = once(key, starts, clock)
             if following == starts:
-                break  # further turns change nothing
+                break  # more turns change nothing
             starts = following
         found, new, turns = set(starts), starts, most - least
-        # What was reached in fewer turns has more of them left, so it need not be seen again.
+        # A place that was reached in fewer turns has more of them left, so it is not visited again.
         while new and turns > 0:
             new = once(key, new, clock) - found
             found |= new

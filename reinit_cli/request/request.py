@@ -15,7 +15,7 @@ from reinit_cli.request.rule import Rule
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What is known of a field of a request.
+    """How a field of a request is described, read and written.
 
     Attributes:
         meaning: a sentence, without its capital and full stop.
@@ -67,7 +67,7 @@ class Request:
 
     @property
     def reshapes(self) -> bool:
-        """Whether tensors are asked to be of other shapes, or in other places."""
+        """Whether it asks for other shapes or places of tensors."""
         return bool(self.resize) or self.num_classes is not None or self.untie
 
 
@@ -163,14 +163,14 @@ OPTIONS: Mapping[str, Option] = {
     "measure_before": Option("whether the tensors that are filled are measured as they were"),
     "sketch": Option("whether histograms of what was there and what is drawn are counted"),
 }
-"""What is known of each field of a request, in the order in which plans and records say them."""
+"""Each field of a request, in the order in which plans and records list them."""
 
 NESTED = ("source", "rules", "output", "weights", "root")
-"""The fields that plans and records say in an object of their own, since they know more of them."""
+"""The fields that plans and records hold in an object of their own, with what they know of it."""
 
 
 class PlanOptions(TypedDict, total=False):
-    """What `plan` takes by name."""
+    """The options of `plan`."""
 
     weights: str | None
     root: str | None
@@ -187,7 +187,7 @@ class PlanOptions(TypedDict, total=False):
 
 
 class RewriteOptions(PlanOptions, total=False):
-    """What `rewrite` takes by name."""
+    """The options of `rewrite`."""
 
     dtype: str | None
     shard_nbytes: int | None
@@ -204,7 +204,7 @@ class RewriteOptions(PlanOptions, total=False):
 
 
 class PartialRequest(RewriteOptions, total=False):
-    """A request with gaps: what one place, such as a recipe, says of it."""
+    """A request with gaps, as a recipe or a command line gives it; a gap is a key that is missing."""
 
     rules: tuple[Rule, ...]
     sources: tuple[str, ...]
@@ -213,9 +213,9 @@ class PartialRequest(RewriteOptions, total=False):
 
 
 def override(lower: PartialRequest, upper: PartialRequest) -> PartialRequest:
-    """Return both as one: what the upper says counts, and its rules and resizes come later.
+    """Merge two requests with gaps: the upper overrides, and its rules and resizes come later.
 
-    What is said with a source, such as the output, goes with that source.
+    The output, weights and root of the lower are dropped with its source.
     """
     with_source = ("output", "weights", "root")
     has_other = lower.get("sources") not in (None, upper.get("sources"))
@@ -247,7 +247,7 @@ def _described(names: Iterable[str]) -> str:
     return "\n".join(("", "", "Attributes:", *lines))
 
 
-# The sentences stand once, in the table, and help() shows them.
+# The table holds each sentence once, and help() shows it.
 Request.__doc__ = f"{Request.__doc__}{_described(OPTIONS)}"
 for _options in (PlanOptions, RewriteOptions):
     _options.__doc__ = f"{_options.__doc__}{_described(_options.__annotations__)}"

@@ -18,7 +18,7 @@ _FORM = re.compile(r"(.+?)=\s*([0-9]{1,13})\s*(?::(.+))?", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """Which tensors get another first dimension.
+    """A pattern and the first dimension that the tensors it matches get.
 
     Attributes:
         pattern: which keys.
@@ -49,7 +49,7 @@ class Resize:
 
 
 def resizes_of(resizes: Iterable[Resize | str]) -> tuple[Resize, ...]:
-    """Read those that are given as text.
+    """Read the resizes that are given as text.
 
     Raises:
         RuleError: one of them is wrong.

@@ -1,4 +1,4 @@
-"""Which tensors, and what to fill them with: "features.*.weight=xavier_uniform:relu"."""
+"""Read rules, such as "features.*.weight=xavier_uniform:relu"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pattern that matches nothing was perhaps meant to be."""
+"""Suggest what a pattern that matches nothing was meant to be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reinit_cli.request.pattern import Pattern
 from reinit_cli.text import near
 
 _LARGEST_SEARCH = 20_000
-"""Keys that are looked at for a near one; spelling is compared key by key, slowly."""
+"""The most keys that are compared in spelling, which is slow."""
 
 
 def corrected_pattern(pattern: str, keys: Sequence[str]) -> str | None:
@@ -20,7 +20,7 @@ def corrected_pattern(pattern: str, keys: Sequence[str]) -> str | None:
     """
     if pattern.startswith("re:"):
         return None
-    # In the order of the keys, so that equally near ones are always offered alike.
+    # In the order of the keys, so that of equally near ones the same is always suggested.
     known = dict.fromkeys(segment for key in keys for segment in key.split("."))
     segments = re.split(r"\.", pattern)
     respelled = ".".join(_respelled(segment, known) for segment in segments)
@@ -44,5 +44,5 @@ def _matches_any(pattern: str, keys: Sequence[str]) -> bool:
 
 
 def nearest_keys(pattern: str, keys: Sequence[str]) -> list[str]:
-    """Return up to three keys that are spelled most like the pattern."""
+    """Return up to three keys whose spelling is nearest to the pattern."""
     return near(pattern, keys[:_LARGEST_SEARCH])

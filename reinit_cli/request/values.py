@@ -18,7 +18,7 @@ from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.text import parse_nbytes
 
 DEVICE = re.compile(r"cpu|auto|mps|cuda(:\d{1,3})?")
-"""How a device may be written."""
+"""The names of devices."""
 
 
 def read_text(value: object) -> str:
@@ -29,28 +29,28 @@ def read_text(value: object) -> str:
 
 
 def read_flag(value: object) -> bool:
-    """Read a flag; a number does not stand for one."""
+    """Read a flag; numbers are refused."""
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
 
 
 def read_integer(value: object) -> int:
-    """Read an integer; a flag does not stand for one."""
+    """Read an integer; flags are refused."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("an integer")
     return value
 
 
 def read_count(value: object) -> int:
-    """Read a number of things."""
+    """Read a positive integer."""
     if read_integer(value) < 1:
         raise ValueError("an integer of at least 1")
     return read_integer(value)
 
 
 def read_seeds(value: object) -> tuple[int, ...]:
-    """Read a seed, or a text that stands for several."""
+    """Read a seed, or a text that lists several."""
     if isinstance(value, str):
         try:
             return parse_seeds(value)
@@ -68,7 +68,7 @@ def read_sources(value: object) -> tuple[str, ...]:
 
 
 def read_device(value: object) -> str:
-    """Read a device, which need not be in this machine."""
+    """Read the name of a device, which this machine need not have."""
     if not isinstance(value, str) or not DEVICE.fullmatch(value):
         raise ValueError("cpu, cuda, cuda:1, mps or auto")
     return value
@@ -100,13 +100,13 @@ def read_resizes(value: object) -> tuple[Resize, ...]:
 
 
 MAX_COST = 100_000
-"""The most that the patterns of a recipe may cost together, in names; a rule costs ten."""
+"""The most names that the patterns of a recipe may stand for; each rule counts as ten more."""
 
 _Selecting = TypeVar("_Selecting", Rule, Resize)
 
 
 def within_bounds(selecting: Iterable[_Selecting]) -> tuple[_Selecting, ...]:
-    """Read rules or resizes one by one, and stop where they take too much time and memory.
+    """Read rules or resizes one by one, until they take too much time and memory.
 
     Raises:
         RuleError: they do.

@@ -36,7 +36,7 @@ class Asked:
 
     @property
     def name(self) -> str:
-        """What a meter calls it."""
+        """Its name on the progress meter."""
         requests = self.requests
         return requests[0].source if len(requests) == 1 else plural(len(requests), "output")
 
@@ -68,7 +68,7 @@ def read_asked(
         configs: the recipes that it names.
         files_from: the list of more sources, or None.
         null: whether a NUL ends each line of that list.
-        options: its other options, None where it does not say them.
+        options: its other options, None where it does not give them.
 
     Raises:
         ReinitError: a recipe, a variable or the list is wrong.
@@ -94,8 +94,8 @@ def merge(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> 
 
     Args:
         ctx: the command line.
-        given: its options, None where it does not say them; those that variables of the
-            environment say are among them.
+        given: its options, None where it does not give them; those that environment
+            variables give are among them.
         configs: the files of recipes that it names.
 
     Raises:
@@ -109,7 +109,7 @@ def merge(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> 
     }
     recipe: PartialRequest = reduce(override, map(read_recipe, configs), PartialRequest())
     if said.get("in_place"):
-        recipe = without(recipe, "output")  # no recipe names an output where sources are replaced
+        recipe = without(recipe, "output")  # sources are replaced, so a recipe names no output
     chosen = override(recipe, cast("PartialRequest", said))
     if "device" in environment and "device" not in chosen:
         check_device_of_variable(environment["device"])

@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from reinit_cli.storage.destination import Destination
 
 SOME_FAILED = 3
-"""The exit code where some inputs of a batch failed, and the others did not."""
+"""The exit code if some inputs of a batch failed, and others did not."""
 
 
 class _Run(click.Command):
-    """Takes `--record` with and without `=FILE`, and never the next word for its value."""
+    """Take `--record` with or without `=FILE`, and never the next word for its value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Give a bare `--record` its empty value."""
@@ -285,7 +285,7 @@ def _run(
     keeps_going: bool,
     at_once: int,
 ) -> None:
-    """Run what is planned, and count what was done if that is interrupted."""
+    """Run what is planned; if that is interrupted, report how many outputs are done."""
     from reinit_cli.operations.batch import Failure, run_batch
 
     progress = meter.of(sum(each.nbytes for each in planned if not isinstance(each, Failure)))
@@ -299,10 +299,10 @@ def _run(
 
 
 def _check_beside(asked: Asked, report: str | None, *, dry_run: bool) -> None:
-    """Refuse what is written next to an output where there is none, or several.
+    """Refuse a file next to the output if there is no output, or more than one.
 
     Raises:
-        click.UsageError: it is so.
+        click.UsageError: such a file is asked for.
     """
     has_record = any(isinstance(each.record, str) for each in asked.requests)
     if has_record and asked.is_batch:
@@ -316,7 +316,7 @@ def _check_beside(asked: Asked, report: str | None, *, dry_run: bool) -> None:
 def _report_file(
     report: str | None, planned: Sequence[Job | Failure], asked: Asked
 ) -> ReportFile | None:
-    """Return the report of a lone job, after every check; None where none is asked for."""
+    """Return the report of a lone job, after every check; None if none is asked for."""
     from reinit_cli.operations.rewrite import ReportFile
     from reinit_cli.planning.job import Job
 

@@ -1,4 +1,4 @@
-"""Give the JSON form of a plan and of what was done by it."""
+"""Give the JSON form of a plan and of its run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
-    """Return the form of a plan, and of what was done by it; as a recipe it does the same.
+    """Return the JSON form of a plan and of its run, which as a recipe does the same again.
 
     Args:
         job: what was planned.
@@ -61,7 +61,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
 
 
 def failure_form(failure: Failure) -> dict[str, Any]:
-    """Return the form of an input of which nothing became."""
+    """Return the JSON form of an input that failed."""
     return {
         "version": VERSION,
         "seed": failure.request.seed,
@@ -71,7 +71,7 @@ def failure_form(failure: Failure) -> dict[str, Any]:
 
 
 def step_form(step: Step, filled: Filled | None) -> dict[str, Any]:
-    """Return the form of what happens to one key, and of what was drawn for it."""
+    """Return the JSON form of a step, and of what was drawn for it."""
     form: dict[str, Any] = {
         "key": step.key,
         "shape": step.tensor.shape,

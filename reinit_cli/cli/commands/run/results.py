@@ -1,4 +1,4 @@
-"""What a rewrite says while it works and at its end."""
+"""Report the results of a rewrite, while it works and at its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reinit_cli.planning.job import Job
 
 
 class Report:
-    """The results of a command, told one by one or together.
+    """The results of a command, reported one by one or together.
 
     Args:
         stream: where it is written.
@@ -56,7 +56,7 @@ class Report:
 
     @property
     def failure(self) -> ReinitError | None:
-        """What the first failure says, if there is one."""
+        """The error of the first input that failed, if one did."""
         for result in self._results:
             if error := error_of(result):
                 source = request_of(result).source
@@ -69,10 +69,10 @@ class Report:
         return [each for each in self._results if isinstance(each, Outcome)]
 
     def take(self, result: Result) -> None:
-        """Hear of a result, and tell at once what does not wait for the others."""
+        """Take a result, and report what does not have to wait for the others."""
         self._results.append(result)
         error = error_of(result) if self._keeps_going else None
-        # The failure of a lone input is raised, and that is all of it.
+        # The failure of a lone input is raised, and reported then.
         is_raised = isinstance(result, Failure) and not self._is_batch and not self._keeps_going
         has_line = self._as_json and not self._quiet and not is_raised
         if error or has_line:
@@ -88,7 +88,7 @@ class Report:
             self._stream.flush()
 
     def finish(self) -> None:
-        """Tell the rest: warnings, tables, and how many inputs there were."""
+        """Report the rest: warnings, tables, and the number of inputs."""
         if not self._quiet:
             self._warn()
             if not self._as_json:
@@ -96,7 +96,7 @@ class Report:
         self.count(is_needed=not self._quiet)
 
     def count(self, *, is_needed: bool = True) -> None:
-        """Say how many inputs were done, where there are several or one has failed."""
+        """Say how many inputs are done, if there are several or one has failed."""
         has_failed = self.failure is not None
         if (self._is_batch or (self._keeps_going and has_failed)) and (is_needed or has_failed):
             self._stream.flush()
@@ -128,7 +128,7 @@ class Report:
 
 
 def report_stream(planned: list[Job | Failure], *, is_dry: bool) -> TextIO:
-    """Return where the report goes: a checkpoint on standard output owns it."""
+    """Return the stream of the report: standard error if a checkpoint goes to standard output."""
     is_streamed = any(isinstance(each, Job) and each.destination.path is None for each in planned)
     return sys.stderr if is_streamed and not is_dry else sys.stdout
 

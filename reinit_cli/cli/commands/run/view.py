@@ -51,7 +51,7 @@ _STEP_COLUMNS = (
 
 
 def rules_sheet(job: Job, outcome: Outcome | None) -> Sheet:
-    """Return a row for each rule and the facts of the whole.
+    """Return a row for each rule, and facts about the plan.
 
     Args:
         job: what was planned.
@@ -102,7 +102,7 @@ def _verdict(findings: Sequence[Finding]) -> str:
 
 
 def page_of_rewrite(outcome: Outcome) -> Page:
-    """Return a run as a page, without what another run or another folder would change."""
+    """Return a run as a page that is the same in every run and folder."""
     job = outcome.job
     paths = (job.source.path, job.source.name, job.destination.path)
     rules = rules_sheet(job, outcome)
@@ -253,7 +253,7 @@ _BATCH_COLUMNS = (
 
 
 def batch_sheet(results: Sequence[Result]) -> Sheet:
-    """Return a row for each input and the facts of the whole.
+    """Return a row for each input, and facts about all of them.
 
     Args:
         results: what was planned, was done or failed, in their order.

@@ -166,7 +166,7 @@ class Checker:
     def _mean(self) -> tuple[float, float, float]:
         law, drawn = self._law, self._moments
         apart = self._apart(drawn.mean, law.mean) / law.spread
-        return drawn.mean, law.mean, _twice(-drawn.numel * apart**2 / 2)
+        return drawn.mean, law.mean, _twice(-drawn.numel * apart * apart / 2)
 
     def _std(self) -> tuple[float, float, float]:
         law, drawn = self._law, self._moments
@@ -174,12 +174,16 @@ class Checker:
         std = math.hypot(drawn.std, drawn.mean - law.mean)
         apart = self._apart(std, expected)
         if law.spread <= law.std:
-            ratio = (1 + math.copysign(apart / expected, std - expected)) ** 2
+            root = 1 + math.copysign(apart / expected, std - expected)
+            ratio = root * root
             exponent = (ratio - 1 - math.log(ratio)) / 2 if ratio else math.inf
         else:
             # The expected root lies between √(std² − spread² / n) and std.
-            slack = expected - math.sqrt(max(0.0, expected**2 - law.spread**2 / drawn.numel))
-            exponent = (max(0.0, apart - (slack if std < expected else 0)) / law.spread) ** 2 / 2
+            # Squares are those of ratios, since that of a number of float64 may be none.
+            wider = law.spread / expected if expected else math.inf
+            slack = expected * (1 - math.sqrt(max(0.0, 1 - wider * wider / drawn.numel)))
+            root = max(0.0, apart - (slack if std < expected else 0)) / law.spread
+            exponent = root * root / 2
         return std, expected, _twice(-drawn.numel * exponent)
 
     def _distribution(self) -> tuple[float, float, float]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def expected_moments(law: Law, numel: int) -> Moments:
     """Return the moments that a law gives on average."""
-    return Moments(numel, law.mean, law.std**2 * numel, law.low, law.high)
+    return Moments(numel, law.mean, law.std * law.std * numel, law.low, law.high)
 
 
 @dataclass(frozen=True, slots=True)

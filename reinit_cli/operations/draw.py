@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from reinit_cli.errors import TensorError
 from reinit_cli.initializers import Init
 from reinit_cli.operations.apply import apply_
+from reinit_cli.operations.show import refuse_many_dimensions
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.rule import Rule
@@ -57,9 +58,10 @@ def draw_tensor(
         arch: the model whose constructor `default` follows, or None.
 
     Raises:
-        TensorError: it does not fit in memory.
+        TensorError: it does not fit in memory, or cannot be shown.
         ReinitError: the initializer cannot fill such a tensor.
     """
+    refuse_many_dimensions(key, len(shape))
     pattern = Pattern.escape(key)
     rule = Rule(Pattern.parse(pattern), init, f"{pattern}={init}")
     tensor = _empty(shape, dtype, key)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from reinit_cli.tensors.slice import Index
 
 
+MOST_DIMENSIONS = 128
+"""Torch prints, and JSON is written, by a function that calls itself for each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Values:
     """What was read.
@@ -50,9 +54,22 @@ def read_values(
     info = _find(source, key)
     with source.open(seed) as contents:
         view = contents.view(info)
-        values = read(sliced(view, part[1], part[0]) if part else view)
+        chosen = sliced(view, part[1], part[0]) if part else view
+        refuse_many_dimensions(key, len(chosen.shape))
+        values = read(chosen)
         contents.check_unchanged()
     return Values(info, values)
+
+
+def refuse_many_dimensions(key: str, count: int) -> None:
+    """Refuse a tensor that is nested too deeply to be printed.
+
+    Raises:
+        TensorError: it is.
+    """
+    if count > MOST_DIMENSIONS:
+        problem = f"they have {count:,} dimensions, and {MOST_DIMENSIONS} can be shown"
+        raise TensorError(printable(key), problem)
 
 
 def _find(source: Source, key: str) -> TensorInfo:

@@ -11,7 +11,7 @@ from reinit_cli.checkpoints.formats import SUFFIXES, names_folder
 from reinit_cli.checkpoints.model import ModelSource
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import SourceError, UnknownNameError
-from reinit_cli.storage.local import names_beside
+from reinit_cli.storage.local import names_next_to
 from reinit_cli.storage.location import DASH
 from reinit_cli.text import plural, shape
 
@@ -60,7 +60,7 @@ def _model_source(name: str, weights: str, root: str | None) -> Source:
     if name not in model_names():
         if os.path.lexists(name):
             return _path_source(name, root)
-        raise UnknownNameError(name, known=(*model_names(), *names_beside(name)), kind="model")
+        raise UnknownNameError(name, known=(*model_names(), *names_next_to(name)), kind="model")
     if _is_file_of_weights(weights):
         return _with_weights_of(name, weights, root)
     model = find_model(name, weights)

@@ -39,8 +39,8 @@ from reinit_cli.request.rule import rules_of
 from reinit_cli.storage.destination import (
     CHECKPOINT,
     Destination,
-    check_beside,
     check_destination,
+    check_extra_file,
 )
 from reinit_cli.storage.location import DASH
 from reinit_cli.tensors.device import check_device
@@ -129,7 +129,7 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     check_destination(job.destination, job.source.path, reads, in_place=request.in_place)
     if isinstance(request.record, str) and request.record:
         in_use = {**reads, path: CHECKPOINT} if path is not None else reads
-        check_beside(request.record, in_use, "record", replaces=request.force)
+        check_extra_file(request.record, in_use, "record", replaces=request.force)
     return job
 
 

@@ -8,7 +8,7 @@ from reinit_cli.checkpoints.formats import FORMATS
 from reinit_cli.errors import RecipeError
 from reinit_cli.request.recipe import MAX_JSON_NBYTES, parse_recipe
 from reinit_cli.request.request import PartialRequest
-from reinit_cli.storage.local import names_beside
+from reinit_cli.storage.local import names_next_to
 from reinit_cli.storage.location import DASH
 from reinit_cli.text import why
 
@@ -28,7 +28,7 @@ def read_recipe(path: str) -> PartialRequest:
         with open(0 if path == DASH else path, "rb", closefd=path != DASH) as file:
             data = file.read(MAX_JSON_NBYTES + 1)
     except FileNotFoundError as error:
-        raise RecipeError(path, why(error), names_beside(path), kind="file") from error
+        raise RecipeError(path, why(error), names_next_to(path), kind="file") from error
     except (OSError, ValueError) as error:
         raise RecipeError(path, why(error)) from error
     is_checkpoint = path != DASH and any(each.recognizes(data[:_HEAD_NBYTES]) for each in FORMATS)

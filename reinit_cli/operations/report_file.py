@@ -1,21 +1,10 @@
-"""Write a report with the output that it is about, or alone."""
+"""Write a report that is about no output."""
 
 from __future__ import annotations
 
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local_output import LocalOutput
-from reinit_cli.storage.writer import Output
-
-
-def write_with(output: Output, destination: Destination, data: bytes) -> None:
-    """Write a file elsewhere that gets its name in the commit of an output.
-
-    Raises:
-        OutputUnwritableError: the disk is full or the folder refuses.
-    """
-    writer = output.file_at(destination, len(data))
-    writer.write_at(0, data)
-    writer.close()
+from reinit_cli.storage.writer import put_file
 
 
 def write_alone(destination: Destination, data: bytes) -> None:
@@ -25,5 +14,5 @@ def write_alone(destination: Destination, data: bytes) -> None:
         OutputUnwritableError: the disk is full or the folder refuses.
     """
     with LocalOutput(destination) as output:
-        write_with(output, destination, data)
+        put_file(output, destination, data)
         output.commit()

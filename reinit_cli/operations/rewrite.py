@@ -17,7 +17,6 @@ from reinit_cli.execution.engine import run, total_nbytes
 from reinit_cli.execution.fill import Filled, Observer, filled_ranges
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.prepare import decide, prepare
-from reinit_cli.operations.report_file import write_with
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.recorder import FixedRecorder, Recorder
@@ -27,7 +26,7 @@ from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
-from reinit_cli.storage.writer import Output, Writer
+from reinit_cli.storage.writer import Output, Writer, put_file
 from reinit_cli.tensors.device import check_device
 from reinit_cli.threads import Progress, unwatched
 
@@ -100,7 +99,7 @@ def execute(
 
     Args:
         job: what to do.
-        progress: told the number of bytes after every write, from any thread.
+        progress: called with the number of bytes after every write, from any thread.
         stream: where an output without a path goes; None means standard output.
         output: where the files go, instead of to the job's destination.
         recorder: what stands for the job's record.
@@ -143,7 +142,7 @@ def execute(
             donors.check_unchanged()
             recorder_.write_extra(opened)
             if report is not None:
-                write_with(opened, report.destination, report.make(outcome()))
+                put_file(opened, report.destination, report.make(outcome()))
             opened.commit()
     return outcome()
 

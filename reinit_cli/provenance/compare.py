@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _MOST_ULPS = 2**16
-"""Told in words: of values that are further apart, of two signs say, it means nothing."""
+"""The largest distance that is reported: between values of two signs, say, it means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Comparer:
             if first >= last:
                 continue
             self._note_other(reached, first, offset, there, written)
-            # A piece may end within an element, which is then told by the next.
+            # A piece may end within an element, which the next piece then reports.
             gap = _gap(
                 there[first - offset : last - offset],
                 written[first - offset : last - offset],

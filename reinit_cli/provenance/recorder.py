@@ -21,7 +21,7 @@ from reinit_cli.provenance.record import Form, blank_record, drawn_steps, text_o
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.segments import Range, Reserved, Segment
-from reinit_cli.storage.writer import Output, Writer
+from reinit_cli.storage.writer import Output, Writer, put_file
 
 if TYPE_CHECKING:
     from reinit_cli.planning.job import Job
@@ -46,13 +46,13 @@ def finished(form: Form, plan: Plan, files: Mapping[str, FileDigests]) -> Form:
 
 
 def _own(step: Step, found: Mapping[str, str]) -> str:
-    """Return the digest of a tensor; of a tie it may be told under another key.
+    """Return the digest of a tensor; of a tie it may be known by another key.
 
-    A tensor without elements has no place in a torch archive that is laid out anew.
+    A tensor without elements has no place in a new torch archive.
     """
-    told = next((found[key] for key in (step.key, *step.tied) if key in found), None)
-    assert told is not None or not step.tensor.nbytes
-    return told or hashlib.sha256().hexdigest()
+    digest = next((found[key] for key in (step.key, *step.tied) if key in found), None)
+    assert digest is not None or not step.tensor.nbytes
+    return digest or hashlib.sha256().hexdigest()
 
 
 class Recorder:
@@ -107,9 +107,7 @@ class Recorder:
         if isinstance(record, str) and record:
             data = f"{self._text}\n".encode()
             place = Destination(record, self._job.request.force)
-            writer = output.file_at(place, len(data))
-            writer.write_at(0, data)
-            writer.close()
+            put_file(output, place, data)
 
     @property
     def _text(self) -> str:

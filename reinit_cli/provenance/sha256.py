@@ -15,7 +15,7 @@ PIECE_NBYTES = 4 * 2**20
 """The pieces of a file that are digested on their own, side by side."""
 
 _CHUNK_NBYTES = 2**19
-"""What is read at once."""
+"""What is read in one call."""
 
 
 def sha256_of(read: Read, ranges: Sequence[Range]) -> list[str]:

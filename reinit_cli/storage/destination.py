@@ -21,8 +21,8 @@ class Destination:
     Attributes:
         path: as the user wrote it or as the default has it; None for a stream.
         replaces: whether a file that is there is replaced.
-        syncs: whether a new file too is forced to the disk before success is told.
-        makes_folders: whether the folders above it are made where they are missing.
+        syncs: whether a new file too is forced to the disk before success is reported.
+        makes_folders: whether missing folders above it are made.
     """
 
     path: str | None
@@ -93,12 +93,12 @@ def _check_not_read(path: str, source: str | None, reads: InUse, *, in_place: bo
         raise OutputTakenError(path, taken, kind="read")
 
 
-def check_beside(path: str, in_use: InUse, what: str, *, replaces: bool) -> Destination:
-    """Return where a file beside an output goes, or refuse it.
+def check_extra_file(path: str, in_use: InUse, what: str, *, replaces: bool) -> Destination:
+    """Return where a file next to an output goes, or refuse it.
 
     Args:
         path: where it is to go.
-        in_use: the files that are read and written beside it.
+        in_use: the other files that are read and written.
         what: "report" or "record", as its option is called.
         replaces: whether an existing file is replaced.
 

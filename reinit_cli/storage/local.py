@@ -188,7 +188,7 @@ def _open_regular(path: str) -> int:
         # A pipe with no writer would block an open for ever.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
-        raise SourceNotFoundError(path, known=names_beside(path)) from error
+        raise SourceNotFoundError(path, known=names_next_to(path)) from error
     except (OSError, ValueError) as error:
         raise UnreadableSourceError(path, why(error)) from error
     mode = os.fstat(fd).st_mode
@@ -217,7 +217,7 @@ class Descriptors:
 
     @contextmanager
     def lend(self, file: InputFile) -> Iterator[int]:
-        """Lend the descriptor of a file, which stays open meanwhile."""
+        """Lend the descriptor of a file, which stays open until it is given back."""
         with self._lock:
             if file not in self._open:
                 self._close_idle(self._limit - 1)
@@ -259,7 +259,7 @@ class LocalStore:
         return list_folder(folder, called)
 
 
-def names_beside(path: str) -> list[str]:
+def names_next_to(path: str) -> list[str]:
     """Return the names in the folder of a path; none where it cannot be listed."""
     try:
         return os.listdir(os.path.dirname(path) or ".")

@@ -23,13 +23,13 @@ from reinit_cli.text import why
 from reinit_cli.threads import signals_held, wait_for
 
 _SPOOLED_NBYTES = 2**20
-"""What is taken out of a pipe at once."""
+"""The most that is taken out of a pipe in one call."""
 
 
 class StandardInput(RegularFile):
     """Standard input: a file that was redirected, or a pipe, which can be read only once.
 
-    Of a pipe everything is kept until it is told where it ends; from then on it is read
+    Of a pipe everything is kept until its end is known; from then on it is read
     from there to its end, unless it is made seekable by a copy in TMPDIR.
     """
 

@@ -149,7 +149,7 @@ def naming_output(path: str) -> Iterator[None]:
 
 
 def reserve_space(fd: int, nbytes: int) -> None:
-    """Reserve the space, so that a full disk is known at once; where that is not real, try.
+    """Reserve the space, so that a full disk is known immediately, where that is possible.
 
     `os.posix_fallocate` would emulate by writing, which takes as long as the copy.
     """

@@ -81,3 +81,14 @@ class Output(Protocol):
             OutputExistsError: something has appeared at one of these names.
             OutputUnwritableError: the disk or a folder refuses.
         """
+
+
+def put_file(output: Output, destination: Destination, data: bytes) -> None:
+    """Write a file elsewhere that gets its name in the commit of an output.
+
+    Raises:
+        OutputUnwritableError: the disk is full or the folder refuses.
+    """
+    writer = output.file_at(destination, len(data))
+    writer.write_at(0, data)
+    writer.close()

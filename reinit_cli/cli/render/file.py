@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from reinit_cli.cli.render.html import Page, html_of
 from reinit_cli.errors import OutputUnwritableError, PackageError
 from reinit_cli.operations.report_file import write_alone
-from reinit_cli.storage.destination import Destination, InUse, check_beside
+from reinit_cli.storage.destination import Destination, InUse, check_extra_file
 
 _NEEDS = {".html": "jinja2", ".svg": "matplotlib", ".png": "matplotlib"}
 """The package that a kind of report is made with."""
@@ -35,7 +35,7 @@ def check_report(path: str, in_use: InUse, *, has_pictures: bool, force: bool) -
         raise PackageError(_NEEDS[kind], of=f"a {kind} report")
     if not has_pictures and kind != ".html":
         raise OutputUnwritableError(path, "there is no tensor to draw a picture of")
-    return check_beside(path, in_use, "report", replaces=force)
+    return check_extra_file(path, in_use, "report", replaces=force)
 
 
 def report_data(destination: Destination, page: Page) -> bytes:

@@ -36,6 +36,34 @@ import copyreg
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+__all__ = [
+    "ArgumentError",
+    "CheckFailedError",
+    "InputError",
+    "MalformedFileError",
+    "MissingRuleError",
+    "OutputError",
+    "OutputExistsError",
+    "OutputTakenError",
+    "OutputUnwritableError",
+    "PackageError",
+    "PatternError",
+    "RecipeError",
+    "RecordError",
+    "ReinitError",
+    "RuleError",
+    "SourceChangedError",
+    "SourceError",
+    "SourceNotFoundError",
+    "TensorError",
+    "UnfillableError",
+    "UnknownNameError",
+    "UnmatchedRuleError",
+    "UnreadableSourceError",
+    "UnsupportedFormatError",
+    "UnwritableContentError",
+]
+
 
 class ReinitError(Exception):
     """Anything this project refuses to do; its text is one line.

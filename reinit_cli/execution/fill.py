@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from reinit_cli.planning.plan import Step
 from reinit_cli.storage.segments import Box, Copy, Range, Segment, View
+from reinit_cli.tensors.blocks import Blocks
+from reinit_cli.tensors.moments import Moments
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from reinit_cli.planning.plan import Step
-    from reinit_cli.tensors.blocks import Blocks
-    from reinit_cli.tensors.moments import Moments
 
 
 @dataclass(frozen=True, slots=True)

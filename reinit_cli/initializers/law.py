@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from reinit_cli.initializers.overridable import overridable
+from reinit_cli.lazy import LazyModule
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    import torch
+else:
+    torch = LazyModule("torch")
 
 GROUP_NUMEL = 16
 """The elements that `Tensor.normal_` draws together; the last group ends with the tensor."""
@@ -45,7 +48,7 @@ class Law(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no std")
 
     @abstractmethod
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Fill a contiguous tensor of a floating dtype in place.
 
         Args:
@@ -106,7 +109,7 @@ class Law(ABC):
         """The name of what it fixes exactly, or ""."""
         return ""
 
-    def misfit(self, values: Tensor) -> tuple[float, float]:
+    def misfit(self, values: torch.Tensor) -> tuple[float, float]:
         """Return how far values are from what the law fixes, and how far rounding may take them.
 
         Args:
@@ -147,7 +150,7 @@ class Constant(Law):
         """The value."""
         return self.value
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Write the value everywhere."""
         del generator
         tensor.fill_(float(self.value))
@@ -156,7 +159,7 @@ class Constant(Law):
         """All of it lies at the value."""
         return float(x >= self.value)
 
-    def misfit(self, values: Tensor) -> tuple[float, float]:
+    def misfit(self, values: torch.Tensor) -> tuple[float, float]:
         """Count the elements that are not the value."""
         import torch
 
@@ -184,7 +187,7 @@ class Uniform(Law):
         """(high − low) / √12."""
         return (self.high - self.low) / math.sqrt(12.0)
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Draw as `Tensor.uniform_` does."""
         tensor.uniform_(self.low, self.high, generator=generator)
 
@@ -209,7 +212,7 @@ class Normal(Law):
     is_sequential = True
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Draw as `Tensor.normal_` does."""
         tensor.normal_(self.mean, self.std, generator=generator)
 
@@ -313,7 +316,7 @@ class TruncatedNormal(Law):
         area = normal_mass(alpha, beta) * math.sqrt(2 * math.pi)
         return area * math.exp(0.5 * outside**2) / width
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Draw as `torch.nn.init.trunc_normal_` does, by rejection.
 
         Where most of the normal lies inside the bounds, normals are drawn and those
@@ -324,7 +327,7 @@ class TruncatedNormal(Law):
         else:
             self._accept_uniforms(tensor, generator)
 
-    def _redraw_outside(self, tensor: Tensor, generator: Generator) -> None:
+    def _redraw_outside(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         import torch
 
         # The bounds as the tensor's dtype has them: a value on the rounded bound is inside.
@@ -337,7 +340,7 @@ class TruncatedNormal(Law):
             again.normal_(self.centre, self.scale, generator=generator)
             torch.where(outside, again, tensor, out=tensor)
 
-    def _accept_uniforms(self, tensor: Tensor, generator: Generator) -> None:
+    def _accept_uniforms(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         import torch
 
         mode = max(self.low, min(self.centre, self.high))

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from reinit_cli.initializers.law import Law
+from reinit_cli.lazy import LazyModule
 from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
+else:
+    torch = LazyModule("torch")
 
 
 class Architecture(Protocol):
@@ -64,7 +67,7 @@ class Site:
 class Constructor(Protocol):
     """Something that makes a module when it is called, such as a class of modules."""
 
-    def __call__(self) -> nn.Module:
+    def __call__(self) -> torch.nn.Module:
         """Make the module."""
 
 

@@ -13,6 +13,7 @@ from reinit_cli.errors import TensorError
 from reinit_cli.execution.budget import DRAWING_NBYTES
 from reinit_cli.initializers import Constant, Normal, Transform, Uniform
 from reinit_cli.initializers.site import Arch
+from reinit_cli.lazy import LazyModule
 from reinit_cli.planning.decide import decide
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.plan import Plan, Step
@@ -20,11 +21,13 @@ from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    import torch
+else:
+    torch = LazyModule("torch")
 
 
 def apply_(
-    target: nn.Module | Mapping[str, Tensor],
+    target: torch.nn.Module | Mapping[str, torch.Tensor],
     rules: Iterable[Rule | str],
     *,
     seed: int = 0,
@@ -84,7 +87,7 @@ def apply_(
         for step, tensor in targets:
             _check(step.key, tensor)
 
-        def drawn(step: Step, tensor: Tensor) -> Tensor:
+        def drawn(step: Step, tensor: torch.Tensor) -> torch.Tensor:
             return _drawn(step, tensor, donors, request.device)
 
         held = _held(targets, drawn)
@@ -98,8 +101,9 @@ _PLAIN = (Constant, Normal, Uniform)
 
 
 def _held(
-    targets: Iterable[tuple[Step, Tensor]], drawn: Callable[[Step, Tensor], Tensor]
-) -> dict[str, Tensor]:
+    targets: Iterable[tuple[Step, torch.Tensor]],
+    drawn: Callable[[Step, torch.Tensor], torch.Tensor],
+) -> dict[str, torch.Tensor]:
     """Draw everything that may fail, before the first tensor is changed.
 
     As much of it is held as memory is set aside for draws; the rest is drawn again.
@@ -108,7 +112,7 @@ def _held(
         targets: what is drawn, and the tensor that gets it.
         drawn: draws it.
     """
-    held: dict[str, Tensor] = {}
+    held: dict[str, torch.Tensor] = {}
     room = DRAWING_NBYTES
     for step, tensor in targets:
         if step.tensor.nbytes <= room:
@@ -119,7 +123,7 @@ def _held(
     return held
 
 
-def _check(key: str, tensor: Tensor) -> None:
+def _check(key: str, tensor: torch.Tensor) -> None:
     """Refuse a tensor that cannot be written.
 
     Raises:
@@ -133,7 +137,7 @@ def _check(key: str, tensor: Tensor) -> None:
         raise TensorError(key, str(error), kind="write") from error
 
 
-def _drawn(step: Step, tensor: Tensor, donors: OpenDonors, device: str) -> Tensor:
+def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) -> torch.Tensor:
     """Return the values of a step, rounded.
 
     Raises:
@@ -143,7 +147,7 @@ def _drawn(step: Step, tensor: Tensor, donors: OpenDonors, device: str) -> Tenso
     from reinit_cli.tensors.blocks import blocks_row_by_row
     from reinit_cli.tensors.convert import rounded
 
-    def here() -> Iterator[Tensor]:
+    def here() -> Iterator[torch.Tensor]:
         yield tensor.detach().reshape(-1)
 
     law = step.law

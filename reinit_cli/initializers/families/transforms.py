@@ -19,14 +19,16 @@ from reinit_cli.initializers.overridable import overridable
 from reinit_cli.initializers.parameters import Checkpoint, Choice, NonNegative, Number, Real
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
+from reinit_cli.lazy import LazyModule
+from reinit_cli.tensors.moments import Moments
 from reinit_cli.text import shape as written
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    import torch
+else:
+    torch = LazyModule("torch")
 
-    from reinit_cli.tensors.moments import Moments
-
-Take = Callable[["Tensor"], None]
+Take = Callable[["torch.Tensor"], None]
 
 # --- what all have in common -----------------------------------------------------------------
 
@@ -59,11 +61,11 @@ class Transform(Law):
         del moments
         raise NotImplementedError
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Change the values in place."""
         raise NotImplementedError
 
-    def gather(self, take: Take, tensor: Tensor, generator: Generator) -> None:
+    def gather(self, take: Take, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Fill a tensor from values that are not its own, where the law `gathers`.
 
         Args:
@@ -99,7 +101,7 @@ class Scaled(Transform):
         """Whether there is noise."""
         return self.noise_std > 0
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Multiply, then add a normal of the tensor's shape."""
         import torch
 
@@ -145,7 +147,7 @@ class Clamped(Transform):
     least: float
     most: float
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Clamp in place."""
         del generator
         tensor.clamp_(self.least, self.most)
@@ -247,7 +249,7 @@ class Shuffled(Move):
     is_random = True
     is_sequential = False
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Permute in place."""
         import torch
 
@@ -268,7 +270,7 @@ class Taken(Move):
 
     donor: str
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Leave them."""
         del tensor, generator
 
@@ -325,7 +327,7 @@ class MeanRows(Transform):
     is_sequential = False
     gathers = True
 
-    def gather(self, take: Take, tensor: Tensor, generator: Generator) -> None:
+    def gather(self, take: Take, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Read the old rows once, and write the new ones."""
         import torch
 

@@ -102,8 +102,8 @@ def write_together(
 
     Args:
         files: the segments of each.
-        writers: where each of some of them goes; a seekable one where segments look ahead, or where there
-            are several files.
+        writers: where each of some of them goes; a seekable one where segments look ahead,
+            or where there are several files.
         device: where to draw.
         progress: told of every write.
         observe: who is shown each draw.
@@ -117,7 +117,7 @@ def write_together(
 
     def write() -> dict[str, Filled]:
         opened = [OpenFile(files[name], writer, progress) for name, writer in writers.items()]
-        run = _Run(opened, Producer(device, observe))
+        run = _Run(opened, device, observe)
         try:
             run.write()
         finally:
@@ -130,21 +130,21 @@ def write_together(
 class _Run:
     """Files that are written together."""
 
-    def __init__(self, files: Sequence[OpenFile], producer: Producer) -> None:
-        self.producer = producer
+    def __init__(self, files: Sequence[OpenFile], device: str, observe: Observe) -> None:
+        self._is_in_order = not all(file.writer.is_seekable for file in files)
+        self.producer = Producer(device, observe, keeps_whole=self._is_in_order)
         self.budget = Share(budget.BUDGET)
         self._files = files
         self._products = products_of(piece for file in files for piece in file.pieces)
         self._copier = Copier()
 
     def write(self) -> None:
-        is_seekable = all(file.writer.is_seekable for file in self._files)
         with Work() as work, self._one_thread():
-            if is_seekable:
-                self._write_anywhere(work)
-            else:
+            if self._is_in_order:
                 (file,) = self._files
                 self._write_in_order(work, file)
+            else:
+                self._write_anywhere(work)
 
     def _one_thread(self) -> AbstractContextManager[None]:
         """Hold torch to one thread for each draw, since draws run side by side."""

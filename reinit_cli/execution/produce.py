@@ -65,9 +65,16 @@ def products_of(pieces: Iterable[Piece]) -> list[Product]:
 class Producer:
     """Draws and converts, in any number of threads."""
 
-    def __init__(self, device: str, observe: Observe) -> None:
-        """Draw on a device, and show each draw to whom `observe` names."""
+    def __init__(self, device: str, observe: Observe, *, keeps_whole: bool) -> None:
+        """Prepare to draw.
+
+        Args:
+            device: where to draw.
+            observe: who is shown each draw.
+            keeps_whole: whether what is produced is kept until all of it is there.
+        """
         self.device = device
+        self._keeps_whole = keeps_whole
         self.filled: dict[str, Filled] = {}
         self._observe = observe
 
@@ -120,10 +127,11 @@ class Producer:
     def peak_nbytes(self, product: Product) -> int:
         """Return the memory that a draw or a conversion may take."""
         of = product.of
+        kept = product.nbytes if self._keeps_whole else 0
         if isinstance(of, Recast):
-            return product.nbytes + 2 * peak_of_blocks(of.view)
+            return kept + 3 * peak_of_blocks(of.view)
         read = [view for view in (of.before, of.values, of.zeros) if view is not None]
-        return self._peak_of_draw(of, product) + max(map(peak_of_blocks, read), default=0)
+        return kept + self._peak_of_draw(of, product) + max(map(peak_of_blocks, read), default=0)
 
     def _peak_of_draw(self, fill: Fill, product: Product) -> int:
         tensor, law = fill.step.tensor, fill.step.law
@@ -131,10 +139,13 @@ class Producer:
         numel = tensor.numel
         if product.is_streamed and are_blocks(law, tensor.dtype, self.device):
             numel = min(numel, BLOCK_NUMEL)
+        itemsize = tensor.nbytes // max(1, tensor.numel)
         drawn = numel * (8 if tensor.dtype == "float64" else 4) * _PEAK_PER_DRAWN_BYTE
         if isinstance(law, Move):  # in the tensor's own dtype, with a permutation
-            drawn = 2 * product.nbytes + 8 * numel
-        return drawn + product.nbytes
+            drawn = (2 * itemsize + 8) * numel
+        # What is not streamed is put together before it is written.
+        written = (1 if product.is_streamed else 2) * itemsize * numel
+        return drawn + written
 
 
 def _whole(blocks: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[tuple[Box, Tensor]]:

@@ -156,3 +156,20 @@ def test_a_signal_that_the_parent_ignores_is_ignored(trap: str, number: signal.S
 
         assert process.wait(60) == 0
     assert Path("out.safetensors").exists()
+
+
+def test_tests_of_signals_pass_whoever_started_them() -> None:
+    """In the background of a shell without job control, as many CI runners have it."""
+    test = f"{__file__}::test_a_run_that_waits_for_its_input_ends[{signal.SIGINT:d}-130]"
+    python = f"'{sys.executable}' -m pytest -q -p no:cacheprovider"
+
+    done = subprocess.run(
+        ["sh", "-c", f"trap '' INT HUP TERM; exec {python} '{test}'"],
+        check=False,
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        timeout=120,
+    )
+
+    assert done.returncode == 0, done.stdout.decode()
+    assert b"1 passed" in done.stdout

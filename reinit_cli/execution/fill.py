@@ -77,13 +77,15 @@ class FillPart:
     under: Copy | None = None
 
 
-def filled_ranges(segments: Iterable[Segment]) -> dict[str, Range]:
-    """Return, for each key that is filled in a file, the bytes of it there."""
-    found: dict[str, Range] = {}
+def filled_ranges(segments: Iterable[Segment]) -> dict[str, tuple[Range, ...]]:
+    """Return, for each key that is filled in a file, the bytes of it there, place by place."""
+    found: dict[str, tuple[Range, ...]] = {}
     reached = 0
     for segment in segments:
-        if isinstance(segment, Fill):
-            found[segment.step.key] = reached, reached + segment.nbytes
+        fill = segment.fill if isinstance(segment, FillPart) else segment
+        if isinstance(fill, Fill):
+            place = reached, reached + segment.nbytes
+            found[fill.step.key] = (*found.get(fill.step.key, ()), place)
         reached += segment.nbytes
     return found
 

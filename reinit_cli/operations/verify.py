@@ -17,14 +17,19 @@ from reinit_cli.errors import (
     UnknownNameError,
     UnsupportedFormatError,
 )
-from reinit_cli.execution.engine import write_together
-from reinit_cli.execution.fill import Fill
 from reinit_cli.operations.batch import requests_of
 from reinit_cli.operations.prepare import job_of
+from reinit_cli.operations.redraw import gaps_of_redrawn, span_of
 from reinit_cli.operations.rewrite import execute
 from reinit_cli.operations.stats import unmeasurable
-from reinit_cli.provenance.compare import Comparer, ComparingOutput, Gap
-from reinit_cli.provenance.digests import Ranges, digest_of_source, digests_of, joined
+from reinit_cli.provenance.compare import ComparingOutput, Gap
+from reinit_cli.provenance.digests import (
+    Ranges,
+    digest_of_source,
+    digests_of,
+    filled_digests,
+    joined,
+)
 from reinit_cli.provenance.record import (
     Form,
     is_whole,
@@ -35,15 +40,13 @@ from reinit_cli.provenance.recorded import (
     RecordedFill,
     RecordReader,
     architecture_of_record,
-    place_of,
 )
 from reinit_cli.provenance.recorder import FixedRecorder
 from reinit_cli.request.recipe import recipe_of
 from reinit_cli.request.request import PartialRequest, Request, without
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
-from reinit_cli.storage.reader import Reader
-from reinit_cli.storage.segments import Copy, Range, Reserved, Segment
+from reinit_cli.storage.segments import Range
 from reinit_cli.tensors.device import check_device
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.threads import Progress, unwatched
@@ -185,10 +188,11 @@ def _verified(
     rows = {str(row["key"]): row for row in form["filled"]}
     known = _tensors_of(source)
     missing = [key for key in rows if key not in known or unmeasurable(known[key])]
-    reading = RecordReader(source, contents, form)
+    reading = RecordReader(source, form)
     filled = [reading.filled(known[key], row) for key, row in rows.items() if key not in missing]
     again = [each for each in filled if not each.undrawn]
-    gaps = _gaps(contents, again, form, progress)
+    device = check_device(str(form["device"]))
+    gaps = gaps_of_redrawn(contents.files(), again, device, progress)
     findings = [
         *(Finding(repr(key), "was filled, and is not there") for key in missing),
         *_changed(contents, filled, form, inside, gaps),
@@ -224,52 +228,30 @@ def _changed(
     gaps: Mapping[str, Gap],
 ) -> Iterator[Finding]:
     """Compare the digests with those that were recorded."""
-    rests = {}
-    for name, file in contents.files().items():
-        if name == RECORD_NAME:
-            continue
-        here = {each.step.key: each for each in filled if each.file == name}
-        places = {key: each.place for key, each in here.items()}
-        reserved = inside[name].ranges if name in inside else ()
-        digests = digests_of(file.read, Ranges(file.nbytes, places, reserved))
-        rests[name] = file.nbytes, digests.rest
-        for key, digest in digests.filled.items():
-            if digest != here[key].digest:
-                yield Finding(repr(key), "is not what was recorded", gaps.get(key))
+    files = {
+        name: digests_of(file.read, _ranges(name, file.nbytes, filled, inside))
+        for name, file in contents.files().items()
+        if name != RECORD_NAME
+    }
+    digests = filled_digests(files)
+    for each in filled:
+        if digests[each.step.key] != each.digest:
+            yield Finding(repr(each.step.key), "is not what was recorded", gaps.get(each.step.key))
+    rests = {name: (each.nbytes, each.rest) for name, each in files.items()}
     if joined(rests)[1] != form["rest"]["sha256"]:
         yield Finding("what was not filled", "is not what was recorded")
 
 
-def _gaps(
-    contents: Contents, filled: Sequence[RecordedFill], form: Form, progress: Progress
-) -> Mapping[str, Gap]:
-    """Draw tensors again, and return for each that comes out otherwise how far it is."""
-    device = check_device(str(form["device"]))
-    gaps: dict[str, Gap] = {}
-    for name, file in contents.files().items():
-        # Of several keys of one tensor one is drawn.
-        here = {each.place: each for each in filled if each.file == name}
-        comparer = Comparer(file, [(place, each.step.tensor) for place, each in here.items()])
-        again = _segments_again(file, here)
-        write_together({name: again}, {name: comparer}, device, progress)
-        gaps |= comparer.gaps
-    return gaps
-
-
-def _segments_again(file: Reader, here: Mapping[Range, RecordedFill]) -> list[Segment]:
-    """Return what is drawn again, with room between for all else."""
-    segments: list[Segment] = []
-    reached = 0
-    for (start, end), each in sorted(here.items(), key=lambda item: item[0]):
-        under = Copy(file, start, end - start)
-        if start < reached:
-            raise RecordError(file.path, f"{each.step.key!r} shares bytes with another tensor")
-        if start > reached:
-            segments.append(Reserved(start - reached))
-        stride = each.step.tensor.stride
-        segments.append(Fill(each.step, end - start, stride, under if stride else None))
-        reached = end
-    return segments
+def _ranges(
+    name: str, nbytes: int, filled: Sequence[RecordedFill], inside: Mapping[str, Recorded]
+) -> Ranges:
+    """Return what was filled in a file, and where its record is."""
+    places = {
+        each.step.key: tuple(sorted(span_of(place) for place in each.places if place.file == name))
+        for each in filled
+    }
+    here = {key: spans for key, spans in places.items() if spans}
+    return Ranges(nbytes, here, inside[name].ranges if name in inside else ())
 
 
 # --- against the source ----------------------------------------------------------------------
@@ -315,7 +297,7 @@ def _made_again(
         # It has the name that the file had when it was written.
         name = output.located.own_name + output.format.suffixes[0]
         job = replace(job, destination=Destination(name))
-    comparing = ComparingOutput(contents.files(), _all_places(output, contents))
+    comparing = ComparingOutput(contents.files(), _all_places(output))
     record = next((recorded.text for recorded in inside.values()), "")
     execute(job, progress, output=comparing, recorder=FixedRecorder(record))
     for name in comparing.unlike:
@@ -330,14 +312,12 @@ def _made_again(
             yield Finding(f"the byte at {comparer.other:,} of {comparer.file.path!r}", problem)
 
 
-def _all_places(
-    output: Source, contents: Contents
-) -> Mapping[int, Sequence[tuple[Range, TensorInfo]]]:
-    """Return the places of all tensors, by the identity of the file that they lie in."""
-    places: dict[int, list[tuple[Range, TensorInfo]]] = {}
+def _all_places(output: Source) -> Mapping[str, Sequence[tuple[Range, TensorInfo]]]:
+    """Return the places of all tensors, by the file that they lie in."""
+    places: dict[str, list[tuple[Range, TensorInfo]]] = {}
+    known = output.located.places if output.located else {}
     for tensor in _tensors_of(output).values():
-        if not tensor.carried and tensor.nbytes:
-            place = place_of(contents, tensor)
-            span = place.offset, place.offset + place.nbytes
-            places.setdefault(id(place.file), []).append((span, tensor))
+        for place in known.get(tensor.key, ()):
+            if place.nbytes and not tensor.carried:
+                places.setdefault(place.file, []).append((span_of(place), tensor))
     return places

@@ -59,7 +59,7 @@ class ComparingOutput:
     def __init__(
         self,
         files: Mapping[str, Reader],
-        places: Mapping[int, Sequence[tuple[Range, TensorInfo]]],
+        places: Mapping[str, Sequence[tuple[Range, TensorInfo]]],
     ) -> None:
         self._files = {name: file for name, file in files.items() if name != RECORD_NAME}
         self._places = places
@@ -78,7 +78,7 @@ class ComparingOutput:
         if file is None or file.nbytes != nbytes:
             self.unlike += [name] if name != RECORD_NAME else []
             return Nowhere()
-        self.comparers[name] = Comparer(file, self._places.get(id(file), ()))
+        self.comparers[name] = Comparer(file, self._places.get(name, ()))
         return self.comparers[name]
 
     def file_at(self, destination: Destination, nbytes: int) -> Writer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.provenance.sha256 import Read, sha256_of, sha256_of_pieces
@@ -19,16 +19,16 @@ class Ranges:
 
     Attributes:
         nbytes: its size.
-        filled: for each key that has bytes in it, which.
+        filled: for each key that has bytes in it, which, in their order.
         reserved: the bytes of the record.
     """
 
     nbytes: int
-    filled: Mapping[str, Range]
+    filled: Mapping[str, tuple[Range, ...]]
     reserved: tuple[Range, ...] = ()
 
 
-def ranges_of(segments: Sequence[Segment], filled: Mapping[str, Range]) -> Ranges:
+def ranges_of(segments: Sequence[Segment], filled: Mapping[str, tuple[Range, ...]]) -> Ranges:
     """Return the ranges of a file that is made of segments.
 
     Args:
@@ -50,12 +50,12 @@ class FileDigests:
 
     Attributes:
         nbytes: its size.
-        filled: for each key that was filled in it.
-        rest: of all else.
+        filled: for each key that was filled in it, those of its places.
+        rest: of everything else.
     """
 
     nbytes: int
-    filled: Mapping[str, str]
+    filled: Mapping[str, tuple[str, ...]]
     rest: str
 
 
@@ -66,9 +66,31 @@ def digests_of(read: Read, ranges: Ranges) -> FileDigests:
         read: gives its bytes.
         ranges: what is left out of the rest.
     """
-    filled = dict(zip(ranges.filled, sha256_of(read, list(ranges.filled.values())), strict=True))
-    without = (*ranges.filled.values(), *ranges.reserved)
-    return FileDigests(ranges.nbytes, filled, sha256_of_pieces(read, ranges.nbytes, without))
+    places = [place for each in ranges.filled.values() for place in each]
+    digests = iter(sha256_of(read, places))
+    filled = {key: tuple(islice(digests, len(each))) for key, each in ranges.filled.items()}
+    rest = sha256_of_pieces(read, ranges.nbytes, (*places, *ranges.reserved))
+    return FileDigests(ranges.nbytes, filled, rest)
+
+
+def filled_digests(files: Mapping[str, FileDigests]) -> Mapping[str, str]:
+    """Return the digest of each key that was filled.
+
+    Where a tensor lies in several places, it is that of the digests of these.
+
+    Args:
+        files: the digests of each file, by its path.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for _, file in sorted(files.items()):
+        for key, digests in file.filled.items():
+            found[key] = (*found.get(key, ()), *digests)
+    return {
+        key: digests[0]
+        if len(digests) == 1
+        else hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
+        for key, digests in found.items()
+    }
 
 
 def joined(files: Mapping[str, tuple[int, str]]) -> tuple[int, str]:

@@ -5,7 +5,8 @@ the same bytes. Its digests are SHA-256s in hexadecimal:
 
     source.sha256   of the SHA-256s of the source's pieces of 4 MiB; of a folder, of the lines
                     "NAME NBYTES DIGEST" of its files by name; of a model, of its tensors
-    filled[].sha256 of the bytes from a tensor's first element to its last
+    filled[].sha256 of the bytes from a tensor's first element to its last; where it lies in
+                    several places, of their SHA-256s, file by file
     rest.sha256     of the SHA-256s of the output's pieces, without what was filled and
                     without the record itself; of a folder as above
     sha256          of the record, with 64 zeros in this place

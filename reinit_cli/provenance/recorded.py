@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from reinit_cli.checkpoints.formats.base import Place
 from reinit_cli.checkpoints.models.architecture import Torchvision
-from reinit_cli.checkpoints.source import Contents, Source
+from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import RecordError, ReinitError, RuleError
 from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, parse_init
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import law_of_rows, rows_alone
 from reinit_cli.provenance.record import Form
-from reinit_cli.storage.segments import Copy, Range
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.info import TensorInfo
 
@@ -24,32 +24,28 @@ class RecordedFill:
     Attributes:
         step: what was done, where it can be done again; else what is known of the tensor.
         digest: the SHA-256 of its bytes.
-        file: the file that it lies in.
-        place: its bytes there.
+        places: where it lies.
         undrawn: why it cannot be drawn again from the record alone, or "".
     """
 
     step: Step
     digest: str
-    file: str
-    place: Range
+    places: tuple[Place, ...]
     undrawn: str
 
 
 class RecordReader:
     """Reads what a record says about the tensors of an output."""
 
-    def __init__(self, source: Source, contents: Contents, form: Form) -> None:
+    def __init__(self, source: Source, form: Form) -> None:
         """Read a record.
 
         Args:
             source: the output.
-            contents: its bytes.
             form: its record.
         """
-        self._contents = contents
+        self._places = source.located.places if source.located else {}
         self._form = form
-        self._names = {id(file): name for name, file in contents.files().items()}
         arch = architecture_of_record(form)
         architecture = Torchvision(arch, source.tensors) if arch else None
         self._elsewhere = Elsewhere(architecture)
@@ -71,14 +67,11 @@ class RecordReader:
             raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
         law, undrawn = self._law(init, replace(tensor, key=key), kept)
         step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, init=init, kept_rows=kept)
-        place = place_of(self._contents, tensor)
-        start, end = place.offset, place.offset + place.nbytes
+        places = self._places[tensor.key]
         if kept:
-            start += place.nbytes // max(1, tensor.shape[0]) * kept
+            places = tuple(_without_rows(place, tensor, kept) for place in places)
             step = rows_alone(step)
-        return RecordedFill(
-            step, str(row["sha256"]), self._names[id(place.file)], (start, end), undrawn
-        )
+        return RecordedFill(step, str(row["sha256"]), places, undrawn)
 
     def _law(self, init: Init, tensor: TensorInfo, kept: int) -> tuple[Law | None, str]:
         """Return the law that a tensor was drawn by, or why that is not known here."""
@@ -99,12 +92,16 @@ class RecordReader:
         return law, unholdable(law, dtype)
 
 
-def place_of(contents: Contents, tensor: TensorInfo) -> Copy:
-    """Return the bytes of a tensor of a file, from its first element to its last."""
-    sole = contents.view(tensor).sole
-    assert sole is not None
-    assert isinstance(sole.data, Copy)
-    return sole.data
+def _without_rows(place: Place, tensor: TensorInfo, count: int) -> Place:
+    """Return a place of a whole tensor without its first rows.
+
+    Raises:
+        RecordError: only some of its elements are there.
+    """
+    if place.box is not None:
+        raise RecordError(tensor.key, "its record has new rows of a tensor in several places")
+    nbytes = place.nbytes // max(1, tensor.shape[0]) * count
+    return place._replace(offset=place.offset + nbytes, nbytes=place.nbytes - nbytes)
 
 
 def architecture_of_record(form: Form) -> str | None:

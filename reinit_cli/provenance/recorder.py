@@ -14,6 +14,7 @@ from reinit_cli.provenance.digests import (
     FileDigests,
     digest_of_source,
     digests_of,
+    filled_digests,
     joined,
     ranges_of,
 )
@@ -35,7 +36,7 @@ def finished(form: Form, plan: Plan, files: Mapping[str, FileDigests]) -> Form:
         plan: what was done.
         files: the digests of what was written, by path.
     """
-    found = {key: digest for each in files.values() for key, digest in each.filled.items()}
+    found = filled_digests(files)
     by_key = {step.key: _own(step, found) for step in drawn_steps(plan)}
     _, rest = joined({name: (each.nbytes, each.rest) for name, each in files.items()})
     return {
@@ -79,7 +80,11 @@ class Recorder:
         return text_of(self._form) if is_inside and self._form is not None else ""
 
     def seal(
-        self, name: str, segments: Sequence[Segment], filled: Mapping[str, Range], writer: Writer
+        self,
+        name: str,
+        segments: Sequence[Segment],
+        filled: Mapping[str, tuple[Range, ...]],
+        writer: Writer,
     ) -> None:
         """Digest a file that was written, and write the record into the room kept for it.
 
@@ -123,7 +128,11 @@ class FixedRecorder:
         self.blank = text
 
     def seal(
-        self, name: str, segments: Sequence[Segment], filled: Mapping[str, Range], writer: Writer
+        self,
+        name: str,
+        segments: Sequence[Segment],
+        filled: Mapping[str, tuple[Range, ...]],
+        writer: Writer,
     ) -> None:
         """Write nothing: the record is there."""
 

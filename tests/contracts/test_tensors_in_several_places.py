@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from reinit_cli import seed_for
-from reinit_cli.checkpoints.folder import FolderSource
-from reinit_cli.checkpoints.formats.base import Files
-from reinit_cli.operations.prepare import prepare
-from reinit_cli.operations.rewrite import Outcome, execute
-from reinit_cli.request.request import Request
-from reinit_cli.request.rule import Rule
-from reinit_cli.storage.local import LocalStore
+from reinit_cli import rewrite, seed_for, verify
+from reinit_cli.checkpoints import formats
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.formats.base import Place
+from reinit_cli.cli import main
+from reinit_cli.errors import UnwritableContentError
+from reinit_cli.operations.rewrite import Outcome
 from tests.contracts.format_contract import content_of
 from tests.contracts.toy import LEFT, RIGHT, Toy, read_toy, write_toy
 
@@ -38,6 +39,12 @@ def _state() -> dict[str, Tensor]:
     }
 
 
+@pytest.fixture(autouse=True)
+def known_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the toy be one of the formats."""
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, Toy()))
+
+
 @pytest.fixture
 def state() -> dict[str, Tensor]:
     """The tensors of the checkpoint in the folder "toy"."""
@@ -46,23 +53,12 @@ def state() -> dict[str, Tensor]:
     return state
 
 
-def _source() -> FolderSource:
-    store = LocalStore()
-    listed = store.list("toy").files
-    readers = {name: store.open(f"toy/{name}", each.fingerprint) for name, each in listed.items()}
-    located = Toy().locate(Files("toy", readers))
-    for reader in readers.values():
-        reader.close()
-    return FolderSource("toy", "toy", Toy(), located, listed, store)
-
-
-def _rewrite(*rules: str, output: str = "out/", **options: Any) -> Outcome:
-    request = Request("toy", tuple(map(Rule.parse, rules)), output, **options)
-    return execute(prepare(request, _source())).insist()
+def rewrite_toy(*rules: str, output: str = "out/", **options: Any) -> Outcome:
+    return rewrite("toy/", rules, output, **options)
 
 
 def test_what_is_drawn_is_torchs_draw_of_the_whole_tensor(state: dict[str, Tensor]) -> None:
-    outcome = _rewrite("{first,conv,large,last}.weight=normal:std=0.5", seed=3)
+    outcome = rewrite_toy("{first,conv,large,last}.weight=normal:std=0.5", seed=3)
 
     read = read_toy(Path("out"))
     assert list(outcome.filled) == [key for key in state if key.endswith("weight")]
@@ -77,9 +73,9 @@ def test_what_is_drawn_is_torchs_draw_of_the_whole_tensor(state: dict[str, Tenso
 
 
 def test_outside_the_boxes_no_byte_changes(state: dict[str, Tensor]) -> None:
-    _rewrite("conv.weight=ones")
+    rewrite_toy("conv.weight=ones")
 
-    places = _source().located.places["conv.weight"]
+    places = _places_of("toy/", "conv.weight")
     assert sorted(place.file for place in places) == [LEFT, LEFT, RIGHT, RIGHT]
     before, after = content_of(Path("toy")), content_of(Path("out"))
     for name, data in before.items():
@@ -101,7 +97,7 @@ def test_outside_the_boxes_no_byte_changes(state: dict[str, Tensor]) -> None:
 def test_a_transform_reads_the_boxes_that_it_writes(
     rule: str, expected: Callable[[Tensor], Tensor], state: dict[str, Tensor]
 ) -> None:
-    _rewrite(f"*.weight={rule}")
+    rewrite_toy(f"*.weight={rule}")
 
     read = read_toy(Path("out"))
     for key, tensor in state.items():
@@ -109,7 +105,7 @@ def test_a_transform_reads_the_boxes_that_it_writes(
 
 
 def test_it_is_converted_to_a_file_where_each_lies_in_one_place(state: dict[str, Tensor]) -> None:
-    _rewrite("first.bias=zeros", output="out.safetensors")
+    rewrite_toy("first.bias=zeros", output="out.safetensors")
 
     read = load_file("out.safetensors")
     assert not read.pop("first.bias").any()
@@ -118,8 +114,85 @@ def test_it_is_converted_to_a_file_where_each_lies_in_one_place(state: dict[str,
 
 
 def test_a_matrix_of_orthogonal_rows_is_one_in_boxes_too(state: dict[str, Tensor]) -> None:
-    _rewrite("last.weight=orthogonal")
+    rewrite_toy("last.weight=orthogonal")
 
     matrix = read_toy(Path("out"))["last.weight"]
     assert matrix.shape == state["last.weight"].shape
     assert torch.allclose(matrix @ matrix.T, torch.eye(3, dtype=torch.float64), atol=1e-12)
+
+
+def test_its_record_is_verified_and_names_what_was_changed(state: dict[str, Tensor]) -> None:
+    rewrite_toy("*.weight=normal", "*.bias=zeros", record="r.json")
+
+    verdict = verify("out/", record="r.json")
+    with_source = verify("out/", record="r.json", source="toy/")
+
+    assert (verdict.findings, with_source.findings) == ((), ())
+    assert sorted(verdict.drawn) == sorted(state)
+
+    for key in ("first.bias", "last.weight"):
+        place = _places_of("out/", key)[-1]
+        _flip(place.file, place.offset + 2)
+    _flip(RIGHT, 0)
+
+    for source in (None, "toy/"):
+        findings = verify("out/", record="r.json", source=source).findings
+        found = {finding.what for finding in findings}
+        assert found >= {"'first.bias'", "'last.weight'", "what was not filled"}
+        gaps = [each.gap for each in findings if each.what == "'last.weight'" and each.gap]
+        assert [gap.changed for gap in gaps] == [1] * len(gaps)
+
+
+def _places_of(source: str, key: str) -> tuple[Place, ...]:
+    located = find_source(source).located
+    assert located is not None
+    return located.places[key]
+
+
+def _flip(file: str, at: int) -> None:
+    data = bytearray(Path("out", file).read_bytes())
+    data[at] ^= 1
+    Path("out", file).write_bytes(data)
+
+
+def test_its_digest_in_a_record_is_that_of_its_places(state: dict[str, Tensor]) -> None:
+    rewrite_toy("conv.weight=normal", "first.bias=zeros", record="r.json")
+
+    rows = {row["key"]: row["sha256"] for row in json.loads(Path("r.json").read_text())["filled"]}
+    for key, digest in rows.items():
+        parts = [
+            hashlib.sha256(
+                Path("out", place.file).read_bytes()[place.offset : place.offset + place.nbytes]
+            ).digest()
+            for place in sorted(_places_of("out/", key))
+        ]
+        expected = parts[0] if len(parts) == 1 else hashlib.sha256(b"".join(parts)).digest()
+        assert digest == expected.hex()
+    assert len(rows) == 2
+
+
+def test_a_format_without_room_for_a_record_refuses_one(state: dict[str, Tensor]) -> None:
+    with pytest.raises(UnwritableContentError):
+        rewrite_toy("first.bias=zeros", record=True)
+
+
+def test_every_command_reads_it(
+    state: dict[str, Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(state, "same.safetensors")
+
+    assert main(["keys", "toy/"]) == 0
+    assert capsys.readouterr().out.splitlines() == list(state)
+    assert main(["diff", "toy/", "same.safetensors"]) == 0
+    capsys.readouterr()
+    shown, measured = [], []
+    for source in ("toy/", "same.safetensors"):
+        assert main(["show", source, "conv.weight"]) == 0
+        shown.append(capsys.readouterr().out.replace(source, ""))
+        assert main(["stats", source, "--json"]) == 0
+        tensors = json.loads(capsys.readouterr().out)["tensors"]
+        measured.append({each["key"]: [each["mean"], each["min"], each["max"]] for each in tensors})
+    assert shown[0] == shown[1]
+    assert measured[0].keys() == measured[1].keys()
+    # Sums over other blocks are rounded elsewhere.
+    assert all(measured[0][key] == pytest.approx(measured[1][key]) for key in state)

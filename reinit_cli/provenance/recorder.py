@@ -111,7 +111,7 @@ class Recorder:
         record = self._job.request.record
         if isinstance(record, str) and record:
             data = f"{self._text}\n".encode()
-            place = Destination(record, self._job.request.force)
+            place = Destination(record, self._job.request.force, kind="record")
             put_file(output, place, data)
 
     @property

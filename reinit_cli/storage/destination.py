@@ -23,12 +23,14 @@ class Destination:
         replaces: whether a file that is there is replaced.
         syncs: whether a new file too is forced to the disk before success is reported.
         makes_folders: whether missing folders above it are made.
+        kind: "report" or "record" for a file next to an output, as its option is called.
     """
 
     path: str | None
     replaces: bool = False
     syncs: bool = False
     makes_folders: bool = False
+    kind: str = ""
 
 
 CHECKPOINT = "a checkpoint"
@@ -66,7 +68,7 @@ def check_destination(
         raise OutputUnwritableError(path, "it is a folder, which is never replaced")
     if os.path.lexists(path):
         if not destination.replaces:
-            raise OutputExistsError(path)
+            raise OutputExistsError(path, kind=destination.kind)
         # A link is replaced itself, whatever it leads to.
         if stat.S_IFMT(os.lstat(path).st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
             raise OutputUnwritableError(path, "it is no regular file")
@@ -109,11 +111,8 @@ def check_extra_file(path: str, in_use: InUse, what: str, *, replaces: bool) -> 
     """
     if taken := occupant(path, in_use):
         raise OutputTakenError(path, taken, kind=what)
-    destination = Destination(path, replaces)
-    try:
-        check_destination(destination, None, {}, in_place=False)
-    except OutputExistsError as error:
-        raise OutputExistsError(path, kind=what) from error
+    destination = Destination(path, replaces, kind=what)
+    check_destination(destination, None, {}, in_place=False)
     return destination
 
 

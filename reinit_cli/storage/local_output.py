@@ -174,7 +174,7 @@ class WholeFile(LocalWriter):
             if self._is_replaced and self._temporary is None:
                 self._name_temporarily()
         if not self._is_replaced and os.path.lexists(self._path):
-            raise OutputExistsError(self._path)
+            raise self._exists()
 
     def appear(self) -> None:
         """Give the file its name.
@@ -213,10 +213,13 @@ class WholeFile(LocalWriter):
             if self._temporary is None:
                 link_descriptor(self._fd, self._path)
             else:
-                os.link(self._temporary, self._path)
+                rename_to_new(self._temporary, self._path)
+                self._temporary = None
         except FileExistsError as error:
-            raise OutputExistsError(self._path) from error
-        self._forget_temporary()
+            raise self._exists() from error
+
+    def _exists(self) -> OutputExistsError:
+        return OutputExistsError(self._path, kind=self.destination.kind)
 
     def _forget_temporary(self) -> None:
         if self._temporary is not None:

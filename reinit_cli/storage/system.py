@@ -30,18 +30,42 @@ _AT_FDCWD = -100
 
 
 def rename_to_new(old: str, new: str) -> None:
-    """Rename, but not onto anything: a plain rename would replace an empty folder."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is not None:
-        names = os.fsencode(old), os.fsencode(new)
-        if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
-            return
-        code = ctypes.get_errno()
-        if code not in NOT_SUPPORTED:
-            raise OSError(code, os.strerror(code))
+    """Rename, but never onto anything.
+
+    Raises:
+        FileExistsError: the new name is taken.
+    """
+    if _renamed_exclusively(old, new) or _linked(old, new):
+        return
     if os.path.lexists(new):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     os.rename(old, new)
+
+
+def _renamed_exclusively(old: str, new: str) -> bool:
+    """Rename in one call that refuses a name that is taken, where the system has it."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    names = os.fsencode(old), os.fsencode(new)
+    if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code not in NOT_SUPPORTED:
+        raise OSError(code, os.strerror(code))
+    return False
+
+
+def _linked(old: str, new: str) -> bool:
+    """Give a file its new name before it loses the old one, where there are hard links."""
+    try:
+        os.link(old, new)
+    except OSError as error:
+        if error.errno not in (*NOT_SUPPORTED, errno.EPERM):
+            raise
+        return False
+    os.unlink(old)
+    return True
 
 
 def pread_all(fd: int, offset: int, nbytes: int) -> bytes:

@@ -52,7 +52,7 @@ def test_an_output_does_not_appear_without_its_record_and_report(
     """The folder is lost, or the name is taken, while tensors are being drawn."""
     Path("aside").mkdir()
     record = "aside/record.json" if extra == "record" else False
-    destination = Destination("aside/report.html")
+    destination = Destination("aside/report.html", kind="report")
     report = ReportFile(destination, lambda _: b"page") if extra == "report" else None
     job = prepare(Request(source, ("a*=zeros",), "out", record=record))
     pending = [meddle]
@@ -61,8 +61,10 @@ def test_an_output_does_not_appear_without_its_record_and_report(
         while pending:
             pending.pop()()
 
-    with pytest.raises(errors.OutputError):
+    with pytest.raises(errors.OutputError) as refused:
         execute(job, meddle_once, report=report)
+
+    assert refused.value.kind == (extra if meddle is _take_names else "")
 
     assert [name for name in sorted(os.listdir()) if name != "aside"] == ["model"]
     assert not Path("aside").exists() or {path.read_text() for path in Path("aside").iterdir()} == {

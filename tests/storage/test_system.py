@@ -1,17 +1,20 @@
-"""System calls that do a part of what they are asked to do."""
+"""System calls that do a part of what they are asked to do, or that a file system lacks."""
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from reinit_cli.errors import SourceChangedError
+from reinit_cli.storage import system
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.local_output import LocalOutput
-from reinit_cli.storage.system import pread_all, pread_into
+from reinit_cli.storage.system import pread_all, pread_into, rename_to_new
 
 DATA = bytes(range(250))
 
@@ -64,3 +67,56 @@ def test_what_lies_beyond_the_end_is_not_read() -> None:
         assert pread_into(file.fileno(), 240, memoryview(buffer)) == 10
 
     assert buffer == DATA[240:] + b"x" * 10
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+def _refuse(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.fixture(params=["renameat2", "hard links", "neither"])
+def names(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that names files in its own way, as exFAT or NFS do."""
+    if request.param != "renameat2":
+        monkeypatch.setattr(system, "_renamed_exclusively", lambda *_: False)
+    if request.param != "hard links":
+        monkeypatch.setattr(os, "link", _refuse)
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_a_new_name_is_given_on_every_file_system(make: Callable[[Path], None]) -> None:
+    make(Path("old"))
+
+    rename_to_new("old", "new")
+
+    assert os.listdir() == ["new"]
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+@pytest.mark.parametrize("taken", [Path.touch, Path.mkdir, lambda path: path.symlink_to("x")])
+def test_a_name_that_is_taken_stays_with_its_file(
+    make: Callable[[Path], None], taken: Callable[[Path], None]
+) -> None:
+    make(Path("old"))
+    taken(Path("new"))
+    before = os.lstat("new").st_ino
+
+    with pytest.raises(FileExistsError):
+        rename_to_new("old", "new")
+
+    assert os.lstat("new").st_ino == before
+    assert Path("old").exists()
+
+
+@pytest.mark.usefixtures("names")
+def test_an_output_appears_on_every_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "O_TMPFILE")
+    with LocalOutput(Destination("out.bin")) as output:
+        output.file("", 3).write_at(0, b"new")
+        output.commit()
+
+    assert (os.listdir(), Path("out.bin").read_bytes()) == (["out.bin"], b"new")

@@ -9,7 +9,8 @@ from itertools import product
 from math import prod
 from typing import NamedTuple
 
-from reinit_cli.request.pattern import MAX_NAMES, Pattern
+from reinit_cli.request.glob import MAX_NAMES
+from reinit_cli.request.pattern import Pattern
 from reinit_cli.tensors.info import TensorInfo
 
 _NUMBER = re.compile(r"(?<![^.])(0|[1-9][0-9]{0,17})(?![^.])")

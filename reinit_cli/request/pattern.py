@@ -14,40 +14,13 @@ it can.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise, product
-from math import prod
-from os.path import commonprefix
 
 from reinit_cli.errors import PatternError
-from reinit_cli.request.regex import ANY_LENGTH, Clock, Regex
-
-MAX_NAMES = 10_000
-"""The most names that the braces of one pattern may stand for."""
-
-MAX_TRIES = 10**6
-"""The most ways in which backtracking tries a glob on a key, which take some milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Wild:
-    """A part of a glob that stands for characters; `regex` is "." or ".*" or a class."""
-
-    regex: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """Braces: any one of the options."""
-
-    options: tuple[_Sequence, ...]
-
-
-_Node = str | _Wild | _Choice
-_Sequence = tuple[_Node, ...]
-_STAR = _Wild(".*")
+from reinit_cli.request.glob import Glob
+from reinit_cli.request.regex import Clock, Regex
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +36,7 @@ class Pattern:
     text: str
     names: frozenset[str] | None
     last_segments: frozenset[str]
-    _nodes: _Sequence
+    _glob: Glob | None
     _regex: Regex | None = field(compare=False)  # the text decides
 
     @classmethod
@@ -76,8 +49,6 @@ class Pattern:
         """
         if text.startswith("re:"):
             return cls._from_regex(text)
-        if not text:
-            raise PatternError(text, "it is empty")
         try:
             return cls._from_glob(text)
         except RecursionError as error:
@@ -85,22 +56,20 @@ class Pattern:
 
     @classmethod
     def _from_glob(cls, text: str) -> Pattern:
-        nodes = _Parser(text).whole()
-        if _count(nodes) > MAX_NAMES:
-            raise PatternError(text, f"its braces stand for more than {MAX_NAMES:,} names")
-        spelled = tuple(_expand(nodes))
+        glob = Glob.parse(text)
+        spelled = glob.names()
         return cls(
             text=text,
-            names=None if _has_wild(nodes) else frozenset(spelled),
+            names=None if glob.has_wild else frozenset(spelled),
             last_segments=frozenset(name.rpartition(".")[2] for name in spelled),
-            _nodes=nodes,
-            _regex=_regex(text, nodes) if _has_wild(nodes) else None,
+            _glob=glob,
+            _regex=glob.regex() if glob.has_wild else None,
         )
 
     @classmethod
     def _from_regex(cls, text: str) -> Pattern:
         source = text.removeprefix("re:")
-        return cls(text, None, frozenset((source,)), (), Regex(text, source))
+        return cls(text, None, frozenset((source,)), None, Regex(text, source))
 
     @staticmethod
     def escape(key: str) -> str:
@@ -110,8 +79,15 @@ class Pattern:
 
     @property
     def cost(self) -> int:
-        """The cost of reading it, counted in names that its braces stand for, or by its length."""
-        return 10 * len(self.text) if not self._nodes else 10 + _count(self._nodes)
+        """The cost of reading it, counted in names that its braces stand for.
+
+        A name of a hundred characters costs two, and so do six characters of the pattern; of
+        a regular expression each costs ten, since it takes longest to compile.
+        """
+        if self._glob is None:
+            return 10 * len(self.text)
+        names = self._glob.count + self._glob.characters // 100
+        return 10 + names + len(self.text) // 3
 
     @property
     def is_wildcard(self) -> bool:
@@ -139,11 +115,8 @@ class Pattern:
 
     @property
     def is_blind_to_numbers(self) -> bool:
-        """Whether a match never depends on the numbers in a key: only stars match digits."""
-        return bool(self._nodes) and all(
-            node == _STAR or (isinstance(node, str) and not re.search(r"\d", node))
-            for node in self._nodes
-        )
+        """Whether a match never depends on the numbers in a key."""
+        return self._glob is not None and self._glob.is_blind_to_numbers
 
     def names_segment(self, segment: str) -> bool:
         """Whether the last segment of the pattern spells this name out."""
@@ -190,195 +163,6 @@ class KeyIndex:
         for at, template in enumerate(templates):
             positions.setdefault(template, []).append(at)
         return positions
-
-
-class _Parser:
-    """Read a glob by recursive descent; `at` is the position of the next character."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-
-    def whole(self) -> _Sequence:
-        return self._sequence("")
-
-    def _sequence(self, stops: str) -> _Sequence:
-        nodes: list[_Node] = []
-        while self.at < len(self.text) and self.text[self.at] not in stops:
-            node = self._node()
-            if isinstance(node, str) and nodes and isinstance(nodes[-1], str):
-                nodes[-1] += node
-            elif not (node == _STAR and nodes and nodes[-1] == _STAR):
-                nodes.append(node)
-        return tuple(nodes)
-
-    def _node(self) -> _Node:
-        char = self.text[self.at]
-        if char == "[":
-            return self._class()
-        if char == "{":
-            return self._braces()
-        self.at += 1
-        return _STAR if char == "*" else _Wild(".") if char == "?" else char
-
-    def _class(self) -> _Node:
-        negated = self.text.startswith("!", self.at + 1)
-        start = self.at + 1 + negated
-        # A bracket that comes first is a member, so the class has one member at least.
-        end = self.text.find("]", start + 1)
-        if end < 0:
-            raise PatternError(self.text, "'[' is not closed; '[[]' is a literal one")
-        members = self.text[start:end]
-        self.at = end + 1
-        if len(members) == 1 and not negated:
-            return members
-        return _Wild(f"[{'^' if negated else ''}{self._class_body(members)}]")
-
-    def _class_body(self, members: str) -> str:
-        body = ""
-        at = 0
-        while at < len(members):
-            low, dash, high = members[at], members[at + 1 : at + 2], members[at + 2 : at + 3]
-            if dash == "-" and high:
-                if low > high:
-                    raise PatternError(self.text, f"the range {low}-{high} runs backwards")
-                body += f"{re.escape(low)}-{re.escape(high)}"
-                at += 3
-            else:
-                body += re.escape(low)
-                at += 1
-        return body
-
-    def _braces(self) -> _Node:
-        start = self.at
-        self.at += 1
-        options = [self._sequence(",}")]
-        while self.text.startswith(",", self.at):
-            self.at += 1
-            options.append(self._sequence(",}"))
-        if self.at >= len(self.text):
-            raise PatternError(self.text, "'{' is not closed; '[{]' is a literal one")
-        self.at += 1
-        inside = self.text[start + 1 : self.at - 1]
-        if len(options) == 1 and ".." in inside:
-            options = [(name,) for name in self._range(inside)]
-        return _Choice(tuple(options))
-
-    def _range(self, inside: str) -> list[str]:
-        found = re.fullmatch(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})", inside)
-        if not found:
-            raise PatternError(self.text, f"'{{{inside}}}' is no range of integers")
-        first, last = int(found[1]), int(found[2])
-        if abs(last - first) >= MAX_NAMES:
-            raise PatternError(self.text, f"its braces stand for more than {MAX_NAMES:,} names")
-        padded = any(re.match(r"-?0[0-9]", end) for end in found.groups())
-        width = max(map(len, found.groups())) if padded else 0
-        step = 1 if last >= first else -1
-        return [f"{value:0{width}d}" for value in range(first, last + step, step)]
-
-
-def _count(nodes: _Sequence) -> int:
-    return prod(sum(map(_count, node.options)) for node in nodes if isinstance(node, _Choice))
-
-
-def _has_wild(nodes: _Sequence) -> bool:
-    return any(
-        isinstance(node, _Wild) or (isinstance(node, _Choice) and any(map(_has_wild, node.options)))
-        for node in nodes
-    )
-
-
-def _expand(nodes: _Sequence) -> Iterator[str]:
-    """Yield every name that the nodes spell, with a star for each wild part."""
-    parts: list[list[str]] = []
-    for node in nodes:
-        if isinstance(node, _Choice):
-            parts.append([name for option in node.options for name in _expand(option)])
-        else:
-            parts.append([node if isinstance(node, str) else "*"])
-    return map("".join, product(*parts))
-
-
-def _stars(nodes: _Sequence) -> int:
-    """Count the stars, including those in braces."""
-    return sum(
-        sum(map(_stars, node.options)) if isinstance(node, _Choice) else node == _STAR
-        for node in nodes
-    )
-
-
-def _regex(text: str, nodes: _Sequence) -> Regex:
-    """Return a regex for the whole glob.
-
-    Between stars the leftmost place of a fixed part is always as good as a later one, so
-    from three stars on it is found once and kept (an atomic group), which takes a time
-    linear in a key's length. Plain backtracking is twice as fast, and quadratic for two.
-    """
-    stars = [at for at, node in enumerate(nodes) if node == _STAR]
-    if len(stars) < 3 or _has_choice(nodes):
-        return Regex(text, "".join(map(_node_regex, nodes)), re.DOTALL, _reach(nodes))
-    source = "".join(map(_node_regex, nodes[: stars[0]]))
-    for star, after in pairwise(stars):
-        source += f"(?>.*?{''.join(map(_node_regex, nodes[star + 1 : after]))})"
-    source += ".*" + "".join(map(_node_regex, nodes[stars[-1] + 1 :]))
-    return Regex(text, source, re.DOTALL, ANY_LENGTH)
-
-
-def _has_choice(nodes: _Sequence) -> bool:
-    return any(isinstance(node, _Choice) for node in nodes)
-
-
-def _reach(nodes: _Sequence) -> int:
-    """Return the longest key that backtracking matches quickly."""
-    stars, tries = _stars(nodes), _overlap(nodes)
-    if stars > 2 or tries > MAX_TRIES:
-        return 0
-    return int((MAX_TRIES / tries) ** (1 / stars)) if stars else ANY_LENGTH
-
-
-def _overlap(nodes: _Sequence) -> int:
-    """Return the most combinations of options that can match in one place."""
-    return prod(_alternatives(node) for node in nodes if isinstance(node, _Choice))
-
-
-def _alternatives(choice: _Choice) -> int:
-    if any(map(_has_wild, choice.options)):
-        return sum(map(_overlap, choice.options))
-    names = {name for option in choice.options for name in _expand(option)}
-    longest = max(map(len, names), default=0)
-    if longest > 100:
-        return len(names)
-    # Options share their beginnings, so those that can match in one place begin each other.
-    return max(
-        (sum(name[:end] in names for end in range(len(name) + 1)) for name in names), default=1
-    )
-
-
-def _node_regex(node: _Node) -> str:
-    if isinstance(node, str):
-        return re.escape(node)
-    if isinstance(node, _Wild):
-        return node.regex
-    if any(map(_has_wild, node.options)):
-        return f"(?:{'|'.join(''.join(map(_node_regex, option)) for option in node.options)})"
-    return _alternation([name for option in node.options for name in _expand(option)])
-
-
-def _alternation(names: Sequence[str]) -> str:
-    """Return a regex for one of the names that tries shared beginnings once.
-
-    A flat alternation of ten thousand names would try each of them on every key.
-    """
-    shared = commonprefix(names)  # noqa: RUF071 (characters, not folders, are meant)
-    by_first: dict[str, list[str]] = {}
-    for name in names:
-        rest = name[len(shared) :]
-        by_first.setdefault(rest[:1], []).append(rest)
-    ends_here = by_first.pop("", None) is not None
-    if not by_first:
-        return re.escape(shared)
-    branches = "|".join(map(_alternation, by_first.values()))
-    return f"{re.escape(shared)}(?:{branches}){'?' if ends_here else ''}"
 
 
 def select_keys(keys: Sequence[str], patterns: Iterable[Pattern | str]) -> set[str]:

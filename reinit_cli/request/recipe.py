@@ -37,6 +37,10 @@ MAX_JSON_ELEMENTS = 4_000_000
 """The most commas, lists and objects of a JSON text; each may take a hundred bytes of memory."""
 
 
+MAX_TEXT = 2**18
+"""The most characters of a text in a recipe: some are read in more than linear time."""
+
+
 MAX_DOTS = 8
 """The most dots outside of strings in a line of TOML: a key of n parts costs n² bytes."""
 
@@ -142,6 +146,8 @@ def recipe_of(form: Mapping[str, Any], path: str) -> PartialRequest:
         RecipeError: one of them is not understood.
     """
     is_plan = "dry_run" in form or "filled" in form
+    if _has_long_text({name: form[name] for name in form if name not in RESULTS}):
+        raise RecipeError(path, f"a text in it has more than {MAX_TEXT:,} characters")
     for name in form:
         if name not in FIELDS and not (is_plan and name in RESULTS):
             raise RecipeError(path, f"unknown field {_short(name)}", FIELDS, word=name)
@@ -160,6 +166,19 @@ def recipe_of(form: Mapping[str, Any], path: str) -> PartialRequest:
         _check_output(cast("str", said["output"]), path)
     rules = _rules(form.get("rule", []), path)
     return cast("PartialRequest", {**said, "rules": rules} if rules else said)
+
+
+def _has_long_text(form: Mapping[str, object]) -> bool:
+    waiting: list[object] = [form]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            return True
+        if isinstance(value, dict):
+            waiting += (*value, *value.values())
+        elif isinstance(value, list):
+            waiting += value
+    return False
 
 
 def _read(option: Option, value: object, path: str) -> object:

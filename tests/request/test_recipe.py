@@ -178,6 +178,22 @@ REFUSED = {
         "resize: its patterns stand for more than 100,000 names",
         (),
     ),
+    "a text that is too long": (
+        json.dumps({"rule": [{"match": "a", "init": "z" * 300_000}]}),
+        "a text in it has more than 262,144 characters",
+        (),
+    ),
+    "a name that is too long": (
+        json.dumps({"s" * 300_000: 1}),
+        "a text in it has more than 262,144 characters",
+        (),
+    ),
+    "names that are long together": (
+        f'[[rule]]\nmatch = "{{0..9998}}{"a" * 2000}"\ninit = "zeros"',
+        f"rule 1: pattern {'{0..9998}' + 'a' * 51!r}: "
+        "the names in it have more than 10,000,000 characters",
+        (),
+    ),
     "too large": ("#" * 300_000, "it is too large", ()),
     "too many elements": ('{"a": [' + "{}," * 4_000_001, "it is too large", ()),
 }

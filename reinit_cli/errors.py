@@ -130,7 +130,7 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
 
 
 class RuleError(ReinitError, ValueError):
-    """A rule, or another change of tensors, that cannot be obeyed as it was asked for.
+    """A rule, or another change of tensors, that cannot be obeyed as it was given.
 
     Its kind is "" for how a rule is written, "tied" where two rules disagree, "architecture"
     where a rule depends on one that is not known, and otherwise what was asked for besides

@@ -1,4 +1,4 @@
-"""The command line: `main` turns arguments into an exit code."""
+"""Run a command line: `main` turns arguments into an exit code."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from reinit_cli.cli.group import COMMANDS, DEFAULT, group
 from reinit_cli.errors import CheckFailedError, InputError, ReinitError
 
 DONE, NO, COULD_NOT = 0, 1, 2
-"""Exit codes; that the answer is no, a command also says itself."""
+"""Exit codes; a command also returns the second itself."""
 
 
 def main(args: Sequence[str]) -> int:
     """Run a command line and return its exit code.
 
     Args:
-        args: the arguments behind the program's name.
+        args: the arguments after the program's name.
     """
     from reinit_cli.cli.hints import explain, explain_usage
     from reinit_cli.cli.streams import discard
-    from reinit_cli.cli.terminal import tell
+    from reinit_cli.cli.terminal import print_error
 
     try:
         if args:
             return _invoke(_with_command(args))
         _invoke(["--help"])
     except ReinitError as error:
-        tell(*explain(error, args))
+        print_error(*explain(error, args))
         cause = error.cause if isinstance(error, InputError) else error
         return NO if isinstance(cause, CheckFailedError) else COULD_NOT
     except click.ClickException as error:
-        tell(*explain_usage(error, args))
+        print_error(*explain_usage(error, args))
     except (KeyboardInterrupt, click.Abort):
-        tell("interrupted", None)
+        print_error("interrupted", None)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return discard()

@@ -1,4 +1,4 @@
-"""What to type next: the one place that turns errors into hints."""
+"""Turn errors into hints: what to type next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
 
     Args:
         error: what was refused.
-        args: the arguments behind the program's name.
+        args: the arguments after the program's name.
     """
     hint = hint_of(error)
     if isinstance(error, errors.MissingRuleError):
@@ -35,7 +35,7 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> Explained
 
     Args:
         error: what click found.
-        args: the arguments behind the program's name.
+        args: the arguments after the program's name.
     """
     message = " ".join(error.format_message().split())
     problem = message[:1].lower() + message[1:].removesuffix(".")

@@ -1,4 +1,4 @@
-"""Standard input, output and error of the process, whatever they lead to."""
+"""Open the standard streams so that a full, closed or ASCII one ends no command in a traceback."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def open_streams() -> None:
-    """Replace the standard streams by those that refuse and escape as reinit does."""
+    """Replace standard output and standard error by streams that fail and escape as documented."""
     _occupy()
     sys.stdout = _text(_Output(1, "wb", closefd=False), sys.stdout)
     sys.stderr = _text(_Errors(2, "wb", closefd=False), sys.stderr)
 
 
 def flush_streams(code: int) -> int:
-    """Write what waits in the streams, and return the exit code of the process."""
+    """Write what is still buffered, and return the exit code of the process."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -37,13 +37,13 @@ def flush_streams(code: int) -> int:
 
 
 def discard() -> int:
-    """Give up standard output, whose reader has gone; return the exit code that says so."""
+    """Discard further output, since its reader has gone; return the exit code for that."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 128 + signal.SIGPIPE
 
 
 def _occupy() -> None:
-    """Open the descriptors that the parent closed, or a checkpoint would be opened as one of them.
+    """Open the descriptors that the parent closed, so that no checkpoint becomes one of them.
 
     What is read from them or written to them fails as if they were still closed.
     """
@@ -55,7 +55,7 @@ def _occupy() -> None:
 
 
 class _Raw(io.FileIO):
-    """A stream that waits where its other end is full and does not block."""
+    """A descriptor that waits while a non-blocking other end is full."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         written = super().write(data)
@@ -66,7 +66,7 @@ class _Raw(io.FileIO):
 
 
 class _Output(_Raw):
-    """Standard output: a disk that is full or a closed descriptor is an error of ours."""
+    """Standard output: a full disk or a closed descriptor raises an error of our own."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
@@ -78,7 +78,7 @@ class _Output(_Raw):
 
 
 class _Errors(_Raw):
-    """Standard error: nobody can be told that it fails."""
+    """Standard error, which drops what cannot be written: there is no place to report that."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:

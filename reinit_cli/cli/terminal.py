@@ -1,4 +1,4 @@
-"""What a command says to its terminal beside its report."""
+"""Print notes, warnings and errors to standard error."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import click
 from reinit_cli.text import printable
 
 
-def say(line: str) -> None:
-    """Write a line beside the report."""
+def note(line: str) -> None:
+    """Print a line."""
     click.echo(printable(line), err=True)
 
 
 def warn(warnings: Iterable[str]) -> None:
-    """Write warnings, a line each."""
+    """Print warnings, a line each."""
     for warning in warnings:
         click.echo(f"warning: {printable(warning)}", err=True)
 
 
 def warn_of_inputs(warnings: Mapping[str, Sequence[str]]) -> None:
-    """Write the warnings of several inputs, each once with the inputs it is about.
+    """Print the warnings of several inputs, each once with the inputs it is about.
 
     Args:
         warnings: for each warning, the inputs.
@@ -34,8 +34,8 @@ def warn_of_inputs(warnings: Mapping[str, Sequence[str]]) -> None:
         warn([f"{sources[0]}{more}: {warning}"])
 
 
-def tell(problem: str, hint: str | None) -> None:
-    """Write an error, and the way on."""
+def print_error(problem: str, hint: str | None) -> None:
+    """Print an error, and the way on."""
     has_colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     lines = [("error", "red", problem)] + ([("hint", "cyan", hint)] if hint else [])
     for word, colour, text in lines:

@@ -84,7 +84,7 @@ def compare(
 ) -> list[Difference]:
     """Compare two sources.
 
-    Bytes that are equal are told without torch.
+    Equal bytes are recognized without torch.
 
     Args:
         first: a source.
@@ -92,7 +92,7 @@ def compare(
         is_chosen: whether a key is looked at.
         tolerance: what counts as equal.
         seed: of models that are built without weights.
-        progress: told the bytes of the tensors of the first that are done.
+        progress: called with the bytes of the tensors of the first that are done.
 
     Returns:
         One for each key, in the order of the first source, then what only the second has.

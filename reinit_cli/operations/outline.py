@@ -1,4 +1,4 @@
-"""Many keys at a glance: layers that are alike as one pattern, modules as a tree."""
+"""Summarize many keys: similar layers as one pattern, modules as a tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHORTEST_RANGE = 3
 """Two numbers are written as a list: {4,5} and not {4..5}."""
 
 _DEEPEST = 100
-"""Modules in modules that are told apart; keys come from strangers."""
+"""The deepest nesting of modules that is shown; keys come from strangers."""
 
 _Box = tuple[frozenset[int], ...]
 """All combinations of a number of each set."""

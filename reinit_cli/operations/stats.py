@@ -79,7 +79,7 @@ def measure_source(
         depth: how many segments of a key name a module; counted from the end where it is
             negative; None to measure each tensor alone.
         seed: of a model that is built without weights.
-        progress: told the bytes of each tensor that is done; twice with `bins`.
+        progress: called with the bytes of each tensor that is done; twice with `bins`.
         bins: of the histograms, which read everything once more; None to count none.
     """
     groups = _groups(source, tensors, depth)
@@ -170,7 +170,7 @@ def measure(views: Mapping[str, View], progress: Progress) -> dict[str, Statisti
 
     Args:
         views: for each key its tensor, of a dtype that torch computes with.
-        progress: told the bytes of each tensor that is done.
+        progress: called with the bytes of each tensor that is done.
 
     Returns:
         For each key its statistics; they do not depend on the number of threads.
@@ -194,7 +194,7 @@ def histograms(
     Args:
         views: for each key its tensor.
         ranges: for each key the smallest and the largest value.
-        progress: told the bytes of each tensor that is done.
+        progress: called with the bytes of each tensor that is done.
         bins: how many.
     """
 

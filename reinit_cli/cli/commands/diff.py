@@ -109,8 +109,10 @@ def command(
         found = compare_keys(mine, theirs, chosen.__contains__)
     else:
         with Meter(f"{first} and {second}", is_shown=not quiet) as meter:
-            told = meter.of(sum(tensor.nbytes for tensor in mine.tensors))
-            found = compare(mine, theirs, chosen.__contains__, Tolerance(rtol, atol), seed, told)
+            progress = meter.of(sum(tensor.nbytes for tensor in mine.tensors))
+            found = compare(
+                mine, theirs, chosen.__contains__, Tolerance(rtol, atol), seed, progress
+            )
     names = (first, second)
     if as_json:
         sys.stdout.write(dumps(differences_form(found, names, shows_same=shows_same)) + "\n")

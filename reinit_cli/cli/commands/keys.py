@@ -104,11 +104,11 @@ def command(
 _TOGETHER = frozenset(
     (("--group", "--long"), ("--group", "--null"), ("--meta", "--json"), ("--tree", "--long"))
 )
-"""Which two say how keys are shown without contradiction."""
+"""The pairs of options that do not contradict each other."""
 
 
-def _refuse_together(asked: Mapping[str, bool]) -> None:
-    given = [name for name, is_given in asked.items() if is_given]
+def _refuse_together(options: Mapping[str, bool]) -> None:
+    given = [name for name, is_given in options.items() if is_given]
     for at, first in enumerate(given):
         for second in given[at + 1 :]:
             if (first, second) not in _TOGETHER:
@@ -240,7 +240,7 @@ def _mark(tensor: TensorInfo, aliases: Mapping[str, str]) -> str:
 
 
 def contents_sheet(source: Source) -> Sheet:
-    """Return what a source holds beside the values of its tensors."""
+    """Return what a source holds besides the values of its tensors."""
     return Sheet((), (), tuple(_facts(source)))
 
 

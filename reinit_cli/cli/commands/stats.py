@@ -114,8 +114,8 @@ def command(
         shows_histograms = as_json or sys.stdout.isatty()
         bins = PICTURE_BINS if place else BINS if shows_histograms else None
         passes = 2 if bins else 1
-        told = meter.of(passes * sum(tensor.nbytes for tensor in tensors))
-        measured = measure_source(found, tensors, depth, seed, told, bins=bins)
+        progress = meter.of(passes * sum(tensor.nbytes for tensor in tensors))
+        measured = measure_source(found, tensors, depth, seed, progress, bins=bins)
     title = "key" if depth is None else "module"
     if as_json:
         sys.stdout.write(dumps(statistics_form(measured, title, skipped)) + "\n")
@@ -169,7 +169,7 @@ def statistics_sheet(measured: Sequence[Measured], title: str, skipped: Sequence
 
 
 def without_histograms(measured: Sequence[Measured]) -> list[Measured]:
-    """Return what was measured as it is shown where there is no room for pictures."""
+    """Return the measurements without their histograms, for where there is no room."""
     return [replace(each, histogram=None) for each in measured]
 
 
@@ -218,7 +218,7 @@ def _row(each: Measured) -> tuple[str, ...]:
 
 
 def drawn(histogram: Histogram) -> str:
-    """Return a histogram as a character for each bin; what is there is never blank."""
+    """Return a histogram as a character for each bin; only an empty bin is blank."""
     most = max(histogram.counts)
     top = len(_HEIGHTS) - 1
     heights = (-(-count * top // most) if most else 0 for count in histogram.counts)

@@ -54,8 +54,8 @@ def command(
     reinit verify new.safetensors --source model.safetensors
     """
     with Meter(output, is_shown=not quiet) as meter:
-        told = meter.of(nbytes_to_verify(output, source))
-        verdict = verify(output, source=source, record=record, progress=told)
+        progress = meter.of(nbytes_to_verify(output, source))
+        verdict = verify(output, source=source, record=record, progress=progress)
     if as_json:
         sys.stdout.write(dumps(verdict_form(verdict)) + "\n")
     elif not quiet:

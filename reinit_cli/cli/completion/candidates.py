@@ -1,4 +1,4 @@
-"""List what a word may become: keys segment by segment, initializers, paths."""
+"""List candidates for a word: keys segment by segment, initializers, paths."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def keys_starting(keys: Iterable[str], start: str) -> list[str]:
     Segments in front of it may be patterns: `layers.*.w` goes on to `layers.*.weight`.
 
     Raises:
-        PatternError: one of them is none.
+        PatternError: one of them is not a valid pattern.
     """
     base = start[: start.rfind(".") + 1]
     last = start[len(base) :]
@@ -45,7 +45,7 @@ def _segment(key: str, at: int) -> str:
 
 
 def _segments_behind(base: str, last: str, keys: Iterable[str]) -> dict[str, None]:
-    """Return the segments that start with `last` behind what a pattern matches."""
+    """Return the segments that start with `last` after what a pattern matches."""
     from reinit_cli.request.pattern import Pattern
 
     pattern = Pattern.parse(base)
@@ -131,7 +131,7 @@ def paths_starting(start: str) -> list[str]:
         for entry in entries
         if entry.name.startswith(name)
         and (name or not entry.name.startswith("."))
-        and entry.name.isprintable()  # no newline, and nothing that is no text
+        and entry.name.isprintable()  # no newline, and nothing but text
         and not entry.name.endswith(" ")
     ]
 
@@ -185,7 +185,7 @@ def _stamp(source: str, weights: str | None, root: str | None) -> tuple[str, ...
     """
     from reinit_cli.version import __version__
 
-    # What is no identifier is a path, whatever models there are.
+    # Anything but an identifier is a path, even if a model had that name.
     if source.isidentifier():
         from reinit_cli.checkpoints.models.torchvision import model_names
 

@@ -1,4 +1,4 @@
-"""Split the line that is typed into words, and quote what completes it."""
+"""Split a line into words, and quote what completes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Line(NamedTuple):
 
     Attributes:
         before: its words but the last, without quotes.
-        word: the last, without quotes; "" behind a space.
+        word: the last, without quotes; "" after a space.
         typed: the end of it that the shell takes for the word, as it is typed.
         quote: the quote that is still open, or "".
     """
@@ -61,7 +61,7 @@ def _is_escape(following: str, quote: str) -> bool:
 def shown(candidates: Iterable[str], line: Line, shell: str) -> Iterator[str]:
     """Yield candidates as a shell takes them, in place of what is typed.
 
-    fish quotes them itself. The others get what is typed as it stands, and behind it
+    fish quotes them itself. The others get what is typed as it stands, and after it
     what follows, quoted as the word is.
     """
     for candidate in candidates:
@@ -80,7 +80,7 @@ _SPECIAL = re.compile(r"[^\w.+@%/:=,-]")
 
 
 def _quoted(text: str, quote: str) -> str | None:
-    """Return text so that it stands for itself behind an open quote, or behind none.
+    """Return text so that it stands for itself within an open quote, or outside of quotes.
 
     Returns:
         None where it cannot be written: single quotes hold all but themselves, and in

@@ -1,4 +1,4 @@
-"""Choose what the last word of a command line may become."""
+"""Choose the words that may complete a command line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from reinit_cli.cli.options import RecordType
 
 
 def with_next(candidates: list[str], before: Sequence[str]) -> list[str]:
-    """Put behind a lone candidate that goes on what it may become.
+    """Add to a lone unfinished candidate what it may become.
 
-    A shell closes the quotes behind a lone one, and what follows would be outside them.
+    A shell closes the quotes after a lone candidate, and what follows would be outside them.
     """
     if len(candidates) != 1 or candidates[0].endswith(" "):
         return candidates
@@ -22,7 +22,7 @@ def with_next(candidates: list[str], before: Sequence[str]) -> list[str]:
 
 
 def candidates_for(before: Sequence[str], word: str) -> list[str]:
-    """Return what a word may become; with a space behind what is finished.
+    """Return the candidates for a word; finished ones end in a space.
 
     Args:
         before: the words between the program's name and it.
@@ -78,7 +78,7 @@ class _Values:
     def _option(self, word: str) -> tuple[click.Option | None, str]:
         """Return the option of a word that takes a value, and what is written of that.
 
-        Short ones may stand together, the value behind the last: `-nrPATTERN=INIT`.
+        Short ones may stand together, with the value after the last: `-nrPATTERN=INIT`.
         """
         if word.startswith("--"):
             name, equals, value = word.partition("=")
@@ -94,7 +94,7 @@ class _Values:
         return option if option and not (option.is_flag or option.count) else None
 
     def candidates(self, word: str) -> list[str]:
-        """Return what the word behind them may become."""
+        """Return the candidates for the next word."""
         if self.pending is not None:
             return self._values(self.pending, word)
         if self.has_options and word.startswith("-"):
@@ -164,7 +164,7 @@ def _paths(values: _Values, word: str) -> list[str]:
 def _rules(values: _Values, word: str) -> list[str]:
     from reinit_cli.cli.completion.candidates import rules_starting
 
-    # Behind the "=" no key is looked at.
+    # After the "=" no key is needed.
     return rules_starting([] if "=" in word else values.keys(), word)
 
 

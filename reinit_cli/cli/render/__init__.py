@@ -1,1 +1,1 @@
-"""What people and programs are shown: sheets for both, JSON for programs."""
+"""Render tables, pages, figures, JSON and progress bars."""

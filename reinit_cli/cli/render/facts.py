@@ -1,4 +1,4 @@
-"""Words that several tables use."""
+"""Describe tensors and initializers in a few words."""
 
 from __future__ import annotations
 

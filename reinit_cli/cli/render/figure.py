@@ -1,4 +1,4 @@
-"""Pictures of tensors as one figure, with matplotlib."""
+"""Draw pictures of tensors as one figure, with matplotlib."""
 
 from __future__ import annotations
 
@@ -130,5 +130,5 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 
 def _shortened(text: str, longest: int) -> str:
-    """Return a text whose end, which tells tensors apart, is kept."""
+    """Shorten a text at its start, since the end distinguishes tensors."""
     return text if len(text) <= longest else f"…{text[1 - longest :]}"

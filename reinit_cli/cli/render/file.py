@@ -1,4 +1,4 @@
-"""Files that reports are written to."""
+"""Check where a report goes, and write it."""
 
 from __future__ import annotations
 

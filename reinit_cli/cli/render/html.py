@@ -1,4 +1,4 @@
-"""A report as one page of HTML that fetches nothing, and its pictures as SVG."""
+"""Render a report as one page of HTML that fetches nothing, with pictures as SVG."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def html_of(page: Page) -> bytes:
     """Return a page as HTML, in which every name stays text."""
     from jinja2 import Environment, StrictUndefined
 
-    # Made here, the environment escapes everything: the template has no name to tell by.
+    # The environment escapes everything; by default it would go by the template's suffix.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,4 +1,4 @@
-"""Progress on stderr while a command works."""
+"""Show progress on stderr while a command works."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Meter:
         self._done = 0
 
     def __enter__(self) -> Self:
-        """Start to wait."""
+        """Start the clock."""
         if self._is_shown:
             self._timer.start()
         return self
@@ -52,14 +52,14 @@ class Meter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._timer.cancel()
         with self._lock:
             self._is_shown = False
             self._stop()
 
     def of(self, total_nbytes: int) -> Progress:
-        """Return what is told of every write, now that their total is known."""
+        """Return the function that counts written bytes, now that their total is known."""
         with self._lock:
             self._total = total_nbytes
             self._stop()
@@ -67,7 +67,7 @@ class Meter:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the bar away while something else is written to the terminal."""
+        """Remove the bar while something else is written to the terminal."""
         with signals_held(), self._lock:
             self._is_aside = True
             self._stop()

@@ -1,4 +1,4 @@
-"""Small pictures of tensors: what there is to draw, before it is known with what."""
+"""Describe small pictures of tensors, independent of the library that draws them."""
 
 from __future__ import annotations
 

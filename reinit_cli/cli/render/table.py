@@ -1,4 +1,4 @@
-"""A sheet: what a table says, before it is known who reads it."""
+"""Render tables: aligned on a terminal, tab-separated elsewhere."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _write_lines(sheet: Sheet, stream: TextIO) -> None:
     header = [tuple(column.title for column in sheet.columns)] if sheet.columns else []
     lines = [*header, *sheet.rows, *sheet.facts]
     # A tab or a newline within a cell would make two of it, so cells are escaped. Most lines
-    # have neither, and are looked at once.
+    # have neither, and are checked together.
     stream.writelines(
         "\t".join(line if "".join(line).isprintable() else map(printable, line)) + "\n"
         for line in lines

@@ -11,7 +11,7 @@ from reinit_cli.cli.hints import explain
 from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.table import show
-from reinit_cli.cli.terminal import say, tell, warn, warn_of_inputs
+from reinit_cli.cli.terminal import note, print_error, warn, warn_of_inputs
 from reinit_cli.errors import InputError, ReinitError
 from reinit_cli.operations.batch import Failure, Result, error_of, request_of
 from reinit_cli.operations.rewrite import Outcome
@@ -22,14 +22,14 @@ class Report:
     """The results of a command, reported one by one or together.
 
     Args:
-        stream: where it is written.
-        meter: what is shown meanwhile.
+        stream: where the report is written.
+        meter: the progress bar, which makes room for lines.
         total: how many results there are to be.
-        is_batch: whether inputs are told apart and counted.
-        keeps_going: whether a failure is told at once, and no reason to stop.
+        is_batch: whether inputs are named and counted.
+        keeps_going: whether a failure is reported immediately, and does not stop the others.
         as_json: whether each result is a line of JSON.
         verbose: whether each tensor has a row.
-        quiet: whether only errors are told.
+        quiet: whether only errors are reported.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """What was written."""
+        """The results that were written."""
         return [each for each in self._results if isinstance(each, Outcome)]
 
     def take(self, result: Result) -> None:
@@ -77,11 +77,11 @@ class Report:
         has_line = self._as_json and not self._quiet and not is_raised
         if error or has_line:
             with self._meter.aside():
-                self._tell_now(result, error, has_line=has_line)
+                self._report_now(result, error, has_line=has_line)
 
-    def _tell_now(self, result: Result, error: ReinitError | None, *, has_line: bool) -> None:
+    def _report_now(self, result: Result, error: ReinitError | None, *, has_line: bool) -> None:
         if error:
-            tell(*explain(InputError(request_of(result).source, error), ()))
+            print_error(*explain(InputError(request_of(result).source, error), ()))
         if has_line:
             form = failure_form(result) if isinstance(result, Failure) else _form(result)
             self._stream.write(dumps(form) + "\n")
@@ -100,7 +100,7 @@ class Report:
         has_failed = self.failure is not None
         if (self._is_batch or (self._keeps_going and has_failed)) and (is_needed or has_failed):
             self._stream.flush()
-            say(counted(self._results, self._total))
+            note(counted(self._results, self._total))
 
     def _warn(self) -> None:
         about: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Show what a plan says and what a run did, as tables and pages."""
+"""Show a plan and what was done by it, as tables and pages."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _merged(parts: Iterable[Moments]) -> Moments:
 
 
 def _shapes(step: Step) -> str:
-    """Return a step's shape, behind what it was where it changes."""
+    """Return a step's shape, with the old one before it if it changes."""
     before = f"{shape(step.was)} → " if step.was is not None else ""
     return before + shape(step.tensor.shape)
 
@@ -265,10 +265,10 @@ def batch_sheet(results: Sequence[Result]) -> Sheet:
 
 def counted(results: Iterable[Result], total: int) -> str:
     """Return the last line: "2 of 3 done, 1 failed"."""
-    told = list(results)
-    failed = sum(error_of(each) is not None for each in told)
-    what = "planned" if any(isinstance(each, Job) for each in told) else "done"
-    done = f"{len(told) - failed:,} of {total:,} {what}"
+    found = list(results)
+    failed = sum(error_of(each) is not None for each in found)
+    what = "planned" if any(isinstance(each, Job) for each in found) else "done"
+    done = f"{len(found) - failed:,} of {total:,} {what}"
     return done + (f", {failed:,} failed" if failed else "")
 
 

@@ -94,9 +94,9 @@ class Pattern:
         """Whether it selects what it can, rather than insisting on names."""
         return self.names is None
 
-    def matches(self, key: str) -> bool:
-        """Whether the whole key matches."""
-        return bool(self.select((key,)))
+    def matches(self, key: str, clock: Clock | None = None) -> bool:
+        """Whether the whole key matches; the arguments and errors are those of `select`."""
+        return bool(self.select((key,), clock))
 
     def select(self, keys: Sequence[str], clock: Clock | None = None) -> list[int]:
         """Return the positions of the keys that match, in order.

@@ -47,8 +47,9 @@ def _segment(key: str, at: int) -> str:
 def _segments_behind(base: str, last: str, keys: Iterable[str]) -> dict[str, None]:
     """Return the segments that start with `last` after what a pattern matches."""
     from reinit_cli.request.pattern import Pattern
+    from reinit_cli.request.regex import Clock
 
-    pattern = Pattern.parse(base)
+    pattern, clock = Pattern.parse(base), Clock()
     matched: dict[str, bool] = {}
     found: dict[str, None] = {}
     for key in keys:
@@ -58,7 +59,7 @@ def _segments_behind(base: str, last: str, keys: Iterable[str]) -> dict[str, Non
             if key.startswith(last, at) and (segment := _segment(key, at)) not in found:
                 own = key[:at]
                 if own not in matched:
-                    matched[own] = pattern.matches(own)
+                    matched[own] = pattern.matches(own, clock)
                 if matched[own]:
                     found[segment] = None
             at = key.find(".", at) + 1

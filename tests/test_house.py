@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import reinit_cli
 
@@ -311,6 +312,25 @@ def test_torch_is_not_imported_for(args: list[str]) -> None:
         (0, "error: mo"),
         (0, "error: sl"),
     )
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_to_list_the_keys_of_a_file_imports_only_what_reads_it(name: str) -> None:
+    torch.save({"a.bias": torch.zeros(1)}, "model.pt")
+    save_file({"a.bias": torch.zeros(1)}, "model.safetensors")
+    code = (
+        "import sys; from reinit_cli.cli import main; main(sys.argv[1:]); "
+        "print(*(name for name in sys.modules if name.startswith('reinit_cli.')), sep='\\n')"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, "keys", name], capture_output=True, check=True, text=True
+    )
+
+    imported = done.stdout.split()
+    assert "reinit_cli.checkpoints.file" in imported
+    for other in ("initializers", "execution", "planning", "storage.pipe", "storage.local_output"):
+        assert f"reinit_cli.{other}" not in imported
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.contents import FileContents
 from reinit_cli.checkpoints.formats import format_of
@@ -13,9 +14,11 @@ from reinit_cli.checkpoints.source import Contents
 from reinit_cli.collector import collector_paused
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.location import DASH, SourceName
-from reinit_cli.storage.pipe import StandardInput
 from reinit_cli.storage.reader import Fingerprint, Reader
 from reinit_cli.tensors.info import TensorInfo
+
+if TYPE_CHECKING:
+    from reinit_cli.storage.pipe import StandardInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,9 @@ def file_source(path: str, name: str, root: str | None) -> FileSource:
 
 def stream_source(root: str | None) -> StreamSource:
     """Return standard input as a source, its tensors located."""
+    # What reads and writes pipes takes longer to import than a header takes to read.
+    from reinit_cli.storage.pipe import StandardInput
+
     file = StandardInput()
     return StreamSource(file, *_located(file, root))
 

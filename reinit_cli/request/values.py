@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reinit_cli.errors import RuleError
-from reinit_cli.request.resize import Resize
-from reinit_cli.request.rule import Rule
 from reinit_cli.streams.seeds import parse_seeds
 from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.text import parse_nbytes
+
+if TYPE_CHECKING:
+    from reinit_cli.request.resize import Resize
+    from reinit_cli.request.rule import Rule
 
 DEVICE = re.compile(r"cpu|auto|mps|cuda(:\d{1,3})?")
 """The names of devices."""
@@ -93,6 +95,8 @@ def read_nbytes(value: object) -> int:
 
 def read_resizes(value: object) -> tuple[Resize, ...]:
     """Read a resize or a list of them."""
+    from reinit_cli.request.resize import Resize
+
     values: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(each, str) for each in values):
         raise ValueError('a text or several, ["embed.weight=50300:mean"]')
@@ -102,7 +106,7 @@ def read_resizes(value: object) -> tuple[Resize, ...]:
 MAX_COST = 100_000
 """The most names that the patterns of a recipe may stand for; each rule counts as ten more."""
 
-_Selecting = TypeVar("_Selecting", Rule, Resize)
+_Selecting = TypeVar("_Selecting", "Rule", "Resize")
 
 
 def within_bounds(selecting: Iterable[_Selecting]) -> tuple[_Selecting, ...]:

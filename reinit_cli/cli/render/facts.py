@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
-from reinit_cli.initializers.declaration import Init, written
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import nbytes, number, plural
+
+if TYPE_CHECKING:
+    from reinit_cli.initializers.declaration import Init
 
 
 def summed(tensors: Iterable[TensorInfo], repeated: Collection[str] = ()) -> str:
@@ -20,6 +23,8 @@ def summed(tensors: Iterable[TensorInfo], repeated: Collection[str] = ()) -> str
 
 def described(init: Init) -> str:
     """Return an initializer with its resolved arguments: "xavier_uniform gain=relu (1.41421)"."""
+    from reinit_cli.initializers.declaration import written
+
     words = [init.initializer.name]
     for name, value in init.given.items():
         words.append(f"{name}={number(value) if isinstance(value, float) else written(value)}")

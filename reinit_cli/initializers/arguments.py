@@ -1,4 +1,4 @@
-"""Text → an initializer with its arguments: "kaiming_normal:relu,fan_out"."""
+"""Parse an initializer with its arguments: "kaiming_normal:relu,fan_out"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def parse_init(text: str) -> Init:
     """Read "NAME" or "NAME:ARGS".
 
     ARGS are separated by commas: `name=value`, numbers in the order of torch's signature,
-    and words that are recognised by their kind in any order.
+    and words that are recognized by their kind in any order.
 
     Raises:
         UnknownNameError: no initializer has the name.
@@ -81,7 +81,7 @@ def _place(declared: Initializer, given: dict[str, object], word: str) -> str:
 
 
 def _is_named(word: str) -> bool:
-    """Whether a word names its argument; an initializer within another names its own."""
+    """Whether a word names its argument; the arguments of an inner initializer belong to that one."""
     name, equals, _ = word.partition("=")
     return bool(equals) and ":" not in name
 

@@ -1,4 +1,4 @@
-"""An initializer as it is declared, and one with its arguments bound."""
+"""Declare initializers, and bind their arguments."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ COMMON = (
     Parameter("min_ndim", Integer(minimum=0), 0, "tensors with fewer dimensions are left out"),
     Parameter("keep_zeros", Flag(), default=False, meaning="what is zero stays zero"),
 )
-"""What every initializer takes."""
+"""The parameters of every initializer."""
 
 LAYOUT = (
     Parameter("fan", Integer(minimum=1), None, "replaces both fans, whatever the shape"),
@@ -71,7 +71,7 @@ LAYOUT = (
     ),
     Parameter("axes", Axes(), None),
 )
-"""What every initializer takes whose law follows from the fans: the fields of `Layout`."""
+"""The parameters of every initializer whose law follows from the fans: the fields of `Layout`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,10 @@ class Initializer:
             the number; "" where a bare number is clear.
         complete: given arguments → given arguments with what follows from them, for
             dependent defaults and checks across arguments; raises `ArgumentError`.
-        asks: what `build` takes behind the shape: "site", or "fans".
+        asks: what `build` takes after the shape: "site", or "fans".
         fans: shape and arguments → the fans that are used, where no `Layout` says them.
         stream: what is added to the key whose stream it draws from: its own name where it
-            changes what is there, so that it is never drawn as the weights were; else "".
+            transforms existing values, so that it is never drawn as the weights were; else "".
         takes_all: whether a wildcard takes running statistics and integers too.
     """
 
@@ -118,7 +118,7 @@ class Initializer:
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
-        """Its own, then those of the layout, then those that all have which fill anything."""
+        """Its own, then those of the layout, then those that every initializer has but `keep`."""
         layout = LAYOUT if "fans" in self.asks else ()
         return (*self.parameters, *layout, *(() if self.name == KEEP else COMMON))
 
@@ -181,7 +181,7 @@ class Init:
         initializer: its declaration.
         arguments: name and value, in the order of the signature.
         min_ndim: the fewest dimensions of a tensor it fills.
-        keep_zeros: whether what is zero stays so.
+        keep_zeros: whether zeros stay zeros.
         layout: how it reads the dimensions of a weight.
     """
 
@@ -198,7 +198,7 @@ class Init:
 
     @property
     def given(self) -> Arguments:
-        """The arguments that mean something, by name; `bind` takes them back."""
+        """The arguments that differ from doing nothing, by name; `bind` accepts them again."""
         meant: Arguments = {name: value for name, value in self.arguments if value is not None}
         layout = {parameter.name: getattr(self.layout, parameter.name) for parameter in LAYOUT}
         unusual = {name: each for name, each in layout.items() if each != getattr(TORCHS, name)}
@@ -224,11 +224,11 @@ class Init:
         return None if named is None else gain_of(named, typing.cast("float | None", slope))
 
     def law(self, shape: tuple[int, ...], site: Site = _ANYWHERE) -> Law | None:
-        """Return what a tensor of that shape is filled with; None leaves it as it is.
+        """Return the law that fills a tensor of that shape; None leaves it as it is.
 
         Args:
             shape: the tensor's shape.
-            site: where the tensor is.
+            site: the key and dtype of the tensor, and what initializers may refer to.
 
         Raises:
             UndefinedError: the initializer is not defined on the shape, or there.
@@ -264,7 +264,7 @@ def written(value: Value) -> str:
 
 
 def asked_by(build: Callable[..., Law | None]) -> tuple[str, ...]:
-    """Return what a function takes behind the shape: "fans" where it says so, else "site"."""
+    """Return what a function takes after the shape: "fans" where it says so, else "site"."""
     hints = typing.get_type_hints(build)
     parameters = inspect.signature(build).parameters.values()
     positional = [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
@@ -275,7 +275,7 @@ def parameters_of(build: Callable[..., Law | None]) -> tuple[Parameter, ...]:
     """Read the parameters of a function from its keyword-only arguments.
 
     Raises:
-        TypeError: one of them is annotated with no kind of argument.
+        TypeError: the annotation of one of them is not a kind of argument.
     """
     hints = typing.get_type_hints(build, include_extras=True)
     return tuple(

@@ -1,4 +1,4 @@
-"""How many inputs and outputs one weight has, from its shape and how it is to be read."""
+"""Compute how many inputs and outputs a weight has, from its shape and layout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class UndefinedError(Exception):
     """An initializer has no meaning for a shape; the text says why.
 
     A wildcard skips such a tensor, a name makes it the user's error: which, planning
-    decides, so this is no `ReinitError`.
+    decides, so this is not a `ReinitError`.
     """
 
 
@@ -28,12 +28,12 @@ class Fans:
 
 
 AXES = "oikb"
-"""What a dimension may be: output, input, kernel, or one weight beside another."""
+"""The letters of dimensions: output, input, kernel, and batches of weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the dimensions of a weight are to be read, where torch's way is not meant.
+    """What the dimensions of a weight mean, where they do not mean what torch assumes.
 
     Attributes:
         fan: replaces both fans; None leaves them.
@@ -54,8 +54,8 @@ class Layout:
         channels of all groups: its outputs, or the inputs of a transposed one.
 
         Raises:
-            UndefinedError: the shape has not as many dimensions, or is not divisible by the
-                groups.
+            UndefinedError: the shape has another number of dimensions, or is not divisible
+                by the groups.
         """
         axes = self._axes(shape)
         if self.fan is not None:
@@ -75,7 +75,7 @@ class Layout:
         One side of a matrix is the outputs, which come first or last in it; torch's are first.
 
         Raises:
-            UndefinedError: the elements of a matrix do not lie side by side.
+            UndefinedError: the elements of a matrix are not adjacent.
         """
         axes = self._axes(shape)
         count = len(axes) - len(axes.lstrip("b"))
@@ -111,13 +111,13 @@ def _size(shape: tuple[int, ...], axes: str, letter: str) -> int:
 
 
 TORCHS = Layout()
-"""What torch makes of every shape, whatever layer it is of."""
+"""The layout that torch assumes for every shape, whatever the layer."""
 
 
 def fans(shape: tuple[int, ...]) -> Fans:
     """Return the fans of a weight as torch computes them.
 
-    Groups and transposition are not seen: ConvTranspose2d(8, 16, 3, groups=2) has a
+    Groups and transposition are not taken into account: ConvTranspose2d(8, 16, 3, groups=2) has a
     weight of (8, 8, 3, 3) and fans of 72 and 72.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a nonlinearity does to the scale of a signal: `torch.nn.init.calculate_gain`, and more."""
+"""Compute the gains of nonlinearities: `torch.nn.init.calculate_gain`, and more."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _TORCH_GAINS = {
     "sigmoid": 1.0,
     "tanh": 5.0 / 3,
     "relu": sqrt(2.0),
-    "selu": 3.0 / 4,  # empirical, as torch has it; self-normalising networks use linear
+    "selu": 3.0 / 4,  # empirical, as torch has it; self-normalizing networks use linear
 }
 
 # Not in torch: the second-moment gain 1 / √E f(z)², z ~ N(0, 1), by quadrature. The second
-# moment of a signal is then the same before a layer and behind its nonlinearity, as He et al.
+# moment of a signal is then the same before a layer and after its nonlinearity, as He et al.
 # 2015 have it for rectifiers.
 _SECOND_MOMENT_GAINS = {
     "gelu": 1.5335304411955353,
@@ -46,7 +46,7 @@ DEFAULT_SLOPE = 0.01
 
 
 _LARGEST_SQUARED = 1e150
-"""Of larger numbers the square is no float."""
+"""The squares of larger numbers overflow."""
 
 
 def calculate_gain(nonlinearity: str, slope: float | None = None) -> float:

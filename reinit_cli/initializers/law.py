@@ -24,11 +24,11 @@ GROUP_NUMEL = 16
 """The elements that `Tensor.normal_` draws together; the last group ends with the tensor."""
 
 Statistic = Literal["mean", "std", "distribution"]
-"""What of many drawn elements can be tested against a law."""
+"""A property of many drawn elements that can be tested against a law."""
 
 
 class Law(ABC):
-    """What one tensor is filled with: the base of all laws.
+    """A distribution that tensors are filled from: the base class of all laws.
 
     A law must say its `mean`, its `std` and how it fills a tensor. Everything else has a
     default, which is always right and may be replaced by more knowledge. Attributes may be
@@ -58,12 +58,12 @@ class Law(ABC):
 
     @overridable
     def low(self) -> float:
-        """No element is smaller."""
+        """A lower bound of all elements."""
         return -math.inf
 
     @overridable
     def high(self) -> float:
-        """No element is larger."""
+        """An upper bound of all elements."""
         return math.inf
 
     @overridable
@@ -81,7 +81,7 @@ class Law(ABC):
 
     @overridable
     def statistics(self) -> tuple[Statistic, ...]:
-        """What of its draws can be tested with odds; nothing where nothing is left to chance.
+        """The statistics of a draw that can be tested; none where nothing is random.
 
         "mean" needs `spread`, and so does "std"; "distribution" needs `cdf`, and elements that
         do not depend on each other.
@@ -90,11 +90,11 @@ class Law(ABC):
 
     @overridable
     def spread(self) -> float:
-        """How far its elements may stray from their mean, as the deviation of a normal.
+        """A bound of how far elements stray from their mean, as the std of a normal distribution.
 
         E exp(t·(X − mean)) ≤ exp(t²·spread²/2) for every t. It is never below `std`, and
         equal to it only where E f((X − mean)²) ≤ E f((std·Z)²) for every convex f and a
-        standard normal Z; else X must be a function of spread·Z that moves no two points
+        standard normal Z; otherwise X must be a function of spread·Z that moves no two points
         further apart, or "std" is not tested.
         """
         return (self.high - self.low) / 2  # Hoeffding 1963; infinite where it has no bounds
@@ -110,10 +110,10 @@ class Law(ABC):
         return ""
 
     def misfit(self, values: torch.Tensor) -> tuple[float, float]:
-        """Return how far values are from what the law fixes, and how far rounding may take them.
+        """Return how far values are from the identity, and how far rounding may take them.
 
         Args:
-            values: all that were drawn; of a sequential law any block of them.
+            values: the whole draw; of a sequential law, any block of it.
         """
         del values
         return 0.0, 0.0
@@ -156,7 +156,7 @@ class Constant(Law):
         tensor.fill_(float(self.value))
 
     def cdf(self, x: float) -> float:
-        """All of it lies at the value."""
+        """A step at the value."""
         return float(x >= self.value)
 
     def misfit(self, values: torch.Tensor) -> tuple[float, float]:
@@ -179,7 +179,7 @@ class Uniform(Law):
 
     @property
     def mean(self) -> float:
-        """The middle."""
+        """The midpoint of the bounds."""
         return (self.low + self.high) / 2
 
     @property
@@ -193,11 +193,11 @@ class Uniform(Law):
 
     @property
     def spread(self) -> float:
-        """The deviation: it has no tails."""
+        """Its standard deviation, as it has no tails."""
         return self.std
 
     def cdf(self, x: float) -> float:
-        """It rises evenly between the bounds."""
+        """A straight line between the bounds."""
         if self.low == self.high:
             return float(x >= self.low)
         return min(1.0, max(0.0, (x - self.low) / (self.high - self.low)))
@@ -218,7 +218,7 @@ class Normal(Law):
 
     @property
     def spread(self) -> float:
-        """The deviation."""
+        """Its standard deviation."""
         return self.std
 
     def cdf(self, x: float) -> float:
@@ -251,65 +251,65 @@ class TruncatedNormal(Law):
         """The standard deviation after truncation."""
         if self._is_flat:
             return (self.high - self.low) / math.sqrt(12.0)
-        alpha, beta = self._standardised()
+        alpha, beta = self._standardized()
         mass = normal_mass(alpha, beta)
-        if not mass:  # so far out in the tail that it cannot be told from the bound
+        if not mass:  # so far out in the tail that it equals the bound
             return 0.0
         edges = (alpha * _density(alpha) - beta * _density(beta)) / mass
         return self.scale * math.sqrt(max(0.0, 1 + edges - self._shift() ** 2))
 
     @property
     def spread(self) -> float:
-        """The deviation where the bounds lie evenly about the centre; else an upper bound.
+        """Its standard deviation where the bounds are symmetric; otherwise an upper bound.
 
         A truncated normal is the normal squeezed (Caffarelli 2000), and so is any law whose
         density on an interval is never below 1 / (√(2π)·spread).
         """
         if self._is_flat or math.isclose(self.centre - self.low, self.high - self.centre):
             return self.std
-        lowest = min(map(_density, self._standardised()))
-        mass = normal_mass(*self._standardised())
+        lowest = min(map(_density, self._standardized()))
+        mass = normal_mass(*self._standardized())
         by_density = mass / (math.sqrt(2 * math.pi) * lowest) if lowest else math.inf
         return max(self.std, self.scale * min(1.0, by_density))
 
     def cdf(self, x: float) -> float:
-        """The normal's, within the bounds."""
+        """That of the normal, rescaled to the bounds."""
         if x < self.low or x >= self.high:
             return float(x >= self.high)
         if self._is_flat:
             return (x - self.low) / (self.high - self.low)
-        alpha, beta = self._standardised()
+        alpha, beta = self._standardized()
         mass = normal_mass(alpha, beta)
         return normal_mass(alpha, (x - self.centre) / self.scale) / mass if mass else 0.5
 
     @property
     def _is_flat(self) -> bool:
-        """Whether the density is so even that the formulas of a normal would cancel out."""
-        alpha, beta = self._standardised()
+        """Whether the density is so flat that the formulas of a normal would cancel out."""
+        alpha, beta = self._standardized()
         return (beta - alpha) * max(1.0, abs(alpha), abs(beta)) < 1e-5
 
-    def _standardised(self) -> tuple[float, float]:
+    def _standardized(self) -> tuple[float, float]:
         return (self.low - self.centre) / self.scale, (self.high - self.centre) / self.scale
 
     def _shift(self) -> float:
-        alpha, beta = self._standardised()
+        alpha, beta = self._standardized()
         mass = normal_mass(alpha, beta)
         return (_density(alpha) - _density(beta)) / mass if mass else math.copysign(math.inf, alpha)
 
     @property
     def is_drawable(self) -> bool:
-        """Whether a thousand rounds of rejection will do, where torch would go on for ever."""
+        """Whether a thousand rounds of rejection suffice, where torch would loop forever."""
         return self._keeps_most or self._acceptance > 1e-3
 
     @property
     def _keeps_most(self) -> bool:
-        return normal_mass(*self._standardised()) > 0.3
+        return normal_mass(*self._standardized()) > 0.3
 
     @property
     def _acceptance(self) -> float:
-        """The share of uniforms that is kept: the area under the density over its box."""
+        """The share of uniform candidates that are accepted: the area under the density over its box."""
         width = (self.high - self.low) / self.scale
-        alpha, beta = self._standardised()
+        alpha, beta = self._standardized()
         outside = max(alpha, -beta, 0.0)  # how far the nearer bound lies beyond the centre
         if outside > 5:  # the tail falls like an exponential, and its mass may underflow
             return min(1.0, 1 / (outside * width))
@@ -320,7 +320,7 @@ class TruncatedNormal(Law):
         """Draw as `torch.nn.init.trunc_normal_` does, by rejection.
 
         Where most of the normal lies inside the bounds, normals are drawn and those
-        outside drawn again; else uniforms are drawn and kept with the density's odds.
+        outside drawn again; otherwise uniforms are drawn and kept with the density's odds.
         """
         if self._keeps_most:
             self._redraw_outside(tensor, generator)
@@ -334,7 +334,7 @@ class TruncatedNormal(Law):
         low = torch.tensor(self.low, dtype=tensor.dtype, device="cpu").item()
         high = torch.tensor(self.high, dtype=tensor.dtype, device="cpu").item()
         tensor.normal_(self.centre, self.scale, generator=generator)
-        # Each round draws the whole tensor anew, which is what fixes torch's values.
+        # Each round draws the whole tensor again: torch's values depend on it.
         while (outside := (tensor < low) | (tensor > high)).any():
             again = torch.empty_like(tensor)
             again.normal_(self.centre, self.scale, generator=generator)
@@ -361,7 +361,7 @@ def _density(x: float) -> float:
 
 
 def normal_mass(alpha: float, beta: float) -> float:
-    """The probability that a standard normal lies between the two, exact in either tail."""
+    """Return the probability that a standard normal lies between two bounds, exact in both tails."""
     if alpha > 0:
         alpha, beta = -beta, -alpha
     return 0.5 * (math.erfc(-beta / math.sqrt(2.0)) - math.erfc(-alpha / math.sqrt(2.0)))

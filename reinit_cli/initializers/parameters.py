@@ -1,4 +1,4 @@
-"""The kinds of arguments: what each accepts as text, and how a function declares it.
+"""Define the kinds of arguments: what each accepts, and how a function declares it.
 
 A parameter is annotated with its kind, `std: Annotated[float, Number(minimum=0)]`; plain
 `float`, `int` and `str` stand for any number, any integer and any text.
@@ -18,7 +18,7 @@ Value = float | int | str | None
 
 
 _LARGEST = 2**63
-"""Dimensions, and what counts them, are smaller in torch."""
+"""Torch's dimensions are smaller."""
 
 
 class Kind(Protocol):
@@ -47,7 +47,7 @@ class Kind(Protocol):
 class Number:
     """A real number in [minimum, maximum]; infinite and NaN only where `finite` is False.
 
-    Where `exact` is set, an integer that no float holds stays an integer.
+    Where `exact` is set, an integer that no float can represent stays an integer.
     """
 
     minimum: float = -math.inf
@@ -77,7 +77,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Integer:
-    """An integer of at least `minimum`, that 64 bits hold."""
+    """An integer of at least `minimum` that fits into 64 bits."""
 
     minimum: float = -math.inf
     words = ()
@@ -177,7 +177,7 @@ class Checkpoint(Text):
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """What each dimension of a weight is, a letter each."""
+    """A letter for each dimension of a weight."""
 
     words = ()
     takes_numbers = False
@@ -199,7 +199,7 @@ class Axes:
 
 @dataclass(frozen=True, slots=True)
 class Nested(Text):
-    """An initializer within another, which reads it; its arguments have ; between them."""
+    """An initializer inside another, which parses it; its arguments are separated by ;."""
 
     def describe(self) -> str:
         """Say so."""

@@ -1,4 +1,4 @@
-"""The initializers by name, and the decorator that adds one."""
+"""Register initializers by name."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ENTRY_POINTS = "reinit.initializers"
 class Registry:
     """Initializers by their names and aliases.
 
-    Those of other packages are loaded when a name is unknown, or all are asked for: to look
-    for packages takes longer than all else that a light command does.
+    Those of other packages are loaded when a name is unknown or all are listed: looking for
+    packages takes longer than everything else that a light command does.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Registry:
         for name in (declared.name, *declared.aliases):
             if not name.isidentifier():
                 raise ValueError(f"{name!r} cannot be the name of an initializer")
-            # Nobody is asked for it: those of other packages need ours, which are being added.
+            # Other packages are not searched: they need ours, which are being added.
             if self._own(name) is not None:
                 raise ValueError(f"there is an initializer {name!r} already")
         self._by_name |= dict.fromkeys((declared.name, *declared.aliases), declared)
@@ -123,11 +123,11 @@ def register(
     a shape on which it has no meaning. A second positional argument is the `Site` of the
     tensor, or its `Fans` where it is annotated so; then it takes the arguments of `Layout`
     too. The first line of its docstring is the summary. See `Initializer` for the
-    arguments; `is_transform` says that what is there is changed rather than replaced.
+    arguments; `is_transform` says that values are changed rather than replaced.
 
     Raises:
         ValueError: the name is taken, or an argument has the name of a field of rules.
-        TypeError: an argument is annotated with no kind.
+        TypeError: the annotation of an argument is not a kind.
     """
 
     def add(build: Build) -> Build:

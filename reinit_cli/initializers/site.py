@@ -1,4 +1,4 @@
-"""Describe where a law is wanted: what an initializer may ask about besides the shape."""
+"""Describe the tensor that a law is for, and what initializers may refer to."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Donor = Mapping[str, TensorInfo]
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """What rules refer to beside the tensors that they fill.
+    """What rules refer to besides the tensors that they fill.
 
     Attributes:
         architecture: the model that the tensors are of, where it is known.
@@ -49,13 +49,13 @@ NOWHERE = Elsewhere()
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The place of one tensor.
+    """What an initializer may know of a tensor besides its shape.
 
     Attributes:
         key: its state_dict key.
         dtype: torch's name of its dtype.
-        elsewhere: what lies beside it.
-        kept_rows: where new rows of it are wanted, the rows that are there; else 0.
+        elsewhere: what rules refer to besides it.
+        kept_rows: where new rows of it are filled, the number of its old rows; otherwise 0.
     """
 
     key: str = ""
@@ -72,4 +72,4 @@ class Constructor(Protocol):
 
 
 Arch: TypeAlias = str | Constructor
-"""A torchvision model's name, or what makes a module."""
+"""A torchvision model's name, or a constructor of a module."""

@@ -1,4 +1,4 @@
-"""Re-initialising tensors that live in memory."""
+"""Re-initialize tensors in memory."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def apply_(
 
 
 _PLAIN = (Constant, Normal, Uniform)
-"""The laws whose draws need nothing but the memory of their values."""
+"""The laws whose draws cannot fail."""
 
 
 def _held(

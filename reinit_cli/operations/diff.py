@@ -48,12 +48,12 @@ def measure_changed(
 
 Change = Literal["same", "added", "removed", "moved", "shape", "dtype", "values", "bits", "unknown"]
 """shape, dtype: another one; values: others; bits: other bits of equal values (0 and -0, kinds
-of NaN); unknown: what is no plain tensor is not compared."""
+of NaN); unknown: what is not a plain tensor is not compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What became of one key.
+    """The difference of one key.
 
     Attributes:
         key: the key; of a moved tensor that in the first source.
@@ -255,7 +255,7 @@ def _matched(old: Sequence[Difference], new: Sequence[Difference]) -> Mapping[st
 
 
 _LONGEST_ENDING = 20
-"""Segments of keys that are compared; keys come from strangers."""
+"""The most segments of keys that are compared; keys come from strangers."""
 
 
 def _ending(key: str, length: int) -> tuple[str, ...]:
@@ -308,7 +308,7 @@ class _Pairs:
 
 
 def _digest(contents: Contents, tensor: TensorInfo | None) -> bytes | None:
-    """Return a digest of a tensor's bytes in row-major order; None of what has none."""
+    """Return a digest of a tensor's bytes in row-major order, or None where it has no bytes."""
     if tensor is None or tensor.carried or not tensor.nbytes:
         return None
     view = contents.view(tensor)
@@ -327,7 +327,7 @@ def _digest(contents: Contents, tensor: TensorInfo | None) -> bytes | None:
 
 
 def _are_equal(first: View, second: View) -> bool:
-    """Whether two tensors of one dtype and shape lie alike and have the same bytes."""
+    """Whether two tensors of one dtype and shape have the same strides and bytes."""
     if first.layout != second.layout:
         return False
     blocks = zip(_bytes_of_parts(first), _bytes_of_parts(second), strict=True)

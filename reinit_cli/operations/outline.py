@@ -17,10 +17,10 @@ _NUMBER = re.compile(r"(?<![^.])(0|[1-9][0-9]{0,17})(?![^.])")
 """A whole segment that is a number as the pattern `{0..8}` spells it."""
 
 _MOST_NUMBERS = 8
-"""The numbers of a key that are collapsed; keys come from strangers."""
+"""The most numbers of a key that are collapsed; keys come from strangers."""
 
 _SHORTEST_RANGE = 3
-"""Two numbers are written as a list: {4,5} and not {4..5}."""
+"""The fewest numbers that are written as a range: {4,5} and not {4..5}."""
 
 _DEEPEST = 100
 """The deepest nesting of modules that is shown; keys come from strangers."""
@@ -138,7 +138,7 @@ def _braces(numbers: frozenset[int]) -> str:
 
 @dataclass(slots=True)
 class _Module:
-    """A module that is being filled, with the sums of what is in it."""
+    """A module under construction, with the sums of its contents."""
 
     prefix: str  # of the keys in it, with the dot
     depth: int = -1

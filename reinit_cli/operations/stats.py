@@ -1,4 +1,4 @@
-"""What the values of tensors are like: moments, extremes, NaN and infinities, a histogram."""
+"""Measure the values of tensors: moments, extremes, NaN and infinities, histograms."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from reinit_cli.tensors.moments import Statistics, statistics_of
 from reinit_cli.threads import Progress, aside, side_by_side, unwatched
 
 WHOLE_MODULE = -1
-"""The depth at which what has all but the last segment in common is measured together."""
+"""The depth at which tensors with all but the last segment in common are measured together."""
 
 BINS = 16
-"""Of a histogram; as many characters in a terminal."""
+"""The bins of a histogram; each is a character on a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Measured:
 
     Attributes:
         key: the tensor's key, or the path of a module.
-        tensors: how many it is.
+        tensors: the number of tensors.
         statistics: of all their elements.
         histogram: the same, or None.
     """

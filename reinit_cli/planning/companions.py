@@ -1,4 +1,4 @@
-"""What changes with the tensors that rules fill: running statistics, optimizer state."""
+"""Reset what belongs to filled tensors: running statistics and optimizer state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reinit_cli.text import plural, shape
 
 
 def with_buffers(plan: Plan) -> Plan:
-    """Return a plan that resets running statistics with the weights or biases beside them.
+    """Return a plan that resets running statistics with the weights or biases of their module.
 
     Those that a rule fills or keeps stay as it says.
     """
@@ -111,7 +111,7 @@ def _keys_of(plan: Plan, optimizer: Optimizer) -> dict[ParameterId, str]:
     """Return which key each parameter of an optimizer is.
 
     Raises:
-        RuleError: that cannot be told for certain.
+        RuleError: that is not certain.
     """
     ids = [each for group in optimizer.groups for each in group]
     known = {step.key for step in plan.steps}

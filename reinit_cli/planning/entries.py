@@ -19,13 +19,13 @@ Heads = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What a checkpoint has, and what of it is to be of another shape.
+    """The entries of a checkpoint, and which of them get another shape.
 
     Attributes:
-        source: the name of what it is, for messages.
+        source: the name of the checkpoint, for messages.
         tensors: in the order of the state dict.
         outside: other tensors, which no rule reaches but which may share memory.
-        optimizers: the state of optimizers that lies next to the state dict.
+        optimizers: the optimizer state next to the state dict.
         reshapes: the tensors whose shape changes.
         heads: the keys of a new head, which is filled as its model does.
     """

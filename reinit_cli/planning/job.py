@@ -1,4 +1,4 @@
-"""Hold all that execution is told."""
+"""Define a job: a request after every check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Job:
         destination: where the output goes.
         layout: how its files come about.
         pictured: the filled keys of which histograms are counted.
-        references: what the rules refer to beside the source.
+        references: what the rules refer to besides the source.
     """
 
     source: Source

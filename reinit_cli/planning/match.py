@@ -16,8 +16,8 @@ class Owner:
     """A rule that decides what happens to a key.
 
     Attributes:
-        rule: it; of a key of a new head the one that a user would write for it.
-        rank: of several the highest decides; a rule's is its position.
+        rule: the rule; for a key of a new head, the rule that a user would write for it.
+        rank: the owner of the highest rank decides; the rank of a rule is its position.
         head: the key of the new head, or "".
     """
 
@@ -38,10 +38,10 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Which keys rules match.
+    """The result of matching rules against keys.
 
     Attributes:
-        owners: for each key who decides, with ties settled.
+        owners: the owner of each key, with ties settled.
         counts: for each rule, how many keys it matches.
         shadowed: for each rule, how many of them a later one decides.
     """

@@ -14,7 +14,7 @@ from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 
 FAR_BOUND = 10
-"""How many deviations from the mean a bound cuts nothing off."""
+"""A bound that is more deviations than this from the mean truncates nothing."""
 
 
 _SHADOWED = "owns no tensor: later rules took all it matches"
@@ -81,7 +81,7 @@ def warnings_of(plan: Plan, owned: Sequence[Sequence[Step]]) -> Iterator[str]:
 
 
 def _ruined_scales(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> Iterator[str]:
-    """Warn of a random law on a 1-D `*.weight`, which is a normalisation's scale."""
+    """Warn of a random law on a 1-D `*.weight`, which is usually the scale of a normalization."""
     for rule, steps in zip(rules, owned, strict=True):
         scales = [
             step.key

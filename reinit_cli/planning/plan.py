@@ -1,4 +1,4 @@
-"""Hold what happens to every key."""
+"""Define a plan: what happens to every key."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
 
 Action = Literal["fill", "keep", "skip", "copy", "resize"]
-"""fill: drawn anew; keep: a rule says so; skip: a wildcard cannot take it; copy: no rule;
+"""fill: drawn; keep: left alone by a rule; skip: not fillable by a wildcard; copy: no rule;
 resize: what fits is kept, and new rows are filled."""
 
 
 LEAST_NUMEL = 100
-"""Of fewer elements no statistics are tested."""
+"""The fewest elements of a tensor whose statistics are tested."""
 
 
 FALSE_ALARMS = 1e-9
-"""How often at most a run whose every draw is right is told that one is wrong."""
+"""The highest probability that a run with correct draws fails a test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Step:
         seed: the seed of that stream.
         tied: the other keys of the same tensor.
         keeps_zeros: whether what is zero stays so.
-        init: what fills it, where something does.
+        init: the initializer that fills it, or None.
         was: the shape before, where that changes.
         kept_rows: where it is resized, how many rows of it are kept.
         fans: its fans as its initializer reads them, where it is filled and has them.
@@ -68,25 +68,25 @@ class Step:
 
     @property
     def follows(self) -> Law | None:
-        """The law that all of its elements follow, where that is known beforehand."""
-        is_anew = self.action == "fill" and not self.keeps_zeros
-        is_known = is_anew and not isinstance(self.law, Transform)
+        """The law of all of its elements, where it is known beforehand."""
+        is_drawn = self.action == "fill" and not self.keeps_zeros
+        is_known = is_drawn and not isinstance(self.law, Transform)
         return self.law if is_known else None
 
     @property
     def bound(self) -> float | None:
-        """What no random element exceeds, where the law has such a bound."""
+        """The upper bound of its law, where it is random and has one."""
         is_bounded = self.law is not None and self.law.is_random and self.law.high < math.inf
         return self.law.high if self.law is not None and is_bounded else None
 
     @property
     def gain(self) -> float | None:
-        """What it scales by, where it is filled and its initializer has a gain."""
+        """The gain of its initializer, where it is filled and has one."""
         return self.init.gain if self.init is not None and self.action == "fill" else None
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
-        """What of its draw can be tested with odds."""
+        """The statistics of its draw that are tested."""
         law = self.follows
         is_testable = law is not None and law.is_random and law.std > 0
         enough = self.tensor.numel >= LEAST_NUMEL

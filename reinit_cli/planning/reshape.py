@@ -1,4 +1,4 @@
-"""Give tensors other first dimensions: a head with other classes, a new vocabulary."""
+"""Resize first dimensions: a head with other classes, a new vocabulary."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from reinit_cli.tensors.info import TensorInfo, tied_groups
 
 @dataclass(frozen=True, slots=True)
 class Reshape:
-    """What becomes of one tensor's shape.
+    """A change of one tensor's shape.
 
     Attributes:
         was: its shape.
-        init: what fills the rows that were not there, or None.
+        init: the initializer of new rows, or None.
     """
 
     was: tuple[int, ...]
@@ -37,7 +37,7 @@ Reshapes = Mapping[str, Reshape]
 def reshaped(
     source: str, tensors: Sequence[TensorInfo], resizes: Sequence[Resize]
 ) -> tuple[tuple[TensorInfo, ...], Reshapes]:
-    """Return tensors with the shapes that they are to have, and what they had.
+    """Return tensors with the shapes that are asked for, and the shapes that they had.
 
     All keys of one tensor change together.
 
@@ -87,7 +87,7 @@ def to_shapes(
     shapes: Mapping[str, tuple[int, ...]],
     inits: Mapping[str, Init | None],
 ) -> tuple[tuple[TensorInfo, ...], Reshapes]:
-    """Return tensors with other shapes, and what they had; those that have them stay.
+    """Return tensors with other shapes, and the shapes that those which change had.
 
     Args:
         tensors: all of them.
@@ -103,7 +103,7 @@ def to_shapes(
             laid.append(tensor)
             continue
         changed[tensor.key] = Reshape(tensor.shape, inits.get(tensor.key))
-        # In a place of its own, which only its ties share.
+        # In a storage of its own, which only its ties share.
         place = ("resized", ties[tensor.key][0]) if tensor.key in ties else None
         laid.append(tensor.with_shape(shape, place))
     return tuple(laid), changed
@@ -118,7 +118,7 @@ def with_rows(plan: Plan, reshapes: Reshapes, elsewhere: Elsewhere) -> Plan:
         elsewhere: what initializers of new rows refer to.
 
     Raises:
-        RuleError: nothing says what fills new rows, or what is there would be transformed.
+        RuleError: nothing says what fills new rows, or the existing values would be transformed.
     """
     if not reshapes:
         return plan
@@ -156,14 +156,14 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
 
 
 def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere) -> Law:
-    """Return what fills the rows behind those that are kept, as a tensor of their own.
+    """Return the law of the new rows, as a tensor of their own.
 
     The fans are those of the whole.
     """
     site = Site(tensor.key, tensor.dtype, elsewhere, kept)
     law = init.law(tensor.shape, site)
     if law is not None and not isinstance(law, (Constant, Uniform, Normal, TruncatedNormal)):
-        # What fits rows and columns together is made for the new rows alone.
+        # A law of whole matrices is made for the new rows alone.
         law = init.law((tensor.shape[0] - kept, *tensor.shape[1:]), site)
     if law is None or (isinstance(law, Transform) and not law.gathers):
         raise UndefinedError("there is nothing in them yet")

@@ -1,4 +1,4 @@
-"""Every key has its own random stream, and this is where it starts."""
+"""Derive the seed of each key's random stream."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import hashlib
 import re
 
 MAX_SEEDS = 10_000
-"""The most that one command takes."""
+"""The most seeds of one command."""
 
 _SEEDS = re.compile(r"(-?[0-9]{1,30})(?:\.\.(-?[0-9]{1,30}))?")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Return the seeds that "3", "0..4" or "0,3,7" stands for; both ends are meant.
+    """Return the seeds that "3", "0..4" or "0,3,7" stands for; both ends are included.
 
     Raises:
-        ValueError: it is none of these, or stands for too many; the text says what is wrong.
+        ValueError: it is not one of these, or stands for too many; the text says what is wrong.
     """
     seeds: list[int] = []
     for part in text.split(","):

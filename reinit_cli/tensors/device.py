@@ -10,7 +10,7 @@ from reinit_cli.errors import UnknownNameError
 
 
 class _OneThread:
-    """Who wants one thread now, and how many there were before the first wanted it."""
+    """The number of users of one thread, and the thread count before the first."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -45,7 +45,7 @@ def one_thread() -> Iterator[None]:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch says that it asked for more memory than there is, or than can be."""
+    """Whether an error of torch says that memory cannot hold a tensor."""
     import torch
 
     said = ("allocate memory", "Storage size calculation overflowed", "out of memory")

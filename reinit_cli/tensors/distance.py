@@ -36,7 +36,7 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What counts as equal: |b - a| ≤ atol + rtol·|b|, as numpy.isclose has it.
+    """The difference that counts as equal: |b - a| ≤ atol + rtol·|b|, as numpy.isclose has it.
 
     Attributes:
         rtol, atol: the relative and the absolute part.

@@ -1,4 +1,4 @@
-"""The dtypes of checkpoints, by torch's names, without torch."""
+"""Describe the dtypes of checkpoints without importing torch."""
 
 from __future__ import annotations
 

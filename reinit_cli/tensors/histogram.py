@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LEAST_STEP = 1e-30
-"""Bins that are narrower are told apart in float64 alone."""
+"""Narrower bins need float64."""
 
 
 _LARGEST = 1e300
-"""Of larger numbers, and of ranges below its inverse, no bins can be told apart."""
+"""Larger numbers, and ranges below its inverse, have no room for bins."""
 
 
 def has_room(low: float, high: float) -> bool:
@@ -28,7 +28,7 @@ def has_room(low: float, high: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How many elements lie in each of some bins of equal width.
+    """The number of elements in each of some bins of equal width.
 
     Attributes:
         low, high: where the first bin starts and the last ends, which both count.
@@ -40,7 +40,7 @@ class Histogram:
     counts: tuple[int, ...]
 
     def __add__(self, other: Histogram) -> Histogram:
-        """Return that of both together, which have the same bins."""
+        """Return the sum of two histograms with the same bins."""
         assert (self.low, self.high) == (other.low, other.high)
         counts = tuple(one + two for one, two in zip(self.counts, other.counts, strict=True))
         return Histogram(self.low, self.high, counts)
@@ -51,7 +51,7 @@ class Histogram:
         return (self.high - self.low) / len(self.counts)
 
     def coarser(self, bins: int) -> Histogram:
-        """Return it with fewer bins, each of as many of its own."""
+        """Return it with fewer bins, each of several of its own."""
         width, rest = divmod(len(self.counts), bins)
         assert not rest
         counts = self.counts
@@ -95,7 +95,7 @@ def histogram_of(blocks: Iterable[Tensor], low: float, high: float, bins: int) -
     import torch
 
     counts = torch.zeros(bins, dtype=torch.float64)
-    # A part of the widest range is finite, and parts lie in the same bins.
+    # The widest ranges overflow unless they are scaled, which leaves elements in their bins.
     scale = 1.0 if math.isfinite(bins * (float(high) - float(low))) else 2**-10
     low, high = low * scale, high * scale
     for block in blocks:

@@ -1,4 +1,4 @@
-"""What is known of a tensor before it is read."""
+"""Describe a tensor without reading it, and find ties and overlaps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TensorInfo:
     Attributes:
         key: its name, relative to the root of the state dict.
         dtype: torch's name without "torch."; for an entry of another kind the name of
-            what it is (a quantised dtype, a Python type).
+            what it is (a quantized dtype, a Python type).
         shape: its dimensions.
         nbytes: the bytes of its elements.
         storage: what it shares with other tensors; None for a tensor that shares nothing.
@@ -40,7 +40,7 @@ class TensorInfo:
 
     @property
     def numel(self) -> int:
-        """The number of its elements; 0 for what is no tensor."""
+        """The number of its elements; 0 for an entry that is not a tensor."""
         return 0 if self.dtype not in DTYPES and not self.nbytes else prod(self.shape)
 
     @property
@@ -70,7 +70,7 @@ class TensorInfo:
 
     @property
     def extent(self) -> tuple[int, int]:
-        """The bytes of its storage between its first and behind its last element."""
+        """The range of bytes of its storage from its first element to its last."""
         if self.stride is None or 0 in self.shape:
             return self.start, self.start + self.nbytes
         last = sum((dim - 1) * step for dim, step in zip(self.shape, self.stride, strict=True))
@@ -99,7 +99,7 @@ class TensorInfo:
 
 
 def _sharing(tensors: Iterable[TensorInfo]) -> list[TensorInfo]:
-    """Return the tensors whose storage holds another too: in most files none."""
+    """Return the tensors that share their storage with others; most files have none."""
     stored = [tensor for tensor in tensors if tensor.storage is not None]
     counts = Counter(tensor.storage for tensor in stored)
     return [tensor for tensor in stored if counts[tensor.storage] > 1 and tensor.numel]
@@ -121,7 +121,7 @@ def tied_groups(tensors: tuple[TensorInfo, ...]) -> dict[str, tuple[str, ...]]:
 def repeated_keys(
     tensors: Sequence[TensorInfo], groups: Mapping[str, tuple[str, ...]] | None = None
 ) -> frozenset[str]:
-    """Return the keys whose tensor is that of another key among them, which counts for both.
+    """Return the keys whose tensor is already counted under another key.
 
     Args:
         tensors: the entries that are counted.
@@ -135,7 +135,7 @@ def repeated_keys(
 
 
 def overlapping(tensors: tuple[TensorInfo, ...]) -> dict[str, str]:
-    """Return, for each key whose bytes meet another tensor's without being the same, its reason.
+    """Return, for each key whose bytes partly overlap those of another tensor, a reason.
 
     A tensor that overlaps itself (stride 0 over more than one element) is in it too.
     """

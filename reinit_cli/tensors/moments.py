@@ -50,14 +50,14 @@ class Moments:
 
 
 BLOCK_NUMEL = 2**18
-"""What is drawn and measured at once: it stays in the processor's cache."""
+"""The elements that are drawn and measured together: they stay in the processor's cache."""
 
 _LEAST_SCALE = 2.0**-40
-"""Squares of much smaller elements vanish in float32, of much larger ones they overflow."""
+"""In float32, squares of much smaller elements vanish, and of much larger ones overflow."""
 
 
 def real_numbers(tensor: Tensor) -> Tensor:
-    """Return elements flat, as real numbers that torch computes with; of complex ones a part."""
+    """Return elements as a flat tensor that torch computes with; complex ones by their real part."""
     import torch
 
     values = (tensor.real if tensor.is_complex() else tensor).reshape(-1)
@@ -97,7 +97,7 @@ class Statistics:
         nan: how many are NaN.
         inf: how many are infinite.
         zeros: how many are zero.
-        finite: the moments of all others and the zeros, in float64.
+        finite: the moments of all finite elements, in float64.
     """
 
     numel: int = 0

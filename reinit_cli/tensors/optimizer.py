@@ -1,4 +1,4 @@
-"""The state of an optimizer, as a file holds it."""
+"""Describe the state of an optimizer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Optimizer:
         groups: the ids of the parameters of each group, in order.
         names: the names of the parameters in the same order, where the groups have them.
         slots: for each parameter that has state, its tensors by the names of their slots.
-        numbers: the same for what is no tensor, such as the step of older versions.
+        numbers: the same for entries that are not tensors, such as the step of older versions.
     """
 
     path: str

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 
 _MOST_CLASSES = 2**40
-"""Of which there are weights: with more, a head has more bytes than can be addressed."""
+"""With more classes, a head has more bytes than can be addressed."""
 
 _MOST_GUESSES = 8
-"""The numbers of classes that are tried: each takes a call of the constructor."""
+"""The most numbers of classes that are tried, each with a call of the constructor."""
 
 
 def endings(key: str) -> Iterator[str]:
@@ -48,10 +48,10 @@ def endings(key: str) -> Iterator[str]:
 
 
 class Constructed:
-    """What one call of a constructor fills a state dict with."""
+    """The laws and shapes that one call of a constructor gives a state dict."""
 
     def __init__(self, name: str, fills: Callable[[], Fills]) -> None:
-        """Remember how to find out.
+        """Remember how to record the constructor.
 
         Args:
             name: what people call the model.

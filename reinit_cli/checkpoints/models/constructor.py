@@ -1,8 +1,8 @@
 """Record how a model's constructor fills its tensors, without drawing a value.
 
 A constructor runs with its random in-place fills recorded instead of drawn: `empty` memory
-is never touched, so that a model of gigabytes is recorded in megabytes. All else is computed,
-so that what leaves nothing to chance is there in the end: ones, tables of positions.
+is never touched, so that a model of gigabytes is recorded in megabytes. Everything else is
+computed, so that constants such as ones and tables of positions have their values.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ class Recorded:
 
 
 Fills = Mapping[str, Recorded]
-"""What fills a state dict, by key."""
+"""What was recorded of a state dict, by key."""
 
 
 @dataclass(slots=True)
 class _Notes:
-    """What was done to a storage since it holds random values.
+    """The fills of a storage that holds random values.
 
     Attributes:
-        owner: a tensor that keeps the storage, and with it the name by which it is known.
+        owner: a tensor that keeps the storage alive, so that its identity is not reused.
         fills: regions of it in elements, and what each was filled with, in order.
     """
 
@@ -65,7 +65,7 @@ class _Notes:
 
 
 class Recording:
-    """What was recorded."""
+    """The fills that were recorded while a constructor ran."""
 
     def __init__(self) -> None:
         self._notes: dict[int, _Notes] = {}
@@ -76,11 +76,11 @@ class Recording:
         notes.fills.append((_region(tensor), law))
 
     def knows(self, tensor: Tensor) -> bool:
-        """Whether a tensor's storage holds what was recorded, rather than its values."""
+        """Whether fills of a tensor's storage were recorded, so that its values mean nothing."""
         return _storage(tensor) in self._notes
 
     def law(self, tensor: Tensor) -> Law:
-        """Return what a tensor is filled with in the end.
+        """Return the law that a tensor is filled by in the end.
 
         Raises:
             UndefinedError: that cannot be replayed.
@@ -228,7 +228,7 @@ def _pass_through(
     kwargs: Mapping[str, Any],
     truncated: Mapping[str, Any],
 ) -> Any:
-    """Note the draw of torch's trunc_normal_, and lead it to its end.
+    """Note the draw of torch's trunc_normal_, and let it end without drawing.
 
     It draws again until no value lies outside the bounds, which it finds out by comparisons.
 
@@ -302,13 +302,13 @@ def laws_of_layers(module: nn.Module) -> Fills:
     """Return what the layers' own `reset_parameters` fill a module with, by key.
 
     The module itself is left as it is. What a whole model's constructor changes afterwards
-    is not seen.
+    is not recorded.
     """
     import copy
 
     import torch
 
-    # Copies of all but the values: empty memory is never touched.
+    # Copies of everything but the values: empty memory is never touched.
     tensors = (*module.parameters(), *module.buffers())
     memo = {
         id(each): torch.nn.Parameter(torch.empty_like(each, device="cpu"), each.requires_grad)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
 NO_WEIGHTS = "none"
-"""What a user writes for a model as its constructor makes it."""
+"""The word for a model as its constructor makes it."""
 
 Fetch = Callable[["WeightsEnum"], Mapping[str, "Tensor"]]
 """Gives the state dict that some weights stand for; an empty one leaves a model as it is."""
@@ -44,7 +44,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class ModelSummary:
-    """What is known of a model without building it.
+    """The facts of a model that are known without building it.
 
     Attributes:
         name: its name.
@@ -62,7 +62,7 @@ class ModelSummary:
 
 
 def model_names() -> list[str]:
-    """Return the names of all models, without importing torchvision where that can be helped.
+    """Return the names of all models, without importing torchvision where possible.
 
     They are asked for wherever a word may be a model or a file, and the import takes seconds.
     """
@@ -148,7 +148,7 @@ def _unavailable(model: Model, path: str, problem: str) -> SourceNotFoundError:
     return SourceNotFoundError(path, problem, kind="weights", of=model.name)
 
 
-def summarise_model(name: str) -> ModelSummary:
+def summarize_model(name: str) -> ModelSummary:
     """Return what torchvision says of a model."""
     import torchvision
 
@@ -176,7 +176,7 @@ def inspect_model(model: Model) -> tuple[TensorInfo, ...]:
     """Return the entries of a model's state dict, without its weights and offline."""
     from reinit_cli.tensors.live import infos_of
 
-    # Quantising runs the model once, so nothing of it can stay on `meta`.
+    # Quantizing runs the model once, so nothing of it can stay on `meta`.
     with nullcontext() if _is_quantized(model) else _on_meta():
         return infos_of(build_model(model))
 
@@ -193,7 +193,7 @@ def build_model(model: Model, **arguments: Any) -> Mapping[str, Any]:
 
 
 def float_weights(name: str) -> list[str]:
-    """Return the names of a model's pretrained weights that are not quantised."""
+    """Return the names of a model's pretrained weights that are not quantized."""
     import torchvision
 
     members = torchvision.models.get_model_weights(name).__members__.values()
@@ -250,7 +250,7 @@ def _build(model: Model, fetch: Fetch, **others: Any) -> Mapping[str, Any]:
     if _is_quantized(model):
         arguments["quantize"] = True
     with _loading_with(fetch), torch.no_grad(), warnings.catch_warnings():
-        # Deprecations of torchvision's own code are nothing that a user could mend.
+        # A user cannot fix deprecations in torchvision's own code.
         warnings.simplefilter("ignore")
         built = torchvision.models.get_model(model.name, **arguments)
         state: Mapping[str, Any] = built.eval().state_dict()
@@ -268,7 +268,7 @@ def has_backbone_weights(name: str) -> bool:
 
 
 def _is_quantized(model: Model) -> bool:
-    """Whether the weights are those of a quantised model."""
+    """Whether the weights are those of a quantized model."""
     return model.weights is not None and "unquantized" in model.weights.meta
 
 

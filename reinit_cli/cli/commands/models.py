@@ -30,13 +30,13 @@ def command(ctx: click.Context, globs: tuple[Pattern, ...], *, as_json: bool) ->
     reinit models
     reinit models "resnet*" "*vit*"
     """
-    from reinit_cli.checkpoints.models.torchvision import model_names, summarise_model
+    from reinit_cli.checkpoints.models.torchvision import model_names, summarize_model
     from reinit_cli.cli.render.json import dumps
     from reinit_cli.cli.render.table import show
 
     names = model_names()
     chosen = [name for name in names if not globs or any(glob.matches(name) for glob in globs)]
-    summaries = [summarise_model(name) for name in chosen]
+    summaries = [summarize_model(name) for name in chosen]
     if as_json:
         sys.stdout.write(dumps(models_form(summaries)) + "\n")
     elif summaries:

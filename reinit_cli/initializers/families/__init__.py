@@ -1,4 +1,4 @@
-"""Hold the initializers, one file per family; a family is found by being here."""
+"""Register every family of initializers; each module in this folder is one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain laws: uniform, normal, truncated normal, and a normal that narrows with depth."""
+"""Uniform, normal and truncated normal, and a normal that narrows with depth."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def depth_scaled(
 
 
 _MOST_DIGITS = 18
-"""Of the number of a layer; keys come from strangers."""
+"""The most digits of a layer's number; keys come from strangers."""
 
 
 def _layer_of(key: str) -> int:

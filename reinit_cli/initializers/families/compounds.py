@@ -1,4 +1,4 @@
-"""Tensors that are made of several smaller ones, each filled by another initializer."""
+"""Tensors that consist of smaller ones, filled by an inner initializer."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _OfParts(Law):
-    """A law whose elements are each those of a smaller tensor's.
+    """A law whose elements all follow the law of a smaller tensor.
 
     Attributes:
         part: the law of the smaller one.
-        shape: the whole tensor's.
+        shape: the shape of the whole tensor.
     """
 
     part: Law
@@ -35,22 +35,22 @@ class _OfParts(Law):
 
     @property
     def mean(self) -> float:
-        """That of a part."""
+        """As of a part."""
         return self.part.mean
 
     @property
     def std(self) -> float:
-        """That of a part."""
+        """As of a part."""
         return self.part.std
 
     @property
     def low(self) -> float:
-        """That of a part."""
+        """As of a part."""
         return self.part.low
 
     @property
     def high(self) -> float:
-        """That of a part."""
+        """As of a part."""
         return self.part.high
 
     @property
@@ -59,7 +59,7 @@ class _OfParts(Law):
         return self.part.is_random
 
     def cdf(self, x: float) -> float:
-        """That of a part."""
+        """As of a part."""
         return self.part.cdf(x)
 
 
@@ -77,17 +77,17 @@ class Blocks(_OfParts):
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
-        """Those of a part: parts do not depend on each other."""
+        """As of a part, since parts are independent."""
         return self.part.statistics
 
     @property
     def spread(self) -> float:
-        """That of a part."""
+        """As of a part."""
         return self.part.spread
 
     @property
     def identity(self) -> str:
-        """What each part fixes."""
+        """As of a part."""
         return self.part.identity
 
     def misfit(self, values: Tensor) -> tuple[float, float]:
@@ -107,10 +107,10 @@ class Blocks(_OfParts):
 
 @dataclass(frozen=True)
 class Repeated(_OfParts):
-    """A smaller tensor of which each row stands `times` times, one beneath the other.
+    """A smaller tensor with each row repeated `times` times.
 
     Attributes:
-        times: how often each row stands.
+        times: how often each row is repeated.
     """
 
     times: int
@@ -118,7 +118,7 @@ class Repeated(_OfParts):
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
-        """The mean, and of normals the deviation.
+        """The mean, and of normals the standard deviation.
 
         The shares of fewer elements stray further than `distribution` allows, and the spread
         of others bounds their deviation only where they do not depend on each other.
@@ -130,11 +130,11 @@ class Repeated(_OfParts):
 
     @property
     def spread(self) -> float:
-        """√times that of the smaller one: as few as it has elements are independent."""
+        """√times that of the smaller tensor, which has all the independent elements."""
         return math.sqrt(self.times) * self.part.spread
 
     def misfit(self, values: Tensor) -> tuple[float, float]:
-        """Count what differs from the first of its rows, and add the smaller one's."""
+        """Count elements that differ from the first row of their group, plus the misfit of the part."""
         rows = values.view(-1, self.times, *self.shape[1:])
         first = rows[:, :1]
         misfit, allowed = self.part.misfit(first.squeeze(1).contiguous())
@@ -151,7 +151,7 @@ class Repeated(_OfParts):
 
 
 def inner_init(text: str) -> Init:
-    """Read an initializer whose arguments have ; between them.
+    """Parse an initializer whose arguments are separated by ;.
 
     Raises:
         UnknownNameError: there is none of that name.
@@ -161,10 +161,10 @@ def inner_init(text: str) -> Init:
 
 
 def _check_inner(name: str, given: Arguments) -> Arguments:
-    """Return the given arguments, once the initializer within draws parts from nothing.
+    """Return the given arguments, if the inner initializer replaces all values.
 
     Raises:
-        ArgumentError: it keeps or changes what is there, or is made of parts itself.
+        ArgumentError: it keeps or transforms values, or has an inner initializer itself.
     """
     text = given.get("inner")
     if isinstance(text, str):
@@ -220,7 +220,7 @@ def block(
     block_shape = _block_shape(shape, parts, axis)
     law = _inner_law(inner, block_shape, site)
     numel = math.prod(block_shape)
-    # Of whole groups, one part after the other is what the law draws for all of them at once.
+    # With whole groups, drawing part by part gives the values of one draw of the whole.
     is_plain = law.is_sequential and axis == 0 and numel % GROUP_NUMEL == 0
     if isinstance(law, Constant) or is_plain or parts == 1:
         return law

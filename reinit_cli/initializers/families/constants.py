@@ -1,4 +1,4 @@
-"""One value everywhere, and none at all."""
+"""One value everywhere, and `keep`."""
 
 from __future__ import annotations
 

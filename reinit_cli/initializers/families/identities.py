@@ -1,4 +1,4 @@
-"""Tensors that pass their input through."""
+"""Layers that pass their input through."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Identity(Law):
 
     Attributes:
         shape: (out, in, *kernel); no kernel for a matrix.
-        groups: the first dimension falls into that many equal parts, each an identity.
-        gain: what stands for the ones.
-        noise_std: the deviation of a normal that is added everywhere.
+        groups: the number of equal parts of the first dimension, each an identity.
+        gain: the value of the ones.
+        noise_std: the std of a normal that is added everywhere.
     """
 
     shape: tuple[int, ...]
@@ -39,12 +39,12 @@ class Identity(Law):
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
-        """Of noise about what is fixed; Chernoff's bound holds for it as for a normal of `std`."""
+        """The mean and std of the noise; Chernoff's bound holds as for a normal of `std`."""
         return ("mean", "std") if self.is_random else ()
 
     @property
     def identity(self) -> str:
-        """Noise hides the ones."""
+        """The ones, unless noise hides them."""
         return "" if self.is_random else "ones"
 
     @property
@@ -59,7 +59,7 @@ class Identity(Law):
 
     @property
     def spread(self) -> float:
-        """The deviation: what is fixed adds to it without straying."""
+        """Its standard deviation, since the ones are fixed."""
         return self.std if self.is_random else abs(self.gain) / 2
 
     @property
@@ -77,26 +77,26 @@ class Identity(Law):
 
     @property
     def std(self) -> float:
-        """That of ones among zeros, and of the noise."""
+        """The std of ones among zeros, combined with the noise."""
         share = self._share
         return math.hypot(self.gain * math.sqrt(share * (1 - share)), self.noise_std)
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
-        """Draw the noise, then add the ones at the kernel's centre."""
+        """Draw the noise, then add the ones at the kernel's center."""
         import torch
 
         if self.is_random:
             tensor.normal_(0, self.noise_std, generator=generator)
         else:
             tensor.zero_()
-        centre = centre_of(tensor)
+        center = center_of(tensor)
         inputs = torch.arange(self._ones_per_group, device=tensor.device)
         for group in range(self.groups):
             outputs = inputs + group * (self.shape[0] // self.groups)
-            centre[outputs, inputs] += self.gain
+            center[outputs, inputs] += self.gain
 
     def cdf(self, x: float) -> float:
-        """Zeros, and the share of ones; with noise about both."""
+        """Steps at zero and at the gain, or normals around both."""
 
         def below(value: float) -> float:
             if self.is_random:
@@ -106,21 +106,21 @@ class Identity(Law):
         return (1 - self._share) * below(0.0) + self._share * below(self.gain)
 
     def misfit(self, values: Tensor) -> tuple[float, float]:
-        """Count the ones that are missing and what is not zero beside them."""
+        """Count missing ones, and other elements that are not zero."""
         import torch
 
         if not values.numel() or self.is_random:
             return 0.0, 0.0
-        centre = centre_of(values.view(self.shape))
+        center = center_of(values.view(self.shape))
         # (groups, out / groups, in)
-        ones = centre.reshape(self.groups, -1, self.shape[1]).diagonal(dim1=1, dim2=2)
+        ones = center.reshape(self.groups, -1, self.shape[1]).diagonal(dim1=1, dim2=2)
         beside = values.count_nonzero() - ones.count_nonzero()
         gain = torch.full((), self.gain, dtype=values.dtype, device=values.device)
         return float((ones != gain).count_nonzero() + beside), 0.0
 
 
-def centre_of(weight: Tensor) -> Tensor:
-    """Return the kernel's centre, (out, in), of a weight (out, in, *kernel), as a view."""
+def center_of(weight: Tensor) -> Tensor:
+    """Return the center of the kernel, (out, in), of a weight (out, in, *kernel), as a view."""
     for dim in weight.shape[2:]:
         weight = weight.select(2, dim // 2)
     return weight

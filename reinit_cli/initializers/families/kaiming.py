@@ -1,4 +1,4 @@
-"""He's laws, which torch calls Kaiming."""
+"""The initializers of He et al., which torch calls Kaiming."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAPER = (
 
 
 def _complete(name: str, given: Arguments) -> Arguments:
-    """Settle the slope: torch's 0 where nothing is said, 0.01 for a leaky_relu by name."""
+    """Choose the slope: torch's 0 by default, 0.01 where leaky_relu is named."""
     nonlinearity = given.get("nonlinearity", "leaky_relu")
     check_slope(name, nonlinearity, given.get("a"))  # type: ignore[arg-type]
     if nonlinearity == "leaky_relu":

@@ -1,4 +1,4 @@
-"""Orthogonal matrices, and convolutions that are."""
+"""Orthogonal matrices and convolutions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from reinit_cli.initializers.families.compounds import Blocks
-from reinit_cli.initializers.families.identities import centre_of
+from reinit_cli.initializers.families.identities import center_of
 from reinit_cli.initializers.fans import Fans, Layout, UndefinedError, need_ndim
 from reinit_cli.initializers.gains import check_gain, gain_of
 from reinit_cli.initializers.law import Constant, Law, Statistic, normal_mass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 _GRAM_ROWS = 256
-"""How many rows are multiplied by all others at once."""
+"""The number of rows that are multiplied by all others together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,7 @@ class Orthogonal(Law):
     cols: int
     gain: float
     mean = 0.0
-    # The identity fixes the deviation; of elements that depend on each other there is no
-    # Kolmogorov-Smirnov test.
+    # The identity fixes the std, and a Kolmogorov-Smirnov test needs independent elements.
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean",)
     identity = "orthogonality"
 
@@ -52,11 +51,11 @@ class Orthogonal(Law):
 
     @property
     def spread(self) -> float:
-        """The deviation: the sum over a random rotation is one coordinate of a random direction."""
+        """Its standard deviation: the sum of a rotation is a coordinate of a random direction."""
         return self.std
 
     def cdf(self, x: float) -> float:
-        """Nearly that of a normal."""
+        """Approximately that of a normal."""
         return normal_mass(-math.inf, x / self.std) if self.std else float(x >= 0)
 
     def misfit(self, values: Tensor) -> tuple[float, float]:
@@ -95,11 +94,11 @@ class Orthogonal(Law):
 
 @dataclass(frozen=True, slots=True)
 class DeltaOrthogonal(Law):
-    """A convolution of which only the kernel's centre is not zero, and that is orthogonal.
+    """A convolution that is orthogonal at the kernel's center, and zero elsewhere.
 
     Attributes:
         shape: (out, in, *kernel), out ≥ in.
-        gain: what the orthogonal matrix is multiplied by.
+        gain: the factor of the orthogonal matrix.
     """
 
     shape: tuple[int, ...]
@@ -128,30 +127,30 @@ class DeltaOrthogonal(Law):
 
     @property
     def std(self) -> float:
-        """That of the centre, and zeros."""
+        """The std of the center among zeros."""
         return self._tap.std / math.sqrt(self._field)
 
     @property
     def spread(self) -> float:
-        """The deviation: the sum is that of the centre, a coordinate of a random direction."""
+        """Its standard deviation: the sum is that of the center, a coordinate of a random direction."""
         return self.std
 
     def cdf(self, x: float) -> float:
-        """That of the centre, and a step at 0."""
+        """The distribution of the center, with a step at 0."""
         return (self._tap.cdf(x) + (self._field - 1) * (x >= 0)) / self._field
 
     def misfit(self, values: Tensor) -> tuple[float, float]:
-        """Return the centre's, and count what is not zero beside it."""
-        tap = centre_of(values.view(self.shape))
+        """Return the misfit of the center, plus the number of other elements that are not zero."""
+        tap = center_of(values.view(self.shape))
         misfit, allowed = self._tap.misfit(tap.contiguous())
         return misfit + float(values.count_nonzero() - tap.count_nonzero()), allowed
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
-        """Draw the matrix as `orthogonal` does, and write it at the kernel's centre."""
+        """Draw the matrix as `orthogonal` does, and write it at the kernel's center."""
         tap = tensor.new_empty(self.shape[:2])
         self._tap.fill(tap, generator)
         tensor.zero_()
-        centre_of(tensor).copy_(tap)
+        center_of(tensor).copy_(tap)
 
 
 def _fans(shape: tuple[int, ...], *, axes: str | None, **_: object) -> Fans:

@@ -1,4 +1,4 @@
-"""What a constructor fills a tensor with: the laws that were recorded, drawn again."""
+"""What a constructor fills tensors with, recorded and drawn again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Values(Law):
     """Values that a constructor computes without chance, such as a table of positions.
 
     Attributes:
-        values: them, in the shape of the tensor.
+        values: the values, in the shape of the tensor.
     """
 
     values: Tensor
@@ -48,16 +48,16 @@ class Values(Law):
         return float(self.values.max())
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
-        """Write them."""
+        """Copy the values."""
         del generator
         tensor.copy_(self.values)
 
     def cdf(self, x: float) -> float:
-        """The share of them that is at most x."""
+        """The share of the values that are at most x."""
         return float((self.values <= x).double().mean())
 
     def misfit(self, values: Tensor) -> tuple[float, float]:
-        """Count what differs."""
+        """Count the elements that differ."""
         expected = self.values.to(values.device, values.dtype)
         return float((values.view(expected.shape) != expected).count_nonzero()), 0.0
 
@@ -78,18 +78,18 @@ class Region:
 
     @property
     def numel(self) -> int:
-        """How many."""
+        """The number of elements."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Patched(Law):
-    """A law, and others for parts of the tensor, drawn after it from the same stream.
+    """A law of a tensor, and laws of its parts, drawn after it from the same stream.
 
     Attributes:
         numel: the elements of the whole.
-        whole: the law of all of them at first.
-        parts: regions that do not meet, and what each is filled with then.
+        whole: the law of the whole, drawn first.
+        parts: disjoint regions, and the law of each.
     """
 
     numel: int
@@ -98,39 +98,39 @@ class Patched(Law):
 
     @property
     def is_random(self) -> bool:
-        """Whether any of them is."""
+        """Whether any of the laws is."""
         return any(law.is_random for law, _ in self._shares)
 
     @property
     def _shares(self) -> list[tuple[Law, float]]:
-        """The laws, and how much of the tensor each fills in the end."""
+        """The laws, and the share of the tensor that each fills in the end."""
         parts = [(law, region.numel / self.numel) for region, law in self.parts]
         return [(self.whole, 1 - sum(share for _, share in parts)), *parts]
 
     @property
     def mean(self) -> float:
-        """That of the mixture."""
+        """As of a mixture of the laws."""
         return sum(law.mean * share for law, share in self._shares)
 
     @property
     def std(self) -> float:
-        """That of the mixture."""
+        """As of a mixture of the laws."""
         mean = self.mean
         squares = ((law.std**2 + (law.mean - mean) ** 2) * share for law, share in self._shares)
         return math.sqrt(sum(squares))
 
     @property
     def low(self) -> float:
-        """The smallest of any."""
+        """The smallest of all parts."""
         return min(law.low for law, _ in self._shares)
 
     @property
     def high(self) -> float:
-        """The largest of any."""
+        """The largest of all parts."""
         return max(law.high for law, _ in self._shares)
 
     def cdf(self, x: float) -> float:
-        """That of the mixture."""
+        """As of a mixture of the laws."""
         return sum(law.cdf(x) * share for law, share in self._shares)
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:

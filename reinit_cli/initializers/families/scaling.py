@@ -1,4 +1,4 @@
-"""Laws of a given variance: LeCun's, and what Keras and JAX make of Glorot's and He's."""
+"""Laws of a given variance: LeCun's, and Glorot's and He's as in Keras and JAX."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LECUN = (
 
 
 def _truncated(std: float) -> Law:
-    """Return the normal cut off at two of its deviations, of that deviation afterwards."""
+    """Return the normal cut off at two of its deviations that has a given std afterwards."""
     scale = std / TRUNCATED_STD
     return TruncatedNormal(0.0, scale, -2 * scale, 2 * scale) if scale else Constant(0.0)
 

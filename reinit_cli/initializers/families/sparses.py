@@ -1,4 +1,4 @@
-"""Mostly zeros."""
+"""Sparse connections."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class SparseNormal(Law):
 
     @property
     def spread(self) -> float:
-        """That of all elements as normals; the zeros lie in their mean."""
+        """The std of the normals, as zeros do not stray from the mean."""
         return self.scale
 
     def cdf(self, x: float) -> float:
-        """The normal's, and a step at 0."""
+        """That of the normals, with a step at 0."""
         share = self.zeros / self.rows if self.rows else 1.0
         normal = normal_mass(-math.inf, x / self.scale) if self.scale else float(x >= 0)
         return (1 - share) * normal + share * (x >= 0)

@@ -1,7 +1,7 @@
-"""What changes the values that are there, rather than replacing them.
+"""Initializers that transform existing values rather than replace them.
 
-A transform finds in its tensor what is there, in row-major order: a whole tensor, or where it
-is sequential one block after the other. What it leaves there is what the tensor gets.
+A transform is given a tensor that holds the existing values in row-major order: all of them,
+or one block after the other where it is sequential. It changes them in place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Take = Callable[["torch.Tensor"], None]
 
 
 class Transform(Law):
-    """A law of which nothing is known before the tensor is read."""
+    """A law that depends on the existing values, so that its moments are not known beforehand."""
 
     mean = math.nan
     std = math.nan
@@ -44,7 +44,7 @@ class Transform(Law):
 
     @overridable
     def is_random(self) -> bool:
-        """Whether there is chance in the change."""
+        """Whether the change is random."""
         return False
 
     @overridable
@@ -53,7 +53,7 @@ class Transform(Law):
         return None
 
     def settled(self, moments: Moments) -> Law:
-        """Return the law once the tensor was measured, where that is needed.
+        """Return the law for a tensor with given moments, where the transform needs them.
 
         Raises:
             UndefinedError: it has no meaning for such values.
@@ -69,9 +69,9 @@ class Transform(Law):
         """Fill a tensor from values that are not its own, where the law `gathers`.
 
         Args:
-            take: fills a 1-D tensor with the next of them.
-            tensor: contiguous, and holding nothing yet.
-            generator: the source of chance.
+            take: fills a 1-D tensor with the next values.
+            tensor: contiguous and not yet filled.
+            generator: the only source of randomness.
         """
         raise NotImplementedError
 
@@ -244,7 +244,7 @@ def clamp(
 
 @dataclass(frozen=True)
 class Shuffled(Move):
-    """The same values, each in another place: w[randperm(numel)] in row-major order."""
+    """The same values in a random order: w[randperm(numel)] in row-major order."""
 
     is_random = True
     is_sequential = False
@@ -258,7 +258,7 @@ class Shuffled(Move):
         # The same permutation in either dtype, and half the memory in the smaller.
         index = torch.int32 if numel < 2**31 else torch.int64
         places = torch.randperm(numel, generator=generator, device=tensor.device, dtype=index)
-        # As integers of that size: a shuffle of float8 is not known to torch.
+        # As integers of that size: torch cannot index float8.
         bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
         alike = flat.view(bits.get(flat.element_size(), flat.dtype))
         alike.copy_(alike.index_select(0, places))
@@ -271,7 +271,7 @@ class Taken(Move):
     donor: str
 
     def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        """Leave them."""
+        """Leave the values as they are."""
         del tensor, generator
 
 
@@ -308,18 +308,18 @@ def rewind(shape: tuple[int, ...], site: Site, *, checkpoint: Annotated[str, Che
 # --- new rows --------------------------------------------------------------------------------
 
 _CHUNK_NUMEL = 2**22
-"""The elements of old rows that are read at once."""
+"""The number of elements of old rows that are read together."""
 
 
 @dataclass(frozen=True)
 class MeanRows(Transform):
-    """Rows from N(m, 1e-9·C), m and C the mean and covariance of the rows that are there.
+    """Rows from N(m, 1e-9·C), m and C the mean and covariance of the existing rows.
 
     With z ~ N(0, I), z·(X − m) / √n has the covariance C of the n rows X, so that the
-    covariance need not be made: it has as many elements as columns squared.
+    covariance itself, columns × columns, is never computed.
 
     Attributes:
-        rows: how many are there.
+        rows: the number of existing rows.
     """
 
     rows: int

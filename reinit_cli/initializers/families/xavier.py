@@ -1,4 +1,4 @@
-"""Glorot's laws, which torch calls Xavier."""
+"""The initializers of Glorot & Bengio, which torch calls Xavier."""
 
 from __future__ import annotations
 

@@ -32,6 +32,16 @@ class Values:
     info: TensorInfo
     tensor: Tensor
 
+    def printed(self, *, full: bool) -> str:
+        """Return the values as torch prints them.
+
+        Args:
+            full: whether all are shown, where torch would leave some out.
+        """
+        from reinit_cli.tensors.convert import printed
+
+        return printed(self.tensor, full=full)
+
 
 def read_values(
     source: Source, key: str, part: tuple[str, tuple[Index, ...]] | None, seed: int

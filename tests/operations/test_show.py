@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.errors import TensorError, UnknownNameError
 from reinit_cli.operations.show import MOST_DIMENSIONS, read_values
-from reinit_cli.tensors.convert import printed
 from reinit_cli.tensors.slice import parse_slice
 
 
@@ -45,8 +44,8 @@ def test_what_is_nested_too_deeply_to_be_printed_is_refused(count: int) -> None:
     source = find_source("m.safetensors")
 
     if count <= MOST_DIMENSIONS:
-        values = read_values(source, "w", None, 0).tensor
-        assert printed(values, full=True).count("[") == count
+        values = read_values(source, "w", None, 0)
+        assert values.printed(full=True).count("[") == count
         return
     with pytest.raises(TensorError, match=f"they have {count:,} dimensions, and 128 can be shown"):
         read_values(source, "w", None, 0)

@@ -9,7 +9,8 @@ from typing import Any, cast
 import click
 
 from reinit_cli.cli.options import CONTEXT, json_option
-from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.cli.render.json import VERSION, dumps
+from reinit_cli.cli.render.table import Column, Sheet, show
 from reinit_cli.initializers import REGISTRY
 from reinit_cli.initializers.declaration import REQUIRED, Initializer, Parameter, written
 from reinit_cli.initializers.parameters import Value
@@ -25,9 +26,6 @@ def command(name: str | None, *, as_json: bool) -> None:
     reinit inits
     reinit inits kaiming_normal
     """
-    from reinit_cli.cli.render.json import VERSION, dumps
-    from reinit_cli.cli.render.table import show
-
     chosen = [REGISTRY[name]] if name else list(REGISTRY)
     if as_json:
         form = {"version": VERSION, "initializers": [init_form(each) for each in chosen]}

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reinit_cli.cli.options import CONTEXT, PatternType, json_option
-from reinit_cli.cli.render.json import VERSION
-from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.cli.render.json import VERSION, dumps
+from reinit_cli.cli.render.table import Column, Sheet, show
+from reinit_cli.operations.models import list_models
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.text import nbytes
 
@@ -30,18 +31,12 @@ def command(ctx: click.Context, globs: tuple[Pattern, ...], *, as_json: bool) ->
     reinit models
     reinit models "resnet*" "*vit*"
     """
-    from reinit_cli.checkpoints.models.torchvision import model_names, summarize_model
-    from reinit_cli.cli.render.json import dumps
-    from reinit_cli.cli.render.table import show
-
-    names = model_names()
-    chosen = [name for name in names if not globs or any(glob.matches(name) for glob in globs)]
-    summaries = [summarize_model(name) for name in chosen]
+    summaries = list_models(globs)
     if as_json:
         sys.stdout.write(dumps(models_form(summaries)) + "\n")
     elif summaries:
         show(models_sheet(summaries), sys.stdout)
-    ctx.exit(0 if chosen else 1)
+    ctx.exit(0 if summaries else 1)
 
 
 _COLUMNS = (

@@ -17,7 +17,6 @@ from reinit_cli.cli.options import (
     weights_option,
 )
 from reinit_cli.cli.render.json import VERSION, dumps, values_form
-from reinit_cli.tensors.convert import printed
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import nbytes, printable, shape
 
@@ -67,7 +66,7 @@ def command(
         sys.stdout.write(dumps(values_form_of(values, text)) + "\n")
     else:
         click.echo(tensor_line(values.info, text))
-        click.echo(printed(values.tensor, full=full))
+        click.echo(values.printed(full=full))
 
 
 def values_form_of(values: Values, part: str | None) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def files_of(
     }
     fills |= {
         step.key: _fill(step, contents, step.tensor, donors, measures=False)
-        for step in job.plan.beside
+        for step in job.plan.slots
     }
     if isinstance(job.layout, Created):
         return _created(job, job.layout.format, contents, fills, record)

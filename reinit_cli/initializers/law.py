@@ -83,8 +83,9 @@ class Law(ABC):
     def statistics(self) -> tuple[Statistic, ...]:
         """The statistics of a draw that can be tested; none where nothing is random.
 
-        "mean" needs `spread`, and so does "std"; "distribution" needs `cdf`, and elements that
-        do not depend on each other.
+        "mean" needs `spread`, whose default is right for independent elements between bounds;
+        "std" needs a `spread` of the law's own, and "distribution" a `cdf` and independent
+        elements.
         """
         return ()
 

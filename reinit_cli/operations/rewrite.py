@@ -122,7 +122,7 @@ def execute(
         return not checks.have_failed
 
     def outcome() -> Outcome:
-        order = (step.key for step in (*job.plan.steps, *job.plan.beside))
+        order = (step.key for step in (*job.plan.steps, *job.plan.slots))
         done = {key: filled[key] for key in order if key in filled}
         seconds = time.monotonic() - started
         return Outcome(job, done, nbytes, seconds, checks.findings, sketches.sketches())

@@ -20,19 +20,19 @@ def with_buffers(plan: Plan) -> Plan:
 
     Those that a rule fills or keeps stay as it says.
     """
-    beside: dict[str, Step] = {}
+    drawn: dict[str, Step] = {}
     for step in plan.steps:
         module, _, name = step.key.rpartition(".")
-        is_anew = step.action == "fill" and not isinstance(step.law, Transform)
-        if is_anew and name in ("weight", "bias"):
-            beside.setdefault(module, step)
-    return replace(plan, steps=tuple(_with_buffer(step, beside) for step in plan.steps))
+        is_drawn = step.action == "fill" and not isinstance(step.law, Transform)
+        if is_drawn and name in ("weight", "bias"):
+            drawn.setdefault(module, step)
+    return replace(plan, steps=tuple(_with_buffer(step, drawn) for step in plan.steps))
 
 
-def _with_buffer(step: Step, beside: Mapping[str, Step]) -> Step:
+def _with_buffer(step: Step, drawn: Mapping[str, Step]) -> Step:
     module, _, name = step.key.rpartition(".")
     can = step.action in ("copy", "skip") and step.tensor.fillable_dtype is not None
-    if name not in RUNNING_STATISTICS or module not in beside or not can or step.tied:
+    if name not in RUNNING_STATISTICS or module not in drawn or not can or step.tied:
         return step
     # BatchNorm starts with a variance of 1 (torch.nn, reset_running_stats).
     init = parse_init("ones" if name == "running_var" else "zeros")
@@ -69,7 +69,7 @@ def with_optimizers(plan: Plan, optimizers: Sequence[Optimizer]) -> Plan:
         optimizers: those of the file.
 
     Raises:
-        RuleError: there is none, or its parameters cannot be told apart.
+        RuleError: there is none, or its parameters cannot be identified.
     """
     if not optimizers:
         raise _unresettable(plan.source, "holds no optimizer state")
@@ -77,8 +77,8 @@ def with_optimizers(plan: Plan, optimizers: Sequence[Optimizer]) -> Plan:
     warnings: list[str] = []
     for optimizer in optimizers:
         keys = _keys_of(plan, optimizer)
-        anew = {step.key for step in plan.steps if step.action == "fill"}
-        chosen = [each for each, key in keys.items() if key in anew]
+        filled = {step.key for step in plan.steps if step.action == "fill"}
+        chosen = [each for each, key in keys.items() if key in filled]
         steps += (
             Step(tensor, "fill", law=_ZEROS.law(()), seed_key=tensor.key, init=_ZEROS)
             for each in chosen
@@ -88,7 +88,7 @@ def with_optimizers(plan: Plan, optimizers: Sequence[Optimizer]) -> Plan:
         warnings += _left(optimizer, chosen)
         if not any(optimizer.slots.get(each) for each in chosen):
             warnings.append(f"{optimizer.path!r} holds no state of what the rules fill")
-    return replace(plan, beside=tuple(steps), warnings=(*plan.warnings, *warnings))
+    return replace(plan, slots=tuple(steps), warnings=(*plan.warnings, *warnings))
 
 
 def _unresettable(path: str, problem: str) -> RuleError:

@@ -104,7 +104,7 @@ class Plan:
         shadowed: for each rule, how many keys it matches that a later rule owns.
         request: what was asked for; its device is one that this machine has.
         warnings: what a user should know, a line each.
-        beside: for tensors beside the state dict that change with it, one each.
+        slots: one for each slot of an optimizer that is zeroed.
         heads: the keys of a new head of classes, filled as its model does where no rule says
             otherwise.
     """
@@ -115,7 +115,7 @@ class Plan:
     shadowed: tuple[int, ...]
     request: Request
     warnings: tuple[str, ...] = ()
-    beside: tuple[Step, ...] = ()
+    slots: tuple[Step, ...] = ()
     heads: tuple[str, ...] = ()
 
     @property

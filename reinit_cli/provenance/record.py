@@ -80,7 +80,7 @@ def torch_version() -> str:
 
 def drawn_steps(plan: Plan) -> Iterator[Step]:
     """Return the steps of all keys of which something is drawn, those beside the state dict last."""
-    return (step for step in (*plan.steps, *plan.beside) if step.law is not None)
+    return (step for step in (*plan.steps, *plan.slots) if step.law is not None)
 
 
 def _filled_form(step: Step) -> Form:

@@ -63,7 +63,8 @@ def check_writable(tensor: Tensor) -> None:
     import torch
 
     try:
-        none = tensor.detach().reshape(-1)[:0] if not tensor.dim() else tensor.detach()[:0]
+        # A view of `data` leaves autograd's count of changes as it is.
+        none = tensor.data[:0] if tensor.dim() else tensor.data.reshape(-1)[:0]
         write(none, torch.empty(none.shape, dtype=none.dtype, device="cpu"))
     except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
         raise ValueError(str(error).partition("\n")[0]) from error

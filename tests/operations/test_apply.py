@@ -83,6 +83,20 @@ def test_autograd_sees_nothing_of_it() -> None:
     assert torch.equal(weight.detach(), _drawn("weight", 4, 4))
 
 
+def test_a_refusal_leaves_what_autograd_has_saved() -> None:
+    """Autograd refuses to go back through a tensor that was changed since it was used."""
+    net = nn.Linear(3, 2)
+    state = net.state_dict(keep_vars=True)
+    inputs = torch.ones(1, 3, requires_grad=True)
+    loss = net(inputs).square().sum()
+
+    with pytest.raises(TensorError):
+        apply_({**state, "odd": torch.full((3,), math.nan)}, ["*=noise:relative=0.1"])
+    loss.backward()
+
+    assert net.weight.grad is not None
+
+
 def test_a_frozen_parameter_stays_frozen() -> None:
     net = nn.Linear(2, 2).requires_grad_(requires_grad=False)
 

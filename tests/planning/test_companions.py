@@ -189,7 +189,7 @@ def test_slots_that_do_not_start_as_zeros_stay_and_are_told(tmp_path: Path) -> N
     assert decided.warnings == (
         "'optimizer' has slots that do not start as zeros, and stay: mu_product",
     )
-    assert sorted({step.key.partition(" ")[0].rpartition(".")[2] for step in decided.beside}) == [
+    assert sorted({step.key.partition(" ")[0].rpartition(".")[2] for step in decided.slots}) == [
         "exp_avg",
         "exp_avg_sq",
         "step",
@@ -203,7 +203,7 @@ def test_optimizers_anywhere_in_the_file_are_found(tmp_path: Path) -> None:
 
     decided = plan(str(path), ["3.*=zeros"], reset_optimizer=True)
 
-    assert [step.key for step in decided.beside] == [
+    assert [step.key for step in decided.slots] == [
         f"optimizer_states.0.state.{at}.momentum_buffer (outside the state dict)" for at in (6, 7)
     ]
 

@@ -969,7 +969,7 @@ def test_every_step_that_draws_says_what_fills_it_and_a_rule_only_where_one_does
         "fc.running_mean": (None, "zeros", ""),
         "emb": (None, "normal:mean=0.0,std=0.1", ""),
     }
-    assert [(step.key, step.rule, str(step.init)) for step in plan.beside] == [
+    assert [(step.key, step.rule, str(step.init)) for step in plan.slots] == [
         ("state.0.exp_avg", None, "zeros")
     ]
     assert plan.rules == rules_of(request.rules)

@@ -114,9 +114,9 @@ class Identity(Law):
         center = center_of(values.view(self.shape))
         # (groups, out / groups, in)
         ones = center.reshape(self.groups, -1, self.shape[1]).diagonal(dim1=1, dim2=2)
-        beside = values.count_nonzero() - ones.count_nonzero()
+        others = values.count_nonzero() - ones.count_nonzero()
         gain = torch.full((), self.gain, dtype=values.dtype, device=values.device)
-        return float((ones != gain).count_nonzero() + beside), 0.0
+        return float((ones != gain).count_nonzero() + others), 0.0
 
 
 def center_of(weight: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             | _findings_form(findings.get(step.seed_key, ()))
             for step in plan.steps
         ],
-        "beside": [step.key for step in plan.beside],
+        "beside": [step.key for step in plan.slots],
         "check": _check_form(plan) if plan.request.check else None,
         "warnings": list(plan.warnings),
         "dry_run": outcome is None,

@@ -182,8 +182,8 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
             step.action == "fill" and step.rule is None and not step.head for step in plan.steps
         )
         yield "buffers", f"{plural(buffers, 'running statistic')} reset"
-    if plan.beside:
-        yield "optimizer", f"{plural(len(plan.beside), 'slot')} zeroed"
+    if plan.slots:
+        yield "optimizer", f"{plural(len(plan.slots), 'slot')} zeroed"
     yield "seed", f"{plan.request.seed} (stream {STREAM.name})"
     yield "device", plan.request.device
     weights = job.source.weights

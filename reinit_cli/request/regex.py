@@ -145,11 +145,12 @@ class Regex:
     def _by_engine(self, keys: Sequence[str], longest: int, clock: Clock) -> list[int]:
         """Match with Python's engine, in a chain of C calls: a loop takes twice as long."""
         found: list[int] = []
-        is_estimated = self.known_reach is None
-        count = MAX_TRIES // _tries(self._tree, longest) if is_estimated else _MANY_KEYS
-        for start in range(0, len(keys), max(1, count)):
+        count = _MANY_KEYS
+        if len(keys) > 1 and self.known_reach is None:
+            count = max(1, MAX_TRIES // _tries(self._tree, longest))
+        for start in range(0, len(keys), count):
             clock.check()
-            part = keys[start : start + max(1, count)]
+            part = keys[start : start + count]
             places = range(start, start + len(part))
             found += compress(places, map(self._compiled.fullmatch, part))
         return found

@@ -40,7 +40,7 @@ RULES = [
 @pytest.fixture(autouse=True)
 def boxed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save a checkpoint in boxes, and let its format be known."""
-    monkeypatch.setattr(formats, "FORMATS", (Toy(), *formats.FORMATS))
+    monkeypatch.setattr(formats, "FOLDER_FORMATS", (Toy(), *formats.FOLDER_FORMATS))
     write_toy(Path("m"), STATE)
 
 

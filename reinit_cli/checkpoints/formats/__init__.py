@@ -18,13 +18,18 @@ from reinit_cli.tensors.info import TensorInfo
 
 _SAFETENSORS = Safetensors()
 _TORCH_ZIP = TorchZip()
-_OF_FILES: tuple[Format, ...] = (_TORCH_ZIP, TorchLegacy(), _SAFETENSORS)
 
-NEW_FOLDER: NewFormat = HuggingFace(_OF_FILES, _SAFETENSORS)
+FILE_FORMATS: tuple[Format, ...] = (_TORCH_ZIP, TorchLegacy(), _SAFETENSORS)
+"""The formats of a checkpoint that is one file, in the order in which they are tried."""
+
+NEW_FOLDER: NewFormat = HuggingFace(FILE_FORMATS, _SAFETENSORS)
 """The format of a new checkpoint of several files."""
 
-FORMATS: tuple[Format, ...] = (*_OF_FILES, NEW_FOLDER)
-"""Every format, in the order in which they are tried."""
+FOLDER_FORMATS: tuple[Format, ...] = (NEW_FOLDER,)
+"""The formats of a checkpoint of several files, in the order in which they are tried."""
+
+FORMATS: tuple[Format, ...] = (*FILE_FORMATS, *FOLDER_FORMATS)
+"""Every format."""
 
 NEW_FILES: tuple[NewFormat, ...] = (_SAFETENSORS, _TORCH_ZIP)
 """The formats of a new checkpoint of one file, the usual one first."""
@@ -39,18 +44,18 @@ def format_of(file: Reader) -> Format:
     Raises:
         UnsupportedFormatError: it is of another kind that is known.
     """
-    return recognized(file, _OF_FILES)
+    return recognized(file, FILE_FORMATS)
 
 
 def format_of_folder(names: Sequence[str]) -> Format:
     """Return the format of a folder with such files."""
-    of_folders = [each for each in FORMATS if each.is_folder]
-    return next((each for each in of_folders if each.recognizes(b"", names)), of_folders[-1])
+    found = (each for each in FOLDER_FORMATS if each.recognizes(b"", names))
+    return next(found, NEW_FOLDER)
 
 
 def names_folder(path: str) -> bool:
     """Whether a path is that of an index, which stands for the folder that it lies in."""
-    return any(each.is_folder and path.endswith(each.suffixes) for each in FORMATS)
+    return any(path.endswith(each.suffixes) for each in FOLDER_FORMATS)
 
 
 def new_file(suffix: str) -> NewFormat | None:

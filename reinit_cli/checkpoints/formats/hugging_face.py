@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -123,23 +124,16 @@ class HuggingFace:
             UnreadableSourceError: it has no weights, or several that could be meant.
             MalformedFileError: its index is wrong.
         """
-        top = [name for name in files.readers if "/" not in name]
-        index, names = (files.index, ()) if files.index else _chosen(files.path, top)
+        index, names = (files.index, ()) if files.index else _chosen(files.path, _top(files))
         weight_map = _weight_map(files[index]) if index is not None else {}
         names = names or tuple(dict.fromkeys(weight_map.values()))
         parts = {name: self._part(files[name], root) for name in names}
         if index is not None:
             _check_keys(files[index].path, weight_map, parts)
-        own = {*names, index}
-        left_out = [
-            name
-            for name in files.readers
-            if name not in own
-            and (name in files.outside or ("/" not in name and _WEIGHTS.fullmatch(name)))
-        ]
-        own |= {*left_out, RECORD_NAME}
+        left_out = _left_out(files, {*names, index})
+        own = {*names, index, RECORD_NAME, *left_out}
         others = tuple(name for name in files.readers if name not in own)
-        has_record = RECORD_NAME in files.readers and RECORD_NAME not in files.outside
+        has_record = RECORD_NAME in files.readers and RECORD_NAME not in left_out
         shards = _Shards(index, parts, others, has_record)
         return _together(files.path, shards, sorted((*left_out, *files.left_out)))
 
@@ -199,6 +193,18 @@ class HuggingFace:
             name, index = index_of(shards)
             files[name] = [Literal(index)]
         return {**files, **supply.others, **_own_record(supply.record)}
+
+
+def _top(files: Files) -> list[str]:
+    """Return the names of the files that are not in folders below."""
+    return [name for name in files.readers if "/" not in name]
+
+
+def _left_out(files: Files, own: AbstractSet[str | None]) -> list[str]:
+    """Return other weights, which would contradict the new ones, and links out of the folder."""
+    stale = {name for name in _top(files) if _WEIGHTS.fullmatch(name)}
+    unwanted = (stale | files.outside) - own
+    return [name for name in files.readers if name in unwanted]
 
 
 def _shards(located: Located) -> _Shards:

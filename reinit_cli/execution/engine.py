@@ -236,11 +236,14 @@ def _write_late(file: OpenFile) -> None:
     """Write what depends on digests, of which some are those of others."""
     waiting = [piece for piece in file.pieces if isinstance(piece.segment, Late)]
     while waiting:
-        ready = [piece for piece in waiting if file.is_ready(_late(piece))]
-        assert ready
-        for piece in ready:
-            put(piece, file.computed(_late(piece)))
-        waiting = [piece for piece in waiting if piece not in ready]
+        unready = []
+        for piece in waiting:
+            if file.is_ready(_late(piece)):
+                put(piece, file.computed(_late(piece)))
+            else:
+                unready.append(piece)
+        assert len(unready) < len(waiting)
+        waiting = unready
 
 
 def _late(piece: Piece) -> Late:

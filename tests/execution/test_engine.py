@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
+import zlib
 from itertools import product
 from pathlib import Path
 from typing import Self
@@ -17,12 +18,13 @@ from reinit_cli.errors import MalformedFileError
 from reinit_cli.execution.draw import draw
 from reinit_cli.execution.engine import joined_by_draws, run, write_together
 from reinit_cli.execution.fill import Fill, FillPart, Observer, nobody
+from reinit_cli.execution.pieces import OpenFile, Piece
 from reinit_cli.initializers import parse_init
 from reinit_cli.initializers.law import Law
 from reinit_cli.planning.plan import Step
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
-from reinit_cli.storage.segments import Box, Copy, Literal, Segment
+from reinit_cli.storage.segments import Box, Copy, Late, Literal, Segment
 from reinit_cli.storage.writer import Writer
 from reinit_cli.tensors.blocks import Blocks
 from reinit_cli.tensors.device import one_thread
@@ -271,3 +273,28 @@ def test_files_are_grouped_by_the_draws_that_they_have_in_common(
     }
 
     assert joined_by_draws(files) == [list(group) for group in groups]
+
+
+def test_a_file_of_many_checksums_is_written_in_linear_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An archive has two checksums for each tensor; comparing them all with all took minutes."""
+    asked: list[Late] = []
+    is_ready = OpenFile.is_ready
+    monkeypatch.setattr(
+        OpenFile, "is_ready", lambda self, late: asked.append(late) or is_ready(self, late)
+    )
+    monkeypatch.setattr(Piece, "__eq__", lambda *_: pytest.fail("pieces are compared"))
+    segments: list[Segment] = []
+    for at in range(500):
+        crc = Late(4, (range(2 * at, 2 * at + 1),), lambda crcs: crcs[0].to_bytes(4, "little"))
+        segments += [Literal(b"%08d" % at), crc]
+    memory = _Memory()
+
+    write_together({"": segments}, {"": memory}, "cpu", unwatched)
+
+    expected = [b"%08d" % at for at in range(500)]
+    assert memory.data == b"".join(
+        data + zlib.crc32(data).to_bytes(4, "little") for data in expected
+    )
+    assert len(asked) == 500

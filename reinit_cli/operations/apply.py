@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,11 +19,15 @@ from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
+from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = LazyModule("torch")
+
+Target = tuple[Step, "torch.Tensor"]
+"""What is done, and the tensor that it is done to."""
 
 
 def apply_(
@@ -59,19 +63,16 @@ def apply_(
     import torch
 
     from reinit_cli.tensors.device import check_device, one_thread
-    from reinit_cli.tensors.live import infos_of, write
 
-    state = target.state_dict(keep_vars=True) if isinstance(target, torch.nn.Module) else target
-    infos = tuple(
-        replace(info, carried="a meta tensor, which has no values")
-        if isinstance(state[info.key], torch.Tensor) and state[info.key].is_meta
-        else info
-        for info in infos_of(state)
-    )
+    state: Mapping[str, torch.Tensor]
+    if isinstance(target, torch.nn.Module):
+        name, state = "the module", target.state_dict(keep_vars=True)
+        layers = architecture_of_layers(target)
+    else:
+        name, state, layers = "the mapping", target, None
+    infos = _infos(state)
     read = rules_of(rules)
-    layers = architecture_of_layers(target) if isinstance(target, torch.nn.Module) else None
     references = find_references((rule.init for rule in read), infos, arch, layers)
-    name = "the module" if target is not state else "the mapping"
     request = Request(
         name,
         read,
@@ -83,17 +84,42 @@ def apply_(
     )
     plan = decide(Entries(name, infos), request, references.elsewhere)
     with one_thread(), references.opened((step.law for step in plan.fills), seed) as donors:
-        targets = [(step, state[step.key]) for step in plan.fills]
-        for step, tensor in targets:
-            _check(step.key, tensor)
-
-        def drawn(step: Step, tensor: torch.Tensor) -> torch.Tensor:
-            return _drawn(step, tensor, donors, request.device)
-
-        held = _held(targets, drawn)
-        for step, tensor in targets:
-            write(tensor, held.pop(step.key) if step.key in held else drawn(step, tensor))
+        _fill([(step, state[step.key]) for step in plan.fills], donors, request.device)
     return plan
+
+
+def _infos(state: Mapping[str, torch.Tensor]) -> tuple[TensorInfo, ...]:
+    """Return what is known of every entry of a state dict."""
+    import torch
+
+    from reinit_cli.tensors.live import infos_of
+
+    return tuple(
+        replace(info, carried="a meta tensor, which has no values")
+        if isinstance(state[info.key], torch.Tensor) and state[info.key].is_meta
+        else info
+        for info in infos_of(state)
+    )
+
+
+def _fill(targets: Sequence[Target], donors: OpenDonors, device: str) -> None:
+    """Fill tensors in place, all of them or none.
+
+    Raises:
+        TensorError: one of them cannot be drawn or written.
+        SourceError: a donor cannot be read, or changed meanwhile.
+    """
+    from reinit_cli.tensors.live import write
+
+    def drawn(step: Step, tensor: torch.Tensor) -> torch.Tensor:
+        return _drawn(step, tensor, donors, device)
+
+    for step, tensor in targets:
+        _check(step.key, tensor)
+    held = _held(targets, drawn)
+    donors.check_unchanged()
+    for step, tensor in targets:
+        write(tensor, held.pop(step.key) if step.key in held else drawn(step, tensor))
 
 
 _PLAIN = (Constant, Normal, Uniform)
@@ -101,8 +127,7 @@ _PLAIN = (Constant, Normal, Uniform)
 
 
 def _held(
-    targets: Iterable[tuple[Step, torch.Tensor]],
-    drawn: Callable[[Step, torch.Tensor], torch.Tensor],
+    targets: Iterable[Target], drawn: Callable[[Step, torch.Tensor], torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Draw everything that may fail, before the first tensor is changed.
 
@@ -118,7 +143,7 @@ def _held(
         if step.tensor.nbytes <= room:
             held[step.key] = drawn(step, tensor)
             room -= step.tensor.nbytes
-        elif not isinstance(step.law, _PLAIN) or step.keeps_zeros:
+        elif type(step.law) not in _PLAIN or step.keeps_zeros:
             drawn(step, tensor)
     return held
 

@@ -502,6 +502,19 @@ def test_a_donor_that_cannot_be_read_any_more_changes_nothing(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("room", "own_registry")
+def test_a_donor_that_changes_while_it_is_read_changes_nothing(tmp_path: Path) -> None:
+    donor = tmp_path / "donor.safetensors"
+    save_file({"b": torch.zeros(4)}, donor)
+
+    @register(law="none", example="rewriting")
+    def rewriting(shape: tuple[int, ...]) -> Law:
+        """Write another donor over the one that is read."""
+        return _Failing(lambda: save_file({"b": torch.ones(400)}, donor))
+
+    _unchanged_after(_some_state(), [f"b=rewind:{donor}", "a=rewriting"], "changed while")
+
+
+@pytest.mark.usefixtures("room", "own_registry")
 def test_a_draw_that_memory_cannot_hold_changes_nothing() -> None:
     @register(law="none", example="huge")
     def huge(shape: tuple[int, ...]) -> Law:

@@ -351,11 +351,16 @@ class CheckFailedError(ReinitError):
 
 
 class PackageError(ReinitError, ImportError):
-    """A package that `of` needs and that is not installed; of the kind "plugin", a broken one."""
+    """A package that `of` needs and that is not installed.
+
+    Its kind is "plugin" where a package of initializers cannot be loaded, and "broken" where
+    another cannot be imported.
+    """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{of} needs {about}, which is not installed",
         "plugin": "the initializers {of!r} of {about} cannot be loaded: {problem}",
+        "broken": "{about} cannot be imported: {problem}",
     }
 
 

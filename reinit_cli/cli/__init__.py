@@ -21,6 +21,7 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: the arguments after the program's name.
     """
+    from reinit_cli.cli.broken import broken_package
     from reinit_cli.cli.hints import explain, explain_usage
     from reinit_cli.cli.streams import discard
     from reinit_cli.cli.terminal import print_error
@@ -40,6 +41,11 @@ def main(args: Sequence[str]) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return discard()
+    except (ImportError, OSError) as error:
+        broken = broken_package(error)
+        if broken is None:
+            raise
+        print_error(*explain(broken, args))
     return COULD_NOT
 
 

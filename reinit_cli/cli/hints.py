@@ -253,6 +253,9 @@ _HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     # Not an extra of ours: under our name the package index has another project.
     (errors.PackageError, ""): lambda error: f"pip install {error.about}",
+    (errors.PackageError, "broken"): (
+        lambda error: f"install it again: pip install --force-reinstall {error.about}"
+    ),
     (errors.PackageError, "plugin"): (
         lambda error: f"mend or remove it: pip uninstall {error.about}"
     ),

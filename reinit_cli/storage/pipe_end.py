@@ -8,6 +8,8 @@ import stat
 from contextlib import suppress
 from typing import BinaryIO
 
+from reinit_cli.errors import OutputUnwritableError
+from reinit_cli.text import why
 from reinit_cli.threads import wait_for
 
 
@@ -45,10 +47,18 @@ class PipeEnd:
         """Write all of `data`.
 
         Raises:
-            OSError: the reader has gone, or the disk is full.
+            BrokenPipeError: the reader has gone.
+            OutputUnwritableError: the disk is full, or the stream is closed.
             StoppedError: the work of this thread was stopped while it waited.
         """
-        view = memoryview(data)
+        try:
+            self._write_all(memoryview(data))
+        except (BrokenPipeError, OutputUnwritableError):
+            raise
+        except OSError as error:
+            raise OutputUnwritableError("-", why(error), kind="stream") from error
+
+    def _write_all(self, view: memoryview) -> None:
         if self._fd is None:
             while view:
                 view = view[self._stream.write(view) :]

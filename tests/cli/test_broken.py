@@ -1,0 +1,61 @@
+"""A package that cannot be imported is named in one line; a bug stays a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reinit_cli.cli.broken import broken_package
+
+BROKEN = {
+    "a library is missing": (
+        "raise ImportError('libtorch_cpu.so: cannot open shared object file')",
+        "error: torch cannot be imported: libtorch_cpu.so: cannot open shared object file",
+    ),
+    "a library is missing for ctypes": (
+        "import ctypes; ctypes.CDLL('/nowhere/libcudart.so.12')",
+        "error: torch cannot be imported: /nowhere/libcudart.so.12: "
+        "cannot open shared object file: No such file or directory",
+    ),
+    "a part of it is missing": (
+        "import torch._C",
+        "error: torch cannot be imported: No module named 'torch._C'",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "said"), BROKEN.values(), ids=BROKEN)
+def test_a_torch_that_cannot_be_imported_is_named_in_one_line(code: str, said: str) -> None:
+    Path("broken/torch").mkdir(parents=True)
+    Path("broken/torch/__init__.py").write_text(code)
+    path = os.pathsep.join(["broken", str(Path(__file__).parents[2])])
+
+    done = subprocess.run(
+        [sys.executable, "-m", "reinit_cli", "draw", "zeros", "3"],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        said,
+        "hint: install it again: pip install --force-reinstall torch",
+    ]
+
+
+def test_an_error_that_no_import_raised_is_another() -> None:
+    for call in (lambda: os.stat("nowhere"), lambda: __import__("reinit_cli.nowhere")):
+        try:
+            call()
+        except (ImportError, OSError) as error:
+            assert broken_package(error) is None  # noqa: PT017  both are caught alike
+        else:
+            pytest.fail("it raised nothing")

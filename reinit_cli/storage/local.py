@@ -12,9 +12,7 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
@@ -199,12 +197,27 @@ def _open_regular(path: str) -> int:
     return fd
 
 
-@dataclass(slots=True)
 class _Open:
-    """A descriptor, and how many threads read from it."""
+    """A descriptor that is lent, and how many threads read from it.
 
-    fd: int
-    readers: int = 0
+    A generator as context manager would take as long as a small read itself.
+    """
+
+    __slots__ = ("_lock", "fd", "readers")
+
+    def __init__(self, fd: int, lock: threading.Lock) -> None:
+        self.fd = fd
+        self.readers = 0
+        self._lock = lock
+
+    def __enter__(self) -> int:
+        """Hand the descriptor out."""
+        return self.fd
+
+    def __exit__(self, *failure: object) -> None:
+        """Take it back."""
+        with self._lock:
+            self.readers -= 1
 
 
 class Descriptors:
@@ -215,21 +228,17 @@ class Descriptors:
         self._lock = threading.Lock()
         self._open: OrderedDict[InputFile, _Open] = OrderedDict()
 
-    @contextmanager
-    def lend(self, file: InputFile) -> Iterator[int]:
+    def lend(self, file: InputFile) -> AbstractContextManager[int]:
         """Lend the descriptor of a file, which stays open until it is given back."""
         with self._lock:
-            if file not in self._open:
+            lent = self._open.get(file)
+            if lent is None:
                 self._close_idle(self._limit - 1)
-                self._open[file] = _Open(file.open_again())
-            self._open.move_to_end(file)
-            lent = self._open[file]
+                lent = self._open[file] = _Open(file.open_again(), self._lock)
+            else:
+                self._open.move_to_end(file)
             lent.readers += 1
-        try:
-            yield lent.fd
-        finally:
-            with self._lock:
-                lent.readers -= 1
+        return lent
 
     def close(self, file: InputFile) -> None:
         """Close a file where it is open."""

@@ -7,8 +7,9 @@ import errno
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 from reinit_cli.errors import OutputExistsError, OutputUnwritableError
 from reinit_cli.text import why
@@ -161,15 +162,31 @@ def lock_if_possible(fd: int) -> None:
             raise
 
 
-@contextmanager
-def naming_output(path: str) -> Iterator[None]:
+def naming_output(path: str) -> AbstractContextManager[None]:
     """Turn the system's errors into ours, with the path."""
-    try:
-        yield
-    except OutputExistsError:
-        raise
-    except OSError as error:
-        raise OutputUnwritableError(path, why(error)) from error
+    return _Naming(path)
+
+
+class _Naming:
+    """Turns errors; a generator would take longer than a small write."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Turn an error of the system."""
+        if isinstance(error, OSError) and not isinstance(error, OutputExistsError):
+            raise OutputUnwritableError(self._path, why(error)) from error
 
 
 def reserve_space(fd: int, nbytes: int) -> None:

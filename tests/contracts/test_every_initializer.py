@@ -174,7 +174,7 @@ def test_every_float_is_the_draw_rounded_once(declared: Initializer, dtype: str)
 
 @every_drawn
 @pytest.mark.parametrize("shape", EMPTY, ids=str)
-def test_an_empty_tensor_is_filled_without_a_word(
+def test_an_empty_tensor_is_filled_without_a_warning(
     declared: Initializer, shape: tuple[int, ...]
 ) -> None:
     init = parse_init(declared.example)

@@ -110,11 +110,11 @@ def test_a_narrow_truncated_normal_has_no_outliers_at_its_bounds() -> None:
 @pytest.mark.parametrize(
     "text", ["xavier_uniform", "xavier_normal", "kaiming_uniform", "orthogonal"]
 )
-def test_an_empty_tensor_is_no_error_and_no_warning(text: str) -> None:
+def test_an_empty_tensor_is_neither_an_error_nor_a_warning(text: str) -> None:
     apply_({"w": torch.empty(0, 0)}, [f"w={text}"])
 
 
-def test_a_normalisation_s_variance_is_never_drawn_by_a_wildcard() -> None:
+def test_the_variance_of_a_normalization_is_never_drawn_by_a_wildcard() -> None:
     norm = nn.Sequential(nn.BatchNorm1d(50))
 
     apply_(norm, ["*=normal:std=1"])

@@ -1,4 +1,4 @@
-"""How many inputs and outputs a weight has, whichever layer it is of."""
+"""Fans are the inputs and outputs of a weight, whichever layer it belongs to."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CASES: dict[str, tuple[tuple[int, ...], Fans]] = {
 
 @pytest.mark.parametrize("name", WITH_FANS)
 @pytest.mark.parametrize(("arguments", "case"), CASES.items(), ids=CASES)
-def test_every_scaled_law_reads_a_weight_as_it_is_told(
+def test_every_scaled_law_reads_a_weight_by_the_given_layout(
     name: str, arguments: str, case: tuple[tuple[int, ...], Fans]
 ) -> None:
     shape, expected = case
@@ -76,7 +76,7 @@ def test_eight_initializers_and_more_take_a_layout() -> None:
         ),
     ],
 )
-def test_a_weight_that_cannot_be_read_so_is_told(
+def test_a_weight_that_does_not_fit_the_layout_is_refused(
     text: str, shape: tuple[int, ...], why: str
 ) -> None:
     with pytest.raises(UndefinedError) as refused:

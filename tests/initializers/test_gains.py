@@ -1,4 +1,4 @@
-"""What a gain may be asked for, and where it ends up."""
+"""Gains are accepted by name or number, and scale the laws."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_the_gain_scales_the_law(nonlinearity: str) -> None:
         ",".join(f"{k}={v}" for k, v in part.items()) if isinstance(part, dict) else part
     ),
 )
-def test_what_is_no_gain_is_a_value_error(init: str, arguments: dict[str, object]) -> None:
+def test_an_invalid_gain_is_a_value_error(init: str, arguments: dict[str, object]) -> None:
     with pytest.raises(ArgumentError) as caught:
         Rule.of("w", init, **arguments)
 

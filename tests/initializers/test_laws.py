@@ -125,7 +125,7 @@ def test_draws_follow_their_law_in_either_precision(text: str, dtype: str, seed:
     assert stats.kstest(drawn, expected.cdf).pvalue > 1e-4
 
 
-def test_elements_do_not_depend_on_their_neighbours() -> None:
+def test_elements_do_not_depend_on_their_neighbors() -> None:
     drawn = _drawn("normal", (400, 500)).double().flatten()
 
     for lag in (1, 2, 16, 500):

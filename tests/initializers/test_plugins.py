@@ -74,7 +74,7 @@ def test_a_known_name_looks_for_no_package(asked: list[str]) -> None:
     assert asked == []
 
 
-def test_a_name_that_nobody_has_is_looked_for_once(asked: list[str]) -> None:
+def test_packages_are_searched_once_for_an_unknown_name(asked: list[str]) -> None:
     for _ in range(2):
         with pytest.raises(UnknownNameError, match="unknown initializer 'tinny'") as refused:
             parse_init("tinny")
@@ -100,7 +100,7 @@ def test_a_package_that_fails_is_named(asked: list[str], monkeypatch: pytest.Mon
     assert str(parse_init("zeros")) == "zeros"
 
 
-def test_to_add_our_own_asks_nobody() -> None:
+def test_adding_our_own_initializers_searches_no_package() -> None:
     """Another package's initializers need `register`, which is there when ours are added."""
     code = (
         "import importlib.metadata as metadata\n"
@@ -291,7 +291,7 @@ def test_a_law_says_little_where_it_has_to_say_nothing() -> None:
     assert _Bounded(-1.0, 3.0).spread == 2.0, "Hoeffding's lemma: half of the range"
 
 
-def test_a_law_that_cannot_fill_is_no_law() -> None:
+def test_a_law_that_cannot_fill_cannot_be_made() -> None:
     class Empty(Law):
         mean = std = 0.0
 

@@ -82,7 +82,7 @@ def test_alexnet_has_the_published_bounds(shape: tuple[int, ...], row: tuple[flo
     ) == pytest.approx(row, abs=5e-8)
 
 
-def test_the_notebook_s_own_case_lies_within_its_bound_and_reaches_it() -> None:
+def test_the_case_of_the_notebook_reaches_its_bound() -> None:
     drawn = draw(_law("xavier_uniform:relu", (64, 3, 11, 11)), (64, 3, 11, 11), "float32", 0, "cpu")
 
     largest = drawn.abs().max().item()
@@ -139,7 +139,7 @@ DISTRIBUTIONS = {
 
 
 @pytest.mark.parametrize("text", DISTRIBUTIONS)
-def test_draws_pass_torch_s_own_kolmogorov_smirnov_criterion(text: str) -> None:
+def test_draws_pass_the_kolmogorov_smirnov_criterion_of_torch(text: str) -> None:
     expected = DISTRIBUTIONS[text]
     if text == "xavier_uniform:tanh":
         bound = 5 / 3 * math.sqrt(6 / 400)

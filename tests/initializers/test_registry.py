@@ -1,4 +1,4 @@
-"""Initializers of one's own."""
+"""Custom initializers can be registered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reinit_cli.initializers import REGISTRY
 from reinit_cli.initializers.law import Normal
 
 
-def test_an_initializer_of_one_s_own_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_initializer_is_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
 
     @register(law="N(0, scale²)", example="mine:scale=2")

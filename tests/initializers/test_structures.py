@@ -1,4 +1,4 @@
-"""Tensors with a structure: what a network makes of them, not what they look like."""
+"""Structured tensors do in a network what they are for."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_delta_orthogonal_convolution_keeps_every_norm(
     assert torch.allclose(passed.square().sum(1), signal.square().sum(1))
 
 
-def test_only_the_centre_of_a_delta_orthogonal_kernel_is_not_zero() -> None:
+def test_only_the_center_of_a_delta_orthogonal_kernel_is_not_zero() -> None:
     weight = _drawn("delta_orthogonal:tanh", (8, 5, 3, 4))
     centre = weight[:, :, 1, 2].clone()
     weight[:, :, 1, 2] = 0
@@ -67,7 +67,7 @@ def test_only_the_centre_of_a_delta_orthogonal_kernel_is_not_zero() -> None:
     assert not weight.any()
 
 
-def test_the_centre_is_what_orthogonal_draws() -> None:
+def test_the_center_is_what_orthogonal_draws() -> None:
     weight = _drawn("delta_orthogonal:2", (8, 5, 3), seed=4)
 
     assert torch.equal(weight[:, :, 1], _drawn("orthogonal:2", (8, 5), seed=4))
@@ -145,7 +145,7 @@ def test_a_mean_of_repeated_rows_strays_as_far_as_its_spread_says() -> None:
     assert stats.kstest(means, stats.norm(0, law.spread / math.sqrt(400)).cdf).pvalue > 1e-4
 
 
-def test_outputs_that_are_no_multiple_are_told() -> None:
+def test_outputs_that_are_not_a_multiple_are_refused() -> None:
     assert _undefined("icnr", (6, 5, 3, 3)) == "its 6 outputs are no multiple of 2² = 4"
     assert parse_init("icnr").fans((6, 5, 3, 3)) is None
 
@@ -214,7 +214,7 @@ def test_one_block_that_does_not_fit_is_a_misfit() -> None:
     assert misfit > allowed
 
 
-def test_parts_that_are_none_are_told() -> None:
+def test_invalid_parts_are_refused() -> None:
     assert _undefined("block:3", (10, 4)) == "its dimension 0, 10, is no multiple of 3"
     assert _undefined("block:3,axis=1", (9,)) == "it has 1 dimension, and 2 or more are needed"
     assert _undefined("block:3", (9,)) == "it has 1 dimension, and fans need 2 or more"
@@ -286,7 +286,7 @@ def test_elements_follow_the_law_of_their_part(
 
 
 @pytest.mark.parametrize("gain", [1.0, 2.0])
-def test_elements_of_a_delta_orthogonal_centre_are_nearly_normal(gain: float) -> None:
+def test_elements_of_a_delta_orthogonal_center_are_nearly_normal(gain: float) -> None:
     centre = _drawn(f"delta_orthogonal:{gain}", (300, 200, 3))[..., 1].flatten().numpy()
 
     assert stats.kstest(centre, stats.norm(0, gain / math.sqrt(300)).cdf).pvalue > 1e-4
@@ -312,7 +312,7 @@ def test_a_kernel_with_its_outputs_last_is_orthogonal() -> None:
     assert torch.allclose(drawn.T @ drawn, torch.eye(10, dtype=torch.float64))
 
 
-def test_a_matrix_whose_elements_lie_apart_is_told() -> None:
+def test_a_matrix_whose_elements_are_not_adjacent_is_refused() -> None:
     assert _undefined("orthogonal:axes=iob", (4, 5, 6)) == (
         "axes=iob needs its outputs first or last, behind all b"
     )
@@ -336,7 +336,7 @@ def test_an_identity_passes_a_signal_through_times_its_gain(ndim: int) -> None:
     assert _law("identity", weight.shape).misfit(weight) == (5, 0)
 
 
-def test_the_noise_of_an_identity_is_a_normal_beside_it() -> None:
+def test_the_noise_of_an_identity_is_an_added_normal() -> None:
     shape = (200, 150)
     law, drawn = _law("identity:gain=3,std=0.1", shape), _drawn("identity:gain=3,std=0.1", shape)
     noise = drawn - 3 * torch.eye(*shape, dtype=torch.float64)
@@ -375,7 +375,7 @@ def test_a_layer_that_is_given_counts_before_the_key_s() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "layer4.conv1.weight", "h.x2.weight", "h.².weight", "h.-1.w"])
-def test_a_key_without_a_layer_is_told(key: str) -> None:
+def test_a_key_without_a_layer_is_refused(key: str) -> None:
     with pytest.raises(UndefinedError, match="no number of a layer, and layer= gives none"):
         _law("depth_scaled", (4, 4), key)
 
@@ -388,7 +388,7 @@ def test_the_prior_bias_is_the_published_one() -> None:
 
 
 @pytest.mark.parametrize("p", ["0", "1", "1.5", "-0.1", "nan"])
-def test_a_prior_that_is_no_chance_is_refused(p: str) -> None:
+def test_a_prior_that_is_not_a_probability_is_refused(p: str) -> None:
     with pytest.raises(ArgumentError):
         parse_init(f"prior_bias:p={p}")
 
@@ -429,7 +429,7 @@ def test_draws_within_bounds_in_std_follow_their_law() -> None:
         ("trunc_normal:std=0", None),
     ],
 )
-def test_bounds_that_cut_nothing_off_are_told(text: str, apart: str | None) -> None:
+def test_bounds_that_truncate_nothing_are_reported(text: str, apart: str | None) -> None:
     plan = apply_({"a.weight": torch.zeros(4, 4), "b.weight": torch.zeros(4, 4)}, [f"*={text}"])
 
     told = (

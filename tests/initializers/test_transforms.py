@@ -1,4 +1,4 @@
-"""What changes the values that are there."""
+"""Transforms change existing values."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_integers_beyond_every_float_are_shuffled_unharmed() -> None:
 
 
 @pytest.mark.parametrize("init", ["normal:std=1", "scale:3", "xavier_uniform", "shuffle"])
-def test_zeros_that_are_kept_stay_zero_and_all_else_is_as_without(init: str) -> None:
+def test_kept_zeros_stay_zero_and_the_rest_is_as_without(init: str) -> None:
     there = _weights(60, 50)
     there[there.abs() < 1] = 0
     comma = "," if ":" in init else ":"
@@ -259,7 +259,7 @@ def test_what_does_not_fit_is_refused_by_name(
         ("shuffle:keep_zeros=yes", "keep_zeros must be true or false"),
     ],
 )
-def test_wrong_arguments_are_told(init: str, problem: str) -> None:
+def test_wrong_arguments_are_refused(init: str, problem: str) -> None:
     with pytest.raises(ArgumentError, match=problem):
         parse_init(init)
 

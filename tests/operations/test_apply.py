@@ -1,4 +1,4 @@
-"""Re-initialising what lives in memory: in place, as a checkpoint would be, or not at all."""
+"""Tensors in memory are re-initialized as a checkpoint would be, or not at all."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_what_overlaps_is_refused_by_name_and_skipped_by_a_wildcard(view, reason
     ],
     ids=["every other", "transposed part", "transposed", "corner"],
 )
-def test_a_strided_view_gets_the_values_of_a_whole_tensor_and_nothing_beside_it(view) -> None:
+def test_a_strided_view_gets_the_values_of_a_whole_tensor_and_nothing_else_changes(view) -> None:
     base = torch.ones(4, 8)
 
     apply_({"w": view(base)}, ["w=normal:std=0.02"])

@@ -1,4 +1,4 @@
-"""What differs between two sources is told, tensor by tensor."""
+"""Differences between two sources are reported tensor by tensor."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_rewritten_file_differs_in_what_the_rules_took_and_its_ties() -> None:
     )
 
 
-def test_what_is_added_removed_moved_or_of_another_shape_or_dtype_is_told() -> None:
+def test_added_removed_moved_reshaped_and_cast_tensors_are_reported() -> None:
     state = _state()
     new = {
         "a.moved": state["a.weight"],
@@ -167,7 +167,7 @@ def test_within_the_tolerance_all_is_the_same() -> None:
     assert _changes(_compare("a.safetensors", "b.safetensors", rtol=1e-3)) == {}
 
 
-def test_other_bits_of_equal_values_are_told_unless_there_is_a_tolerance() -> None:
+def test_other_bits_of_equal_values_are_reported_unless_there_is_a_tolerance() -> None:
     save_file({"x": torch.tensor([0.0, 1.0])}, "a.safetensors")
     save_file({"x": torch.tensor([-0.0, 1.0])}, "b.safetensors")
 
@@ -175,7 +175,7 @@ def test_other_bits_of_equal_values_are_told_unless_there_is_a_tolerance() -> No
     assert _changes(_compare("a.safetensors", "b.safetensors", atol=1e-9)) == {}
 
 
-def test_what_is_no_plain_tensor_is_not_compared() -> None:
+def test_entries_that_are_not_plain_tensors_are_not_compared() -> None:
     torch.save({"s": torch.eye(3).to_sparse(), "n": 3, "w": torch.ones(2)}, "a.pt")
     torch.save({"s": torch.eye(3).to_sparse() * 2, "n": "x", "w": torch.ones(2)}, "b.pt")
 

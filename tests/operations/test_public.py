@@ -19,7 +19,7 @@ def pair(tmp_path: Path) -> tuple[str, str]:
     return first, second
 
 
-def test_diff_tells_what_differs(pair: tuple[str, str]) -> None:
+def test_diff_reports_what_differs(pair: tuple[str, str]) -> None:
     found = {each.key: each for each in diff(*pair)}
 
     assert [key for key, each in found.items() if each.differs] == ["y.w"]

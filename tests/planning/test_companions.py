@@ -1,4 +1,4 @@
-"""What changes with the tensors that rules fill: statistics, ties, optimizer state."""
+"""Running statistics, ties and optimizer state follow the tensors that rules fill."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def trained(tmp_path: Path) -> Path:
     return tmp_path / "m.pt"
 
 
-def test_statistics_are_reset_with_the_weights_beside_them_and_no_others(trained: Path) -> None:
+def test_statistics_are_reset_with_the_weights_of_their_module_and_no_others(trained: Path) -> None:
     before = torch.load(trained)
     out = trained.with_name("out.pt")
 
@@ -181,7 +181,7 @@ def test_a_reset_file_is_the_one_that_torch_would_save(tmp_path: Path) -> None:
     assert (tmp_path / "out.pt").read_bytes() == (tmp_path / "expected" / "m.pt").read_bytes()
 
 
-def test_slots_that_do_not_start_as_zeros_stay_and_are_told(tmp_path: Path) -> None:
+def test_slots_that_do_not_start_as_zeros_stay_and_are_reported(tmp_path: Path) -> None:
     _saved(tmp_path / "m.pt", lambda net: torch.optim.NAdam(net.parameters()))
 
     decided = plan(str(tmp_path / "m.pt"), ["3.*=zeros"], reset_optimizer=True)
@@ -208,7 +208,7 @@ def test_optimizers_anywhere_in_the_file_are_found(tmp_path: Path) -> None:
     ]
 
 
-def test_a_step_that_is_a_number_is_told(tmp_path: Path) -> None:
+def test_a_step_that_is_a_number_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "m.pt"
     state = _saved(path, OPTIMIZERS["adam"])
     for slots in state["optimizer"]["state"].values():
@@ -239,7 +239,7 @@ UNMAPPABLE: dict[str, tuple[Callable[[nn.Module], torch.optim.Optimizer], str]] 
 
 
 @pytest.mark.parametrize("name", UNMAPPABLE)
-def test_parameters_that_cannot_be_told_apart_are_an_error(name: str, tmp_path: Path) -> None:
+def test_parameters_that_cannot_be_identified_are_an_error(name: str, tmp_path: Path) -> None:
     optimizer_of, problem = UNMAPPABLE[name]
     _saved(tmp_path / "m.pt", optimizer_of)
 

@@ -1,4 +1,4 @@
-"""Keys × rules → what happens to every key."""
+"""Rules and keys decide what happens to every key."""
 
 from __future__ import annotations
 
@@ -598,7 +598,7 @@ def test_what_cannot_be_filled_is_carried(tensor: TensorInfo, reason: str) -> No
 
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (0, 3, 3), (4, 0, 3)], ids=str)
 @pytest.mark.parametrize("init", ["normal:std=1", "zeros", "trunc_normal:std=1,a=-1"])
-def test_an_empty_tensor_is_no_reason_to_stop(shape: tuple[int, ...], init: str) -> None:
+def test_an_empty_tensor_does_not_stop_a_plan(shape: tuple[int, ...], init: str) -> None:
     (step,) = _plan(f"w={init}", tensors=(_tensor("w", shape),)).fills
 
     assert step.key == "w"

@@ -1,4 +1,4 @@
-"""Other first dimensions: heads, vocabularies, numbers of classes."""
+"""First dimensions are resized: heads, vocabularies, numbers of classes."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_the_last_resize_that_matches_decides(model: Path) -> None:
     assert (after["head.weight"].shape[0], after["head.bias"].shape[0]) == (10, 20)
 
 
-def test_what_lies_beside_the_tensors_is_not_lost_in_silence(tmp_path: Path) -> None:
+def test_other_content_than_tensors_is_not_lost_silently(tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": torch.ones(3, 2)}, "epoch": 3}, tmp_path / "m.pt")
 
     with pytest.raises(UnwritableContentError, match="epoch"):
@@ -209,7 +209,7 @@ def test_what_cannot_be_is_refused_before_a_byte_is_written(
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_what_is_too_large_to_be_written_is_told(suffix: str, model: Path) -> None:
+def test_an_output_that_is_too_large_is_refused(suffix: str, model: Path) -> None:
     with pytest.raises(OutputUnwritableError, match=r"addressed|too large|no space"):
         _rewritten(model, "embed.weight=1000000000000:zeros", suffix=suffix)
     assert [each.name for each in model.parent.iterdir()] == [model.name]
@@ -322,7 +322,7 @@ def test_a_rule_may_fill_the_new_head_otherwise(tmp_path: Path) -> None:
     assert after["fc.weight"].any()
 
 
-def test_a_new_head_is_no_rule_of_the_user() -> None:
+def test_a_new_head_is_not_a_rule_of_the_user() -> None:
     decided = plan("resnet18", ["fc.bias=zeros", "bn1.*=ones"], weights="none", num_classes=7)
 
     steps = {step.key: (step.rule, step.head) for step in decided.fills}
@@ -336,14 +336,14 @@ def test_a_new_head_is_no_rule_of_the_user() -> None:
     )
 
 
-def test_as_many_classes_as_there_are_are_drawn_anew() -> None:
+def test_a_head_with_the_same_number_of_classes_is_drawn_again() -> None:
     decided = plan("resnet18", [], weights="none", num_classes=1000)
 
     assert [step.key for step in decided.fills] == ["fc.weight", "fc.bias"]
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone.net."])
-def test_a_checkpoint_of_a_named_model_gets_a_new_head_behind_any_prefix(
+def test_a_checkpoint_of_a_named_model_gets_a_new_head_under_any_prefix(
     prefix: str, tmp_path: Path
 ) -> None:
     with torch.random.fork_rng():

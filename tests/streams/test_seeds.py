@@ -57,7 +57,7 @@ def test_torch_takes_every_seed_as_it_is(seed: int, key: str) -> None:
     assert generator.initial_seed() == seed_for(seed, key)
 
 
-def test_seed_and_key_are_told_apart() -> None:
+def test_seed_and_key_are_separated() -> None:
     pairs = [(1, "2:a"), (12, ":a"), (12, "a"), (1, "2a"), (0, "a"), (0, "A"), (0, "a "), (-1, "a")]
 
     assert len({seed_for(*pair) for pair in pairs}) == len(pairs)
@@ -82,7 +82,7 @@ print(seed_for(0, "a.weight"), hashlib.sha256(drawn).hexdigest())
 
 
 @pytest.mark.slow
-def test_nothing_depends_on_python_s_own_hashes() -> None:
+def test_nothing_depends_on_the_hashes_of_python() -> None:
     told = {
         subprocess.run(
             [sys.executable, "-c", _SCRIPT],

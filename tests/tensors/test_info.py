@@ -1,4 +1,4 @@
-"""Where tensors lie in memory, and which of them meet; torch's own views are the oracle."""
+"""Ties and overlaps of tensors are found; views of torch are the oracle."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_tensors_of_no_storage_share_nothing() -> None:
     assert tied_groups(infos) == overlapping(infos) == {}
 
 
-def test_stride_zero_is_told_before_what_else_it_meets() -> None:
+def test_stride_zero_is_the_first_reason_of_an_overlap() -> None:
     base = torch.zeros(4)
     infos = infos_of({"a": base[:1].expand(3), "b": base})
 
@@ -267,7 +267,9 @@ CARRIED = {
 
 
 @pytest.mark.parametrize(("value", "dtype", "carried"), CARRIED.values(), ids=CARRIED)
-def test_what_is_no_plain_tensor_is_carried(value: object, dtype: str, carried: str) -> None:
+def test_entries_that_are_not_plain_tensors_are_carried(
+    value: object, dtype: str, carried: str
+) -> None:
     (info,) = infos_of({"x": value})
 
     assert (info.key, info.dtype, info.carried) == ("x", dtype, carried)

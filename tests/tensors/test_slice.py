@@ -67,7 +67,7 @@ def test_any_slice_of_any_layout_is_that_of_torch(parts: list[str], is_transpose
 
 
 @pytest.mark.parametrize("text", ["", "a", "1:2:3:4", "0,,1", "::0", "::-1", "...,...", "1.5"])
-def test_what_is_no_slice_is_refused(text: str) -> None:
+def test_an_invalid_slice_is_refused(text: str) -> None:
     with pytest.raises(TensorError):
         parse_slice(text)
 

@@ -178,7 +178,7 @@ def test_the_classes_of_a_detector_are_read_from_its_anchors() -> None:
     assert law == Normal(0.0, 0.01)
 
 
-def test_a_quantised_model_has_nothing_that_its_constructor_makes() -> None:
+def test_a_quantized_model_has_no_tensors_of_its_constructor() -> None:
     with pytest.raises(UnmatchedRuleError, match="fills nothing of quantized_resnet18"):
         plan("quantized_resnet18", ["layer*=default"])
 

@@ -1,4 +1,4 @@
-"""torchvision's models as sources."""
+"""Models of torchvision are sources."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _cache(name: str, weights: str, state: Any) -> Path:
     return path
 
 
-def test_pretrained_weights_are_torchvision_s_own() -> None:
+def test_pretrained_weights_are_those_of_torchvision() -> None:
     original = torchvision.models.squeezenet1_1().state_dict()
     _cache("squeezenet1_1", "IMAGENET1K_V1", original)
 
@@ -269,7 +269,7 @@ def test_what_is_inspected_is_what_torchvision_builds() -> None:
 
 
 @pytest.mark.slow
-def test_a_quantised_tensor_is_named_as_such() -> None:
+def test_a_quantized_tensor_is_named_as_such() -> None:
     decided = plan("quantized_mobilenet_v2", ["*=normal:std=0.02,min_ndim=1"])
 
     reasons = {step.key: step.reason for step in decided.steps if step.action == "skip"}

@@ -11,7 +11,7 @@ from reinit_cli.checkpoints.formats import SUFFIXES, names_folder
 from reinit_cli.checkpoints.model import ModelSource
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import SourceError, UnknownNameError
-from reinit_cli.storage.local import names_next_to
+from reinit_cli.storage.local import LocalStore, names_next_to
 from reinit_cli.storage.location import DASH
 from reinit_cli.text import plural, shape
 
@@ -49,7 +49,7 @@ def _is_path(text: str) -> bool:
 
 
 def _path_source(path: str, root: str | None) -> Source:
-    if os.path.isdir(path) or names_folder(path):
+    if LocalStore().kind_of(path) == "folder" or names_folder(path):
         return folder_source(path, root)
     return file_source(path, path, root)
 
@@ -58,7 +58,7 @@ def _model_source(name: str, weights: str, root: str | None) -> Source:
     from reinit_cli.checkpoints.models.torchvision import find_model, inspect_model, model_names
 
     if name not in model_names():
-        if os.path.lexists(name):
+        if LocalStore().kind_of(name) is not None:
             return _path_source(name, root)
         raise UnknownNameError(name, known=(*model_names(), *names_next_to(name)), kind="model")
     if _is_file_of_weights(weights):
@@ -69,7 +69,8 @@ def _model_source(name: str, weights: str, root: str | None) -> Source:
 
 def _is_file_of_weights(weights: str) -> bool:
     suffix = os.path.splitext(weights)[1].lower()
-    return os.sep in weights or suffix in SUFFIXES or os.path.isfile(weights)
+    is_path = os.sep in weights or suffix in SUFFIXES
+    return is_path or LocalStore().kind_of(weights) == "file"
 
 
 def _with_weights_of(name: str, path: str, root: str | None) -> FileSource:

@@ -84,9 +84,9 @@ def folder_source(path: str, root: str | None) -> FolderSource:
     Raises:
         SourceError: it cannot be listed, or holds no weights, or several that could be meant.
     """
-    is_folder = os.path.isdir(path)
-    folder = path if is_folder else os.path.dirname(path) or "."
     store = LocalStore()
+    is_folder = store.kind_of(path) == "folder"
+    folder = path if is_folder else os.path.dirname(path) or "."
     listing = store.list(folder, path)
     format_ = format_of_folder(tuple(listing.files))
     with ExitStack() as stack, collector_paused():

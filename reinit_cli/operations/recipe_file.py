@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from reinit_cli.checkpoints.formats import FORMATS
 from reinit_cli.errors import RecipeError
 from reinit_cli.request.recipe import MAX_JSON_NBYTES, parse_recipe
 from reinit_cli.request.request import PartialRequest
-from reinit_cli.storage.local import names_next_to
+from reinit_cli.storage.local import LocalStore, names_next_to
 from reinit_cli.storage.location import DASH
 from reinit_cli.text import why
 
@@ -22,7 +20,7 @@ def read_recipe(path: str) -> PartialRequest:
     Raises:
         RecipeError: it cannot be read, or is not a recipe.
     """
-    if os.path.isdir(path):
+    if LocalStore().kind_of(path) == "folder":
         return parse_recipe(_record_in(path), path)
     try:
         with open(0 if path == DASH else path, "rb", closefd=path != DASH) as file:

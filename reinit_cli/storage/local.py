@@ -18,7 +18,7 @@ from typing import Self
 
 from reinit_cli.errors import SourceChangedError, SourceNotFoundError, UnreadableSourceError
 from reinit_cli.storage.listing import list_folder
-from reinit_cli.storage.reader import Fingerprint, Listing
+from reinit_cli.storage.reader import Fingerprint, Kind, Listing
 from reinit_cli.storage.system import pread_all, pread_into
 from reinit_cli.text import why
 
@@ -258,6 +258,16 @@ class LocalStore:
 
     def __init__(self, limit: int = MAX_OPEN_FILES) -> None:
         self._descriptors = Descriptors(limit)
+
+    def kind_of(self, path: str) -> Kind | None:
+        """Return what a path leads to; see `Store`."""
+        try:
+            mode = os.stat(path).st_mode
+        except (OSError, ValueError):
+            return "other" if os.path.lexists(path) else None
+        if stat.S_ISREG(mode):
+            return "file"
+        return "folder" if stat.S_ISDIR(mode) else "other"
 
     def open(self, path: str, expected: Fingerprint | None = None) -> InputFile:
         """Return a reader of a file; see `Store`."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,15 @@ class Listing:
     left_out: tuple[str, ...]
 
 
+Kind = Literal["file", "folder", "other"]
+"""What a path leads to: "other" is a link that leads nowhere, a device, a pipe."""
+
+
 class Store(Protocol):
     """Where files have names."""
+
+    def kind_of(self, path: str) -> Kind | None:
+        """Return what a path leads to, or None where there is nothing."""
 
     def open(self, path: str, expected: Fingerprint | None = None) -> Reader:
         """Return a reader of a file.

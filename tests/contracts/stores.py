@@ -70,6 +70,14 @@ class StoreContract:
         with pytest.raises(UnreadableSourceError, match="it is a folder"):
             store.open(path)
 
+    def test_files_and_folders_are_distinguished_from_what_is_missing(self) -> None:
+        store = self.make()
+        file, folder = self.put("file", DATA), self.put_folder("folder")
+
+        kinds = [store.kind_of(path) for path in (file, folder, file + "x", "a\0b")]
+
+        assert kinds == ["file", "folder", None, None]
+
     def test_a_folder_is_listed_with_what_lies_below_it_and_opened_file_by_file(self) -> None:
         store, folder = self.make(), self.put_folder("folder")
         self.put_folder("folder/below")

@@ -37,6 +37,18 @@ class TestLocalStore(StoreContract):
         Path(path).unlink()
 
 
+def test_links_have_the_kind_of_what_they_lead_to_and_pipes_another() -> None:
+    Path("file").touch()
+    Path("to-file").symlink_to("file")
+    Path("to-folder").symlink_to(".")
+    Path("to-nothing").symlink_to("nowhere")
+    os.mkfifo("pipe")
+
+    names = ("to-file", "to-folder", "to-nothing", "pipe")
+
+    assert list(map(LocalStore().kind_of, names)) == ["file", "folder", "other", "other"]
+
+
 def _found() -> dict[str, bytes]:
     path = Path("out")
     if path.is_file():

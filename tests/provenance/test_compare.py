@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from reinit_cli.provenance.compare import ComparingOutput
 from reinit_cli.storage.local import LocalStore
-from tests.contracts.outputs import DATA, OutputContract
+from tests.contracts.output_contract import DATA, OutputContract
 
 
 class TestComparingOutput(OutputContract):

@@ -15,8 +15,8 @@ from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import LocalStore
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.writer import Output
-from tests.contracts.outputs import DATA, OutputContract
-from tests.contracts.stores import StoreContract
+from tests.contracts.output_contract import DATA, OutputContract
+from tests.contracts.store_contract import StoreContract
 
 
 class TestLocalStore(StoreContract):

@@ -14,7 +14,7 @@ from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.pipe_end import PipeEnd
 from reinit_cli.storage.writer import Output
-from tests.contracts.outputs import OutputContract
+from tests.contracts.output_contract import OutputContract
 
 
 class _PipeContract(OutputContract):

@@ -166,7 +166,7 @@ class Checker:
     def _mean(self) -> tuple[float, float, float]:
         law, drawn = self._law, self._moments
         apart = self._apart(drawn.mean, law.mean) / law.spread
-        return drawn.mean, law.mean, _twice(-drawn.numel * apart * apart / 2)
+        return drawn.mean, law.mean, _twice(-drawn.numel * (apart * apart) / 2)
 
     def _std(self) -> tuple[float, float, float]:
         law, drawn = self._law, self._moments

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Self
 
 from reinit_cli.errors import OutputExistsError
@@ -278,25 +278,28 @@ class LocalOutput:
 
     def __exit__(self, *failure: object) -> None:
         """Remove what was not committed."""
-        for file in (*self._inside, *self._lone, *self._extras):
-            file.discard()
-        if self._folder is not None:
-            self._folder.remove()
+        with ExitStack() as stack:
+            if self._folder is not None:
+                stack.callback(self._folder.remove)
+            for file in (*self._inside, *self._lone, *self._extras):
+                stack.callback(file.discard)
 
     def file(self, name: str, nbytes: int) -> Writer:
         """Return the writer of the lone file, or of one in the folder."""
-        if not name:
-            self._lone.append(WholeFile(self._destination, nbytes))
-            return self._lone[-1]
-        path = os.path.join(self._path, name)
-        place = os.path.join(self._temporary_folder().path, name)
-        mode, syncs = self._modes.get(name, _NEW_MODE), self._destination.syncs
-        self._inside.append(FileInFolder(path, place, nbytes, mode, syncs=syncs))
-        return self._inside[-1]
+        with signals_held():  # what was made is known before one raises
+            if not name:
+                self._lone.append(WholeFile(self._destination, nbytes))
+                return self._lone[-1]
+            path = os.path.join(self._path, name)
+            place = os.path.join(self._temporary_folder().path, name)
+            mode, syncs = self._modes.get(name, _NEW_MODE), self._destination.syncs
+            self._inside.append(FileInFolder(path, place, nbytes, mode, syncs=syncs))
+            return self._inside[-1]
 
     def file_at(self, destination: Destination, nbytes: int) -> Writer:
         """Return the writer of a file elsewhere."""
-        self._extras.append(WholeFile(destination, nbytes))
+        with signals_held():
+            self._extras.append(WholeFile(destination, nbytes))
         return self._extras[-1]
 
     def commit(self) -> None:

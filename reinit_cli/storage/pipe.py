@@ -299,7 +299,8 @@ class PipeOutput:
 
     def file_at(self, destination: Destination, nbytes: int) -> Writer:
         """Return the writer of a file elsewhere."""
-        self._extras.append(WholeFile(destination, nbytes))
+        with signals_held():
+            self._extras.append(WholeFile(destination, nbytes))
         return self._extras[-1]
 
     def commit(self) -> None:

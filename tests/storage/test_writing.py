@@ -201,6 +201,31 @@ def test_a_file_without_its_context_is_cleaned_up_where_it_cannot_be_opened(
     assert (os.listdir("/proc/self/fd"), os.listdir()) == (before, [])
 
 
+@pytest.mark.parametrize("name", ["", "inside/part"])
+def test_a_signal_while_a_temporary_is_made_leaves_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.listdir("/proc/self/fd")
+    made = "TemporaryFolder" if name else "open_temporary"
+    make = getattr(local_output, made)
+
+    def interrupted(path: str) -> object:
+        result = make(path)
+        os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(local_output, made, interrupted)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), LocalOutput(Destination(str(PATH))) as output:
+            output.file(name, 3)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+    assert os.listdir() == []
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_bytes_can_be_copied_by_the_kernel() -> None:
     Path("in.bin").write_bytes(b"0123456789")
     with InputFile("in.bin") as source, LocalOutput(Destination(str(PATH))) as output:

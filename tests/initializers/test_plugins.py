@@ -11,17 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import reinit_cli
-from reinit_cli import apply_, seed_for
+from reinit_cli import apply_, register, seed_for
 from reinit_cli.cli.completion.candidates import inits_starting
 from reinit_cli.cli.hints import meant
-from reinit_cli.errors import PackageError, UnknownNameError
-from reinit_cli.initializers import REGISTRY, Law, parse_init
+from reinit_cli.errors import ArgumentError, PackageError, UnknownNameError
+from reinit_cli.initializers import REGISTRY, Law, Normal, Number, parse_init
 from reinit_cli.initializers.registry import ENTRY_POINTS
 
 MODULE = '''
@@ -271,6 +272,20 @@ class _Bounded(Law):
 
     def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         tensor.uniform_(self.low, self.high, generator=generator)
+
+
+def test_an_argument_may_accept_less_than_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
+
+    def narrow(shape: tuple[int, ...], *, std: Annotated[float, Number(minimum=0)] = 1.0) -> Law:
+        """Accept deviations alone."""
+        return Normal(0.0, std)
+
+    register(law="N(0, std²)", example="narrow:std=0.5")(narrow)
+
+    assert str(parse_init("narrow:0.5")) == "narrow:std=0.5"
+    with pytest.raises(ArgumentError, match="std must be a number of at least 0, not '-1'"):
+        parse_init("narrow:std=-1")
 
 
 def test_attributes_of_a_law_may_be_of_the_class_the_instance_or_fields() -> None:

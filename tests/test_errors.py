@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import inspect
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
 from reinit_cli import errors
-from reinit_cli.cli.hints import hint_of
+from reinit_cli.cli.hints import HINTS, hint_of
 from reinit_cli.errors import (
     CheckFailedError,
     InputError,
@@ -147,3 +149,28 @@ def test_an_error_of_another_process_arrives_whole(error: ReinitError) -> None:
     assert {name: vars(arrived)[name] for name in ("about", "problem", "known", "kind", "of")} == {
         name: vars(error)[name] for name in ("about", "problem", "known", "kind", "of")
     }
+
+
+def _raised() -> list[tuple[str, str]]:
+    """Return the family and the kind of every error that the package makes with a kind."""
+    found = []
+    for path in Path(errors.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                found += [
+                    (node.func.id, word.value.value)
+                    for word in node.keywords
+                    if word.arg == "kind"
+                    and node.func.id in FAMILIES
+                    and isinstance(word.value, ast.Constant)
+                ]
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize(("family", "kind"), _raised())
+def test_every_kind_that_is_raised_has_a_sentence_or_a_hint_of_its_own(
+    family: str, kind: str
+) -> None:
+    each = FAMILIES[family]
+
+    assert kind in each.sentences or (each, kind) in HINTS

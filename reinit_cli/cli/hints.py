@@ -65,7 +65,7 @@ def hint_of(error: errors.ReinitError) -> str | None:
     """Return the way on from an error, or None where there is none to offer."""
     for family in type(error).__mro__:
         for kind in (error.kind, ""):
-            hint = _HINTS.get((family, kind))
+            hint = HINTS.get((family, kind))
             if hint is not None:
                 return (hint if isinstance(hint, str) else hint(error)) or None
     return None
@@ -191,7 +191,7 @@ _WAYS_ON = {
 
 _BRACES = "{{ and }} stand for braces"
 
-_HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
+HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "initializer"): _spelled("reinit inits lists the initializers"),
     (errors.UnknownNameError, "dtype"): _spelled("dtypes have torch's names, such as bfloat16"),
     (errors.UnknownNameError, "float dtype"): lambda error: _did_you_mean(error.known),

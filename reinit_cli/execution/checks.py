@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.tensors.histogram import Counter
-from reinit_cli.tensors.moments import Moments
+from reinit_cli.tensors.moments import Moments, square
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +46,10 @@ _REACH = 6
 
 _LAST_BITS = 4
 """How many units in the last place the arithmetic of a draw and its measures may be off."""
+
+
+_LARGE = 1e150
+"""Numbers up to this have squares in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ class Checker:
     def _mean(self) -> tuple[float, float, float]:
         law, drawn = self._law, self._moments
         apart = self._apart(drawn.mean, law.mean) / law.spread
-        return drawn.mean, law.mean, _twice(-drawn.numel * (apart * apart) / 2)
+        return drawn.mean, law.mean, _twice(-drawn.numel * square(apart) / 2)
 
     def _std(self) -> tuple[float, float, float]:
         law, drawn = self._law, self._moments
@@ -174,16 +178,15 @@ class Checker:
         std = math.hypot(drawn.std, drawn.mean - law.mean)
         apart = self._apart(std, expected)
         if law.spread <= law.std:
-            root = 1 + math.copysign(apart / expected, std - expected)
-            ratio = root * root
+            ratio = square(1 + math.copysign(apart / expected, std - expected))
             exponent = (ratio - 1 - math.log(ratio)) / 2 if ratio else math.inf
         else:
-            # The expected root lies between √(std² − spread² / n) and std.
-            # Squares are those of ratios, since that of a number of float64 may be none.
-            wider = law.spread / expected if expected else math.inf
-            slack = expected * (1 - math.sqrt(max(0.0, 1 - wider * wider / drawn.numel)))
-            root = max(0.0, apart - (slack if std < expected else 0)) / law.spread
-            exponent = root * root / 2
+            # The expected root lies between √(std² − spread² / n) and std. A scale keeps the
+            # squares of the largest numbers within float64.
+            scale = law.spread if law.spread > _LARGE else 1.0
+            least = square(expected / scale) - square(law.spread / scale) / drawn.numel
+            slack = expected - scale * math.sqrt(max(0.0, least))
+            exponent = square(max(0.0, apart - (slack if std < expected else 0)) / law.spread) / 2
         return std, expected, _twice(-drawn.numel * exponent)
 
     def _distribution(self) -> tuple[float, float, float]:

@@ -17,7 +17,7 @@ from reinit_cli.storage.segments import View
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.blocks import Blocks, blocks_row_by_row
 from reinit_cli.tensors.dtype import dtype_named
-from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
+from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of, square
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def expected_moments(law: Law, numel: int) -> Moments:
     """Return the moments that a law gives on average."""
-    return Moments(numel, law.mean, law.std * law.std * numel, law.low, law.high)
+    return Moments(numel, law.mean, square(law.std) * numel, law.low, law.high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def square(value: float) -> float:
+    """Return the square of a number; infinity where float64 has none."""
+    try:
+        return value**2
+    except OverflowError:
+        return math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Moments:
     """What the elements of some tensors are like, and those of several together.

@@ -21,6 +21,7 @@ def entry() -> NoReturn:
     if sys.platform == "win32":
         sys.exit("error: reinit runs on Linux and macOS, not on Windows")
     _handle_signals(_interrupt)
+    _end_on_second_signal()
     from reinit_cli.cli import main
     from reinit_cli.cli.streams import flush_streams, open_streams
 
@@ -56,6 +57,39 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)
+
+
+def _end_on_second_signal() -> None:
+    """End the process on its second signal, even where the first had no effect.
+
+    While the main thread is in a long call of torch, no handler written in Python runs.
+    """
+    import threading
+
+    ours, theirs = map(_above_standard_streams, os.pipe())
+    os.set_blocking(theirs, False)
+    signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(ours,), daemon=True).start()
+
+
+def _above_standard_streams(fd: int) -> int:
+    """Return a descriptor that is none of a standard stream, one of which may be closed."""
+    import fcntl
+
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(fd)
+    return moved
+
+
+def _watch(fd: int) -> NoReturn:
+    from reinit_cli.threads import ENDING_SIGNALS
+
+    count = 0
+    while True:
+        for number in os.read(fd, 64):
+            count += number in ENDING_SIGNALS
+            if count > 1:
+                os._exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import stat
 import sys
 import tempfile
@@ -97,9 +96,11 @@ class StandardInput(RegularFile):
             return
         assert self._passed == len(self._kept)
         try:
-            with tempfile.TemporaryFile() as copy, open(self._fd, "rb", closefd=False) as pipe:
+            with tempfile.TemporaryFile() as copy:
                 copy.write(self._kept)
-                shutil.copyfileobj(pipe, copy, _SPOOLED_NBYTES)
+                buffer = memoryview(bytearray(_SPOOLED_NBYTES))
+                while count := self._readv(buffer):
+                    copy.write(buffer[:count])
                 copy.flush()
                 os.dup2(copy.fileno(), self._fd, inheritable=False)
         except OSError as error:

@@ -126,6 +126,27 @@ def test_a_second_signal_ends_the_process_whatever_it_does(number: signal.Signal
     assert os.listdir() == ["in.safetensors"]
 
 
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_process_that_the_first_could_not_reach(
+    first: signal.Signals,
+) -> None:
+    """As in a long call of torch, which no handler interrupts."""
+    held = "__import__('ctypes').CDLL(None).pthread_mutex_lock"
+    script = STUBBORN.replace("time.sleep({seconds})", f"[{held}(mutex) for _ in range(2)]")
+    script = script.replace("import time", "import ctypes\nmutex = ctypes.create_string_buffer(64)")
+    with _started(sys.executable, "-c", script, "draw", "stubborn", "5") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(1)  # until it is in the call
+        process.send_signal(first)
+        time.sleep(0.3)
+        assert process.poll() is None
+
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(30) == 130
+
+
 def test_a_hang_up_removes_temporaries() -> None:
     save_file({f"{at}": torch.zeros(5) for at in range(600)}, "in.safetensors")
     with _started(

@@ -1,4 +1,4 @@
-"""Did it work? What was drawn, before rounding, beside the law it was drawn from.
+"""Test draws, before they are rounded, against the laws that they follow.
 
 Two kinds of tests. What a law fixes (a constant, the ones of an identity, orthogonality, a
 bound) must hold to the last bits of the arithmetic. What it leaves to chance is tested from
@@ -150,7 +150,7 @@ class Checker:
                 "std": self._std,
                 "distribution": self._distribution,
             }[name]()
-            # A statistic of what is no number says nothing.
+            # A statistic that is not a number says nothing.
             odds = p if math.isfinite(self._moments.mean) else 0.0
             yield Finding(name, statistic, expected, odds, odds >= self._least_p)
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from reinit_cli.storage.reader import Reader
 
 _CHUNK_NBYTES = 2**18
-"""What is read at once, into a buffer that is used again and stays in the processor's cache;
+"""What one call reads, into a buffer that is used again and stays in the processor's cache;
 a new one each time, or one of 1 to 8 MB, took up to six times as long."""
 
 
 _KERNEL_COPY_NBYTES = 16 * 2**20
-"""What the kernel is asked to copy at once: short enough to stop soon after Ctrl-C."""
+"""What one call asks the kernel to copy: short enough to stop soon after Ctrl-C."""
 
 
 def is_copied(piece: Piece) -> bool:
@@ -140,7 +140,7 @@ def _cloneable(file: OpenFile, copies: Sequence[Piece]) -> Reader | None:
 
 
 def _compare(check: Check, crc: int) -> None:
-    # 0 is what torch records where it was told not to compute any.
+    # 0 is what torch records when it computes none.
     if check.crc not in (0, crc):
         problem = f"the CRC-32 of {check.name!r} does not match"
         raise MalformedFileError(check.file.path, problem, "crc")

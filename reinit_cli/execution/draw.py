@@ -73,7 +73,7 @@ def draw(
     """Return the values of a tensor before they are rounded to its dtype.
 
     A contiguous tensor on the device: float64 for float64 tensors, float32 for all other
-    floats; what is moved, and a constant of another dtype, has it at once.
+    floats; what is moved, and a constant of another dtype, has it already.
 
     Args:
         law: what to draw.
@@ -81,10 +81,10 @@ def draw(
         dtype: the tensor's dtype.
         seed: the seed of the generator, which lives on the device.
         device: where to draw.
-        there: what is there, where the law or its zeros depend on it.
+        there: the present values, where the law or its zeros depend on them.
 
     Raises:
-        UndefinedError: a transform has no meaning for what is there.
+        UndefinedError: a transform has no meaning for the present values.
     """
     return _Draw(law, shape, dtype, seed, device, there).whole()
 
@@ -219,7 +219,7 @@ def draw_fill(fill: Fill, device: str) -> Iterator[Tensor]:
     """Yield the values of a fill, before they are rounded.
 
     Raises:
-        TensorError: what is there cannot be transformed.
+        TensorError: the present values cannot be transformed.
     """
     step = fill.step
     assert step.law is not None

@@ -30,7 +30,7 @@ def total_nbytes(segments: Iterable[Segment]) -> int:
 
 
 Written = Callable[[str, Writer], bool]
-"""Told of a file that is written and not yet closed; says whether to go on."""
+"""Called with a file that is written and not yet closed; returns whether to go on."""
 
 
 def run(
@@ -49,9 +49,9 @@ def run(
         files: the segments of each, by its path in the output.
         output: where they go.
         device: where to draw.
-        progress: told of every write.
+        progress: called after every write.
         observe: who is shown each draw.
-        written: told of each file.
+        written: called with each file that is whole.
 
     Returns:
         For each filled key, what became of it.
@@ -105,7 +105,7 @@ def write_together(
         writers: where each of some of them goes; a seekable one where segments look ahead,
             or where there are several files.
         device: where to draw.
-        progress: told of every write.
+        progress: called after every write.
         observe: who is shown each draw.
 
     Returns:

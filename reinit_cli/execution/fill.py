@@ -97,7 +97,7 @@ class Filled:
     Attributes:
         key: its key.
         after: the moments of what was drawn, before rounding.
-        before: those of what was there, if they were asked for.
+        before: those of the values before, if they are measured.
     """
 
     key: str
@@ -106,10 +106,10 @@ class Filled:
 
 
 class Observer(Protocol):
-    """Shown what was there of one tensor, and what is drawn for it before it is rounded."""
+    """Looks at a tensor before it is filled, and at what is drawn, before that is rounded."""
 
     def see_before(self, blocks: Blocks, moments: Moments) -> None:
-        """Look at what was there, block by block, if that is measured."""
+        """Look at the values before, block by block, if they are measured."""
 
     def see(self, block: Tensor, moments: Moments) -> None:
         """Look at a block, in row-major order; it is gone with the next."""
@@ -122,4 +122,4 @@ def nobody(step: Step) -> Sequence[Observer]:
 
 
 Observe = Callable[["Step"], "Sequence[Observer]"]
-"""Returns who is shown the draw of a step; asked from any thread."""
+"""Returns who is shown the draw of a step; called from any thread."""

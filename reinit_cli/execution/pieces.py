@@ -21,7 +21,7 @@ class OpenFile:
         Args:
             segments: in the order of the file.
             writer: where to; a seekable one where the segments look ahead.
-            progress: told of every write.
+            progress: called after every write.
         """
         self.writer = writer
         self.progress = progress

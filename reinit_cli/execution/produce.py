@@ -82,7 +82,7 @@ class Producer:
         """Yield the next bytes of a piece; they are gone with the next.
 
         Raises:
-            TensorError: what is there cannot be transformed.
+            TensorError: the present values cannot be transformed.
         """
         blocks = self._blocks(product.of)
         if product.is_streamed:

@@ -35,7 +35,7 @@ class Sketch:
     """The outline of one filled tensor.
 
     Attributes:
-        before, after: of what was there and of what was drawn, before rounding; None where
+        before, after: of the values before and of what was drawn, before rounding; None where
             there was no number.
     """
 
@@ -54,7 +54,7 @@ class Sketcher:
         self._after = _counter(*_window(step.law, None))
 
     def see_before(self, blocks: Blocks, moments: Moments) -> None:
-        """Count what was there."""
+        """Count the values before."""
         self._before = histogram_of(blocks, moments)
         self._after = _counter(*_window(self._law, self._before))
 
@@ -76,11 +76,11 @@ def _counter(low: float, high: float) -> Counter | None:
 def _window(law: Law, before: Histogram | None) -> tuple[float, float]:
     """Return where the elements of a law lie, or nearly all of them.
 
-    Single values are seen beside what was there.
+    Single values are shown next to the values before.
     """
     low = max(law.low, law.mean - _REACH * law.std)
     high = min(law.high, law.mean + _REACH * law.std)
-    if not math.isfinite(low + high):  # of a transform nothing is known but what was there
+    if not math.isfinite(low + high):  # of a transform only the values before are known
         return _around(before.low, before.high) if before is not None else (0.0, 1.0)
     if law.is_random and low < high:
         return _widened(low, high)

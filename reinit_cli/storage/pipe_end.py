@@ -26,7 +26,7 @@ class PipeEnd:
         self._stream = stream
         self._fd: int | None = None
         self._owned: int | None = None
-        self._nbytes = 0  # what is written at once; 0 means everything
+        self._nbytes = 0  # the most that one call writes; 0 means everything
         with suppress(OSError, AttributeError):
             self._fd = stream.fileno()
         if self._fd is not None:

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK_NUMEL = 2**18
-"""Elements that are read at once: they stay in the processor's cache while they are looked at."""
+"""Elements of a block: they stay in the processor's cache while they are looked at."""
 
 _BLOCK_NBYTES = 2**19
 
 _BOX_NUMEL = 2**22
-"""Elements that are gathered at once where they do not lie in row-major order."""
+"""Elements that are gathered together where they do not lie in row-major order."""
 
 _LARGEST_GAP_NBYTES = 2**16
 """Bytes between elements that are read too: as many take about as long as another read."""
 
 _LARGEST_NBYTES = 2**24
-"""What is read at once with such gaps."""
+"""What one read takes with such gaps."""
 
 
 Blocks = Callable[[], Iterator["Tensor"]]

@@ -1,4 +1,4 @@
-"""Re-initialise chosen tensors of a checkpoint and leave everything else as it was.
+"""Re-initialize chosen tensors of a checkpoint and leave everything else as it was.
 
 >>> from reinit_cli import plan
 >>> decided = plan("alexnet", ["features.*.weight=xavier_uniform:relu"])

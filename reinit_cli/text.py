@@ -62,7 +62,7 @@ def parse_nbytes(text: str) -> int:
     Prefixes are powers of 1000 without an i, of 1024 with one.
 
     Raises:
-        ValueError: it is no such size; the text says what is wrong.
+        ValueError: it is not a size; the text says what is wrong.
     """
     found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?)\s*([kmgt]?)(i?)b?", text.strip().lower())
     if not found:

@@ -312,7 +312,7 @@ def report_place(
 
     Args:
         report: as it was given, or None.
-        in_use: the files that are read and written beside it.
+        in_use: the files that are read and written besides it.
         has_pictures: whether there is something to draw.
         force: whether an existing report is replaced.
     """

@@ -123,7 +123,7 @@ class Checker:
         self._resolution = _LAST_BITS * max(epsilon * scale, tiny)
 
     def see_before(self, blocks: Blocks, moments: Moments) -> None:
-        """What was there is not tested."""
+        """Test nothing: old values follow no law."""
 
     def see(self, block: Tensor, moments: Moments) -> None:
         """Take a block into account."""

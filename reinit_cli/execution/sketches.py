@@ -99,7 +99,7 @@ def _around(low: float, high: float) -> tuple[float, float]:
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """Return a range that ends just behind its last value, which then counts."""
+    """Return a range that ends just after its last value, which then counts."""
     return low, high + (high - low) * 2**-20
 
 

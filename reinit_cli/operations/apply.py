@@ -41,7 +41,7 @@ def apply_(
     arch: Arch | None = None,
     with_buffers: bool = False,
 ) -> Plan:
-    """Re-initialise tensors of a module or a state dict in place, and return what was done.
+    """Re-initialize tensors of a module or a state dict in place, and return what was done.
 
     The values are those that `rewrite` gives a checkpoint of the same keys.
 
@@ -54,7 +54,7 @@ def apply_(
         allow_unmatched: let a rule match or fill nothing.
         arch: whose constructor `default` follows: a torchvision model's name, or what makes
             a module; None for the `reset_parameters` of the module's own layers.
-        with_buffers: reset running statistics with the weights beside them.
+        with_buffers: reset running statistics next to the weights that are filled.
 
     Raises:
         ReinitError: a rule cannot be obeyed, or a tensor not be read, drawn or written; nothing
@@ -166,7 +166,7 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     """Return the values of a step, rounded.
 
     Raises:
-        TensorError: what is there cannot be transformed.
+        TensorError: the old values cannot be transformed.
     """
     from reinit_cli.execution.draw import There, draw, naming
     from reinit_cli.tensors.blocks import blocks_row_by_row

@@ -143,7 +143,7 @@ def diff(
         One for each key, in the order of the first source, then what only the second has.
 
     Raises:
-        ReinitError: a source cannot be read, or a pattern is none.
+        ReinitError: a source cannot be read, or a pattern is not valid.
     """
     mine, theirs = find_both(first, second, weights, root)
     chosen = chosen_keys((mine, theirs), patterns)

@@ -1,4 +1,4 @@
-"""Draw again what a record says was drawn, and compare it with what is there."""
+"""Draw again what a record says was drawn, and compare it with the file."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def rewrite(
     output: str | None = None,
     **options: Unpack[RewriteOptions],
 ) -> Outcome:
-    """Re-initialise the tensors that rules choose and write a new checkpoint.
+    """Re-initialize the tensors that rules choose and write a new checkpoint.
 
     Args:
         source: a torchvision model's name, or a path.

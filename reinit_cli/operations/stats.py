@@ -130,13 +130,13 @@ def stats(
         patterns: which keys; none means all.
         by: measure modules together: "module" for what has all but the last segment in
             common, a number for that many segments; None for each tensor alone.
-        bins: count the finite elements in so many bins; None for no histogram.
+        bins: count the finite elements in this many bins; None for no histogram.
         weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
         root: the path of the state dict in what a torch file holds; None to look for it.
         seed: of a model that is built without weights.
 
     Raises:
-        ReinitError: the source cannot be read, or a pattern is none.
+        ReinitError: the source cannot be read, or a pattern is not valid.
     """
     found = find_source(source, weights, root)
     read = [Pattern.parse(each) if isinstance(each, str) else each for each in patterns]

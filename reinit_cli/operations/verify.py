@@ -161,11 +161,11 @@ def _at_root(found: Source, output: str, form: Form) -> Source:
     try:
         return find_source(output, root=root or ".")
     except (UnknownNameError, UnsupportedFormatError):
-        return found  # it was laid out anew
+        return found  # it was converted
 
 
 def _text_of(output: str, path: str | None, inside: Mapping[str, Recorded]) -> str:
-    """Return a record as it is written in an output, or in a file beside it."""
+    """Return a record as it is written in an output, or in a file next to it."""
     if path is None:
         if not inside:
             raise RecordError(output, "it holds no record of its making")

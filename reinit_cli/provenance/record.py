@@ -1,4 +1,4 @@
-"""What made a checkpoint: written beside its tensors, or in a file, so that it can be verified.
+"""State what made a checkpoint, inside it or in a file, so that it can be verified.
 
 A record is one line of JSON. It holds no time, path or host, so that the same command gives
 the same bytes. Its digests are SHA-256s in hexadecimal:
@@ -79,7 +79,7 @@ def torch_version() -> str:
 
 
 def drawn_steps(plan: Plan) -> Iterator[Step]:
-    """Return the steps of all keys of which something is drawn, those beside the state dict last."""
+    """Return the steps of all keys of which something is drawn, those outside the state dict last."""
     return (step for step in (*plan.steps, *plan.slots) if step.law is not None)
 
 
@@ -146,7 +146,7 @@ def parse_record(text: str, path: str) -> Form:
         path: where it is from, for messages.
 
     Raises:
-        RecordError: it is none.
+        RecordError: it is not a valid record.
     """
     if any(text.count(each) > most for each, most in _MOST.items()):
         raise RecordError(path, "its record has more parts than any checkpoint needs")

@@ -169,7 +169,7 @@ def select_keys(keys: Sequence[str], patterns: Iterable[Pattern | str]) -> set[s
     """Return the keys that one of the patterns matches; all keys if there is no pattern.
 
     Raises:
-        PatternError: a text is no pattern.
+        PatternError: a text is not a valid pattern.
     """
     read = [Pattern.parse(each) if isinstance(each, str) else each for each in patterns]
     if not read:

@@ -64,7 +64,7 @@ def parse_recipe(data: bytes, path: str) -> PartialRequest:
         path: what the recipe is called.
 
     Raises:
-        RecipeError: it is none.
+        RecipeError: it is not a valid recipe.
     """
     try:
         text = data.decode("utf-8-sig")

@@ -146,7 +146,7 @@ class Late:
 
     Attributes:
         nbytes: their number.
-        of: ranges of positions in the list, before this one or behind it; of each range
+        of: ranges of positions in the list, before this one or after it; of each range
             the segments' bytes together have one CRC-32.
         compute: the CRC-32s in that order → the bytes.
     """
@@ -179,7 +179,7 @@ class Segment(Protocol):
 
 
 def looks_ahead(segments: Sequence[Segment]) -> bool:
-    """Whether some bytes depend on others behind them, so that they cannot be streamed."""
+    """Whether some bytes depend on others after them, so that they cannot be streamed."""
     return any(
         span.stop > at
         for at, segment in enumerate(segments)

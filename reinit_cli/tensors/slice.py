@@ -20,7 +20,7 @@ def parse_slice(text: str) -> tuple[Index, ...]:
     """Read a slice: for each dimension a number or start:stop:step, and "..." once.
 
     Raises:
-        TensorError: it is none.
+        TensorError: it is not a valid slice.
     """
     words = [word.strip() for word in text.strip().strip("[]").split(",")]
     index = tuple(_parse_word(text, word) for word in words)

@@ -242,10 +242,10 @@ def heads(name: str, num_classes: int) -> Mapping[str, tuple[int, ...]]:
 
 
 def _shapes_with_classes(name: str, number: int) -> Mapping[str, tuple[int, ...]]:
-    """Return the shapes of a model with so many classes.
+    """Return the shapes of a model with that many classes.
 
     Raises:
-        RuleError: it cannot have so many.
+        RuleError: it cannot have that many.
     """
     if number < _MOST_CLASSES:
         try:

@@ -19,7 +19,7 @@ def check_report(path: str, in_use: InUse, *, has_pictures: bool, force: bool) -
 
     Args:
         path: where it is to go; its suffix chooses what it is.
-        in_use: the files that are read and written beside it.
+        in_use: the files that are read and written besides it.
         has_pictures: whether there is something to draw, without which there is no figure.
         force: whether an existing file is replaced.
 

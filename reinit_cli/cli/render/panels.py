@@ -35,7 +35,7 @@ class Panel:
         key: its key.
         about: its shape and what filled it.
         numbers: what it is like, in a line.
-        before: the histogram of what was there, or None.
+        before: the histogram of the old values, or None.
         after: that of what there is now, or None.
         law: what it was drawn from, or None.
     """
@@ -113,7 +113,7 @@ def _peak(histogram: Histogram | None) -> float:
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Return at most so many round numbers between two, evenly apart."""
+    """Return at most `count` round numbers between two, evenly spaced."""
     width = high - low
     power = 10.0 ** math.floor(math.log10(width / most))
     step = next(power * each for each in (1, 2, 5, 10, 20) if width / (power * each) <= most)

@@ -7,7 +7,7 @@ would have been called, with what. Nothing in a file selects code, and what a st
 program can cost is bounded.
 
 The bytes are read through a window, and long texts are skipped, so the memory does not
-grow with what is carried in them.
+grow with what they hold.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class State:
     # The bytes
 
     def refill(self, nbytes: int) -> None:
-        """Have at least so many bytes in the window, as far as there are any."""
+        """Fill the window to at least that many bytes, or to the end."""
         offset = self.base + self.at
         wanted = min(max(_WINDOW_NBYTES, nbytes), self.end - offset)
         if len(self.window) - self.at < wanted:
@@ -249,7 +249,7 @@ class State:
         return self.scattered[index]
 
     def integer(self, nbytes: int) -> None:
-        """Push a signed integer of so many bytes."""
+        """Push a signed integer of that many bytes."""
         if nbytes > MAX_INTEGER_NBYTES:
             self.text(nbytes, lambda data: Long(0, len(data)))
         else:

@@ -66,7 +66,7 @@ def _in_memory(segment: Segment) -> Segment:
 def _save_skeleton(state: Mapping[str, Any], path: str, *, has_data: bool) -> None:
     """Save the object without its data, or with it where torch insists.
 
-    It does for quantised tensors, which are small and lie in memory.
+    It does for quantized tensors, which are small and lie in memory.
     """
     import torch
 

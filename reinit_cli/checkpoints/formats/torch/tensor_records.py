@@ -93,7 +93,7 @@ class Reading:
         """Return what is known of an entry.
 
         Raises:
-            MalformedFileError: it calls itself a tensor and is none.
+            MalformedFileError: it claims to be a tensor and is not a valid one.
         """
         carried = ""
         for depth in range(MAX_DEPTH):
@@ -186,7 +186,7 @@ class Reading:
         """Return the storage of a persistent id.
 
         Raises:
-            MalformedFileError: it is none, or says another thing than before.
+            MalformedFileError: it is not a valid one, or contradicts an earlier one.
         """
         parts = record.id
         if not isinstance(parts, tuple) or len(parts) not in (5, 6) or parts[0] != "storage":

@@ -26,7 +26,7 @@ class Asked:
 
     Attributes:
         requests: one for each output.
-        is_batch: whether inputs are told apart and counted.
+        is_batch: whether inputs are named and counted.
         reads: the files that say what is asked for, and what each is called.
     """
 

@@ -113,7 +113,7 @@ def _peak(histogram: Histogram | None) -> float:
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Return at most `count` round numbers between two, evenly spaced."""
+    """Return at most `most` round numbers between two, evenly spaced."""
     width = high - low
     power = 10.0 ** math.floor(math.log10(width / most))
     step = next(power * each for each in (1, 2, 5, 10, 20) if width / (power * each) <= most)

@@ -52,6 +52,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     """
     del frame
     _handle_signals(signal.SIG_DFL)
+    _wait_for_no_reader()
     if os.isatty(2):  # where a bar is shown that the next signal leaves as it is
         os.write(2, _SHOW_CURSOR)
     if number == signal.SIGINT:
@@ -90,6 +91,14 @@ def _watch(fd: int) -> NoReturn:
             count += number in ENDING_SIGNALS
             if count > 1:
                 os._exit(128 + number)
+
+
+def _wait_for_no_reader() -> None:
+    """Let the streams of `cli.streams` drop what nobody reads, if they are open yet."""
+    for stream in (sys.stdout, sys.stderr):
+        raw = getattr(getattr(stream, "buffer", None), "raw", None)
+        if raw is not None and hasattr(raw, "waits"):
+            raw.waits = False
 
 
 if __name__ == "__main__":

@@ -230,9 +230,34 @@ def signals_held() -> Iterator[None]:
     """Let signals wait that would raise in between in this thread."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
-        yield
+        with _handlers_held():
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+@contextmanager
+def _handlers_held() -> Iterator[None]:
+    """Let handlers wait, which raise in the main thread whichever thread a signal comes to.
+
+    Threads that a library started before, such as those of a BLAS, block no signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    held = {number: handler for number, handler in handlers.items() if callable(handler)}
+    try:
+        for number in held:
+            signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for number, handler in held.items():
+            if number in came:  # called, since a signal that is raised again counts as a second
+                handler(number, None)
 
 
 Progress = Callable[[int], None]

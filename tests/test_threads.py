@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -17,6 +19,7 @@ from reinit_cli.threads import (
     aside,
     cores,
     side_by_side,
+    signals_held,
     stop_here,
     wait_for,
 )
@@ -166,3 +169,26 @@ def test_there_are_as_many_threads_as_cores_that_the_process_may_use() -> None:
     finally:
         os.sched_setaffinity(0, allowed)
     assert cores() == len(allowed)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_signal_waits_though_another_thread_blocks_none(depth: int) -> None:
+    """As the threads of a BLAS do, which the system then gives the signal to."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    other.start()
+    finished = False
+    try:
+        with pytest.raises(KeyboardInterrupt), ExitStack() as stack:
+            for _ in range(depth):
+                stack.enter_context(signals_held())
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            finished = True
+        assert finished
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        done.set()
+        other.join()
+        signal.signal(signal.SIGINT, before)

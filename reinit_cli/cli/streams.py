@@ -55,9 +55,20 @@ def _occupy() -> None:
 
 
 class _Raw(io.FileIO):
-    """A descriptor that waits while a non-blocking other end is full."""
+    """A descriptor that waits while a non-blocking other end is full.
+
+    Attributes:
+        waits: whether it waits for its reader; a signal ends that, and what the reader does
+            not take by then is dropped.
+    """
+
+    waits = True
 
     def write(self, data: ReadableBuffer, /) -> int:
+        if not self.waits:
+            if not select.select([], [self], [], 0)[1]:
+                return memoryview(data).nbytes
+            data = memoryview(data)[: select.PIPE_BUF]  # which one that is ready takes
         written = super().write(data)
         while written is None:
             select.select([], [self], [])

@@ -103,6 +103,8 @@ class StandardInput(RegularFile):
                     copy.write(buffer[:count])
                 copy.flush()
                 os.dup2(copy.fileno(), self._fd, inheritable=False)
+        except UnreadableSourceError:
+            raise
         except OSError as error:
             problem = f"it cannot be copied into {tempfile.gettempdir()}: {why(error)}"
             raise UnreadableSourceError(self.path, problem) from error

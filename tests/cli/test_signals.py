@@ -107,6 +107,46 @@ def test_a_run_whose_output_nobody_reads_ends(number: signal.Signals, code: int,
         assert process.wait(30) == code
 
 
+@pytest.mark.parametrize(("number", "code"), ENDS)
+def test_a_comparison_that_waits_for_its_input_ends(number: signal.Signals, code: int) -> None:
+    tensors = {"a": torch.zeros(1000, 1000)}
+    save_file(tensors, "in.safetensors")
+    with _started(*(*REINIT, "diff", "-", "in.safetensors"), stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(save(tensors)[:500_000])
+        process.stdin.flush()
+        _wait_until_threads_run(process)
+
+        process.send_signal(number)
+
+        assert process.wait(30) == code
+
+
+def _wait_until_threads_run(process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until and len(os.listdir(f"/proc/{process.pid}/task")) == 1:
+        time.sleep(0.02)
+    time.sleep(0.3)
+
+
+@pytest.mark.parametrize(("number", "code"), ENDS)
+@pytest.mark.parametrize("command", [["keys", "--json"], ["stats"]])
+def test_a_listing_that_nobody_reads_ends(
+    command: list[str], number: signal.Signals, code: int
+) -> None:
+    save_file({f"{at:080}": torch.zeros(1) for at in range(2000)}, "in.safetensors")
+    with _started("sh", "-c", 'exec "$@" 2>&1', "sh", *REINIT, *command, "in.safetensors") as (
+        process
+    ):
+        assert process.stdout is not None
+        process.stdout.read(1)  # it has begun
+        time.sleep(0.3)
+
+        process.send_signal(number)
+
+        assert process.wait(30) == code
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_process_whatever_it_does(number: signal.Signals) -> None:
     save_file({"a": torch.zeros(5)}, "in.safetensors")

@@ -27,8 +27,10 @@ def _info(key: str, value: Any) -> TensorInfo:
     if torch.nn.parameter.is_lazy(value):
         return TensorInfo(key, "uninitialised", (), 0, carried="a lazy parameter without a shape")
     dtype = str(value.dtype).removeprefix("torch.")
-    shape = tuple(value.shape)
     nbytes = value.numel() * value.element_size()
+    if value.is_nested and value.layout is torch.strided:
+        return TensorInfo(key, dtype, (), nbytes, carried="a nested tensor")
+    shape = tuple(value.shape)
     if value.is_quantized:
         return TensorInfo(key, dtype, shape, nbytes, carried=f"a quantised tensor ({dtype})")
     if value.layout is not torch.strided:
@@ -68,8 +70,18 @@ def check_writable(tensor: Tensor) -> None:
         write(none, torch.empty(none.shape, dtype=none.dtype, device="cpu"))
     except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
         raise ValueError(str(error).partition("\n")[0]) from error
-    if tensor.device.type == "cpu" and tensor.numel() and not _is_writable(tensor.data_ptr()):
+    has_memory = tensor.device.type == "cpu" and tensor.numel() and not _is_wrapper(tensor)
+    if has_memory and not _is_writable(tensor.data_ptr()):
         raise ValueError("its memory can only be read, as that of a mapped file may")
+
+
+def _is_wrapper(tensor: Tensor) -> bool:
+    """Whether a tensor holds other tensors, and has no memory of its own."""
+    try:
+        tensor.untyped_storage().data_ptr()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _is_writable(address: int) -> bool:

@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.masked import masked_tensor
+from torch.testing._internal.two_tensor import TwoTensor
 
 from reinit_cli import ReinitError, apply_, register, rewrite, seed_for
 from reinit_cli.errors import (
@@ -576,6 +578,35 @@ def test_a_tensor_that_is_only_imagined_changes_nothing() -> None:
         apply_(state, ["*=zeros"])
 
     assert torch.equal(state["a"], torch.ones(3, 2))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of")
+def test_a_tensor_that_wraps_others_is_filled_through_its_own_copy() -> None:
+    inner = torch.ones(3, 2), torch.ones(3, 2)
+    masked = masked_tensor(torch.ones(3, 2), torch.ones(3, 2).bool())
+    functional = torch._to_functional_tensor(torch.ones(3, 2))
+    state = {"a": TwoTensor(*inner), "b": masked, "c": functional}
+
+    apply_(state, ["*=normal:std=0.02"])
+
+    assert torch.equal(inner[0], _drawn("a", 3, 2))
+    assert torch.equal(inner[1], _drawn("a", 3, 2))
+    assert torch.equal(masked.get_data(), _drawn("b", 3, 2))
+    assert torch.equal(torch._from_functional_tensor(functional), _drawn("c", 3, 2))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of")
+def test_a_nested_tensor_is_left_as_it_is_by_a_wildcard_and_refused_by_name() -> None:
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    state = {"a": torch.ones(3, 2), "b": nested}
+
+    with pytest.raises(ReinitError, match="cannot fill 'b': a nested tensor"):
+        apply_(state, ["a=zeros", "b=zeros"])
+    assert torch.equal(state["a"], torch.ones(3, 2))
+    apply_(state, ["*=zeros"])
+
+    assert not state["a"].any()
+    assert all(bool(part.all()) for part in nested.unbind())
 
 
 @pytest.mark.parametrize("room", [0, 200, 2**20])

@@ -144,6 +144,25 @@ def test_the_table_names_every_room_once_and_no_other() -> None:
     assert {room for room in ROWS if "." not in room} == rooms
 
 
+def test_every_import_of_ours_names_its_module_in_full() -> None:
+    """A relative one, or one whose name is a string, would not be compared with the table."""
+    relative = [
+        (module, ast.unparse(node))
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    by_string = {
+        module.removeprefix("reinit_cli.")
+        for module, path in MODULES.items()
+        if re.search(r"import_module\((?!\")", path.read_text())
+    }
+
+    assert relative == []
+    # The names of what is public, the families, and the commands; and a module of another package.
+    assert by_string == {"reinit_cli", "initializers.families", "cli.group", "lazy"}
+
+
 def test_nothing_imports_the_package_itself() -> None:
     importing = {module for module in MODULES if "reinit_cli" in _imported(module)}
 
@@ -174,6 +193,24 @@ def test_what_people_see_is_made_in_cli_alone(package: str) -> None:
     importing = [module for module in MODULES if package in _imported(module, for_checkers=True)]
 
     assert [module for module in importing if not _in(module, "cli")] == []
+
+
+_FILES = re.compile(
+    r"open|os\.(walk|listdir|scandir|l?stat)|os\.path\.(l?exists|isfile|isdir|getsize|samefile)"
+)
+
+
+def test_only_storage_looks_at_files_but_for_completion() -> None:
+    looking = {
+        module.removeprefix("reinit_cli.")
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and _FILES.fullmatch(ast.unparse(node.func))
+    }
+
+    assert {name for name in looking if not name.startswith("storage.")} == {
+        "cli.completion.candidates"
+    }
 
 
 def test_nothing_but_the_entry_imports_the_command_line() -> None:

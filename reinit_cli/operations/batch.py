@@ -29,6 +29,7 @@ from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import PartialRequest, Request, RewriteOptions, without
 from reinit_cli.storage.destination import InUse, inode_of, occupant
 from reinit_cli.storage.folders import folders_above
+from reinit_cli.storage.local import LocalStore, first_bytes
 from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.text import plural, why
 from reinit_cli.threads import Progress, Work
@@ -81,8 +82,7 @@ def read_list(path: str, *, ends_with_nul: bool) -> tuple[str, ...]:
         SourceError: it cannot be read, or is not a list.
     """
     try:
-        with open(0 if path == DASH else path, "rb", closefd=path != DASH) as file:
-            data = file.read(MAX_LIST_NBYTES + 1)
+        data = first_bytes(path, MAX_LIST_NBYTES + 1)
     except (OSError, ValueError) as error:
         raise SourceError(path, f"cannot read the list {path!r}: {why(error)}") from error
     if len(data) > MAX_LIST_NBYTES:
@@ -132,7 +132,9 @@ def _output(asked: PartialRequest, *, is_batch: bool, has_seeds: bool) -> str | 
         return OutputName(form, is_beside=True) if has_seeds else None
     named = OutputName.parse(output)
     plain = named.of(SourceName("", "", ""), 0)
-    is_folder = output.endswith(os.sep) or (not named.is_form and os.path.isdir(plain))
+    is_folder = output.endswith(os.sep) or (
+        not named.is_form and LocalStore().kind_of(plain) == "folder"
+    )
     if is_batch and is_folder:
         seed = "-seed{seed}" if has_seeds and not named.has_seed else ""
         return OutputName(os.path.join(output, f"{{stem}}{seed}{suffix}"))

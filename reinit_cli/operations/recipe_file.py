@@ -6,7 +6,7 @@ from reinit_cli.checkpoints.formats import FORMATS
 from reinit_cli.errors import RecipeError
 from reinit_cli.request.recipe import MAX_JSON_NBYTES, parse_recipe
 from reinit_cli.request.request import PartialRequest
-from reinit_cli.storage.local import LocalStore, names_next_to
+from reinit_cli.storage.local import LocalStore, first_bytes, names_next_to
 from reinit_cli.storage.location import DASH
 from reinit_cli.text import why
 
@@ -23,8 +23,7 @@ def read_recipe(path: str) -> PartialRequest:
     if LocalStore().kind_of(path) == "folder":
         return parse_recipe(_record_in(path), path)
     try:
-        with open(0 if path == DASH else path, "rb", closefd=path != DASH) as file:
-            data = file.read(MAX_JSON_NBYTES + 1)
+        data = first_bytes(path, MAX_JSON_NBYTES + 1)
     except FileNotFoundError as error:
         raise RecipeError(path, why(error), names_next_to(path), kind="file") from error
     except (OSError, ValueError) as error:

@@ -5,7 +5,6 @@ It shows integrity, not authorship: whoever changes a file can write another rec
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -45,7 +44,7 @@ from reinit_cli.provenance.recorder import FixedRecorder
 from reinit_cli.request.recipe import recipe_of
 from reinit_cli.request.request import PartialRequest, Request, without
 from reinit_cli.storage.destination import Destination
-from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.local import InputFile, LocalStore
 from reinit_cli.storage.segments import Range
 from reinit_cli.tensors.device import check_device
 from reinit_cli.tensors.info import TensorInfo
@@ -144,12 +143,14 @@ def nbytes_to_verify(output: str, source: str | None) -> int:
         output: the path of the checkpoint, which need not exist.
         source: what it is compared with too, which reads it a second time.
     """
-    paths = [output]
-    if os.path.isdir(output):
-        paths = [
-            os.path.join(folder, each) for folder, _, names in os.walk(output) for each in names
-        ]
-    nbytes = sum(os.path.getsize(path) for path in paths if os.path.exists(path))
+    store = LocalStore()
+    kind = store.kind_of(output)
+    nbytes = 0
+    if kind == "folder":
+        nbytes = sum(each.fingerprint.nbytes for each in store.list(output).files.values())
+    elif kind == "file":
+        with InputFile(output) as file:
+            nbytes = file.nbytes
     return nbytes if source is None else 2 * nbytes
 
 

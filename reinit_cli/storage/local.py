@@ -18,6 +18,7 @@ from typing import Self
 
 from reinit_cli.errors import SourceChangedError, SourceNotFoundError, UnreadableSourceError
 from reinit_cli.storage.listing import list_folder
+from reinit_cli.storage.location import DASH
 from reinit_cli.storage.reader import Fingerprint, Kind, Listing
 from reinit_cli.storage.system import pread_all, pread_into
 from reinit_cli.text import why
@@ -276,6 +277,20 @@ class LocalStore:
     def list(self, folder: str, called: str | None = None) -> Listing:
         """List the files of a folder; see `Store`."""
         return list_folder(folder, called)
+
+
+def first_bytes(path: str, limit: int) -> bytes:
+    """Return how a file of any kind starts, or standard input for "-".
+
+    Args:
+        path: the file.
+        limit: the most bytes that are read.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    with open(0 if path == DASH else path, "rb", closefd=path != DASH) as file:
+        return file.read(limit)
 
 
 def names_next_to(path: str) -> list[str]:

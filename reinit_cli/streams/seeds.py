@@ -44,5 +44,6 @@ def seed_for(seed: int, key: str, name: str = "") -> int:
         name: the name of the initializer where it is a transform, or "".
     """
     text = f"{seed}:{key}:{name}" if name else f"{seed}:{key}"
-    digest = hashlib.sha256(text.encode()).digest()
+    # A pickle may hold half of a surrogate pair, as three bytes like those of any other code point.
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "little") & (2**63 - 1)

@@ -222,3 +222,15 @@ def test_a_conversion_reads_no_file_but_its_source() -> None:
 
     read = {segment.file.path for segment in segments if isinstance(segment, (Copy, Check))}
     assert read == {"m.pt"}
+
+
+def test_a_key_that_only_a_pickle_can_hold_is_filled_and_stays_in_torch_files() -> None:
+    torch.save({"half\udc80": torch.zeros(2), "whole": torch.zeros(3)}, "in.pt")
+
+    rewrite("in.pt", ["*=ones"], output="out.pt")
+
+    _assert_equal(torch.load("out.pt"), {"half\udc80": torch.ones(2), "whole": torch.ones(3)})
+    for output in ("out.safetensors", "folder/"):
+        with pytest.raises(UnwritableContentError, match="half"):
+            rewrite("in.pt", ["*=ones"], output=output)
+    assert sorted(path.name for path in Path().iterdir()) == ["in.pt", "out.pt"]

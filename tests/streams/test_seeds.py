@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import struct
 import subprocess
 import sys
@@ -55,6 +56,13 @@ def test_torch_takes_every_seed_as_it_is(seed: int, key: str) -> None:
     generator = torch.Generator().manual_seed(seed_for(seed, key))
 
     assert generator.initial_seed() == seed_for(seed, key)
+
+
+def test_half_of_a_surrogate_pair_is_hashed_as_a_pickle_has_it() -> None:
+    assert b"half\xed\xb2\x80" in pickle.dumps("half\udc80", 2)
+    digest = hashlib.sha256(b"0:half\xed\xb2\x80").digest()
+
+    assert seed_for(0, "half\udc80") == int.from_bytes(digest[:8], "little") & (2**63 - 1)
 
 
 def test_seed_and_key_are_separated() -> None:

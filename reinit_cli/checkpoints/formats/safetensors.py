@@ -32,7 +32,13 @@ from reinit_cli.checkpoints.formats.base import (
     Supply,
     spliced,
 )
-from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, check_text, parse_object
+from reinit_cli.checkpoints.formats.strict_json import (
+    JsonError,
+    Pairs,
+    check_text,
+    is_valid_text,
+    parse_object,
+)
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
@@ -348,7 +354,8 @@ def _members_of(
 
 
 def _holds(tensor: TensorInfo) -> bool:
-    return not tensor.carried and _own_name(tensor) in _NBITS and tensor.key != METADATA
+    is_key = tensor.key != METADATA and is_valid_text(tensor.key)
+    return is_key and not tensor.carried and _own_name(tensor) in _NBITS
 
 
 def _own_name(tensor: TensorInfo) -> str:

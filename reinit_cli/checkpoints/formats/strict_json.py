@@ -68,7 +68,14 @@ def check_text(text: str) -> None:
     Raises:
         JsonError: it has half of a surrogate pair.
     """
+    if not is_valid_text(text):
+        raise JsonError(f"the text {text!r} has half of a surrogate pair")
+
+
+def is_valid_text(text: str) -> bool:
+    """Return whether UTF-8 can hold a text: it has no half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise JsonError(f"the text {text!r} has half of a surrogate pair") from None
+        return False
+    return True

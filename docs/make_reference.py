@@ -158,6 +158,11 @@ def _initializer(declared: Initializer) -> Iterator[str]:
             f"- Reads the fans, so takes {_and(LAYOUT)} too: "
             "[how a weight is to be read](#arguments-that-say-how-a-weight-is-to-be-read)"
         )
+    if declared.version > 1:
+        facts.append(
+            f"- Version: {declared.version}, which [records name]"
+            "(../explanation/seeds.md#versions-of-laws)"
+        )
     if declared.stream:
         facts.append(
             f'- Changes what is there; where it draws, the stream is `"SEED:KEY:{declared.stream}"`'

@@ -98,7 +98,11 @@ class Work:
         self.stop()
 
     def each(
-        self, work: Callable[[Item], Result], items: Iterable[Item], threads: int
+        self,
+        work: Callable[[Item], Result],
+        items: Iterable[Item],
+        threads: int,
+        begin: Callable[[], None] | None = None,
     ) -> Iterator[tuple[int, Result]]:
         """Begin some work with each item; yield its results, and the items' positions.
 
@@ -108,6 +112,7 @@ class Work:
             work: what to do with each.
             items: taken in turns, one thread at a time.
             threads: how many of them.
+            begin: what each thread does before its first item.
 
         Raises:
             StoppedError: other work was stopped that this belongs to.
@@ -119,7 +124,7 @@ class Work:
             for number in range(threads):
                 thread = threading.Thread(
                     target=self._take_turns,
-                    args=(work, left, turn, done),
+                    args=(work, left, turn, done, begin),
                     name=f"reinit-{number}",
                     daemon=True,
                 )
@@ -147,10 +152,13 @@ class Work:
         left: Iterator[tuple[int, Item]],
         turn: threading.Lock,
         done: SimpleQueue[tuple[int, Result] | None],
+        begin: Callable[[], None] | None,
     ) -> None:
         """Do one item after the other, in a thread of its own."""
         _HERE.work = self
         try:
+            if begin is not None:
+                begin()
             while not self.is_stopped:
                 with turn:
                     found = next(left, None)
@@ -170,15 +178,20 @@ def aside(work: Callable[[], Result]) -> Result:
     return result
 
 
-def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+def side_by_side(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    begin: Callable[[], None] | None = None,
+) -> list[Result]:
     """Return what some work gives for each item, done by as many threads as there are cores.
 
     Args:
         work: what to do with each.
         items: in the order of the results.
+        begin: what each thread does before its first item.
     """
     with Work() as scope:
-        found = dict(scope.each(work, items, cores()))
+        found = dict(scope.each(work, items, cores(), begin))
     return [found[at] for at in range(len(found))]
 
 

@@ -18,7 +18,7 @@ from reinit_cli.execution.pieces import OpenFile, Pen, Piece, put
 from reinit_cli.execution.produce import Producer, Product, products_of
 from reinit_cli.storage.segments import Copy, Late, Segment
 from reinit_cli.storage.writer import Output, Writer
-from reinit_cli.threads import Progress, Work, aside, cores, stop_here
+from reinit_cli.threads import Progress, Result, Work, aside, cores, stop_here
 
 _COPYING_THREADS = 2
 """While one waits for the kernel's copy, which takes the output's lock, another digests."""
@@ -163,7 +163,7 @@ class _Run:
         copying = work.each(self._copier.write, copies, threads)
         # The largest first: a large one that comes last would be drawn while others idle.
         largest_first = sorted(self._products, key=lambda each: -each.nbytes)
-        drawing = work.each(self._produce, self._within_budget(largest_first), self._threads)
+        drawing = self._drawing(work, self._produce, largest_first)
         for results in (copying, drawing):
             for _ in results:
                 pass
@@ -184,8 +184,7 @@ class _Run:
 
     def _write_in_order(self, work: Work, file: OpenFile) -> None:
         """Write one piece after the other, drawing ahead as far as the budget goes."""
-        products = self._within_budget(self._products)
-        drawing = work.each(self._produced_whole, products, self._threads)
+        drawing = self._drawing(work, self._produced_whole, self._products)
         drawn: dict[int, memoryview] = {}
         left = {piece.at: product for product in self._products for piece, _ in product.places}
         for piece in file.pieces:
@@ -213,6 +212,14 @@ class _Run:
             self.budget.give_back(self.producer.peak_nbytes(product))
 
     # --- both ---------------------------------------------------------------------------
+
+    def _drawing(
+        self, work: Work, produce: Callable[[Product], Result], products: Iterable[Product]
+    ) -> Iterator[tuple[int, Result]]:
+        """Begin to draw, each thread with a BLAS of one thread."""
+        from reinit_cli.tensors.device import use_one_thread
+
+        return work.each(produce, self._within_budget(products), self._threads, use_one_thread)
 
     @property
     def _threads(self) -> int:

@@ -20,8 +20,8 @@ from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PEAK_PER_DRAWN_BYTE = 4
-"""What a draw takes at most besides its own values: candidates, masks, the rounded copy."""
+_PEAK_PER_DRAWN_BYTE = 5
+"""What a draw takes at most, its values too: candidates, masks, factors in float64."""
 
 
 @dataclass(frozen=True, slots=True)

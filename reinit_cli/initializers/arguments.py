@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.declaration import COMMON, Init, Initializer
-from reinit_cli.initializers.parameters import Text
+from reinit_cli.initializers.parameters import Nested, Text
 from reinit_cli.initializers.registry import REGISTRY
 
 _COMMON_NAMES = {parameter.name for parameter in COMMON}
@@ -26,6 +28,27 @@ def parse_init(text: str) -> Init:
     if "" in words:
         raise ArgumentError(declared.name, "an argument is empty", (declared.example,))
     return declared.bind(_by_name(declared, words))
+
+
+def inner_init(text: str) -> Init:
+    """Parse an initializer whose arguments are separated by ;.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+        ArgumentError: an argument is not what it takes.
+    """
+    return parse_init(text.replace(";", ","))
+
+
+def versions_of(inits: Iterable[Init]) -> dict[str, int]:
+    """Return the versions of initializers and of those within them, but for version 1."""
+    found: dict[str, int] = {}
+    for init in inits:
+        found[init.initializer.name] = init.initializer.version
+        given = dict(init.arguments)
+        within = (each for each in init.initializer.parameters if isinstance(each.kind, Nested))
+        found |= versions_of(inner_init(str(given[each.name])) for each in within)
+    return {name: version for name, version in sorted(found.items()) if version > 1}
 
 
 def _by_name(declared: Initializer, words: list[str]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.fans import TORCHS, Fans, Layout, UndefinedError, need_ndim
@@ -98,6 +98,8 @@ class Initializer:
         stream: what is added to the key whose stream it draws from: its own name where it
             transforms existing values, so that it is never drawn as the weights were; else "".
         takes_all: whether a wildcard takes running statistics and integers too.
+        version: one more with each change of the values that it gives for a seed. Records
+            name it, and `build` finds the one that is asked for in its `Site`.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Initializer:
     fans: Callable[..., Fans | None] | None = None
     stream: str = ""
     takes_all: bool = False
+    version: int = 1
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
@@ -235,6 +238,7 @@ class Init:
         """
         if self.min_ndim:
             need_ndim(shape, self.min_ndim)
+        site = self._at_its_version(site)
         asked = [
             site if each == "site" else self.layout.fans(shape) for each in self.initializer.asks
         ]
@@ -242,6 +246,18 @@ class Init:
             return self.initializer.build(shape, *asked, **dict(self.arguments))
         except OverflowError as error:
             raise UndefinedError("its arguments are too large to compute with") from error
+
+    def _at_its_version(self, site: Site) -> Site:
+        """Return a site with the version of this initializer that is to be drawn there.
+
+        Raises:
+            UndefinedError: it is newer than what is known here.
+        """
+        name, newest = self.initializer.name, self.initializer.version
+        version = site.elsewhere.version_of(name, newest)
+        if version > newest:
+            raise UndefinedError(f"{name} is of version {version}, and {newest} is the newest here")
+        return site if version == site.version else replace(site, version=version)
 
     def fans(self, shape: tuple[int, ...]) -> Fans | None:
         """Return the fans of a tensor as it reads them, or None where there are none."""

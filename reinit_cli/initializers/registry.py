@@ -115,6 +115,7 @@ def register(
     fans: Callable[..., Fans | None] | None = None,
     is_transform: bool = False,
     takes_all: bool = False,
+    version: int = 1,
 ) -> Callable[[Build], Build]:
     """Make a function an initializer, named as the function is.
 
@@ -123,7 +124,9 @@ def register(
     a shape on which it has no meaning. A second positional argument is the `Site` of the
     tensor, or its `Fans` where it is annotated so; then it takes the arguments of `Layout`
     too. The first line of its docstring is the summary. See `Initializer` for the
-    arguments; `is_transform` says that values are changed rather than replaced.
+    arguments; `is_transform` says that values are changed rather than replaced. Where a
+    change gives other values for a seed, raise `version` by one, and let the function still
+    return the law of `Site.version`, so that old records can be verified.
 
     Raises:
         ValueError: the name is taken, or an argument has the name of a field of rules.
@@ -148,6 +151,7 @@ def register(
                 fans=fans,
                 stream=build.__name__ if is_transform else "",
                 takes_all=takes_all,
+                version=version,
             )
         )
         return build

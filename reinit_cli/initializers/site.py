@@ -31,6 +31,10 @@ Donor = Mapping[str, TensorInfo]
 """The tensors of another checkpoint, by their keys."""
 
 
+Versions = Mapping[str, int]
+"""The versions of initializers by their names, without those of version 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
     """What rules refer to besides the tensors that they fill.
@@ -38,10 +42,17 @@ class Elsewhere:
     Attributes:
         architecture: the model that the tensors are of, where it is known.
         donors: other checkpoints, by the names that rules have for them.
+        versions: the versions of initializers that a record names, each other being of
+            version 1; None for the newest of all.
     """
 
     architecture: Architecture | None = None
     donors: Mapping[str, Donor] = field(default_factory=dict)
+    versions: Versions | None = None
+
+    def version_of(self, name: str, newest: int) -> int:
+        """Return the version of an initializer that is to be drawn."""
+        return newest if self.versions is None else self.versions.get(name, 1)
 
 
 NOWHERE = Elsewhere()
@@ -56,12 +67,14 @@ class Site:
         dtype: torch's name of its dtype.
         elsewhere: what rules refer to besides it.
         kept_rows: where new rows of it are filled, the number of its old rows; otherwise 0.
+        version: the version of the initializer that is to be drawn.
     """
 
     key: str = ""
     dtype: str = "float32"
     elsewhere: Elsewhere = NOWHERE
     kept_rows: int = 0
+    version: int = 1
 
 
 class Constructor(Protocol):

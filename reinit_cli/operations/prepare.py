@@ -18,7 +18,7 @@ from reinit_cli.errors import (
     UnwritableContentError,
 )
 from reinit_cli.execution.sketches import pictured
-from reinit_cli.initializers.site import Arch
+from reinit_cli.initializers.site import Arch, Versions
 from reinit_cli.planning.decide import decide as planned
 from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.job import Job
@@ -60,12 +60,13 @@ class Decided:
     references: References
 
 
-def decide(source: Source, request: Request) -> Decided:
+def decide(source: Source, request: Request, versions: Versions | None = None) -> Decided:
     """Decide what happens to every key of a source.
 
     Args:
         source: what is read.
         request: what is asked for; its rules and resizes are read.
+        versions: those of initializers, where a record names them.
 
     Raises:
         RuleError: a rule, a resize or the optimizer's reset cannot be obeyed.
@@ -77,7 +78,8 @@ def decide(source: Source, request: Request) -> Decided:
     rows = (each.init for each in entries.reshapes.values() if each.init is not None)
     arch = request.arch or source.architecture
     references = find_references((*rules, *rows), entries.tensors, arch)
-    return Decided(planned(entries, request, references.elsewhere), references)
+    elsewhere = replace(references.elsewhere, versions=versions)
+    return Decided(planned(entries, request, elsewhere), references)
 
 
 def entries_of(source: Source) -> Entries:
@@ -133,10 +135,10 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     return job
 
 
-def job_of(request: Request, found: Source | None = None) -> Job:
+def job_of(request: Request, found: Source | None = None, versions: Versions | None = None) -> Job:
     """Return a request after every check but those of the place where the output goes.
 
-    Args and raises: as `prepare`.
+    Args and raises: as `prepare`, and the versions of initializers that a record names.
     """
     request = _read(request)
     source = found or find_source(request.source, request.weights, request.root)
@@ -146,7 +148,7 @@ def job_of(request: Request, found: Source | None = None) -> Job:
     layout = choose_layout(request, destination.path, source)
     if not request.rules and not layout.is_created:
         raise MissingRuleError
-    decided = decide(source, request)
+    decided = decide(source, request, versions)
     _check_output(request, source, destination, layout)
     notes = _notes(decided.plan, source, destination, layout)
     plan = replace(decided.plan, warnings=(*decided.plan.warnings, *notes))

@@ -216,9 +216,9 @@ def _side_by_side(
         return item[0], found
 
     def measure_all() -> dict[str, _Found]:
-        from reinit_cli.tensors.device import one_thread
+        from reinit_cli.tensors.device import one_thread, use_one_thread
 
         with one_thread():
-            return dict(side_by_side(one, views.items()))
+            return dict(side_by_side(one, views.items(), use_one_thread))
 
     return aside(measure_all)

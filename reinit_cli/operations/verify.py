@@ -21,6 +21,7 @@ from reinit_cli.operations.prepare import job_of
 from reinit_cli.operations.redraw import gaps_of_redrawn, span_of
 from reinit_cli.operations.rewrite import execute
 from reinit_cli.operations.stats import unmeasurable
+from reinit_cli.planning.job import Job
 from reinit_cli.provenance.compare import ComparingOutput, Gap
 from reinit_cli.provenance.digests import (
     Ranges,
@@ -34,6 +35,7 @@ from reinit_cli.provenance.record import (
     is_whole,
     parse_record,
     torch_version,
+    versions_in,
 )
 from reinit_cli.provenance.recorded import (
     RecordedFill,
@@ -42,7 +44,7 @@ from reinit_cli.provenance.recorded import (
 )
 from reinit_cli.provenance.recorder import FixedRecorder
 from reinit_cli.request.recipe import recipe_of
-from reinit_cli.request.request import PartialRequest, Request, without
+from reinit_cli.request.request import PartialRequest, without
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile, LocalStore
 from reinit_cli.storage.segments import Range
@@ -282,18 +284,17 @@ def _compared(
         problem = f"is not the source that was recorded, {recorded['name']!r}"
         yield Finding(repr(text), problem)
         return
-    yield from _made_again(request, source, output, contents, inside, progress)
+    job = job_of(request, source, versions_in(form))
+    yield from _made_again(job, output, contents, inside, progress)
 
 
 def _made_again(
-    request: Request,
-    source: Source,
+    job: Job,
     output: Source,
     contents: Contents,
     inside: Mapping[str, Recorded],
     progress: Progress,
 ) -> Iterator[Finding]:
-    job = job_of(request, source)
     if output.format and output.located and output.located.own_name:
         # It has the name that the file had when it was written.
         name = output.located.own_name + output.format.suffixes[0]

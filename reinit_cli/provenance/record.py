@@ -10,6 +10,8 @@ the same bytes. Its digests are SHA-256s in hexadecimal:
     rest.sha256     of the SHA-256s of the output's pieces, without what was filled and
                     without the record itself; of a folder as above
     sha256          of the record, with 64 zeros in this place
+
+`laws` has the versions of the initializers that were used, those of version 1 left out.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from typing import Any, NoReturn
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import RecordError
+from reinit_cli.initializers.arguments import versions_of
+from reinit_cli.initializers.site import Versions
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.request import options_form
 from reinit_cli.streams.torch import STREAM
@@ -46,11 +50,13 @@ def blank_record(plan: Plan, source: Source, digest: tuple[int, str], *, is_insi
     """
     weights = source.weights and os.path.basename(source.weights)
     located = source.located
+    versions = versions_of(step.init for step in drawn_steps(plan) if step.init is not None)
     return {
         "version": VERSION,
         "reinit": __version__,
         "torch": torch_version(),
         "stream": STREAM.name,
+        **({"laws": versions} if versions else {}),
         **options_form(plan.request),
         "source": {
             "name": os.path.basename(source.name.rstrip(os.sep)),
@@ -166,7 +172,20 @@ def parse_record(text: str, path: str) -> Form:
         wrong = next(_wrong(row, "filled.", _MEMBERS_OF_FILLED), None)
         if wrong is not None:
             raise RecordError(path, f"its record has no {wrong}")
+    versions = form.get("laws", {})
+    if not isinstance(versions, dict) or not all(map(_is_version, versions.values())):
+        raise RecordError(path, "its record has laws whose versions are not numbers from 1 on")
     return form
+
+
+def versions_in(form: Form) -> Versions:
+    """Return the versions of initializers that a record names."""
+    versions: Versions = form.get("laws", {})
+    return versions
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -12,7 +12,7 @@ from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, 
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import law_of_rows, rows_alone
-from reinit_cli.provenance.record import Form
+from reinit_cli.provenance.record import Form, versions_in
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.info import TensorInfo
 
@@ -48,7 +48,7 @@ class RecordReader:
         self._form = form
         arch = architecture_of_record(form)
         architecture = Torchvision(arch, source.tensors) if arch else None
-        self._elsewhere = Elsewhere(architecture)
+        self._elsewhere = Elsewhere(architecture, versions=versions_in(form))
 
     def filled(self, tensor: TensorInfo, row: Form) -> RecordedFill:
         """Return what a row says.

@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 from reinit_cli.errors import UnknownNameError
 
 
-class _OneThread:
-    """The number of users of one thread, and the thread count before the first."""
+class _OneThread(threading.local):
+    """The users of one thread in the process and in this thread, and the count before the first."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.users = 0
-        self.before = 0
+    lock = threading.Lock()
+    users: ClassVar[int] = 0
+    before: ClassVar[int] = 0
+    depth = 0
 
 
 _ONE_THREAD = _OneThread()
@@ -23,25 +24,38 @@ _ONE_THREAD = _OneThread()
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch use one thread for each operation, and set the count back afterwards.
+    """Let torch use one thread for each operation here, and set the count back afterwards.
 
-    Tensors are drawn side by side instead, and the bits of a QR depend on the count. The
-    count is the process's, so that of several users the last sets it back.
+    Tensors are drawn side by side instead, and the bits of a product of matrices depend on
+    the count. Threads that start within begin with `use_one_thread`.
     """
     import torch
 
     with _ONE_THREAD.lock:
-        if not _ONE_THREAD.users:
-            _ONE_THREAD.before = torch.get_num_threads()
-            torch.set_num_threads(1)
-        _ONE_THREAD.users += 1
+        if not _OneThread.users:
+            _OneThread.before = torch.get_num_threads()
+        _OneThread.users += 1
+        _ONE_THREAD.depth += 1
+        use_one_thread()
     try:
         yield
     finally:
         with _ONE_THREAD.lock:
-            _ONE_THREAD.users -= 1
-            if not _ONE_THREAD.users:
-                torch.set_num_threads(_ONE_THREAD.before)
+            _OneThread.users -= 1
+            _ONE_THREAD.depth -= 1
+            if not _ONE_THREAD.depth:
+                torch.set_num_threads(_OneThread.before)
+
+
+def use_one_thread() -> None:
+    """Let torch and its BLAS use one thread for each operation of this thread.
+
+    MKL keeps a count for each thread, which is set in this one alone.
+    """
+    import torch
+
+    torch.get_num_threads()  # the first question sets the count of the process here
+    torch.set_num_threads(1)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from reinit_cli.execution.draw import draw
-from reinit_cli.initializers import parse_init
+from reinit_cli.initializers import NOWHERE, Elsewhere, Site, parse_init
 from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.device import one_thread
 
@@ -59,8 +61,6 @@ def _cases() -> Iterator[tuple[str, tuple[int, ...], Reference]]:
     for shape in (MATRIX, TALL, CONV):
         yield "xavier_uniform", shape, call("xavier_uniform")
         yield "xavier_normal:0.5", shape, call("xavier_normal", gain=0.5)
-        yield "orthogonal", shape, call("orthogonal")
-        yield "orthogonal:gain=-2", shape, call("orthogonal", gain=-2.0)
         for law in ("uniform", "normal"):
             yield f"kaiming_{law}", shape, call(f"kaiming_{law}")
             yield f"kaiming_{law}:a=2.2360679", shape, call(f"kaiming_{law}", a=2.2360679)
@@ -101,6 +101,64 @@ def test_a_draw_is_torch_s(
         got = draw(law, shape, dtype, seed, "cpu")
 
     assert torch.equal(got, expected)
+
+
+ORTHOGONAL = [(37, 53), (53, 37), (64, 3, 11, 11), (256, 128), (8, 4, 3)]
+
+
+def _factored_by_numpy(shape: tuple[int, ...], dtype: str, gain: float) -> torch.Tensor:
+    """Return what `torch.nn.init.orthogonal_` means, factored by the BLAS of another library."""
+    drawn = torch.empty((shape[0], math.prod(shape[1:])), dtype=getattr(torch, dtype))
+    drawn.normal_(generator=torch.Generator().manual_seed(11))
+    is_wide = drawn.shape[0] < drawn.shape[1]
+    q, r = np.linalg.qr((drawn.t() if is_wide else drawn).double().numpy())
+    q = q * np.sign(np.diag(r)) * gain
+    return torch.from_numpy((q.T if is_wide else q).copy()).reshape(shape)
+
+
+def _orthogonal(
+    shape: tuple[int, ...], dtype: str, gain: float, elsewhere: Elsewhere
+) -> torch.Tensor:
+    law = parse_init(f"orthogonal:gain={gain}").law(shape, Site(elsewhere=elsewhere))
+    assert law is not None
+    with one_thread():
+        return draw(law, shape, dtype, 11, "cpu")
+
+
+@pytest.mark.parametrize("gain", [1.0, -2.0, 5 / 3])
+@pytest.mark.parametrize("shape", ORTHOGONAL, ids=str)
+def test_orthogonal_is_the_float64_factor_of_another_library_rounded_once(
+    shape: tuple[int, ...], gain: float
+) -> None:
+    expected = _factored_by_numpy(shape, "float32", gain)
+
+    assert torch.equal(_orthogonal(shape, "float32", gain, NOWHERE), expected.float())
+
+
+@pytest.mark.parametrize("shape", ORTHOGONAL, ids=str)
+def test_orthogonal_is_near_the_factor_of_another_library_in_float64(
+    shape: tuple[int, ...],
+) -> None:
+    drawn = _orthogonal(shape, "float64", 1.0, NOWHERE)
+
+    assert torch.allclose(drawn, _factored_by_numpy(shape, "float64", 1.0), rtol=0, atol=1e-13)
+    matrix = drawn.flatten(1)
+    matrix = matrix if matrix.shape[0] < matrix.shape[1] else matrix.t()
+    identity = torch.eye(len(matrix), dtype=torch.float64)
+    assert torch.allclose(matrix @ matrix.t(), identity, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("gain", [1.0, -2.0])
+@pytest.mark.parametrize("shape", ORTHOGONAL, ids=str)
+def test_the_first_version_of_orthogonal_is_torch_s(
+    shape: tuple[int, ...], gain: float, dtype: str
+) -> None:
+    expected = torch.empty(shape, dtype=getattr(torch, dtype))
+    with one_thread():
+        nn.init.orthogonal_(expected, gain, torch.Generator().manual_seed(11))
+
+    assert torch.equal(_orthogonal(shape, dtype, gain, Elsewhere(versions={})), expected)
 
 
 def test_sparse_is_normal_and_then_a_permutation_for_each_column() -> None:

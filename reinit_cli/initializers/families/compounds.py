@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from reinit_cli.errors import ArgumentError
-from reinit_cli.initializers.arguments import parse_init
-from reinit_cli.initializers.declaration import Arguments, Init
+from reinit_cli.initializers.arguments import inner_init
+from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.fans import Fans, UndefinedError, need_ndim
 from reinit_cli.initializers.law import GROUP_NUMEL, Constant, Law, Normal, Statistic
 from reinit_cli.initializers.parameters import Integer, Nested
@@ -148,16 +148,6 @@ class Repeated(_OfParts):
 
 
 # --- initializers within others ----------------------------------------------------------------
-
-
-def inner_init(text: str) -> Init:
-    """Parse an initializer whose arguments are separated by ;.
-
-    Raises:
-        UnknownNameError: there is none of that name.
-        ArgumentError: an argument is not what it takes.
-    """
-    return parse_init(text.replace(";", ","))
 
 
 def _check_inner(name: str, given: Arguments) -> Arguments:

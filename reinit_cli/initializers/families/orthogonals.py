@@ -14,6 +14,7 @@ from reinit_cli.initializers.gains import check_gain, gain_of
 from reinit_cli.initializers.law import Constant, Law, Statistic, normal_mass
 from reinit_cli.initializers.parameters import AnyGain, Axes, Slope
 from reinit_cli.initializers.registry import register
+from reinit_cli.initializers.site import Site
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -24,11 +25,20 @@ _GRAM_ROWS = 256
 
 @dataclass(frozen=True, slots=True)
 class Orthogonal(Law):
-    """A random matrix of rows × cols whose shorter side is orthonormal, times `gain`."""
+    """A random matrix of rows × cols whose shorter side is orthonormal, times `gain`.
+
+    Attributes:
+        rows: those of the matrix.
+        cols: those of the matrix.
+        gain: its factor.
+        version: 1 factors in the dtype that is drawn, and its last bits depend on the BLAS;
+            2 factors in float64 and rounds once.
+    """
 
     rows: int
     cols: int
     gain: float
+    version: int = 2
     mean = 0.0
     # The identity fixes the std, and a Kolmogorov-Smirnov test needs independent elements.
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean",)
@@ -75,21 +85,25 @@ class Orthogonal(Law):
         return worst, 16 * epsilon * (1 + math.sqrt(max(self.rows, self.cols)))
 
     def fill(self, tensor: Tensor, generator: Generator) -> None:
-        """Fill as `torch.nn.init.orthogonal_` does at one thread."""
+        """Fill as `torch.nn.init.orthogonal_` does, but factor in float64 and round once."""
         import torch
 
-        normal = torch.empty((self.rows, self.cols), dtype=tensor.dtype, device=tensor.device)
-        normal.normal_(0, 1, generator=generator)
+        matrix = torch.empty((self.rows, self.cols), dtype=tensor.dtype, device=tensor.device)
+        matrix.normal_(0, 1, generator=generator)
+        if self.version > 1:
+            # Apple's GPUs have no float64.
+            device = "cpu" if tensor.device.type == "mps" else tensor.device
+            matrix = matrix.to(device, torch.float64)
         if self.rows < self.cols:
-            normal.t_()  # (longer, shorter)
-        q, r = torch.linalg.qr(normal)
+            matrix.t_()  # (longer, shorter)
+        # The steps of `torch.linalg.qr`, which would hold a copy of R besides.
+        matrix, scales = torch.geqrf(matrix)
+        q = torch.linalg.householder_product(matrix, scales)
         # QR is unique up to signs; with a positive diagonal of R, Q is uniform over the
         # orthogonal group (Mezzadri 2007, arXiv:math-ph/0609050).
-        q *= r.diagonal().sign()
-        if self.rows < self.cols:
-            q.t_()
-        tensor.copy_(q.view(tensor.shape) if q.is_contiguous() else q.reshape(tensor.shape))
-        tensor.mul_(self.gain)
+        q *= matrix.diagonal().sign()
+        q *= self.gain
+        tensor.view(self.rows, self.cols).copy_(q.t() if self.rows < self.cols else q)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +113,19 @@ class DeltaOrthogonal(Law):
     Attributes:
         shape: (out, in, *kernel), out ≥ in.
         gain: the factor of the orthogonal matrix.
+        version: that of the orthogonal matrix.
     """
 
     shape: tuple[int, ...]
     gain: float
+    version: int = 2
     mean = 0.0
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean",)
     identity = "orthogonality"
 
     @property
     def _tap(self) -> Orthogonal:
-        return Orthogonal(self.shape[0], self.shape[1], self.gain)
+        return Orthogonal(self.shape[0], self.shape[1], self.gain, self.version)
 
     @property
     def _field(self) -> int:
@@ -166,9 +182,11 @@ def _fans(shape: tuple[int, ...], *, axes: str | None, **_: object) -> Fans:
     "in deep linear neural networks, arXiv:1312.6120",
     complete=check_gain,
     fans=_fans,
+    version=2,
 )
 def orthogonal(
     shape: tuple[int, ...],
+    site: Site,
     *,
     gain: AnyGain = 1.0,
     a: Slope = None,
@@ -179,7 +197,7 @@ def orthogonal(
     count, rows, cols = Layout(axes=axes).matrix(shape)
     if 0 in shape:
         return Constant(0.0)
-    law = Orthogonal(rows, cols, gain_of(gain, a))
+    law = Orthogonal(rows, cols, gain_of(gain, a), site.version)
     return law if count == 1 else Blocks(law, (count, rows, cols), count)
 
 
@@ -190,8 +208,11 @@ def orthogonal(
     paper="Xiao, Bahri, Sohl-Dickstein, Schoenholz & Pennington 2018, Dynamical isometry and a mean "
     "field theory of CNNs, ICML, arXiv:1806.05393",
     complete=check_gain,
+    version=2,
 )
-def delta_orthogonal(shape: tuple[int, ...], *, gain: AnyGain = 1.0, a: Slope = None) -> Law:
+def delta_orthogonal(
+    shape: tuple[int, ...], site: Site, *, gain: AnyGain = 1.0, a: Slope = None
+) -> Law:
     """Keep the norm of every signal through a convolution."""
     need_ndim(shape, 3, 5)
     if shape[0] < shape[1]:
@@ -200,4 +221,4 @@ def delta_orthogonal(shape: tuple[int, ...], *, gain: AnyGain = 1.0, a: Slope = 
         )
     if 0 in shape:
         return Constant(0.0)
-    return DeltaOrthogonal(shape, gain_of(gain, a))
+    return DeltaOrthogonal(shape, gain_of(gain, a), site.version)

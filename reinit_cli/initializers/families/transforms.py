@@ -320,9 +320,12 @@ class MeanRows(Transform):
 
     Attributes:
         rows: the number of existing rows.
+        version: 1 multiplies in the dtype that is drawn, and its last bits depend on the
+            BLAS; 2 multiplies in float64 and rounds once.
     """
 
     rows: int
+    version: int = 2
     is_random = True
     is_sequential = False
     gathers = True
@@ -344,7 +347,7 @@ class MeanRows(Transform):
             z = torch.empty(new.shape[0], count, dtype=tensor.dtype, device=tensor.device)
             z.normal_(generator=generator)
             total += there.sum(dim=0, dtype=torch.float64)
-            mixed += z @ there
+            mixed += z.double() @ there.double() if self.version > 1 else z @ there
             weights += z.sum(dim=1, keepdim=True, dtype=torch.float64)
         mean = total / self.rows
         new.copy_(mean + math.sqrt(1e-9 / self.rows) * (mixed - weights * mean))
@@ -356,10 +359,11 @@ class MeanRows(Transform):
     defined="the new rows of --resize",
     paper="Hewitt 2021, Initializing new word embeddings for pretrained language models",
     is_transform=True,
+    version=2,
 )
 def mean(shape: tuple[int, ...], site: Site) -> Law:
     """Start new rows of an embedding near the mean of the old ones."""
     del shape
     if not site.kept_rows:
         raise UndefinedError("it fills the new rows of --resize alone")
-    return MeanRows(site.kept_rows)
+    return MeanRows(site.kept_rows, site.version)

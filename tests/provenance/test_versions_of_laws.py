@@ -1,0 +1,117 @@
+"""Records name the versions of laws, and what an old version drew is verified still."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from reinit_cli import rewrite, verify
+from reinit_cli.cli import main
+from reinit_cli.errors import RecordError
+from reinit_cli.initializers import REGISTRY
+from reinit_cli.provenance.record import text_of
+from reinit_cli.streams.seeds import seed_for
+
+# Both files are of the code before laws had versions. This command made the first from the second:
+# reinit laws_1_source.safetensors -r "{tall,wide,half}.weight=orthogonal:tanh"
+#   -r "conv.weight=orthogonal" -r "gates.weight=block:parts=4,inner=orthogonal:gain=0.5"
+#   -r "delta.weight=delta_orthogonal" -r "shuffled.weight=icnr:upscale=2,inner=orthogonal"
+#   --resize "embed.weight=15:mean" --seed 5 --record
+DATA = Path(__file__).parent / "data"
+OLD = str(DATA / "laws_1.safetensors")
+OLD_SOURCE = str(DATA / "laws_1_source.safetensors")
+OLD_SHA256 = "d3000508df25bcd50db651248ba2f49252192b0e0ae4d19bc683f759f45712fa"
+
+
+def _record(path: str | Path) -> Any:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["reinit"])
+
+
+def _torch_draws_the_same_here() -> bool:
+    """Whether this machine's BLAS gives the bits of the one that made the file."""
+    generator = torch.Generator().manual_seed(seed_for(5, "conv.weight"))
+    drawn = torch.nn.init.orthogonal_(torch.empty(8, 4, 3, 3), generator=generator)
+    return torch.equal(drawn, load_file(OLD)["conv.weight"])
+
+
+@pytest.mark.parametrize("source", [None, OLD_SOURCE], ids=["alone", "with its source"])
+def test_a_record_that_names_no_version_is_verified_by_the_first(source: str | None) -> None:
+    assert sha256(Path(OLD).read_bytes()).hexdigest() == OLD_SHA256
+
+    verdict = verify(OLD, source=source)
+
+    assert len(verdict.drawn) == 7
+    if _torch_draws_the_same_here():
+        assert verdict.findings == ()
+    assert all(each.gap and each.gap.max_abs < 1e-6 for each in verdict.findings)
+
+
+def test_an_old_record_as_a_recipe_draws_the_newest_version_and_says_so(tmp_path: Path) -> None:
+    output = tmp_path / "new.safetensors"
+
+    assert main(["-c", OLD, OLD_SOURCE, "-o", str(output), "-q"]) == 0
+
+    assert _record(output)["laws"] == {"delta_orthogonal": 2, "mean": 2, "orthogonal": 2}
+    assert verify(str(output)).findings == ()
+    assert verify(str(output), source=OLD_SOURCE).findings == ()
+    old, new = load_file(OLD), load_file(output)
+    assert all(torch.allclose(old[key], new[key], atol=1e-2) for key in old)
+    assert not torch.equal(old["tall.weight"], new["tall.weight"])
+
+
+def test_a_record_names_no_law_whose_values_never_changed(tmp_path: Path) -> None:
+    save_file({"w": torch.zeros(4, 4)}, tmp_path / "m.safetensors")
+
+    rewrite(
+        str(tmp_path / "m.safetensors"), ["w=normal"], str(tmp_path / "o.safetensors"), record=True
+    )
+
+    assert "laws" not in _record(tmp_path / "o.safetensors")
+
+
+def _recorded_with(laws: object, path: Path) -> str:
+    """Write a file whose record, to the last byte in order, names some versions of laws."""
+    save_file({"w": torch.zeros(6, 4)}, path / "m.safetensors")
+    rewrite(str(path / "m.safetensors"), ["w=orthogonal"], str(path / "o.safetensors"), record=True)
+    form = _record(path / "o.safetensors") | {"laws": laws}
+    (path / "record.json").write_text(text_of(form))
+    return str(path / "o.safetensors")
+
+
+def test_a_law_that_is_newer_than_this_reinit_is_compared_by_its_digest(tmp_path: Path) -> None:
+    output = _recorded_with({"orthogonal": 3}, tmp_path)
+
+    verdict = verify(output, record=str(tmp_path / "record.json"))
+
+    assert verdict.drawn == ()
+    assert verdict.undrawn == {"w": "orthogonal is of version 3, and 2 is the newest here"}
+
+
+@pytest.mark.parametrize("laws", [None, [], 2, {"orthogonal": 0}, {"orthogonal": True}, {"a": "2"}])
+def test_versions_that_are_not_numbers_are_refused(laws: object, tmp_path: Path) -> None:
+    output = _recorded_with(laws, tmp_path)
+
+    with pytest.raises(RecordError, match="laws whose versions are not numbers from 1 on"):
+        verify(output, record=str(tmp_path / "record.json"))
+
+
+def test_a_changed_law_is_a_number_in_its_declaration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normal = REGISTRY["normal"]
+    monkeypatch.setitem(REGISTRY._by_name, "normal", replace(normal, version=4))
+    save_file({"w": torch.zeros(4, 4)}, tmp_path / "m.safetensors")
+
+    rules = ["w=block:parts=2,inner=normal:std=2"]
+    rewrite(str(tmp_path / "m.safetensors"), rules, str(tmp_path / "o.safetensors"), record=True)
+
+    assert _record(tmp_path / "o.safetensors")["laws"] == {"normal": 4}

@@ -29,6 +29,7 @@ from reinit_cli.initializers.arguments import versions_of
 from reinit_cli.initializers.site import Versions
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.request import options_form
+from reinit_cli.request.values import has_many_names
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.version import __version__
 
@@ -156,6 +157,8 @@ def parse_record(text: str, path: str) -> Form:
     """
     if any(text.count(each) > most for each, most in _MOST.items()):
         raise RecordError(path, "its record has more parts than any checkpoint needs")
+    if has_many_names(text):
+        raise RecordError(path, "its record has more names than any checkpoint needs")
     try:
         form = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -17,7 +17,7 @@ from reinit_cli.initializers import REGISTRY
 from reinit_cli.request.output_name import OutputName, as_form
 from reinit_cli.request.request import OPTIONS, Option, PartialRequest
 from reinit_cli.request.rule import Rule
-from reinit_cli.request.values import within_bounds
+from reinit_cli.request.values import has_many_names, within_bounds
 from reinit_cli.storage.location import DASH
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.text import near
@@ -81,6 +81,8 @@ def _json(text: str, path: str) -> Mapping[str, Any]:
 
     if len(text) > MAX_JSON_NBYTES or sum(map(text.count, ",[{")) > MAX_JSON_ELEMENTS:
         raise RecipeError(path, "it is too large")
+    if has_many_names(text):
+        raise RecipeError(path, "it has more names than any recipe needs")
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members: dict[str, Any] = {}

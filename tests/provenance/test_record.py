@@ -30,6 +30,22 @@ def test_a_record_of_a_million_parts_is_refused_before_it_is_parsed(part: str) -
     assert peak < 2**20
 
 
+@pytest.mark.parametrize("value", ["1", '"ab"', "null"])
+def test_a_record_of_a_million_names_is_refused_before_it_is_parsed(value: str) -> None:
+    members = ",".join(f'"n{at}":{value}' for at in range(1_000_000))
+    text = f'{{"version":1,"filled":[],"x":{{{members}}}}}'
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(RecordError, match="more names than any checkpoint needs"):
+            parse_record(text, "r.json")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 4 * 2**20
+
+
 def test_a_record_of_a_hundred_thousand_tensors_is_read() -> None:
     digest = "0" * 64
     filled = [{"key": f"{at}.weight", "init": "zeros", "sha256": digest} for at in range(100_000)]

@@ -317,6 +317,8 @@ def test_a_hostile_recipe_costs_little() -> None:
         "b'\"a\".' * 50_000 + b'a=1'",
         "b'[[a]]\\n' * 40_000",
         STRINGS,
+        r"""b'{"a": "' + b'\\"' * 130_000""",
+        """b'{"x": {%s}}' % b','.join(b'"n%d":1' % at for at in range(3_000_000))""",
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, made],

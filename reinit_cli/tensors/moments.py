@@ -164,7 +164,9 @@ def _statistics_of_block(block: Tensor) -> Statistics:
     zeros = values.numel() - int(torch.count_nonzero(values))
     low, high = torch.aminmax(values)
     mean = values.mean()
-    squares = (values - mean).square_().sum()
+    # In place where the values are a copy: new memory would take as long as all the rest.
+    apart = values - mean if values is block else values.sub_(mean)
+    squares = apart.square_().sum()
     moments = Moments(values.numel(), *(each.item() for each in (mean, squares, low, high)))
     if block.dtype in (torch.int64, torch.uint64):
         smallest, largest = _exact_range(block)

@@ -1,14 +1,14 @@
-# Two commands on a fresh machine: `make demo` and `make test`.
+# On a fresh machine: `make demo` and `make test`.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: help demo test lint types bench docs clean
+.PHONY: help demo test test-slow campaign lint types bench docs clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 $(BIN)/reinit: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,8 +25,14 @@ demo: $(BIN)/reinit  ## re-initialise an AlexNet without network and list what w
 		--output $(DEMO)/alexnet-reinit.safetensors --force
 	$(BIN)/reinit keys $(DEMO)/alexnet-reinit.safetensors
 
-test: $(VENV)/.dev  ## run every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+test: $(VENV)/.dev  ## run every test that is not marked slow
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
+
+test-slow: $(VENV)/.dev  ## run the tests that are marked slow
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal
+
+campaign: $(VENV)/.dev  ## inject faults, fuzz parsers, kill runs, change sources; takes hours
+	$(BIN)/python -m tests.campaign
 
 lint: $(VENV)/.dev  ## check style and formatting
 	$(BIN)/ruff check .

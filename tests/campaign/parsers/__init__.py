@@ -1,0 +1,1 @@
+"""Fuzz the parsers, one file for each."""

@@ -13,10 +13,10 @@ from typing import BinaryIO, NoReturn, Self
 from reinit_cli.errors import SourceChangedError, UnreadableSourceError
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import RegularFile
-from reinit_cli.storage.local_output import WholeFile, appearing, sync_folders_of
 from reinit_cli.storage.pipe_end import PipeEnd
 from reinit_cli.storage.reader import Fingerprint, Reader
 from reinit_cli.storage.system import naming_output, pread_all, pwrite_all
+from reinit_cli.storage.whole_file import WholeFile, appearing, sync_folders_of
 from reinit_cli.storage.writer import Writer
 from reinit_cli.text import why
 from reinit_cli.threads import signals_held, wait_for

@@ -15,10 +15,11 @@ from reinit_cli.errors import (
     OutputExistsError,
     OutputUnwritableError,
 )
-from reinit_cli.storage import local_output
+from reinit_cli.storage import local_output, whole_file
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
-from reinit_cli.storage.local_output import LocalOutput, WholeFile
+from reinit_cli.storage.local_output import LocalOutput
+from reinit_cli.storage.whole_file import WholeFile
 
 PATH = Path("out.bin")
 
@@ -175,7 +176,7 @@ def test_a_reservation_that_fails_leaves_no_descriptor_and_no_temporary(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(local_output, "reserve_space", full)
+    monkeypatch.setattr(local_output if name else whole_file, "reserve_space", full)
     with (
         pytest.raises(OutputUnwritableError, match="no space left on device"),
         LocalOutput(Destination(str(PATH))) as output,
@@ -194,7 +195,7 @@ def test_a_file_without_its_context_is_cleaned_up_where_it_cannot_be_opened(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(local_output, "reserve_space", full)
+    monkeypatch.setattr(whole_file, "reserve_space", full)
     with pytest.raises(OutputUnwritableError):
         WholeFile(Destination(str(PATH)), 3)
 
@@ -206,15 +207,15 @@ def test_a_signal_while_a_temporary_is_made_leaves_nothing(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = os.listdir("/proc/self/fd")
-    made = "TemporaryFolder" if name else "open_temporary"
-    make = getattr(local_output, made)
+    module, made = (local_output, "TemporaryFolder") if name else (whole_file, "open_temporary")
+    make = getattr(module, made)
 
     def interrupted(path: str) -> object:
         result = make(path)
         os.kill(os.getpid(), signal.SIGINT)
         return result
 
-    monkeypatch.setattr(local_output, made, interrupted)
+    monkeypatch.setattr(module, made, interrupted)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), LocalOutput(Destination(str(PATH))) as output:

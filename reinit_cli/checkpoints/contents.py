@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from reinit_cli.checkpoints.formats.base import (
     whole,
 )
 from reinit_cli.checkpoints.source import empty_state
+from reinit_cli.storage.listing import ListedFolder
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Copy, Part, Segment, View
 from reinit_cli.tensors.info import TensorInfo
@@ -30,12 +31,14 @@ class FileContents:
         located: what was found in it.
         opened: its files.
         modes: the permissions of those that are copied.
+        folder: the folder of them, or None.
     """
 
     format: Format
     located: Located
     opened: Files
     modes: Mapping[str, int] = field(default_factory=dict)
+    folder: ListedFolder | None = None
 
     def view(self, tensor: TensorInfo) -> View:
         """Return a tensor, wherever its bytes lie."""
@@ -76,7 +79,10 @@ class FileContents:
         """Return the provenance record that it holds."""
         return self.format.recorded(self.located, self.opened)
 
-    def check_unchanged(self) -> None:
+    def check_unchanged(self, written: Collection[str] | None = None) -> None:
         """Compare every file with what was located."""
+        if self.folder is not None and written is not None:
+            self.folder.check_unchanged(written)
+            return
         for file in self.opened.readers.values():
             file.check_unchanged()

@@ -12,6 +12,7 @@ from reinit_cli.checkpoints.formats import format_of_folder
 from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.collector import collector_paused
+from reinit_cli.storage.listing import ListedFolder
 from reinit_cli.storage.local import LocalStore
 from reinit_cli.storage.location import SourceName
 from reinit_cli.storage.reader import Listed, Reader, Store
@@ -71,7 +72,8 @@ class FolderSource:
         modes = {name: files[name].mode for name in self.located.others}
         with ExitStack() as stack:
             opened = Files(self.path, _readers(self.store, self.path, files, stack))
-            yield FileContents(self.format, self.located, opened, modes)
+            folder = ListedFolder(self.path, self.listed, files.keys(), self.store)
+            yield FileContents(self.format, self.located, opened, modes, folder)
 
 
 def folder_source(path: str, root: str | None) -> FolderSource:

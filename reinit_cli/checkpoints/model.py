@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,7 +114,7 @@ class _StateContents:
             state[key] = tensor  # type: ignore[index]
         return state
 
-    def check_unchanged(self) -> None:
+    def check_unchanged(self, written: Collection[str] | None = None) -> None:
         """Nothing else can reach it."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -73,14 +73,14 @@ class OpenDonors:
         """Return a tensor of one of them as it lies in bytes."""
         return self.contents[donor].view(self.tensors[donor][key])
 
-    def check_unchanged(self) -> None:
-        """Compare them with what was located.
+    def check_unchanged(self, written: Collection[str] | None = None) -> None:
+        """Compare them with what was located; see `Contents`.
 
         Raises:
             SourceChangedError: one differs.
         """
         for each in self.contents.values():
-            each.check_unchanged()
+            each.check_unchanged(written)
 
 
 def find_references(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from reinit_cli.checkpoints.formats.base import Edits, Format, Located, Recorded
@@ -53,8 +53,12 @@ class Contents(Protocol):
             tensors: the entries with the dtypes that they are to have.
         """
 
-    def check_unchanged(self) -> None:
+    def check_unchanged(self, written: Collection[str] | None = None) -> None:
         """Compare the source with what was located.
+
+        Args:
+            written: the paths that the command itself writes, where a folder must have no
+                other new file either; None where only the files that are read count.
 
         Raises:
             SourceChangedError: they differ.

@@ -27,7 +27,7 @@ from reinit_cli.operations.rewrite import Outcome, ReportFile
 from reinit_cli.planning.job import Job
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import PartialRequest, Request, RewriteOptions, without
-from reinit_cli.storage.destination import InUse, inode_of, occupant
+from reinit_cli.storage.destination import InUse, inode_of, occupant, place_of
 from reinit_cli.storage.folders import folders_above
 from reinit_cli.storage.local import LocalStore, first_bytes
 from reinit_cli.storage.location import DASH, SourceName
@@ -171,8 +171,10 @@ def plan_batch(
             if not keeps_going:
                 raise
             planned.append(Failure(request, error))
-    _check_outputs([each for each in planned if isinstance(each, Job)], reads)
-    return planned
+    jobs = [each for each in planned if isinstance(each, Job)]
+    _check_outputs(jobs, reads)
+    written = tuple(path for job in jobs for path in job.writes)
+    return [replace(each, written=written) if isinstance(each, Job) else each for each in planned]
 
 
 def _concerns_all_inputs(error: ReinitError, request: Request) -> bool:
@@ -202,7 +204,8 @@ def _check_outputs(jobs: Sequence[Job], reads: InUse) -> None:
     """
     taken: dict[str, Job] = {}
     for job in jobs:
-        other = taken.setdefault(_place(job.destination.path), job)
+        path = job.destination.path
+        other = taken.setdefault(DASH if path is None else place_of(path), job)
         if other is not job:
             raise _equal_outputs(other, job)
     readers: dict[tuple[int, int] | None, list[Job]] = {}
@@ -240,14 +243,6 @@ def _equal_outputs(first: Job, second: Job) -> OutputTakenError:
 
 def _described(job: Job, *, has_seed: bool) -> str:
     return repr(job.request.source) + (f" with seed {job.plan.request.seed}" if has_seed else "")
-
-
-def _place(path: str | None) -> str:
-    """Return one spelling of a path; a link at its end stays, since it would be replaced."""
-    if path is None:
-        return DASH
-    folder, name = os.path.split(path.rstrip(os.sep))
-    return os.path.join(os.path.realpath(folder or os.curdir), name)
 
 
 def run_batch(

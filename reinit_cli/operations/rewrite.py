@@ -24,6 +24,7 @@ from reinit_cli.request.request import PlanOptions, Request, RewriteOptions
 from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local_output import LocalOutput
+from reinit_cli.storage.location import DASH
 from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
 from reinit_cli.storage.writer import Output, Writer, put_file
@@ -110,6 +111,7 @@ def execute(
     """
     started = time.monotonic()
     request = job.request
+    reported = (report.destination.path or DASH,) if report is not None else ()
     filled: dict[str, Filled] = {}
     checks, sketches = Checks(job.plan), Sketches(job.pictured)
 
@@ -127,6 +129,11 @@ def execute(
         seconds = time.monotonic() - started
         return Outcome(job, done, nbytes, seconds, checks.findings, sketches.sketches())
 
+    def check_sources() -> None:
+        written = (*job.writes, *job.written, *reported)
+        contents.check_unchanged(written)
+        donors.check_unchanged(written)
+
     with (
         job.source.open(request.seed) as contents,
         job.references.opened((step.law for step in job.plan.fills), request.seed) as donors,
@@ -138,12 +145,11 @@ def execute(
             filled |= run(files, opened, request.device, progress or unwatched, observe, seal)
             if checks.have_failed:
                 return outcome()
-            contents.check_unchanged()
-            donors.check_unchanged()
+            contents.check_unchanged()  # of a pipe, this may wait for its end
             recorder_.write_extra(opened)
             if report is not None:
                 put_file(opened, report.destination, report.make(outcome()))
-            opened.commit()
+            opened.commit(check_sources)
     return outcome()
 
 

@@ -23,6 +23,7 @@ class Job:
         layout: how its files come about.
         pictured: the filled keys of which histograms are counted.
         references: what the rules refer to besides the source.
+        written: the paths that all jobs of the command write, where there are several.
     """
 
     source: Source
@@ -31,6 +32,7 @@ class Job:
     layout: Layout
     pictured: frozenset[str] = frozenset()
     references: References = field(default_factory=References)
+    written: tuple[str, ...] = ()
 
     @property
     def request(self) -> Request:

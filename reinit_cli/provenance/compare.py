@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -12,7 +12,7 @@ from reinit_cli.checkpoints.formats.base import RECORD_NAME
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Range
-from reinit_cli.storage.writer import Writer
+from reinit_cli.storage.writer import Writer, nothing
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import plural
 
@@ -86,8 +86,9 @@ class ComparingOutput:
         del destination, nbytes
         return Nowhere()
 
-    def commit(self) -> None:
+    def commit(self, check: Callable[[], object] = nothing) -> None:
         """Note the files that would not have been written."""
+        check()
         self.unlike += self._files.keys() - self.comparers.keys() - set(self.unlike)
 
 

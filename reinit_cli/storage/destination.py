@@ -125,6 +125,12 @@ def occupant(path: str, in_use: InUse) -> str:
     return ""
 
 
+def place_of(path: str) -> str:
+    """Return one spelling of a path; a link at its end stays, since it would be replaced."""
+    folder, name = os.path.split(path.rstrip(os.sep))
+    return os.path.join(os.path.realpath(folder or os.curdir), name)
+
+
 def inode_of(path: str) -> tuple[int, int] | None:
     """Return what tells a file from all others, whatever it is called; None for no file."""
     try:

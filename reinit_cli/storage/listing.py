@@ -7,15 +7,66 @@ file that a link leads to is told apart, and any other folder is left out.
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
-from reinit_cli.errors import UnreadableSourceError
-from reinit_cli.storage.reader import Fingerprint, Listed, Listing
+from reinit_cli.errors import SourceChangedError, UnreadableSourceError
+from reinit_cli.storage.destination import place_of
+from reinit_cli.storage.reader import Fingerprint, Listed, Listing, Store
+from reinit_cli.storage.system import wait_for_next_tick
+from reinit_cli.storage.temporary import is_temporary
 from reinit_cli.text import why
 
 MAX_FILES = 100_000
 """The most files and folders that are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFolder:
+    """A folder that was listed.
+
+    Attributes:
+        path: the folder.
+        files: its files as they were, by their path in it.
+        read: the names of those that are read.
+        store: where it is.
+    """
+
+    path: str
+    files: Mapping[str, Listed]
+    read: AbstractSet[str]
+    store: Store
+
+    def check_unchanged(self, written: Collection[str]) -> None:
+        """Compare its files with those that it has now.
+
+        Args:
+            written: the paths of files and folders that the command itself writes.
+
+        Raises:
+            SourceChangedError: one that is read has changed, one is gone, or one that is
+                none of these has appeared.
+        """
+        now = self.store.list(self.path).files
+        changed = {name for name in self.read if now.get(name) != self.files[name]}
+        others = now.keys() ^ self.files.keys()
+        places = {place_of(path) for path in written} if others else ()
+        changed |= {name for name in others if not _is_within(self._path_of(name), places)}
+        if changed:
+            raise SourceChangedError(self._path_of(min(changed)))
+
+    def _path_of(self, name: str) -> str:
+        return os.path.join(self.path, name)
+
+
+def _is_within(path: str, places: Collection[str]) -> bool:
+    """Whether a path is one of others, or in a folder that is."""
+    place = place_of(path)
+    return any(place == other or place.startswith(other + os.sep) for other in places)
 
 
 def list_folder(folder: str, called: str | None = None) -> Listing:
@@ -29,7 +80,13 @@ def list_folder(folder: str, called: str | None = None) -> Listing:
         UnreadableSourceError: it, or a folder below it, cannot be listed, or has more files
             than any checkpoint.
     """
-    walk = _Walk(folder, called or folder)
+    listing = _listed(folder, called or folder)
+    last_change = max((each.fingerprint.ctime_ns for each in listing.files.values()), default=0)
+    return _listed(folder, called or folder) if wait_for_next_tick(last_change) else listing
+
+
+def _listed(folder: str, called: str) -> Listing:
+    walk = _Walk(folder, called)
     walk.run()
     return Listing(walk.files, tuple(walk.left_out))
 
@@ -58,7 +115,7 @@ class _Walk:
     def _enter(self, name: str, above: tuple[str, ...]) -> None:
         path = os.path.join(self._folder, name)
         try:
-            names = sorted(os.listdir(path), reverse=True)
+            names = sorted(itertools.filterfalse(is_temporary, os.listdir(path)), reverse=True)
         except OSError as error:
             raise UnreadableSourceError(path if name else self._called, why(error)) from error
         self._waiting += [(os.path.join(name, each), above) for each in names]

@@ -20,7 +20,7 @@ from reinit_cli.errors import SourceChangedError, SourceNotFoundError, Unreadabl
 from reinit_cli.storage.listing import list_folder
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.reader import Fingerprint, Kind, Listing
-from reinit_cli.storage.system import pread_all, pread_into
+from reinit_cli.storage.system import pread_all, pread_into, settled
 from reinit_cli.text import why
 
 MAX_OPEN_FILES = 64
@@ -174,7 +174,7 @@ class InputFile(RegularFile):
             if self._fingerprint is None:
                 raise
             raise SourceChangedError(self.path) from error
-        found = Fingerprint.of(os.fstat(fd))
+        found = Fingerprint.of(settled(fd) if self._fingerprint is None else os.fstat(fd))
         if self._fingerprint not in (None, found):
             os.close(fd)
             raise SourceChangedError(self.path)

@@ -7,7 +7,7 @@ all of them are whole.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Self
 
@@ -22,7 +22,7 @@ from reinit_cli.storage.system import (
 )
 from reinit_cli.storage.temporary import TemporaryFolder, remove_stale, removed_on_failure
 from reinit_cli.storage.whole_file import WholeFile, appearing, sync_folders_of
-from reinit_cli.storage.writer import Writer
+from reinit_cli.storage.writer import Writer, nothing
 from reinit_cli.threads import signals_held
 
 _NEW_MODE = 0o666
@@ -117,7 +117,7 @@ class LocalOutput:
             self._extras.append(WholeFile(destination, nbytes))
         return self._extras[-1]
 
-    def commit(self) -> None:
+    def commit(self, check: Callable[[], object] = nothing) -> None:
         """Give all files their names, those elsewhere first: where the output is, they are."""
         files = [*self._extras, *self._lone]
         for inside in self._inside:
@@ -126,9 +126,11 @@ class LocalOutput:
             file.stage()
         if self._folder is not None:
             self._stage_folder(self._folder)
-        with signals_held(), appearing(files):
-            if self._folder is not None:
-                self._name_folder(self._folder)
+        with signals_held():
+            check()
+            with appearing(files):
+                if self._folder is not None:
+                    self._name_folder(self._folder)
         sync_folders_of(files)
         if self._folder is not None and self._destination.syncs:
             with naming_output(self._path):

@@ -7,6 +7,7 @@ import select
 import stat
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO, NoReturn, Self
 
@@ -17,7 +18,7 @@ from reinit_cli.storage.pipe_end import PipeEnd
 from reinit_cli.storage.reader import Fingerprint, Reader
 from reinit_cli.storage.system import naming_output, pread_all, pwrite_all
 from reinit_cli.storage.whole_file import WholeFile, appearing, sync_folders_of
-from reinit_cli.storage.writer import Writer
+from reinit_cli.storage.writer import Writer, nothing
 from reinit_cli.text import why
 from reinit_cli.threads import signals_held, wait_for
 
@@ -306,10 +307,11 @@ class PipeOutput:
             self._extras.append(WholeFile(destination, nbytes))
         return self._extras[-1]
 
-    def commit(self) -> None:
+    def commit(self, check: Callable[[], object] = nothing) -> None:
         """Send off what waits, and then name the files elsewhere."""
         for file in self._extras:
             file.stage()
+        check()
         for each in self._sent:
             each.send()
         with signals_held(), appearing(self._extras):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 
@@ -13,19 +13,30 @@ from typing import Literal, Protocol
 class Fingerprint:
     """What changes when a file does.
 
-    The time of the last change of its entry is left out: a hard link that a backup makes
-    changes that time, and not a byte.
+    A program can set the time of the last change of its bytes, but not that of its entry.
+    The latter moves with permissions and hard links too: such a change counts as one.
     """
 
     device: int
     inode: int
     nbytes: int
     mtime_ns: int
+    ctime_ns: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> Fingerprint:
         """Take it from a status."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return cls(
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
+
+    def is_renamed(self, status: os.stat_result) -> bool:
+        """Whether a status is that of the same file, perhaps under another name."""
+        return replace(self, ctime_ns=status.st_ctime_ns) == Fingerprint.of(status)
 
 
 class Reader(Protocol):

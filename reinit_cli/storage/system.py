@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -16,6 +17,10 @@ from reinit_cli.text import why
 
 _FICLONE = 0x40049409
 """linux/fs.h: share all blocks of another file."""
+
+
+_TICK_NS = 10_000_000
+"""The time between two ticks of the slowest clock that kernels are built with."""
 
 
 NOT_SUPPORTED = frozenset(
@@ -151,6 +156,26 @@ def open_unnamed(folder: str) -> int | None:
 
 def _entry_of(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
+
+
+def settled(fd: int) -> os.stat_result:
+    """Return the status of an open file, of which any later change will show in its times.
+
+    Most kernels count in ticks of up to 10 ms: a second change within a tick leaves no trace.
+    """
+    status = os.fstat(fd)
+    if wait_for_next_tick(status.st_ctime_ns):
+        return os.fstat(fd)
+    return status
+
+
+def wait_for_next_tick(changed_ns: int) -> bool:
+    """Wait until a file has not been changed in this tick; say whether that took any time."""
+    left = changed_ns + _TICK_NS - time.time_ns()
+    if not 0 < left <= _TICK_NS:
+        return False
+    time.sleep(left / 1e9)
+    return True
 
 
 def lock_if_possible(fd: int) -> None:

@@ -21,6 +21,12 @@ from reinit_cli.storage.system import lock_if_possible, open_unnamed
 
 _MARKER = "reinit-temporary"
 _CONTENT = "folder"
+_NAME = re.compile(r"\..+\.reinit-[0-9a-f]{12}", re.DOTALL)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name in a folder is one that temporaries have."""
+    return _NAME.fullmatch(name) is not None
 
 
 def temporary_name(path: str) -> str:

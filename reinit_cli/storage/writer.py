@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, Self
 
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.reader import Reader
+
+
+def nothing() -> None:
+    """Check nothing."""
 
 
 class Writer(Protocol):
@@ -74,8 +79,12 @@ class Output(Protocol):
             OutputUnwritableError: the folder or the disk refuses.
         """
 
-    def commit(self) -> None:
+    def commit(self, check: Callable[[], object] = nothing) -> None:
         """Close every writer, and then give the files their names.
+
+        Args:
+            check: what is called when all files are whole, immediately before the first gets
+                its name; where it raises, none gets one.
 
         Raises:
             OutputExistsError: something has appeared at one of these names.

@@ -6,6 +6,7 @@ import io
 import os
 import time
 import zlib
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Self
@@ -25,7 +26,7 @@ from reinit_cli.planning.plan import Step
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Box, Copy, Late, Literal, Segment
-from reinit_cli.storage.writer import Writer
+from reinit_cli.storage.writer import Writer, nothing
 from reinit_cli.tensors.blocks import Blocks
 from reinit_cli.tensors.device import one_thread
 from reinit_cli.tensors.info import TensorInfo
@@ -221,7 +222,7 @@ class _Output:
     def file_at(self, destination: Destination, nbytes: int) -> Writer:
         raise NotImplementedError
 
-    def commit(self) -> None:
+    def commit(self, check: Callable[[], object] = nothing) -> None:
         raise NotImplementedError
 
 

@@ -283,7 +283,7 @@ def test_each_file_is_checked_a_bounded_number_of_times(monkeypatch: pytest.Monk
     rewrite("many", ["*=zeros"])
 
     of_shards = [path for path in calls if path.startswith("many/model-")]
-    assert len(of_shards) <= 3 * 40
+    assert len(of_shards) <= 4 * 40  # once more, since they were made just now
 
 
 def test_stale_weights_and_hidden_folders_are_named_and_left_out() -> None:

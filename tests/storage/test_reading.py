@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,17 @@ def _replace(path: Path) -> None:
     Path("other").rename(path)
 
 
-@pytest.mark.parametrize("change", [_grow, _touch, _replace, Path.unlink])
+def _rewrite(path: Path) -> None:
+    status = path.stat()
+    path.write_bytes(b"9876543210")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _link(path: Path) -> None:
+    os.link(path, "other")
+
+
+@pytest.mark.parametrize("change", [_grow, _touch, _replace, _rewrite, _link, Path.unlink])
 def test_a_change_meanwhile_is_an_error(path: Path, change: object) -> None:
     assert callable(change)
     with InputFile(str(path)) as file:
@@ -92,3 +103,11 @@ def test_a_file_that_became_shorter_is_an_error_and_no_crash(path: Path) -> None
 
         with pytest.raises(SourceChangedError):
             file.read(2, 8)
+
+
+def test_a_file_that_has_just_been_written_is_read_when_a_change_would_show(path: Path) -> None:
+    """Times have the resolution of the kernel's ticks, of which the longest is 10 ms."""
+    path.write_bytes(b"9876543210")
+
+    with InputFile(str(path)):
+        assert time.time_ns() - path.stat().st_ctime_ns >= 10_000_000

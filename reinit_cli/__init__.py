@@ -6,7 +6,17 @@
 ['features.0.weight', 'features.3.weight']
 """
 
-from __future__ import annotations
+# What a stranger's folder holds next to a checkpoint, such as click.py, must not run: with
+# `python -m` the working folder comes first, for every module that is not built in or frozen.
+import sys
+
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    _named = sys.orig_argv[-len(sys.argv)]  # the word before the arguments: NAME, -mNAME, -ImNAME
+    if (
+        _named in ("reinit_cli", "reinit_cli.__main__")
+        or _named[:1] + _named[-11:] == "-mreinit_cli"
+    ):
+        del sys.path[0]
 
 from typing import TYPE_CHECKING, Any
 

@@ -23,8 +23,10 @@ def entry() -> NoReturn:
     _handle_signals(_interrupt)
     _end_on_second_signal()
     from reinit_cli.cli import main
+    from reinit_cli.cli.imports import import_apart
     from reinit_cli.cli.streams import flush_streams, open_streams
 
+    import_apart()
     open_streams()
     try:
         code = main(sys.argv[1:])

@@ -25,6 +25,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "reinit",  # or the names of parts would be other ones each time
     "path.simplify": False,
+    "text.usetex": False,  # keys are no programs of TeX
 }
 
 _LONGEST_KEY = 44

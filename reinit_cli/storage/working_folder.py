@@ -1,0 +1,53 @@
+"""Leave the working folder for a while, where possible in one thread alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_CLONE_FS = 0x200
+
+_FOLDERS_OF_LIBRARIES = {"glibc-hwcaps", "tls", "haswell", "x86_64", "avx512_1"}
+"""Where the loader looks below each folder of its search path."""
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Work in the root folder, where possible only in this thread.
+
+    Others open files by relative paths meanwhile. Where a container forbids a working folder
+    of one's own, it is left only if it holds what could be loaded.
+    """
+    if not has_own_folder() and not _holds_traps():
+        yield
+        return
+    here = os.open(os.curdir, getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
+    try:
+        os.chdir(os.sep)
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+def has_own_folder() -> bool:
+    """Give this thread a working folder that it changes alone; say whether that is possible."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    failure: int = ctypes.CDLL(None).unshare(_CLONE_FS)
+    return not failure
+
+
+def _holds_traps() -> bool:
+    """Whether the working folder holds a file that a library would obey."""
+    try:
+        names = os.listdir()
+    except OSError:
+        return False
+    return any(
+        name == "matplotlibrc" or ".so" in name or name in _FOLDERS_OF_LIBRARIES for name in names
+    )

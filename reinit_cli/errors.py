@@ -36,6 +36,8 @@ import copyreg
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from reinit_cli.text import LONGEST_LINE, LONGEST_WORD, shortened
+
 __all__ = [
     "ArgumentError",
     "CheckFailedError",
@@ -101,7 +103,13 @@ class ReinitError(Exception):
     def __str__(self) -> str:
         """Say what is wrong, in one line."""
         sentence = self.sentences.get(self.kind) or self.sentences[""]
-        return sentence.format_map(vars(self))
+        return sentence.format_map(
+            {
+                name: shortened(fact, LONGEST_LINE if name == "problem" else LONGEST_WORD)
+                for name, fact in vars(self).items()
+                if isinstance(fact, str)
+            }
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the facts, so that an error survives the way between two processes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_LINE = 2_000
 """The most characters of a line for people; strangers name keys of megabytes."""
@@ -168,6 +168,12 @@ def parse_nbytes(text: str) -> int:
 def plural(count: int, noun: str) -> str:
     """Return "1 tensor", "2 tensors", "1,000 tensors"."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return "a", "a and b", "a, b and c"."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def shape(dims: tuple[int, ...]) -> str:

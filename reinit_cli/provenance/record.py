@@ -52,13 +52,12 @@ def blank_record(plan: Plan, source: Source, digest: tuple[int, str], *, is_insi
     """
     weights = source.weights and os.path.basename(source.weights)
     located = source.located
-    versions = versions_of(step.init for step in drawn_steps(plan) if step.init is not None)
     return {
         "version": VERSION,
         "reinit": __version__,
         "torch": torch_version(),
         "stream": STREAM.name,
-        **({"laws": versions} if versions else {}),
+        **laws_form(plan),
         **options_form(plan.request),
         "source": {
             "name": os.path.basename(source.name.rstrip(os.sep)),
@@ -77,6 +76,12 @@ def blank_record(plan: Plan, source: Source, digest: tuple[int, str], *, is_insi
 
 
 Form = dict[str, Any]
+
+
+def laws_form(plan: Plan) -> Form:
+    """Return the versions of the laws that are drawn, as a member of its own where any is not 1."""
+    versions = versions_of(step.init for step in drawn_steps(plan) if step.init is not None)
+    return {"laws": versions} if versions else {}
 
 
 def torch_version() -> str:

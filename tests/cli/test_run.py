@@ -118,6 +118,33 @@ def test_json_has_a_version_and_all_that_is_known_of_a_tensor(
         }
 
 
+@pytest.mark.parametrize(
+    ("init", "laws"),
+    [("orthogonal", {"orthogonal": 2}), ("block:parts=2,inner=orthogonal", {"orthogonal": 2})],
+)
+def test_a_plan_names_the_versions_of_its_laws_as_a_record_does(
+    init: str, laws: dict[str, int], reinit: Callable[..., Done], checkpoint: Path
+) -> None:
+    command = ["model.safetensors", "-r", f"classifier.weight={init}", "-o", "out.safetensors"]
+    planned = json.loads(reinit(*command, "--json", "--dry-run").out)
+
+    done = json.loads(reinit(*command, "--json", "--record").out)
+
+    with safe_open("out.safetensors", "pt") as file:
+        recorded = json.loads(file.metadata()["reinit"])
+    assert planned["laws"] == done["laws"] == recorded["laws"] == laws
+    Path("plan.json").write_text(json.dumps(planned))
+    assert reinit("-c", "plan.json", "--force").code == 0
+
+
+def test_a_plan_of_laws_that_never_changed_names_no_version(
+    reinit: Callable[..., Done], checkpoint: Path
+) -> None:
+    plan = json.loads(reinit(str(checkpoint), "-r", "features.*=normal", "--json", "-n").out)
+
+    assert "laws" not in plan
+
+
 def test_verbose_has_a_row_for_each_owned_tensor(
     reinit: Callable[..., Done], checkpoint: Path
 ) -> None:

@@ -16,7 +16,7 @@ from reinit_cli.errors import OutputUnwritableError, UnwritableContentError
 from reinit_cli.execution.assemble import files_of
 from reinit_cli.operations.prepare import prepare
 from reinit_cli.request.request import Request
-from reinit_cli.storage.segments import Check, Copy
+from reinit_cli.storage.segments import Check, Copy, Literal
 from reinit_cli.streams.seeds import seed_for
 
 
@@ -222,6 +222,17 @@ def test_a_conversion_reads_no_file_but_its_source() -> None:
 
     read = {segment.file.path for segment in segments if isinstance(segment, (Copy, Check))}
     assert read == {"m.pt"}
+
+
+def test_a_new_torch_file_copies_the_tensors_of_its_source_instead_of_holding_them() -> None:
+    save_file({"w": torch.ones(100, 100), "rest": torch.zeros(200, 50)}, "m.safetensors")
+    job = prepare(Request("m.safetensors", ("w=zeros",), "out.pt"))
+
+    with job.source.open(0) as contents, job.references.opened((), 0) as donors:
+        segments = files_of(job, contents, donors, "")[""]
+
+    assert [each.nbytes for each in segments if isinstance(each, Copy)] == [40_000]
+    assert sum(each.nbytes for each in segments if isinstance(each, Literal)) < 8_000
 
 
 def test_a_key_that_only_a_pickle_can_hold_is_filled_and_stays_in_torch_files() -> None:

@@ -54,12 +54,12 @@ def segments_of(
                 data |= {at: part for at, part in zip(starts, parts, strict=False) if part.nbytes}
             laid = replace(layout_of(skeleton, entries), is_skeleton=True)
             segments = laid.patched(skeleton, data, record)
-            return [_in_memory(segment) for segment in segments]
+            return [_in_memory(segment, skeleton) for segment in segments]
 
 
-def _in_memory(segment: Segment) -> Segment:
-    """Keep what is copied of the skeleton, which is about to go."""
-    if isinstance(segment, Copy):
+def _in_memory(segment: Segment, skeleton: InputFile) -> Segment:
+    """Keep what is copied of the skeleton, which is about to go, and nothing of the source."""
+    if isinstance(segment, Copy) and segment.file is skeleton:
         return Literal(segment.file.read(segment.offset, segment.nbytes))
     return segment
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.system import naming_output
-from reinit_cli.threads import signals_held
 
 
 @contextmanager
@@ -25,9 +24,9 @@ def folders_above(destinations: Iterable[Destination]) -> Iterator[None]:
                 _make_folders(os.path.dirname(each.path.rstrip(os.sep)), made)
         yield
     finally:
-        with signals_held():
-            for folder in reversed(made):
-                _remove_if_empty(folder)
+        for folder in reversed(made):
+            with suppress(OSError):
+                os.rmdir(folder)
 
 
 def _make_folders(folder: str, made: list[str]) -> None:
@@ -35,12 +34,6 @@ def _make_folders(folder: str, made: list[str]) -> None:
     if not folder or os.path.isdir(folder):
         return
     _make_folders(os.path.dirname(folder), made)
-    with signals_held(), naming_output(folder):
+    with naming_output(folder):
         os.mkdir(folder)
-        made.append(folder)
-
-
-def _remove_if_empty(folder: str) -> None:
-    for _ in range(2):  # what a network refuses once, it often does the next time
-        with suppress(OSError):
-            os.rmdir(folder)
+    made.append(folder)

@@ -59,10 +59,6 @@ class LocalWriter:
         """Declare that all of it is written."""
         raise NotImplementedError
 
-    def discard(self) -> list[str]:
-        """Close its descriptor, and remove what has no name yet.
-
-        Returns:
-            The temporaries that cannot be removed.
-        """
+    def discard(self) -> None:
+        """Close its descriptor, and remove what has no name yet."""
         raise NotImplementedError

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from reinit_cli.errors import OutputUnwritableError
-from reinit_cli.storage.system import close_quietly
 from reinit_cli.text import why
 from reinit_cli.threads import wait_for
 
@@ -83,5 +82,5 @@ class PipeEnd:
     def close(self) -> None:
         """Leave the stream to who opened it."""
         if self._owned is not None:
-            close_quietly(self._owned)
+            os.close(self._owned)
             self._owned = None

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from reinit_cli.tensors.info import TensorInfo
 
-ParameterId = int | str
+
+class ParameterNumber(NamedTuple):
+    """The number of a parameter, as text.
+
+    Files choose it, and whoever chooses integers can choose thousands with one hash.
+    """
+
+    digits: str
+
+
+ParameterId = ParameterNumber | str
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
 from reinit_cli.tensors.live import infos_of
-from reinit_cli.tensors.optimizer import Optimizer
+from reinit_cli.tensors.optimizer import Optimizer, ParameterNumber
 
 
 def _tensor(key: str, shape: tuple[int, ...] = (4, 3), dtype: str = "float32") -> TensorInfo:
@@ -947,8 +947,9 @@ def test_deciding_needs_neither_torch_nor_a_room_that_opens_files() -> None:
 def test_every_step_that_draws_says_what_fills_it_and_a_rule_only_where_one_does() -> None:
     key = "fc.weight"
     statistics = (_tensor("fc.running_mean", (10,)), _tensor("emb", (5, 2)))
-    slots = {0: {"exp_avg": _tensor("state.0.exp_avg", (10, 8))}}
-    optimizer = Optimizer("optimizer", ((0,),), (key,), slots, {})
+    number = ParameterNumber("0")
+    slots = {number: {"exp_avg": _tensor("state.0.exp_avg", (10, 8))}}
+    optimizer = Optimizer("optimizer", ((number,),), (key,), slots, {})
     entries = Entries("net", (*NET, *statistics), optimizers=(optimizer,))
     request = Request(
         "net",

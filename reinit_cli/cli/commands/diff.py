@@ -12,7 +12,6 @@ import click
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.cli.options import (
     CONTEXT,
-    DistanceType,
     PatternType,
     json_option,
     report_option,
@@ -51,14 +50,14 @@ if TYPE_CHECKING:
 @click.argument("patterns", type=PatternType(), nargs=-1, metavar="[PATTERN]...")
 @click.option(
     "--rtol",
-    type=DistanceType(),
+    type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
     help="Let values be apart by this share of B's.",
 )
 @click.option(
     "--atol",
-    type=DistanceType(),
+    type=click.FloatRange(min=0),
     default=0.0,
     show_default=True,
     help="Let values be apart by this much.",

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from reinit_cli.checkpoints.formats.base import Edits, Files, Located, Recorded, spliced
+from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
 from reinit_cli.checkpoints.formats.torch.state_dict import TORCH_SUFFIXES, contents_of
@@ -30,7 +31,7 @@ _NUMEL_NBYTES = 8
 
 _MAX_OPCODES_OF_INFO = 10_000
 _MAX_OPCODES_OF_KEYS = 400_000
-"""Two for each storage. Together the five pickles may take hardly more than one."""
+"""Two for each storage."""
 
 
 class TorchLegacy:
@@ -60,9 +61,10 @@ class TorchLegacy:
         """
         file = files[""]
         file.make_seekable()
-        pickle = read_pickle(file, _end_of_start(file), file.nbytes)
-        keys = read_pickle(file, pickle.end, file.nbytes, _MAX_OPCODES_OF_KEYS)
-        found = contents_of(pickle, file.path, root)
+        budget = Budget(file.path)
+        pickle = read_pickle(file, _end_of_start(file, budget), file.nbytes, budget)
+        keys = read_pickle(file, pickle.end, file.nbytes, budget, _MAX_OPCODES_OF_KEYS)
+        found = contents_of(pickle, budget, root)
         offsets = _storage_offsets(file, keys.top, keys.end, found.storages)
         return found.located(self.name, offsets, pickle)
 
@@ -91,14 +93,16 @@ class TorchLegacy:
         return {}
 
 
-def _end_of_start(file: Reader) -> int:
+def _end_of_start(file: Reader, budget: Budget) -> int:
     """Return where the object's pickle starts, after a look at the three before it."""
-    magic = read_pickle(file, 0, file.nbytes, _MAX_OPCODES_OF_INFO)
-    protocol = read_pickle(file, magic.end, file.nbytes, _MAX_OPCODES_OF_INFO)
+    magic = read_pickle(file, 0, file.nbytes, budget, _MAX_OPCODES_OF_INFO)
+    protocol = read_pickle(file, magic.end, file.nbytes, budget, _MAX_OPCODES_OF_INFO)
     if magic.top != MAGIC_NUMBER or protocol.top != PROTOCOL:
         raise MalformedFileError(file.path, "it does not start as torch writes it", "torch file")
-    info = read_pickle(file, protocol.end, file.nbytes, _MAX_OPCODES_OF_INFO)
-    if ("little_endian", True) not in ((key, value) for key, value in pairs_of(info.top)):
+    info = read_pickle(file, protocol.end, file.nbytes, budget, _MAX_OPCODES_OF_INFO)
+    if not any(
+        key == "little_endian" and value is True for key, value in pairs_of(info.top, budget)
+    ):
         raise UnsupportedFormatError(file.path, "a file of big-endian numbers")
     return info.end
 

@@ -161,7 +161,7 @@ _OPCODES: dict[int | str, tuple[Handler | None, int]] = {
     0x83: (_extension(2), 16),
     0x84: (_extension(4), 16),
     "R": (None, 200),
-    0x81: (State.call, 200),
+    0x81: (State.new, 200),
     0x92: (State.call_with_keywords, 192),
     "o": (State.call_marked, 192),
     "i": (State.inst, 192),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 from struct import Struct
 
+from reinit_cli.checkpoints.formats.torch.budget import TOO_MUCH, Budget
 from reinit_cli.checkpoints.formats.torch.opcodes import COSTS, HANDLERS, decoded
 from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
 from reinit_cli.checkpoints.formats.torch.pickle_state import LONG_NBYTES, MAX_MARKS, State
@@ -23,7 +24,7 @@ from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
 
 MAX_OPCODES = 1_200_000
-"""About a second's work."""
+"""Half a second's work."""
 
 
 _RARE_WORTH = 3
@@ -57,24 +58,27 @@ _PHRASE_NBYTES = 700
 """What the records of a tensor take."""
 
 
-def read_pickle(file: Reader, start: int, end: int, max_opcodes: int = MAX_OPCODES) -> Pickle:
+def read_pickle(
+    file: Reader, start: int, end: int, budget: Budget, max_opcodes: int = MAX_OPCODES
+) -> Pickle:
     """Read the pickle that starts there.
 
     Args:
         file: the file.
         start: the offset of its first byte.
         end: the offset after its last possible byte.
+        budget: what reading it may take, from which it is taken.
         max_opcodes: the most that it may have.
 
     Raises:
         MalformedFileError: it is not a pickle, or takes more than this machine gives.
     """
-    return _run(State(file, start, end), max_opcodes)
+    return _run(State(file, start, end), budget, max_opcodes)
 
 
-def _run(state: State, max_opcodes: int) -> Pickle:
+def _run(state: State, budget: Budget, max_opcodes: int) -> Pickle:
     try:
-        return _obey(state, max_opcodes)
+        return _obey(state, budget, min(max_opcodes, budget.work))
     except IndexError:
         # The window ends where the pickle may, and the stack where it is empty.
         state.refuse("its pickle is cut off or takes from an empty stack")
@@ -86,7 +90,9 @@ def _run(state: State, max_opcodes: int) -> Pickle:
         state.refuse("its pickle is damaged")
 
 
-def _obey(state: State, max_opcodes: int) -> Pickle:  # noqa: PLR0915, RET503 (see below; `refuse` raises)
+def _obey(  # noqa: PLR0915, RET503 (see below; `refuse` raises)
+    state: State, budget: Budget, max_opcodes: int
+) -> Pickle:
     """Obey one opcode after the other.
 
     What torch writes for every tensor is done here, on local variables, and everything else by
@@ -96,7 +102,8 @@ def _obey(state: State, max_opcodes: int) -> Pickle:  # noqa: PLR0915, RET503 (s
     stack, marks, memo = state.stack, state.marks, state.memo
     window, at = state.window, state.at
     spent = rare = done = 0
-    while done + rare * (_RARE_WORTH - 1) < max_opcodes and spent <= MAX_RECORD_NBYTES:
+    max_nbytes = min(MAX_RECORD_NBYTES, budget.nbytes)
+    while done + rare * (_RARE_WORTH - 1) < max_opcodes and spent <= max_nbytes:
         done += 1
         if at + _LOOKAHEAD > len(window):
             state.at = at
@@ -140,7 +147,9 @@ def _obey(state: State, max_opcodes: int) -> Pickle:  # noqa: PLR0915, RET503 (s
             and (nbytes := _UINT32(window, at)[0]) < LONG_NBYTES
             and (after := at + 4 + nbytes) <= len(window)
         ):
-            stack.append(decoded(window[at + 4 : after]))
+            text = decoded(window[at + 4 : after])
+            spent += nbytes if len(text) == nbytes else 4 * nbytes
+            stack.append(text)
             at = after
         elif code == _MARK and len(marks) < MAX_MARKS:
             marks.append(len(stack))
@@ -154,12 +163,16 @@ def _obey(state: State, max_opcodes: int) -> Pickle:  # noqa: PLR0915, RET503 (s
             stack[start:] = [tuple(stack[start:])]
         elif code == _REDUCE:
             state.call()
+            if state.taken:
+                spent += state.taken
+                state.taken = 0
         elif code == _EMPTY_TUPLE:
             stack.append(())
         elif code == _NEWFALSE:
             stack.append(False)
         elif code == _STOP:
             state.at = at
+            budget.spend(done + rare * (_RARE_WORTH - 1), spent)
             return _stopped(state)
         else:
             state.at = at
@@ -168,9 +181,11 @@ def _obey(state: State, max_opcodes: int) -> Pickle:  # noqa: PLR0915, RET503 (s
             if handler is None:
                 state.refuse(f"its pickle has the unknown opcode 0x{code:02x}")
             handler(state)
+            spent += state.taken
+            state.taken = 0
             window, at = state.window, state.at
     state.at = at
-    state.refuse("its pickle takes more time or memory than any checkpoint needs")
+    state.refuse(TOO_MUCH)
 
 
 def _stopped(state: State) -> Pickle:

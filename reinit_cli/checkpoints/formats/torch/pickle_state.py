@@ -21,13 +21,14 @@ MAX_MARKS = 1_000
 MAX_SCATTERED = 100_000
 
 
-MAX_KEY_PARTS = 1_000
-
-
 MAX_STATES = 100
 
 
 MAX_NAMES = 10_000
+
+
+MAX_NAME_CHARS = 1_000
+"""Of a module or of a name in it."""
 
 
 MAX_LINE_NBYTES = 64 * 2**10
@@ -55,9 +56,12 @@ class State:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: list[Any] = []
-        self.scattered: dict[int, Any] = {}  # of the memo, what was stored out of order
+        # What was stored out of order in the memo. Files choose the numbers, and whoever chooses
+        # integers can choose them with one hash; that of a text is Python's secret.
+        self.scattered: dict[str, Any] = {}
         self.names: dict[tuple[str, str], Global] = {}
         self.sizes: dict[bytes, tuple[int, ...] | None] = {}  # as they are written
+        self.taken = 0  # bytes of memory that the costs of opcodes leave out
 
     def refuse(self, problem: str) -> NoReturn:
         """Refuse the pickle, and say where.
@@ -102,6 +106,7 @@ class State:
             if found < 0:
                 self.refuse("its pickle has a line without end")
         line = self.window[self.at : found]
+        self.taken += 4 * len(line)
         self.at = found + 1
         return line
 
@@ -111,7 +116,9 @@ class State:
         if nbytes > self.end - offset:
             self.refuse("its pickle is cut off in a text")
         if nbytes < LONG_NBYTES:
-            self.stack.append(decode(self.take(nbytes)))
+            data = decode(self.take(nbytes))
+            self.taken += nbytes if len(data) == nbytes else 4 * nbytes
+            self.stack.append(data)
             return
         self.stack.append(Long(offset, nbytes))
         self.base = offset + nbytes
@@ -151,6 +158,8 @@ class State:
         """Push a name that `pickle` would import."""
         if not isinstance(module, str) or not isinstance(name, str):
             self.refuse("its pickle imports something that is no name")
+        if max(len(module), len(name)) > MAX_NAME_CHARS:
+            self.refuse(f"its pickle imports a name of more than {MAX_NAME_CHARS:,} characters")
         found = self.names.get((module, name))
         if found is None:
             if len(self.names) >= MAX_NAMES:
@@ -163,24 +172,64 @@ class State:
         args = self.pop()
         if type(args) is not tuple:
             self.refuse("its pickle calls something with arguments that are no tuple")
-        self.stack.append(Instance(self.pop(), args))
+        self._push_call(self.pop(), args)
+
+    def new(self) -> None:
+        """Do the same for a class and arguments of `__new__`, which dictionaries ignore."""
+        args, function = self.pop(), self.pop()
+        if type(args) is not tuple:
+            self.refuse("its pickle calls something with arguments that are no tuple")
+        if args and _makes_dict(function):
+            self._refuse_dict()
+        self.stack.append(Instance(function, args))
 
     def call_with_keywords(self) -> None:
         """Do the same for a call of `__new__` with keywords."""
-        keywords, args = self.pop(), self.pop()
-        self.stack.append(Instance(self.pop(), (args, keywords)))
+        keywords, args, function = self.pop(), self.pop(), self.pop()
+        if _makes_dict(function):
+            self._refuse_dict()
+        self.stack.append(Instance(function, (args, keywords)))
 
     def call_marked(self) -> None:
         """Do the same for a function and arguments above a mark."""
         function, *args = self.since_mark()
-        self.stack.append(Instance(function, tuple(args)))
+        self._push_call(function, tuple(args))
+
+    def _push_call(self, function: Any, args: tuple[Any, ...]) -> None:
+        """Push the record of a call; a dictionary that is made of pairs has them from here on."""
+        called = Instance(function, args)
+        # The first argument of a defaultdict is not what it holds.
+        if _makes_dict(function) and args[function.name == "defaultdict" :]:
+            called = Instance(function, ())
+            called.pairs = self._pairs_in(args)
+        self.stack.append(called)
+
+    def _pairs_in(self, args: tuple[Any, ...]) -> list[Any]:
+        """Return the keys and values that a dictionary is made of, in turn.
+
+        Python 2 wrote OrderedDict([[key, value], ...]). They are copied, since the list may
+        change after the call.
+        """
+        (given,) = args if len(args) == 1 else (None,)
+        if isinstance(given, Dict) or (isinstance(given, Instance) and _makes_dict(given.function)):
+            self.taken += 16 * len(given.pairs)
+            return list(given.pairs)
+        if not isinstance(given, (list, tuple)):
+            self._refuse_dict()
+        self.taken += 32 * len(given)
+        if any(not isinstance(pair, (list, tuple)) or len(pair) != 2 for pair in given):
+            self._refuse_dict()
+        return [part for pair in given for part in pair]
+
+    def _refuse_dict(self) -> NoReturn:
+        self.refuse("its pickle makes a dictionary as torch.save does not")
 
     def inst(self) -> None:
         """Do the same for a name that stands in the pickle."""
         module, name = self.line().decode(), self.line().decode()
         args = tuple(self.since_mark())
         self.push_name(module, name)
-        self.stack.append(Instance(self.stack.pop(), args))
+        self._push_call(self.stack.pop(), args)
 
     def build(self) -> None:
         """Note the state that would be set."""
@@ -197,26 +246,10 @@ class State:
         """Set keys and values, in turn, on the topmost."""
         if len(flat) % 2:
             self.refuse("its pickle has a key without value")
-        for key in flat[::2]:
-            if isinstance(key, tuple):
-                self._check_key(key)
         target = self.top()
         if not isinstance(target, (Dict, Instance)):
             self.refuse("its pickle sets an item of something that has none")
         target.pairs = _extended(target.pairs, flat)
-
-    def _check_key(self, key: tuple[Any, ...]) -> None:
-        """Refuse keys whose hash would take for ever: tuples of tuples, doubled."""
-        waiting: list[Any] = [key]
-        seen = 0
-        while waiting:
-            part = waiting.pop()
-            seen += 1
-            if isinstance(part, tuple):
-                seen += len(part)
-                waiting.extend(part[:MAX_KEY_PARTS])
-            if seen > MAX_KEY_PARTS:
-                self.refuse(f"its pickle has a key of more than {MAX_KEY_PARTS:,} parts")
 
     def add(self, items: list[Any]) -> None:
         """Append or add items to the topmost."""
@@ -232,11 +265,12 @@ class State:
         """Keep the topmost in the memo; pickles count up from 0, but need not."""
         if index == len(self.memo):
             self.memo.append(self.top())
-            self.scattered.pop(index, None)
+            if self.scattered:
+                self.scattered.pop(str(index), None)
         elif 0 <= index < len(self.memo):
             self.memo[index] = self.top()
         elif len(self.scattered) < MAX_SCATTERED:
-            self.scattered[index] = self.top()
+            self.scattered[str(index)] = self.top()
         else:
             self.refuse("its pickle stores too much out of order")
 
@@ -244,16 +278,25 @@ class State:
         """Return what was stored."""
         if 0 <= index < len(self.memo):
             return self.memo[index]
-        if index not in self.scattered:
+        if str(index) not in self.scattered:
             self.refuse(f"its pickle recalls {index}, which it did not store")
-        return self.scattered[index]
+        return self.scattered[str(index)]
 
     def integer(self, nbytes: int) -> None:
         """Push a signed integer of that many bytes."""
         if nbytes > MAX_INTEGER_NBYTES:
             self.text(nbytes, lambda data: Long(0, len(data)))
         else:
+            self.taken += nbytes
             self.stack.append(int.from_bytes(self.take(nbytes), "little", signed=True))
+
+
+def _makes_dict(function: Any) -> bool:
+    return (
+        isinstance(function, Global)
+        and function.module == "collections"
+        and function.name in ("OrderedDict", "defaultdict")
+    )
 
 
 def _extended(items: Sequence[Any], more: list[Any]) -> list[Any]:

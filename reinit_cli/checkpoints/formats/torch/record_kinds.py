@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
+from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
     Global,
@@ -19,22 +19,24 @@ _MOST_PAIRS = 64
 """The keys and values of an optimizer's state at most: it has two, or a few more."""
 
 
-def string_members(record: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the members of a dictionary whose keys are texts."""
-    if is_dict(record):
-        yield from ((key, value) for key, value in pairs_of(record) if isinstance(key, str))
+def members_of(record: Any, budget: Budget) -> dict[str, Any]:
+    """Return the members of a dictionary whose keys are texts; of what is none, nothing."""
+    if not is_dict(record):
+        return {}
+    return {key: value for key, value in pairs_of(record, budget) if isinstance(key, str)}
 
 
-def has_tensors(record: Any) -> bool:
+def has_tensors(record: Any, budget: Budget) -> bool:
     """Whether a record is a module, or a dictionary with tensors in it."""
-    if is_module_record(record):
+    if is_module_record(record, budget):
         return True
-    return is_dict(record) and any(is_tensor_record(value) for _, value in pairs_of(record))
+    pairs = pairs_of(record, budget) if is_dict(record) else ()
+    return any(is_tensor_record(value) for _, value in pairs)
 
 
-def may_hold_tensors(record: Any) -> bool:
+def may_hold_tensors(record: Any, budget: Budget) -> bool:
     """Whether a record is a dictionary or a module."""
-    return is_dict(record) or is_module_record(record)
+    return is_dict(record) or is_module_record(record, budget)
 
 
 def is_dict(record: Any) -> bool:
@@ -46,18 +48,25 @@ def is_dict(record: Any) -> bool:
     )
 
 
-def is_module_record(record: Any) -> bool:
+def is_module_record(record: Any, budget: Budget) -> bool:
     """Whether a record is a pickled nn.Module."""
-    state = dict(state_members(record))
+    state = attributes_of(record, budget)
     return "_parameters" in state and "_modules" in state
 
 
-def state_members(record: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes that BUILD would set."""
+def attributes_of(record: Any, budget: Budget) -> dict[str, Any]:
+    """Return the attributes that BUILD would set."""
+    found: dict[str, Any] = {}
     for state in record.state if isinstance(record, Instance) else ():
-        # (state, slots) is how objects with slots are pickled.
-        for part in state if isinstance(state, tuple) else (state,):
-            yield from string_members(part)
+        found |= state_of(state, budget)
+    return found
+
+
+def state_of(state: Any, budget: Budget) -> dict[str, Any]:
+    """Return the attributes of a state; (state, slots) is how objects with slots have it."""
+    parts = state if isinstance(state, tuple) else (state,)
+    budget.spend(1 + len(parts))
+    return {name: value for part in parts for name, value in members_of(part, budget).items()}
 
 
 UTILS, TENSOR = "torch._utils", "torch._tensor"
@@ -115,30 +124,33 @@ def is_closed_tensor(record: Instance) -> bool:
     return is_empty and hooks.calls("collections", "OrderedDict")
 
 
-def is_optimizer(record: Any) -> bool:
+def is_optimizer(record: Any, budget: Budget) -> bool:
     """Whether something is what `Optimizer.state_dict()` gives."""
     if not isinstance(record, Dict) or len(record.pairs) > _MOST_PAIRS:
         return False
-    members = dict(string_members(record))
+    members = members_of(record, budget)
     groups = members.get("param_groups")
     return (
         isinstance(groups, list)
         and bool(groups)
         and is_dict(members.get("state"))
-        and all(_is_group(group) for group in groups)
+        and all(_is_group(group, budget) for group in groups)
     )
 
 
-def _is_group(record: Any) -> bool:
-    params = dict(string_members(record)).get("params")
-    return isinstance(params, list) and all(isinstance(each, (int, str)) for each in params)
+def _is_group(record: Any, budget: Budget) -> bool:
+    params = members_of(record, budget).get("params")
+    if not isinstance(params, list):
+        return False
+    budget.spend(2 + len(params) // 8)
+    return all(isinstance(each, (int, str)) for each in params)
 
 
 def kind_of(record: Any) -> str:
     """Return what something is, for people."""
     match record:
         case Instance():
-            return "a tensor" if is_tensor_record(record) else str(_name_of(record.function))
+            return "a tensor" if is_tensor_record(record) else name_of(record.function)
         case Dict():
             return "dict"
         case Set():
@@ -151,7 +163,8 @@ def kind_of(record: Any) -> str:
             return type(record).__name__
 
 
-def _name_of(function: Any) -> str:
+def name_of(function: Any) -> str:
+    """Return the name of what would be called, for people."""
     match function:
         case Persistent(id=("module", Global() as named, *_)):  # a class, before torch 1.6
             return str(named)

@@ -9,6 +9,7 @@ from typing import Any
 
 from reinit_cli.checkpoints.formats.base import Located, Place
 from reinit_cli.checkpoints.formats.torch.allowed_names import ALLOWED
+from reinit_cli.checkpoints.formats.torch.budget import Budget, Path
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
     Instance,
@@ -18,13 +19,13 @@ from reinit_cli.checkpoints.formats.torch.pickle_records import (
     pairs_of,
 )
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
+    attributes_of,
     is_dict,
     is_module_record,
     is_optimizer,
     is_tensor_record,
     kind_of,
-    state_members,
-    string_members,
+    members_of,
 )
 from reinit_cli.checkpoints.formats.torch.roots import (
     MAX_DEPTH,
@@ -37,7 +38,7 @@ from reinit_cli.checkpoints.formats.torch.roots import (
 from reinit_cli.checkpoints.formats.torch.tensor_records import Reading, Storage
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.tensors.optimizer import Optimizer, ParameterId
+from reinit_cli.tensors.optimizer import Optimizer, ParameterId, ParameterNumber
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 """The suffixes of what `torch.save` writes, in either format."""
@@ -90,12 +91,12 @@ class Contents:
         )
 
 
-def contents_of(pickle: Pickle, path: str, root: str | None) -> Contents:
+def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
     """Find the state dict in a pickle, and its tensors.
 
     Args:
         pickle: what was read.
-        path: the file, for messages.
+        budget: what is left of the file's.
         root: the path of the state dict as the user names it, or None to look for it.
 
     Raises:
@@ -103,31 +104,32 @@ def contents_of(pickle: Pickle, path: str, root: str | None) -> Contents:
         UnknownNameError: there is none where the user says.
         MalformedFileError: a tensor in it is not what torch writes.
     """
-    reading = Reading(path)
+    reading = Reading(budget)
     chosen, record = (
-        find_named_root(pickle.top, root, path) if root else find_root(pickle.top, path)
+        find_named_root(pickle.top, root, budget) if root else find_root(pickle.top, budget)
     )
     found = Contents(chosen, storages=reading.storages)
     seen = set()
     own = set()  # the records of its tensors
-    for key, value in entries_of(record):
+    for key, value in entries_of(record, budget):
         if key in seen:
-            raise MalformedFileError(path, f"its state dict has the key {key!r} twice")
+            raise MalformedFileError(budget.path, f"its state dict has the key {key!r} twice")
         seen.add(key)
         info = reading.info(key, value)
         found.tensors.append(info)
         if id(value) in reading.closed or is_tensor_record(value):
             own.add(id(value))
         if info.carried and not isinstance(value, Instance):
-            found.rest.append(f"{key} ({kind_of(value)})")
+            found.rest.append(budget.made(f"{key} ({kind_of(value)})"))
     _walk(reading, pickle.top, record, own, found)
-    found.rest = [*outside_root(pickle.top, chosen), *found.rest]
-    if is_module_record(record):
+    found.rest = [*outside_root(pickle.top, chosen, budget), *found.rest]
+    if is_module_record(record, budget):
         found.rest.append(f"{chosen or 'the whole'} ({kind_of(record)})")
     else:
-        found.attributes = [name for name, _ in state_members(record)]
-    for name in ema_copies(pickle.top, chosen):
-        found.notes.append(f"there is another copy of the weights at {name!r}: --root {name}")
+        found.attributes = list(attributes_of(record, budget))
+    for name in ema_copies(pickle.top, chosen, budget):
+        note = f"there is another copy of the weights at {name!r}: --root {name}"
+        found.notes.append(budget.made(note))
     return found
 
 
@@ -151,6 +153,10 @@ def _places_of(
 _COMPOSED = (Dict, Instance, Set, list, tuple, Persistent)
 
 
+_VISIT_NBYTES = 120
+"""What a part takes that waits to be visited."""
+
+
 def _walk(reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: Contents) -> None:
     """Meet everything once, and note the tensors that are not entries of the root.
 
@@ -161,11 +167,13 @@ def _walk(reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: C
         own: the identities of the records of its tensors.
         found: where to note them.
     """
-    is_module = is_module_record(root)
+    budget = reading.budget
+    is_module = is_module_record(root, budget)
     seen = set(reading.closed)
-    waiting = [("", top, 0, False)]
+    slots: dict[int, TensorInfo] = {}  # by the identities of the records
+    waiting: list[tuple[Path, Any, int, bool]] = [(None, top, 0, False)]
     while waiting:
-        name, record, depth, is_known = waiting.pop()
+        path, record, depth, is_known = waiting.pop()
         if id(record) in seen or not isinstance(record, _COMPOSED):
             continue
         seen.add(id(record))
@@ -173,77 +181,123 @@ def _walk(reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: C
             problem = f"its pickle is nested deeper than {MAX_DEPTH}"
             raise MalformedFileError(reading.path, problem)
         if isinstance(record, Persistent):
-            reading.note_storage(name, record)
+            reading.note_storage(budget.path_of(path), record)
             continue
         is_tensor = is_tensor_record(record)
         if is_tensor and not is_known and id(record) not in own:
-            found.outside.append(reading.info(_outside(name), record))
+            of_slot = slots.get(id(record))
+            found.outside.append(
+                of_slot or reading.info(_outside(budget, budget.path_of(path)), record)
+            )
         # What a tensor is made of is not another tensor.
         is_known = is_known or is_tensor
-        parts = [each for each in _parts(name, record) if isinstance(each[1], _COMPOSED)]
-        if is_optimizer(record):
-            found.optimizers.append(_optimizer(reading, name, record))
-        if is_dict(record) and record is not root and not is_module:
-            # One tensor object may be an entry of several dictionaries.
-            found.outside += [
-                reading.info(_outside(path), part) for path, part in parts if id(part) in own
-            ]
-        inner = [(path, part, depth + 1, is_known) for path, part in parts if id(part) not in seen]
+        if is_optimizer(record, budget):
+            found.optimizers.append(_optimizer(reading, path, record, slots))
+        if is_dict(record):
+            _refuse_twice(record, budget)
+        is_other = is_dict(record) and record is not root and not is_module
+        inner: list[tuple[Path, Any, int, bool]] = []
+        for key, part in _parts(record, budget):
+            if not isinstance(part, _COMPOSED):
+                continue
+            longer = path if key is None else (path, key)
+            if is_other and id(part) in own:
+                # One tensor object may be an entry of several dictionaries.
+                info = reading.info(_outside(budget, budget.path_of(longer)), part)
+                found.outside.append(info)
+            if id(part) not in seen:
+                inner.append((longer, part, depth + 1, is_known))
+        budget.spend(1 + len(inner), _VISIT_NBYTES * len(inner))
         waiting += inner[::-1]
 
 
-def _optimizer(reading: Reading, name: str, record: Any) -> Optimizer:
-    """Return what is known of an optimizer's state."""
-    members = dict(string_members(record))
-    groups = [dict(string_members(group)) for group in members["param_groups"]]
-    ids = tuple(tuple(group["params"]) for group in groups)
+def _refuse_twice(record: Any, budget: Budget) -> None:
+    """Refuse a dictionary that has a key twice: of its values torch keeps the last."""
+    texts: list[str] = []
+    numbers: list[str] = []
+    for key, _ in pairs_of(record, budget):
+        if isinstance(key, str):
+            texts.append(key)
+        elif isinstance(key, int) or (isinstance(key, float) and key.is_integer()):
+            numbers.append(budget.text_of(int(key)))  # True and 1.0 are 1
+    for each in texts, numbers:
+        if len(set(each)) != len(each):
+            raise MalformedFileError(budget.path, "its pickle has a dictionary with a key twice")
+
+
+def _optimizer(reading: Reading, path: Path, record: Any, met: dict[int, TensorInfo]) -> Optimizer:
+    """Return what is known of an optimizer's state.
+
+    Args:
+        reading: collects the storages.
+        path: where it lies.
+        record: the optimizer.
+        met: where to note its tensors.
+    """
+    budget = reading.budget
+    members = members_of(record, budget)
+    groups = [members_of(group, budget) for group in members["param_groups"]]
+    ids = tuple(tuple(_id_of(each, budget) for each in group["params"]) for group in groups)
     names = [group.get("param_names") for group in groups]
     are_named = all(
         isinstance(each, list) and len(each) == len(of) for each, of in zip(names, ids, strict=True)
     )
     slots: dict[ParameterId, dict[str, TensorInfo]] = {}
     numbers: dict[ParameterId, tuple[str, ...]] = {}
-    for parameter, state in pairs_of(members["state"]):
+    for parameter, state in pairs_of(members["state"], budget):
         if isinstance(parameter, (int, str)):
-            path = f"{name}.state.{parameter}" if name else f"state.{parameter}"
-            held = dict(string_members(state))
-            slots[parameter] = {
-                slot: reading.info(_outside(f"{path}.{slot}"), value)
-                for slot, value in held.items()
-                if is_tensor_record(value)
-            }
-            numbers[parameter] = tuple(
+            budget.spend(2, _STATE_NBYTES)
+            id_ = _id_of(parameter, budget)
+            base = budget.path_of(((path, "state"), parameter))
+            held = members_of(state, budget)
+            tensors = {slot: value for slot, value in held.items() if is_tensor_record(value)}
+            slots[id_] = {}
+            for slot, value in tensors.items():
+                slots[id_][slot] = info = reading.info(_outside(budget, f"{base}.{slot}"), value)
+                met.setdefault(id(value), info)
+            numbers[id_] = tuple(
                 slot for slot, value in held.items() if isinstance(value, (int, float))
             )
     return Optimizer(
-        name,
+        budget.path_of(path),
         ids,
-        tuple(str(each) for of in names for each in of or ()) if are_named else None,
+        tuple(budget.text_of(each) for of in names for each in of or ()) if are_named else None,
         slots,
         numbers,
     )
 
 
-def _outside(path: str) -> str:
-    return f"{path} (outside the state dict)"
+_STATE_NBYTES = 400
+"""What the slots of a parameter take, without what is in them."""
 
 
-def _parts(name: str, record: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what a record is made of, each part with its path."""
-    if isinstance(record, (list, tuple)):
-        yield from ((f"{name}.{at}" if name else str(at), item) for at, item in enumerate(record))
+def _id_of(parameter: int | str, budget: Budget) -> ParameterId:
+    budget.spend(1, _ID_NBYTES)
+    if isinstance(parameter, str):
+        return parameter
+    return ParameterNumber(budget.text_of(int(parameter)))
+
+
+_ID_NBYTES = 60
+
+
+def _outside(budget: Budget, path: str) -> str:
+    return budget.made(f"{path} (outside the state dict)")
+
+
+def _parts(record: Any, budget: Budget) -> Iterator[tuple[Any, Any]]:
+    """Yield what a record is made of, each part with its key; None where it has no name."""
+    if isinstance(record, (list, tuple, Set)):
+        items = record.items if isinstance(record, Set) else record
+        budget.spend(len(items) // 4)
+        yield from enumerate(items)
         return
-    if isinstance(record, Set):
-        yield from ((f"{name}.{at}", item) for at, item in enumerate(record.items))
-        return
-    for key, value in pairs_of(record):
-        yield (
-            (f"{name}.{key}" if name else str(key)) if isinstance(key, (str, int)) else name,
-            value,
-        )
+    for key, value in pairs_of(record, budget):
+        yield key if isinstance(key, (str, int)) else None, value
         if isinstance(key, (tuple, Instance)):
-            yield name, key
+            yield None, key
     if isinstance(record, Instance):
-        yield name, record.args
-        yield name, record.function
-        yield from ((name, item) for item in (*record.state, *record.items))
+        yield None, record.args
+        yield None, record.function
+        budget.spend(len(record.items) // 4)
+        yield from ((None, item) for item in (*record.state, *record.items))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any, NamedTuple, NoReturn
 
+from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Global,
     Instance,
@@ -21,8 +21,9 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
     WITH_DTYPE,
     is_closed_tensor,
     is_plain_tensor,
-    is_tensor_record,
     kind_of,
+    name_of,
+    state_of,
 )
 from reinit_cli.checkpoints.formats.torch.roots import MAX_DEPTH
 from reinit_cli.errors import MalformedFileError
@@ -80,11 +81,32 @@ class Storage(NamedTuple):
     nbytes: int
 
 
+_INFO_WORK = 10
+"""The opcodes that take as long as the look at a tensor."""
+
+
+_MOST_PARTS = 8
+"""Of a sparse tensor: its indices, values and size, and the like."""
+
+
+_INFO_NBYTES = 350
+"""What is known of a tensor takes, and the place where it lies."""
+
+
+_DIM_NBYTES = 16
+"""What a dimension adds, as a number and as text."""
+
+
+_SETTERS = frozenset(("data", "real", "imag"))
+"""The attributes of a tensor that give it other values where they are set."""
+
+
 class Reading:
     """The storages of a file, collected on the way through its tensors."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, budget: Budget) -> None:
+        self.path = budget.path
+        self.budget = budget
         self.storages: dict[str, Storage] = {}
         self._layouts: dict[tuple[int, int], _Layout | None] = {}
         self.closed: set[int] = set()  # records of tensors that hold nothing more
@@ -96,6 +118,7 @@ class Reading:
             MalformedFileError: it claims to be a tensor and is not a valid one.
         """
         carried = ""
+        self.budget.spend(_INFO_WORK, _INFO_NBYTES)
         for depth in range(MAX_DEPTH):
             if not isinstance(record, Instance):
                 break
@@ -104,26 +127,30 @@ class Reading:
                 if depth == 0 and is_closed_tensor(record):
                     self.closed.add(id(record))
                 return self._plain(key, record, carried)
+            self.budget.spend(1)
             if record.calls(UTILS, *PARAMETERS) and args:
+                self._check_state(key, record, args[3:4])
                 record = args[0]
             elif (
                 record.calls(TENSOR, "_rebuild_from_type_v2")
                 and len(args) >= 3
                 and isinstance(args[2], tuple)
             ):
-                if str(args[1]) not in OWN_TYPES:
-                    carried = f"a tensor subclass ({args[1]})"
+                self._check_state(key, record, args[3:4])
+                if not isinstance(args[1], Global) or str(args[1]) not in OWN_TYPES:
+                    carried = self.budget.made(f"a tensor subclass ({name_of(args[1])})")
                 record = Instance(args[0], args[2])
             elif record.calls(UTILS, *CARRIED):
                 assert isinstance(record.function, Global)
                 return self._carried(key, record, carried or CARRIED[record.function.name])
             else:
                 break
-        kind = kind_of(record)
+        kind = self.budget.made(kind_of(record))
         return TensorInfo(key, kind, (), 0, carried=f"not a tensor but {kind}")
 
     def _plain(self, key: str, record: Instance, carried: str) -> TensorInfo:
         args = record.args
+        self._check_state(key, record)
         if len(args) < 4 or not isinstance(args[0], Persistent):
             self._refuse(key)
         storage = self.storage(key, args[0])
@@ -140,7 +167,7 @@ class Reading:
         if layout is None or type(offset) is not int or offset < 0:
             self._refuse(key)
         shape, stride, numel, reach = layout
-        if metadata is not None and list(pairs_of(metadata)):
+        if metadata is not None and any(True for _ in pairs_of(metadata, self.budget)):
             carried = carried or "a conjugated or negated view"
         itemsize = _ITEMSIZES.get(dtype)
         if itemsize is None:
@@ -158,8 +185,41 @@ class Reading:
         """
         place = (id(shape), id(stride))
         if place not in self._layouts:
-            self._layouts[place] = _layout(shape, stride)
-        return self._layouts[place]
+            self._layouts[place] = self._layout_of(shape, stride)
+        found = self._layouts[place]
+        if found is not None:
+            self.budget.spend(0, _DIM_NBYTES * len(found[0]))
+        return found
+
+    def _layout_of(self, shape: Any, stride: Any) -> _Layout | None:
+        dims = self._dims(shape)
+        if dims is None or not self._are_sizes(stride) or len(dims) != len(stride):
+            return None
+        numel = _numel(dims)
+        if numel is None:
+            return None
+        reach = 1 + sum((dim - 1) * step for dim, step in zip(dims, stride, strict=True))
+        return dims, None if _is_contiguous(dims, stride) else stride, numel, reach
+
+    def _dims(self, record: Any) -> tuple[int, ...] | None:
+        """Return a size: a tuple, or torch.Size of one."""
+        if isinstance(record, Instance) and record.calls("torch", "Size") and record.args:
+            record = record.args[0]
+        return tuple(record) if self._are_sizes(record) else None
+
+    def _are_sizes(self, record: Any) -> bool:
+        if not isinstance(record, tuple):
+            return False
+        self.budget.spend(len(record) // 2)
+        return all(type(item) is int and 0 <= item < 2**63 for item in record)
+
+    def _check_state(self, key: str, record: Instance, states: Sequence[Any] = ()) -> None:
+        """Refuse a tensor that gets other values after it is made."""
+        if record.state or record.pairs or record.items:
+            self._refuse(key)
+        for state in states:
+            if not _SETTERS.isdisjoint(state_of(state, self.budget)):
+                self._refuse(key)
 
     def _carried(self, key: str, record: Instance, why: str) -> TensorInfo:
         args = record.args
@@ -170,17 +230,19 @@ class Reading:
             if isinstance(args[0], Persistent):
                 storage = self.storage(key, args[0])
                 dtype, nbytes = storage.dtype, storage.nbytes
-            shape = _dims(args[2])
+            shape = self._dims(args[2])
             why = f"a quantised tensor ({dtype})"
         elif record.calls(UTILS, "_rebuild_meta_tensor_no_storage") and len(args) > 1:
             dtype = args[0].name if isinstance(args[0], Global) else dtype
-            shape = _dims(args[1])
+            shape = self._dims(args[1])
         elif record.calls(UTILS, "_rebuild_sparse_tensor") and len(args) > 1:
-            parts = args[1] if isinstance(args[1], tuple) else ()
-            values = next((part for part in parts[1:3] if is_tensor_record(part)), None)
-            dtype = self.info(key, values).dtype if values is not None else dtype
-            shape = next((dims for dims in map(_dims, parts) if dims is not None), None)
-        return TensorInfo(key, dtype, shape or (), nbytes, carried=why)
+            parts = args[1][:_MOST_PARTS] if isinstance(args[1], tuple) else ()
+            within = (part for part in parts[1:3] if isinstance(part, Instance))
+            values = next((part for part in within if is_plain_tensor(part)), None)
+            dtype = self._plain(key, values, "").dtype if values is not None else dtype
+            shape = next((dims for dims in map(self._dims, parts) if dims is not None), None)
+        self.budget.spend(0, _DIM_NBYTES * len(shape or ()))
+        return TensorInfo(key, dtype, shape or (), nbytes, carried=self.budget.made(why))
 
     def storage(self, key: str, record: Persistent) -> Storage:
         """Return the storage of a persistent id.
@@ -204,6 +266,9 @@ class Reading:
         known = self.storages.setdefault(name, storage)
         if known.nbytes != storage.nbytes:
             raise MalformedFileError(self.path, f"the storage {name!r} has two sizes")
+        if known.dtype != storage.dtype:
+            # torch gives all of them the first.
+            raise MalformedFileError(self.path, f"the storage {name!r} has two dtypes")
         return storage
 
     def _refuse(self, key: str) -> NoReturn:
@@ -216,30 +281,19 @@ class Reading:
             self.storage(name, record)
 
 
-def _dims(record: Any) -> tuple[int, ...] | None:
-    """Return a size: a tuple, or torch.Size of one."""
-    if isinstance(record, Instance) and record.calls("torch", "Size") and record.args:
-        record = record.args[0]
-    return tuple(record) if _are_sizes(record) else None
-
-
 _Layout = tuple[tuple[int, ...], tuple[int, ...] | None, int, int]
 """Shape; strides, or None where elements lie without gap in row-major order; the number of
 elements; how many lie from the first to the last."""
 
 
-def _layout(shape: Any, stride: Any) -> _Layout | None:
-    dims = _dims(shape)
-    if dims is None or not _are_sizes(stride) or len(dims) != len(stride):
-        return None
-    reach = 1 + sum((dim - 1) * step for dim, step in zip(dims, stride, strict=True))
-    return dims, None if _is_contiguous(dims, stride) else stride, prod(dims), reach
-
-
-def _are_sizes(record: Any) -> bool:
-    return isinstance(record, tuple) and all(
-        type(item) is int and 0 <= item < 2**63 for item in record
-    )
+def _numel(dims: Sequence[int]) -> int | None:
+    """Return the number of elements; None where no 64 bits count those of the other dims."""
+    numel = 1
+    for dim in dims:
+        numel *= dim or 1
+        if numel >= 2**63:
+            return None
+    return 0 if 0 in dims else numel
 
 
 def _is_contiguous(shape: Sequence[int], stride: Sequence[int]) -> bool:

@@ -11,7 +11,7 @@ NAME is the stem of the file's name when it was written, and any name will do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.base import (
@@ -30,6 +30,7 @@ from reinit_cli.checkpoints.formats.torch.archive import (
     read_entries,
 )
 from reinit_cli.checkpoints.formats.torch.assembly import Layout, layout_of
+from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
 from reinit_cli.checkpoints.formats.torch.skeleton import segments_of
@@ -70,8 +71,10 @@ class TorchZip:
             raise MalformedFileError(file.path, problem, "torch file")
         file.make_seekable()
         folder, entries = _entries(file)
-        pickle = _pickle(file, folder, entries)
-        found = contents_of(pickle, file.path, root)
+        budget = Budget(file.path)
+        budget.spend(0, _ENTRY_NBYTES * len(entries))
+        pickle = _pickle(file, folder, entries, budget)
+        found = contents_of(pickle, budget, root)
         offsets = _storage_offsets(file, folder, entries, found.storages)
         layout = layout_of(file, tuple(entries.values()))
         has_record = layout.record_entry is not None
@@ -137,21 +140,36 @@ def _entries(file: Reader) -> tuple[str, dict[str, ZipEntry]]:
     return next(iter(entries), "").partition("/")[0], entries
 
 
-def _pickle(file: Reader, folder: str, entries: Mapping[str, ZipEntry]) -> Pickle:
+_ENTRY_NBYTES = 350
+"""What an entry of the archive takes."""
+
+
+def _pickle(file: Reader, folder: str, entries: Mapping[str, ZipEntry], budget: Budget) -> Pickle:
     """Return what the pickle of an archive says."""
     pickled = entries.get(f"{folder}/data.pkl")
     if pickled is None:
         raise UnsupportedFormatError(file.path, "a zip archive that torch.save did not write")
     if any(not name.startswith(f"{folder}/") for name in entries):
         raise MalformedFileError(file.path, "its entries lie in several folders", "torch archive")
-    byteorder = entries.get(f"{folder}/byteorder")
-    if byteorder is not None and file.read(byteorder.offset, byteorder.nbytes) != b"little":
+    if any(not _is_little(file, entry) for entry in _spelled(f"{folder}/byteorder", entries)):
         raise UnsupportedFormatError(file.path, "an archive of big-endian numbers")
     end = pickled.offset + pickled.nbytes
-    pickle = read_pickle(file, pickled.offset, end)
+    pickle = read_pickle(file, pickled.offset, end, budget)
     if pickle.end != end:
         raise MalformedFileError(file.path, "something follows its pickle", "torch archive")
     return pickle
+
+
+def _spelled(name: str, entries: Mapping[str, ZipEntry]) -> Iterator[ZipEntry]:
+    """Yield the entry that torch takes for a name: capitals are the same to it."""
+    for each, entry in entries.items():
+        if len(each) == len(name) and each.lower() == name.lower():
+            yield entry
+
+
+def _is_little(file: Reader, byteorder: ZipEntry) -> bool:
+    nbytes = len(b"little")
+    return byteorder.nbytes == nbytes and file.read(byteorder.offset, nbytes) == b"little"
 
 
 def _refuse_others(file: Reader, names: Iterable[str]) -> None:

@@ -10,7 +10,6 @@ import click
 
 from reinit_cli.cli.options import (
     CONTEXT,
-    CountType,
     DtypeType,
     PatternType,
     RecordType,
@@ -99,7 +98,7 @@ class _Run(click.Command):
 @click.option(
     "-j",
     "--jobs",
-    type=CountType(),
+    type=click.IntRange(min=1),
     default=1,
     show_default=True,
     metavar="N",
@@ -115,7 +114,7 @@ class _Run(click.Command):
 @arch_option
 @click.option(
     "--num-classes",
-    type=CountType(),
+    type=click.IntRange(min=1),
     metavar="N",
     help="Give a torchvision model a head of so many classes, drawn by its own default.",
 )

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from reinit_cli.checkpoints.formats.torch import pickle_machine
 from reinit_cli.checkpoints.formats.torch.allowed_names import ALLOWED
+from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
@@ -38,7 +39,7 @@ from tests.checkpoints.formats.locating import locate
 def _read(data: bytes) -> Pickle:
     Path("x.pkl").write_bytes(data)
     with InputFile("x.pkl") as file:
-        return read_pickle(file, 0, len(data))
+        return read_pickle(file, 0, len(data), Budget(file.path))
 
 
 def _plain(record: Any) -> Any:

@@ -204,7 +204,10 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
 
 
 class UnreadableSourceError(SourceError, OSError):
-    """A source that the system does not let us read."""
+    """A source that the system does not let us read.
+
+    Its kind is "link" where weights are a link out of their folder; `known` is where it leads.
+    """
 
     sentences: ClassVar[Mapping[str, str]] = {"": "cannot read {about!r}: {problem}"}
 
@@ -309,7 +312,11 @@ class UnwritableContentError(OutputError):
 
 
 class RecipeError(ReinitError, ValueError):
-    """A recipe, plan or record that cannot be obeyed; of the kind "variable", an environment's."""
+    """A recipe, plan or record that cannot be obeyed.
+
+    Its kind is "variable" where it is an environment variable, and "outside" where it names a
+    path outside of the current folder; `known` is the folder of that then.
+    """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "recipe {about!r}: {problem}",

@@ -44,6 +44,13 @@ def find_source(text: str, weights: str | None = None, root: str | None = None) 
     return _model_source(text, weights or DEFAULT_WEIGHTS, root)
 
 
+def is_model(text: str) -> bool:
+    """Whether a name is that of a torchvision model, and not of a file."""
+    from reinit_cli.checkpoints.models.torchvision import model_names
+
+    return not _is_path(text) and text in model_names()
+
+
 def _is_path(text: str) -> bool:
     return not text.isidentifier()
 
@@ -61,16 +68,28 @@ def _model_source(name: str, weights: str, root: str | None) -> Source:
         if LocalStore().kind_of(name) is not None:
             return _path_source(name, root)
         raise UnknownNameError(name, known=(*model_names(), *names_next_to(name)), kind="model")
-    if _is_file_of_weights(weights):
+    if names_file_of_weights(name, weights):
         return _with_weights_of(name, weights, root)
     model = find_model(name, weights)
     return ModelSource(model, inspect_model(model))
 
 
-def _is_file_of_weights(weights: str) -> bool:
-    suffix = os.path.splitext(weights)[1].lower()
-    is_path = os.sep in weights or suffix in SUFFIXES
-    return is_path or LocalStore().kind_of(weights) == "file"
+def names_file_of_weights(model: str, weights: str) -> bool:
+    """Whether what is given as a model's weights is a file, and not the name of weights.
+
+    Args:
+        model: the name of the model.
+        weights: the weights; a file that is called like weights of the model is not meant.
+    """
+    from reinit_cli.checkpoints.models.torchvision import NO_WEIGHTS, weights_in_source
+
+    if os.sep in weights or os.path.splitext(weights)[1].lower() in SUFFIXES:
+        return True
+    if weights == DEFAULT_WEIGHTS or weights.lower() == NO_WEIGHTS:
+        return False
+    return LocalStore().kind_of(weights) == "file" and (
+        weights.rpartition(".")[2] not in weights_in_source(model)
+    )
 
 
 def _with_weights_of(name: str, path: str, root: str | None) -> FileSource:

@@ -48,6 +48,17 @@ class FolderSource:
         return tuple(os.path.join(self.path, name) for name in self.located.files)
 
     @property
+    def leaving(self) -> tuple[str, ...]:
+        """The files of weights, and the index unless it was named, that are links out of it."""
+        paths = (os.path.join(self.path, name) for name in self.located.files)
+        leads_out = (self.listed[name].leads_out for name in self.located.files)
+        return tuple(
+            path
+            for path, leads in zip(paths, leads_out, strict=True)
+            if leads and path != self.name
+        )
+
+    @property
     def tensors(self) -> tuple[TensorInfo, ...]:
         """Its tensors, in the order of the files."""
         return self.located.tensors

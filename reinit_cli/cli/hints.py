@@ -168,6 +168,10 @@ def _existing(error: errors.OutputExistsError) -> str:
     return f"add --force to replace it, or name another with --{error.kind}"
 
 
+def _allowed(error: errors.ReinitError) -> str:
+    return f"if that is meant, add --allow-path {shlex.quote(error.known[0])}"
+
+
 def _recipe(error: errors.RecipeError) -> str:
     cause = error.__cause__
     # How a rule is written is the same everywhere; an option is a field here.
@@ -219,6 +223,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "put the file there, or give --weights FILE with your own, or --weights none "
         "for a model as it is constructed"
     ),
+    (errors.UnreadableSourceError, "link"): _allowed,
     (errors.MalformedFileError, "crc"): "get it anew, or go on with --no-verify-crc",
     (errors.UnsupportedFormatError, ""): _unsupported,
     (errors.UnsupportedFormatError, "root"): _roots,
@@ -246,6 +251,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnwritableContentError, "record"): "write it beside: --record=FILE",
     (errors.RecipeError, ""): _recipe,
     (errors.RecipeError, "file"): _file(""),
+    (errors.RecipeError, "outside"): _allowed,
     (errors.RecordError, ""): "--record writes one into an output, and --record=FILE beside it",
     (errors.TensorError, "slice"): "write it as Python does: 0,:,:,:2",
     (errors.CheckFailedError, ""): (

@@ -297,6 +297,15 @@ device_option = click.option(
     "other numbers.  [default: REINIT_DEVICE, or cpu]",
 )
 
+allow_path_option = click.option(
+    "--allow-path",
+    "allow_paths",
+    multiple=True,
+    metavar="DIR",
+    help="Let recipes, plans and records name files in this folder too, and the weights of a "
+    "folder be links into it; repeatable.  [default: the current folder, and no such links]",
+)
+
 report_option = click.option(
     "--report",
     metavar="FILE",

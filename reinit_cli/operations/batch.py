@@ -18,6 +18,7 @@ from reinit_cli.errors import (
     OutputTakenError,
     OutputUnwritableError,
     PackageError,
+    RecipeError,
     ReinitError,
     SourceError,
     UnknownNameError,
@@ -183,7 +184,7 @@ def _concerns_all_inputs(error: ReinitError, request: Request) -> bool:
         return request.output is None
     options = ("device", "dtype", "float dtype", "architecture")
     is_option = isinstance(error, UnknownNameError) and error.kind in options
-    return is_option or isinstance(error, PackageError)
+    return is_option or isinstance(error, (PackageError, RecipeError))
 
 
 def _planned(request: Request, planned: Sequence[Job | Failure]) -> Job:

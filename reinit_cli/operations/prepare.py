@@ -19,6 +19,12 @@ from reinit_cli.errors import (
 )
 from reinit_cli.execution.sketches import pictured
 from reinit_cli.initializers.site import Arch, Versions
+from reinit_cli.operations.bounds import (
+    check_links,
+    check_output,
+    check_reads,
+    folders_for_output,
+)
 from reinit_cli.planning.decide import decide as planned
 from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.job import Job
@@ -141,15 +147,18 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     Args and raises: as `prepare`, and the versions of initializers that a record names.
     """
     request = _read(request)
+    check_reads(request)
     source = found or find_source(request.source, request.weights, request.root)
     _check_names(source, refuses=request.refuse_unknown_globals)
     request = replace(request, device=check_device(request.device))
     destination = _destination(request, source)
+    check_output(request, destination.path)
     layout = choose_layout(request, destination.path, source)
     if not request.rules and not layout.is_created:
         raise MissingRuleError
     decided = decide(source, request, versions)
-    _check_output(request, source, destination, layout)
+    check_links((source, *decided.references.donors.values()), request)
+    _check_content(request, source, destination, layout)
     notes = _notes(decided.plan, source, destination, layout)
     plan = replace(decided.plan, warnings=(*decided.plan.warnings, *notes))
     wanted = pictured(plan) if request.sketch else frozenset()
@@ -171,7 +180,7 @@ def _read(request: Request) -> Request:
     return replace(request, rules=rules, resize=resizes)
 
 
-def _check_output(
+def _check_content(
     request: Request, source: Source, destination: Destination, layout: Layout
 ) -> None:
     """Refuse what the output cannot do or hold.
@@ -220,7 +229,8 @@ def _destination(request: Request, source: Source) -> Destination:
     if path == DASH:
         return Destination(None)
     makes_folders = isinstance(request.output, OutputName)
-    return Destination(path, request.force, request.sync, makes_folders)
+    within = folders_for_output(request)
+    return Destination(path, request.force, request.sync, makes_folders, within=within)
 
 
 def _named(request: Request, source: Source) -> str:

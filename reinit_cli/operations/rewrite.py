@@ -16,6 +16,7 @@ from reinit_cli.execution.checks import Checks, Failure, Finding, failures_of
 from reinit_cli.execution.engine import run, total_nbytes
 from reinit_cli.execution.fill import Filled, Observer, filled_ranges
 from reinit_cli.execution.sketches import Sketch, Sketches
+from reinit_cli.operations.bounds import check_links
 from reinit_cli.operations.prepare import decide, prepare
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.plan import Plan, Step
@@ -189,7 +190,9 @@ def plan(source: str, rules: Iterable[Rule | str], **options: Unpack[PlanOptions
     request = Request(source, read, **options)
     found = find_source(source, request.weights, request.root)
     request = replace(request, device=check_device(request.device))
-    return decide(found, request).plan
+    decided = decide(found, request)
+    check_links((found, *decided.references.donors.values()), request)
+    return decided.plan
 
 
 def _output(

@@ -17,6 +17,7 @@ from reinit_cli.errors import (
     UnsupportedFormatError,
 )
 from reinit_cli.operations.batch import requests_of
+from reinit_cli.operations.bounds import check_reads
 from reinit_cli.operations.prepare import job_of
 from reinit_cli.operations.redraw import gaps_of_redrawn, span_of
 from reinit_cli.operations.rewrite import execute
@@ -43,8 +44,9 @@ from reinit_cli.provenance.recorded import (
     architecture_of_record,
 )
 from reinit_cli.provenance.recorder import FixedRecorder
+from reinit_cli.request.named import bounds_of_recipes
 from reinit_cli.request.recipe import recipe_of
-from reinit_cli.request.request import PartialRequest, without
+from reinit_cli.request.request import PartialRequest, Request, without
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile, LocalStore
 from reinit_cli.storage.segments import Range
@@ -104,6 +106,7 @@ def verify(
     source: str | None = None,
     record: str | None = None,
     progress: Progress | None = None,
+    allow_paths: Sequence[str] = (),
 ) -> Verdict:
     """Draw again what a checkpoint's record says was drawn, and compare all with it.
 
@@ -112,8 +115,10 @@ def verify(
         source: what it was made from; then every byte is made again and compared.
         record: the path of the record; None where the checkpoint holds it.
         progress: told the number of bytes that are done.
+        allow_paths: the folders, besides the current one, in which the record may name files.
 
     Raises:
+        RecipeError: the record names a file elsewhere.
         RecordError: there is no record, or it cannot be read.
         ReinitError: the checkpoint or the source cannot be read.
     """
@@ -131,7 +136,8 @@ def verify(
             changed = Finding("the record", "is not as it was written")
             verdict = replace(verdict, findings=(changed, *verdict.findings))
         if source is not None:
-            compared = _compared(source, found, contents, form, inside, progress or unwatched)
+            request = _request_of(source, found, form, allow_paths)
+            compared = _compared(request, found, contents, form, inside, progress or unwatched)
             findings = (*verdict.findings, *compared)
             verdict = replace(verdict, findings=findings, source=source)
         contents.check_unchanged()
@@ -260,8 +266,25 @@ def _ranges(
 # --- against the source ----------------------------------------------------------------------
 
 
+def _request_of(text: str, output: Source, form: Form, allowed: Sequence[str]) -> Request:
+    """Return what would make an output again, as its record says.
+
+    Raises:
+        RecipeError: the record names a file elsewhere than in the current folder.
+    """
+    recipe = without(recipe_of(form, output.name), "output")
+    weights = recipe.get("weights") if recipe.get("sources") == (text,) else None
+    said: PartialRequest = {"sources": (text,)}
+    bounds = bounds_of_recipes([(output.name, recipe)], said, allowed)
+    again: PartialRequest = {**recipe, **said, "weights": weights, "allow_paths": bounds}
+    (request,) = requests_of(again, is_batch=False)
+    path = output.path or ""
+    named = path if not output.is_folder else path.rstrip("/") + "/"
+    return replace(request, output=named, arch=architecture_of_record(form), record=False)
+
+
 def _compared(
-    text: str,
+    request: Request,
     output: Source,
     contents: Contents,
     form: Form,
@@ -269,20 +292,14 @@ def _compared(
     progress: Progress,
 ) -> Iterator[Finding]:
     """Make the output again from its source, and compare every byte."""
-    recipe = recipe_of(form, output.name)
-    weights = recipe.get("weights") if recipe.get("sources") == (text,) else None
-    again: PartialRequest = {**without(recipe, "output"), "sources": (text,), "weights": weights}
-    (request,) = requests_of(again, is_batch=False)
-    path = output.path or ""
-    named = path if not output.is_folder else path.rstrip("/") + "/"
-    request = replace(request, output=named, arch=architecture_of_record(form), record=False)
-    source = find_source(text, weights, request.root)
+    check_reads(request)
+    source = find_source(request.source, request.weights, request.root)
     with source.open(request.seed) as read:
         digest = digest_of_source(source, read)
     recorded = form["source"]
     if digest != (recorded["nbytes"], recorded["sha256"]):
         problem = f"is not the source that was recorded, {recorded['name']!r}"
-        yield Finding(repr(text), problem)
+        yield Finding(repr(request.source), problem)
         return
     job = job_of(request, source, versions_in(form))
     yield from _made_again(job, output, contents, inside, progress)

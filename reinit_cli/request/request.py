@@ -8,6 +8,7 @@ from typing import Any, TypedDict, cast
 
 from reinit_cli.initializers.site import Arch
 from reinit_cli.request import values
+from reinit_cli.request.bounds import Bounds
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.resize import Resize, resizes_of
 from reinit_cli.request.rule import Rule
@@ -57,6 +58,7 @@ class Request:
     with_buffers: bool = False
     untie: bool = False
     reset_optimizer: bool = False
+    allow_paths: Sequence[str] | Bounds = ()
     record: str | bool = False
     check: bool = False
     force: bool = False
@@ -150,6 +152,10 @@ OPTIONS: Mapping[str, Option] = {
         "reset_optimizer",
         values.read_flag,
     ),
+    "allow_paths": Option(
+        "the folders, besides the current one, in which recipes, plans and records may name "
+        "files, and to which the weights of a folder may be links"
+    ),
     "record": Option(
         "whether a record of what made the output goes into it, or the path it goes to",
         "record",
@@ -184,6 +190,7 @@ class PlanOptions(TypedDict, total=False):
     with_buffers: bool
     untie: bool
     reset_optimizer: bool
+    allow_paths: Sequence[str] | Bounds
 
 
 class RewriteOptions(PlanOptions, total=False):

@@ -12,6 +12,7 @@ from reinit_cli.errors import (
     OutputTakenError,
     OutputUnwritableError,
 )
+from reinit_cli.storage.within import is_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Destination:
         syncs: whether a new file too is forced to the disk before success is reported.
         makes_folders: whether missing folders above it are made.
         kind: "report" or "record" for a file next to an output, as its option is called.
+        within: the folders in which it has to be; none for anywhere.
     """
 
     path: str | None
@@ -31,6 +33,7 @@ class Destination:
     syncs: bool = False
     makes_folders: bool = False
     kind: str = ""
+    within: tuple[str, ...] = ()
 
 
 CHECKPOINT = "a checkpoint"
@@ -95,6 +98,19 @@ def _check_not_read(path: str, source: str | None, reads: InUse, *, in_place: bo
         raise OutputTakenError(path, taken, kind="read")
 
 
+def check_within(destination: Destination) -> None:
+    """Refuse a destination that a link leads out of the folders where it has to be.
+
+    It was checked when it was planned, but a link may have appeared since.
+
+    Raises:
+        OutputUnwritableError: it is not in one of them.
+    """
+    path, folders = destination.path, destination.within
+    if path is not None and folders and not is_within(place_of(path), folders):
+        raise OutputUnwritableError(path, "a link leads it out of the folders where it may be")
+
+
 def check_extra_file(path: str, in_use: InUse, what: str, *, replaces: bool) -> Destination:
     """Return where a file next to an output goes, or refuse it.
 
@@ -128,6 +144,8 @@ def occupant(path: str, in_use: InUse) -> str:
 def place_of(path: str) -> str:
     """Return one spelling of a path; a link at its end stays, since it would be replaced."""
     folder, name = os.path.split(path.rstrip(os.sep))
+    if name in ("", os.curdir, os.pardir):
+        return os.path.realpath(path)
     return os.path.join(os.path.realpath(folder or os.curdir), name)
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.destination import Destination, check_within
 from reinit_cli.storage.system import naming_output
 
 
@@ -21,6 +21,7 @@ def folders_above(destinations: Iterable[Destination]) -> Iterator[None]:
     try:
         for each in destinations:
             if each.makes_folders and each.path is not None:
+                check_within(each)
                 _make_folders(os.path.dirname(each.path.rstrip(os.sep)), made)
         yield
     finally:

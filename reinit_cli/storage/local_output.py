@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import Self
 
 from reinit_cli.errors import OutputExistsError
-from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.destination import Destination, check_within
 from reinit_cli.storage.local_writer import LocalWriter
 from reinit_cli.storage.system import (
     naming_output,
@@ -79,6 +79,7 @@ class LocalOutput:
                 of any new file.
         """
         assert destination.path is not None
+        check_within(destination)
         self._destination = destination
         self._modes = modes or {}
         self._path = destination.path
@@ -128,6 +129,7 @@ class LocalOutput:
             self._stage_folder(self._folder)
         with signals_held():
             check()
+            check_within(self._destination)
             with appearing(files):
                 if self._folder is not None:
                     self._name_folder(self._folder)

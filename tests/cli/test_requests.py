@@ -62,6 +62,10 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
     "with buffers": (["--with-buffers"], {"with_buffers": True}),
     "untie": (["--untie"], {"untie": True}),
     "reset optimizer": (["--reset-optimizer"], {"reset_optimizer": True}),
+    "paths that recipes may name": (
+        ["--allow-path", "../a", "--allow-path", "/b"],
+        {"allow_paths": ("../a", "/b")},
+    ),
     "record inside": (["--record"], {"record": True}),
     "record in a file": (["--record=r.json"], {"record": "r.json"}),
     "check": (["--check"], {"check": True}),

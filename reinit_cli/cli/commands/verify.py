@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from reinit_cli.cli.options import CONTEXT, json_option
+from reinit_cli.cli.options import CONTEXT, allow_path_option, json_option
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.table import Sheet, show
@@ -30,6 +30,7 @@ from reinit_cli.text import plural
     metavar="FILE",
     help="Take the record from this file, which --record=FILE wrote.  [default: OUTPUT itself]",
 )
+@allow_path_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code tells.")
 @json_option
 @click.pass_context
@@ -38,6 +39,7 @@ def command(
     output: str,
     source: str | None,
     record: str | None,
+    allow_paths: tuple[str, ...],
     *,
     quiet: bool,
     as_json: bool,
@@ -55,7 +57,9 @@ def command(
     """
     with Meter(output, is_shown=not quiet) as meter:
         progress = meter.of(nbytes_to_verify(output, source))
-        verdict = verify(output, source=source, record=record, progress=progress)
+        verdict = verify(
+            output, source=source, record=record, progress=progress, allow_paths=allow_paths
+        )
     if as_json:
         sys.stdout.write(dumps(verdict_form(verdict)) + "\n")
     elif not quiet:

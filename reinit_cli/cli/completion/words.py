@@ -221,7 +221,9 @@ def _of(words: Iterable[str]) -> Callable[[_Values, str], list[str]]:
 
 _BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
     **dict.fromkeys(("source", "sources", "first", "second"), lambda _, word: _sources(word)),
-    **dict.fromkeys(("output", "config", "configs", "files_from", "report", "record"), _paths),
+    **dict.fromkeys(
+        ("output", "config", "configs", "files_from", "report", "record", "allow_paths"), _paths
+    ),
     "rules": _rules,
     **dict.fromkeys(("excluded", "patterns", "key"), _keys),
     **dict.fromkeys(("init", "name"), _inits),

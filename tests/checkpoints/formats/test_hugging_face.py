@@ -184,15 +184,65 @@ def test_links_out_of_a_folder_are_named_and_left_out() -> None:
     }
 
 
-def test_weights_may_be_links_to_another_place() -> None:
+def _with_weights_elsewhere() -> None:
+    """Make a folder whose weights are links to a folder next to it."""
     Path("disk").mkdir()
     for path in sorted(_folder().glob("*.safetensors")):
         path.rename(Path("disk") / path.name)
         path.symlink_to(Path("disk").resolve() / path.name)
 
-    rewrite("model", ["layers.0.weight=zeros"])
+
+def test_weights_that_are_links_out_of_their_folder_are_not_copied(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _with_weights_elsewhere()
+    disk = Path("disk").resolve()
+
+    assert main(["model", "-r", "layers.0.weight=zeros"]) == 2
+    assert capsys.readouterr().err == (
+        "error: cannot read 'model/model-00001-of-00002.safetensors': it is a link to "
+        f"'{disk}/model-00001-of-00002.safetensors', outside of its folder\n"
+        f"hint: if that is meant, add --allow-path {disk}\n"
+    )
+    with pytest.raises(UnreadableSourceError, match="outside of its folder"):
+        plan("model", ["*=keep"])
+    assert sorted(os.listdir()) == ["disk", "model"]
+
+
+def test_weights_may_be_links_to_where_the_user_allows() -> None:
+    _with_weights_elsewhere()
+
+    rewrite("model", ["layers.0.weight=zeros"], allow_paths=["disk"])
 
     assert not _read("model-reinit")["layers.0.weight"].any()
+
+
+def test_weights_of_a_checkpoint_that_a_rule_names_are_no_links_out_of_its_folder() -> None:
+    _with_weights_elsewhere()
+    save_file(STATE, "m.safetensors")
+
+    with pytest.raises(UnreadableSourceError, match="outside of its folder"):
+        rewrite("m.safetensors", ["*=rewind:./model"])
+
+    rewrite("m.safetensors", ["*=rewind:./model"], allow_paths=["disk"])
+
+
+def test_links_out_of_a_folder_are_read_where_nothing_is_copied() -> None:
+    _with_weights_elsewhere()
+
+    assert main(["keys", "model"]) == 0
+
+
+def test_an_index_that_the_user_names_may_be_a_link() -> None:
+    folder = _folder()
+    index = "model.safetensors.index.json"
+    (folder / index).rename(index)
+    (folder / index).symlink_to(Path(index).resolve())
+
+    with pytest.raises(UnreadableSourceError, match="outside of its folder"):
+        plan("model", ["*=keep"])
+
+    assert plan(f"model/{index}", ["*=zeros"]).fills
 
 
 def test_links_in_a_circle_end() -> None:

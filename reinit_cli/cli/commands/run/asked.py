@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from reinit_cli.cli.options import check_device_of_variable
 from reinit_cli.operations.batch import read_list, requests_of
 from reinit_cli.operations.recipe_file import read_recipe
+from reinit_cli.request.named import bounds_of_recipes
 from reinit_cli.request.request import PartialRequest, Request, override, without
 from reinit_cli.request.rule import Rule
 from reinit_cli.storage.destination import InUse
@@ -107,10 +108,15 @@ def merge(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> 
         for name in list(said)
         if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT
     }
-    recipe: PartialRequest = reduce(override, map(read_recipe, configs), PartialRequest())
+    recipes = [(path, read_recipe(path)) for path in configs]
+    recipe: PartialRequest = reduce(override, (each for _, each in recipes), PartialRequest())
     if said.get("in_place"):
         recipe = without(recipe, "output")  # sources are replaced, so a recipe names no output
-    chosen = override(recipe, cast("PartialRequest", said))
+    spoken = cast("PartialRequest", said)
+    if recipes:
+        allowed = said.get("allow_paths", ())
+        spoken = {**spoken, "allow_paths": bounds_of_recipes(recipes, spoken, allowed)}
+    chosen = override(recipe, spoken)
     if "device" in environment and "device" not in chosen:
         check_device_of_variable(environment["device"])
     return override(cast("PartialRequest", environment), chosen)

@@ -16,6 +16,7 @@ from reinit_cli.cli.options import (
     ResizeType,
     RuleType,
     SizeType,
+    allow_path_option,
     arch_option,
     device_option,
     json_option,
@@ -89,6 +90,7 @@ class _Run(click.Command):
     "printed, or from a record or an output that holds one; repeatable. The command line's "
     "rules come after, its options override.",
 )
+@allow_path_option
 @click.option(
     "--files-from",
     metavar="FILE",

@@ -1,0 +1,110 @@
+"""Hold what recipes, plans and records name, and what links lead to, within bounds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+
+from reinit_cli.checkpoints.find import is_model, names_file_of_weights
+from reinit_cli.checkpoints.folder import FolderSource
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.errors import RecipeError, UnreadableSourceError
+from reinit_cli.request.bounds import Bounds, bounds_of
+from reinit_cli.request.output_name import OutputName
+from reinit_cli.request.request import Request
+from reinit_cli.request.resize import resizes_of
+from reinit_cli.request.rule import rules_of
+from reinit_cli.storage.destination import place_of
+from reinit_cli.storage.within import STREAMS, is_within
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def check_reads(request: Request) -> None:
+    """Refuse what a recipe would read elsewhere than in the current folder.
+
+    Raises:
+        RecipeError: it names such a path, or a URL, and the user neither names nor allows it.
+    """
+    bounds = bounds_of(request.allow_paths)
+    for path in _read_paths(request) if bounds.reads else ():
+        recipe = bounds.reads.get(path)
+        if recipe is not None:
+            _check(path, recipe, bounds)
+
+
+def _read_paths(request: Request) -> Iterator[str]:
+    if not is_model(request.source):
+        yield request.source
+    elif request.weights is not None and names_file_of_weights(request.source, request.weights):
+        yield request.weights
+    rules = (rule.init for rule in rules_of(request.rules))
+    rows = (each.init for each in resizes_of(request.resize))
+    for init in (*rules, *rows):
+        if init is not None:
+            yield from (name for name in init.checkpoints if not is_model(name))
+
+
+def folders_for_output(request: Request) -> tuple[str, ...]:
+    """Return the folders in which an output has to be that a recipe names; () for any."""
+    bounds = bounds_of(request.allow_paths)
+    return _folders(bounds) if _naming_output(request, bounds) else ()
+
+
+def check_output(request: Request, path: str | None) -> None:
+    """Refuse an output elsewhere than in the current folder, where a recipe names it.
+
+    Args:
+        request: what is asked for.
+        path: the output, or None for standard output.
+
+    Raises:
+        RecipeError: it is elsewhere, and the user does not allow that.
+    """
+    bounds = bounds_of(request.allow_paths)
+    recipe = _naming_output(request, bounds)
+    if path is not None and recipe:
+        _check(path, recipe, bounds, follows=False)
+
+
+def _naming_output(request: Request, bounds: Bounds) -> str:
+    """Return the recipe that names the output, or the source that it is called after; or ""."""
+    output = request.output
+    is_called_after = output is None or (isinstance(output, OutputName) and output.is_beside)
+    return bounds.output or (bounds.reads.get(request.source, "") if is_called_after else "")
+
+
+def _check(path: str, recipe: str, bounds: Bounds, *, follows: bool = True) -> None:
+    if _URL.match(path):
+        problem = f"it names the URL {path!r}, and only the command line may name one"
+        raise RecipeError(recipe, problem)
+    if path in STREAMS or "\0" in path:
+        return  # a path with a NUL leads nowhere, and is refused where it is used
+    place = os.path.realpath(path) if follows else place_of(path)
+    if not is_within(place, _folders(bounds)):
+        leads = "" if place == os.path.abspath(path) else f", which leads to {place!r}"
+        problem = f"it names {path!r}{leads}, outside of the current folder"
+        raise RecipeError(recipe, problem, (os.path.dirname(place),), kind="outside")
+
+
+def _folders(bounds: Bounds) -> tuple[str, ...]:
+    return (os.curdir, *bounds.allowed)
+
+
+def check_links(sources: Iterable[Source], request: Request) -> None:
+    """Refuse weights that a folder holds as links to somewhere else.
+
+    What is copied from a stranger's folder would otherwise be a file of the user's own.
+
+    Raises:
+        UnreadableSourceError: there is one, and the user does not allow where it leads.
+    """
+    allowed = bounds_of(request.allow_paths).allowed
+    for source in sources:
+        for path in source.leaving if isinstance(source, FolderSource) else ():
+            place = os.path.realpath(path)
+            if not is_within(place, allowed):
+                problem = f"it is a link to {place!r}, outside of its folder"
+                folder = os.path.dirname(place)
+                raise UnreadableSourceError(path, problem, (folder,), kind="link")

@@ -1,0 +1,40 @@
+"""Tell what recipes name from what the command line names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reinit_cli.request.bounds import Bounds
+from reinit_cli.request.request import PartialRequest
+from reinit_cli.request.resize import resizes_of
+
+
+def reads_of(asked: PartialRequest) -> tuple[str, ...]:
+    """Return what a request with gaps reads: sources, weights, checkpoints that rules name."""
+    rules = (rule.init for rule in asked.get("rules", ()))
+    rows = (each.init for each in resizes_of(asked.get("resize", ())))
+    weights = asked.get("weights")
+    return (
+        *asked.get("sources", ()),
+        *((weights,) if weights is not None else ()),
+        *(name for init in (*rules, *rows) if init is not None for name in init.checkpoints),
+    )
+
+
+def bounds_of_recipes(
+    recipes: Sequence[tuple[str, PartialRequest]], said: PartialRequest, allowed: Sequence[str]
+) -> Bounds:
+    """Return which paths recipes name and the user does not.
+
+    Args:
+        recipes: what each is called, and what it says.
+        said: what the user says.
+        allowed: the folders that recipes may name, besides the current one.
+    """
+    named = set(reads_of(said))
+    reads = {
+        path: recipe for recipe, asked in recipes for path in reads_of(asked) if path not in named
+    }
+    outputs = [recipe for recipe, asked in recipes if "output" in asked]
+    output = outputs[-1] if outputs and "output" not in said else ""
+    return Bounds(tuple(allowed), reads, output)

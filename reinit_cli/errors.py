@@ -36,6 +36,8 @@ import copyreg
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from reinit_cli.text import LONGEST_LINE, LONGEST_WORD, shortened
+
 __all__ = [
     "ArgumentError",
     "CheckFailedError",
@@ -75,6 +77,7 @@ class ReinitError(Exception):
         kind: which of its family's sentences it is; "" for the usual one.
         word: the part of `about` that is misspelled, or None.
         of: what refused it, or does not have it: a source, a model, an initializer.
+        notes: what became of files that are there all the same, each in a few words.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {"": "{problem}"}
@@ -96,12 +99,20 @@ class ReinitError(Exception):
         self.kind = kind
         self.word = word
         self.of = of
+        self.notes: tuple[str, ...] = ()
         super().__init__(str(self))
 
     def __str__(self) -> str:
         """Say what is wrong, in one line."""
         sentence = self.sentences.get(self.kind) or self.sentences[""]
-        return sentence.format_map(vars(self))
+        said = sentence.format_map(
+            {
+                name: shortened(fact, LONGEST_LINE if name == "problem" else LONGEST_WORD)
+                for name, fact in vars(self).items()
+                if isinstance(fact, str)
+            }
+        )
+        return "; ".join((said, *self.notes))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the facts, so that an error survives the way between two processes."""
@@ -289,11 +300,17 @@ class OutputTakenError(OutputError):
 
 
 class OutputUnwritableError(OutputError, OSError):
-    """A place that cannot be written to; of the kind "stream", standard output."""
+    """A place that cannot be written to; of the kind "stream", standard output.
+
+    Its kind is "sync" where what was written may be lost in a crash of the system, and
+    "temporary" where only a temporary is left over.
+    """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "cannot write {about!r}: {problem}",
         "stream": "cannot write to standard output: {problem}",
+        "sync": "cannot force {about!r} to the disk: {problem}",
+        "temporary": "{problem}",
     }
 
 

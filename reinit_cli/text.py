@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+LONGEST_LINE = 2_000
+"""The most characters of a line for people; strangers name keys of megabytes."""
+
+LONGEST_WORD = 500
+"""The most characters of a key, a path or a name within such a line."""
+
+CUT = "[...]"
+"""What stands for the middle of a text that is too long."""
+
+MAX_DIGITS = 30
+"""The most digits of an integer; reading more takes time that grows with their square."""
+
+_INTEGER = re.compile(rf"[+-]?[0-9]{{1,{MAX_DIGITS}}}")
+_NUMBER = re.compile(
+    r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?inf(?:inity)?|[+-]?nan"
+)
 
 
 def near(word: str, known: Iterable[str], count: int = 3) -> list[str]:
@@ -35,9 +53,53 @@ def printable(text: str) -> str:
     )
 
 
+def shortened(text: str, longest: int = LONGEST_WORD) -> str:
+    """Return a text without its middle, where it is too long."""
+    if len(text) <= longest:
+        return text
+    kept = (longest - len(CUT)) // 2
+    return f"{text[:kept]}{CUT}{text[-kept:]}"
+
+
+def quoted(text: str) -> str:
+    """Return a text from a stranger within quotes, its middle left out where it is too long."""
+    return repr(shortened(text))
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line that a terminal can show: escaped, and not too long."""
+    # It is cut before too, so that megabytes are not escaped, and after, since escapes are longer.
+    return shortened(printable(shortened(text, LONGEST_LINE)), LONGEST_LINE)
+
+
 def why(error: OSError | ValueError) -> str:
     """Return what the system says of a failure, without number and path."""
     return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+_WIDE = (
+    (16 * 2**20, re.compile(rb"[\xf0-\xff]"), re.compile(rb"\\u[dD][89abAB]")),
+    (32 * 2**20, re.compile(rb"[\xc4-\xef]"), re.compile(rb"\\u(?!00)")),
+)
+"""How long JSON may be that has a character of four bytes in memory, or of two, and such ones."""
+
+
+def is_wide(data: bytes) -> bool:
+    """Whether one character makes a long text of JSON take several times its size in memory."""
+    is_ascii, has_escapes = data.isascii(), b"\\u" in data
+    return any(
+        len(data) > most
+        and ((not is_ascii and raw.search(data)) or (has_escapes and escaped.search(data)))
+        for most, raw, escaped in _WIDE
+    )
+
+
+def why_not_parsed(error: ValueError | RecursionError) -> str:
+    """Return what a parser of JSON or TOML says of a text that it refuses."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    # The parsers' own errors are of families of their own; `int` says what Python could be set to.
+    return "a number has too many digits" if type(error) is ValueError else str(error)
 
 
 def number(value: float) -> str:
@@ -56,6 +118,35 @@ def nbytes(count: int) -> str:
     return f"{scaled / 1000:,.1f} TB"
 
 
+def parse_integer(text: str) -> int:
+    """Return the integer that decimal digits stand for, with or without a sign.
+
+    `int` takes the digits of every script, underscores, and numbers of thousands of digits.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    word = text.strip()
+    if not _INTEGER.fullmatch(word):
+        raise ValueError(f"{quoted(text)} is not an integer of at most {MAX_DIGITS} digits")
+    return int(word)
+
+
+def parse_number(text: str) -> float:
+    """Return the number that a decimal text, "inf" or "nan" stands for.
+
+    Raises:
+        ValueError: it is not one, or it is too large for float64.
+    """
+    word = text.strip().lower()
+    if not _NUMBER.fullmatch(word):
+        raise ValueError(f"{quoted(text)} is not a number")
+    number = float(word)
+    if math.isinf(number) and "inf" not in word:
+        raise ValueError(f"{quoted(text)} is too large")
+    return number
+
+
 def parse_nbytes(text: str) -> int:
     """Return the bytes that "5GB", "1.5GiB" or "4096" stands for.
 
@@ -64,19 +155,25 @@ def parse_nbytes(text: str) -> int:
     Raises:
         ValueError: it is not a size; the text says what is wrong.
     """
-    found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    found = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?)b?", text.strip().lower())
     if not found:
-        raise ValueError(f"{text!r} is no size; write it as 5GB or 500MiB")
+        raise ValueError(f"{quoted(text)} is no size; write it as 5GB or 500MiB")
     number, prefix, binary = found.groups()
     count = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
     if count < 1:
-        raise ValueError(f"{text!r} is less than a byte")
+        raise ValueError(f"{quoted(text)} is less than a byte")
     return count
 
 
 def plural(count: int, noun: str) -> str:
     """Return "1 tensor", "2 tensors", "1,000 tensors"."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return "a", "a and b", "a, b and c"."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def shape(dims: tuple[int, ...]) -> str:

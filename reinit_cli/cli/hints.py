@@ -11,7 +11,7 @@ import click
 
 from reinit_cli import errors
 from reinit_cli.cli.group import COMMANDS
-from reinit_cli.text import near, printable
+from reinit_cli.text import near, one_line
 
 Explained = tuple[str, str | None]
 """What went wrong, and the way on."""
@@ -27,7 +27,7 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
     hint = hint_of(error)
     if isinstance(error, errors.MissingRuleError):
         hint = _meant_command(args) or hint
-    return printable(str(error)), printable(hint) if hint else None
+    return one_line(str(error)), one_line(hint) if hint else None
 
 
 def explain_usage(error: click.ClickException, args: Sequence[str]) -> Explained:
@@ -45,7 +45,7 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> Explained
         hint = _did_you_mean(possible or (), f"{_command_of(error)} -h lists the options")
     else:
         hint = _meant_command(args) or f"{_command_of(error)} -h shows how"
-    return printable(problem), printable(hint)
+    return one_line(problem), one_line(hint)
 
 
 def _command_of(error: click.ClickException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from reinit_cli.request.values import DEVICE
 from reinit_cli.streams.seeds import parse_seeds
 from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.tensors.slice import Index, parse_slice
-from reinit_cli.text import parse_nbytes
+from reinit_cli.text import parse_integer, parse_nbytes, parse_number, quoted
 
 if TYPE_CHECKING:
     from reinit_cli.request.resize import Resize
@@ -91,8 +92,9 @@ class ShapeType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         words = [] if value == "scalar" else value.strip("()[] ").replace("x", ",").split(",")
         if words and not words[-1].strip():
             words.pop()  # Python's own "(3,)"
-        if not all(word.strip().isdecimal() for word in words):
-            self.fail(f"{value!r} is no shape; write it as 64,3,11,11", param, ctx)
+        if not all(re.fullmatch("[0-9]+", word.strip()) for word in words):
+            problem = f"{quoted(value)} is no shape; write it as 64,3,11,11"
+            self.fail(problem, param, ctx)
         if any(len(word.strip()) > _MOST_DIGITS for word in words):
             self.fail("a dimension has 18 digits at most", param, ctx)
         return tuple(int(word) for word in words)
@@ -178,6 +180,37 @@ class _DeviceType(click.ParamType):  # type: ignore[type-arg]  # generic only si
         return str(value)
 
 
+class CountType(click.IntRange):
+    """A positive integer, in the digits of ASCII."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it."""
+        read = _integer(self, value, param, ctx) if isinstance(value, str) else value
+        return int(super().convert(read, param, ctx))
+
+
+class DistanceType(click.FloatRange):
+    """A number of at least 0, in the digits of ASCII."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read it."""
+        try:
+            read = parse_number(value) if isinstance(value, str) else value
+        except ValueError:
+            self.fail(f"{quoted(value)} is not a valid float range.", param, ctx)
+        if math.isnan(read):  # NaN is neither below nor above anything
+            self.fail("nan is not in the range x>=0.", param, ctx)
+        return float(super().convert(read, param, ctx))
+
+
 class SeedType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
     """One seed."""
 
@@ -187,7 +220,7 @@ class SeedType(click.ParamType):  # type: ignore[type-arg]  # generic only since
         """Read it."""
         if _is_of_variable(ctx, param):
             return _seed_of_variable(self, value, param, ctx)
-        return int(click.INT.convert(value, param, ctx))
+        return value if isinstance(value, int) else _integer(self, value, param, ctx)
 
 
 def _seed_of_variable(
@@ -196,9 +229,22 @@ def _seed_of_variable(
     param: click.Parameter | None,
     ctx: click.Context | None,
 ) -> int:
-    if not re.fullmatch(r"\s*[+-]?[0-9]{1,30}\s*", str(value)):
-        kind.fail(f"{value!r} is no integer", param, ctx)
-    return int(value)
+    try:
+        return parse_integer(str(value))
+    except ValueError:
+        kind.fail(f"{quoted(str(value))} is no integer", param, ctx)
+
+
+def _integer(
+    kind: click.ParamType,  # type: ignore[type-arg]  # generic only since click 8.5
+    value: str,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> int:
+    try:
+        return parse_integer(value)
+    except ValueError:
+        kind.fail(f"{quoted(value)} is not a valid integer.", param, ctx)
 
 
 def _is_of_variable(ctx: click.Context | None, param: click.Parameter | None) -> bool:

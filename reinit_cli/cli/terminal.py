@@ -9,18 +9,18 @@ from typing import TextIO
 
 import click
 
-from reinit_cli.text import printable
+from reinit_cli.text import one_line
 
 
 def note(line: str) -> None:
     """Print a line."""
-    click.echo(printable(line), err=True)
+    click.echo(one_line(line), err=True)
 
 
 def warn(warnings: Iterable[str]) -> None:
     """Print warnings, a line each."""
     for warning in warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
+        click.echo(f"warning: {one_line(warning)}", err=True)
 
 
 def warn_of_inputs(warnings: Mapping[str, Sequence[str]]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Protocol
 
 from reinit_cli.initializers.fans import AXES
 from reinit_cli.initializers.gains import NONLINEARITIES
+from reinit_cli.text import parse_integer, parse_number
 
 Value = float | int | str | None
 """What an argument may be once it is read."""
@@ -66,7 +67,7 @@ class Number:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise ValueError(self.describe())
         try:
-            number = float(value)
+            number = parse_number(value) if isinstance(value, str) else float(value)
         except (ValueError, OverflowError) as error:
             raise ValueError(self.describe()) from error
         in_range = self.minimum <= number <= self.maximum or math.isnan(number)
@@ -92,7 +93,7 @@ class Integer:
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise ValueError(self.describe())
         try:
-            number = int(value)
+            number = parse_integer(value) if isinstance(value, str) else value
         except ValueError as error:
             raise ValueError(self.describe()) from error
         if number < self.minimum:
@@ -233,7 +234,7 @@ class Flag:
 def _exact(value: object, number: float) -> float:
     """Return the integer that was given, where its float is another number."""
     try:
-        whole = int(value)  # type: ignore[call-overload]
+        whole = parse_integer(value) if isinstance(value, str) else int(value)  # type: ignore[call-overload]
     except (ValueError, OverflowError):
         return number
     return whole if math.isfinite(number) and abs(number) >= 2**53 else number

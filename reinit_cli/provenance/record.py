@@ -31,6 +31,7 @@ from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.request import options_form
 from reinit_cli.request.values import has_many_names
 from reinit_cli.streams.torch import STREAM
+from reinit_cli.text import why_not_parsed
 from reinit_cli.version import __version__
 
 VERSION = 1
@@ -167,7 +168,7 @@ def parse_record(text: str, path: str) -> Form:
     try:
         form = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise RecordError(path, f"its record is no JSON: {error}") from error
+        raise RecordError(path, f"its record is no JSON: {why_not_parsed(error)}") from error
     if not isinstance(form, dict) or "filled" not in form:
         raise RecordError(path, "it holds no record")
     if form.get("version") != VERSION or form.get("stream") != STREAM.name:

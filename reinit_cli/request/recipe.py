@@ -20,7 +20,7 @@ from reinit_cli.request.rule import Rule
 from reinit_cli.request.values import has_many_names, within_bounds
 from reinit_cli.storage.location import DASH
 from reinit_cli.streams.torch import STREAM
-from reinit_cli.text import near
+from reinit_cli.text import near, why_not_parsed
 
 VERSION = 1
 """The version of the recipes and plans that are read."""
@@ -100,9 +100,9 @@ def _json(text: str, path: str) -> Mapping[str, Any]:
         if error.msg == "Extra data" and error.lineno > 1 and text.startswith('{"version"'):
             problem = "it holds several plans, one in each line, and a recipe is one"
             raise RecipeError(path, problem) from error
-        raise RecipeError(path, f"it is no JSON: {error}") from error
+        raise RecipeError(path, f"it is no JSON: {why_not_parsed(error)}") from error
     except (ValueError, RecursionError) as error:
-        raise RecipeError(path, f"it is no JSON: {error}") from error
+        raise RecipeError(path, f"it is no JSON: {why_not_parsed(error)}") from error
     if not isinstance(form, dict):
         raise RecipeError(path, "it is no object of fields")
     return form
@@ -119,7 +119,7 @@ def _toml(text: str, path: str) -> Mapping[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RecipeError(path, f"it is no TOML: {error}") from error
+        raise RecipeError(path, f"it is no TOML: {why_not_parsed(error)}") from error
 
 
 _FIELDS = {option.name: (option.several or field, option) for field, option in OPTIONS.items()}

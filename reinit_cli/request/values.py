@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from reinit_cli.errors import RuleError
 from reinit_cli.streams.seeds import parse_seeds
 from reinit_cli.tensors.dtype import dtype_named
-from reinit_cli.text import parse_nbytes
+from reinit_cli.text import MAX_DIGITS, parse_nbytes
 
 if TYPE_CHECKING:
     from reinit_cli.request.resize import Resize
@@ -58,6 +58,8 @@ def read_integer(value: object) -> int:
     """Read an integer; flags are refused."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("an integer")
+    if abs(value) >= 10**MAX_DIGITS:
+        raise ValueError(f"an integer of at most {MAX_DIGITS} digits")
     return value
 
 

@@ -61,6 +61,7 @@ def check_destination(
     if destination.path is None:
         return
     path = destination.path.rstrip(os.sep) or destination.path
+    _check_name(path)
     folder = os.path.dirname(path) or "."
     while destination.makes_folders and not os.path.lexists(folder):
         folder = os.path.dirname(folder) or "."
@@ -79,6 +80,21 @@ def check_destination(
         raise OutputUnwritableError(path, "its name is too long")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputUnwritableError(path, f"the folder {folder!r} is not writable")
+
+
+def _check_name(path: str) -> None:
+    """Refuse a path that no file system has.
+
+    Raises:
+        OutputUnwritableError: it has a NUL, or a character that the system cannot encode.
+    """
+    if "\0" in path:
+        raise OutputUnwritableError(path, "its name has a NUL")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        problem = f"its name has {error.object[error.start]!r}, which the system cannot encode"
+        raise OutputUnwritableError(path, problem) from error
 
 
 def _check_not_read(path: str, source: str | None, reads: InUse, *, in_place: bool) -> None:
@@ -125,6 +141,7 @@ def check_extra_file(path: str, in_use: InUse, what: str, *, replaces: bool) -> 
         OutputExistsError: it is there, and may not be replaced.
         OutputUnwritableError: it cannot be written there.
     """
+    _check_name(path)
     if taken := occupant(path, in_use):
         raise OutputTakenError(path, taken, kind=what)
     destination = Destination(path, replaces, kind=what)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from reinit_cli.storage.destination import Destination, check_within
 from reinit_cli.storage.system import naming_output
+from reinit_cli.threads import signals_held
 
 
 @contextmanager
@@ -25,9 +26,9 @@ def folders_above(destinations: Iterable[Destination]) -> Iterator[None]:
                 _make_folders(os.path.dirname(each.path.rstrip(os.sep)), made)
         yield
     finally:
-        for folder in reversed(made):
-            with suppress(OSError):
-                os.rmdir(folder)
+        with signals_held():
+            for folder in reversed(made):
+                _remove_if_empty(folder)
 
 
 def _make_folders(folder: str, made: list[str]) -> None:
@@ -35,6 +36,12 @@ def _make_folders(folder: str, made: list[str]) -> None:
     if not folder or os.path.isdir(folder):
         return
     _make_folders(os.path.dirname(folder), made)
-    with naming_output(folder):
+    with signals_held(), naming_output(folder):
         os.mkdir(folder)
-    made.append(folder)
+        made.append(folder)
+
+
+def _remove_if_empty(folder: str) -> None:
+    for _ in range(2):  # what a network refuses once, it often does the next time
+        with suppress(OSError):
+            os.rmdir(folder)

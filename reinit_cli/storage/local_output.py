@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from typing import Self
 
 from reinit_cli.errors import OutputExistsError
 from reinit_cli.storage.destination import Destination, check_within
 from reinit_cli.storage.local_writer import LocalWriter
-from reinit_cli.storage.system import (
-    naming_output,
-    rename_to_new,
-    reserve_space,
-    sync_folder,
-)
+from reinit_cli.storage.names import rename_to_new
+from reinit_cli.storage.system import close_quietly, naming_output, reserve_space, sync_folder
 from reinit_cli.storage.temporary import TemporaryFolder, remove_stale, removed_on_failure
-from reinit_cli.storage.whole_file import WholeFile, appearing, sync_folders_of
+from reinit_cli.storage.whole_file import (
+    WholeFile,
+    appearing,
+    discarded,
+    note_left,
+    sync_folders_of,
+)
 from reinit_cli.storage.writer import Writer, nothing
 from reinit_cli.threads import signals_held
 
@@ -58,13 +59,15 @@ class FileInFolder(LocalWriter):
             with naming_output(self._path):
                 if self._syncs:
                     os.fsync(self._fd)
-            self.discard()
+                self._is_open = False
+                os.close(self._fd)
 
-    def discard(self) -> None:
-        """Close its descriptor."""
+    def discard(self) -> list[str]:
+        """Close its descriptor: the folder goes with all that it holds."""
         if self._is_open:
             self._is_open = False
-            os.close(self._fd)
+            close_quietly(self._fd)
+        return []
 
 
 class LocalOutput:
@@ -87,6 +90,7 @@ class LocalOutput:
         self._inside: list[FileInFolder] = []
         self._lone: list[WholeFile] = []
         self._extras: list[WholeFile] = []
+        self._written: list[str] = []
 
     def __enter__(self) -> Self:
         """Hand it out."""
@@ -94,11 +98,13 @@ class LocalOutput:
 
     def __exit__(self, *failure: object) -> None:
         """Remove what was not committed."""
-        with ExitStack() as stack:
-            if self._folder is not None:
-                stack.callback(self._folder.remove)
-            for file in (*self._inside, *self._lone, *self._extras):
-                stack.callback(file.discard)
+        with signals_held():
+            left = discarded(self._whole)
+            for inside in self._inside:
+                inside.discard()
+            if self._folder is not None and not self._folder.remove():
+                left.append(self._folder.outer)
+        note_left(left, failure[1], self._written)
 
     def file(self, name: str, nbytes: int) -> Writer:
         """Return the writer of the lone file, or of one in the folder."""
@@ -120,23 +126,28 @@ class LocalOutput:
 
     def commit(self, check: Callable[[], object] = nothing) -> None:
         """Give all files their names, those elsewhere first: where the output is, they are."""
-        files = [*self._extras, *self._lone]
         for inside in self._inside:
             inside.close()
-        for file in files:
+        for file in self._whole:
             file.stage()
         if self._folder is not None:
             self._stage_folder(self._folder)
         with signals_held():
             check()
             check_within(self._destination)
-            with appearing(files):
+            with appearing(self._whole, is_all=self._folder is None):
                 if self._folder is not None:
                     self._name_folder(self._folder)
-        sync_folders_of(files)
+            self._written = [str(file.destination.path) for file in self._extras] + [self._path]
+        synced = [str(file.destination.path) for file in self._whole if file.syncs]
         if self._folder is not None and self._destination.syncs:
-            with naming_output(self._path):
-                sync_folder(os.path.dirname(self._path.rstrip(os.sep)) or ".")
+            synced.append(self._path.rstrip(os.sep))
+        sync_folders_of(synced, self._written)
+
+    @property
+    def _whole(self) -> list[WholeFile]:
+        """The files that are not in the folder, the output last."""
+        return [*self._extras, *self._lone]
 
     def _temporary_folder(self) -> TemporaryFolder:
         if self._folder is None:

@@ -59,6 +59,10 @@ class LocalWriter:
         """Declare that all of it is written."""
         raise NotImplementedError
 
-    def discard(self) -> None:
-        """Close its descriptor, and remove what has no name yet."""
+    def discard(self) -> list[str]:
+        """Close its descriptor, and remove what has no name yet.
+
+        Returns:
+            The temporaries that cannot be removed.
+        """
         raise NotImplementedError

@@ -6,18 +6,29 @@ import os
 import select
 import stat
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO, NoReturn, Self
 
-from reinit_cli.errors import SourceChangedError, UnreadableSourceError
+from reinit_cli.errors import (
+    OutputUnwritableError,
+    ReinitError,
+    SourceChangedError,
+    UnreadableSourceError,
+)
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import RegularFile
 from reinit_cli.storage.pipe_end import PipeEnd
 from reinit_cli.storage.reader import Fingerprint, Reader
-from reinit_cli.storage.system import naming_output, pread_all, pwrite_all
-from reinit_cli.storage.whole_file import WholeFile, appearing, sync_folders_of
+from reinit_cli.storage.scratch import open_scratch, scratch_place
+from reinit_cli.storage.system import close_quietly, naming_output, pread_all, pwrite_all
+from reinit_cli.storage.whole_file import (
+    WholeFile,
+    appearing,
+    discarded,
+    note_left,
+    sync_folders_of,
+)
 from reinit_cli.storage.writer import Writer, nothing
 from reinit_cli.text import why
 from reinit_cli.threads import signals_held, wait_for
@@ -97,20 +108,28 @@ class StandardInput(RegularFile):
             return
         assert self._passed == len(self._kept)
         try:
-            with tempfile.TemporaryFile() as copy:
-                copy.write(self._kept)
-                buffer = memoryview(bytearray(_SPOOLED_NBYTES))
-                while count := self._readv(buffer):
-                    copy.write(buffer[:count])
-                copy.flush()
-                os.dup2(copy.fileno(), self._fd, inheritable=False)
+            copy = open_scratch()
+            try:
+                self._copy_rest(copy)
+                os.dup2(copy, self._fd, inheritable=False)
+            finally:
+                os.close(copy)
         except UnreadableSourceError:
             raise
         except OSError as error:
-            problem = f"it cannot be copied into {tempfile.gettempdir()}: {why(error)}"
+            cause = error.problem if isinstance(error, OutputUnwritableError) else why(error)
+            problem = f"it cannot be copied into {scratch_place()}: {cause}"
             raise UnreadableSourceError(self.path, problem) from error
         self._fingerprint = Fingerprint.of(os.fstat(self._fd))
         self.is_seekable = True
+
+    def _copy_rest(self, copy: int) -> None:
+        pwrite_all(copy, 0, bytes(self._kept))
+        buffer = memoryview(bytearray(_SPOOLED_NBYTES))
+        offset = len(self._kept)
+        while count := self._readv(buffer):
+            pwrite_all(copy, offset, buffer[:count])
+            offset += count
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return exactly those bytes; of a pipe, none that have gone by.
@@ -230,14 +249,13 @@ class SpooledWriter:
 
     def __init__(self, end: PipeEnd) -> None:
         self._end = end
-        self._folder = tempfile.gettempdir()
-        with naming_output(self._folder):
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by discard)
+        self._folder = scratch_place()
+        self._fd = open_scratch()
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Write all of `data` there."""
         with naming_output(self._folder):
-            pwrite_all(self._file.fileno(), offset, data)
+            pwrite_all(self._fd, offset, data)
 
     def copy_from(self, reader: Reader, start: int, offset: int, nbytes: int) -> int:
         """Copy nothing: it is short work, and seldom."""
@@ -252,7 +270,7 @@ class SpooledWriter:
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return bytes that were written."""
         with naming_output(self._folder):
-            return pread_all(self._file.fileno(), offset, nbytes)
+            return pread_all(self._fd, offset, nbytes)
 
     def close(self) -> None:
         """Keep it until it is sent off."""
@@ -266,7 +284,7 @@ class SpooledWriter:
 
     def discard(self) -> None:
         """Remove the file."""
-        self._file.close()
+        close_quietly(self._fd)
 
 
 class PipeOutput:
@@ -283,6 +301,7 @@ class PipeOutput:
         self._waits = waits
         self._sent: list[PipeWriter | SpooledWriter] = []
         self._extras: list[WholeFile] = []
+        self._written: list[str] = []
 
     def __enter__(self) -> Self:
         """Hand it out."""
@@ -290,9 +309,12 @@ class PipeOutput:
 
     def __exit__(self, *failure: object) -> None:
         """Forget what was not committed; what a pipe was given is gone."""
-        for each in (*self._sent, *self._extras):
-            each.discard()
-        self._end.close()
+        with signals_held():
+            left = discarded(self._extras)
+            for each in self._sent:
+                each.discard()
+            self._end.close()
+        note_left(left, failure[1], self._written)
 
     def file(self, name: str, nbytes: int) -> Writer:
         """Return the writer of the stream."""
@@ -314,6 +336,12 @@ class PipeOutput:
         check()
         for each in self._sent:
             each.send()
-        with signals_held(), appearing(self._extras):
-            pass
-        sync_folders_of(self._extras)
+        try:
+            with appearing(self._extras, is_all=True):
+                pass
+        except ReinitError as error:
+            error.notes += ("standard output has everything",)
+            raise
+        self._written = [str(file.destination.path) for file in self._extras]
+        synced = [str(file.destination.path) for file in self._extras if file.syncs]
+        sync_folders_of(synced, self._written)

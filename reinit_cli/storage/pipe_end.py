@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from reinit_cli.errors import OutputUnwritableError
+from reinit_cli.storage.system import close_quietly
 from reinit_cli.text import why
 from reinit_cli.threads import wait_for
 
@@ -82,5 +83,5 @@ class PipeEnd:
     def close(self) -> None:
         """Leave the stream to who opened it."""
         if self._owned is not None:
-            os.close(self._owned)
+            close_quietly(self._owned)
             self._owned = None

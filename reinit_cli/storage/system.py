@@ -9,11 +9,15 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 
 from reinit_cli.errors import OutputExistsError, OutputUnwritableError
 from reinit_cli.text import why
+
+_COPIED_NBYTES = 2**24
+"""What one call copies."""
+
 
 _FICLONE = 0x40049409
 """linux/fs.h: share all blocks of another file."""
@@ -23,55 +27,18 @@ _TICK_NS = 10_000_000
 """The time between two ticks of the slowest clock that kernels are built with."""
 
 
-NOT_SUPPORTED = frozenset(
-    (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EISDIR)
+_NOT_SUPPORTED = frozenset(
+    (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EBADF, errno.EACCES)
 )
-"""What a file system answers that lacks an optional call."""
+"""What the sync of a folder answers where it cannot be synced, or only listed by others."""
 
 
-_RENAME_NOREPLACE = 1
+OUT_OF_SPACE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+"""The answers of an optional call that the usual one would give too, after much more work.
 
-
-_AT_FDCWD = -100
-
-
-def rename_to_new(old: str, new: str) -> None:
-    """Rename, but never onto anything.
-
-    Raises:
-        FileExistsError: the new name is taken.
-    """
-    if _renamed_exclusively(old, new) or _linked(old, new):
-        return
-    if os.path.lexists(new):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    os.rename(old, new)
-
-
-def _renamed_exclusively(old: str, new: str) -> bool:
-    """Rename in one call that refuses a name that is taken, where the system has it."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    names = os.fsencode(old), os.fsencode(new)
-    if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_NOREPLACE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code not in NOT_SUPPORTED:
-        raise OSError(code, os.strerror(code))
-    return False
-
-
-def _linked(old: str, new: str) -> bool:
-    """Give a file its new name before it loses the old one, where there are hard links."""
-    try:
-        os.link(old, new)
-    except OSError as error:
-        if error.errno not in (*NOT_SUPPORTED, errno.EPERM):
-            raise
-        return False
-    os.unlink(old)
-    return True
+After all others the usual call is made, which works, or says better what is wrong: a file
+system may lack the optional call, a policy forbid it, a network interrupt it.
+"""
 
 
 def pread_all(fd: int, offset: int, nbytes: int) -> bytes:
@@ -111,50 +78,48 @@ def copy_range(source: int, start: int, target: int, offset: int, nbytes: int) -
     try:
         return os.copy_file_range(source, target, nbytes, start, offset)
     except OSError as error:
-        if error.errno not in NOT_SUPPORTED:
+        if error.errno in OUT_OF_SPACE:
             raise
         return 0
 
 
+def copy_whole(source: int, target: int) -> None:
+    """Copy a file into an empty one, however the system can."""
+    done, can_copy = 0, True
+    while done < os.fstat(source).st_size:
+        count = copy_range(source, done, target, done, _COPIED_NBYTES) if can_copy else 0
+        if not count:
+            can_copy = False
+            data = pread_all(source, done, _COPIED_NBYTES)
+            pwrite_all(target, done, data)
+            count = len(data)
+        done += count
+
+
 def clone_file(source: int, target: int) -> bool:
     """Share all blocks with a file, where the file system can; say whether it could."""
-    try:
+    with suppress(OSError):
         fcntl.ioctl(target, _FICLONE, source)
-    except OSError as error:
-        if error.errno not in NOT_SUPPORTED:
-            raise
-        return False
-    return True
+        return True
+    return False
 
 
-def link_descriptor(fd: int, name: str) -> None:
-    """Give a file that was opened with O_TMPFILE a name."""
-    # With a folder's descriptor Python calls linkat with AT_SYMLINK_FOLLOW; without one
-    # it calls link, which would link the entry in /proc and fails with EXDEV.
-    root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.link(_entry_of(fd), name, src_dir_fd=root, follow_symlinks=True)
-    finally:
-        os.close(root)
-
-
-def open_unnamed(folder: str) -> int | None:
+def open_unnamed(folder: str, mode: int) -> int | None:
     """Open a file that has no name; None where it could not be given one later."""
     if not hasattr(os, "O_TMPFILE"):
         return None
     try:
-        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno not in NOT_SUPPORTED:
-            raise
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode)
+    except OSError:
         return None
-    if os.path.exists(_entry_of(fd)):
+    if os.path.exists(entry_of(fd)):
         return fd
-    os.close(fd)  # without /proc it would stay without a name
+    close_quietly(fd)  # without /proc it would stay without a name
     return None
 
 
-def _entry_of(fd: int) -> str:
+def entry_of(fd: int) -> str:
+    """Return the path that Linux has for an open file."""
     return f"/proc/self/fd/{fd}"
 
 
@@ -178,13 +143,24 @@ def wait_for_next_tick(changed_ns: int) -> bool:
     return True
 
 
+def close_quietly(fd: int) -> None:
+    """Close a descriptor whose bytes nobody needs, or whose errors are known."""
+    with suppress(OSError):
+        os.close(fd)
+
+
+def check_close(fd: int) -> None:
+    """Let the system say what it says when a file is closed, which stays open.
+
+    A quota, or a server far away, may refuse only then what was written before.
+    """
+    os.close(os.dup(fd))
+
+
 def lock_if_possible(fd: int) -> None:
     """Lock a file that others lock only for a moment; some file systems have no locks."""
-    try:
+    with suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in (*NOT_SUPPORTED, errno.ENOLCK):
-            raise
 
 
 def naming_output(path: str) -> AbstractContextManager[None]:
@@ -224,17 +200,22 @@ def reserve_space(fd: int, nbytes: int) -> None:
         fallocate = ctypes.CDLL(None, use_errno=True).fallocate
     if fallocate is None or not nbytes:
         return
-    if fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(nbytes)) == 0:
-        return
-    code = ctypes.get_errno()
-    if code not in NOT_SUPPORTED:
-        raise OSError(code, os.strerror(code))
+    while fallocate(fd, 0, ctypes.c_int64(0), ctypes.c_int64(nbytes)) != 0:
+        code = ctypes.get_errno()
+        if code in OUT_OF_SPACE:
+            raise OSError(code, os.strerror(code))
+        if code != errno.EINTR:
+            return
 
 
 def sync_folder(folder: str) -> None:
-    """Force the entries of a folder to the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Force the entries of a folder to the disk, where the file system can."""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            close_quietly(fd)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise

@@ -2,8 +2,9 @@
 
 A temporary is called `.NAME.reinit-` and twelve hexadecimal digits. A folder of that name
 holds a marker and, as `folder` in it, what is written: so a folder that has its final name
-holds no marker, and a temporary folder has one until it is gone. While a run works, the
-temporary or its marker is locked. Whatever lacks one of these signs is somebody else's.
+holds no marker, and a temporary folder has one for as long as it holds anything. While a
+run works, the temporary or its marker is locked. Whatever lacks one of these signs is
+somebody else's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from reinit_cli.storage.system import lock_if_possible, open_unnamed
+from reinit_cli.storage.names import is_at, remove_if_there
+from reinit_cli.storage.system import close_quietly, lock_if_possible, open_unnamed
 
 _MARKER = "reinit-temporary"
 _CONTENT = "folder"
@@ -27,6 +29,10 @@ _NAME = re.compile(r"\..+\.reinit-[0-9a-f]{12}", re.DOTALL)
 def is_temporary(name: str) -> bool:
     """Whether a name in a folder is one that temporaries have."""
     return _NAME.fullmatch(name) is not None
+
+
+_NEW_MODE = 0o666
+"""The permissions of a new file, before the umask."""
 
 
 def temporary_name(path: str) -> str:
@@ -44,26 +50,30 @@ def _start_of_names(name: str) -> str:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def open_temporary(path: str) -> tuple[int, str | None]:
+def open_temporary(path: str, mode: int = _NEW_MODE) -> tuple[int, str | None]:
     """Open a file that is to appear at a path.
+
+    Args:
+        path: the path.
+        mode: its permissions before the umask.
 
     Returns:
         Its descriptor, and its name where it cannot be without one until it is whole.
     """
-    fd = open_unnamed(os.path.dirname(path) or ".")
-    return (fd, None) if fd is not None else open_named(path)
+    fd = open_unnamed(os.path.dirname(path) or ".", mode)
+    return (fd, None) if fd is not None else open_named(path, mode)
 
 
-def open_named(path: str) -> tuple[int, str]:
+def open_named(path: str, mode: int = _NEW_MODE) -> tuple[int, str]:
     """Open a file with a temporary name next to a path, and lock it."""
     while True:
         name = temporary_name(path)
-        fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode)
         with removed_on_failure(fd, name):
             lock_if_possible(fd)
-            if _is_at(name, fd):
+            if is_at(name, fd):
                 return fd, name
-        os.close(fd)  # another run removed it before it was locked
+        close_quietly(fd)  # another run removed it before it was locked
 
 
 @contextmanager
@@ -73,18 +83,9 @@ def removed_on_failure(fd: int, name: str | None) -> Iterator[None]:
         yield
     except BaseException:
         if name is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(name)
-        os.close(fd)
+            remove_if_there(name)
+        close_quietly(fd)
         raise
-
-
-def _is_at(name: str, fd: int) -> bool:
-    """Whether a name is still that of an open file."""
-    try:
-        return os.path.samestat(os.lstat(name), os.fstat(fd))
-    except FileNotFoundError:
-        return False
 
 
 # --- folders -------------------------------------------------------------------------------------
@@ -94,45 +95,64 @@ class TemporaryFolder:
     """A folder that is to appear at a path, and its lock.
 
     Attributes:
+        outer: the temporary itself.
         path: where its content is written.
     """
 
-    def __init__(self, path: str) -> None:
-        """Make it and lock its marker."""
-        self._outer = temporary_name(path)
+    def __init__(self, path: str, mode: int = 0o777) -> None:
+        """Make it and lock its marker.
+
+        Args:
+            path: where its content is to appear.
+            mode: its permissions before the umask; those of its content are usual ones.
+        """
+        self.outer = temporary_name(path)
         self._lock: int | None = None
-        self.path = os.path.join(self._outer, _CONTENT)
-        os.mkdir(self._outer)
+        self.path = os.path.join(self.outer, _CONTENT)
+        os.mkdir(self.outer, mode)
         try:
-            self._lock = self._marked()
+            while (marked := self._marked()) is None:
+                os.mkdir(self.outer, mode)
+            self._lock = marked
             os.mkdir(self.path)
         except BaseException:
             self.remove()
             raise
 
-    def _marked(self) -> int:
-        """Put a marker into it that is locked when it appears there."""
-        marker = os.path.join(self._outer, _MARKER)
-        fd, name = open_named(marker)
+    def _marked(self) -> int | None:
+        """Put a marker into it that is locked when it appears there.
+
+        Returns:
+            The marker; None where another run removed the folder while it was empty.
+        """
+        marker = os.path.join(self.outer, _MARKER)
+        try:
+            fd, name = open_named(marker)
+        except FileNotFoundError:
+            return None
         with removed_on_failure(fd, name):
             os.rename(name, marker)
         return fd
 
-    def remove(self) -> None:
-        """Remove what is left of it."""
-        _remove_folder(self._outer)
+    def remove(self) -> bool:
+        """Remove what is left of it; return whether nothing is."""
+        is_gone = _remove_folder(self.outer)
         if self._lock is not None:
-            os.close(self._lock)
+            close_quietly(self._lock)
+            self._lock = None
+        return is_gone
 
 
-def _remove_folder(outer: str) -> None:
-    """Remove what a temporary folder holds, its marker last."""
-    shutil.rmtree(os.path.join(outer, _CONTENT), ignore_errors=True)
-    with suppress(OSError):
-        if not os.path.lexists(os.path.join(outer, _CONTENT)):
-            with suppress(FileNotFoundError):
-                os.unlink(os.path.join(outer, _MARKER))
-            os.rmdir(outer)
+def _remove_folder(outer: str) -> bool:
+    """Remove what a temporary folder holds, its marker last; return whether it is gone."""
+    content = os.path.join(outer, _CONTENT)
+    for _ in range(2):  # what a network refuses once, it often does the next time
+        shutil.rmtree(content, ignore_errors=True)
+        if not os.path.lexists(content):
+            remove_if_there(os.path.join(outer, _MARKER))
+            with suppress(OSError):
+                os.rmdir(outer)
+    return not os.path.lexists(outer)
 
 
 # --- those of runs that were killed --------------------------------------------------------------
@@ -154,14 +174,18 @@ def remove_stale(path: str) -> None:
 def _remove_if_stale(name: str) -> None:
     is_folder = stat.S_ISDIR(os.lstat(name).st_mode)
     locked = os.path.join(name, _MARKER) if is_folder else name
+    if is_folder and not os.path.lexists(locked):
+        remove_stale(locked)
+        os.rmdir(name)  # where it is empty: a run was killed before it had its marker
+        return
     fd = os.open(locked, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not (stat.S_ISREG(os.fstat(fd).st_mode) and _is_at(locked, fd)):
+        if not (stat.S_ISREG(os.fstat(fd).st_mode) and is_at(locked, fd)):
             return
         if is_folder:
             _remove_folder(name)
         else:
             os.unlink(name)
     finally:
-        os.close(fd)
+        close_quietly(fd)

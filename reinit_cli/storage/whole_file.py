@@ -9,26 +9,37 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from reinit_cli.errors import OutputExistsError
+from reinit_cli.errors import OutputExistsError, OutputUnwritableError, ReinitError
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local_writer import LocalWriter
-from reinit_cli.storage.system import (
+from reinit_cli.storage.names import (
+    is_at,
     link_descriptor,
+    remove_if_there,
+    rename_and_keep,
+    rename_to_new,
+)
+from reinit_cli.storage.system import (
+    check_close,
+    close_quietly,
+    copy_whole,
     lock_if_possible,
     naming_output,
-    rename_to_new,
     reserve_space,
     sync_folder,
 )
 from reinit_cli.storage.temporary import (
+    open_named,
     open_temporary,
     remove_stale,
     removed_on_failure,
     temporary_name,
 )
+from reinit_cli.text import listed, why
+from reinit_cli.threads import signals_held
 
 
 class WholeFile(LocalWriter):
@@ -47,6 +58,7 @@ class WholeFile(LocalWriter):
         assert destination.path is not None
         self.destination = destination
         self._is_replaced = False
+        self._old: str | None = None  # where the file is that was replaced
         remove_stale(destination.path)
         with naming_output(destination.path):
             fd, self._temporary = open_temporary(destination.path)
@@ -70,85 +82,158 @@ class WholeFile(LocalWriter):
                 os.fchmod(self._fd, mode)
             if self.syncs:
                 os.fsync(self._fd)
+            check_close(self._fd)
             if self._is_replaced and self._temporary is None:
                 self._name_temporarily()
         if not self._is_replaced and os.path.lexists(self._path):
             raise self._exists()
 
-    def appear(self) -> None:
+    def appear(self, *, may_return: bool) -> None:
         """Give the file its name.
+
+        Args:
+            may_return: whether the file that it replaces is kept until it is discarded.
 
         Raises:
             OutputExistsError: something has appeared there meanwhile.
             OutputUnwritableError: the folder refuses.
         """
         with naming_output(self._path):
-            if self._is_replaced:
-                assert self._temporary is not None
-                os.rename(self._temporary, self._path)
-                self._temporary = None
-            else:
+            if not self._is_replaced:
                 self._create()
+                return
+            assert self._temporary is not None
+            if may_return:
+                kept = temporary_name(self._path)
+                self._old = rename_and_keep(self._temporary, self._path, kept)
+            else:
+                os.rename(self._temporary, self._path)
 
-    def withdraw(self) -> None:
-        """Take its name back, unless it replaced another file, which is gone."""
-        if not self._is_replaced:
-            with suppress(OSError):
-                os.unlink(self._path)
+    def withdraw(self) -> bool:
+        """Take its name back; return whether what was there before is there again."""
+        with suppress(OSError):
+            if not self._is_replaced:
+                return not is_at(self._path, self._fd) or remove_if_there(self._path)
+            if self._old is not None:
+                os.rename(self._old, self._path)
+                return True
+        return False
 
-    def discard(self) -> None:
+    def discard(self) -> list[str]:
         """Close it; what has no name yet, or only a temporary one, is gone."""
-        self._forget_temporary()
-        os.close(self._fd)
+        close_quietly(self._fd)
+        names = {name for name in (self._temporary, self._old) if name is not None}
+        return [name for name in sorted(names) if not remove_if_there(name)]
 
     def _name_temporarily(self) -> None:
-        lock_if_possible(self._fd)
-        name = temporary_name(self._path)
-        link_descriptor(self._fd, name)
-        self._temporary = name
+        with signals_held():
+            lock_if_possible(self._fd)
+            self._temporary = temporary_name(self._path)
+            if not link_descriptor(self._fd, self._temporary):
+                self._move_to_named()
 
     def _create(self) -> None:
         try:
+            if self._temporary is None and link_descriptor(self._fd, self._path):
+                return
             if self._temporary is None:
-                link_descriptor(self._fd, self._path)
-            else:
-                rename_to_new(self._temporary, self._path)
-                self._temporary = None
+                self._move_to_named()
+            assert self._temporary is not None
+            rename_to_new(self._temporary, self._path)
         except FileExistsError as error:
             raise self._exists() from error
+
+    def _move_to_named(self) -> None:
+        """Copy it to a file that has a name from the start, where this one cannot get one."""
+        fd, name = open_named(self._path)
+        with removed_on_failure(fd, name):
+            copy_whole(self._fd, fd)
+            mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
+            if mode != stat.S_IMODE(os.fstat(fd).st_mode):
+                os.fchmod(fd, mode)
+            if self.syncs:
+                os.fsync(fd)
+            check_close(fd)
+        close_quietly(self._fd)
+        self._fd, self._temporary = fd, name
 
     def _exists(self) -> OutputExistsError:
         return OutputExistsError(self._path, kind=self.destination.kind)
 
-    def _forget_temporary(self) -> None:
-        if self._temporary is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(self._temporary)
-            self._temporary = None
-
 
 @contextmanager
-def appearing(files: Sequence[WholeFile]) -> Iterator[None]:
-    """Give files their names; take those of new files back where what comes next fails."""
+def appearing(files: Sequence[WholeFile], *, is_all: bool) -> Iterator[None]:
+    """Give files their names; take them back where one cannot be given or what follows fails.
+
+    Args:
+        files: in the order in which they appear.
+        is_all: whether nothing follows.
+    """
     named: list[WholeFile] = []
     try:
-        for file in files:
-            file.appear()
-            named.append(file)
+        with signals_held():
+            for at, file in enumerate(files, 1):
+                file.appear(may_return=not is_all or at < len(files))
+                named.append(file)
         yield
-    except BaseException:
-        for file in reversed(named):
-            file.withdraw()
+    except BaseException as error:
+        with signals_held():
+            stay = [str(file.destination.path) for file in named if not file.withdraw()]
+        note_written(stay, error)
         raise
 
 
-def sync_folders_of(files: Sequence[WholeFile]) -> None:
-    """Force the names of files to the disk where that is asked for, or others were replaced."""
-    for file in files:
-        path = file.destination.path
-        if file.syncs and path is not None:
-            with naming_output(path):
-                sync_folder(os.path.dirname(path) or ".")
+def discarded(files: Iterable[WholeFile]) -> list[str]:
+    """Discard files; return the temporaries that cannot be removed."""
+    return [name for file in files for name in file.discard()]
+
+
+def note_left(left: Sequence[str], error: object, written: Sequence[str]) -> None:
+    """Say which temporaries cannot be removed.
+
+    Args:
+        left: their names.
+        error: why the run ends, which says it; None where it is done.
+        written: what has appeared.
+
+    Raises:
+        OutputUnwritableError: there are some, and no other error.
+    """
+    if not left or (error is not None and not isinstance(error, ReinitError)):
+        return
+    problem = f"{listed([repr(name) for name in left])} could not be removed"
+    if error is not None:
+        error.notes += (problem,)
+        return
+    failure = OutputUnwritableError(left[0], problem, kind="temporary")
+    note_written(written, failure)
+    raise failure
+
+
+def note_written(paths: Sequence[str], error: BaseException) -> None:
+    """Let an error say which outputs were written all the same."""
+    if paths and isinstance(error, ReinitError):
+        verb = "was" if len(paths) == 1 else "were"
+        error.notes += (f"{listed([repr(path) for path in paths])} {verb} written",)
+
+
+def sync_folders_of(paths: Iterable[str], written: Sequence[str]) -> None:
+    """Force the names of outputs to the disk.
+
+    Args:
+        paths: of which outputs.
+        written: all that has appeared, for errors.
+
+    Raises:
+        OutputUnwritableError: the disk refuses.
+    """
+    for path in paths:
+        try:
+            sync_folder(os.path.dirname(path) or ".")
+        except OSError as error:
+            failure = OutputUnwritableError(path, why(error), kind="sync")
+            note_written(written, failure)
+            raise failure from error
 
 
 def _mode_of(path: str) -> int | None:

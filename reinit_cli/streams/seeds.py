@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 
+from reinit_cli.text import MAX_DIGITS, quoted
+
 MAX_SEEDS = 10_000
 """The most seeds of one command."""
 
-_SEEDS = re.compile(r"(-?[0-9]{1,30})(?:\.\.(-?[0-9]{1,30}))?")
+_SEEDS = re.compile(rf"([+-]?[0-9]{{1,{MAX_DIGITS}}})(?:\.\.([+-]?[0-9]{{1,{MAX_DIGITS}}}))?")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -21,10 +23,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         found = _SEEDS.fullmatch(part.strip())
         if not found:
-            raise ValueError(f"{text!r} is no integer, nor several such as 0..4 or 0,3,7")
+            raise ValueError(f"{quoted(text)} is no integer, nor several such as 0..4 or 0,3,7")
         first, last = int(found[1]), int(found[2] or found[1])
         if len(seeds) + abs(last - first) >= MAX_SEEDS:
-            raise ValueError(f"{text!r} stands for more than {MAX_SEEDS:,} seeds")
+            raise ValueError(f"{quoted(text)} stands for more than {MAX_SEEDS:,} seeds")
         step = 1 if last >= first else -1
         seeds.extend(range(first, last + step, step))
     return tuple(seeds)

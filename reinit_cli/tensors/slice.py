@@ -9,7 +9,7 @@ from typing import TypeVar
 from reinit_cli.errors import TensorError
 from reinit_cli.storage.segments import Box, Copy, Literal, Part, Range, View
 from reinit_cli.tensors.dtype import DTYPES
-from reinit_cli.text import plural
+from reinit_cli.text import parse_integer, plural, quoted
 
 _Each = TypeVar("_Each")
 
@@ -33,13 +33,15 @@ def _parse_word(text: str, word: str) -> Index:
     if word == "...":
         return ...
     try:
-        parts = [int(part) if part.strip() else None for part in word.split(":")]
+        parts = [parse_integer(part) if part.strip() else None for part in word.split(":")]
     except ValueError:
         raise TensorError(
-            text, f"{word!r} is neither a number nor start:stop:step", kind="slice"
+            text, f"{quoted(word)} is neither a number nor start:stop:step", kind="slice"
         ) from None
     if len(parts) > 3 or parts == [None]:
-        raise TensorError(text, f"{word!r} is neither a number nor start:stop:step", kind="slice")
+        raise TensorError(
+            text, f"{quoted(word)} is neither a number nor start:stop:step", kind="slice"
+        )
     if len(parts) == 1 and parts[0] is not None:
         return parts[0]
     if len(parts) == 3 and parts[2] is not None and parts[2] < 1:

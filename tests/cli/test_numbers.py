@@ -70,6 +70,19 @@ def test_a_layer_whose_number_is_too_long_is_skipped_or_refused_by_name(
         ["m.safetensors", "-n", "-r", "*=zeros", "--shard-size", f"{DIGITS}GB"],
         ["m.safetensors", "-n", "--resize", f"layers.0.w={DIGITS}:zeros"],
         ["show", "m.safetensors", "layers.0.w", "--slice", DIGITS],
+        ["show", "m.safetensors", "layers.0.w", "--slice", "٣"],
+        ["draw", "normal", "٣,2"],
+        ["draw", "normal", "3", "--seed", "٣"],
+        ["draw", "normal", "3", "--seed", "9" * 31],
+        ["draw", "normal:std=٣", "3"],
+        ["draw", "constant:1e5000", "3"],
+        ["draw", f"constant:{DIGITS}", "3"],
+        ["draw", f"clamp:0,{DIGITS}", "3"],
+        ["m.safetensors", "-n", "-r", "*=zeros", "--shard-size", "٣GB"],
+        ["m.safetensors", "-n", "-r", "*=zeros", "-j", "٣"],
+        ["squeezenet1_1", "--weights", "none", "-n", "--num-classes", "٣"],
+        ["diff", "m.safetensors", "m.safetensors", "--atol", "1e999"],
+        ["diff", "m.safetensors", "m.safetensors", "--rtol", "nan"],
         ["squeezenet1_1", "--weights", "none", "-n", "--num-classes", "99999999999"],
         ["squeezenet1_1", "--weights", "none", "-n", "--num-classes", f"1{'0' * 30}"],
     ],
@@ -85,6 +98,7 @@ def test_a_number_that_cannot_be_meant_is_refused_in_a_line(
     assert error.startswith("error: ")
     assert all(line.startswith("hint: ") for line in hint)
     assert "Traceback" not in done.err
+    assert len(done.err) < 3_000
 
 
 def test_a_tensor_that_memory_cannot_hold_is_said_to_be_so(reinit: Callable[..., Done]) -> None:

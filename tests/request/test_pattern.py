@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from reinit_cli.errors import PatternError
 from reinit_cli.request.pattern import KeyIndex, Pattern
+from reinit_cli.text import quoted
 
 MATCHES = {
     "a name": ("fc.weight", "fc.weight", "fc.bias"),
@@ -79,7 +80,7 @@ def test_what_is_no_pattern_is_refused(pattern: str, problem: str) -> None:
     with pytest.raises(PatternError) as refused:
         Pattern.parse(pattern)
 
-    assert str(refused.value) == f"pattern {pattern!r}: {problem}"
+    assert str(refused.value) == f"pattern {quoted(pattern)}: {problem}"
 
 
 def test_ten_thousand_names_are_allowed() -> None:
@@ -261,7 +262,7 @@ def test_what_is_malformed_is_named(pattern: str, problem: str) -> None:
     with pytest.raises(PatternError) as refused:
         Pattern.parse(pattern)
 
-    assert str(refused.value) == f"pattern {pattern!r}: {problem}"
+    assert str(refused.value) == f"pattern {quoted(pattern)}: {problem}"
     assert refused.value.about == pattern
 
 

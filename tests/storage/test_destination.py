@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reinit_cli.errors import OutputExistsError, OutputTakenError, OutputUnwritableError
-from reinit_cli.storage.destination import Destination, check_destination
+from reinit_cli.storage.destination import Destination, check_destination, check_extra_file
 
 PATH = Path("out.bin")
 
@@ -38,6 +38,9 @@ def test_an_existing_output_is_refused_even_as_a_dangling_link() -> None:
         ("folder", "it is a folder, which is never replaced"),
         ("fifo", "it is no regular file"),
         ("x" * 256, "its name is too long"),
+        ("a\0b", "its name has a NUL"),
+        ("folder/a\0b", "its name has a NUL"),
+        ("\ud83d.bin", r"its name has '\ud83d', which the system cannot encode"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_told(path: str, problem: str) -> None:
@@ -48,6 +51,12 @@ def test_a_place_that_cannot_be_written_is_told(path: str, problem: str) -> None
         check_destination(Destination(path, replaces=True), None, {}, in_place=False)
 
     assert str(refused.value) == f"cannot write {path!r}: {problem}"
+
+
+def test_a_report_or_a_record_needs_a_name_that_a_file_can_have() -> None:
+    for path in ("a\0b.html", "\ud83d.html"):
+        with pytest.raises(OutputUnwritableError, match="its name has"):
+            check_extra_file(path, {}, "report", replaces=False)
 
 
 def test_a_folder_that_is_read_only_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

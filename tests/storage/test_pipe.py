@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -103,7 +102,7 @@ def test_a_stream_that_breaks_leaves_no_record() -> None:
 def test_what_waits_lies_in_the_folder_for_temporaries(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "missing"))
 
     with pytest.raises(OSError, match=r"cannot write '.*missing': no such file"):
         PipeOutput(io.BytesIO(), waits=True).file("", 3)

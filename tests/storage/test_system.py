@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from reinit_cli.errors import SourceChangedError
-from reinit_cli.storage import system
+from reinit_cli.storage import names as naming
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.local_output import LocalOutput
-from reinit_cli.storage.system import pread_all, pread_into, rename_to_new
+from reinit_cli.storage.names import rename_to_new
+from reinit_cli.storage.system import pread_all, pread_into
 
 DATA = bytes(range(250))
 
@@ -80,7 +81,7 @@ def _refuse(*_: object) -> None:
 def names(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system that names files in its own way, as exFAT or NFS do."""
     if request.param != "renameat2":
-        monkeypatch.setattr(system, "_renamed_exclusively", lambda *_: False)
+        monkeypatch.setattr(naming, "_renamed", lambda *_: False)
     if request.param != "hard links":
         monkeypatch.setattr(os, "link", _refuse)
 

@@ -70,7 +70,7 @@ def test_a_folder_without_the_marker_is_never_removed() -> None:
     assert (mine / "folder/mine").read_text() == "mine"
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("mine")])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("mine")])
 def test_what_is_neither_file_nor_folder_of_ours_is_never_removed(
     make: Callable[[Path], object],
 ) -> None:
@@ -92,6 +92,20 @@ def test_a_folder_that_a_killed_run_left_is_removed_when_its_lock_is_free() -> N
     assert Path(folder.path, "part").exists()
     assert folder._lock is not None
     os.close(folder._lock)  # as the kernel does when a process is killed
+    remove_stale("model")
+
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("inside", ["nothing", "a marker that has no name yet"])
+def test_a_folder_of_a_run_that_was_killed_before_it_had_its_marker_is_removed(
+    inside: str,
+) -> None:
+    folder = Path(f".model.reinit-{HEX}")
+    folder.mkdir()
+    if inside != "nothing":
+        (folder / f".reinit-temporary.reinit-{HEX}").touch()
+
     remove_stale("model")
 
     assert os.listdir() == []
@@ -123,26 +137,33 @@ def test_a_temporary_folder_is_gone_once_its_content_has_its_name() -> None:
 
 
 def test_a_folder_is_never_seen_with_a_marker_that_is_not_locked() -> None:
-    """Another run cleans up after every system call of the one that makes its folder."""
-    cleaned = []
+    """Another run cleans up after each system call of the one that makes its folder.
+
+    What has no lock yet is removed, and made again.
+    """
+    made: list[str] = []
 
     def interleaved(call: Callable[..., object]) -> Callable[..., object]:
         def run(*args: object, **kwargs: object) -> object:
             result = call(*args, **kwargs)
-            if not cleaned or cleaned[-1] is not None:
-                cleaned.append(None)
-                remove_stale("model")
-                cleaned[-1] = call.__name__
+            is_inner = str(args[0]).endswith("/folder")
+            made.append(call.__name__ + (" folder" if is_inner else ""))
+            if made.count(made[-1]) == 1:
+                with pytest.MonkeyPatch.context() as alone:
+                    for each in originals:
+                        alone.setattr(os, each.__name__, each)
+                    remove_stale("model")
             return result
 
         return run
 
+    originals = (os.mkdir, os.open, os.rename)
     with pytest.MonkeyPatch.context() as patch:
-        for call in (os.mkdir, os.open, os.rename):
+        for call in originals:
             patch.setattr(os, call.__name__, interleaved(call))
         folder = TemporaryFolder("model")
 
-    assert cleaned == ["mkdir", "open", "rename", "mkdir"]
+    assert made == ["mkdir", "mkdir", "open", "mkdir", "open", "rename", "mkdir folder"]
     assert sorted(os.listdir(Path(folder.path).parent)) == ["folder", "reinit-temporary"]
     folder.remove()
     assert os.listdir() == []

@@ -147,10 +147,10 @@ def test_a_name_that_is_taken_at_the_last_moment_takes_back_those_that_were_give
     Path("replaced.json").write_bytes(b"old")
     appear = WholeFile.appear
 
-    def late(self: WholeFile) -> None:
+    def late(self: WholeFile, *, may_return: bool) -> None:
         if self.destination.path == "last.json":
             Path("last.json").write_bytes(b"other")
-        appear(self)
+        appear(self, may_return=may_return)
 
     monkeypatch.setattr(WholeFile, "appear", late)
     with (
@@ -165,6 +165,7 @@ def test_a_name_that_is_taken_at_the_last_moment_takes_back_those_that_were_give
 
     assert sorted(os.listdir()) == ["last.json", "replaced.json"]
     assert Path("last.json").read_bytes() == b"other"
+    assert Path("replaced.json").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("name", ["", "inside/part"])

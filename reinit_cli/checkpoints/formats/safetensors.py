@@ -1,7 +1,7 @@
 """Locate the tensors of safetensors files, rewrite such files, and create new ones.
 
     8 bytes    N, little-endian
-    N bytes    a JSON object in UTF-8, which may be padded with white space:
+    N bytes    a JSON object in UTF-8, with white space before and after it or none:
                {"key": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...,
                 "__metadata__": {"format": "pt"}}
     the rest   the tensors, little-endian, row-major; offsets count from here
@@ -16,10 +16,10 @@ several readings: a key twice, numbers that are not integers, lone surrogates.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import prod
 
 from reinit_cli.checkpoints.formats.base import (
     Content,
@@ -33,9 +33,11 @@ from reinit_cli.checkpoints.formats.base import (
     spliced,
 )
 from reinit_cli.checkpoints.formats.strict_json import (
+    WHITE_SPACE,
     JsonError,
     Pairs,
     check_text,
+    check_unused,
     is_valid_text,
     parse_object,
 )
@@ -43,6 +45,7 @@ from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo, tied_groups
+from reinit_cli.text import quoted
 
 METADATA = "__metadata__"
 
@@ -51,6 +54,15 @@ RECORD = "reinit"
 
 MAX_HEADER_NBYTES = 48 * 2**20
 """The longest header that is read. The format allows 100,000,000 bytes."""
+
+MAX_DIMENSIONS = 4096
+"""The most dimensions that are read; the format allows any number of them."""
+
+MAX_METADATA = 100_000
+"""The most names in the metadata; real files have a dozen."""
+
+_DEPTH_OF_MEMBERS = 2
+"""Objects around the members of an entry."""
 
 _TORCH_NAMES = {
     "BOOL": "bool",
@@ -110,8 +122,9 @@ class Safetensors:
     holds_record = True
 
     def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
-        """Whether a file starts with a length below 4 GiB and an object."""
-        return not names and head[8:9] == b"{" and not any(head[4:8])
+        """Whether a file starts with a length below 4 GiB and an object, or white space."""
+        start = head[8:].lstrip(WHITE_SPACE)[:1] or b"{"
+        return not names and len(head) > 8 and start == b"{" and not any(head[4:8])
 
     def locate(self, files: Files, root: str | None = None) -> Located:
         """Read the header of a file.
@@ -240,7 +253,7 @@ def _members(parsed: Iterable[tuple[str, object]]) -> tuple[dict[str, _Entry], d
                 raise _MalformedError(f"it has {METADATA} twice")
             metadata = _metadata(value)
         elif key in entries:
-            raise _MalformedError(f"it has the key {key!r} twice")
+            raise _MalformedError(f"it has the key {quoted(key)} twice")
         else:
             check_text(key)
             entries[key] = _entry(key, value)
@@ -252,12 +265,14 @@ def _metadata(value: object) -> dict[str, str]:
         return {}
     if not isinstance(value, Pairs):
         raise _MalformedError(f"its {METADATA} is no object")
+    if len(value) > MAX_METADATA:
+        raise _MalformedError(f"its {METADATA} has more than {MAX_METADATA:,} names")
     metadata: dict[str, str] = {}
     for name, text in value:
         if name in metadata:
-            raise _MalformedError(f"its {METADATA} has {name!r} twice")
+            raise _MalformedError(f"its {METADATA} has {quoted(name)} twice")
         if not isinstance(text, str):
-            raise _MalformedError(f"its {METADATA} has a value for {name!r} that is no text")
+            raise _MalformedError(f"its {METADATA} has a value for {quoted(name)} that is no text")
         check_text(name)
         check_text(text)
         metadata[name] = text
@@ -266,32 +281,52 @@ def _metadata(value: object) -> dict[str, str]:
 
 def _entry(key: str, value: object) -> _Entry:
     if not isinstance(value, Pairs):
-        raise _MalformedError(f"{key!r} is no object")
+        raise _MalformedError(f"{quoted(key)} is no object")
     members = dict(value)
     if len(members) != len(value):
-        raise _MalformedError(f"{key!r} has a member twice")
+        raise _MalformedError(f"{quoted(key)} has a member twice")
     dtype = members.get("dtype")
     if not isinstance(dtype, str) or dtype not in _NBITS:
-        raise _MalformedError(f"{key!r} has no dtype that the format knows: {dtype!r}")
+        shown = quoted(dtype) if isinstance(dtype, str) else reprlib.repr(dtype)
+        raise _MalformedError(f"{quoted(key)} has no dtype that the format knows: {shown}")
     shape = _integers(key, "shape", members.get("shape"))
     offsets = _integers(key, "data_offsets", members.get("data_offsets"))
     if len(offsets) != 2:
-        raise _MalformedError(f"{key!r} has {len(offsets)} data_offsets, not 2")
+        raise _MalformedError(f"{quoted(key)} has {len(offsets)} data_offsets, not 2")
     start, end = offsets
-    nbits = prod(shape) * _NBITS[dtype]
+    if len(members) > 3:
+        for member, ignored in value:
+            check_text(member)
+            check_unused(ignored, depth=_DEPTH_OF_MEMBERS)
+    nbits = _numel(key, shape) * _NBITS[dtype]
     if nbits % 8 or end - start != nbits // 8:
         raise _MalformedError(
-            f"{key!r} has {end - start} bytes, but its dtype and shape take {nbits / 8:g}"
+            f"{quoted(key)} has {end - start} bytes, but its dtype and shape take {nbits / 8:g}"
         )
     return _Entry(dtype, shape, start, end)
 
 
+def _numel(key: str, shape: Sequence[int]) -> int:
+    """Multiply the dimensions, as the reference does: in 64 bits, from the first on."""
+    if len(shape) > MAX_DIMENSIONS:
+        problem = f"has {len(shape):,} dimensions, and {MAX_DIMENSIONS:,} are read"
+        raise _MalformedError(f"{quoted(key)} {problem}")
+    numel = 1
+    for dim in shape:
+        numel *= dim
+        if numel >= 2**64:
+            raise _MalformedError(f"{quoted(key)} has more elements than 64 bits can count")
+    return numel
+
+
 def _integers(key: str, name: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, list) or isinstance(value, Pairs):
-        raise _MalformedError(f"{key!r} has no {name}")
+        raise _MalformedError(f"{quoted(key)} has no {name}")
     # `type() is`: True and False are instances of int.
     if any(type(item) is not int or not 0 <= item < 2**63 for item in value):
-        raise _MalformedError(f"{key!r} has a {name} that is no list of integers in [0, 2^63)")
+        raise _MalformedError(
+            f"{quoted(key)} has a {name} that is no list of integers in [0, 2^63)"
+        )
     return tuple(value)
 
 
@@ -301,7 +336,9 @@ def _check_tiling(entries: Mapping[str, _Entry], data_nbytes: int) -> None:
     for key, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.start != reached:
             what = "overlaps another tensor" if entry.start < reached else "leaves a hole before it"
-            raise _MalformedError(f"{key!r} {what}: it starts at {entry.start}, not at {reached}")
+            raise _MalformedError(
+                f"{quoted(key)} {what}: it starts at {entry.start}, not at {reached}"
+            )
         reached = entry.end
     if reached != data_nbytes:
         raise _MalformedError(

@@ -12,6 +12,7 @@ import click
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.cli.options import (
     CONTEXT,
+    DistanceType,
     PatternType,
     json_option,
     report_option,
@@ -50,14 +51,14 @@ if TYPE_CHECKING:
 @click.argument("patterns", type=PatternType(), nargs=-1, metavar="[PATTERN]...")
 @click.option(
     "--rtol",
-    type=click.FloatRange(min=0),
+    type=DistanceType(),
     default=0.0,
     show_default=True,
     help="Let values be apart by this share of B's.",
 )
 @click.option(
     "--atol",
-    type=click.FloatRange(min=0),
+    type=DistanceType(),
     default=0.0,
     show_default=True,
     help="Let values be apart by this much.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +32,7 @@ from reinit_cli.execution.sketches import PICTURES
 from reinit_cli.operations.stats import BINS, WHOLE_MODULE, measurable, measure_source
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.storage.destination import CHECKPOINT
-from reinit_cli.text import number, plural, printable
+from reinit_cli.text import number, one_line, plural, printable
 
 if TYPE_CHECKING:
     from reinit_cli.checkpoints.source import Source
@@ -55,7 +56,7 @@ class _DepthType(click.ParamType):  # type: ignore[type-arg]  # generic only sin
         if value == "module":
             return WHOLE_MODULE
         digits = str(value)
-        if not digits.isdecimal() or len(digits) > _MOST_DIGITS or not int(digits):
+        if not re.fullmatch(f"[0-9]{{1,{_MOST_DIGITS}}}", digits) or not int(digits):
             self.fail(f"{value!r} is neither 'module' nor a number of segments", param, ctx)
         return int(digits)
 
@@ -105,7 +106,7 @@ def command(
     found = find_source(source, weights, root)
     tensors, reasons = measurable(found.tensors, patterns)
     if not (tensors or reasons):
-        click.echo(f"error: no key of {printable(source)} matches", err=True)
+        click.echo(f"error: no key of {one_line(source)} matches", err=True)
         ctx.exit(1)
     reads = dict.fromkeys(found.reads, CHECKPOINT)
     place = report_place(report, reads, has_pictures=bool(tensors), force=force)
@@ -131,7 +132,7 @@ def _checked(measured: Sequence[Measured]) -> int:
     """Name what has NaN or infinities; return the exit code."""
     bad = list(_bad(measured))
     for text in bad:
-        click.echo(f"error: {text}", err=True)
+        click.echo(f"error: {one_line(text)}", err=True)
     return 1 if bad else 0
 
 

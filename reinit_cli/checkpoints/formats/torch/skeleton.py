@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +18,9 @@ from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.archive import ZipEntry, read_entries
 from reinit_cli.checkpoints.formats.torch.assembly import layout_of
+from reinit_cli.errors import OutputUnwritableError
 from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.scratch import check_room, scratch_folder, scratch_place
 from reinit_cli.storage.segments import Copy, Literal, Segment
 
 
@@ -41,7 +42,7 @@ def segments_of(
     """
     storages = _storages(state)
     by_storage = {state[key].untyped_storage()._cdata: parts for key, parts in contents.items()}
-    with tempfile.TemporaryDirectory(prefix="reinit-") as folder:
+    with scratch_folder() as folder:
         path = os.path.join(folder, name)
         _save_skeleton(state, path, has_data=len(contents) < len(state))
         with InputFile(path) as skeleton:
@@ -67,11 +68,19 @@ def _save_skeleton(state: Mapping[str, Any], path: str, *, has_data: bool) -> No
     """Save the object without its data, or with it where torch insists.
 
     It does for quantized tensors, which are small and lie in memory.
+
+    Raises:
+        OutputUnwritableError: there is no room for it.
     """
     import torch
 
-    with nullcontext() if has_data else torch.serialization.skip_data():
-        torch.save(state, path)
+    try:
+        with nullcontext() if has_data else torch.serialization.skip_data():
+            torch.save(state, path)
+    except (RuntimeError, OSError) as error:
+        check_room()  # torch does not say why
+        problem = f"torch cannot save there: {str(error).partition(chr(10))[0]}"
+        raise OutputUnwritableError(scratch_place(), problem) from error
 
 
 def _storages(state: Mapping[str, Any]) -> list[Any]:

@@ -10,6 +10,7 @@ import click
 
 from reinit_cli.cli.options import (
     CONTEXT,
+    CountType,
     DtypeType,
     PatternType,
     RecordType,
@@ -100,7 +101,7 @@ class _Run(click.Command):
 @click.option(
     "-j",
     "--jobs",
-    type=click.IntRange(min=1),
+    type=CountType(),
     default=1,
     show_default=True,
     metavar="N",
@@ -116,7 +117,7 @@ class _Run(click.Command):
 @arch_option
 @click.option(
     "--num-classes",
-    type=click.IntRange(min=1),
+    type=CountType(),
     metavar="N",
     help="Give a torchvision model a head of so many classes, drawn by its own default.",
 )

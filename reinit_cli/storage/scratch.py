@@ -1,0 +1,70 @@
+"""Keep for a while, in TMPDIR, what a run cannot keep in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from reinit_cli.storage.names import remove_if_there
+from reinit_cli.storage.system import close_quietly, naming_output, pwrite_all
+from reinit_cli.storage.temporary import TemporaryFolder, open_temporary, remove_stale
+from reinit_cli.threads import signals_held
+
+_PROBE_NBYTES = 2**20
+
+
+def scratch_place() -> str:
+    """Return the folder: TMPDIR and no other, which could be too small for a checkpoint."""
+    return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 (what is in it has names of its own)
+
+
+def open_scratch() -> int:
+    """Open a file that has no name.
+
+    Raises:
+        OutputUnwritableError: TMPDIR is missing, full, or refuses.
+    """
+    with naming_output(scratch_place()), signals_held():
+        fd, name = open_temporary(_path(), 0o600)
+        if name is not None:
+            remove_if_there(name)
+        return fd
+
+
+@contextmanager
+def scratch_folder() -> Iterator[str]:
+    """Make a folder for as long as the context lasts.
+
+    Raises:
+        OutputUnwritableError: TMPDIR is missing, full, or refuses.
+    """
+    with ExitStack() as stack:
+        with naming_output(scratch_place()), signals_held():
+            remove_stale(_path())
+            folder = TemporaryFolder(_path(), 0o700)
+            stack.callback(_remove, folder)
+        yield folder.path
+
+
+def check_room() -> None:
+    """Find out whether anything can be written there.
+
+    Raises:
+        OutputUnwritableError: TMPDIR is full.
+    """
+    fd = open_scratch()
+    try:
+        with naming_output(scratch_place()):
+            pwrite_all(fd, 0, bytes(_PROBE_NBYTES))
+    finally:
+        close_quietly(fd)
+
+
+def _path() -> str:
+    return os.path.join(scratch_place(), "reinit")
+
+
+def _remove(folder: TemporaryFolder) -> None:
+    with signals_held():
+        folder.remove()

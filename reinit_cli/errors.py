@@ -26,6 +26,8 @@ ReinitError
 ├── PackageError (ImportError)                  a package that is missing or broken
 └── InputError                                  one of several inputs, and what is wrong with it
 
+The module is one long story: the families are read together.
+
 An exception holds facts and says in one line what is wrong; what to type next follows from
 the facts, and the command line says it (`reinit_cli.cli.hints`).
 """

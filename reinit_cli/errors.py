@@ -217,10 +217,7 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
 
 
 class UnreadableSourceError(SourceError, OSError):
-    """A source that the system does not let us read.
-
-    Its kind is "link" where weights are a link out of their folder; `known` is where it leads.
-    """
+    """A source that the system, or where a link of weights leads ("link"), keeps us from reading."""
 
     sentences: ClassVar[Mapping[str, str]] = {"": "cannot read {about!r}: {problem}"}
 
@@ -331,10 +328,9 @@ class UnwritableContentError(OutputError):
 
 
 class RecipeError(ReinitError, ValueError):
-    """A recipe, plan or record that cannot be obeyed.
+    """A recipe, plan or record that cannot be obeyed; of the kind "variable", an environment's.
 
-    Its kind is "variable" where it is an environment variable, and "outside" where it names a
-    path outside of the current folder; `known` is the folder of that then.
+    Of the kind "outside" it names a path outside of the current folder, in the folder `known`.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {

@@ -204,13 +204,17 @@ class SourceError(ReinitError):
 
 
 class SourceNotFoundError(SourceError, FileNotFoundError):
-    """A path where there is no file; of the kind "weights", where pretrained weights should be.
+    """A path where there is no file.
 
-    `known` holds the names in the same folder.
+    `known` holds the names in the same folder. Its kind is "link" where a link leads to
+    nothing (`of`), "elsewhere" for a name of another place than this machine, and "weights"
+    where pretrained weights should be.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "there is no file {about!r}",
+        "link": "{about!r} is a link to {of!r}, which does not exist",
+        "elsewhere": "{about!r} is not on this machine, and nothing is fetched",
         "weights": "the pretrained weights of {of} are not at {about!r} "
         "and cannot be downloaded ({problem})",
     }
@@ -241,12 +245,15 @@ class MalformedFileError(SourceError, ValueError):
 class UnsupportedFormatError(SourceError):
     """A file that is recognized but not read.
 
-    Its kind is "root" where no one state dict is found in it (`known` holds the places with
-    tensors), and "names" where its pickle names what torch does not allow.
+    `word` is the way on, as the command line knows it, and `known` what it holds. Its kind is
+    "stand-in" where something lies in the place of a checkpoint that was to be downloaded,
+    "root" where no one state dict is found in it (`known` holds the places with tensors), and
+    "names" where its pickle names what torch does not allow.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{about!r} is {problem}, which cannot be read",
+        "stand-in": "{about!r} is {problem}",
         "root": "{about!r} {problem}",
         "names": "the pickle in {about!r} names {problem}",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import click
 
 from reinit_cli import errors
 from reinit_cli.cli.group import COMMANDS
+from reinit_cli.cli.ways import fetching, way_from
 from reinit_cli.text import near, one_line
 
 Explained = tuple[str, str | None]
@@ -114,6 +116,14 @@ def _file(otherwise: str) -> Callable[[Any], str]:
     return hint
 
 
+def _source(error: errors.SourceNotFoundError) -> str:
+    """Offer a file that is spelled like it, or the model of a hub that may be meant."""
+    on_hub = ""
+    if not error.known and re.fullmatch(r"[\w.-]+/[\w.-]+", error.about):
+        on_hub = f"if it is a model of the Hugging Face Hub, {fetching(f'hf://{error.about}')}"
+    return _file(on_hub or "reinit models lists the models that need no file")(error)
+
+
 def _key(error: errors.UnknownNameError) -> str:
     from reinit_cli.request.spelling import nearest_keys
 
@@ -148,13 +158,6 @@ def _unmatched(error: errors.UnmatchedRuleError) -> str:
     return f"reinit keys {source} lists the keys"
 
 
-def _unsupported(error: errors.UnsupportedFormatError) -> str:
-    for word, way in _WAYS_ON.items():
-        if word in error.problem:
-            return way
-    return "name a safetensors file, or one that torch.save wrote"
-
-
 def _lost(error: errors.UnwritableContentError) -> str:
     other = f"give -o a {error.known[0]} name" if error.known else "leave out --dtype"
     return f"add --drop-non-tensors to lose it, or {other}"
@@ -184,15 +187,6 @@ def _recipe(error: errors.RecipeError) -> str:
 
 _NEW_ROWS = "write it as PATTERN=N:INIT, such as embed.weight=50300:mean or :normal:std=0.02"
 
-_WAYS_ON = {
-    "TorchScript": "save its weights first: torch.save(torch.jit.load(FILE).state_dict(), 'm.pt')",
-    "exported": "save its weights first: torch.save(torch.export.load(FILE).state_dict, 'm.pt')",
-    "compressed": "unpack it and pack it anew with: zip -0 -r",
-    "gzip": "unpack it first: gunzip",
-    "big-endian": "load it with torch and save it anew on this machine",
-}
-"""The ways on from formats that are recognized but not read."""
-
 _BRACES = "{{ and }} stand for braces"
 
 HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
@@ -218,14 +212,16 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnmatchedRuleError, ""): _unmatched,
     (errors.UnfillableError, ""): lambda error: f"leave it out, or see reinit inits {error.of}",
     (errors.UnfillableError, "wildcard"): "without --strict it would be skipped",
-    (errors.SourceNotFoundError, ""): _file("reinit models lists the models that need no file"),
+    (errors.SourceNotFoundError, ""): _source,
+    (errors.SourceNotFoundError, "link"): "",
+    (errors.SourceNotFoundError, "elsewhere"): lambda error: fetching(error.about),
     (errors.SourceNotFoundError, "weights"): (
         "put the file there, or give --weights FILE with your own, or --weights none "
         "for a model as it is constructed"
     ),
     (errors.UnreadableSourceError, "link"): _allowed,
     (errors.MalformedFileError, "crc"): "get it anew, or go on with --no-verify-crc",
-    (errors.UnsupportedFormatError, ""): _unsupported,
+    (errors.UnsupportedFormatError, ""): way_from,
     (errors.UnsupportedFormatError, "root"): _roots,
     (errors.UnsupportedFormatError, "names"): (
         "without --refuse-unknown-globals they are carried along, and never imported"

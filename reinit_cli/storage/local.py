@@ -9,6 +9,7 @@ it was.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
 from collections import OrderedDict
@@ -25,6 +26,10 @@ from reinit_cli.text import why
 
 MAX_OPEN_FILES = 64
 """How many files of a folder are open together: a quarter of the lowest limit in use, 256."""
+
+
+_ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+"""How a URL starts."""
 
 
 class RegularFile:
@@ -187,7 +192,7 @@ def _open_regular(path: str) -> int:
         # A pipe with no writer would block an open for ever.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
-        raise SourceNotFoundError(path, known=names_next_to(path)) from error
+        raise _not_found(path) from error
     except (OSError, ValueError) as error:
         raise UnreadableSourceError(path, why(error)) from error
     mode = os.fstat(fd).st_mode
@@ -196,6 +201,14 @@ def _open_regular(path: str) -> int:
         kind = "it is a folder" if stat.S_ISDIR(mode) else "it is no regular file"
         raise UnreadableSourceError(path, kind)
     return fd
+
+
+def _not_found(path: str) -> SourceNotFoundError:
+    if os.path.islink(path):
+        return SourceNotFoundError(path, kind="link", of=os.readlink(path))
+    if _ELSEWHERE.match(path):
+        return SourceNotFoundError(path, kind="elsewhere")
+    return SourceNotFoundError(path, known=names_next_to(path))
 
 
 class _Open:

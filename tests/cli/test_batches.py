@@ -65,8 +65,8 @@ def test_what_fails_is_told_and_counted_with_keep_going(
     assert done.code == 3
     assert os.listdir("out") == ["a.safetensors"]
     assert done.err.splitlines() == [
-        r"error: 'bad\x1b.pt' is no valid torch file: it starts neither as a zip archive, nor as "
-        "a pickle, nor as safetensors",
+        r"error: 'bad\x1b.pt' is plain text ('junk'), not a checkpoint",
+        "hint: the download failed, or is not complete; fetch it again",
         "error: there is no file 'nope.pt'",
         "hint: reinit models lists the models that need no file",
         "1 of 3 done, 2 failed",

@@ -128,8 +128,8 @@ CASES = {
     ),
     "empty file": (
         ["empty.safetensors", "-r", "*=zeros"],
-        "error: 'empty.safetensors' is no valid safetensors file: it is empty",
-        None,
+        "error: 'empty.safetensors' is empty",
+        "hint: the download failed, or is not complete; fetch it again",
     ),
     "mistyped dtype": (
         ["draw", "normal", "3", "--dtype", "bfloat61"],

@@ -142,13 +142,14 @@ def test_several_inputs_on_a_terminal_are_one_table(checkpoint: Path) -> None:
     assert code == 3
     # A bar that was shown while torch was imported has been erased again.
     assert [line for line in _plain(seen) if not line.startswith("2 outputs ")] == [
-        "error: 'bad.pt' is no valid safetensors file: it is empty",
+        "error: 'bad.pt' is empty",
+        "hint: the download failed, or is not complete; fetch it again",
         " source              tensors   parameters    bytes   output",
         " ─────────────────────────────────────────────────────────────────────────",
         " model.safetensors         1          600   2.4 kB   out/model.safetensors",
         " bad.pt",
         "note    model.safetensors: 1 skipped: it has 1 dimension, and fans need 2 or more",
-        "note    bad.pt: failed: 'bad.pt' is no valid safetensors file: it is empty",
+        "note    bad.pt: failed: 'bad.pt' is empty",
         "rule    a.* = xavier_uniform gain=1",
         "seed    0 (stream torch-1)",
         "device  cpu",

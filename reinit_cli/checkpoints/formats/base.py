@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from reinit_cli.errors import RecordError, SourceNotFoundError
+from reinit_cli.errors import RecordError, SourceNotFoundError, UnreadableSourceError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Box, Check, Copy, Range, Segment
 from reinit_cli.tensors.info import TensorInfo
@@ -85,7 +85,11 @@ class Files:
 
         Raises:
             SourceNotFoundError: there is no such file.
+            UnreadableSourceError: it leads nowhere, or is not a file.
         """
+        if name in self.left_out:
+            problem = "it is a link that leads nowhere, or not a regular file"
+            raise UnreadableSourceError(os.path.join(self.path, name), problem)
         if name not in self.readers:
             raise SourceNotFoundError(os.path.join(self.path, name), known=self.readers)
         return self.readers[name]

@@ -45,7 +45,7 @@ from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo, tied_groups
-from reinit_cli.text import quoted
+from reinit_cli.text import plural, quoted
 
 METADATA = "__metadata__"
 
@@ -215,10 +215,8 @@ class Safetensors:
         in_data_order = sorted(tensors, key=lambda tensor: -_NBITS[_own_name(tensor)])
         record = supply.record
         metadata = {**content.metadata, **({RECORD: record} if record else {})}
-        members = {
-            **({METADATA: metadata} if metadata else {}),
-            **_members_of(tensors, in_data_order),
-        }
+        first = {METADATA: metadata} if metadata else {}
+        members = {**first, **_members_of(tensors, in_data_order)}
         data = [part for tensor in in_data_order for part in supply.data[tensor.key]]
         return {"": [*_header_segments(members, record), *data]}
 
@@ -229,13 +227,14 @@ def _info(key: str, entry: _Entry) -> TensorInfo:
 
 
 def _header(file: Reader) -> bytes:
-    if not file.nbytes:
-        raise _MalformedError("it is empty")
-    start = file.read(0, min(8, file.nbytes))
+    start = file.head(9)
     if file.nbytes < 8:
         raise _MalformedError(f"it has {file.nbytes} bytes, and the length of the header takes 8")
-    nbytes = int.from_bytes(start, "little")
-    if nbytes > file.nbytes - 8:
+    nbytes = int.from_bytes(start[:8], "little")
+    missing = 8 + nbytes - file.nbytes
+    if missing > 0 and nbytes <= MAX_HEADER_NBYTES and start[8:] == b"{":
+        raise _MalformedError(f"it is cut off: at least {plural(missing, 'byte')} missing")
+    if missing > 0:
         raise _MalformedError(
             f"its header would be {nbytes:,} bytes long, but {file.nbytes - 8:,} bytes follow"
         )
@@ -340,6 +339,8 @@ def _check_tiling(entries: Mapping[str, _Entry], data_nbytes: int) -> None:
                 f"{quoted(key)} {what}: it starts at {entry.start}, not at {reached}"
             )
         reached = entry.end
+    if reached > data_nbytes:
+        raise _MalformedError(f"it is cut off: {plural(reached - data_nbytes, 'byte')} missing")
     if reached != data_nbytes:
         raise _MalformedError(
             f"its tensors end at byte {reached:,} of the data, which has {data_nbytes:,}"

@@ -196,6 +196,8 @@ def _directory(file: Reader) -> tuple[int, int, int]:
         _refuse(file, "it is too short for a zip archive")
     at = file.nbytes - _END.size
     magic, disk, first_disk, here, count, nbytes, start, comment = _unpack(file, _END, at)
+    if magic != b"PK\5\6" and not _has_end(file):
+        _refuse(file, "it is cut off: the end of the archive, its directory, is missing")
     if magic != b"PK\5\6" or comment or disk or first_disk or here != count:
         _refuse(file, "it does not end with the end record of a zip archive")
     locator_at = at - _LOCATOR64.size
@@ -208,6 +210,12 @@ def _directory(file: Reader) -> tuple[int, int, int]:
     if start + nbytes != at:
         _refuse(file, "there are bytes between its directory and its end")
     return start, nbytes, count
+
+
+def _has_end(file: Reader) -> bool:
+    """Whether the last bytes, which a comment may follow, hold an end record."""
+    nbytes = min(file.nbytes, _END.size + 0xFFFF)
+    return b"PK\5\6" in file.read(file.nbytes - nbytes, nbytes)
 
 
 def _directory64(file: Reader, at: int) -> tuple[int, int, int]:

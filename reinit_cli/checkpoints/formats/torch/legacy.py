@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from reinit_cli.checkpoints.formats.base import Edits, Files, Located, Recorded, spliced
+from reinit_cli.checkpoints.formats.foreign import Foreign, refused
 from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
 from reinit_cli.checkpoints.formats.torch.state_dict import TORCH_SUFFIXES, contents_of
 from reinit_cli.checkpoints.formats.torch.tensor_records import Storage
-from reinit_cli.errors import MalformedFileError, UnsupportedFormatError, UnwritableContentError
+from reinit_cli.errors import MalformedFileError, UnwritableContentError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Segment
 
@@ -103,7 +104,7 @@ def _end_of_start(file: Reader, budget: Budget) -> int:
     if not any(
         key == "little_endian" and value is True for key, value in pairs_of(info.top, budget)
     ):
-        raise UnsupportedFormatError(file.path, "a file of big-endian numbers")
+        raise refused(file.path, Foreign("a file of big-endian numbers", "big-endian"))
     return info.end
 
 
@@ -115,11 +116,12 @@ def _storage_offsets(
         _refuse(file, "its list of storages is none")
     if len(set(keys)) != len(keys) or set(keys) != set(storages):
         _refuse(file, "its list of storages is not that of its tensors")
+    end = start + sum(_NUMEL_NBYTES + storage.nbytes for storage in storages.values())
+    if end > file.nbytes:
+        _refuse(file, f"it is cut off: {end - file.nbytes:,} of {end:,} bytes missing")
     offsets = {}
     for key in keys:
         storage = storages[key]
-        if start + _NUMEL_NBYTES + storage.nbytes > file.nbytes:
-            _refuse(file, f"it is cut off in the storage {key!r}")
         if int.from_bytes(file.read(start, _NUMEL_NBYTES), "little") != storage.numel:
             _refuse(file, f"the storage {key!r} has two sizes")
         offsets[key] = start + _NUMEL_NBYTES

@@ -24,6 +24,7 @@ from reinit_cli.checkpoints.formats.base import (
     Shortfall,
     Supply,
 )
+from reinit_cli.checkpoints.formats.foreign import Foreign, foreign_archive, refused
 from reinit_cli.checkpoints.formats.torch.archive import (
     CompressedArchiveError,
     ZipEntry,
@@ -36,7 +37,7 @@ from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
 from reinit_cli.checkpoints.formats.torch.skeleton import segments_of
 from reinit_cli.checkpoints.formats.torch.state_dict import TORCH_SUFFIXES, contents_of
 from reinit_cli.checkpoints.formats.torch.tensor_records import Storage
-from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
+from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Segment
@@ -135,7 +136,8 @@ def _entries(file: Reader) -> tuple[str, dict[str, ZipEntry]]:
         entries = {entry.name: entry for entry in read_entries(file)}
     except CompressedArchiveError as error:
         _refuse_others(file, error.names)
-        raise UnsupportedFormatError(file.path, "a compressed or encrypted zip archive") from None
+        kind = Foreign("a compressed or encrypted zip archive", "compressed")
+        raise refused(file.path, kind) from None
     _refuse_others(file, entries)
     return next(iter(entries), "").partition("/")[0], entries
 
@@ -146,13 +148,11 @@ _ENTRY_NBYTES = 350
 
 def _pickle(file: Reader, folder: str, entries: Mapping[str, ZipEntry], budget: Budget) -> Pickle:
     """Return what the pickle of an archive says."""
-    pickled = entries.get(f"{folder}/data.pkl")
-    if pickled is None:
-        raise UnsupportedFormatError(file.path, "a zip archive that torch.save did not write")
     if any(not name.startswith(f"{folder}/") for name in entries):
         raise MalformedFileError(file.path, "its entries lie in several folders", "torch archive")
     if any(not _is_little(file, entry) for entry in _spelled(f"{folder}/byteorder", entries)):
-        raise UnsupportedFormatError(file.path, "an archive of big-endian numbers")
+        raise refused(file.path, Foreign("an archive of big-endian numbers", "big-endian"))
+    pickled = entries[f"{folder}/data.pkl"]
     end = pickled.offset + pickled.nbytes
     pickle = read_pickle(file, pickled.offset, end, budget)
     if pickle.end != end:
@@ -173,11 +173,9 @@ def _is_little(file: Reader, byteorder: ZipEntry) -> bool:
 
 
 def _refuse_others(file: Reader, names: Iterable[str]) -> None:
-    within = {name.partition("/")[2] for name in names}
-    if "constants.pkl" in within:
-        raise UnsupportedFormatError(file.path, "a TorchScript archive")
-    if within & {"archive_format", "models/model.json"}:
-        raise UnsupportedFormatError(file.path, "an exported program (.pt2)")
+    kind = foreign_archive(names)
+    if kind is not None:
+        raise refused(file.path, kind)
 
 
 def _storage_offsets(

@@ -1,0 +1,110 @@
+"""Say how to get a checkpoint that is read from what was named instead."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable
+
+from reinit_cli import errors
+
+
+def way_from(error: errors.UnsupportedFormatError) -> str:
+    """Return the way on from a file that is something else."""
+    way = _WAYS.get(error.word or "", "name a safetensors file, or one that torch.save wrote")
+    return way if isinstance(way, str) else way(error)
+
+
+def fetching(path: str) -> str:
+    """Return the command that fetches what lies elsewhere, or "" for a name of no such place."""
+    for pattern, command in _PLACES:
+        found = re.fullmatch(pattern, path)
+        if found:
+            return f"fetch it first: {command(*found.groups())}"
+    return ""
+
+
+def _on(command: str) -> Callable[[errors.UnsupportedFormatError], str]:
+    """Return the way on by one command with the path of the file."""
+    return lambda error: command.format(shlex.quote(error.about))
+
+
+def _unpack(program: str, suffix: str) -> Callable[[errors.UnsupportedFormatError], str]:
+    """Return the way on from a compressed file, whatever it is called."""
+
+    def way(error: errors.UnsupportedFormatError) -> str:
+        if error.about.endswith(suffix):
+            return f"unpack it first: {program} -dk {shlex.quote(error.about)}"
+        new = "-unpacked".join(os.path.splitext(error.about))
+        return f"unpack it first: {program} -dc {shlex.quote(error.about)} > {shlex.quote(new)}"
+
+    return way
+
+
+def _pull(error: errors.UnsupportedFormatError) -> str:
+    folder = os.path.dirname(error.about)
+    return f"fetch it: git{f' -C {shlex.quote(folder)}' if folder else ''} lfs pull"
+
+
+def _unzip(error: errors.UnsupportedFormatError) -> str:
+    return f"unpack it first: unzip {shlex.join((error.about, error.known[0]))}"
+
+
+def _named_index(error: errors.UnsupportedFormatError) -> str:
+    folder = shlex.quote(os.path.dirname(error.about) or ".")
+    return f"name the folder: {folder}, once its index is called model.safetensors.index.json"
+
+
+def _from_hub(repository: str, revision: str | None, path: str | None) -> str:
+    name = path or os.path.basename(repository)
+    asked = [repository, *([path] if path else []), *(["--revision", revision] if revision else [])]
+    return f"hf download {shlex.join((*asked, '--local-dir', '.' if path else name))}"
+
+
+def _with(program: str) -> Callable[[str], str]:
+    return lambda url: program.format(shlex.quote(url))
+
+
+_PLACES: tuple[tuple[str, Callable[..., str]], ...] = (
+    (r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+?))?(?:/([\w./-]+))?", _from_hub),
+    (r"(https?://\S+)", _with("curl --fail -L -O {}")),
+    (r"(ftps?://\S+)", _with("curl --fail -O {}")),
+    (r"(s3://\S+)", _with("aws s3 cp {} .")),
+    (r"(gs://\S+)", _with("gcloud storage cp {} .")),
+    (r"((?:az|abfss?|wasbs?)://\S+)", _with("azcopy copy {} .")),
+)
+"""Where checkpoints lie that are not files here, and what fetches them."""
+
+_NUMPY = "torch.from_numpy(v.copy()) for k, v in "
+
+_WAYS: dict[str, str | Callable[[errors.UnsupportedFormatError], str]] = {
+    "download": "the download failed, or is not complete; fetch it again",
+    "lfs": _pull,
+    "index": _named_index,
+    "gzip": _unpack("gzip", ".gz"),
+    "xz": _unpack("xz", ".xz"),
+    "bzip2": _unpack("bzip2", ".bz2"),
+    "zstd": _unpack("zstd", ".zst"),
+    "lz4": _unpack("lz4", ".lz4"),
+    "7z": _on("unpack it first: 7z x {}"),
+    "rar": _on("unpack it first: unrar x {}"),
+    "tar": _on("unpack it first: tar -xf {}"),
+    "zip": _unzip,
+    "compressed": _on("unpack it, and pack it again without compression: unzip {}; zip -0 -r"),
+    "torchscript": (
+        "save its weights first: torch.save(torch.jit.load(FILE).state_dict(), 'm.pt')"
+    ),
+    "exported": "save its weights first: torch.save(torch.export.load(FILE).state_dict, 'm.pt')",
+    "big-endian": "load it with torch and save it again on this machine",
+    "npz": (f"save its arrays first: torch.save({{k: {_NUMPY}numpy.load(FILE).items()}}, 'm.pt')"),
+    "npy": "save its array first: torch.save({'array': torch.from_numpy(numpy.load(FILE))}, 'm.pt')",
+    "hdf5": "load it with Keras or h5py, and save its arrays with safetensors",
+    "flax": "convert it first: AutoModel.from_pretrained(FOLDER, from_flax=True) of transformers",
+    "tensorflow": "convert it first, with the TensorFlow version of the library that wrote it",
+    "paddle": "load it with paddle.load, and save its arrays with safetensors",
+    "torch7": "load it with the package torchfile, and save its arrays with safetensors",
+    "original": "its weights are converted for running; take the checkpoint that it was made from",
+    "pickle": "if you trust it, load it with pickle and save its tensors with torch.save",
+}
+"""The ways on from files that are recognized but not read."""

@@ -17,7 +17,7 @@ from reinit_cli.checkpoints.formats.base import (
 )
 from reinit_cli.checkpoints.source import empty_state
 from reinit_cli.storage.listing import ListedFolder
-from reinit_cli.storage.reader import Reader
+from reinit_cli.storage.reader import Modes, Reader
 from reinit_cli.storage.segments import Check, Copy, Part, Segment, View
 from reinit_cli.tensors.info import TensorInfo
 
@@ -30,14 +30,14 @@ class FileContents:
         format: its format.
         located: what was found in it.
         opened: its files.
-        modes: the permissions of those that are copied.
+        modes: the permissions of what a folder holds.
         folder: the folder of them, or None.
     """
 
     format: Format
     located: Located
     opened: Files
-    modes: Mapping[str, int] = field(default_factory=dict)
+    modes: Modes = field(default_factory=Modes)
     folder: ListedFolder | None = None
 
     def view(self, tensor: TensorInfo) -> View:

@@ -15,7 +15,7 @@ from reinit_cli.collector import collector_paused
 from reinit_cli.storage.listing import ListedFolder
 from reinit_cli.storage.local import LocalStore
 from reinit_cli.storage.location import SourceName
-from reinit_cli.storage.reader import Listed, Reader, Store
+from reinit_cli.storage.reader import Listed, Modes, Reader, Store
 from reinit_cli.tensors.info import TensorInfo
 
 
@@ -29,6 +29,7 @@ class FolderSource:
         format: its format.
         located: what its files hold together.
         listed: its files as they were when the tensors were located.
+        folders: the permissions of the folders in it, and under "" its own.
         store: where they are.
     """
 
@@ -37,6 +38,7 @@ class FolderSource:
     format: Format
     located: Located
     listed: Mapping[str, Listed]
+    folders: Mapping[str, int]
     store: Store
     weights = None
     architecture = None
@@ -80,7 +82,7 @@ class FolderSource:
         """Open its files when their turn comes."""
         del seed
         files = {name: self.listed[name] for name in self.located.files}
-        modes = {name: files[name].mode for name in self.located.others}
+        modes = Modes({name: each.mode for name, each in files.items()}, self.folders)
         with ExitStack() as stack:
             opened = Files(self.path, _readers(self.store, self.path, files, stack))
             folder = ListedFolder(self.path, self.listed, files.keys(), self.store)
@@ -107,7 +109,7 @@ def folder_source(path: str, root: str | None) -> FolderSource:
         outside = frozenset(name for name, each in listing.files.items() if each.leads_out)
         index = "" if is_folder else os.path.basename(path)
         located = format_.locate(Files(folder, readers, index, listing.left_out, outside), root)
-    return FolderSource(path, folder, format_, located, listing.files, store)
+    return FolderSource(path, folder, format_, located, listing.files, listing.folders, store)
 
 
 def _readers(

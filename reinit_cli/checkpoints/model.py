@@ -11,7 +11,7 @@ from reinit_cli.checkpoints.formats import new_file_for
 from reinit_cli.checkpoints.formats.base import Edits, Recorded
 from reinit_cli.checkpoints.source import Contents, empty_state
 from reinit_cli.storage.location import SourceName
-from reinit_cli.storage.reader import Reader
+from reinit_cli.storage.reader import Modes, Reader
 from reinit_cli.storage.segments import Check, Literal, Segment, View
 from reinit_cli.tensors.info import TensorInfo
 
@@ -81,8 +81,8 @@ class _StateContents:
     state: Mapping[str, Any]
 
     @property
-    def modes(self) -> Mapping[str, int]:
-        return {}
+    def modes(self) -> Modes:
+        return Modes()
 
     def view(self, tensor: TensorInfo) -> View:
         from reinit_cli.tensors.convert import bytes_of

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from reinit_cli.checkpoints.formats.base import Edits, Format, Located, Recorded
 from reinit_cli.storage.location import SourceName
-from reinit_cli.storage.reader import Reader
+from reinit_cli.storage.reader import Modes, Reader
 from reinit_cli.storage.segments import Check, Segment, View
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 
@@ -16,8 +16,8 @@ class Contents(Protocol):
     """A source that is open."""
 
     @property
-    def modes(self) -> Mapping[str, int]:
-        """The permissions of the files that a new folder gets as they are, by their path."""
+    def modes(self) -> Modes:
+        """The permissions of what a folder holds, which a new folder gets too."""
 
     def view(self, tensor: TensorInfo) -> View:
         """Return a tensor, wherever its bytes lie."""

@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from reinit_cli.storage.destination import Destination, check_within
 from reinit_cli.storage.system import naming_output
 from reinit_cli.threads import signals_held
+
+
+def make_folders_in(root: str, modes: Mapping[str, int]) -> None:
+    """Make the folders that a new one holds, each open to nobody else than it is to be.
+
+    Args:
+        root: the new folder, which exists.
+        modes: their permissions before the umask, and under "" those of the new folder.
+    """
+    for name in sorted(modes):
+        path = os.path.join(root, name)
+        if name:
+            os.makedirs(path, exist_ok=True)
+        _permit(path, modes[name] | stat.S_IRWXU)  # or nothing could be written into it
+
+
+def restrict_folders_in(root: str, modes: Mapping[str, int]) -> None:
+    """Take from a folder, and from those in it, what its owner is not to do either."""
+    for name in sorted(modes, reverse=True):
+        if modes[name] & stat.S_IRWXU != stat.S_IRWXU:
+            with suppress(OSError):  # the output has its name, and is whole
+                _permit(os.path.join(root, name), modes[name])
+
+
+def _permit(path: str, mode: int) -> None:
+    """Leave of the permissions of a new folder those that a mode has too."""
+    new = stat.S_IMODE(os.stat(path).st_mode)
+    if new & (mode | ~0o777) != new:
+        os.chmod(path, new & (mode | ~0o777))
 
 
 @contextmanager

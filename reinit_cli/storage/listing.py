@@ -88,7 +88,7 @@ def list_folder(folder: str, called: str | None = None) -> Listing:
 def _listed(folder: str, called: str) -> Listing:
     walk = _Walk(folder, called)
     walk.run()
-    return Listing(walk.files, tuple(walk.left_out))
+    return Listing(walk.files, walk.folders, tuple(walk.left_out))
 
 
 class _Walk:
@@ -96,6 +96,7 @@ class _Walk:
 
     def __init__(self, folder: str, called: str) -> None:
         self.files: dict[str, Listed] = {}
+        self.folders: dict[str, int] = {}
         self.left_out: list[str] = []
         self._folder = folder
         self._called = called
@@ -115,6 +116,7 @@ class _Walk:
     def _enter(self, name: str, above: tuple[str, ...]) -> None:
         path = os.path.join(self._folder, name)
         try:
+            self.folders[name] = _permissions(os.stat(path))
             names = sorted(itertools.filterfalse(is_temporary, os.listdir(path)), reverse=True)
         except OSError as error:
             raise UnreadableSourceError(path if name else self._called, why(error)) from error
@@ -135,8 +137,8 @@ class _Walk:
             not is_link or real.startswith(f"{self._real}{os.sep}") or _is_blob(real, self._real)
         )
         if stat.S_ISREG(status.st_mode):
-            mode = stat.S_IMODE(status.st_mode)
-            self.files[name] = Listed(Fingerprint.of(status), mode, not stays)
+            leads_out = not stays
+            self.files[name] = Listed(Fingerprint.of(status), _permissions(status), leads_out)
         elif (
             not stat.S_ISDIR(status.st_mode)
             or name.startswith(".")
@@ -150,6 +152,11 @@ class _Walk:
             self._enter(name, (*above, real or os.path.join(above[-1], os.path.basename(name))))
 
 
+def _permissions(status: os.stat_result) -> int:
+    """Return permissions without set-user-ID, which a stranger's program is not to have."""
+    return stat.S_IMODE(status.st_mode) & 0o777
+
+
 def _is_blob(path: str, folder: str) -> bool:
     """Whether a file lies in a hub cache, that of the folder or any.
 
@@ -158,5 +165,5 @@ def _is_blob(path: str, folder: str) -> bool:
     blobs = os.path.dirname(path)
     model, name = os.path.split(blobs)
     snapshots = os.path.join(model, "snapshots")
-    is_model = os.path.basename(model).startswith("models--")
+    is_model = os.path.basename(model).startswith("models--") and os.path.isdir(snapshots)
     return name == "blobs" and (is_model or os.path.dirname(folder) == snapshots)

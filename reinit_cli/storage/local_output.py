@@ -7,13 +7,15 @@ all of them are whole.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Self
 
 from reinit_cli.errors import OutputExistsError
 from reinit_cli.storage.destination import Destination, check_within
+from reinit_cli.storage.folders import make_folders_in, restrict_folders_in
 from reinit_cli.storage.local_writer import LocalWriter
 from reinit_cli.storage.names import rename_to_new
+from reinit_cli.storage.reader import Modes
 from reinit_cli.storage.system import close_quietly, naming_output, reserve_space, sync_folder
 from reinit_cli.storage.temporary import TemporaryFolder, remove_stale, removed_on_failure
 from reinit_cli.storage.whole_file import (
@@ -73,18 +75,17 @@ class FileInFolder(LocalWriter):
 class LocalOutput:
     """A lone file, or a folder of files, that appears at a path; see `Output`."""
 
-    def __init__(self, destination: Destination, modes: Mapping[str, int] | None = None) -> None:
+    def __init__(self, destination: Destination, modes: Modes | None = None) -> None:
         """Write to a checked destination with a path.
 
         Args:
             destination: where the output goes.
-            modes: the permissions, before the umask, of files in a folder that are not those
-                of any new file.
+            modes: the permissions of what a folder is to hold.
         """
         assert destination.path is not None
         check_within(destination)
         self._destination = destination
-        self._modes = modes or {}
+        self._modes = modes or Modes()
         self._path = destination.path
         self._folder: TemporaryFolder | None = None
         self._inside: list[FileInFolder] = []
@@ -114,7 +115,7 @@ class LocalOutput:
                 return self._lone[-1]
             path = os.path.join(self._path, name)
             place = os.path.join(self._temporary_folder().path, name)
-            mode, syncs = self._modes.get(name, _NEW_MODE), self._destination.syncs
+            mode, syncs = self._modes.files.get(name, _NEW_MODE), self._destination.syncs
             self._inside.append(FileInFolder(path, place, nbytes, mode, syncs=syncs))
             return self._inside[-1]
 
@@ -155,6 +156,7 @@ class LocalOutput:
             remove_stale(path)
             with naming_output(path):
                 self._folder = TemporaryFolder(path)
+                make_folders_in(self._folder.path, self._modes.folders)
         return self._folder
 
     def _stage_folder(self, folder: TemporaryFolder) -> None:
@@ -172,3 +174,4 @@ class LocalOutput:
                 rename_to_new(folder.path, path)
             except FileExistsError as error:
                 raise OutputExistsError(path) from error
+        restrict_folders_in(path, self._modes.folders)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 
@@ -101,7 +101,7 @@ class Listed:
 
     Attributes:
         fingerprint: the file as it is.
-        mode: its permissions.
+        mode: its permissions, without the bits that let it run as its owner or group.
         leads_out: whether it is a link to a file outside the folder.
     """
 
@@ -111,16 +111,31 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Modes:
+    """The permissions of what a folder holds, before the umask, by the path in it.
+
+    Attributes:
+        files: those of files; what is missing has those of any new file.
+        folders: those of the folders in it, and under "" its own.
+    """
+
+    files: Mapping[str, int] = field(default_factory=dict)
+    folders: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """The files of a folder.
 
     Attributes:
         files: every regular file, by its path in the folder.
+        folders: the permissions of every folder in it that was entered, and of itself as "".
         left_out: hidden folders, links that lead nowhere, out of it, or to a folder that
             was entered already, and what is neither a file nor a folder.
     """
 
     files: Mapping[str, Listed]
+    folders: Mapping[str, int]
     left_out: tuple[str, ...]
 
 

@@ -42,7 +42,7 @@ def scratch_folder() -> Iterator[str]:
     with ExitStack() as stack:
         with naming_output(scratch_place()), signals_held():
             remove_stale(_path())
-            folder = TemporaryFolder(_path(), 0o700)
+            folder = TemporaryFolder(_path())
             stack.callback(_remove, folder)
         yield folder.path
 

@@ -99,20 +99,19 @@ class TemporaryFolder:
         path: where its content is written.
     """
 
-    def __init__(self, path: str, mode: int = 0o777) -> None:
-        """Make it and lock its marker.
+    def __init__(self, path: str) -> None:
+        """Make it, open to nobody else, and lock its marker.
 
         Args:
-            path: where its content is to appear.
-            mode: its permissions before the umask; those of its content are usual ones.
+            path: where its content is to appear, which has the usual permissions.
         """
         self.outer = temporary_name(path)
         self._lock: int | None = None
         self.path = os.path.join(self.outer, _CONTENT)
-        os.mkdir(self.outer, mode)
+        os.mkdir(self.outer, 0o700)
         try:
             while (marked := self._marked()) is None:
-                os.mkdir(self.outer, mode)
+                os.mkdir(self.outer, 0o700)
             self._lock = marked
             os.mkdir(self.path)
         except BaseException:

@@ -239,4 +239,4 @@ def sync_folders_of(paths: Iterable[str], written: Sequence[str]) -> None:
 def _mode_of(path: str) -> int | None:
     """The permissions of a file that is replaced; a link has none of its own."""
     status = os.lstat(path)
-    return stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else None
+    return stat.S_IMODE(status.st_mode) & 0o777 if stat.S_ISREG(status.st_mode) else None

@@ -261,16 +261,100 @@ def test_links_in_a_circle_end() -> None:
     assert len(list(Path("model-reinit").rglob("file"))) == 4
 
 
-def test_permissions_of_other_files_are_copied() -> None:
+def _modes(folder: str) -> dict[str, str]:
+    """Return the permissions of a folder and of all that it holds, in octal."""
+    root = Path(folder)
+    return {
+        str(path.relative_to(root)): f"{path.stat().st_mode & 0o7777:o}"
+        for path in (root, *root.rglob("*"))
+    }
+
+
+def _with_modes() -> Path:
     folder = _folder()
     (folder / "run.sh").write_text("exit 0")
     (folder / "run.sh").chmod(0o750)
     (folder / "tokens" / "vocabulary.txt").chmod(0o400)
+    (folder / "model-00001-of-00002.safetensors").chmod(0o600)
+    (folder / "none" / "of").mkdir(parents=True)
+    (folder / "none" / "of").chmod(0o711)
+    (folder / "tokens").chmod(0o555)
+    folder.chmod(0o700)
+    return folder
+
+
+def test_permissions_and_empty_folders_are_copied() -> None:
+    _with_modes()
+    before = _modes("model")
+
+    rewrite("model", ["layers.0.weight=zeros"])
+
+    assert _modes("model") == before
+    assert _modes("model-reinit") == before
+
+
+def test_permissions_are_those_that_the_umask_leaves() -> None:
+    _with_modes()
+    umask = os.umask(0o027)
+    try:
+        rewrite("model", ["*=keep"])
+    finally:
+        os.umask(umask)
+
+    assert _modes("model-reinit") == {
+        name: f"{int(mode, 8) & ~0o027:o}" for name, mode in _modes("model").items()
+    }
+
+
+def test_new_shards_lie_in_a_folder_with_the_permissions_of_the_old() -> None:
+    _with_modes()
+
+    rewrite("model", [], "new/", dtype="bfloat16")
+
+    modes = _modes("model")
+    assert {name: mode for name, mode in _modes("new").items() if "model" not in name} == {
+        name: mode for name, mode in modes.items() if "model" not in name
+    }
+
+
+def test_no_set_user_id_is_copied() -> None:
+    folder = _folder()
+    (folder / "run").write_text("a stranger's program")
+    (folder / "run").chmod(0o6755)
+    (folder / "tokens").chmod(0o3755)
 
     rewrite("model", ["*=keep"])
 
-    assert Path("model-reinit/run.sh").stat().st_mode & 0o777 == 0o750
-    assert Path("model-reinit/tokens/vocabulary.txt").stat().st_mode & 0o777 == 0o400
+    modes = _modes("model-reinit")
+    assert (modes["run"], modes["tokens"]) == ("755", "755")
+
+
+def test_nobody_else_reads_a_private_folder_while_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = _folder()
+    folder.chmod(0o700)
+    seen = []
+    close = local_output.FileInFolder.close
+
+    def closed(self: local_output.FileInFolder) -> None:
+        seen.extend(path.stat().st_mode & 0o777 for path in Path().glob(".model-reinit.reinit-*"))
+        close(self)
+
+    monkeypatch.setattr(local_output.FileInFolder, "close", closed)
+    rewrite("model", ["*=keep"])
+
+    assert seen
+    assert set(seen) == {0o700}
+
+
+def test_names_of_links_that_are_left_out_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    (_folder() / "a\nerror: \x1b[31mb").symlink_to("/etc/passwd")
+
+    assert main(["model", "-r", "*=keep", "-n"]) == 0
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(r"not copied from 'model': a\nerror: \x1b[31mb")
 
 
 def test_a_folder_below_that_cannot_be_listed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,8 +308,9 @@ class OutputTakenError(OutputError):
 class OutputUnwritableError(OutputError, OSError):
     """A place that cannot be written to; of the kind "stream", standard output.
 
-    Its kind is "sync" where what was written may be lost in a crash of the system, and
-    "temporary" where only a temporary is left over.
+    Its kind is "sync" where what was written may be lost in a crash of the system, "temporary"
+    where only a temporary is left over, and where a source cannot be replaced "link" (to `of`;
+    `known` is what can be named instead), "locked" or "open" by another.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -317,6 +318,9 @@ class OutputUnwritableError(OutputError, OSError):
         "stream": "cannot write to standard output: {problem}",
         "sync": "cannot force {about!r} to the disk: {problem}",
         "temporary": "{problem}",
+        "link": "cannot replace {about!r}: it is a link to {of!r}",
+        "open": "cannot replace {about!r}: another program has it open to write",
+        "locked": "cannot replace {about!r}: another run is replacing it",
     }
 
 

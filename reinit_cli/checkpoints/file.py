@@ -92,6 +92,7 @@ class StreamSource:
     located: Located
     name = DASH
     path = None
+    fingerprint = None
     reads = ()
     weights = None
     architecture = None

@@ -40,6 +40,7 @@ class FolderSource:
     listed: Mapping[str, Listed]
     folders: Mapping[str, int]
     store: Store
+    fingerprint = None
     weights = None
     architecture = None
     is_folder = True

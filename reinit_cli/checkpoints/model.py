@@ -31,6 +31,7 @@ class ModelSource:
     model: Model
     tensors: tuple[TensorInfo, ...]
     path = None
+    fingerprint = None
     format = None
     located = None
     is_folder = False

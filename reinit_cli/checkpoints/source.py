@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from reinit_cli.checkpoints.formats.base import Edits, Format, Located, Recorded
 from reinit_cli.storage.location import SourceName
-from reinit_cli.storage.reader import Modes, Reader
+from reinit_cli.storage.reader import Fingerprint, Modes, Reader
 from reinit_cli.storage.segments import Check, Segment, View
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 
@@ -91,6 +91,10 @@ class Source(Protocol):
     @property
     def path(self) -> str | None:
         """The file or folder that is read, or None."""
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """The file as it was when its tensors were located; None where there is not one file."""
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -167,6 +167,12 @@ def _beyond(error: errors.UnwritableContentError) -> str:
     return f"-o with a {error.known[0]} name can hold it" if error.known else ""
 
 
+def _linked(error: errors.OutputUnwritableError) -> str:
+    if error.known:
+        return f"name the file itself: {shlex.quote(error.known[0])}"
+    return "name a new file with -o: other checkpoints may share this one"
+
+
 def _existing(error: errors.OutputExistsError) -> str:
     return f"add --force to replace it, or name another with --{error.kind}"
 
@@ -242,6 +248,11 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "name them apart, such as -o '{parent}/{stem}-new{suffix}'"
     ),
     (errors.OutputTakenError, "seed"): "name them apart, such as -o '{stem}-seed{seed}{suffix}'",
+    (errors.OutputUnwritableError, "link"): _linked,
+    (errors.OutputUnwritableError, "locked"): "try again when the other run has finished",
+    (errors.OutputUnwritableError, "open"): (
+        "try again when the other program has closed it, or name a new file with -o"
+    ),
     (errors.UnwritableContentError, ""): _beyond,
     (errors.UnwritableContentError, "rest"): _lost,
     (errors.UnwritableContentError, "record"): "write it beside: --record=FILE",

@@ -42,12 +42,14 @@ from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
 from reinit_cli.request.rule import rules_of
+from reinit_cli.storage.attributes import lost_with
 from reinit_cli.storage.destination import (
     CHECKPOINT,
     Destination,
     check_destination,
     check_extra_file,
 )
+from reinit_cli.storage.in_place import check_no_link
 from reinit_cli.storage.location import DASH
 from reinit_cli.tensors.device import check_device
 from reinit_cli.tensors.dtype import dtype_named
@@ -135,10 +137,13 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     job = job_of(request, found)
     reads, path = job.reads, job.destination.path
     check_destination(job.destination, job.source.path, reads, in_place=request.in_place)
+    destinations = [job.destination]
     if isinstance(request.record, str) and request.record:
         in_use = {**reads, path: CHECKPOINT} if path is not None else reads
-        check_extra_file(request.record, in_use, "record", replaces=request.force)
-    return job
+        record = check_extra_file(request.record, in_use, "record", replaces=request.force)
+        destinations.append(record)
+    lost = (note for each in destinations for note in lost_with(each))
+    return replace(job, plan=replace(job.plan, warnings=(*job.plan.warnings, *lost)))
 
 
 def job_of(request: Request, found: Source | None = None, versions: Versions | None = None) -> Job:
@@ -224,7 +229,8 @@ def _destination(request: Request, source: Source) -> Destination:
         if source.path is None or source.is_folder or request.output is not None:
             problem = "in place means a file as source and no other output"
             raise OutputUnwritableError(_named(request, source), problem)
-        return Destination(source.path, replaces=True, syncs=True)
+        check_no_link(source.path)
+        return Destination(source.path, replaces=True, syncs=True, source=source.fingerprint)
     path = _named(request, source)
     if path == DASH:
         return Destination(None)

@@ -12,6 +12,7 @@ from reinit_cli.errors import (
     OutputTakenError,
     OutputUnwritableError,
 )
+from reinit_cli.storage.reader import Fingerprint
 from reinit_cli.storage.within import is_within
 
 
@@ -26,6 +27,8 @@ class Destination:
         makes_folders: whether missing folders above it are made.
         kind: "report" or "record" for a file next to an output, as its option is called.
         within: the folders in which it has to be; none for anywhere.
+        source: the file that is replaced because the output was made from it, as it was when
+            it was located; None where whatever file is there may be replaced.
     """
 
     path: str | None
@@ -34,6 +37,7 @@ class Destination:
     makes_folders: bool = False
     kind: str = ""
     within: tuple[str, ...] = ()
+    source: Fingerprint | None = None
 
 
 CHECKPOINT = "a checkpoint"

@@ -133,9 +133,7 @@ class _Walk:
             self.left_out.append(name)
             return
         real = os.path.realpath(path) if is_link else ""
-        stays = (
-            not is_link or real.startswith(f"{self._real}{os.sep}") or _is_blob(real, self._real)
-        )
+        stays = not is_link or real.startswith(f"{self._real}{os.sep}") or is_blob(real, self._real)
         if stat.S_ISREG(status.st_mode):
             leads_out = not stays
             self.files[name] = Listed(Fingerprint.of(status), _permissions(status), leads_out)
@@ -157,7 +155,7 @@ def _permissions(status: os.stat_result) -> int:
     return stat.S_IMODE(status.st_mode) & 0o777
 
 
-def _is_blob(path: str, folder: str) -> bool:
+def is_blob(path: str, folder: str) -> bool:
     """Whether a file lies in a hub cache, that of the folder or any.
 
     A cache has a folder `models--OWNER--NAME` with `blobs/HASH` and `snapshots/REVISION`.

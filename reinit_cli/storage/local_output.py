@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Self
 
 from reinit_cli.errors import OutputExistsError
 from reinit_cli.storage.destination import Destination, check_within
 from reinit_cli.storage.folders import make_folders_in, restrict_folders_in
+from reinit_cli.storage.in_place import locked
 from reinit_cli.storage.local_writer import LocalWriter
 from reinit_cli.storage.names import rename_to_new
 from reinit_cli.storage.reader import Modes
@@ -92,14 +94,17 @@ class LocalOutput:
         self._lone: list[WholeFile] = []
         self._extras: list[WholeFile] = []
         self._written: list[str] = []
+        self._locked = ExitStack()
 
     def __enter__(self) -> Self:
-        """Hand it out."""
+        """Lock the source where it is replaced, and hand the output out."""
+        if self._destination.source is not None:
+            self._locked.enter_context(locked(self._path, self._destination.source))
         return self
 
     def __exit__(self, *failure: object) -> None:
         """Remove what was not committed."""
-        with signals_held():
+        with signals_held(), self._locked:
             left = discarded(self._whole)
             for inside in self._inside:
                 inside.discard()

@@ -41,7 +41,7 @@ def rename_and_keep(new: str, path: str, kept: str) -> str | None:
     Returns:
         Where the other is now; None where the file system can only drop it.
     """
-    if _renamed(new, path, _EXCHANGE):
+    if exchanged(new, path):
         return new
     is_kept = False
     with suppress(OSError):
@@ -53,6 +53,11 @@ def rename_and_keep(new: str, path: str, kept: str) -> str | None:
         remove_if_there(kept)
         raise
     return kept if is_kept else None
+
+
+def exchanged(one: str, other: str) -> bool:
+    """Let two files exchange their names in one step, where that is possible; say whether it was."""
+    return _renamed(one, other, _EXCHANGE)
 
 
 def link_descriptor(fd: int, name: str) -> bool:

@@ -8,12 +8,13 @@ moment or for the whole run.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from reinit_cli.errors import OutputExistsError, OutputUnwritableError, ReinitError
+from reinit_cli.storage.attributes import take_over
 from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.in_place import replace_source
 from reinit_cli.storage.local_writer import LocalWriter
 from reinit_cli.storage.names import (
     is_at,
@@ -76,10 +77,11 @@ class WholeFile(LocalWriter):
 
     def stage(self) -> None:
         """Do all that can fail before the file gets its name."""
-        self._is_replaced = self.destination.replaces and os.path.lexists(self._path)
+        is_there = self.destination.source is not None or os.path.lexists(self._path)
+        self._is_replaced = self.destination.replaces and is_there
         with naming_output(self._path):
-            if self._is_replaced and (mode := _mode_of(self._path)) is not None:
-                os.fchmod(self._fd, mode)
+            if self._is_replaced:
+                take_over(self._path, self._fd)
             if self.syncs:
                 os.fsync(self._fd)
             check_close(self._fd)
@@ -103,7 +105,9 @@ class WholeFile(LocalWriter):
                 self._create()
                 return
             assert self._temporary is not None
-            if may_return:
+            if self.destination.source is not None:
+                replace_source(self._temporary, self._path, self.destination.source)
+            elif may_return:
                 kept = temporary_name(self._path)
                 self._old = rename_and_keep(self._temporary, self._path, kept)
             else:
@@ -148,9 +152,8 @@ class WholeFile(LocalWriter):
         fd, name = open_named(self._path)
         with removed_on_failure(fd, name):
             copy_whole(self._fd, fd)
-            mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
-            if mode != stat.S_IMODE(os.fstat(fd).st_mode):
-                os.fchmod(fd, mode)
+            if self._is_replaced:
+                take_over(self._path, fd)
             if self.syncs:
                 os.fsync(fd)
             check_close(fd)
@@ -234,9 +237,3 @@ def sync_folders_of(paths: Iterable[str], written: Sequence[str]) -> None:
             failure = OutputUnwritableError(path, why(error), kind="sync")
             note_written(written, failure)
             raise failure from error
-
-
-def _mode_of(path: str) -> int | None:
-    """The permissions of a file that is replaced; a link has none of its own."""
-    status = os.lstat(path)
-    return stat.S_IMODE(status.st_mode) & 0o777 if stat.S_ISREG(status.st_mode) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -194,6 +195,50 @@ def test_in_place_replaces_the_source(reinit: Callable[..., Done], checkpoint: P
     assert done.code == 0
     assert not load_file(checkpoint)["features.0.bias"].any()
     assert (os.listdir(), checkpoint.stat().st_mode & 0o777) == (["model.safetensors"], 0o640)
+
+
+def test_a_second_run_in_place_is_refused(reinit: Callable[..., Done], checkpoint: Path) -> None:
+    before = checkpoint.read_bytes()
+    with checkpoint.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        done = reinit("model.safetensors", "-r", "*.bias=zeros", "--in-place")
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "error: cannot replace 'model.safetensors': another run is replacing it",
+        "hint: try again when the other run has finished",
+    ]
+    assert (os.listdir(), checkpoint.read_bytes()) == (["model.safetensors"], before)
+
+
+def test_a_link_is_not_replaced_in_place(reinit: Callable[..., Done], checkpoint: Path) -> None:
+    before = checkpoint.read_bytes()
+    Path("link.safetensors").symlink_to("model.safetensors")
+
+    done = reinit("link.safetensors", "-r", "*.bias=zeros", "--in-place")
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "error: cannot replace 'link.safetensors': it is a link to 'model.safetensors'",
+        "hint: name the file itself: model.safetensors",
+    ]
+    assert checkpoint.read_bytes() == before
+    assert Path("link.safetensors").is_symlink()
+
+
+def test_other_names_of_a_file_that_is_replaced_are_warned_of(
+    reinit: Callable[..., Done], checkpoint: Path
+) -> None:
+    before = checkpoint.read_bytes()
+    os.link(checkpoint, "second.safetensors")
+
+    done = reinit("model.safetensors", "-r", "*.bias=zeros", "--in-place")
+
+    assert done.code == 0
+    said = "'model.safetensors' has 1 other name (hard links), which keeps the old content"
+    assert done.err.splitlines()[0] == f"warning: {said}"
+    assert Path("second.safetensors").read_bytes() == before
 
 
 def test_force_replaces_an_output(reinit: Callable[..., Done], checkpoint: Path) -> None:

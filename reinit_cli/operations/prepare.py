@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -50,7 +51,7 @@ from reinit_cli.storage.destination import (
     check_extra_file,
 )
 from reinit_cli.storage.in_place import check_no_link
-from reinit_cli.storage.location import DASH
+from reinit_cli.storage.location import DASH, in_hub_cache
 from reinit_cli.tensors.device import check_device
 from reinit_cli.tensors.dtype import dtype_named
 
@@ -109,6 +110,8 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
     Raises:
         RuleError: the source is not a model that tells classes apart.
     """
+    if num_classes < 1:
+        raise RuleError(source.name, f"has at least a class, not {num_classes}", kind="classes")
     name = source.architecture or arch
     if not isinstance(name, str):
         problem = "is a checkpoint: name its model with --arch, or --resize its head"
@@ -177,6 +180,8 @@ def _read(request: Request) -> Request:
         ReinitError: one of them is wrong, or nothing is asked for.
     """
     rules, resizes = rules_of(request.rules), resizes_of(request.resize)
+    if request.shard_nbytes is not None and request.shard_nbytes < 1:
+        raise OutputError("", f"shards have at least a byte, not {request.shard_nbytes}")
     asks = request.dtype or request.shard_nbytes or request.reshapes
     if not (rules or asks or request.output not in (None, DASH)):
         raise MissingRuleError
@@ -240,10 +245,18 @@ def _destination(request: Request, source: Source) -> Destination:
 
 
 def _named(request: Request, source: Source) -> str:
-    """Return the path of the output; a source that is a pipe is written to a pipe."""
+    """Return the path of the output; a source that is a pipe is written to a pipe.
+
+    What would be called after a file in a hub cache goes to the current folder: a cache
+    holds what was downloaded, and nothing else.
+    """
     if isinstance(request.output, str):
         return request.output
     if request.output is None and source.name == DASH:
         return DASH
     default = BESIDE if request.shard_nbytes is None else BESIDE_AS_FOLDER
-    return (request.output or default).of(source.called, request.seed)
+    called = source.called
+    output = request.output or default
+    if output.is_beside and in_hub_cache(os.path.realpath(called.parent)):
+        called = replace(called, parent="")
+    return output.of(called, request.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reinit_cli.checkpoints.formats import FORMATS
+from reinit_cli.checkpoints.formats import FORMATS, names_folder
 from reinit_cli.errors import RecipeError
 from reinit_cli.request.recipe import MAX_JSON_NBYTES, parse_recipe
 from reinit_cli.request.request import PartialRequest
@@ -28,7 +28,10 @@ def read_recipe(path: str) -> PartialRequest:
         raise RecipeError(path, why(error), names_next_to(path), kind="file") from error
     except (OSError, ValueError) as error:
         raise RecipeError(path, why(error)) from error
-    is_checkpoint = path != DASH and any(each.recognizes(data[:_HEAD_NBYTES]) for each in FORMATS)
+    is_index = names_folder(path) and b'"weight_map"' in data
+    is_checkpoint = path != DASH and (
+        is_index or any(each.recognizes(data[:_HEAD_NBYTES]) for each in FORMATS)
+    )
     return parse_recipe(_record_in(path) if is_checkpoint else data, path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 
@@ -25,6 +26,14 @@ class SourceName:
         """Take the path of a file apart."""
         parent, name = os.path.split(path)
         return cls(parent, *os.path.splitext(name))
+
+
+_IN_HUB_CACHE = re.compile(r"(^|/)(models|datasets|spaces)--[^/]+/(snapshots|blobs)(/|$)")
+
+
+def in_hub_cache(folder: str) -> bool:
+    """Whether a folder is one of a hub cache, such as models--OWNER--NAME/snapshots/REVISION."""
+    return _IN_HUB_CACHE.search(folder) is not None
 
 
 DASH = "-"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from reinit_cli.errors import RuleError
 from reinit_cli.text import MAX_DIGITS, quoted
 
 MAX_SEEDS = 10_000
@@ -44,8 +45,14 @@ def seed_for(seed: int, key: str, name: str = "") -> int:
         seed: the seed of the whole run.
         key: the state_dict key.
         name: the name of the initializer where it is a transform, or "".
+
+    Raises:
+        RuleError: the seed has more digits than Python writes.
     """
-    text = f"{seed}:{key}:{name}" if name else f"{seed}:{key}"
+    try:
+        text = f"{seed}:{key}:{name}" if name else f"{seed}:{key}"
+    except ValueError as error:
+        raise RuleError("seed", "the seed has too many digits") from error
     # A pickle may hold half of a surrogate pair, as three bytes like those of any other code point.
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "little") & (2**63 - 1)

@@ -464,6 +464,17 @@ def test_a_checkpoint_without_a_record_is_not_a_recipe(kind: str, tmp_path: Path
         read_recipe(str(source))
 
 
+def test_the_index_of_a_folder_is_a_recipe_where_the_folder_holds_a_record(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    rewrite(str(_folder(tmp_path / "m")), RULES, str(out), record=True)
+    (index,) = map(str, out.glob("*.index.json"))
+
+    assert read_recipe(index) == read_recipe(str(out))
+    (out / "reinit.json").unlink()
+    with pytest.raises(RecipeError, match="it is a checkpoint that holds no record"):
+        read_recipe(index)
+
+
 # --- what cannot be ----------------------------------------------------------------------------
 
 

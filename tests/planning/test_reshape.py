@@ -322,6 +322,12 @@ def test_a_rule_may_fill_the_new_head_otherwise(tmp_path: Path) -> None:
     assert after["fc.weight"].any()
 
 
+@pytest.mark.parametrize("count", [0, -3])
+def test_a_head_has_at_least_a_class(count: int) -> None:
+    with pytest.raises(RuleError, match="at least a class"):
+        plan("resnet18", [], weights="none", num_classes=count)
+
+
 def test_a_new_head_is_not_a_rule_of_the_user() -> None:
     decided = plan("resnet18", ["fc.bias=zeros", "bn1.*=ones"], weights="none", num_classes=7)
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reinit_cli
+from reinit_cli.errors import RuleError
 from reinit_cli.streams.seeds import seed_for
 from reinit_cli.streams.torch import STREAM
 
@@ -108,3 +109,13 @@ def test_nothing_depends_on_the_hashes_of_python() -> None:
 
     assert len(told) == 1
     assert told.pop().split()[0] == str(seed_for(0, "a.weight")).encode()
+
+
+def test_a_seed_of_too_many_digits_is_refused() -> None:
+    most = sys.get_int_max_str_digits()
+
+    assert seed_for(10**most - 1, "weight") >= 0
+    with pytest.raises(RuleError, match="too many digits"):
+        reinit_cli.apply_({"weight": torch.ones(2)}, ["*=normal"], seed=10**most)
+    with pytest.raises(RuleError, match="too many digits"):
+        reinit_cli.plan("alexnet", ["*.weight=normal"], seed=-(10**5000), weights="none")

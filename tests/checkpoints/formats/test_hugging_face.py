@@ -18,6 +18,7 @@ from reinit_cli import apply_, plan, rewrite
 from reinit_cli.cli import main
 from reinit_cli.errors import (
     MalformedFileError,
+    OutputError,
     OutputUnwritableError,
     ReinitError,
     UnreadableSourceError,
@@ -146,6 +147,44 @@ def test_links_of_a_hub_cache_are_followed_and_become_files() -> None:
     assert not any(path.is_symlink() for path in Path("new").rglob("*"))
     assert not _read("new")["layers.0.weight"].any()
     assert _read(str(snapshot))["layers.1.weight"].eq(1).all()
+
+
+def test_a_default_output_is_never_inside_a_hub_cache() -> None:
+    snapshot = _in_hub_cache(_folder())
+    Path("link").symlink_to(snapshot)
+    before = sorted(Path("hub").rglob("*"))
+    shard = "model-00001-of-00002"
+
+    rewrite(str(snapshot), ["layers.0.weight=zeros"])
+    rewrite(f"{snapshot}/{shard}.safetensors", ["layers.0.weight=zeros"])
+    rewrite("link/model-00002-of-00002.safetensors", ["layers.2.weight=zeros"])
+    rewrite("link", ["layers.0.weight=zeros"])
+    assert main([str(snapshot), "-r", "layers.0.weight=normal", "-s", "0..1"]) == 0
+
+    assert sorted(Path("hub").rglob("*")) == before
+    assert set(os.listdir()) == {
+        *("hub", "link", "0123abcd-reinit", "link-reinit", f"{shard}-reinit.safetensors"),
+        "model-00002-of-00002-reinit.safetensors",
+        *("0123abcd-reinit-seed0", "0123abcd-reinit-seed1"),
+    }
+
+
+def test_a_folder_that_is_only_called_like_one_of_a_cache_keeps_its_outputs() -> None:
+    Path("models--mine").mkdir()
+    _folder().rename("models--mine/model")
+
+    rewrite("models--mine/model", ["layers.0.weight=zeros"])
+
+    assert Path("models--mine/model-reinit").is_dir()
+
+
+def test_shards_have_at_least_a_byte() -> None:
+    _folder()
+
+    for nbytes in (0, -1):
+        with pytest.raises(OutputError, match="at least a byte"):
+            rewrite("model", [], "new/", shard_nbytes=nbytes)
+    assert os.listdir() == ["model"]
 
 
 def test_links_within_a_folder_are_followed() -> None:

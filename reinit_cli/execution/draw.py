@@ -44,10 +44,11 @@ class There:
 NOTHING = There()
 
 
-class _Taker:
+class Taker:
     """Takes the elements of blocks in other portions."""
 
     def __init__(self, blocks: Iterator[Tensor]) -> None:
+        """Begin with the first block."""
         self._blocks = blocks
         self._rest: Tensor | None = None
 
@@ -55,11 +56,24 @@ class _Taker:
         """Fill a 1-D tensor with the next elements, in its dtype."""
         reached = 0
         while reached < len(flat):
-            block = next(self._blocks) if self._rest is None else self._rest
+            block = next(self._blocks).view(-1) if self._rest is None else self._rest
             count = min(len(block), len(flat) - reached)
             flat[reached : reached + count] = block[:count]
             self._rest = block[count:] if count < len(block) else None
             reached += count
+
+    def take(self, shape: tuple[int, ...], dtype: str) -> Tensor:
+        """Return the next elements as a tensor."""
+        import torch
+
+        taken = torch.empty(shape, dtype=getattr(torch, dtype))
+        self.take_into(taken.view(-1))
+        return taken
+
+    def finish(self) -> None:
+        """Let the blocks end, of which nothing is left."""
+        assert self._rest is None
+        assert next(self._blocks, None) is None
 
 
 def draw(
@@ -138,8 +152,8 @@ class _Draw:
         self._values = None
         if isinstance(law, Transform):
             assert there.values is not None  # else it would change what happens to be in memory
-            self._values = _Taker(there.values())
-        self._zeros = _Taker(there.zeros()) if there.zeros else None
+            self._values = Taker(there.values())
+        self._zeros = Taker(there.zeros()) if there.zeros else None
 
     def whole(self) -> Tensor:
         """Return all of it."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from reinit_cli.execution import budget
+from reinit_cli.execution.ahead import Ahead
 from reinit_cli.execution.budget import Share
 from reinit_cli.execution.copy import Copier, without_cloned
 from reinit_cli.execution.fill import Filled, FillPart, Observe, nobody
@@ -172,6 +173,9 @@ class _Run:
 
     def _produce(self, product: Product) -> None:
         try:
+            if product.is_strided:
+                self.producer.lay(product)
+                return
             pens = {id(piece): Pen(piece) for piece, _ in product.places}
             for piece, data in self.producer.parts(product):
                 pens[id(piece)].write(data)
@@ -183,24 +187,43 @@ class _Run:
     # --- one after the other ------------------------------------------------------------
 
     def _write_in_order(self, work: Work, file: OpenFile) -> None:
-        """Write one piece after the other, drawing ahead as far as the budget goes."""
-        drawing = self._drawing(work, self._produced_whole, self._products)
+        """Write one piece after the other, drawing ahead up to a bound."""
+        ahead = Ahead(work)
+        drawing = self._drawing(work, lambda each: self._drawn_ahead(each, ahead), self._products)
         drawn: dict[int, memoryview] = {}
         left = {piece.at: product for product in self._products for piece, _ in product.places}
         for piece in file.pieces:
             stop_here()
-            if piece.at in left:
+            product = left.pop(piece.at, None)
+            if product is not None and self.producer.flows(product):
+                _put_from(ahead, piece)
+            elif product is not None:
                 while piece.at not in drawn:
                     drawn |= next(drawing)[1]
                 put(piece, drawn.pop(piece.at))
-                self._give_back(left.pop(piece.at), left)
+                self._give_back(product, left)
             elif isinstance(piece.segment, Late):
                 put(piece, file.computed(piece.segment))
             else:
                 self._copier.write(piece)
+        for _ in drawing:
+            pass
+
+    def _drawn_ahead(self, product: Product, ahead: Ahead) -> dict[int, memoryview]:
+        """Hand over what comes in blocks, and return everything else, by its place in the file."""
+        if not self.producer.flows(product):
+            return self._produced_whole(product)
+        try:
+            for piece, data in self.producer.parts(product):
+                ahead.put(piece.at, data)
+        finally:
+            self.budget.give_back(self.producer.peak_nbytes(product))
+        return {}
 
     def _produced_whole(self, product: Product) -> dict[int, memoryview]:
         """Return the bytes of each piece, by its position in the file."""
+        if len(product.places) == 1:  # all of it comes together
+            return {piece.at: data for piece, data in self.producer.parts(product)}
         whole = {piece.at: bytearray() for piece, _ in product.places}
         for piece, data in self.producer.parts(product):  # each is gone with the next: no join
             whole[piece.at] += data
@@ -237,6 +260,17 @@ class _Run:
         for product in products:
             self.budget.take(self.producer.peak_nbytes(product))
             yield product
+
+
+def _put_from(ahead: Ahead, piece: Piece) -> None:
+    """Write all of a piece as it is drawn."""
+    pen = Pen(piece)
+    left = piece.segment.nbytes
+    while left:
+        data = ahead.take(piece.at)
+        pen.write(data)
+        left -= len(data)
+    pen.end()
 
 
 def _write_late(file: OpenFile) -> None:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.execution.draw import are_blocks, draw_fill
 from reinit_cli.execution.fill import Fill, Filled, FillPart, Observe, Recast
+from reinit_cli.execution.lay import lay
 from reinit_cli.execution.pieces import Piece
 from reinit_cli.initializers import Move
 from reinit_cli.storage.segments import Box
 from reinit_cli.tensors.blocks import blocks_row_by_row, peak_of_blocks
-from reinit_cli.tensors.convert import boxed, bytes_at, bytes_of, recast, rounded, strided
+from reinit_cli.tensors.convert import boxed, bytes_of, recast, rounded
+from reinit_cli.tensors.dtype import itemsize_of
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
+from reinit_cli.tensors.spans import SPAN_NBYTES, box_nbytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +48,11 @@ class Product:
     def is_streamed(self) -> bool:
         """Whether its blocks are written as they come."""
         return all(part.box is None and part.stride is None for _, part in self.places)
+
+    @property
+    def is_strided(self) -> bool:
+        """Whether its elements lie apart in one of its places."""
+        return any(part.stride is not None for _, part in self.places)
 
 
 def products_of(pieces: Iterable[Piece]) -> list[Product]:
@@ -91,12 +99,28 @@ class Producer:
                     yield piece, bytes_of(block)
             return
         assert isinstance(product.of, Fill)
-        shape = product.of.step.tensor.shape
-        is_strided = any(part.stride is not None for _, part in product.places)
-        for box, rows in _whole(blocks, shape) if is_strided else _rows(blocks, shape):
+        for box, rows in _rows(blocks, product.of.step.tensor.shape):
             for piece, part in product.places:
-                met = _met(box, rows, part.box)
-                yield piece, bytes_of(met.contiguous()) if part.stride is None else _laid(met, part)
+                yield piece, bytes_of(_met(box, rows, part.box).contiguous())
+
+    def lay(self, product: Product) -> None:
+        """Write what lies apart in a seekable file.
+
+        Raises:
+            TensorError: the present values cannot be transformed.
+        """
+        assert isinstance(product.of, Fill)
+        lay(product.places, product.of.step.tensor, self._blocks(product.of))
+
+    def flows(self, product: Product) -> bool:
+        """Whether its bytes come in blocks and in the order of the one place that they have."""
+        if not product.is_streamed or len(product.places) > 1:
+            return False
+        if isinstance(product.of, Recast):
+            return True
+        tensor, law = product.of.step.tensor, product.of.step.law
+        assert law is not None
+        return are_blocks(law, tensor.dtype, self.device)
 
     def _blocks(self, of: Fill | Recast) -> Iterator[Tensor]:
         """Yield elements in row-major order, in the dtype that is written."""
@@ -127,7 +151,7 @@ class Producer:
     def peak_nbytes(self, product: Product) -> int:
         """Return the memory that a draw or a conversion may take."""
         of = product.of
-        kept = product.nbytes if self._keeps_whole else 0
+        kept = product.nbytes if self._keeps_whole and not self.flows(product) else 0
         if isinstance(of, Recast):
             return kept + 3 * peak_of_blocks(of.view)
         read = [view for view in (of.before, of.values, of.zeros) if view is not None]
@@ -137,15 +161,25 @@ class Producer:
         tensor, law = fill.step.tensor, fill.step.law
         assert law is not None
         numel = tensor.numel
-        if product.is_streamed and are_blocks(law, tensor.dtype, self.device):
-            numel = min(numel, BLOCK_NUMEL)
         itemsize = tensor.nbytes // max(1, tensor.numel)
+        is_streamed = product.is_streamed or product.is_strided
+        if is_streamed and are_blocks(law, tensor.dtype, self.device):
+            numel = min(numel, BLOCK_NUMEL)
         drawn = numel * (8 if tensor.dtype == "float64" else 4) * _PEAK_PER_DRAWN_BYTE
         if isinstance(law, Move):  # in the tensor's own dtype, with a permutation
             drawn = (2 * itemsize + 8) * numel
         # What is not streamed is put together before it is written.
-        written = (1 if product.is_streamed else 2) * itemsize * numel
-        return drawn + written
+        written = (1 if is_streamed else 2) * itemsize * numel
+        return drawn + written + (_peak_of_boxes(product) if product.is_strided else 0)
+
+
+def _peak_of_boxes(product: Product) -> int:
+    """Return the memory of the boxes in which a tensor is laid out."""
+    assert isinstance(product.of, Fill)
+    tensor = product.of.step.tensor
+    stride = next(part.stride for _, part in product.places if part.stride is not None)
+    largest = box_nbytes(tensor.shape, stride, itemsize_of(tensor.dtype))
+    return min(tensor.nbytes, largest) + 2 * SPAN_NBYTES
 
 
 def _whole(blocks: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[tuple[Box, Tensor]]:
@@ -197,10 +231,3 @@ def _met(box: Box, rows: Tensor, wanted: Box | None) -> Tensor:
         start = max(low, first)
         spans.append((start - first, max(min(high, last), start) - first))
     return boxed(rows, tuple(spans))
-
-
-def _laid(values: Tensor, part: FillPart) -> memoryview:
-    """Return bytes in which elements lie a stride apart, between the bytes that are there."""
-    assert part.stride is not None
-    under = bytes_at(part.under) if part.under is not None else bytes(part.nbytes)
-    return strided(values, part.stride, under)

@@ -14,7 +14,7 @@ from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.assemble import files_of
 from reinit_cli.execution.checks import Checks, Failure, Finding, failures_of
 from reinit_cli.execution.engine import run, total_nbytes
-from reinit_cli.execution.fill import Filled, Observer, filled_ranges
+from reinit_cli.execution.fill import Fill, Filled, Observer, filled_ranges
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.bounds import check_links
 from reinit_cli.operations.prepare import decide, prepare
@@ -201,6 +201,7 @@ def _output(
     if job.destination.path is not None:
         return LocalOutput(job.destination, contents.modes)
     (segments,) = files.values()
-    # What is digested when it is whole is kept as long.
-    waits = looks_ahead(segments) or bool(job.request.record)
+    # What is digested when it is whole is kept as long; what lies apart is written in any order.
+    is_strided = any(isinstance(each, Fill) and each.stride is not None for each in segments)
+    waits = looks_ahead(segments) or is_strided or bool(job.request.record)
     return PipeOutput(stream or sys.stdout.buffer, waits=waits)

@@ -7,9 +7,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from reinit_cli.storage.segments import Copy, Literal, View
-from reinit_cli.tensors.convert import boxed, bytes_at, read
-from reinit_cli.tensors.dtype import DTYPES
-from reinit_cli.tensors.slice import narrowed, row_major, within, without_first
+from reinit_cli.tensors.convert import boxed, bytes_at, read, read_into
+from reinit_cli.tensors.dtype import itemsize_of
+from reinit_cli.tensors.slice import narrowed, row_major, selected, within, without_first
+from reinit_cli.tensors.spans import SPAN_NBYTES, box_nbytes, boxes_of, spans_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,26 +20,23 @@ BLOCK_NUMEL = 2**18
 
 _BLOCK_NBYTES = 2**19
 
-_BOX_NUMEL = 2**22
-"""Elements that are gathered together where they do not lie in row-major order."""
-
-_LARGEST_GAP_NBYTES = 2**16
-"""Bytes between elements that are read too: as many take about as long as another read."""
-
-_LARGEST_NBYTES = 2**24
-"""What one read takes with such gaps."""
-
-
 Blocks = Callable[[], Iterator["Tensor"]]
 """Gives the elements of a tensor in row-major order, as 1-D tensors; from the start each time."""
 
 
 def peak_of_blocks(view: View) -> int:
     """Return the memory that it takes at most to read a tensor row by row."""
-    itemsize = DTYPES[view.dtype].nbits // 8
+    itemsize = itemsize_of(view.dtype)
     if view.contiguous is not None:
         return 3 * min(view.nbytes, BLOCK_NUMEL * itemsize)
-    return 3 * min(max(view.nbytes, prod(view.shape) * itemsize), _BOX_NUMEL * itemsize)
+    largest = box_nbytes(view.shape, _stride(view), itemsize)
+    return min(prod(view.shape) * itemsize, largest) + 2 * SPAN_NBYTES
+
+
+def _stride(view: View) -> tuple[int, ...]:
+    """Return the stride of a tensor; of one in several parts the one that it has in memory."""
+    sole = view.sole
+    return sole.stride if sole is not None and sole.stride is not None else row_major(view.shape)
 
 
 def byte_blocks(data: Copy | Literal) -> Iterator[bytes | memoryview]:
@@ -70,13 +68,18 @@ def blocks_row_by_row(view: View) -> Iterator[Tensor]:
     elif 0 not in view.shape:
         import torch
 
-        for box in _boxes(view):
-            yield from torch.split(_gathered(box).view(-1), BLOCK_NUMEL)
+        for box in boxes_of(view.shape, _stride(view), itemsize_of(view.dtype)):
+            part = gathered(selected(view, tuple(range(*span) for span in box)))
+            *most, last = torch.split(part.view(-1), BLOCK_NUMEL)
+            yield from most
+            last = last.clone()  # whoever still has it does not hold all of the box
+            del most, part
+            yield last
 
 
 def _run(data: Copy | Literal, dtype: str) -> Iterator[Tensor]:
     """Yield the elements of a run."""
-    itemsize = DTYPES[dtype].nbits // 8
+    itemsize = itemsize_of(dtype)
     numel = data.nbytes // itemsize
     for start in range(0, numel, BLOCK_NUMEL):
         count = min(BLOCK_NUMEL, numel - start)
@@ -99,7 +102,7 @@ def _slabs(view: View) -> Iterator[Tensor]:
     sole = view.sole
     assert sole is not None
     assert sole.stride is not None
-    itemsize = DTYPES[view.dtype].nbits // 8
+    itemsize = itemsize_of(view.dtype)
     if sole.data.nbytes == prod(view.shape) * itemsize:
         yield from _run(sole.data, view.dtype)
         return
@@ -118,45 +121,29 @@ def _slabs(view: View) -> Iterator[Tensor]:
             yield from blocks_as_stored(without_first(slab))
 
 
-def _boxes(view: View) -> Iterator[View]:
-    """Yield boxes of a tensor in row-major order that fit into memory."""
-    if prod(view.shape) <= _BOX_NUMEL:
-        yield view
-        return
-    # A dimension of one is its only row, so that every step makes the box smaller.
-    rows = max(1, _BOX_NUMEL // prod(view.shape[1:]))
-    for start in range(0, view.shape[0], rows):
-        box = narrowed(view, 0, start, min(rows, view.shape[0] - start))
-        if rows > 1:
-            yield box
-        else:
-            yield from _boxes(without_first(box))
+def gathered(view: View) -> Tensor:
+    """Return a tensor contiguously, whichever parts it lies in; little else is read.
 
-
-def _gathered(view: View) -> Tensor:
-    """Return a tensor contiguously, whichever parts it lies in."""
+    Raises:
+        UnreadableSourceError, SourceChangedError: as they say.
+    """
     import torch
 
-    gathered = torch.empty(view.shape, dtype=getattr(torch, view.dtype))
+    whole = torch.empty(view.shape, dtype=getattr(torch, view.dtype))
     for box, part in view.apart():
-        _gather(part, boxed(gathered, box))
-    return gathered
+        _gather(part, boxed(whole, box))
+    return whole
 
 
 def _gather(view: View, into: Tensor) -> None:
-    """Read elements of one part that lie apart, in ranges that are worth it."""
+    """Read elements of one part that may lie apart."""
     sole = view.sole
     assert sole is not None
-    itemsize = DTYPES[view.dtype].nbits // 8
+    data = sole.data
     strides = sole.stride if sole.stride is not None else row_major(view.shape)
-    steps = [step if dim > 1 else 0 for dim, step in zip(view.shape, strides, strict=True)]
-    furthest = max(steps, default=0)
-    is_dense = sole.data.nbytes <= prod(view.shape) * itemsize
-    is_near = furthest * itemsize <= _LARGEST_GAP_NBYTES and sole.data.nbytes <= _LARGEST_NBYTES
-    if is_dense or is_near:
-        into.copy_(read(view))
-        return
-    axis = steps.index(furthest)
-    half = view.shape[axis] // 2
-    for start, count in ((0, half), (half, view.shape[axis] - half)):
-        _gather(narrowed(view, axis, start, count), into.narrow(axis, start, count))
+
+    def read_span(offset: int, buffer: memoryview) -> None:
+        read_into(buffer, within(data, offset, len(buffer)))
+
+    for spans in spans_of(into, strides):
+        spans.read(read_span)

@@ -24,11 +24,25 @@ def read(view: View) -> Tensor:
 
     sole = view.sole
     if sole is not None:
-        return tensor_of(bytes_at(sole.data), view.dtype, view.shape, sole.stride)
+        return _placed(sole.data, view.dtype, view.shape, sole.stride)
     whole = torch.empty(view.shape, dtype=getattr(torch, view.dtype))
     for box, part in view.apart():
         boxed(whole, box).copy_(read(part))
     return whole
+
+
+def _placed(
+    data: Copy | Literal, dtype: str, shape: tuple[int, ...], stride: tuple[int, ...] | None
+) -> Tensor:
+    """Return bytes as a tensor of which no second copy was made."""
+    import torch
+
+    named = getattr(torch, dtype)
+    if not data.nbytes:
+        return torch.empty(shape, dtype=named)
+    flat = torch.empty(data.nbytes // named.itemsize, dtype=named)
+    read_into(bytes_of(flat), data)
+    return flat.view(shape) if stride is None else flat.as_strided(shape, stride)
 
 
 def boxed(tensor: Tensor, box: Box) -> Tensor:
@@ -40,6 +54,15 @@ def bytes_at(data: Copy | Literal) -> bytes | memoryview:
     """Return the bytes of a run; whoever reads block by block stops here."""
     stop_here()
     return data.data if isinstance(data, Literal) else data.file.read(data.offset, data.nbytes)
+
+
+def read_into(buffer: memoryview, data: Copy | Literal) -> None:
+    """Put the bytes of a run into a buffer; whoever reads block by block stops here."""
+    stop_here()
+    if isinstance(data, Literal):
+        buffer[:] = data.data
+    else:
+        data.file.read_into(buffer, data.offset)
 
 
 def rounded(drawn: Tensor, dtype: str) -> Tensor:
@@ -60,46 +83,6 @@ def bytes_of(tensor: Tensor) -> memoryview:
     buffer = (ctypes.c_char * nbytes).from_address(tensor.data_ptr())
     buffer.tensor = tensor  # type: ignore[attr-defined]
     return memoryview(buffer).cast("B")
-
-
-def tensor_of(
-    data: bytes | memoryview,
-    dtype: str,
-    shape: tuple[int, ...],
-    stride: tuple[int, ...] | None = None,
-) -> Tensor:
-    """Return bytes as a tensor.
-
-    Args:
-        data: from its first element to its last.
-        dtype: torch's name of its dtype.
-        shape: its dimensions.
-        stride: in elements; None means contiguous.
-    """
-    import torch
-
-    named = getattr(torch, dtype)
-    if not len(data):
-        return torch.empty(shape, dtype=named)
-    flat = torch.frombuffer(bytearray(data), dtype=named)
-    return flat.view(shape) if stride is None else flat.as_strided(shape, stride)
-
-
-def strided(values: Tensor, stride: tuple[int, ...], under: bytes | memoryview) -> memoryview:
-    """Return bytes in which the elements of a tensor have been written, a stride apart.
-
-    Args:
-        values: the tensor.
-        stride: the distances of its elements, in elements.
-        under: the bytes from the first to the last as they are.
-    """
-    import torch
-
-    if not len(under):
-        return memoryview(b"")
-    flat = torch.frombuffer(bytearray(under), dtype=values.dtype)
-    flat.as_strided(values.shape, stride).copy_(values)
-    return bytes_of(flat)
 
 
 def printed(tensor: Tensor, *, full: bool) -> str:

@@ -77,3 +77,8 @@ def dtype_named(name: str) -> Dtype:
     if found is None:
         raise UnknownNameError(name, known=DTYPES, kind="dtype")
     return found
+
+
+def itemsize_of(dtype: str) -> int:
+    """Return the bytes of one element of a dtype that can be filled, by its name."""
+    return DTYPES[dtype].nbits // 8

@@ -18,7 +18,8 @@ from reinit_cli.errors import UnfillableError, UnknownNameError
 from reinit_cli.execution.draw import draw, draw_blocks, expected_moments
 from reinit_cli.initializers import Law, parse_init
 from reinit_cli.initializers.law import Constant, Normal, Uniform
-from reinit_cli.tensors.convert import bytes_of, rounded, tensor_of
+from reinit_cli.storage.segments import Literal, View
+from reinit_cli.tensors.convert import bytes_of, read, rounded
 from reinit_cli.tensors.device import check_device, one_thread
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
@@ -108,7 +109,7 @@ def test_the_bytes_of_a_tensor_are_those_that_safetensors_or_torch_write(
 
     assert bytes_of(tensor).tobytes() == expected
     assert torch.equal(
-        tensor_of(expected, dtype, tuple(tensor.shape)).flatten().view(torch.uint8),
+        read(View.of(Literal(expected), dtype, tuple(tensor.shape))).flatten().view(torch.uint8),
         tensor.flatten().view(torch.uint8),
     )
 
@@ -124,7 +125,7 @@ def test_the_bytes_of_a_tensor_are_no_copy_and_keep_it_alive() -> None:
 
 def test_the_bytes_of_an_empty_tensor_are_none() -> None:
     assert bytes_of(torch.empty(0, 3)).nbytes == 0
-    assert tensor_of(b"", "float16", (0, 3)).shape == (0, 3)
+    assert read(View.of(Literal(b""), "float16", (0, 3))).shape == (0, 3)
 
 
 @pytest.mark.parametrize("dtype", NARROW)

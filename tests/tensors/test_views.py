@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Box, Copy, Part, View
-from reinit_cli.tensors import blocks
+from reinit_cli.tensors import blocks, spans
 from reinit_cli.tensors.blocks import blocks_as_stored, blocks_row_by_row
 from reinit_cli.tensors.convert import read
 from reinit_cli.tensors.dtype import DTYPES
@@ -116,8 +116,10 @@ def test_whole_row_by_row_and_as_stored_the_elements_are_those_of_the_tensor(
         _view(tmp_path_factory.mktemp("view"), tensor, laid) as view,
     ):
         patch.setattr(blocks, "BLOCK_NUMEL", numel)
-        patch.setattr(blocks, "_BOX_NUMEL", 2 * numel)
-        patch.setattr(blocks, "_LARGEST_NBYTES", 4 * numel)
+        patch.setattr(spans, "BOX_NBYTES", 8 * numel)
+        patch.setattr(spans, "LARGEST_BOX_NBYTES", 8 * numel)
+        patch.setattr(spans, "SPAN_NBYTES", 4 * numel)
+        patch.setattr(spans, "GAP_NBYTES", numel)
         whole = read(view)
         rows = [block.clone() for block in blocks_row_by_row(view)]
         stored = [block.clone() for block in blocks_as_stored(view)]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from reinit_cli.storage.segments import Box, Copy, Literal, View
@@ -83,19 +81,6 @@ def bytes_of(tensor: Tensor) -> memoryview:
     buffer = (ctypes.c_char * nbytes).from_address(tensor.data_ptr())
     buffer.tensor = tensor  # type: ignore[attr-defined]
     return memoryview(buffer).cast("B")
-
-
-def printed(tensor: Tensor, *, full: bool) -> str:
-    """Return a tensor as torch prints it.
-
-    Args:
-        tensor: the tensor.
-        full: whether all of its elements are shown, however many there are.
-    """
-    from torch._tensor_str import printoptions
-
-    with printoptions(threshold=math.inf) if full else nullcontext():
-        return str(tensor)
 
 
 def recast(tensor: Tensor, dtype: str) -> Tensor:

@@ -12,6 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reinit_cli import rewrite
+from reinit_cli.cli.commands import show
+from reinit_cli.storage.local import InputFile
+from reinit_cli.tensors import blocks
 from tests.cli.conftest import Done
 
 
@@ -58,6 +61,73 @@ def test_values_as_json_are_nested_lists_and_nan_is_null(reinit: Callable[..., D
         "values": [[1.5, None], [None, -2.0]],
     }
     assert json.loads(reinit("show", "m.pt", "c", "--json").out)["values"] == [[1.0, 2.0]]
+
+
+DTYPES = ("float32", "float64", "bfloat16", "float8_e5m2", "int64", "bool", "complex64")
+SHAPES = ((1001,), (1000,), (7, 200), (8, 7, 6, 5), (2,) * 10, (3000, 1), (1, 3000), (5, 0), ())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_large_tensor_is_printed_as_torch_prints_it(
+    dtype: str, shape: tuple[int, ...], reinit: Callable[..., Done]
+) -> None:
+    generator = torch.Generator().manual_seed(len(shape))
+    tensor = (torch.randn(shape, generator=generator) * 9).to(getattr(torch, dtype))
+    if tensor.numel() > 1000 and dtype.startswith("float"):
+        tensor.view(-1)[tensor.numel() // 2] = math.nan  # which torch leaves out
+    turned = tensor.permute(tuple(reversed(range(tensor.dim()))))
+    torch.save({"w": tensor, "turned": turned}, "m.pt")
+
+    for key, expected in (("w", tensor), ("turned", turned)):
+        assert reinit("show", "m.pt", key).out.split("\n", 1)[1] == str(expected) + "\n"
+    if 0 not in shape and shape:
+        chosen = reinit("show", "m.pt", "w", "--slice", "...,-1:").out
+        assert chosen.split("\n", 1)[1] == f"{tensor[..., -1:]}\n"
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (4, 3, 2), (0, 3), (0,)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool", "complex64"])
+def test_json_is_the_same_whatever_is_read_together(
+    dtype: str,
+    shape: tuple[int, ...],
+    reinit: Callable[..., Done],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_NUMEL", 5)
+    monkeypatch.setattr(show, "_TEXT_LENGTH", 50)
+    generator = torch.Generator().manual_seed(len(shape))
+    tensor = (torch.randn(shape, generator=generator) * 9).to(getattr(torch, dtype))
+    torch.save({"w": tensor}, "m.pt")
+    is_complex = dtype == "complex64"
+    values = (torch.view_as_real(tensor) if is_complex else tensor).tolist()
+    form = {"version": 1, "key": "w", "shape": shape, "dtype": dtype, "slice": None}
+
+    done = reinit("show", "m.pt", "w", "--json")
+
+    assert done == Done(0, json.dumps({**form, "values": values}) + "\n", "")
+
+
+@pytest.mark.parametrize("options", [(), ("--slice", ":,7"), ("--slice", "::9999,::9999")])
+def test_of_a_large_tensor_little_is_read(
+    options: tuple[str, ...], reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = torch.arange(4_000_000.0).view(400, 10_000)
+    save_file({"w": matrix}, "m.safetensors")
+    read = []
+    original = InputFile.read_into
+
+    def watched(self: InputFile, buffer: memoryview, offset: int) -> None:
+        read.append(len(buffer))
+        original(self, buffer, offset)
+
+    monkeypatch.setattr(InputFile, "read_into", watched)
+
+    done = reinit("show", "m.safetensors", "w", *options)
+
+    expected = {"": matrix, ":,7": matrix[:, 7], "::9999,::9999": matrix[::9999, ::9999]}
+    assert done.out.split("\n", 1)[1] == f"{expected[''.join(options[1:])]}\n"
+    assert 0 < sum(read) <= 1600  # of 16 MB
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])

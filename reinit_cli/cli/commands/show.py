@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from io import StringIO
+from typing import TYPE_CHECKING
 
 import click
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.source import Source
 from reinit_cli.cli.options import (
     CONTEXT,
     SliceType,
@@ -16,12 +19,12 @@ from reinit_cli.cli.options import (
     seed_option,
     weights_option,
 )
-from reinit_cli.cli.render.json import VERSION, dumps, values_form
+from reinit_cli.cli.render.json import VERSION, dumps, values_texts
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import nbytes, printable, shape
 
 if TYPE_CHECKING:
-    from reinit_cli.operations.show import Values
+    from reinit_cli.operations.show import Part
     from reinit_cli.tensors.slice import Index
 
 
@@ -60,25 +63,43 @@ def command(
     from reinit_cli.operations.show import read_values
 
     found = find_source(source, weights, root)
-    values = read_values(found, key, part, seed)
-    text = part[0] if part else None
     if as_json:
-        sys.stdout.write(dumps(values_form_of(values, text)) + "\n")
-    else:
-        click.echo(tensor_line(values.info, text))
-        click.echo(values.printed(full=full))
+        _write(json_texts(found, key, part, seed))
+        return
+    values = read_values(found, key, part, seed, abridged=not full)
+    click.echo(tensor_line(values.info, part[0] if part else None))
+    click.echo(values.printed(full=full))
 
 
-def values_form_of(values: Values, part: str | None) -> dict[str, Any]:
-    """Return the values for JSON, with what is known of their tensor."""
-    return {
-        "version": VERSION,
-        "key": values.info.key,
-        "shape": values.info.shape,
-        "dtype": values.info.dtype,
-        "slice": part,
-        "values": values_form(values.tensor),
-    }
+_TEXT_LENGTH = 2**20
+"""What is written together: up to here, nothing is when the source turns out to be damaged."""
+
+
+def _write(texts: Iterable[str]) -> None:
+    """Write texts in turn, several together."""
+    waiting = StringIO()
+    for text in texts:
+        if waiting.write(text) and waiting.tell() > _TEXT_LENGTH:
+            sys.stdout.write(waiting.getvalue())
+            waiting = StringIO()
+    sys.stdout.write(waiting.getvalue())
+
+
+def json_texts(source: Source, key: str, part: Part | None, seed: int) -> Iterator[str]:
+    """Yield the text of the values as JSON, with what is known of their tensor."""
+    from reinit_cli.operations.show import opened_view
+
+    with opened_view(source, key, part, seed) as (info, view):
+        form = {
+            "version": VERSION,
+            "key": info.key,
+            "shape": info.shape,
+            "dtype": info.dtype,
+            "slice": part[0] if part else None,
+        }
+        yield dumps(form).removesuffix("}") + ', "values": '
+        yield from values_texts(view)
+    yield "}\n"
 
 
 def tensor_line(tensor: TensorInfo, part: str | None) -> str:

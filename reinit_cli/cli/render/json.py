@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from reinit_cli.storage.segments import View
     from reinit_cli.tensors.moments import Moments
 
 
@@ -49,3 +50,46 @@ def values_form(tensor: Tensor) -> Any:
     if tensor.is_complex():
         return torch.view_as_real(tensor.resolve_conj().to(torch.complex128)).tolist()
     return (tensor.double() if tensor.is_floating_point() else tensor).tolist()
+
+
+def values_texts(view: View) -> Iterator[str]:
+    """Yield the text of the same lists block by block, of a tensor that is not all in memory."""
+    from reinit_cli.tensors.blocks import blocks_row_by_row
+    from reinit_cli.tensors.convert import read
+
+    shape = view.shape
+    if not math.prod(shape) or not shape:
+        yield dumps(values_form(read(view)))
+        return
+    is_complex = view.dtype.startswith("complex")
+    numels = [math.prod(shape[axis:]) * (1 + is_complex) for axis in range(len(shape))]
+    numels += [2] if is_complex else []
+    reached = 0
+    for block in blocks_row_by_row(view):
+        values = values_form(block)
+        flat = [each for pair in values for each in pair] if is_complex else values
+        for text, count in _rows(flat, reached, numels):
+            reached += count
+            yield text
+
+
+def _rows(
+    values: Sequence[float], reached: int, numels: Sequence[int]
+) -> Iterator[tuple[str, int]]:
+    """Yield the text of numbers row by row, in the brackets that begin and end there.
+
+    Args:
+        values: the numbers.
+        reached: how many came before them.
+        numels: how many are in a list, from the outermost to the innermost.
+    """
+    at = 0
+    while at < len(values):
+        before = reached + at
+        count = min(len(values) - at, numels[-1] - before % numels[-1])
+        after = before + count
+        opened = "[" * sum(before % numel == 0 for numel in numels)
+        closed = "]" * sum(after % numel == 0 for numel in numels)
+        comma = ", " if before else ""
+        yield f"{comma}{opened}{dumps(values[at : at + count])[1:-1]}{closed}", count
+        at += count

@@ -13,6 +13,7 @@ from reinit_cli.errors import (
     OutputUnwritableError,
 )
 from reinit_cli.storage.reader import Fingerprint
+from reinit_cli.storage.system import naming_output
 from reinit_cli.storage.within import is_within
 
 
@@ -77,8 +78,10 @@ def check_destination(
     if os.path.lexists(path):
         if not destination.replaces:
             raise OutputExistsError(path, kind=destination.kind)
+        with naming_output(path):
+            kind = stat.S_IFMT(os.lstat(path).st_mode)
         # A link is replaced itself, whatever it leads to.
-        if stat.S_IFMT(os.lstat(path).st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
+        if kind not in (stat.S_IFREG, stat.S_IFLNK):
             raise OutputUnwritableError(path, "it is no regular file")
     if len(os.fsencode(os.path.basename(path))) > 255:
         raise OutputUnwritableError(path, "its name is too long")

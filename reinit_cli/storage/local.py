@@ -21,7 +21,7 @@ from reinit_cli.errors import SourceChangedError, SourceNotFoundError, Unreadabl
 from reinit_cli.storage.listing import list_folder
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.reader import Fingerprint, Kind, Listing
-from reinit_cli.storage.system import pread_all, pread_into, settled
+from reinit_cli.storage.system import close_quietly, pread_all, pread_into, settled
 from reinit_cli.text import why
 
 MAX_OPEN_FILES = 64
@@ -157,11 +157,14 @@ class InputFile(RegularFile):
 
         Raises:
             SourceChangedError: they differ.
+            UnreadableSourceError: the system does not say how it is.
         """
         try:
             now = Fingerprint.of(os.stat(self.path))
-        except OSError as error:
+        except FileNotFoundError as error:
             raise SourceChangedError(self.path) from error
+        except OSError as error:
+            raise UnreadableSourceError(self.path, why(error)) from error
         if {now, self.fingerprint} != {expected or self.fingerprint}:
             raise SourceChangedError(self.path)
 
@@ -179,9 +182,13 @@ class InputFile(RegularFile):
             if self._fingerprint is None:
                 raise
             raise SourceChangedError(self.path) from error
-        found = Fingerprint.of(settled(fd) if self._fingerprint is None else os.fstat(fd))
+        try:
+            found = Fingerprint.of(settled(fd) if self._fingerprint is None else os.fstat(fd))
+        except OSError as error:
+            close_quietly(fd)
+            raise UnreadableSourceError(self.path, why(error)) from error
         if self._fingerprint not in (None, found):
-            os.close(fd)
+            close_quietly(fd)
             raise SourceChangedError(self.path)
         self._fingerprint = found
         return fd
@@ -195,9 +202,13 @@ def _open_regular(path: str) -> int:
         raise _not_found(path) from error
     except (OSError, ValueError) as error:
         raise UnreadableSourceError(path, why(error)) from error
-    mode = os.fstat(fd).st_mode
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError as error:
+        close_quietly(fd)
+        raise UnreadableSourceError(path, why(error)) from error
     if not stat.S_ISREG(mode):
-        os.close(fd)
+        close_quietly(fd)
         kind = "it is a folder" if stat.S_ISDIR(mode) else "it is no regular file"
         raise UnreadableSourceError(path, kind)
     return fd
@@ -258,13 +269,13 @@ class Descriptors:
         """Close a file where it is open."""
         with self._lock:
             if file in self._open:
-                os.close(self._open.pop(file).fd)
+                close_quietly(self._open.pop(file).fd)
 
     def _close_idle(self, limit: int) -> None:
         """Close files that nobody reads from until there are few enough."""
         idle = [file for file, each in self._open.items() if not each.readers]
         for file in idle[: max(0, len(self._open) - limit)]:
-            os.close(self._open.pop(file).fd)
+            close_quietly(self._open.pop(file).fd)
 
 
 class LocalStore:

@@ -7,7 +7,7 @@ import select
 import stat
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import BinaryIO, NoReturn, Self
 
 from reinit_cli.errors import (
@@ -55,13 +55,13 @@ class StandardInput(RegularFile):
             self._fd = os.dup(sys.__stdin__.fileno() if sys.__stdin__ else 0)
         except OSError as error:
             raise UnreadableSourceError(self.path, why(error)) from error
-        status = os.fstat(self._fd)
+        status = self._status()
         if os.isatty(self._fd) or stat.S_ISDIR(status.st_mode):
-            os.close(self._fd)
+            close_quietly(self._fd)
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a terminal"
             raise UnreadableSourceError(self.path, f"standard input is {kind}")
         self._fingerprint = Fingerprint.of(status)
-        self.is_seekable = stat.S_ISREG(status.st_mode) and not os.lseek(self._fd, 0, os.SEEK_CUR)
+        self.is_seekable = stat.S_ISREG(status.st_mode) and _is_at_start(self._fd)
         self._end: int | None = None
         self._kept = bytearray()  # the first bytes of a pipe
         self._passed = 0  # how many have come out of it
@@ -77,7 +77,13 @@ class StandardInput(RegularFile):
 
     def close(self) -> None:
         """Close it."""
-        os.close(self._fd)
+        close_quietly(self._fd)
+
+    def _status(self) -> os.stat_result:
+        try:
+            return os.fstat(self._fd)
+        except OSError as error:
+            raise UnreadableSourceError(self.path, why(error)) from error
 
     @property
     def nbytes(self) -> int:
@@ -113,14 +119,14 @@ class StandardInput(RegularFile):
                 self._copy_rest(copy)
                 os.dup2(copy, self._fd, inheritable=False)
             finally:
-                os.close(copy)
+                close_quietly(copy)
         except UnreadableSourceError:
             raise
         except OSError as error:
             cause = error.problem if isinstance(error, OutputUnwritableError) else why(error)
             problem = f"it cannot be copied into {scratch_place()}: {cause}"
             raise UnreadableSourceError(self.path, problem) from error
-        self._fingerprint = Fingerprint.of(os.fstat(self._fd))
+        self._fingerprint = Fingerprint.of(self._status())
         self.is_seekable = True
 
     def _copy_rest(self, copy: int) -> None:
@@ -171,7 +177,7 @@ class StandardInput(RegularFile):
             SourceChangedError, UnreadableSourceError: it is not so.
         """
         if self.is_seekable:
-            if Fingerprint.of(os.fstat(self._fd)) != (expected or self.fingerprint):
+            if Fingerprint.of(self._status()) != (expected or self.fingerprint):
                 raise SourceChangedError(self.path)
             return
         self._skip_to(self.nbytes)
@@ -203,6 +209,12 @@ class StandardInput(RegularFile):
     def _refuse_end(self, wanted: int) -> NoReturn:
         problem = f"it ends after {self._passed:,} bytes, and {wanted:,} were needed"
         raise UnreadableSourceError(self.path, problem)
+
+
+def _is_at_start(fd: int) -> bool:
+    with suppress(OSError):
+        return os.lseek(fd, 0, os.SEEK_CUR) == 0
+    return False
 
 
 class PipeWriter:

@@ -34,7 +34,10 @@ class PipeEnd:
             self._open(self._fd)
 
     def _open(self, fd: int) -> None:
-        kind = os.fstat(fd).st_mode
+        try:
+            kind = os.fstat(fd).st_mode
+        except OSError:
+            return  # the first write says what is wrong with it
         if not stat.S_ISFIFO(kind) and not stat.S_ISSOCK(kind):
             return
         self._nbytes = select.PIPE_BUF  # which one that is ready takes without a wait

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 
-from reinit_cli.errors import OutputExistsError, OutputUnwritableError
+from reinit_cli.errors import OutputUnwritableError, ReinitError
 from reinit_cli.text import why
 
 _COPIED_NBYTES = 2**24
@@ -186,7 +186,7 @@ class _Naming:
         trace: TracebackType | None,
     ) -> None:
         """Turn an error of the system."""
-        if isinstance(error, OSError) and not isinstance(error, OutputExistsError):
+        if isinstance(error, OSError) and not isinstance(error, ReinitError):
             raise OutputUnwritableError(self._path, why(error)) from error
 
 

@@ -146,7 +146,8 @@ def _remove_folder(outer: str) -> bool:
     """Remove what a temporary folder holds, its marker last; return whether it is gone."""
     content = os.path.join(outer, _CONTENT)
     for _ in range(2):  # what a network refuses once, it often does the next time
-        shutil.rmtree(content, ignore_errors=True)
+        with suppress(OSError):  # it ignores most errors, and not all
+            shutil.rmtree(content, ignore_errors=True)
         if not os.path.lexists(content):
             remove_if_there(os.path.join(outer, _MARKER))
             with suppress(OSError):

@@ -39,6 +39,7 @@ from reinit_cli.storage.temporary import (
     removed_on_failure,
     temporary_name,
 )
+from reinit_cli.storage.writer import note_written
 from reinit_cli.text import listed, why
 from reinit_cli.threads import signals_held
 
@@ -211,13 +212,6 @@ def note_left(left: Sequence[str], error: object, written: Sequence[str]) -> Non
     failure = OutputUnwritableError(left[0], problem, kind="temporary")
     note_written(written, failure)
     raise failure
-
-
-def note_written(paths: Sequence[str], error: BaseException) -> None:
-    """Let an error say which outputs were written all the same."""
-    if paths and isinstance(error, ReinitError):
-        verb = "was" if len(paths) == 1 else "were"
-        error.notes += (f"{listed([repr(path) for path in paths])} {verb} written",)
 
 
 def sync_folders_of(paths: Iterable[str], written: Sequence[str]) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
+from reinit_cli.errors import ReinitError
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.reader import Reader
+from reinit_cli.text import listed
+
+_SHOWN = 4
+"""How many outputs an error names."""
 
 
 def nothing() -> None:
@@ -101,3 +106,13 @@ def put_file(output: Output, destination: Destination, data: bytes) -> None:
     writer = output.file_at(destination, len(data))
     writer.write_at(0, data)
     writer.close()
+
+
+def note_written(paths: Sequence[str], error: BaseException) -> None:
+    """Let an error say which outputs were written all the same."""
+    if not paths or not isinstance(error, ReinitError):
+        return
+    shown = [repr(path) for path in paths[:_SHOWN]]
+    more = [f"{len(paths) - _SHOWN:,} more"] if len(paths) > _SHOWN else []
+    verb = "was" if len(paths) == 1 else "were"
+    error.notes += (f"{listed([*shown, *more])} {verb} written",)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from tests.campaign import faults
 from tests.campaign.server import Servers, start_servers
 from tests.campaign.tally import Tally
 
@@ -35,7 +36,7 @@ class Part:
     all: int
 
 
-PARTS: dict[str, Part] = {}
+PARTS: dict[str, Part] = {"faults": Part(faults.run, few=40, many=600, all=6000)}
 
 
 def run_part(name: str, seed: int, count: int, place: Path, servers: Servers) -> Tally:

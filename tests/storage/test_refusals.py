@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from reinit_cli.errors import (
     UnreadableSourceError,
 )
 from reinit_cli.storage import names, system, whole_file
-from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.destination import Destination, check_destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.scratch import open_scratch, scratch_folder
@@ -119,6 +120,39 @@ def test_a_disk_that_fails_while_it_is_read_is_an_error_of_the_source(
             source.read(0, 10)
         with pytest.raises(UnreadableSourceError, match="input/output error"):
             source.read_into(memoryview(bytearray(10)), 0)
+
+
+def test_a_source_of_which_the_system_tells_nothing_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("in.bin").write_bytes(DATA)
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", _refuse(errno.EIO))
+        with pytest.raises(UnreadableSourceError, match=r"'in\.bin': input/output error"):
+            InputFile("in.bin")
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_source_that_is_closed_with_an_error_was_read_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("in.bin").write_bytes(DATA)
+    with InputFile("in.bin") as source:
+        assert source.read(0, len(DATA)) == DATA
+        monkeypatch.setattr(os, "close", _refuse(errno.EIO))
+
+
+def test_an_old_output_of_which_the_system_tells_nothing_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("out.bin").write_bytes(b"old")
+    destination = Destination("out.bin", replaces=True)
+    monkeypatch.setattr(os.path, "lexists", lambda _: True)
+    monkeypatch.setattr(os, "lstat", _refuse(errno.EIO))
+    with pytest.raises(OutputUnwritableError, match=r"'out\.bin': input/output error"):
+        check_destination(destination, None, {}, in_place=False)
 
 
 # --- names -----------------------------------------------------------------------------------
@@ -281,6 +315,18 @@ def test_a_temporary_that_cannot_be_removed_is_named(monkeypatch: pytest.MonkeyP
 
     (left,) = os.listdir()
     assert str(refused.value) == f"the output 'out.bin' exists; {left!r} could not be removed"
+
+
+def test_a_temporary_folder_that_cannot_be_looked_into_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (
+        pytest.raises(OutputExistsError, match=r"'\.out\.reinit-.*' could not be removed"),
+        LocalOutput(Destination("out")) as output,
+    ):
+        output.file("part", 3)
+        monkeypatch.setattr(shutil, "rmtree", _refuse(errno.EIO))
+        raise OutputExistsError("out")
 
 
 def test_a_temporary_is_removed_by_a_second_call_where_the_first_fails(

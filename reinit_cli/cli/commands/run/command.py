@@ -267,13 +267,15 @@ def command(
             verbose=verbose,
             quiet=quiet,
         )
-        if dry_run:
-            for each in planned:
-                told.take(each)
-        else:
-            page = _report_file(report, planned, asked)
-            _run(planned, told, meter, page, keeps_going=keep_going, at_once=jobs)
-    told.finish()
+        with told.naming_outputs(report):
+            if dry_run:
+                for each in planned:
+                    told.take(each)
+            else:
+                page = _report_file(report, planned, asked)
+                _run(planned, told, meter, page, keeps_going=keep_going, at_once=jobs)
+    with told.naming_outputs(report):
+        told.finish()
     if told.failure is not None and not keep_going:
         raise told.failure
     ctx.exit(SOME_FAILED if told.failure is not None else 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from reinit_cli.cli.commands.run.form import failure_form, job_form
@@ -12,10 +14,11 @@ from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.table import show
 from reinit_cli.cli.terminal import note, print_error, warn, warn_of_inputs
-from reinit_cli.errors import InputError, ReinitError
+from reinit_cli.errors import InputError, OutputUnwritableError, ReinitError
 from reinit_cli.operations.batch import Failure, Result, error_of, request_of
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.planning.job import Job
+from reinit_cli.storage.writer import note_written
 
 
 class Report:
@@ -94,6 +97,22 @@ class Report:
             if not self._as_json:
                 self._show()
         self.count(is_needed=not self._quiet)
+        self._stream.flush()
+
+    @contextmanager
+    def naming_outputs(self, page: str | None) -> Iterator[None]:
+        """Let an error of standard output say which outputs were written before.
+
+        Args:
+            page: the path of a report, or None.
+        """
+        try:
+            yield
+        except OutputUnwritableError as error:
+            written = [path for each in self.outcomes for path in each.job.writes]
+            if error.kind == "stream" and written:
+                note_written([*written, *([page] if page is not None else [])], error)
+            raise
 
     def count(self, *, is_needed: bool = True) -> None:
         """Say how many inputs are done, if there are several or one has failed."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 from tests.campaign import faults
+from tests.campaign.parsers import archives, pickles
 from tests.campaign.server import Servers, start_servers
 from tests.campaign.tally import Tally
 
@@ -36,7 +37,12 @@ class Part:
     all: int
 
 
-PARTS: dict[str, Part] = {"faults": Part(faults.run, few=40, many=600, all=6000)}
+PARTS: dict[str, Part] = {
+    "faults": Part(faults.run, few=40, many=600, all=6000),
+    "archives": Part(archives.run, few=300, many=3000, all=60_000),
+    "pickles": Part(pickles.run, few=300, many=3000, all=60_000),
+    "pickles, every command": Part(pickles.run_commands, few=30, many=300, all=6000),
+}
 
 
 def run_part(name: str, seed: int, count: int, place: Path, servers: Servers) -> Tally:

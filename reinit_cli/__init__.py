@@ -10,8 +10,10 @@
 # `python -m` the working folder comes first, for every module that is not built in or frozen.
 import sys
 
-if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
-    _named = sys.orig_argv[-len(sys.argv)]  # the word before the arguments: NAME, -mNAME, -ImNAME
+if getattr(sys, "argv", None) and sys.argv[0] == "-m" and not sys.flags.safe_path:
+    _named = "".join(
+        sys.orig_argv[-len(sys.argv) :][:1]
+    )  # the word before the arguments: NAME, -mNAME, -ImNAME
     if (
         _named in ("reinit_cli", "reinit_cli.__main__")
         or _named[:1] + _named[-11:] == "-mreinit_cli"

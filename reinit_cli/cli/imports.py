@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from reinit_cli.storage.working_folder import apart
+if TYPE_CHECKING:
+    from importlib.abc import Loader  # which takes milliseconds to import
 
 OBEYING = ("torch", "matplotlib")
 """The libraries, which the process imports when it needs them."""
@@ -26,7 +27,7 @@ def import_apart(names: Sequence[str] = OBEYING) -> None:
     sys.meta_path.insert(0, _Apart(names))
 
 
-class _Apart(MetaPathFinder):
+class _Apart:
     """Finds each of the libraries where the other finders do, and guards its import."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -41,7 +42,7 @@ class _Apart(MetaPathFinder):
             return None
         from importlib.util import find_spec
 
-        self._names.remove(name)  # or it would be asked again
+        self._names.discard(name)  # or it would be asked again
         try:
             spec = find_spec(name)
         finally:
@@ -55,6 +56,8 @@ def _guard(loader: Loader) -> None:
     execute = loader.exec_module
 
     def execute_apart(module: ModuleType) -> None:
+        from reinit_cli.storage.working_folder import apart
+
         with apart():
             execute(module)
 

@@ -77,7 +77,7 @@ def _naming_output(request: Request, bounds: Bounds) -> str:
 
 def _check(path: str, recipe: str, bounds: Bounds, *, follows: bool = True) -> None:
     if _URL.match(path):
-        problem = f"it names the URL {path!r}, and only the command line may name one"
+        problem = f"it names the URL {path!r}, and only the command line may"
         raise RecipeError(recipe, problem)
     if path in STREAMS or "\0" in path:
         return  # a path with a NUL leads nowhere, and is refused where it is used

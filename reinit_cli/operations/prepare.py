@@ -138,6 +138,7 @@ def prepare(request: Request, found: Source | None = None) -> Job:
         ReinitError: the request cannot be fulfilled.
     """
     job = job_of(request, found)
+    check_links((job.source,), job.request)
     reads, path = job.reads, job.destination.path
     check_destination(job.destination, job.source.path, reads, in_place=request.in_place)
     destinations = [job.destination]
@@ -165,7 +166,7 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     if not request.rules and not layout.is_created:
         raise MissingRuleError
     decided = decide(source, request, versions)
-    check_links((source, *decided.references.donors.values()), request)
+    check_links(decided.references.donors.values(), request)
     _check_content(request, source, destination, layout)
     notes = _notes(decided.plan, source, destination, layout)
     plan = replace(decided.plan, warnings=(*decided.plan.warnings, *notes))

@@ -24,4 +24,6 @@ class Bounds:
 
 def bounds_of(allowed: Sequence[str] | Bounds) -> Bounds:
     """Return the bounds of a request whose paths the user alone names, unless they are known."""
-    return allowed if isinstance(allowed, Bounds) else Bounds(tuple(allowed))
+    if isinstance(allowed, Bounds):
+        return allowed
+    return Bounds((allowed,) if isinstance(allowed, str) else tuple(allowed))

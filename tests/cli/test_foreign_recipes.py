@@ -49,6 +49,7 @@ OUTPUTS = {
     "a form that goes up": ("new/{{stem}}/../../{up}/x.safetensors",),
     "a form of new folders": ("{up}/new/{{stem}}{{suffix}}",),
     "a file below a link to nothing": ("nothing/x.safetensors",),
+    "a form that goes up from the source": ("{{parent}}/{up}/x.safetensors",),
     "a URL": ("https://example.org/x.safetensors",),
 }
 
@@ -128,6 +129,7 @@ READING = {
     "one of several sources": "source = ['m.safetensors', '{path}']" + RULE,
     "a rule": "[[rule]]\nmatch = 'a.*'\ninit = 'rewind:{path}'\n",
     "an argument of a rule": "[[rule]]\nmatch = 'a.*'\ninit = 'rewind'\ncheckpoint = '{path}'\n",
+    "new rows": "resize = 'a.weight=8:rewind:{path}'\n",
     "a rule that another overrides": "[[rule]]\nmatch = 'a.*'\ninit = 'rewind:{path}'\n" + RULE,
 }
 
@@ -152,6 +154,20 @@ def test_a_recipe_reads_nothing_elsewhere(reinit: Any, home: Path, form: str, th
     assert done.err.startswith(f"error: recipe 'r.toml': it names '{path}'")
     assert done.err.endswith(f"add --allow-path {home}\n")
     assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("form", READING.values(), ids=READING)
+def test_no_recipe_names_a_url(reinit: Any, home: Path, form: str) -> None:
+    url = "https://example.org/m.safetensors"
+    Path("https:/example.org").mkdir(parents=True)
+    Path("m.safetensors").rename(url)
+    save_file(STATE, "m.safetensors")
+    _recipe(form.format(path=url))
+    sources = () if "source" in form else ("m.safetensors",)
+
+    assert reinit(*(sources or ("-v",)), "-c", "r.toml", "-n", "-o", "new/{name}").err == (
+        f"error: recipe 'r.toml': it names the URL '{url}', and only the command line may\n"
+    )
 
 
 def test_a_recipe_may_read_where_the_user_allows(reinit: Any, home: Path) -> None:

@@ -14,6 +14,7 @@ from reinit_cli.errors import OutputUnwritableError
 from reinit_cli.execution.fill import Fill, FillPart, Recast
 from reinit_cli.initializers import Transform
 from reinit_cli.planning.job import Job
+from reinit_cli.planning.memory import is_kept_for_tests
 from reinit_cli.planning.output import Created, content_of
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import rows_alone
@@ -29,12 +30,14 @@ def files_of(
     """Return the segments of each file of the output; of a lone one under ""."""
     measures = job.request.measure_before or job.request.sketch
     fills = {
-        step.key: _fill(step, contents, original, donors, measures=measures)
+        step.key: _fill(
+            step, contents, original, donors, measures=measures, checks=job.request.check
+        )
         for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
         if step.action == "fill"
     }
     fills |= {
-        step.key: _fill(step, contents, step.tensor, donors, measures=False)
+        step.key: _fill(step, contents, step.tensor, donors, measures=False, checks=False)
         for step in job.plan.slots
     }
     if isinstance(job.layout, Created):
@@ -116,7 +119,13 @@ def _state(job: Job, contents: Contents, tensors: Sequence[TensorInfo]) -> Mappi
 
 
 def _fill(
-    step: Step, contents: Contents, original: TensorInfo, donors: OpenDonors, *, measures: bool
+    step: Step,
+    contents: Contents,
+    original: TensorInfo,
+    donors: OpenDonors,
+    *,
+    measures: bool,
+    checks: bool,
 ) -> Fill:
     law = step.law
     reads = isinstance(law, Transform)
@@ -130,6 +139,7 @@ def _fill(
         before=here if measures else None,
         values=values if reads else None,
         zeros=here if step.keeps_zeros else None,
+        is_kept=is_kept_for_tests(step, checks=checks),
     )
 
 

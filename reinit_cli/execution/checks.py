@@ -113,6 +113,8 @@ class Checker:
         self._moments = Moments()
         self._misfit = 0.0
         self._allowed = 0.0
+        self._numel = step.tensor.numel
+        self._kept: Tensor | None = None
         law = step.law
         low = max(law.low, law.mean - _REACH * law.std)
         high = min(law.high, law.mean + _REACH * law.std)
@@ -131,8 +133,23 @@ class Checker:
         if self._counts is not None and math.isfinite(moments.mean):
             self._counts.add(block)
         if self._law.identity:
-            misfit, self._allowed = self._law.misfit(block)
-            self._misfit = max(self._misfit, misfit)
+            whole = block if self._law.is_sequential else self._whole(block)
+            if whole is not None:
+                misfit, self._allowed = self._law.misfit(whole)
+                self._misfit = max(self._misfit, misfit)
+
+    def _whole(self, block: Tensor) -> Tensor | None:
+        """Return the draw when its last block is seen; until then None, and keep the block."""
+        if block.numel() == self._numel:
+            return block
+        if self._kept is None:
+            self._kept = block.new_empty(self._numel)
+        reached = self._moments.numel
+        self._kept[reached - block.numel() : reached] = block
+        if reached < self._numel:
+            return None
+        whole, self._kept = self._kept, None
+        return whole
 
     def findings(self) -> tuple[Finding, ...]:
         """Return what the tests found, once all blocks were seen."""

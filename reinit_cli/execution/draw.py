@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.fill import Fill
 from reinit_cli.initializers import Law, Move, Transform, UndefinedError
-from reinit_cli.initializers.law import GROUP_NUMEL, Constant
+from reinit_cli.initializers.blocks import Taker, evenly, nothing
 from reinit_cli.storage.segments import View
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.blocks import Blocks, blocks_row_by_row
@@ -42,38 +42,6 @@ class There:
 
 
 NOTHING = There()
-
-
-class Taker:
-    """Takes the elements of blocks in other portions."""
-
-    def __init__(self, blocks: Iterator[Tensor]) -> None:
-        """Begin with the first block."""
-        self._blocks = blocks
-        self._rest: Tensor | None = None
-
-    def take_into(self, flat: Tensor) -> None:
-        """Fill a 1-D tensor with the next elements, in its dtype."""
-        reached = 0
-        while reached < len(flat):
-            block = next(self._blocks).view(-1) if self._rest is None else self._rest
-            count = min(len(block), len(flat) - reached)
-            flat[reached : reached + count] = block[:count]
-            self._rest = block[count:] if count < len(block) else None
-            reached += count
-
-    def take(self, shape: tuple[int, ...], dtype: str) -> Tensor:
-        """Return the next elements as a tensor."""
-        import torch
-
-        taken = torch.empty(shape, dtype=getattr(torch, dtype))
-        self.take_into(taken.view(-1))
-        return taken
-
-    def finish(self) -> None:
-        """Let the blocks end, of which nothing is left."""
-        assert self._rest is None
-        assert next(self._blocks, None) is None
 
 
 def draw(
@@ -141,7 +109,6 @@ class _Draw:
         self, law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str, there: There
     ) -> None:
 
-        self._is_in_blocks = are_blocks(law, dtype, device)
         if isinstance(law, Transform) and law.needs_moments and 0 not in shape:
             law = law.settled(_moments(there))
         self._law = law
@@ -166,19 +133,16 @@ class _Draw:
 
     def blocks(self) -> Iterator[Tensor]:
         """Yield it in blocks where it can be drawn so."""
-        import torch
-
-        numel = math.prod(self._shape)
-        if not self._is_in_blocks:
+        if self._device != "cpu":
             yield self.whole()
             return
-        buffer = torch.empty(min(numel, BLOCK_NUMEL + GROUP_NUMEL), dtype=self._dtype)
-        while numel:
-            # A rest of less than a group would be drawn in another way: it joins the last block.
-            count = numel if numel < BLOCK_NUMEL + GROUP_NUMEL else BLOCK_NUMEL
-            self._fill(buffer[:count])
-            yield buffer[:count]
-            numel -= count
+        if not math.prod(self._shape):
+            return
+        take = self._values.take_into if self._values is not None else nothing
+        blocks = self._law.blocks(self._shape, self._dtype, self._generator, take)
+        for block in evenly(blocks, math.prod(self._shape)):
+            self._keep_zeros(block)
+            yield block
 
     def _fill(self, tensor: Tensor) -> None:
         flat = tensor.view(-1)
@@ -188,20 +152,21 @@ class _Draw:
             return
         if self._values is not None:
             self._values.take_into(flat)
-        if isinstance(self._law, Constant) and not tensor.is_floating_point():
-            # Through a float, large integers would come out as others.
-            is_complex = tensor.is_complex()
-            tensor.fill_(complex(self._law.value) if is_complex else int(self._law.value))
-        else:
-            self._law.fill(tensor, self._generator)
-        if self._zeros is not None:
-            import torch
+        self._law.fill(tensor, self._generator)
+        self._keep_zeros(flat)
 
-            was = torch.empty(flat.shape, dtype=flat.dtype)
+    def _keep_zeros(self, flat: Tensor) -> None:
+        """Set to zero what is zero now, if that is asked for."""
+        if self._zeros is None:
+            return
+        import torch
+
+        # As bytes where they are float8, of which torch knows no masked fill.
+        alike = flat.view(torch.uint8) if flat.element_size() == 1 else flat
+        for some in torch.split(alike, BLOCK_NUMEL):
+            was = torch.empty(some.shape, dtype=flat.dtype, device="cpu")
             self._zeros.take_into(was)
-            # As bytes where they are float8, of which torch knows no masked fill.
-            alike = flat.view(torch.uint8) if flat.element_size() == 1 else flat
-            alike.masked_fill_((was == 0).to(flat.device), 0)
+            some.masked_fill_((was == 0).to(flat.device), 0)
 
 
 def _drawn_dtype(law: Law, dtype: str) -> Any:
@@ -215,14 +180,6 @@ def _drawn_dtype(law: Law, dtype: str) -> Any:
 def _moments(there: There) -> Moments:
     assert there.values is not None
     return sum(map(moments_of, there.values()), start=Moments())
-
-
-def are_blocks(law: Law, dtype: str, device: str) -> bool:
-    """Whether `draw_blocks` yields several blocks of a large tensor."""
-    is_moved = isinstance(law, Move)
-    return (
-        law.is_sequential and device == "cpu" and (is_moved or dtype_named(dtype).kind == "float")
-    )
 
 
 def _blocks_of(view: View | None) -> Blocks | None:

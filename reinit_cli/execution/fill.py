@@ -27,6 +27,7 @@ class Fill:
         before: the tensor as it is now, if it is to be measured; else None.
         values: what a transform changes: the tensor as it is now, or another; else None.
         zeros: the tensor as it is now, where its zeros are kept; else None.
+        is_kept: whether what is drawn is kept until all of it is tested.
     """
 
     step: Step
@@ -36,6 +37,7 @@ class Fill:
     before: View | None = None
     values: View | None = None
     zeros: View | None = None
+    is_kept: bool = False
 
     @property
     def whole(self) -> FillPart:

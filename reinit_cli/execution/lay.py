@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Self
 
-from reinit_cli.execution.draw import Taker
 from reinit_cli.execution.fill import FillPart
 from reinit_cli.execution.pieces import Piece
+from reinit_cli.initializers.blocks import Taker
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.segments import Box, Copy
 from reinit_cli.tensors.convert import boxed

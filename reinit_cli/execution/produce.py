@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product as indices
 from math import prod
 from typing import TYPE_CHECKING
 
-from reinit_cli.execution.draw import are_blocks, draw_fill
+from reinit_cli.execution.draw import draw_fill
 from reinit_cli.execution.fill import Fill, Filled, FillPart, Observe, Recast
 from reinit_cli.execution.lay import lay
 from reinit_cli.execution.pieces import Piece
-from reinit_cli.initializers import Move
+from reinit_cli.initializers.blocks import Taker
+from reinit_cli.planning.memory import drawn_itemsize, working_nbytes
 from reinit_cli.storage.segments import Box
 from reinit_cli.tensors.blocks import blocks_row_by_row, peak_of_blocks
 from reinit_cli.tensors.convert import boxed, bytes_of, recast, rounded
 from reinit_cli.tensors.dtype import itemsize_of
+from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.tensors.spans import SPAN_NBYTES, box_nbytes
 
@@ -99,7 +102,7 @@ class Producer:
                     yield piece, bytes_of(block)
             return
         assert isinstance(product.of, Fill)
-        for box, rows in _rows(blocks, product.of.step.tensor.shape):
+        for box, rows in _rows(blocks, product.of.step.tensor):
             for piece, part in product.places:
                 yield piece, bytes_of(_met(box, rows, part.box).contiguous())
 
@@ -118,9 +121,7 @@ class Producer:
             return False
         if isinstance(product.of, Recast):
             return True
-        tensor, law = product.of.step.tensor, product.of.step.law
-        assert law is not None
-        return are_blocks(law, tensor.dtype, self.device)
+        return self._working_nbytes(product.of) is not None
 
     def _blocks(self, of: Fill | Recast) -> Iterator[Tensor]:
         """Yield elements in row-major order, in the dtype that is written."""
@@ -158,19 +159,17 @@ class Producer:
         return kept + self._peak_of_draw(of, product) + max(map(peak_of_blocks, read), default=0)
 
     def _peak_of_draw(self, fill: Fill, product: Product) -> int:
-        tensor, law = fill.step.tensor, fill.step.law
-        assert law is not None
-        numel = tensor.numel
-        itemsize = tensor.nbytes // max(1, tensor.numel)
-        is_streamed = product.is_streamed or product.is_strided
-        if is_streamed and are_blocks(law, tensor.dtype, self.device):
-            numel = min(numel, BLOCK_NUMEL)
-        drawn = numel * (8 if tensor.dtype == "float64" else 4) * _PEAK_PER_DRAWN_BYTE
-        if isinstance(law, Move):  # in the tensor's own dtype, with a permutation
-            drawn = (2 * itemsize + 8) * numel
-        # What is not streamed is put together before it is written.
-        written = (1 if is_streamed else 2) * itemsize * numel
-        return drawn + written + (_peak_of_boxes(product) if product.is_strided else 0)
+        tensor = fill.step.tensor
+        drawn, itemsize = drawn_itemsize(fill.step), tensor.nbytes // max(1, tensor.numel)
+        working = self._working_nbytes(fill)
+        together = tensor.numel if working is None else min(tensor.numel, BLOCK_NUMEL)
+        peak = (working or 0) + together * (_PEAK_PER_DRAWN_BYTE * drawn + itemsize)
+        peak += tensor.numel * drawn if fill.is_kept else 0
+        return peak + (_peak_of_boxes(product) if product.is_strided else 0)
+
+    def _working_nbytes(self, fill: Fill) -> int | None:
+        """Return what a draw takes besides its blocks; None where it comes whole."""
+        return working_nbytes(fill.step) if self.device == "cpu" else None
 
 
 def _peak_of_boxes(product: Product) -> int:
@@ -182,38 +181,26 @@ def _peak_of_boxes(product: Product) -> int:
     return min(tensor.nbytes, largest) + 2 * SPAN_NBYTES
 
 
-def _whole(blocks: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[tuple[Box, Tensor]]:
-    """Yield a tensor whole, if it has elements, and where it lies in itself."""
-    import torch
+def _rows(blocks: Iterator[Tensor], tensor: TensorInfo) -> Iterator[tuple[Box, Tensor]]:
+    """Yield a tensor by whole rows of one of its dimensions, and which they are.
 
-    kept = [block.flatten().clone() for block in blocks]
-    if kept:
-        yield tuple((0, dim) for dim in shape), torch.cat(kept).view(shape)
-
-
-def _rows(blocks: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[tuple[Box, Tensor]]:
-    """Yield a tensor by whole rows of its first dimension that has several, and which they are.
-
-    What of such rows a box meets lies together in the box.
+    It is the first whose rows are no larger than a block. What of such rows a box meets lies
+    together in the box.
     """
-    import torch
-
-    axis = next((axis for axis, dim in enumerate(shape) if dim > 1), None)
-    if axis is None or 0 in shape:
-        yield from _whole(blocks, shape)
-        return
-    inner = shape[axis + 1 :]
-    reached = 0
-    rest: Tensor | None = None
-    for block in blocks:
-        flat = block.flatten() if rest is None else torch.cat((rest, block.flatten()))
-        count = flat.numel() // prod(inner)
-        rest = flat[count * prod(inner) :].clone()
-        if count:
-            ones = (1,) * axis
-            box = *((0, 1),) * axis, (reached, reached + count), *((0, dim) for dim in inner)
-            yield tuple(box), flat[: count * prod(inner)].view((*ones, count, *inner))
-            reached += count
+    shape = tensor.shape
+    taker = Taker(blocks)
+    fitting = (axis for axis in range(len(shape)) if prod(shape[axis + 1 :]) <= BLOCK_NUMEL)
+    axis = next(fitting, 0)
+    count, inner = prod(shape[axis : axis + 1]), shape[axis + 1 :]
+    at_once = max(1, BLOCK_NUMEL // max(1, prod(inner)))
+    outermost = () if 0 in shape else indices(*map(range, shape[:axis]))
+    for first in outermost:
+        for start in range(0, count, at_once):
+            stop = min(start + at_once, count)
+            outer = (*((at, at + 1) for at in first), (start, stop))[: len(shape)]
+            box = *outer, *((0, dim) for dim in inner)
+            yield box, taker.take(tuple(high - low for low, high in box), tensor.dtype)
+    taker.finish()
 
 
 def _met(box: Box, rows: Tensor, wanted: Box | None) -> Tensor:

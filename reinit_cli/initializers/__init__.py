@@ -9,19 +9,13 @@ from __future__ import annotations
 
 from reinit_cli.initializers.arguments import parse_init
 from reinit_cli.initializers.declaration import Init, Initializer
-from reinit_cli.initializers.families.transforms import Move, Transform
 from reinit_cli.initializers.fans import Fans, UndefinedError, fans
-from reinit_cli.initializers.law import (
-    Constant,
-    Law,
-    Normal,
-    Statistic,
-    TruncatedNormal,
-    Uniform,
-)
+from reinit_cli.initializers.law import Constant, Law, Normal, Statistic, Uniform
 from reinit_cli.initializers.parameters import Choice, Integer, Number
 from reinit_cli.initializers.registry import REGISTRY, register
 from reinit_cli.initializers.site import NOWHERE, Architecture, Donor, Elsewhere, Site
+from reinit_cli.initializers.transform import Move, Transform
+from reinit_cli.initializers.truncated import TruncatedNormal
 
 __all__ = [
     "NOWHERE",

@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from reinit_cli.initializers.blocks import GROUP_NUMEL, Take, Taker, block_numels, nothing
 from reinit_cli.initializers.overridable import overridable
 from reinit_cli.lazy import LazyModule
+from reinit_cli.tensors.moments import BLOCK_NUMEL
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = LazyModule("torch")
 
-GROUP_NUMEL = 16
-"""The elements that `Tensor.normal_` draws together; the last group ends with the tensor."""
-
 Statistic = Literal["mean", "std", "distribution"]
 """A property of many drawn elements that can be tested against a law."""
+
+
+def fill_from_blocks(law: Law, tensor: torch.Tensor, generator: torch.Generator) -> None:
+    """Fill a contiguous tensor of the CPU with a law's blocks."""
+    Taker(law.blocks(tuple(tensor.shape), tensor.dtype, generator)).take_into(tensor.view(-1))
 
 
 class Law(ABC):
@@ -55,6 +60,63 @@ class Law(ABC):
             tensor: what to fill.
             generator: the only source of chance, on the device of the tensor.
         """
+
+    def blocks(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        generator: torch.Generator,
+        take: Take = nothing,
+    ) -> Iterator[torch.Tensor]:
+        """Yield what `fill` writes, as 1-D tensors in row-major order, each gone with the next.
+
+        Args:
+            shape: that of the whole tensor.
+            dtype: its dtype.
+            generator: the only source of chance, of the CPU; left where `fill` leaves it.
+            take: gives the values that are to be changed, where the law changes any.
+        """
+        import torch
+
+        numel = math.prod(shape)
+        if not self.is_sequential:
+            whole = torch.empty(shape, dtype=dtype, device="cpu")
+            take(whole.view(-1))
+            self.fill(whole, generator)
+            yield whole.view(-1)
+            return
+        buffer = torch.empty(min(numel, BLOCK_NUMEL + GROUP_NUMEL), dtype=dtype, device="cpu")
+        for count in block_numels(numel):
+            block = buffer[:count]
+            take(block)
+            self.fill(block, generator)
+            yield block
+
+    def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int | None:
+        """Return the memory that `blocks` takes at most, but for a few blocks.
+
+        Args:
+            shape: that of the whole tensor.
+            itemsize: the bytes of an element as it is drawn.
+
+        Returns:
+            None where it is not known; the whole tensor, at least.
+        """
+        del shape, itemsize
+        return 0 if self.is_sequential else None
+
+    def words(self, numel: int, itemsize: int) -> int | None:
+        """Return how many random numbers of 32 bits a CPU takes to fill a tensor.
+
+        Args:
+            numel: the tensor's elements.
+            itemsize: the bytes of each.
+
+        Returns:
+            None where it is not known before they are drawn.
+        """
+        del numel, itemsize
+        return None if self.is_random else 0
 
     @overridable
     def low(self) -> float:
@@ -154,7 +216,11 @@ class Constant(Law):
     def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Write the value everywhere."""
         del generator
-        tensor.fill_(float(self.value))
+        if tensor.is_floating_point():
+            tensor.fill_(float(self.value))
+        else:
+            # Through a float, large integers would come out as others.
+            tensor.fill_(complex(self.value) if tensor.is_complex() else int(self.value))
 
     def cdf(self, x: float) -> float:
         """A step at the value."""
@@ -192,6 +258,10 @@ class Uniform(Law):
         """Draw as `Tensor.uniform_` does."""
         tensor.uniform_(self.low, self.high, generator=generator)
 
+    def words(self, numel: int, itemsize: int) -> int:
+        """One for each element; two in float64."""
+        return numel * itemsize // 4
+
     @property
     def spread(self) -> float:
         """Its standard deviation, as it has no tails."""
@@ -217,6 +287,10 @@ class Normal(Law):
         """Draw as `Tensor.normal_` does."""
         tensor.normal_(self.mean, self.std, generator=generator)
 
+    def words(self, numel: int, itemsize: int) -> int | None:
+        """As of a uniform, and the last group again where it is not whole."""
+        return normal_words(numel, itemsize)
+
     @property
     def spread(self) -> float:
         """Its standard deviation."""
@@ -229,140 +303,18 @@ class Normal(Law):
         return normal_mass(-math.inf, (x - self.mean) / self.std)
 
 
-@dataclass(frozen=True, slots=True)
-class TruncatedNormal(Law):
-    """N(centre, scale²) given that it lies in [low, high]."""
-
-    centre: float
-    scale: float
-    low: float
-    high: float
-    statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
-
-    @property
-    def mean(self) -> float:
-        """The mean after truncation."""
-        if self._is_flat:
-            return (self.low + self.high) / 2
-        mean = self.centre + self.scale * self._shift()
-        return max(self.low, min(self.high, mean))
-
-    @property
-    def std(self) -> float:
-        """The standard deviation after truncation."""
-        if self._is_flat:
-            return (self.high - self.low) / math.sqrt(12.0)
-        alpha, beta = self._standardized()
-        mass = normal_mass(alpha, beta)
-        if not mass:  # so far out in the tail that it equals the bound
-            return 0.0
-        edges = (alpha * _density(alpha) - beta * _density(beta)) / mass
-        return self.scale * math.sqrt(max(0.0, 1 + edges - self._shift() ** 2))
-
-    @property
-    def spread(self) -> float:
-        """Its standard deviation where the bounds are symmetric; otherwise an upper bound.
-
-        A truncated normal is the normal squeezed (Caffarelli 2000), and so is any law whose
-        density on an interval is never below 1 / (√(2π)·spread).
-        """
-        if self._is_flat or math.isclose(self.centre - self.low, self.high - self.centre):
-            return self.std
-        lowest = min(map(_density, self._standardized()))
-        mass = normal_mass(*self._standardized())
-        by_density = mass / (math.sqrt(2 * math.pi) * lowest) if lowest else math.inf
-        return max(self.std, self.scale * min(1.0, by_density))
-
-    def cdf(self, x: float) -> float:
-        """That of the normal, rescaled to the bounds."""
-        if x < self.low or x >= self.high:
-            return float(x >= self.high)
-        if self._is_flat:
-            return (x - self.low) / (self.high - self.low)
-        alpha, beta = self._standardized()
-        mass = normal_mass(alpha, beta)
-        return normal_mass(alpha, (x - self.centre) / self.scale) / mass if mass else 0.5
-
-    @property
-    def _is_flat(self) -> bool:
-        """Whether the density is so flat that the formulas of a normal would cancel out."""
-        alpha, beta = self._standardized()
-        return (beta - alpha) * max(1.0, abs(alpha), abs(beta)) < 1e-5
-
-    def _standardized(self) -> tuple[float, float]:
-        return (self.low - self.centre) / self.scale, (self.high - self.centre) / self.scale
-
-    def _shift(self) -> float:
-        alpha, beta = self._standardized()
-        mass = normal_mass(alpha, beta)
-        return (_density(alpha) - _density(beta)) / mass if mass else math.copysign(math.inf, alpha)
-
-    @property
-    def is_drawable(self) -> bool:
-        """Whether a thousand rounds of rejection suffice, where torch would loop forever."""
-        return self._keeps_most or self._acceptance > 1e-3
-
-    @property
-    def _keeps_most(self) -> bool:
-        return normal_mass(*self._standardized()) > 0.3
-
-    @property
-    def _acceptance(self) -> float:
-        """The share of uniform candidates that are accepted: the area under the density over its box."""
-        width = (self.high - self.low) / self.scale
-        alpha, beta = self._standardized()
-        outside = max(alpha, -beta, 0.0)  # how far the nearer bound lies beyond the centre
-        if outside > 5:  # the tail falls like an exponential, and its mass may underflow
-            return min(1.0, 1 / (outside * width))
-        area = normal_mass(alpha, beta) * math.sqrt(2 * math.pi)
-        return area * math.exp(0.5 * outside**2) / width
-
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        """Draw as `torch.nn.init.trunc_normal_` does, by rejection.
-
-        Where most of the normal lies inside the bounds, normals are drawn and those
-        outside drawn again; otherwise uniforms are drawn and kept with the density's odds.
-        """
-        if self._keeps_most:
-            self._redraw_outside(tensor, generator)
-        else:
-            self._accept_uniforms(tensor, generator)
-
-    def _redraw_outside(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        import torch
-
-        # The bounds as the tensor's dtype has them: a value on the rounded bound is inside.
-        low = torch.tensor(self.low, dtype=tensor.dtype, device="cpu").item()
-        high = torch.tensor(self.high, dtype=tensor.dtype, device="cpu").item()
-        tensor.normal_(self.centre, self.scale, generator=generator)
-        # Each round draws the whole tensor again: torch's values depend on it.
-        while (outside := (tensor < low) | (tensor > high)).any():
-            again = torch.empty_like(tensor)
-            again.normal_(self.centre, self.scale, generator=generator)
-            torch.where(outside, again, tensor, out=tensor)
-
-    def _accept_uniforms(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        import torch
-
-        mode = max(self.low, min(self.centre, self.high))
-        log_peak = -0.5 * ((mode - self.centre) / self.scale) ** 2
-        candidates = torch.empty_like(tensor)
-        chance = torch.empty_like(tensor)
-        pending = torch.ones_like(tensor, dtype=torch.bool)
-        while pending.any():
-            candidates.uniform_(self.low, self.high, generator=generator)
-            torch.where(pending, candidates, tensor, out=tensor)
-            candidates.sub_(self.centre).div_(self.scale).pow_(2).mul_(-0.5).sub_(log_peak)
-            chance.uniform_(generator=generator).log_()
-            pending &= chance > candidates
-
-
-def _density(x: float) -> float:
-    return math.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-
-
 def normal_mass(alpha: float, beta: float) -> float:
     """Return the probability that a standard normal lies between two bounds, exact in both tails."""
     if alpha > 0:
         alpha, beta = -beta, -alpha
     return 0.5 * (math.erfc(-beta / math.sqrt(2.0)) - math.erfc(-alpha / math.sqrt(2.0)))
+
+
+def normal_words(numel: int, itemsize: int) -> int | None:
+    """Return how many random numbers of 32 bits `Tensor.normal_` takes on a CPU.
+
+    A tensor of less than a group may leave one of its last pair for the next draw.
+    """
+    if numel < GROUP_NUMEL:
+        return None
+    return (numel + (GROUP_NUMEL if numel % GROUP_NUMEL else 0)) * itemsize // 4

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from reinit_cli.errors import UnmatchedRuleError
 from reinit_cli.initializers import Transform
-from reinit_cli.initializers.law import TruncatedNormal
+from reinit_cli.initializers.truncated import TruncatedNormal
 from reinit_cli.planning.match import head_rule
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.rule import Rule

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from reinit_cli.errors import RuleError
 from reinit_cli.initializers import Elsewhere, Init, Law, Site, Transform, UndefinedError
-from reinit_cli.initializers.law import Constant, Normal, TruncatedNormal, Uniform
+from reinit_cli.initializers.law import Constant, Normal, Uniform
+from reinit_cli.initializers.truncated import TruncatedNormal
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.pattern import KeyIndex

@@ -19,7 +19,8 @@ from reinit_cli.execution.checks import Checker, Finding
 from reinit_cli.execution.draw import draw, draw_blocks
 from reinit_cli.initializers import REGISTRY, Law, Site, parse_init
 from reinit_cli.initializers.families.sparses import SparseNormal
-from reinit_cli.initializers.law import Normal, TruncatedNormal, Uniform
+from reinit_cli.initializers.law import Normal, Uniform
+from reinit_cli.initializers.truncated import TruncatedNormal
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.tensors.device import one_thread
 from reinit_cli.tensors.info import TensorInfo

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from reinit_cli import Rule, apply_
 from reinit_cli.errors import ArgumentError, UnknownNameError
-from reinit_cli.execution.draw import are_blocks, draw
+from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import Fans, Law, Site, UndefinedError, parse_init
 from reinit_cli.initializers.law import Normal
 
@@ -191,10 +191,10 @@ def test_fused_projections_have_the_law_of_single_ones() -> None:
     assert _law("xavier_uniform", (192, 64)).std < single.std
 
 
-def test_blocks_of_an_elementwise_law_are_streamed() -> None:
-    assert are_blocks(_law("block:3,normal", (192, 64)), "float32", "cpu")
-    assert not are_blocks(_law("block:3,normal", (9, 7)), "float32", "cpu")
-    assert not are_blocks(_law("block:3,normal,axis=1", (64, 192)), "float32", "cpu")
+def test_blocks_of_an_elementwise_law_are_one_draw_where_they_end_with_whole_groups() -> None:
+    assert _law("block:3,normal", (192, 64)).is_sequential
+    assert not _law("block:3,normal", (9, 7)).is_sequential
+    assert not _law("block:3,normal,axis=1", (64, 192)).is_sequential
 
 
 def test_the_gates_of_an_lstm_are_orthogonal_each() -> None:

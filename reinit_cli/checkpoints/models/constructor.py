@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.checkpoints.models.borrowing import own_random_state
 from reinit_cli.initializers import Law, UndefinedError
 from reinit_cli.initializers.families.replays import Patched, Region, Values
-from reinit_cli.initializers.law import Constant, Normal, TruncatedNormal, Uniform
+from reinit_cli.initializers.law import Constant, Normal, Uniform
+from reinit_cli.initializers.truncated import TruncatedNormal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

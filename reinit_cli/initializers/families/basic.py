@@ -8,10 +8,11 @@ from typing import Annotated, Any, cast
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.fans import UndefinedError
-from reinit_cli.initializers.law import Constant, Law, Normal, TruncatedNormal, Uniform
+from reinit_cli.initializers.law import Constant, Law, Normal, Uniform
 from reinit_cli.initializers.parameters import Choice, Integer, NonNegative, Real
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
+from reinit_cli.initializers.truncated import TruncatedNormal
 
 
 def _ordered(name: str, low: float, high: float) -> None:

@@ -3,149 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.arguments import inner_init
+from reinit_cli.initializers.blocks import GROUP_NUMEL
 from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.fans import Fans, UndefinedError, need_ndim
-from reinit_cli.initializers.law import GROUP_NUMEL, Constant, Law, Normal, Statistic
+from reinit_cli.initializers.law import Constant, Law
 from reinit_cli.initializers.parameters import Integer, Nested
+from reinit_cli.initializers.parts import Blocks, Repeated
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
-
-if TYPE_CHECKING:
-    from torch import Generator, Tensor
-
-# --- their laws --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _OfParts(Law):
-    """A law whose elements all follow the law of a smaller tensor.
-
-    Attributes:
-        part: the law of the smaller one.
-        shape: the shape of the whole tensor.
-    """
-
-    part: Law
-    shape: tuple[int, ...]
-
-    @property
-    def mean(self) -> float:
-        """As of a part."""
-        return self.part.mean
-
-    @property
-    def std(self) -> float:
-        """As of a part."""
-        return self.part.std
-
-    @property
-    def low(self) -> float:
-        """As of a part."""
-        return self.part.low
-
-    @property
-    def high(self) -> float:
-        """As of a part."""
-        return self.part.high
-
-    @property
-    def is_random(self) -> bool:
-        """Whether its parts are."""
-        return self.part.is_random
-
-    def cdf(self, x: float) -> float:
-        """As of a part."""
-        return self.part.cdf(x)
-
-
-@dataclass(frozen=True)
-class Blocks(_OfParts):
-    """Equal parts along one dimension, each of one law, drawn one after the other.
-
-    Attributes:
-        count: how many there are.
-        axis: along which dimension they lie.
-    """
-
-    count: int
-    axis: int = 0
-
-    @property
-    def statistics(self) -> tuple[Statistic, ...]:
-        """As of a part, since parts are independent."""
-        return self.part.statistics
-
-    @property
-    def spread(self) -> float:
-        """As of a part."""
-        return self.part.spread
-
-    @property
-    def identity(self) -> str:
-        """As of a part."""
-        return self.part.identity
-
-    def misfit(self, values: Tensor) -> tuple[float, float]:
-        """Return the largest of all parts."""
-        parts = values.view(self.shape).chunk(self.count, self.axis)
-        found = [self.part.misfit(part.contiguous()) for part in parts]
-        return max(misfit for misfit, _ in found), max(allowed for _, allowed in found)
-
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
-        """Fill each part as a tensor of its own, from one generator."""
-        for part in tensor.view(self.shape).chunk(self.count, self.axis):
-            drawn = part.contiguous()
-            self.part.fill(drawn, generator)
-            if drawn.data_ptr() != part.data_ptr():
-                part.copy_(drawn)
-
-
-@dataclass(frozen=True)
-class Repeated(_OfParts):
-    """A smaller tensor with each row repeated `times` times.
-
-    Attributes:
-        times: how often each row is repeated.
-    """
-
-    times: int
-    identity = "repetition"
-
-    @property
-    def statistics(self) -> tuple[Statistic, ...]:
-        """The mean, and of normals the standard deviation.
-
-        The shares of fewer elements stray further than `distribution` allows, and the spread
-        of others bounds their deviation only where they do not depend on each other.
-        """
-        known: tuple[Statistic, ...] = (
-            ("mean", "std") if isinstance(self.part, Normal) else ("mean",)
-        )
-        return tuple(each for each in known if each in self.part.statistics)
-
-    @property
-    def spread(self) -> float:
-        """√times that of the smaller tensor, which has all the independent elements."""
-        return math.sqrt(self.times) * self.part.spread
-
-    def misfit(self, values: Tensor) -> tuple[float, float]:
-        """Count elements that differ from the first row of their group, plus the misfit of the part."""
-        rows = values.view(-1, self.times, *self.shape[1:])
-        first = rows[:, :1]
-        misfit, allowed = self.part.misfit(first.squeeze(1).contiguous())
-        return float((rows != first).count_nonzero()) + misfit, allowed
-
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
-        """Fill the smaller one and repeat its rows."""
-        part = tensor.new_empty((self.shape[0] // self.times, *self.shape[1:]))
-        self.part.fill(part, generator)
-        tensor.view(-1, self.times, *self.shape[1:]).copy_(part.unsqueeze(1))
-
 
 # --- initializers within others ----------------------------------------------------------------
 

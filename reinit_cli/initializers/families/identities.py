@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+from reinit_cli.initializers.blocks import Take, nothing
 from reinit_cli.initializers.fans import UndefinedError, need_ndim
 from reinit_cli.initializers.gains import check_gain, gain_of
-from reinit_cli.initializers.law import Law, Statistic, normal_mass
+from reinit_cli.initializers.law import Constant, Law, Normal, Statistic, normal_mass, normal_words
 from reinit_cli.initializers.parameters import AnyGain, Integer, NonNegative, Slope
 from reinit_cli.initializers.registry import register
 
 if TYPE_CHECKING:
+    import torch
     from torch import Generator, Tensor
 
 
@@ -94,6 +97,52 @@ class Identity(Law):
         for group in range(self.groups):
             outputs = inputs + group * (self.shape[0] // self.groups)
             center[outputs, inputs] += self.gain
+
+    def blocks(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        generator: Generator,
+        take: Take = nothing,
+    ) -> Iterator[Tensor]:
+        """Yield the noise or zeros, with the ones that lie in each block."""
+        under = Normal(0.0, self.noise_std) if self.is_random else Constant(0.0)
+        reached = 0
+        for block in under.blocks(shape, dtype, generator, take):
+            for ones in self._ones(reached, reached + block.numel()):
+                block[ones] += self.gain
+            reached += block.numel()
+            yield block
+
+    def _ones(self, start: int, stop: int) -> Iterator[slice]:
+        """Yield where ones lie among some elements of the tensor, group by group."""
+        kernel = math.prod(self.shape[2:])
+        # Along the diagonal of each group, from the center of its first kernel.
+        step = (self.shape[1] + 1) * kernel
+        group_numel = self.shape[0] // self.groups * self.shape[1] * kernel
+        for group in range(start // group_numel, min(-(-stop // group_numel), self.groups)):
+            first = group * group_numel + self._center
+            end = min(stop, first + self._ones_per_group * step)
+            skipped = max(0, -((first - start) // step))
+            if first + skipped * step < end:
+                yield slice(first + skipped * step - start, end - start, step)
+
+    @property
+    def _center(self) -> int:
+        """The place of the center in a kernel, in elements."""
+        place = 0
+        for dim in self.shape[2:]:
+            place = place * dim + dim // 2
+        return place
+
+    def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return that it takes blocks alone."""
+        del shape, itemsize
+        return 0
+
+    def words(self, numel: int, itemsize: int) -> int | None:
+        """As many as the noise."""
+        return normal_words(numel, itemsize) if self.is_random else 0
 
     def cdf(self, x: float) -> float:
         """Steps at zero and at the gain, or normals around both."""

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from reinit_cli.initializers.families.compounds import Blocks
+from reinit_cli.initializers.blocks import Take, Taker, nothing
 from reinit_cli.initializers.families.identities import center_of
 from reinit_cli.initializers.fans import Fans, Layout, UndefinedError, need_ndim
 from reinit_cli.initializers.gains import check_gain, gain_of
-from reinit_cli.initializers.law import Constant, Law, Statistic, normal_mass
+from reinit_cli.initializers.law import (
+    Constant,
+    Law,
+    Normal,
+    Statistic,
+    fill_from_blocks,
+    normal_mass,
+    normal_words,
+)
 from reinit_cli.initializers.parameters import AnyGain, Axes, Slope
+from reinit_cli.initializers.parts import Blocks
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
+from reinit_cli.tensors.moments import BLOCK_NUMEL
 
 if TYPE_CHECKING:
+    import torch
     from torch import Generator, Tensor
+
+_COLUMNS_OF_LAPACK = 64
+"""The block of columns for which LAPACK takes working memory of its own."""
 
 _GRAM_ROWS = 256
 """The number of rows that are multiplied by all others together."""
@@ -88,6 +103,9 @@ class Orthogonal(Law):
         """Fill as `torch.nn.init.orthogonal_` does, but factor in float64 and round once."""
         import torch
 
+        if tensor.device.type == "cpu":
+            fill_from_blocks(self, tensor, generator)
+            return
         matrix = torch.empty((self.rows, self.cols), dtype=tensor.dtype, device=tensor.device)
         matrix.normal_(0, 1, generator=generator)
         if self.version > 1:
@@ -96,14 +114,65 @@ class Orthogonal(Law):
             matrix = matrix.to(device, torch.float64)
         if self.rows < self.cols:
             matrix.t_()  # (longer, shorter)
-        # The steps of `torch.linalg.qr`, which would hold a copy of R besides.
-        matrix, scales = torch.geqrf(matrix)
-        q = torch.linalg.householder_product(matrix, scales)
+        matrix = matrix.t().contiguous().t()
+        self._factor(matrix)
+        tensor.view(self.rows, self.cols).copy_(matrix.t() if self.rows < self.cols else matrix)
+
+    def blocks(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        generator: Generator,
+        take: Take = nothing,
+    ) -> Iterator[Tensor]:
+        """Yield what `fill` writes, factored in place in the one matrix that is held."""
+        import torch
+
+        del shape, take
+        numel = self.rows * self.cols
+        longer, shorter = max(self.rows, self.cols), min(self.rows, self.cols)
+        held = torch.float64 if self.version > 1 else dtype
+        matrix = torch.empty(
+            shorter, longer, dtype=held, device="cpu"
+        ).t()  # column by column, as LAPACK has it
+        # In the order of the draw: all elements where that is the matrix's own, otherwise rows.
+        drawn = matrix.t().view(-1) if self.rows < self.cols else matrix
+        at_once = BLOCK_NUMEL // (numel // len(drawn)) or 1
+        normals = Taker(Normal(0.0, 1.0).blocks((numel,), dtype, generator))
+        for some in torch.split(drawn, at_once):
+            block = torch.empty(some.shape, dtype=dtype, device="cpu")
+            normals.take_into(block.view(-1))
+            some.copy_(block)
+        self._factor(matrix)
+        for some in torch.split(drawn, at_once):
+            yield some.to(dtype, memory_format=torch.contiguous_format, copy=True).view(-1)
+
+    def _factor(self, matrix: Tensor) -> None:
+        """Replace a matrix of (longer, shorter) by its orthonormal columns, times the gain.
+
+        In place where it lies column by column: the steps of `torch.linalg.qr`, which would
+        hold copies of it and of R besides.
+        """
+        import torch
+
+        scales = torch.empty(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+        torch.geqrf(matrix, out=(matrix, scales))
         # QR is unique up to signs; with a positive diagonal of R, Q is uniform over the
         # orthogonal group (Mezzadri 2007, arXiv:math-ph/0609050).
-        q *= matrix.diagonal().sign()
-        q *= self.gain
-        tensor.view(self.rows, self.cols).copy_(q.t() if self.rows < self.cols else q)
+        signs = matrix.diagonal().sign()
+        torch.linalg.householder_product(matrix, scales, out=matrix)
+        matrix *= signs
+        matrix *= self.gain
+
+    def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return what the matrix takes in which it is factored, and some columns for LAPACK."""
+        del shape
+        held = 8 if self.version > 1 else itemsize
+        return held * (self.rows * self.cols + _COLUMNS_OF_LAPACK * min(self.rows, self.cols))
+
+    def words(self, numel: int, itemsize: int) -> int | None:
+        """As many as the normals."""
+        return normal_words(numel, itemsize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +236,31 @@ class DeltaOrthogonal(Law):
         self._tap.fill(tap, generator)
         tensor.zero_()
         center_of(tensor).copy_(tap)
+
+    def blocks(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        generator: Generator,
+        take: Take = nothing,
+    ) -> Iterator[Tensor]:
+        """Yield what `fill` writes: blocks of the matrix among zeros."""
+        import torch
+
+        del take
+        for taps in self._tap.blocks(shape[:2], dtype, generator):
+            for some in torch.split(taps, max(1, BLOCK_NUMEL // self._field)):
+                kernels = torch.zeros(len(some), *shape[2:], dtype=dtype, device="cpu")
+                center_of(kernels.unsqueeze(0)).copy_(some.unsqueeze(0))
+                yield kernels.view(-1)
+
+    def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return what the matrix takes."""
+        return self._tap.working_nbytes(shape[:2], itemsize)
+
+    def words(self, numel: int, itemsize: int) -> int | None:
+        """As many as the matrix."""
+        return self._tap.words(numel // self._field, itemsize)
 
 
 def _fans(shape: tuple[int, ...], *, axes: str | None, **_: object) -> Fans:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import RuleError
+from reinit_cli.initializers.blocks import Take, nothing
 from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
+from reinit_cli.streams.mersenne import is_known, later
+from reinit_cli.tensors.moments import BLOCK_NUMEL
+from reinit_cli.tensors.slice import row_major
 
 if TYPE_CHECKING:
+    import torch
     from torch import Generator, Tensor
+
+_WHOLE_NUMEL = 2**22
+"""Up to so many elements parts are drawn into the whole tensor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +61,26 @@ class Values(Law):
         del generator
         tensor.copy_(self.values)
 
+    def blocks(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        generator: Generator,
+        take: Take = nothing,
+    ) -> Iterator[Tensor]:
+        """Yield the values, converted block by block."""
+        import torch
+
+        del shape, generator, take
+        flat = self.values.reshape(-1)
+        for block in torch.split(flat, BLOCK_NUMEL):
+            yield block.to(dtype, copy=True)
+
+    def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return that it takes blocks alone; the values are there already."""
+        del shape, itemsize
+        return 0
+
     def cdf(self, x: float) -> float:
         """The share of the values that are at most x."""
         return float((self.values <= x).double().mean())
@@ -80,6 +109,12 @@ class Region:
     def numel(self) -> int:
         """The number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether they lie one after the other."""
+        steps = zip(self.shape, self.stride, row_major(self.shape), strict=True)
+        return all(step == wanted for dim, step, wanted in steps if dim > 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +178,58 @@ class Patched(Law):
             drawn = torch.empty(region.shape, dtype=tensor.dtype, device=tensor.device)
             law.fill(drawn, generator)
             flat.as_strided(region.shape, region.stride, region.offset).copy_(drawn)
+
+    def blocks(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        generator: Generator,
+        take: Take = nothing,
+    ) -> Iterator[Tensor]:
+        """Yield what `fill` writes; of a large tensor the parts are drawn first, and kept."""
+        words = self.whole.words(self.numel, dtype.itemsize)
+        if not self._is_in_blocks(dtype.itemsize) or words is None or not is_known(generator):
+            yield from Law.blocks(self, shape, dtype, generator, take)
+            return
+        start = generator.clone_state()
+        generator.set_state(later(start, words).get_state())
+        parts = [(region, _filled(law, region, dtype, generator)) for region, law in self.parts]
+        reached = 0
+        for block in self.whole.blocks(shape, dtype, start):
+            for region, drawn in parts:
+                first, last = region.offset - reached, region.offset + region.numel - reached
+                low, high = max(0, first), min(last, block.numel())
+                if low < high:
+                    block[low:high] = drawn[low - first : high - first]
+            reached += block.numel()
+            yield block
+
+    def _is_in_blocks(self, itemsize: int) -> bool:
+        """Whether a tensor is large, and its parts can be put into blocks of it."""
+        is_known_beforehand = self.whole.words(self.numel, itemsize) is not None
+        runs = all(region.is_run for region, _ in self.parts)
+        return self.numel > _WHOLE_NUMEL and is_known_beforehand and runs
+
+    def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int | None:
+        """Return what the parts take, and where they cannot be put into blocks, the whole."""
+        kept = [region.numel * itemsize for region, _ in self.parts]
+        known = [law.working_nbytes(region.shape, itemsize) for region, law in self.parts]
+        known.append(self.whole.working_nbytes(shape, itemsize))
+        if None in known:
+            return None
+        working = max(each for each in known if each is not None)
+        if self._is_in_blocks(itemsize):
+            return working + sum(kept)
+        return working + self.numel * itemsize + max(kept, default=0)
+
+
+def _filled(law: Law, region: Region, dtype: torch.dtype, generator: Generator) -> Tensor:
+    """Return the values of a region, as a 1-D tensor."""
+    import torch
+
+    drawn = torch.empty(region.shape, dtype=dtype, device="cpu")
+    law.fill(drawn, generator)
+    return drawn.view(-1)
 
 
 @register(

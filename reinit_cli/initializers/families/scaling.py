@@ -6,9 +6,10 @@ from math import sqrt
 from typing import Annotated
 
 from reinit_cli.initializers.fans import Fans
-from reinit_cli.initializers.law import Constant, Law, Normal, TruncatedNormal, Uniform
+from reinit_cli.initializers.law import Constant, Law, Normal, Uniform
 from reinit_cli.initializers.parameters import Choice, NonNegative
 from reinit_cli.initializers.registry import register
+from reinit_cli.initializers.truncated import TruncatedNormal
 
 TRUNCATED_STD = 0.87962566103423978
 """The standard deviation of N(0, 1) given that it lies in (-2, 2)."""

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from reinit_cli.initializers.blocks import Take, nothing
 from reinit_cli.initializers.fans import need_ndim
-from reinit_cli.initializers.law import Law, Statistic, normal_mass
+from reinit_cli.initializers.law import Law, Normal, Statistic, normal_mass, normal_words
 from reinit_cli.initializers.parameters import NonNegative, Number
 from reinit_cli.initializers.registry import register
+from reinit_cli.streams.mersenne import is_known, later
+from reinit_cli.tensors.moments import BLOCK_NUMEL
 
 if TYPE_CHECKING:
+    import torch
     from torch import Generator, Tensor
+
+_WHOLE_NUMEL = 2**22
+"""Up to so many elements the zeros are written into a tensor that is drawn whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,79 @@ class SparseNormal(Law):
         for column in range(tensor.shape[1]):
             rows = torch.randperm(self.rows, generator=generator, device=tensor.device)
             tensor[rows[: self.zeros], column] = 0
+
+    def blocks(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        generator: Generator,
+        take: Take = nothing,
+    ) -> Iterator[Tensor]:
+        """Yield what `fill` writes; of a large tensor the zeros are drawn first, and kept as bits."""
+        rows, columns = shape
+        words = normal_words(rows * columns, dtype.itemsize)
+        if rows * columns <= _WHOLE_NUMEL or words is None or not is_known(generator):
+            yield from Law.blocks(self, shape, dtype, generator, take)
+            return
+        normals = generator.clone_state()
+        generator.set_state(later(normals, words).get_state())
+        zeros = self._zeros(columns, generator)
+        reached = 0
+        for block in Normal(0.0, self.scale).blocks(shape, dtype, normals):
+            flat = block
+            while flat.numel():
+                mask = _unpacked(zeros, columns, reached, flat.numel())
+                flat[: mask.numel()].masked_fill_(mask, 0)
+                flat = flat[mask.numel() :]
+                reached += mask.numel()
+            yield block
+
+    def _zeros(self, columns: int, generator: Generator) -> Tensor:
+        """Return which elements are zero, (rows, columns / 8), as the bits of bytes."""
+        import torch
+
+        zeros = torch.zeros(self.rows, -(-columns // 8), dtype=torch.uint8, device="cpu")
+        byte = torch.empty(self.rows, dtype=torch.uint8, device="cpu")
+        for at in range(0, columns, 8):
+            byte.zero_()
+            for bit in range(min(8, columns - at)):
+                rows = torch.randperm(self.rows, generator=generator, device="cpu")[: self.zeros]
+                byte[rows] += 1 << bit
+            zeros[:, at // 8] = byte
+        return zeros
+
+    def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return what the zeros of a large tensor take, or a small tensor and its permutations."""
+        rows, columns = shape
+        if rows * columns <= _WHOLE_NUMEL:
+            return rows * columns * itemsize + 8 * rows
+        return rows * (-(-columns // 8) + 9)
+
+
+def _unpacked(bits: Tensor, columns: int, start: int, numel: int) -> Tensor:
+    """Return the bits of some elements, as many as one piece of the matrix has of them.
+
+    Args:
+        bits: (rows, columns / 8).
+        columns: those of the matrix.
+        start: the first element.
+        numel: how many there are.
+    """
+    row, column = divmod(start, columns)
+    if column or numel < columns:  # a part of one row
+        numel = min(numel, columns - column)
+        bits = bits[row : row + 1, column // 8 : -(-(column + numel) // 8)]
+        return _as_bool(bits).view(-1)[column % 8 :][:numel]
+    rows = min(numel, BLOCK_NUMEL) // columns or 1
+    return _as_bool(bits[row : row + rows])[:, :columns].reshape(-1)
+
+
+def _as_bool(bits: Tensor) -> Tensor:
+    """Return (rows, n) bytes as (rows, 8·n) truth values, the lowest bit of each first."""
+    import torch
+
+    places = torch.tensor([1 << bit for bit in range(8)], dtype=torch.uint8, device="cpu")
+    return bits.unsqueeze(-1).bitwise_and(places).ne(0).flatten(1)
 
 
 @register(

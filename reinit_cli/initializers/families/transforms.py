@@ -1,83 +1,29 @@
-"""Initializers that transform existing values rather than replace them.
-
-A transform is given a tensor that holds the existing values in row-major order: all of them,
-or one block after the other where it is sequential. It changes them in place.
-"""
+"""Initializers that transform existing values rather than replace them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from reinit_cli.errors import ArgumentError
+from reinit_cli.initializers.blocks import Take, nothing
 from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.fans import UndefinedError
 from reinit_cli.initializers.law import Law, Normal, Uniform
-from reinit_cli.initializers.overridable import overridable
 from reinit_cli.initializers.parameters import Checkpoint, Choice, NonNegative, Number, Real
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
+from reinit_cli.initializers.transform import Move, Transform
 from reinit_cli.lazy import LazyModule
-from reinit_cli.tensors.moments import Moments
+from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments
 from reinit_cli.text import shape as written
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = LazyModule("torch")
-
-Take = Callable[["torch.Tensor"], None]
-
-# --- what all have in common -----------------------------------------------------------------
-
-
-class Transform(Law):
-    """A law that depends on the existing values, so that its moments are not known beforehand."""
-
-    mean = math.nan
-    std = math.nan
-    is_sequential = True
-    needs_moments = False
-    gathers = False
-
-    @overridable
-    def is_random(self) -> bool:
-        """Whether the change is random."""
-        return False
-
-    @overridable
-    def donor(self) -> str | None:
-        """The checkpoint whose values are changed, where it is not the tensor's own."""
-        return None
-
-    def settled(self, moments: Moments) -> Law:
-        """Return the law for a tensor with given moments, where the transform needs them.
-
-        Raises:
-            UndefinedError: it has no meaning for such values.
-        """
-        del moments
-        raise NotImplementedError
-
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        """Change the values in place."""
-        raise NotImplementedError
-
-    def gather(self, take: Take, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        """Fill a tensor from values that are not its own, where the law `gathers`.
-
-        Args:
-            take: fills a 1-D tensor with the next values.
-            tensor: contiguous and not yet filled.
-            generator: the only source of randomness.
-        """
-        raise NotImplementedError
-
-
-class Move(Transform):
-    """A transform that moves values as they are, in their own dtype, whichever it is."""
 
 
 def _finite(moments: Moments) -> Moments:
@@ -251,17 +197,49 @@ class Shuffled(Move):
 
     def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Permute in place."""
+        alike = _as_integers(tensor.view(-1))
+        alike.copy_(alike.index_select(0, _permutation(alike, generator)))
+
+    def blocks(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        generator: torch.Generator,
+        take: Take = nothing,
+    ) -> Iterator[torch.Tensor]:
+        """Yield what `fill` writes, gathered block by block."""
         import torch
 
-        flat = tensor.view(-1)
-        numel = flat.numel()
-        # The same permutation in either dtype, and half the memory in the smaller.
-        index = torch.int32 if numel < 2**31 else torch.int64
-        places = torch.randperm(numel, generator=generator, device=tensor.device, dtype=index)
-        # As integers of that size: torch cannot index float8.
-        bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-        alike = flat.view(bits.get(flat.element_size(), flat.dtype))
-        alike.copy_(alike.index_select(0, places))
+        flat = torch.empty(math.prod(shape), dtype=dtype, device="cpu")
+        take(flat)
+        alike = _as_integers(flat)
+        for places in torch.split(_permutation(alike, generator), BLOCK_NUMEL):
+            yield alike.index_select(0, places).view(dtype)
+
+    def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return what the values and the permutation take."""
+        numel = math.prod(shape)
+        return numel * (itemsize + (4 if numel < _LEAST_LONG else 8))
+
+
+_LEAST_LONG = 2**31
+"""The fewest elements whose places do not fit into 32 bits."""
+
+
+def _permutation(flat: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return in which order elements come: the same in either dtype of the places."""
+    import torch
+
+    index = torch.int32 if flat.numel() < _LEAST_LONG else torch.int64
+    return torch.randperm(flat.numel(), generator=generator, device=flat.device, dtype=index)
+
+
+def _as_integers(flat: torch.Tensor) -> torch.Tensor:
+    """Return elements as integers of their size: torch cannot index float8."""
+    import torch
+
+    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return flat.view(bits.get(flat.element_size(), flat.dtype))
 
 
 @dataclass(frozen=True)
@@ -329,6 +307,20 @@ class MeanRows(Transform):
     is_random = True
     is_sequential = False
     gathers = True
+
+    def blocks(
+        self,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        generator: torch.Generator,
+        take: Take = nothing,
+    ) -> Iterator[torch.Tensor]:
+        """Yield the new rows."""
+        import torch
+
+        whole = torch.empty(shape, dtype=dtype, device="cpu")
+        self.gather(take, whole, generator)
+        yield whole.view(-1)
 
     def gather(self, take: Take, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Read the old rows once, and write the new ones."""

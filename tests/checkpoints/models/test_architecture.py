@@ -25,7 +25,8 @@ from reinit_cli.errors import (
     UnmatchedRuleError,
 )
 from reinit_cli.initializers import Law, UndefinedError
-from reinit_cli.initializers.law import Constant, Normal, TruncatedNormal, Uniform
+from reinit_cli.initializers.law import Constant, Normal, Uniform
+from reinit_cli.initializers.truncated import TruncatedNormal
 from reinit_cli.tensors.live import infos_of
 
 

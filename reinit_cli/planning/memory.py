@@ -1,0 +1,76 @@
+"""Say how much memory the draws of a plan need, and refuse what a machine does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from reinit_cli.errors import TensorError
+from reinit_cli.initializers import Move
+from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.planning.reshape import rows_alone
+from reinit_cli.tensors.dtype import DTYPES
+
+Limits = Mapping[str, int]
+"""The bytes that a process can have, by what limits them: "this machine has", for example."""
+
+
+def drawn_itemsize(step: Step) -> int:
+    """Return the bytes of an element as it is drawn: float64 for float64, float32 for other floats."""
+    dtype = DTYPES[step.tensor.dtype]
+    if isinstance(step.law, Move) or dtype.kind != "float":
+        return dtype.nbits // 8
+    return 8 if step.tensor.dtype == "float64" else 4
+
+
+def working_nbytes(step: Step) -> int | None:
+    """Return the memory that a draw takes on a CPU, but for a few blocks; None where it is not known."""
+    assert step.law is not None
+    return step.law.working_nbytes(step.tensor.shape, drawn_itemsize(step))
+
+
+def is_kept_for_tests(step: Step, *, checks: bool) -> bool:
+    """Whether a draw is kept until all of it is tested.
+
+    Args:
+        step: what is drawn.
+        checks: whether draws are tested.
+    """
+    law = step.follows
+    return checks and law is not None and bool(law.identity) and not law.is_sequential
+
+
+def refuse_too_large(plan: Plan, limits: Limits) -> None:
+    """Refuse a plan of which a draw needs more memory than there is.
+
+    Args:
+        plan: what is drawn, one tensor after the other at least.
+        limits: what there is; the least of them counts.
+
+    Raises:
+        TensorError: the largest draw needs more.
+    """
+    if not limits or plan.request.device != "cpu":
+        return
+    limit, there = min(limits.items(), key=lambda item: item[1])
+    needs = ((_needed(step, plan), step.key) for step in _draws(plan))
+    needed, key = max(needs, key=lambda item: item[0], default=(0, ""))
+    if needed > there:
+        problem = f"it takes {needed:,} bytes of memory, and {limit} {there:,}"
+        raise TensorError(key, problem, kind="draw")
+
+
+def _draws(plan: Plan) -> Iterator[Step]:
+    """Yield what is drawn, each tensor once; of a resized one its new rows."""
+    yield from plan.fills
+    for step in plan.steps:
+        if step.action == "resize" and step.law is not None:
+            yield rows_alone(step)
+
+
+def _needed(step: Step, plan: Plan) -> int:
+    """Return the memory without which a draw cannot be made."""
+    working = working_nbytes(step)
+    whole = step.tensor.numel * drawn_itemsize(step)
+    kept = whole if is_kept_for_tests(step, checks=plan.request.check) else 0
+    laid = step.tensor.extent if step.tensor.stride is not None else (0, 0)
+    return (whole if working is None else working) + kept + laid[1] - laid[0]

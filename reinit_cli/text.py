@@ -24,14 +24,33 @@ _NUMBER = re.compile(
 )
 
 
-def near(word: str, known: Iterable[str], count: int = 3) -> list[str]:
+_LONGEST_NEAR = 200
+"""The most characters of a word whose near spellings are looked for."""
+
+MOST_COMPARED = 5 * 10**7
+"""The most pairs of characters that are compared to find them, which takes half a second."""
+
+
+def near(
+    word: str, known: Iterable[str], count: int = 3, most_compared: int = MOST_COMPARED
+) -> list[str]:
     """Return the known words spelled most like `word`, the nearest first.
 
-    Words that are clearly further than the nearest are left out.
+    Words that are clearly further than the nearest are left out, and so are long ones and
+    those that come after others whose comparison took too long.
     """
     from difflib import SequenceMatcher, get_close_matches
 
-    by_lower = {name.lower(): name for name in known}
+    if len(word) > _LONGEST_NEAR:
+        return []
+    by_lower: dict[str, str] = {}
+    for name in known:
+        if not len(word) // 3 <= len(name) <= 3 * len(word) + 3:
+            continue  # too few of its letters can be those of the word
+        most_compared -= len(word) * len(name)
+        if most_compared < 0:
+            break
+        by_lower[name.lower()] = name
     found = get_close_matches(word.lower(), by_lower, n=count, cutoff=0.6)
     ratios = [SequenceMatcher(None, name, word.lower()).ratio() for name in found]
     return [
@@ -86,6 +105,8 @@ _WIDE = (
 
 def is_wide(data: bytes) -> bool:
     """Whether one character makes a long text of JSON take several times its size in memory."""
+    if len(data) <= min(most for most, _, _ in _WIDE):
+        return False
     is_ascii, has_escapes = data.isascii(), b"\\u" in data
     return any(
         len(data) > most
@@ -98,8 +119,8 @@ def why_not_parsed(error: ValueError | RecursionError) -> str:
     """Return what a parser of JSON or TOML says of a text that it refuses."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    # The parsers' own errors are of families of their own; `int` says what Python could be set to.
-    return "a number has too many digits" if type(error) is ValueError else str(error)
+    # `int` says which function of Python's to call.
+    return "a number has too many digits" if "max_str_digits" in str(error) else str(error)
 
 
 def number(value: float) -> str:

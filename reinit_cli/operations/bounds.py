@@ -16,7 +16,7 @@ from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
 from reinit_cli.request.rule import rules_of
 from reinit_cli.storage.destination import place_of
-from reinit_cli.storage.within import STREAMS, is_within
+from reinit_cli.storage.within import STREAMS, can_be_path, is_within
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -79,8 +79,8 @@ def _check(path: str, recipe: str, bounds: Bounds, *, follows: bool = True) -> N
     if _URL.match(path):
         problem = f"it names the URL {path!r}, and only the command line may"
         raise RecipeError(recipe, problem)
-    if path in STREAMS or "\0" in path:
-        return  # a path with a NUL leads nowhere, and is refused where it is used
+    if path in STREAMS or not can_be_path(path):
+        return  # it leads nowhere, and is refused where it is used
     place = os.path.realpath(path) if follows else place_of(path)
     if not is_within(place, _folders(bounds)):
         leads = "" if place == os.path.abspath(path) else f", which leads to {place!r}"

@@ -196,7 +196,7 @@ def _verified(
 ) -> Verdict:
     rows = {str(row["key"]): row for row in form["filled"]}
     known = _tensors_of(source)
-    missing = [key for key in rows if key not in known or unmeasurable(known[key])]
+    missing = {key: None for key in rows if key not in known or unmeasurable(known[key])}
     reading = RecordReader(source, form)
     filled = [reading.filled(known[key], row) for key, row in rows.items() if key not in missing]
     again = [each for each in filled if not each.undrawn]

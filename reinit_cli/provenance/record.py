@@ -28,10 +28,9 @@ from reinit_cli.errors import RecordError
 from reinit_cli.initializers.arguments import versions_of
 from reinit_cli.initializers.site import Versions
 from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.request.json_text import parse_json
 from reinit_cli.request.request import options_form
-from reinit_cli.request.values import has_many_names
 from reinit_cli.streams.torch import STREAM
-from reinit_cli.text import why_not_parsed
 from reinit_cli.version import __version__
 
 VERSION = 1
@@ -144,13 +143,6 @@ def record_in(path: str) -> str | None:
         return next((each.text for each in contents.recorded().values()), None)
 
 
-_MOST = {",": 2_000_000, "{": 400_000, "[": 400_000}
-"""The most of each in a record: half as many again as the largest checkpoint needs.
-
-A comma or a list may cost a hundred bytes of memory, and an object two hundred.
-"""
-
-
 def parse_record(text: str, path: str) -> Form:
     """Read a record.
 
@@ -161,14 +153,10 @@ def parse_record(text: str, path: str) -> Form:
     Raises:
         RecordError: it is not a valid record.
     """
-    if any(text.count(each) > most for each, most in _MOST.items()):
-        raise RecordError(path, "its record has more parts than any checkpoint needs")
-    if has_many_names(text):
-        raise RecordError(path, "its record has more names than any checkpoint needs")
     try:
-        form = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(path, f"its record is no JSON: {why_not_parsed(error)}") from error
+        form: Any = parse_json(text, "its record", "checkpoint", parse_constant=_refuse_constant)
+    except ValueError as error:
+        raise RecordError(path, str(error)) from error
     if not isinstance(form, dict) or "filled" not in form:
         raise RecordError(path, "it holds no record")
     if form.get("version") != VERSION or form.get("stream") != STREAM.name:

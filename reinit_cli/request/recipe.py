@@ -14,13 +14,14 @@ from typing import Any, NoReturn, cast
 
 from reinit_cli.errors import RecipeError, ReinitError, RuleError
 from reinit_cli.initializers import REGISTRY
+from reinit_cli.request.json_text import MAX_TEXT, parse_json
 from reinit_cli.request.output_name import OutputName, as_form
 from reinit_cli.request.request import OPTIONS, Option, PartialRequest
 from reinit_cli.request.rule import Rule
-from reinit_cli.request.values import has_many_names, within_bounds
+from reinit_cli.request.values import within_bounds
 from reinit_cli.storage.location import DASH
 from reinit_cli.streams.torch import STREAM
-from reinit_cli.text import near, why_not_parsed
+from reinit_cli.text import is_wide, near, why_not_parsed
 
 VERSION = 1
 """The version of the recipes and plans that are read."""
@@ -29,16 +30,12 @@ VERSION = 1
 MAX_TOML_NBYTES = 2**18
 
 
-MAX_JSON_NBYTES = 64 * 2**20
+MAX_JSON_NBYTES = 56 * 2**20
 """A plan names every tensor: a hundred thousand of them take 40 MB."""
 
 
-MAX_JSON_ELEMENTS = 4_000_000
-"""The most commas, lists and objects of a JSON text; each may take a hundred bytes of memory."""
-
-
-MAX_TEXT = 2**18
-"""The most characters of a text in a recipe: some are read in more than linear time."""
+MAX_BITS = 4096
+"""The most bits of an integer: Python writes no decimal of more than 4,300 digits."""
 
 
 MAX_DOTS = 8
@@ -66,6 +63,10 @@ def parse_recipe(data: bytes, path: str) -> PartialRequest:
     Raises:
         RecipeError: it is not a valid recipe.
     """
+    if len(data) > MAX_JSON_NBYTES:
+        raise RecipeError(path, "it is too large")
+    if is_wide(data):
+        raise RecipeError(path, "it is too long for text that is not ASCII")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -77,15 +78,8 @@ def parse_recipe(data: bytes, path: str) -> PartialRequest:
 
 
 def _json(text: str, path: str) -> Mapping[str, Any]:
-    import json
-
-    if len(text) > MAX_JSON_NBYTES or sum(map(text.count, ",[{")) > MAX_JSON_ELEMENTS:
-        raise RecipeError(path, "it is too large")
-    if has_many_names(text):
-        raise RecipeError(path, "it has more names than any recipe needs")
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members: dict[str, Any] = {}
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        members: dict[str, object] = {}
         for name, value in pairs:
             if name in members:
                 raise RecipeError(path, f"it has {_short(name)} twice")
@@ -93,16 +87,14 @@ def _json(text: str, path: str) -> Mapping[str, Any]:
         return members
 
     try:
-        form = json.loads(text, object_pairs_hook=once)
-    except RecipeError:
+        form = parse_json(text, "it", "recipe", once)
+    except ReinitError:
         raise
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data" and error.lineno > 1 and text.startswith('{"version"'):
+    except ValueError as error:
+        if "Extra data" in str(error) and "\n" in text and text.startswith('{"version"'):
             problem = "it holds several plans, one in each line, and a recipe is one"
             raise RecipeError(path, problem) from error
-        raise RecipeError(path, f"it is no JSON: {why_not_parsed(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(path, f"it is no JSON: {why_not_parsed(error)}") from error
+        raise RecipeError(path, str(error)) from error
     if not isinstance(form, dict):
         raise RecipeError(path, "it is no object of fields")
     return form
@@ -148,8 +140,7 @@ def recipe_of(form: Mapping[str, Any], path: str) -> PartialRequest:
         RecipeError: one of them is not understood.
     """
     is_plan = "dry_run" in form or "filled" in form
-    if _has_long_text({name: form[name] for name in form if name not in RESULTS}):
-        raise RecipeError(path, f"a text in it has more than {MAX_TEXT:,} characters")
+    _check_sizes({name: form[name] for name in form if name not in RESULTS}, path)
     for name in form:
         if name not in FIELDS and not (is_plan and name in RESULTS):
             raise RecipeError(path, f"unknown field {_short(name)}", FIELDS, word=name)
@@ -170,17 +161,23 @@ def recipe_of(form: Mapping[str, Any], path: str) -> PartialRequest:
     return cast("PartialRequest", {**said, "rules": rules} if rules else said)
 
 
-def _has_long_text(form: Mapping[str, object]) -> bool:
+def _check_sizes(form: Mapping[str, object], path: str) -> None:
+    """Refuse texts and numbers that take too long to read or to write.
+
+    Raises:
+        RecipeError: there is one.
+    """
     waiting: list[object] = [form]
     while waiting:
         value = waiting.pop()
         if isinstance(value, str) and len(value) > MAX_TEXT:
-            return True
+            raise RecipeError(path, f"a text in it has more than {MAX_TEXT:,} characters")
+        if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            raise RecipeError(path, "a number in it has too many digits")
         if isinstance(value, dict):
             waiting += (*value, *value.values())
         elif isinstance(value, list):
             waiting += value
-    return False
 
 
 def _read(option: Option, value: object, path: str) -> object:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 from reinit_cli.errors import PatternError
 from reinit_cli.request.pattern import Pattern
-from reinit_cli.text import near
+from reinit_cli.request.regex import Clock
+from reinit_cli.text import MOST_COMPARED, near
 
 _LARGEST_SEARCH = 20_000
 """The most keys that are compared in spelling, which is slow."""
+
+_MOST_SEGMENTS = 10**6
+_MOST_MISSPELLED = 10
+
+_SECONDS = 0.5
+"""The processor time that may be taken to look for a pattern that matches."""
 
 
 def corrected_pattern(pattern: str, keys: Sequence[str]) -> str | None:
@@ -21,24 +29,24 @@ def corrected_pattern(pattern: str, keys: Sequence[str]) -> str | None:
     if pattern.startswith("re:"):
         return None
     # In the order of the keys, so that of equally near ones the same is always suggested.
-    known = dict.fromkeys(segment for key in keys for segment in key.split("."))
-    segments = re.split(r"\.", pattern)
-    respelled = ".".join(_respelled(segment, known) for segment in segments)
+    known = dict.fromkeys(islice((each for key in keys for each in key.split(".")), _MOST_SEGMENTS))
+    segments = pattern.split(".")
+    unknown = [each for each in segments if each not in known and re.fullmatch(r"\w+", each)]
+    if len(unknown) > _MOST_MISSPELLED:
+        return None
+    most = MOST_COMPARED // max(1, len(unknown))
+    nearest = {each: next(iter(near(each, known, 1, most)), each) for each in unknown}
+    respelled = ".".join(nearest.get(segment, segment) for segment in segments)
+    clock = Clock(_SECONDS)
     for candidate in (respelled, f"*.{respelled}", f"*{respelled}*"):
-        if candidate != pattern and _matches_any(candidate, keys):
+        if candidate != pattern and _matches_any(candidate, keys, clock):
             return candidate
     return None
 
 
-def _respelled(segment: str, known: dict[str, None]) -> str:
-    if segment in known or not re.fullmatch(r"\w+", segment):
-        return segment
-    return next(iter(near(segment, known, 1)), segment)
-
-
-def _matches_any(pattern: str, keys: Sequence[str]) -> bool:
+def _matches_any(pattern: str, keys: Sequence[str], clock: Clock) -> bool:
     try:
-        return bool(Pattern.parse(pattern).select(keys))
+        return bool(Pattern.parse(pattern).select(keys, clock))
     except PatternError:
         return False
 

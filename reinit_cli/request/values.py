@@ -19,25 +19,8 @@ if TYPE_CHECKING:
     from reinit_cli.request.resize import Resize
     from reinit_cli.request.rule import Rule
 
-MAX_JSON_NAMES = 10_000
-"""The most different names of members in a JSON text: a plan has some fifty."""
-
-_JSON_STRING = re.compile(r'"([^"\\]*+(?:\\.[^"\\]*+)*+)(?:"(\s*+:)?|\Z)', re.DOTALL)
-"""A string, and the colon after it where it is the name of a member."""
-
 DEVICE = re.compile(r"cpu|auto|mps|cuda(:\d{1,3})?")
 """The names of devices."""
-
-
-def has_many_names(text: str) -> bool:
-    """Whether a JSON text has more names than any plan or record, each of which takes memory."""
-    names: set[str] = set()
-    for found in _JSON_STRING.finditer(text):
-        if found[2] is not None:
-            names.add(found[1])
-            if len(names) > MAX_JSON_NAMES:
-                return True
-    return False
 
 
 def read_text(value: object) -> str:

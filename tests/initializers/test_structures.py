@@ -240,6 +240,7 @@ def test_what_is_within_another_is_read_as_it_is_alone() -> None:
         ("scale:2", "depends on what is there, and a part cannot"),
         ("normal:keep_zeros=true", "depends on what is there, and a part cannot"),
         ("icnr", "icnr cannot be within another"),
+        ("block:" * 100_000, "block cannot be within another"),
     ],
 )
 def test_what_cannot_be_within_another_is_refused(inner: str, why: str) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -271,6 +272,22 @@ def test_what_is_drawn_otherwise_here_points_to_another_cpu(
     assert f"or by torch {torch_version}" in of_other_torch.problem
     assert finding.gap is not None
     assert (finding.gap.changed, finding.gap.max_ulps) == (1, 1)
+
+
+def test_a_record_of_many_missing_keys_is_verified_in_linear_time(tmp_path: Path) -> None:
+    source, record = _safetensors(tmp_path / "m"), tmp_path / "record.json"
+    output = tmp_path / "out.safetensors"
+    rewrite(str(source), RULES, str(output), record=str(record))
+    form = json.loads(record.read_text())
+    row = form["filled"][0]
+    form["filled"] = [row | {"key": f"missing.{at}"} for at in range(40_000)]
+    record.write_text(json.dumps(form))
+    started = time.process_time()
+
+    verdict = verify(str(output), record=str(record))
+
+    assert time.process_time() - started < 4
+    assert sum("is not there" in str(each) for each in verdict.findings) == 40_000
 
 
 def test_a_changed_record_is_found(tmp_path: Path) -> None:

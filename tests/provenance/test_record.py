@@ -46,6 +46,26 @@ def test_a_record_of_a_million_names_is_refused_before_it_is_parsed(value: str) 
     assert peak < 4 * 2**20
 
 
+@pytest.mark.parametrize(
+    "member",
+    ['"key":"{long}"', '"{long}":1', '"x":["{long}"]', '"x":"\\\\\\"{long}"', '"x":"{long}'],
+)
+def test_a_long_text_in_a_record_is_refused_before_it_is_parsed(member: str) -> None:
+    text = '{"version":1,"filled":[{' + member.replace("{long}", "k" * 32 * 2**20) + "}]}"
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            RecordError, match="a text in its record has more than 262,144 characters"
+        ):
+            parse_record(text, "r.json")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 40 * 2**20
+
+
 def test_a_record_of_a_hundred_thousand_tensors_is_read() -> None:
     digest = "0" * 64
     filled = [{"key": f"{at}.weight", "init": "zeros", "sha256": digest} for at in range(100_000)]

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import tomllib
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -195,7 +197,11 @@ REFUSED = {
         (),
     ),
     "too large": ("#" * 300_000, "it is too large", ()),
-    "too many elements": ('{"a": [' + "{}," * 4_000_001, "it is too large", ()),
+    "too many elements": (
+        '{"a": [' + "{}," * 4_000_001,
+        "it has more parts than any recipe needs",
+        (),
+    ),
 }
 
 
@@ -227,6 +233,64 @@ def test_what_is_no_recipe_is_refused(data: bytes, start: str) -> None:
         parse_recipe(data, "r")
 
     assert str(refused.value).startswith(f"recipe 'r': {start}")
+
+
+@pytest.mark.parametrize("field", ["seed", "version", "num_classes", "shard_size", "device", "x"])
+@pytest.mark.parametrize(
+    "number", ["0x" + "f" * 200_000, "0b" + "1" * 200_000, "0o" + "7" * 200_000]
+)
+def test_a_number_that_no_decimal_has_room_for_is_refused_in_a_line(
+    field: str, number: str
+) -> None:
+    """TOML's other bases have no bound in Python, and writing such a number fails."""
+    with pytest.raises(RecipeError, match=r"recipe 'r': (a number in it|unknown field)"):
+        parse_recipe(f"{field} = {number}".encode(), "r")
+
+
+HEAVY = {
+    "a name three million times": (
+        lambda: b"{" + b'"a":1,' * 3_100_000 + b'"a":1}',
+        "it has more parts than any recipe needs",
+    ),
+    "a name two million times": (
+        lambda: b"{" + b'"a":1,' * 2_100_000 + b'"a":1}',
+        "it has more names than any recipe needs",
+    ),
+    "a million rules": (
+        lambda: b'{"rule":[' + b'{"match":"*","init":"zeros"},' * 10**6 + b"{}]}",
+        "it has more parts than any recipe needs",
+    ),
+    "a long text": (
+        lambda: b'{"seed":"' + b"9" * 2**25 + b'"}',
+        "a text in it has more than 262,144 characters",
+    ),
+    "a long text and a character of four bytes": (
+        lambda: b'{"seed":"' + b"9" * 2**25 + "\U0001f600".encode() + b'"}',
+        "it is too long for text that is not ASCII",
+    ),
+    "a long text and a character of four bytes as its escape": (
+        lambda: b'{"seed":"' + b"9" * 2**25 + b'\\ud83d\\ude00"}',
+        "it is too long for text that is not ASCII",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "problem"), HEAVY.values(), ids=HEAVY)
+def test_a_json_that_would_take_much_memory_is_refused_before_it_is_parsed(
+    made: Callable[[], bytes], problem: str
+) -> None:
+    data = made()
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(RecipeError) as refused:
+            parse_recipe(data, "r.json")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert str(refused.value) == f"recipe 'r.json': {problem}"
+    assert peak < 2 * len(data) + 2**20
 
 
 def test_a_json_that_is_no_object_is_refused() -> None:

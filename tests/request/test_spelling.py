@@ -120,6 +120,18 @@ def test_a_proposal_does_not_depend_on_the_hash_of_strings() -> None:
     assert len({proposed(seed) for seed in range(6)}) == 1
 
 
+def test_long_names_that_are_alike_are_searched_in_bounded_time() -> None:
+    """To compare two of them takes a third of a millisecond."""
+    alike = "layer." + "abcdefghij" * 18
+    keys = [f"{alike}{at:06d}" for at in range(20_000)]
+    started = time.process_time()
+
+    assert nearest_keys(f"{alike}00000x", keys)[0].startswith(alike)
+    assert corrected_pattern(f"{'.'.join(f's{at}x' for at in range(3_000))}*", keys) is None
+    assert nearest_keys("x" * 10**6, ["x" * 10**6 + "y"]) == []
+    assert time.process_time() - started < 4
+
+
 @pytest.mark.slow
 def test_a_hundred_thousand_keys_are_searched_in_seconds() -> None:
     keys = [

@@ -22,6 +22,7 @@ from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Box, Check, Copy, Range, Segment
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import Optimizer
+from reinit_cli.text import is_wide
 
 RECORD_NAME = "reinit.json"
 """The name of a provenance record that is a file of a folder or an entry of an archive."""
@@ -327,7 +328,10 @@ def record_text(file: Reader) -> str:
     """
     if file.nbytes > MAX_RECORD_NBYTES:
         raise RecordError(file.path, "it is too large for a record")
-    return file.read(0, file.nbytes).decode(errors="replace")
+    data = file.read(0, file.nbytes)
+    if is_wide(data):
+        raise RecordError(file.path, "it is too long for text that is not ASCII")
+    return data.decode(errors="replace")
 
 
 def whole(file: Reader) -> list[Segment]:

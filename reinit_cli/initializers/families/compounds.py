@@ -13,7 +13,7 @@ from reinit_cli.initializers.fans import Fans, UndefinedError, need_ndim
 from reinit_cli.initializers.law import Constant, Law
 from reinit_cli.initializers.parameters import Integer, Nested
 from reinit_cli.initializers.parts import Blocks, Repeated
-from reinit_cli.initializers.registry import register
+from reinit_cli.initializers.registry import REGISTRY, register
 from reinit_cli.initializers.site import Site
 
 # --- initializers within others ----------------------------------------------------------------
@@ -27,11 +27,15 @@ def _check_inner(name: str, given: Arguments) -> Arguments:
     """
     text = given.get("inner")
     if isinstance(text, str):
+        inner = text.partition(":")[0].strip()
+        # It is refused before it is read, since a thousand of them within each other are deep.
+        if inner in REGISTRY and any(
+            isinstance(each.kind, Nested) for each in REGISTRY[inner].parameters
+        ):
+            raise ArgumentError(name, f"{REGISTRY[inner].name} cannot be within another")
         init = inner_init(text)
         if init.keeps or init.initializer.stream or init.keep_zeros:
             raise ArgumentError(name, f"{init} depends on what is there, and a part cannot")
-        if any(isinstance(each.kind, Nested) for each in init.initializer.parameters):
-            raise ArgumentError(name, f"{init.initializer.name} cannot be within another")
     return given
 
 

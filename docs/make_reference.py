@@ -26,6 +26,7 @@ from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.operations.stats import Measured, Statistics
 from reinit_cli.operations.verify import Finding, Verdict
 from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.planning.spared import NOT_WEIGHTS
 from reinit_cli.provenance.compare import Gap
 from reinit_cli.request.request import PlanOptions, Request, RewriteOptions
 from reinit_cli.request.rule import Rule
@@ -118,6 +119,26 @@ def _initializers() -> Iterator[str]:
         "`leaky_relu` has the gain √(2 / (1 + a²)), a its negative slope: `leaky_relu,a=0.2`. "
         "The gains from `gelu` on are not torch's: each is 1 / √E f(z)² for z from N(0, 1), which "
         "keeps the second moment of a signal."
+    )
+    yield "## What a wildcard leaves alone"
+    yield (
+        "A pattern with a wildcard takes weights. It skips what follows, and says so, unless the "
+        "pattern spells out the last segment of the key, as `*.inv_freq` does; so it does with "
+        "integers and bools, and with a `bias` of shape (1, 1, n, n), the causal mask of GPT-2. "
+        "A weight of 8 bits or less with scales next to it is skipped too: a weight and its scales "
+        "are filled together or not at all, and a name that takes one of them is an error."
+    )
+    yield _table(
+        ("last segment", "next to", "what it is", "from"),
+        (
+            (
+                " ".join(f"`{name}`" for name in each.names),
+                " ".join(f"`{name}`" for name in each.next_to),
+                each.reason,
+                each.source,
+            )
+            for each in NOT_WEIGHTS
+        ),
     )
     for family, members in groupby(ours, key=lambda each: each.build.__module__):
         yield f"## {_family(family)}"

@@ -7,6 +7,7 @@ tests read its declaration.
 
 from __future__ import annotations
 
+import reinit_cli.initializers.families  # noqa: F401 - it registers every initializer
 from reinit_cli.initializers.arguments import parse_init
 from reinit_cli.initializers.declaration import Init, Initializer
 from reinit_cli.initializers.fans import Fans, UndefinedError, fans

@@ -22,6 +22,7 @@ from reinit_cli.initializers.parameters import (
     Value,
 )
 from reinit_cli.initializers.site import Site
+from reinit_cli.text import plural
 
 KEEP = "keep"
 """The initializer that leaves a tensor as it is."""
@@ -50,7 +51,8 @@ class Parameter:
 
 
 COMMON = (
-    Parameter("min_ndim", Integer(minimum=0), 0, "tensors with fewer dimensions are left out"),
+    Parameter("ndim", Integer(minimum=0), None, "takes only tensors of so many dimensions"),
+    Parameter("min_ndim", Integer(minimum=0), 0, "takes only tensors of so many or more"),
     Parameter("keep_zeros", Flag(), default=False, meaning="what is zero stays zero"),
 )
 """The parameters of every initializer."""
@@ -142,6 +144,7 @@ class Initializer:
                 problem = f"unknown argument {name!r}; it takes {takes}"
                 raise ArgumentError(self.name, problem, known, word=name)
             read[name] = self._read(known[name], value)
+        ndim = typing.cast("int | None", read.pop("ndim", None))
         min_ndim = typing.cast("int", read.pop("min_ndim", 0))
         keep_zeros = bool(read.pop("keep_zeros", False))
         layout = self._layout(read)
@@ -150,7 +153,7 @@ class Initializer:
             if parameter.default is REQUIRED and parameter.name not in completed:
                 raise ArgumentError(self.name, f"{parameter.name} is missing", (self.example,))
         arguments = self._defaults() | completed
-        return Init(self, tuple(arguments.items()), min_ndim, keep_zeros, layout)
+        return Init(self, tuple(arguments.items()), ndim, min_ndim, keep_zeros, layout)
 
     def _layout(self, read: Arguments) -> Layout:
         """Take the arguments of the layout out of those that were read."""
@@ -183,13 +186,15 @@ class Init:
     Attributes:
         initializer: its declaration.
         arguments: name and value, in the order of the signature.
-        min_ndim: the fewest dimensions of a tensor it fills.
+        ndim: the dimensions of the tensors it takes; None for any number.
+        min_ndim: the fewest dimensions of a tensor it takes.
         keep_zeros: whether zeros stay zeros.
         layout: how it reads the dimensions of a weight.
     """
 
     initializer: Initializer
     arguments: tuple[tuple[str, Value], ...] = ()
+    ndim: int | None = None
     min_ndim: int = 0
     keep_zeros: bool = False
     layout: Layout = TORCHS
@@ -206,7 +211,19 @@ class Init:
         layout = {parameter.name: getattr(self.layout, parameter.name) for parameter in LAYOUT}
         unusual = {name: each for name, each in layout.items() if each != getattr(TORCHS, name)}
         common = {"min_ndim": self.min_ndim, "keep_zeros": self.keep_zeros}
-        return meant | unusual | {name: value for name, value in common.items() if value}
+        exact = {} if self.ndim is None else {"ndim": self.ndim}
+        return meant | unusual | exact | {name: value for name, value in common.items() if value}
+
+    def takes_ndim(self, ndim: int) -> bool:
+        """Whether a rule takes tensors of so many dimensions."""
+        return ndim >= self.min_ndim and self.ndim in (None, ndim)
+
+    @property
+    def wanted_dimensions(self) -> str:
+        """The number of dimensions that a rule asks for, in words."""
+        if self.ndim is None:
+            return f"{plural(self.min_ndim, 'dimension')} or more"
+        return plural(self.ndim, "dimension")
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
@@ -236,8 +253,8 @@ class Init:
         Raises:
             UndefinedError: the initializer is not defined on the shape, or there.
         """
-        if self.min_ndim:
-            need_ndim(shape, self.min_ndim)
+        if not self.takes_ndim(len(shape)):
+            need_ndim(shape, self.ndim or self.min_ndim, self.ndim)
         site = self._at_its_version(site)
         asked = [
             site if each == "site" else self.layout.fans(shape) for each in self.initializer.asks

@@ -9,14 +9,16 @@ from reinit_cli.errors import UnfillableError
 from reinit_cli.initializers import NOWHERE, Elsewhere, Law, Site, UndefinedError
 from reinit_cli.planning.companions import with_buffers, with_optimizers
 from reinit_cli.planning.entries import Entries
-from reinit_cli.planning.fit import unholdable, why_spared
+from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.match import Owner, match
 from reinit_cli.planning.notes import refuse_idle, shared_outside, warnings_of
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.reshape import with_rows
+from reinit_cli.planning.spared import Spared, spared
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.streams.torch import STREAM
+from reinit_cli.tensors.dtype import Dtype
 from reinit_cli.tensors.info import TensorInfo, overlapping, tied_groups
 
 
@@ -46,13 +48,13 @@ def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
     rules = rules_of(request.rules)
     keys = [tensor.key for tensor in tensors]
     ties = tied_groups(tensors)
-    matches = match(keys, rules, entries.heads, ties)
+    matches = match(tensors, rules, entries.heads, ties)
     overlaps = overlapping((*tensors, *entries.outside))
-    deciding = _Deciding(matches.owners, ties, overlaps, request, elsewhere)
+    deciding = _Deciding(matches.owners, ties, overlaps, spared(tensors), request, elsewhere)
     steps = _skip_ties_together(tuple(map(deciding.step, tensors)))
     plan = Plan(entries.source, rules, steps, matches.shadowed, request, heads=entries.heads)
     owned = plan.by_rule()
-    idle = refuse_idle(plan, owned, matches.counts, keys)
+    idle = refuse_idle(plan, owned, matches, keys)
     shared = shared_outside(steps, entries.outside)
     return replace(plan, warnings=(*idle, *shared, *warnings_of(plan, owned)))
 
@@ -64,6 +66,7 @@ class _Deciding:
     owners: Mapping[str, Owner | None]
     ties: Mapping[str, tuple[str, ...]]
     overlaps: Mapping[str, str]
+    spared: Mapping[str, Spared]
     request: Request
     elsewhere: Elsewhere
 
@@ -115,14 +118,37 @@ class _Deciding:
             return None, tensor.carried or f"{tensor.dtype} can be carried but not filled"
         if tensor.key in self.overlaps:
             return None, self.overlaps[tensor.key]
-        is_picky = rule.pattern.is_wildcard and not rule.init.initializer.takes_all
-        if is_picky and (spared := why_spared(rule, group, dtype)):
-            return None, spared
+        if not rule.init.initializer.takes_all and (why := self._why_spared(rule, group, dtype)):
+            return None, why
         try:
             law = rule.init.law(tensor.shape, Site(tensor.key, tensor.dtype, self.elsewhere))
         except UndefinedError as error:
             return None, str(error)
         return (law, unholdable(law, dtype)) if law else (None, "")
+
+    def _why_spared(self, rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
+        """Say why a rule leaves a tensor alone though its initializer could fill it."""
+        found = [(key, self.spared[key]) for key in group if key in self.spared]
+        for key, why in found:
+            if not _is_named(rule, key, why):
+                return why.reason
+            for other in why.needs:
+                owner = self.owners.get(other)
+                if owner is None or owner.rule.init.keeps or not _is_named(owner.rule, other, why):
+                    return f"{why.reason}; {other!r} would have to be filled too"
+        is_other_kind = rule.pattern.is_wildcard and dtype.kind in ("integer", "bool")
+        return f"{dtype.kind} values" if is_other_kind and not found else ""
+
+
+def _is_named(rule: Rule, key: str, why: Spared) -> bool:
+    """Whether a rule names a key, or the end of it."""
+    if not rule.pattern.is_wildcard:
+        return True
+    last = key.rpartition(".")[2]
+    # Everybody writes *.bias, and GPT-2 calls a mask so.
+    return (
+        rule.pattern.text.endswith(f".{why.end}") if why.end else rule.pattern.names_segment(last)
+    )
 
 
 def _skip_ties_together(steps: tuple[Step, ...]) -> tuple[Step, ...]:

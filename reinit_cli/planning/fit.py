@@ -1,24 +1,11 @@
-"""Say what a dtype can hold, and why a wildcard skips a tensor."""
+"""Say what a dtype can hold."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from reinit_cli.initializers import Law, Move
-from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.dtype import FLOAT32_MAX, FLOAT64_MAX, Dtype
-from reinit_cli.tensors.info import RUNNING_STATISTICS
-
-
-def why_spared(rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
-    """Say why a wildcard leaves a tensor alone that a name could fill."""
-    last = [key.rpartition(".")[2] for key in group]
-    statistics = [name for name in last if name in RUNNING_STATISTICS]
-    if statistics:
-        named = all(rule.pattern.names_segment(name) for name in statistics)
-        return "" if named else "a running statistic"
-    return f"{dtype.kind} values" if dtype.kind in ("integer", "bool") else ""
 
 
 def unholdable(law: Law, dtype: Dtype) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from reinit_cli.errors import RuleError
 from reinit_cli.request.pattern import KeyIndex, Pattern
 from reinit_cli.request.rule import Rule
+from reinit_cli.tensors.info import TensorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +43,19 @@ class Matches:
 
     Attributes:
         owners: the owner of each key, with ties settled.
-        counts: for each rule, how many keys it matches.
+        named: for each rule, how many keys its pattern matches.
+        counts: for each rule, how many of them have the dimensions that it asks for.
         shadowed: for each rule, how many of them a later one decides.
     """
 
     owners: Mapping[str, Owner | None]
+    named: tuple[int, ...]
     counts: tuple[int, ...]
     shadowed: tuple[int, ...]
 
 
 def match(
-    keys: Sequence[str],
+    tensors: Sequence[TensorInfo],
     rules: Sequence[Rule],
     heads: Sequence[str],
     ties: Mapping[str, tuple[str, ...]],
@@ -60,7 +63,7 @@ def match(
     """Match every rule against all keys; the last that matches a key decides.
 
     Args:
-        keys: all of them.
+        tensors: all of them.
         rules: in the order in which they were given.
         heads: the keys that are filled as their model does, where no rule says otherwise.
         ties: for each key that shares its tensor, all keys of it.
@@ -68,13 +71,17 @@ def match(
     Raises:
         RuleError: two rules say different things of one tensor.
     """
+    keys = [tensor.key for tensor in tensors]
     matched: dict[str, Owner | None] = dict.fromkeys(keys)
     for at, key in enumerate(heads):
         matched[key] = Owner(head_rule(key), at - len(heads), key)
     index = KeyIndex(keys)
-    counts = []
+    named, counts = [], []
     for at, rule in enumerate(rules):
         selected = index.select(rule.pattern)
+        named.append(len(selected))
+        # A rule for other dimensions leaves a tensor to the rules before it.
+        selected = [each for each in selected if rule.init.takes_ndim(len(tensors[each].shape))]
         counts.append(len(selected))
         matched |= dict.fromkeys((keys[position] for position in selected), Owner(rule, at))
     owners = _settled(matched, ties)
@@ -82,7 +89,10 @@ def match(
         owner.rank for key, owner in matched.items() if owner is not None and owners[key] == owner
     )
     return Matches(
-        owners, tuple(counts), tuple(count - kept[at] for at, count in enumerate(counts))
+        owners,
+        tuple(named),
+        tuple(counts),
+        tuple(count - kept[at] for at, count in enumerate(counts)),
     )
 
 

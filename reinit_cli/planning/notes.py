@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from reinit_cli.errors import UnmatchedRuleError
 from reinit_cli.initializers import Transform
 from reinit_cli.initializers.truncated import TruncatedNormal
-from reinit_cli.planning.match import head_rule
+from reinit_cli.planning.match import Matches, head_rule
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo, tied_groups
+from reinit_cli.text import plural
 
 FAR_BOUND = 10
 """A bound that is more deviations than this from the mean truncates nothing."""
@@ -27,7 +28,7 @@ def skip_notes(steps: Sequence[Step]) -> list[str]:
 
 
 def refuse_idle(
-    plan: Plan, owned: Sequence[Sequence[Step]], counts: Sequence[int], keys: Sequence[str]
+    plan: Plan, owned: Sequence[Sequence[Step]], matches: Matches, keys: Sequence[str]
 ) -> tuple[str, ...]:
     """Refuse rules that match or fill nothing; return warnings where that is allowed.
 
@@ -36,8 +37,9 @@ def refuse_idle(
     filled = {step.head for step in plan.steps}
     shadowed = (head_rule(key).text for key in plan.heads if key not in filled)
     warnings = [f"rule {text!r} {_SHADOWED}" for text in shadowed]
-    for rule, steps, count, lost in zip(plan.rules, owned, counts, plan.shadowed, strict=True):
-        problem = _idleness(plan.source, rule, steps, count)
+    for at, (rule, steps) in enumerate(zip(plan.rules, owned, strict=True)):
+        count, lost = matches.named[at], plan.shadowed[at]
+        problem = _idleness(plan.source, rule, steps, count, matches.counts[at])
         if problem and not lost and not plan.request.allow_unmatched:
             raise UnmatchedRuleError(
                 rule.text,
@@ -51,9 +53,12 @@ def refuse_idle(
     return tuple(warnings)
 
 
-def _idleness(source: str, rule: Rule, owned: Sequence[Step], matched: int) -> str:
-    if not matched:
+def _idleness(source: str, rule: Rule, owned: Sequence[Step], named: int, matched: int) -> str:
+    if not named:
         return f"matches no key of {source}"
+    if not matched:
+        dimensions = rule.init.wanted_dimensions
+        return f"matches {plural(named, 'key')} of {source}, and none has {dimensions}"
     if not owned:
         return _SHADOWED
     if rule.init.keeps or any(step.action == "fill" for step in owned):

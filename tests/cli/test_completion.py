@@ -70,6 +70,7 @@ def test_a_rule_goes_on_with_its_initializer_and_arguments() -> None:
     assert inits_starting("normal:") == [
         "normal:mean=",
         "normal:std=",
+        "normal:ndim=",
         "normal:min_ndim=",
         "normal:keep_zeros=",
     ]

@@ -47,7 +47,7 @@ CASES = {
     ),
     "mistyped argument": (
         ["model.safetensors", "-r", "*=normal:sdt=1"],
-        "error: normal: unknown argument 'sdt'; it takes mean, std, min_ndim, keep_zeros",
+        "error: normal: unknown argument 'sdt'; it takes mean, std, ndim, min_ndim, keep_zeros",
         "hint: did you mean std?",
     ),
     "mistyped nonlinearity": (

@@ -106,7 +106,7 @@ def test_a_bare_number_is_never_part_of_the_layout() -> None:
         parse_init("lecun_normal:3")
 
     assert str(refused.value) == (
-        "lecun_normal: it takes no argument '3', only fan=, groups=, transposed=, axes=, "
+        "lecun_normal: it takes no argument '3', only fan=, groups=, transposed=, axes=, ndim=, "
         "min_ndim= and keep_zeros="
     )
 

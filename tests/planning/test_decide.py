@@ -63,14 +63,41 @@ def test_the_last_rule_that_matches_owns_a_key_whole() -> None:
     assert _actions(plan) == {
         "conv.weight": ("keep", 2),
         "conv.bias": ("keep", 2),
-        "bn.weight": ("skip", 0),
         "fc.weight": ("fill", 1),
     }
     assert plan.shadowed == (2, 0, 0)
     assert plan.warnings == (
-        "rule '*.weight=normal:std=1,min_ndim=2' fills nothing of net: "
-        "1 skipped: it has 1 dimension, and 2 or more are needed",
+        "rule '*.weight=normal:std=1,min_ndim=2' owns no tensor: later rules took all it matches",
     )
+
+
+DIMENSIONS = (
+    ("*.weight=ones", "*.weight=normal:std=1,min_ndim=2", "*.weight=kaiming_normal:relu,ndim=4"),
+    ("conv.weight", 2),
+    ("bn.weight", 0),
+    ("fc.weight", 1),
+)
+
+
+def test_a_rule_for_some_dimensions_leaves_other_tensors_to_earlier_rules() -> None:
+    rules, *owners = DIMENSIONS
+    assert _actions(_plan(*rules)) == {key: ("fill", rule) for key, rule in owners}
+    assert _plan(*rules).shadowed == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [
+        ("*.weight=zeros:ndim=3", "matches 3 keys of net, and none has 3 dimensions"),
+        ("*.weight=zeros:min_ndim=5", "matches 3 keys of net, and none has 5 dimensions or more"),
+        ("fc.weight=zeros:ndim=1", "matches 1 key of net, and none has 1 dimension"),
+    ],
+)
+def test_a_rule_whose_keys_have_other_dimensions_is_refused(rule: str, wanted: str) -> None:
+    with pytest.raises(UnmatchedRuleError) as refused:
+        _plan(rule)
+    assert str(refused.value) == f"rule {rule!r} {wanted}"
+    assert refused.value.known == ()
 
 
 def test_a_wildcard_takes_what_its_initializer_can_fill_and_says_why_not_the_rest() -> None:
@@ -103,7 +130,6 @@ REFUSED = {
     "conv.weight=eye": "it has 4 dimensions, and 2 are needed",
     "fc.weight=dirac": "it has 2 dimensions, and 3 to 5 are needed",
     "conv.weight=dirac:groups=3": "its first dimension, 8, is not divisible by 3 groups",
-    "fc.weight=zeros:min_ndim=3": "it has 2 dimensions, and 3 or more are needed",
     "mask=normal": "bool takes zeros, ones and constant only",
     "mask=constant:2": "bool cannot hold 2 exactly",
     "bn.num_batches_tracked=constant:0.5": "int64 cannot hold 0.5 exactly",
@@ -416,7 +442,6 @@ STRICT = {
     "*=xavier_uniform": ("conv.bias", "it has 1 dimension, and fans need 2 or more"),
     "bn.*=zeros": ("bn.running_mean", "a running statistic"),
     "mas?=zeros": ("mask", "bool values"),
-    "*.weight=zeros:min_ndim=2": ("bn.weight", "it has 1 dimension, and 2 or more are needed"),
 }
 
 
@@ -634,7 +659,7 @@ def test_a_scalar_is_filled_by_what_needs_no_dimensions() -> None:
         "rule 'temperature=xavier_uniform' cannot fill 'temperature': "
         "it has 0 dimensions, and fans need 2 or more"
     )
-    with pytest.raises(UnfillableError, match=r"it has 0 dimensions, and 1 or more are needed$"):
+    with pytest.raises(UnmatchedRuleError, match=r"and none has 1 dimension or more$"):
         _plan("temperature=zeros:min_ndim=1", tensors=tensors)
 
 

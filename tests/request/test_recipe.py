@@ -123,7 +123,7 @@ REFUSED = {
     ),
     "rule with a mistyped argument": (
         '[[rule]]\nmatch = "a"\ninit = "ones"\n[[rule]]\nmatch = "*"\ninit = "normal"\nsdt = 1',
-        "rule 2: unknown field 'sdt'; normal takes mean, std, min_ndim, keep_zeros",
+        "rule 2: unknown field 'sdt'; normal takes mean, std, ndim, min_ndim, keep_zeros",
         ("std",),
     ),
     "rule with a mistyped initializer": (
@@ -149,7 +149,7 @@ REFUSED = {
     ),
     "argument that is a parameter of ours": (
         '[[rule]]\nmatch = "*"\ninit = "normal"\npattern = "x"\ncls = 1',
-        "rule 1: unknown field 'pattern'; normal takes mean, std, min_ndim, keep_zeros",
+        "rule 1: unknown field 'pattern'; normal takes mean, std, ndim, min_ndim, keep_zeros",
         None,
     ),
     "argument out of range": (

@@ -121,10 +121,10 @@ WRONG = {
     "normal:std=inf": ("normal: std must be a number of at least 0, not 'inf'", ()),
     "normal:std=-1": ("normal: std must be a number of at least 0, not '-1'", ()),
     "normal:sd=1": (
-        "normal: unknown argument 'sd'; it takes mean, std, min_ndim, keep_zeros",
+        "normal: unknown argument 'sd'; it takes mean, std, ndim, min_ndim, keep_zeros",
         ("std",),
     ),
-    "zeros:3": ("zeros: it takes no argument '3', only min_ndim= and keep_zeros=", ()),
+    "zeros:3": ("zeros: it takes no argument '3', only ndim=, min_ndim= and keep_zeros=", ()),
     "zeros:min_ndim=-1": ("zeros: min_ndim must be an integer of at least 0, not '-1'", ()),
     "zeros:min_ndim=1.5": ("zeros: min_ndim must be an integer of at least 0, not '1.5'", ()),
     "uniform:a=2": ("uniform: a=2 is above b=1", ()),
@@ -244,7 +244,7 @@ NO_RULES = {
     "a[=zeros": "pattern 'a[': '[' is not closed; '[[]' is a literal one",
     "a=": "unknown initializer ''",
     "a=zeros=ones": "unknown initializer 'zeros=ones'",
-    "a=zeros:=ones": "zeros: unknown argument ''; it takes min_ndim, keep_zeros",
+    "a=zeros:=ones": "zeros: unknown argument ''; it takes ndim, min_ndim, keep_zeros",
 }
 
 
@@ -453,26 +453,29 @@ NONLINEARITY_LIST = (
 MORE_WRONG = {
     "normal: ": ("normal: an argument is empty", ("normal:std=0.02",)),
     "zeros:,": ("zeros: an argument is empty", ("zeros",)),
-    "eye:3": ("eye: it takes no argument '3', only min_ndim= and keep_zeros=", ()),
-    "ones:relu": ("ones: it takes no argument 'relu', only min_ndim= and keep_zeros=", ()),
+    "eye:3": ("eye: it takes no argument '3', only ndim=, min_ndim= and keep_zeros=", ()),
+    "ones:relu": ("ones: it takes no argument 'relu', only ndim=, min_ndim= and keep_zeros=", ()),
     "keep:1": ("keep: it takes no argument '1'", ()),
     "constant:x": ("constant: unknown argument 'x'; it takes val=", ()),
     "constant:1,2": ("constant: 2 is one number too many", ("constant:0.5",)),
     "constant:value=2": (
-        "constant: unknown argument 'value'; it takes val, min_ndim, keep_zeros",
+        "constant: unknown argument 'value'; it takes val, ndim, min_ndim, keep_zeros",
         ("val",),
     ),
-    "normal:=3": ("normal: unknown argument ''; it takes mean, std, min_ndim, keep_zeros", ()),
+    "normal:=3": (
+        "normal: unknown argument ''; it takes mean, std, ndim, min_ndim, keep_zeros",
+        (),
+    ),
     "normal:std=1=2": ("normal: std must be a number of at least 0, not '1=2'", ()),
     "normal:std=": ("normal: std must be a number of at least 0, not ''", ()),
     "normal:mean=nan": ("normal: mean must be a number, not 'nan'", ()),
     "normal:mean=1e999": ("normal: mean must be a number, not '1e999'", ()),
     "normal:Std=1": (
-        "normal: unknown argument 'Std'; it takes mean, std, min_ndim, keep_zeros",
+        "normal: unknown argument 'Std'; it takes mean, std, ndim, min_ndim, keep_zeros",
         ("std",),
     ),
     "normal:min_dim=2": (
-        "normal: unknown argument 'min_dim'; it takes mean, std, min_ndim, keep_zeros",
+        "normal: unknown argument 'min_dim'; it takes mean, std, ndim, min_ndim, keep_zeros",
         ("min_ndim",),
     ),
     "trunc_normal:a=3": ("trunc_normal: a=3 is above b=2", ()),
@@ -633,7 +636,7 @@ def test_a_rule_from_python_takes_values_and_their_texts() -> None:
         (
             "normal",
             {"sd": 1},
-            "normal: unknown argument 'sd'; it takes mean, std, min_ndim, keep_zeros",
+            "normal: unknown argument 'sd'; it takes mean, std, ndim, min_ndim, keep_zeros",
         ),
         ("normal", {"std": None}, "normal: std must be a number of at least 0, not None"),
         ("normal", {"std": [1]}, "normal: std must be a number of at least 0, not [1]"),

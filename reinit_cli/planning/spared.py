@@ -1,0 +1,182 @@
+"""Name the tensors that a wildcard leaves alone because they are not weights.
+
+A wildcard means "the weights". Masks, tables of positions and the companions of quantized
+weights have float dtypes and lie among them, and a random law ruins them without a sign.
+The rows below are the only list of such names; each says where it is taken from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """Why a wildcard leaves a tensor alone.
+
+    Attributes:
+        reason: what it is.
+        needs: the keys without which it cannot be filled: a quantized weight and its scales.
+        end: the end of a pattern that names it, where that is more than its last segment.
+    """
+
+    reason: str
+    needs: tuple[str, ...] = ()
+    end: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotWeights:
+    """Names of tensors that are not weights.
+
+    Attributes:
+        source: where they are taken from.
+        reason: what they are.
+        names: last segments of keys; "*" in front stands for any beginning.
+        next_to: last segments of which one lies in the same module, with the same beginning
+            where it has a "*"; none where the name says enough.
+    """
+
+    source: str
+    reason: str
+    names: tuple[str, ...]
+    next_to: tuple[str, ...] = ()
+
+
+_MASK = "a mask"
+_POSITIONS = "a table of positions"
+_SCALE = "of a quantized weight"
+_QUANTIZER = "of a quantizer"
+_OPTIMIZER = "of an 8-bit optimizer"
+
+NOT_WEIGHTS = (
+    NotWeights("torch.nn _NormBase", "a running statistic", tuple(sorted(RUNNING_STATISTICS))),
+    NotWeights(
+        "torch.nn.utils.prune BasePruningMethod.apply", "a pruning mask", ("*_mask",), ("*_orig",)
+    ),
+    NotWeights("transformers GPT-2, GPT-J, CodeGen", _MASK, ("masked_bias", "causal_mask")),
+    NotWeights("timm Swin", _MASK, ("attn_mask",)),
+    NotWeights("transformers BERT, RoBERTa, CLIP", _POSITIONS, ("position_ids",)),
+    NotWeights("transformers Llama", _POSITIONS, ("inv_freq", "original_inv_freq")),
+    NotWeights("transformers Llama to 4.36", _POSITIONS, ("cos_cached", "sin_cached")),
+    NotWeights("Meta's Llama", _POSITIONS, ("freqs_cis",)),
+    NotWeights("timm Swin, BEiT", _POSITIONS, ("relative_position_index", "relative_coords_table")),
+    NotWeights(
+        "AutoGPTQ QuantLinear", _SCALE, ("qzeros", "g_idx", "scales", "zeros"), ("qweight",)
+    ),
+    NotWeights("AQLM QuantizedLinear", _SCALE, ("scales", "codebooks"), ("codes",)),
+    NotWeights("HQQ HQQLinear", _SCALE, ("scale", "zero"), ("W_q",)),
+    NotWeights("bitsandbytes Linear8bitLt", _SCALE, ("SCB", "weight_format"), ("weight",)),
+    NotWeights("bitsandbytes Optimizer8bit", _OPTIMIZER, ("state1", "state2"), ("qmap1",)),
+    NotWeights("bitsandbytes Optimizer8bit", _OPTIMIZER, ("qmap1", "qmap2"), ("state1",)),
+    NotWeights("bitsandbytes Optimizer8bit", _OPTIMIZER, ("absmax1", "absmax2"), ("state1",)),
+    NotWeights("DeepSeek-V3", _SCALE, ("weight_scale_inv",), ("weight",)),
+    NotWeights("EETQ", _SCALE, ("weight_scales",), ("weight",)),
+    NotWeights(
+        "compressed-tensors",
+        _SCALE,
+        (
+            "weight_scale",
+            "weight_zero_point",
+            "weight_global_scale",
+            "weight_g_idx",
+            "weight_shape",
+        ),
+        ("weight", "weight_packed"),
+    ),
+    NotWeights("compressed-tensors", _SCALE, ("input_scale", "output_scale"), ("weight_scale",)),
+    NotWeights(
+        "compressed-tensors", _SCALE, ("input_zero_point", "input_global_scale"), ("input_scale",)
+    ),
+    NotWeights("ModelOpt", _SCALE, ("weight_scale_2",), ("weight_scale",)),
+    NotWeights("ModelOpt TensorQuantizer", _QUANTIZER, ("_amax", "_pre_quant_scale")),
+    NotWeights("gpt-oss MXFP4", _SCALE, ("*_scales",), ("*_blocks",)),
+    NotWeights("optimum-quanto QTensor", _SCALE, ("_scale", "_shift", "_zeropoint"), ("_data",)),
+    NotWeights("torch.ao.quantization", _QUANTIZER, ("scale",), ("zero_point",)),
+    NotWeights("torch.ao.quantization", _QUANTIZER, ("zero_point",), ("scale",)),
+    NotWeights("torch.ao.quantization", _QUANTIZER, ("min_val", "max_val"), ("eps",)),
+    NotWeights("torch.ao.quantization", _QUANTIZER, ("eps",), ("min_val",)),
+    NotWeights("torch.ao.quantization", _QUANTIZER, ("fake_quant_enabled", "observer_enabled")),
+)
+
+_BY_NAME: Mapping[str, tuple[NotWeights, ...]] = {
+    name: tuple(row for row in NOT_WEIGHTS if name in row.names)
+    for row in NOT_WEIGHTS
+    for name in row.names
+}
+_ENDS = tuple(name[1:] for name in _BY_NAME if name.startswith("*"))
+
+_BELOW_WEIGHT = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", "quant_state")
+"""What bitsandbytes (Params4bit) keeps below the key of the weight: "weight.absmax"."""
+
+_SCALES = (
+    *("*_scale_inv", "*_scale", "*_scale_2", "*_scales", "*_global_scale", "*_zero_point"),
+    *("SCB", "*.absmax", "*.quant_map", "*.nested_absmax"),
+)
+"""What a quantized weight, whose last segment "*" stands for, has no values without."""
+
+_MOST_BITS = 8
+"""The bits of an element of a weight that is taken for quantized if it has scales."""
+
+
+def spared(tensors: Sequence[TensorInfo]) -> Mapping[str, Spared]:
+    """Return what a wildcard leaves alone among the entries of a checkpoint, and why."""
+    names = {tensor.key: tensor for tensor in tensors}
+    found = {tensor.key: why for tensor in tensors if (why := _why(tensor, names)) is not None}
+    for weight in tensors:
+        scales = tuple(_scales_of(weight, names)) if _is_small(weight) else ()
+        if scales:
+            reason = f"quantized, and scaled by {scales[0].rpartition('.')[2]}"
+            found[weight.key] = Spared(reason, scales)
+            found |= {key: Spared(_SCALE, (weight.key,)) for key in scales}
+    return found
+
+
+def _why(tensor: TensorInfo, names: Mapping[str, TensorInfo]) -> Spared | None:
+    module, dot, last = tensor.key.rpartition(".")
+    if last == "bias" and _is_causal(tensor.shape):
+        return Spared("a causal mask", end=".".join(tensor.key.split(".")[-2:]))
+    if last.startswith(_BELOW_WEIGHT) and module in names:
+        return Spared(_SCALE)
+    for row, start in _rows_of(last):
+        others = [module + dot + other.replace("*", start) for other in row.next_to]
+        if not others or any(other in names for other in others):
+            return Spared(row.reason)
+    return None
+
+
+def _rows_of(last: str) -> Iterator[tuple[NotWeights, str]]:
+    """Yield the rows that have a last segment, each with what its "*" stands for."""
+    yield from ((row, "") for row in _BY_NAME.get(last, ()))
+    for end in _ENDS if last.endswith(_ENDS) else ():
+        if last.endswith(end) and last != end:
+            yield from ((row, last[: -len(end)]) for row in _BY_NAME[f"*{end}"])
+
+
+def _is_causal(shape: tuple[int, ...]) -> bool:
+    """Whether a bias is the mask of GPT-2, GPT-J and GPT-NeoX: (1, 1, n, n)."""
+    return len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3] > 1
+
+
+def _is_small(weight: TensorInfo) -> bool:
+    """Whether elements are so small, or so packed, that they need scales."""
+    known = DTYPES.get(weight.dtype)
+    nbits = known.nbits if known else 8 * weight.nbytes // max(prod(weight.shape), 1)
+    return nbits <= _MOST_BITS and weight.dtype != "bool"
+
+
+def _scales_of(weight: TensorInfo, names: Mapping[str, TensorInfo]) -> Iterator[str]:
+    """Yield the keys of what scales a weight."""
+    module, dot, last = weight.key.rpartition(".")
+    start = last.removesuffix("_packed")
+    for scale in _SCALES:
+        if scale == "SCB" and last != "weight":
+            continue
+        key = module + dot + scale.replace("*", start)
+        if key in names:
+            yield key

@@ -1,0 +1,242 @@
+"""A wildcard takes weights, and leaves masks, tables and quantized weights alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+from reinit_cli.errors import UnfillableError
+from reinit_cli.planning.decide import decide
+from reinit_cli.planning.entries import Entries
+from reinit_cli.planning.plan import Plan
+from reinit_cli.request.request import Request
+from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.live import infos_of
+
+Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
+
+
+def _infos(shapes: Shapes) -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(key, dtype, shape, math.prod(shape) * DTYPES[dtype].nbits // 8)
+        for key, (dtype, shape) in shapes.items()
+    )
+
+
+def _plan(tensors: tuple[TensorInfo, ...], *rules: str) -> Plan:
+    return decide(Entries("net", tensors), Request("net", rules, allow_unmatched=True))
+
+
+def _skipped(plan: Plan) -> dict[str, str]:
+    return {step.key: step.reason for step in plan.steps if step.action == "skip"}
+
+
+def _filled(plan: Plan) -> set[str]:
+    return {step.key for step in plan.steps if step.action == "fill"}
+
+
+SCALE = "of a quantized weight"
+POSITIONS = "a table of positions"
+
+# What libraries save, as their documentation and their files have it.
+SAVED: dict[str, tuple[Shapes, dict[str, str]]] = {
+    "GPT-2": (
+        {
+            "h.0.attn.bias": ("float32", (1, 1, 1024, 1024)),
+            "h.0.attn.masked_bias": ("float32", ()),
+            "h.0.attn.c_attn.weight": ("float32", (768, 2304)),
+            "h.0.attn.c_attn.bias": ("float32", (2304,)),
+        },
+        {"h.0.attn.bias": "a causal mask", "h.0.attn.masked_bias": "a mask"},
+    ),
+    "Llama": (
+        {
+            "model.layers.0.self_attn.rotary_emb.inv_freq": ("float32", (64,)),
+            "model.layers.0.self_attn.rotary_emb.cos_cached": ("float32", (1, 1, 2048, 128)),
+            "model.layers.0.self_attn.q_proj.weight": ("bfloat16", (8, 8)),
+        },
+        {
+            "model.layers.0.self_attn.rotary_emb.inv_freq": POSITIONS,
+            "model.layers.0.self_attn.rotary_emb.cos_cached": POSITIONS,
+        },
+    ),
+    "GPTQ": (
+        {
+            "q.qweight": ("int32", (2, 8)),
+            "q.qzeros": ("int32", (1, 1)),
+            "q.scales": ("float16", (1, 8)),
+            "q.g_idx": ("int32", (16,)),
+            "q.bias": ("float16", (8,)),
+        },
+        {"q.qweight": "integer values", "q.qzeros": SCALE, "q.scales": SCALE, "q.g_idx": SCALE},
+    ),
+    "bitsandbytes, 4 bits": (
+        {
+            "l.weight": ("uint8", (8, 1)),
+            "l.weight.absmax": ("float32", (1,)),
+            "l.weight.quant_map": ("float32", (16,)),
+            "l.weight.quant_state.bitsandbytes__nf4": ("uint8", (80,)),
+            "l.bias": ("float16", (4,)),
+        },
+        {
+            "l.weight": "quantized, and scaled by absmax",
+            "l.weight.absmax": SCALE,
+            "l.weight.quant_map": SCALE,
+            "l.weight.quant_state.bitsandbytes__nf4": "integer values",
+        },
+    ),
+    "bitsandbytes, 8 bits": (
+        {
+            "l.weight": ("int8", (4, 4)),
+            "l.SCB": ("float32", (4,)),
+            "l.weight_format": ("uint8", ()),
+            "l.bias": ("float16", (4,)),
+        },
+        {
+            "l.weight": "quantized, and scaled by SCB",
+            "l.SCB": SCALE,
+            "l.weight_format": SCALE,
+        },
+    ),
+    "DeepSeek-V3": (
+        {
+            "l.weight": ("float8_e4m3fn", (4, 4)),
+            "l.weight_scale_inv": ("float32", (1, 1)),
+            "norm.weight": ("bfloat16", (4,)),
+        },
+        {"l.weight": "quantized, and scaled by weight_scale_inv", "l.weight_scale_inv": SCALE},
+    ),
+    "compressed-tensors": (
+        {
+            "l.weight": ("float8_e4m3fn", (4, 4)),
+            "l.weight_scale": ("bfloat16", (4, 1)),
+            "l.input_scale": ("float32", (1,)),
+            "l.bias": ("bfloat16", (4,)),
+        },
+        {
+            "l.weight": "quantized, and scaled by weight_scale",
+            "l.weight_scale": SCALE,
+            "l.input_scale": SCALE,
+        },
+    ),
+    "gpt-oss": (
+        {
+            "mlp.down_proj_blocks": ("uint8", (2, 4, 4, 16)),
+            "mlp.down_proj_scales": ("uint8", (2, 4, 4)),
+            "mlp.down_proj_bias": ("bfloat16", (2, 4)),
+        },
+        {"mlp.down_proj_blocks": "integer values", "mlp.down_proj_scales": SCALE},
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", ["*=normal:std=0.02", "re:.*=noise:std=0.1", "*=scale:2"])
+@pytest.mark.parametrize("library", SAVED)
+def test_a_wildcard_takes_only_weights_of_what_libraries_save(library: str, rule: str) -> None:
+    shapes, skipped = SAVED[library]
+    plan = _plan(_infos(shapes), rule)
+
+    assert _skipped(plan) == skipped
+    assert _filled(plan) == shapes.keys() - skipped.keys()
+
+
+def test_a_mask_of_torchs_pruning_is_left_alone() -> None:
+    net = nn.Sequential(nn.Linear(8, 8))
+    prune.l1_unstructured(net[0], "weight", 0.5)
+    plan = _plan(infos_of(net.state_dict()), "*=normal:std=0.02")
+
+    assert _skipped(plan) == {"0.weight_mask": "a pruning mask"}
+    assert _filled(plan) == {"0.weight_orig", "0.bias"}
+
+
+def test_tables_of_a_model_of_torchvision_are_left_alone() -> None:
+    from torchvision.models import swin_t
+
+    with torch.device("meta"):
+        net = swin_t()
+    plan = _plan(infos_of(net.state_dict()), "*=zeros")
+
+    buffers = {key for key, _ in net.named_buffers()}
+    assert buffers
+    assert set(_skipped(plan)) == buffers
+    assert set(_skipped(plan).values()) == {POSITIONS}
+
+
+def test_names_that_stand_for_something_else_are_taken() -> None:
+    shapes: Shapes = {
+        "conv.bias": ("float32", (1, 1, 4, 5)),  # not square
+        "head.logit_scale": ("float32", ()),
+        "attn.scale": ("float32", (8,)),  # of no quantizer: there is no zero_point
+        "vit.mask_token": ("float32", (1, 1, 8)),
+        "block.scales": ("float32", (4,)),
+        "l.weight": ("float32", (4, 4)),
+        "l.weight_gain": ("float32", (4,)),
+        "mlp.zeros": ("float32", (4,)),
+        "text_mask": ("float32", (4,)),
+    }
+    assert _filled(_plan(_infos(shapes), "*=normal:std=1")) == shapes.keys()
+
+
+FP8: Shapes = {
+    "l.weight": ("float8_e4m3fn", (4, 4)),
+    "l.weight_scale_inv": ("float32", (1, 1)),
+    "k.weight": ("float8_e4m3fn", (4, 4)),
+    "k.weight_scale_inv": ("float32", (1, 1)),
+}
+
+
+@pytest.mark.parametrize("key", ["l.weight", "l.weight_scale_inv"])
+def test_a_name_cannot_fill_a_quantized_weight_without_its_scales(key: str) -> None:
+    with pytest.raises(UnfillableError) as refused:
+        _plan(_infos(FP8), f"{key}=ones")
+    other = "l.weight_scale_inv" if key == "l.weight" else "l.weight"
+    assert str(refused.value).endswith(f"; {other!r} would have to be filled too")
+
+
+@pytest.mark.parametrize(
+    ("rules", "filled"),
+    [
+        (("*.weight=normal:std=1",), set()),
+        (("*.weight_scale_inv=ones",), set()),
+        (("*.weight=normal:std=1", "*.weight_scale_inv=ones"), set(FP8)),
+        (("l.weight=normal:std=1", "l.weight_scale_inv=ones"), {"l.weight", "l.weight_scale_inv"}),
+        (
+            ("*.weight=normal:std=1", "*.weight_scale_inv=ones", "l.weight_s*=keep"),
+            {"k.weight", "k.weight_scale_inv"},
+        ),
+    ],
+)
+def test_a_quantized_weight_and_its_scales_are_filled_together(
+    rules: tuple[str, ...], filled: set[str]
+) -> None:
+    assert _filled(_plan(_infos(FP8), *rules)) == filled
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_filled"),
+    [
+        ("h.0.attn.bias", True),
+        ("*.attn.bias", True),
+        ("h.*.attn.bias", True),
+        ("*.bias", False),
+        ("h.*.bias", False),
+        ("re:.*bias", False),
+    ],
+)
+def test_a_mask_that_is_called_bias_is_filled_where_more_of_it_is_named(
+    pattern: str, is_filled: bool
+) -> None:
+    tensors = _infos(SAVED["GPT-2"][0])
+    assert ("h.0.attn.bias" in _filled(_plan(tensors, f"{pattern}=zeros"))) == is_filled
+
+
+@pytest.mark.parametrize("pattern", ["*.inv_freq", "*rotary_emb.{inv_freq,x}", "re:.*\\.inv_freq"])
+def test_a_table_is_filled_where_its_last_segment_is_named(pattern: str) -> None:
+    tensors = _infos(SAVED["Llama"][0])
+    assert len(_filled(_plan(tensors, f"{pattern}=zeros"))) == 1

@@ -20,6 +20,20 @@ def entry() -> NoReturn:
     """Run the command line of this process and end it."""
     if sys.platform == "win32":
         sys.exit("error: reinit runs on Linux and macOS, not on Windows")
+    try:
+        code = _run()
+    except SystemExit as stop:  # of a signal before or after the command itself
+        code = stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:
+        os.write(2, b"error: interrupted\n")
+        code = 128 + signal.SIGINT
+    # Tearing the interpreter down does nothing, and takes half a second after torch and a
+    # fifth of one after a hundred thousand keys.
+    os._exit(code)
+
+
+def _run() -> int:
+    """Run the command line, and return the exit code of the process."""
     _handle_signals(_interrupt)
     _end_on_second_signal()
     from reinit_cli.cli import main
@@ -32,10 +46,7 @@ def entry() -> NoReturn:
         code = main(sys.argv[1:])
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
-    code = flush_streams(code)
-    # Tearing the interpreter down does nothing, and takes half a second after torch and a
-    # fifth of one after a hundred thousand keys.
-    os._exit(code)
+    return flush_streams(code)
 
 
 def _handle_signals(handler: Handler) -> None:

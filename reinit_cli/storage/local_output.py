@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Self
+from typing import NoReturn, Self
 
 from reinit_cli.errors import OutputExistsError
 from reinit_cli.storage.destination import Destination, check_within
@@ -144,7 +144,9 @@ class LocalOutput:
             with appearing(self._whole, is_all=self._folder is None):
                 if self._folder is not None:
                     self._name_folder(self._folder)
-            self._written = [str(file.destination.path) for file in self._extras] + [self._path]
+            self._written = [str(file.destination.path) for file in self._whole]
+            if self._folder is not None:
+                self._written.append(self._path)
         synced = [str(file.destination.path) for file in self._whole if file.syncs]
         if self._folder is not None and self._destination.syncs:
             synced.append(self._path.rstrip(os.sep))
@@ -167,7 +169,7 @@ class LocalOutput:
     def _stage_folder(self, folder: TemporaryFolder) -> None:
         if self._destination.syncs:
             with naming_output(self._path):
-                for inside, _, _ in os.walk(folder.path):
+                for inside, _, _ in os.walk(folder.path, onerror=_insist):
                     sync_folder(inside)
         if os.path.lexists(self._path.rstrip(os.sep)):
             raise OutputExistsError(self._path.rstrip(os.sep))
@@ -180,3 +182,7 @@ class LocalOutput:
             except FileExistsError as error:
                 raise OutputExistsError(path) from error
         restrict_folders_in(path, self._modes.folders)
+
+
+def _insist(error: OSError) -> NoReturn:
+    raise error

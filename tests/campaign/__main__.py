@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.campaign import faults
+from tests.campaign import faults, kills
 from tests.campaign.parsers import archives, pickles
 from tests.campaign.server import Servers, start_servers
 from tests.campaign.tally import Tally
@@ -42,6 +42,7 @@ PARTS: dict[str, Part] = {
     "archives": Part(archives.run, few=300, many=3000, all=60_000),
     "pickles": Part(pickles.run, few=300, many=3000, all=60_000),
     "pickles, every command": Part(pickles.run_commands, few=30, many=300, all=6000),
+    "kills": Part(kills.run, few=24, many=300, all=2000),
 }
 
 

@@ -39,7 +39,7 @@ _ERRORS = {
     "fcntl": ("EMFILE",),
     **dict.fromkeys(("dup", "dup2", "dup3"), ("EMFILE", "EINTR")),
 }
-_SIGNALS = {"TERM": 143, "INT": 130, "HUP": 129}
+SIGNALS = {"TERM": 143, "INT": 130, "HUP": 129}
 
 
 def run(random: Random, count: int, place: Path, servers: Servers) -> Tally:
@@ -53,7 +53,7 @@ def run(random: Random, count: int, place: Path, servers: Servers) -> Tally:
             faults.cut(name, random.randrange(2**32))
             continue
         call = random.choice(faults.calls(name))
-        what = random.choice(_ERRORS[call.name] if kind == "error" else list(_SIGNALS))
+        what = random.choice(_ERRORS[call.name] if kind == "error" else list(SIGNALS))
         faults.inject(name, call, f"{kind}={what}")
     return faults.tally
 
@@ -65,7 +65,7 @@ def run_all(place: Path, servers: Servers, names: list[str] | None = None) -> Ta
         for call in faults.calls(name):
             for error in _ERRORS[call.name]:
                 faults.inject(name, call, f"error={error}")
-            for number in _SIGNALS:
+            for number in SIGNALS:
                 faults.inject(name, call, f"signal={number}")
         for seed in range(10):
             faults.cut(name, seed)
@@ -106,7 +106,7 @@ class _Faults:
             self.tally.counts["elsewhere"] = self.tally.counts.get("elsewhere", 0) + 1
             return
         self.tally.add(run, kind=f"{call.name} {what}")
-        why = ending.wrong() if kind == "error" else _wrong_signal(ending, _SIGNALS[what])
+        why = ending.wrong() if kind == "error" else wrong_signal(ending, SIGNALS[what])
         if why:
             self.tally.find(f"{name}: {call.name} {call.nth} {how}: {command.argv}", why)
 
@@ -130,7 +130,7 @@ class _Faults:
             self.tally.find(f"{name}: short reads and writes {seed}", why)
 
 
-def _wrong_signal(ending: Ending, code: int) -> str | None:
+def wrong_signal(ending: Ending, code: int) -> str | None:
     """Return what is wrong after a signal, or None: it may come too early or too late."""
     run = ending.run
     if run.code is None:

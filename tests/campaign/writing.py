@@ -93,6 +93,10 @@ COMMANDS = {
     "a batch side by side": Command(
         (MINE, "n.safetensors", *RULE, "-o", "{stem}-new{suffix}", "-j", "2"), outputs=2
     ),
+    "a report of statistics": Command(("stats", MINE, "--report", _PAGE)),
+    "an old report of a comparison": Command(
+        ("diff", MINE, MINE, "--report", _PAGE, "-f"), (_PAGE,)
+    ),
     "results as JSON": _run("-o", _OUT, "--json"),
 }
 

@@ -147,6 +147,25 @@ def test_a_listing_that_nobody_reads_ends(
         assert process.wait(30) == code
 
 
+@pytest.mark.parametrize(("number", "code"), ENDS)
+@pytest.mark.parametrize("moment", ["_end_on_second_signal", "cli.streams.open_streams"])
+def test_a_signal_while_the_process_starts_is_no_traceback(
+    moment: str, number: signal.Signals, code: int
+) -> None:
+    script = (
+        "import os, reinit_cli.__main__ as process, reinit_cli.cli.streams\n"
+        "process.cli = reinit_cli.cli\n"
+        f"process.{moment} = lambda: os.kill(os.getpid(), {number:d})\n"
+        "process.entry()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "inits"], capture_output=True, check=False, timeout=60
+    )
+
+    said = b"error: interrupted\n" if number == signal.SIGINT else b""
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", said)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_process_whatever_it_does(number: signal.Signals) -> None:
     save_file({"a": torch.zeros(5)}, "in.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.util import find_spec
 
 from reinit_cli.cli.render.html import Page, html_of
@@ -50,9 +51,10 @@ def report_data(destination: Destination, page: Page) -> bytes:
 
 
 def write_report(destination: Destination, page: Page) -> None:
-    """Write a report, whole or not at all.
+    """Write a report, whole or not at all, once what was printed is out.
 
     Raises:
-        OutputUnwritableError: the disk refuses.
+        OutputUnwritableError: the disk refuses, or standard output does.
     """
+    sys.stdout.flush()
     write_alone(destination, report_data(destination, page))

@@ -133,9 +133,9 @@ class _Walk:
             self.left_out.append(name)
             return
         real = os.path.realpath(path) if is_link else ""
-        stays = not is_link or real.startswith(f"{self._real}{os.sep}") or is_blob(real, self._real)
+        stays = not is_link or real.startswith(f"{self._real}{os.sep}")
         if stat.S_ISREG(status.st_mode):
-            leads_out = not stays
+            leads_out = not stays and not is_blob(real, self._real)
             self.files[name] = Listed(Fingerprint.of(status), _permissions(status), leads_out)
         elif (
             not stat.S_ISDIR(status.st_mode)

@@ -83,6 +83,17 @@ def test_blobs_of_a_cache_that_are_a_link_are_no_blobs() -> None:
     assert list_folder(str(snapshot)).files["x"].leads_out
 
 
+def test_a_folder_among_the_blobs_of_a_cache_is_not_entered() -> None:
+    Path("models--a--b/snapshots/1").mkdir(parents=True)
+    Path("models--a--b/blobs/folder").mkdir(parents=True)
+    Path("models--a--b/blobs/folder/file").write_text("x")
+    Path("models--a--b/snapshots/1/x").symlink_to("../../blobs/folder")
+
+    found = list_folder("models--a--b/snapshots/1")
+
+    assert (list(found.files), found.left_out) == ([], ("x",))
+
+
 def test_folders_that_are_named_through_a_link_are_listed_as_they_are() -> None:
     Path("real/below").mkdir(parents=True)
     Path("real/below/file").write_text("x")

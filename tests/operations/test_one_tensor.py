@@ -2,25 +2,101 @@
 
 from __future__ import annotations
 
+import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
-import reinit_cli
 from reinit_cli.initializers import REGISTRY
+from tests.campaign.server import Server
 
 # `default` fills as others do, `mean` fills new rows, and `keep` fills nothing.
 EXAMPLES = {
     each.name: each.example for each in REGISTRY if each.name not in ("keep", "default", "mean")
 }
 MATRICES = ("eye", "sparse", "orthogonal")
+RULES = {f"*.{name}": init for name, init in EXAMPLES.items()} | {"large.*": "orthogonal"}
+
+ENVIRONMENTS: tuple[dict[str, str], ...] = (
+    {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+    {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "4", "PYTHONHASHSEED": "1"},
+    {"OMP_NUM_THREADS": "4", "MKL_DYNAMIC": "FALSE"},
+    # As many threads as the system thinks fit, for which a BLAS once waited for ever.
+    {"OMP_DYNAMIC": "TRUE"},
+    {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "2", "PYTHONHASHSEED": "2"},
+    {"MKL_NUM_THREADS": "1"},
+    {"OMP_NUM_THREADS": "8", "OMP_DYNAMIC": "TRUE", "MKL_DYNAMIC": "TRUE"},
+    {"OMP_PROC_BIND": "spread", "PYTHONHASHSEED": "4294967295"},
+)
+SOURCES = (
+    ("plain.safetensors",),
+    ("with_another.safetensors",),
+    ("reversed.pt",),
+    ("legacy.pt",),
+    ("transposed.pt",),
+    ("folder",),
+    ("plain.safetensors", "reversed.pt"),
+    ("transposed.pt", "with_another.safetensors", "legacy.pt"),
+)
+OUTPUTS = ("out.safetensors", "out.pt", "shards", "-", "")
+OPTIONS = ((), ("-v",), ("--check",), ("--verify-crc",))
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One of the ways in which the same tensors can be asked for.
+
+    Attributes:
+        cores: how many the process may use.
+        sources: one or several of the same tensors.
+        jobs: how many sources are rewritten side by side.
+        output: its name; "-" for a pipe, "" for the sources' own formats.
+        rules: the patterns in their order; tensors of others stay as they are.
+        options: others that change no value.
+    """
+
+    cores: int
+    sources: tuple[str, ...]
+    jobs: int
+    output: str
+    rules: tuple[str, ...]
+    options: tuple[str, ...]
+
+    @classmethod
+    def drawn(cls, random: Random) -> Combination:
+        """Choose one."""
+        sources = random.choice(SOURCES)
+        count = random.choice((len(RULES), len(RULES), 1, 5))
+        return cls(
+            random.choice((1, 2, 64)),
+            sources,
+            random.choice((1, 2, 3)),
+            random.choice(OUTPUTS) if len(sources) == 1 else "",
+            tuple(random.sample(sorted(RULES), count)),
+            random.choice(OPTIONS),
+        )
+
+    def argv(self, out: Path) -> list[str]:
+        """Return the arguments; a folder is written, or standard output."""
+        words = [*self.sources, "--resize", "rows=333:mean", "--seed", "7", *self.options]
+        words += [word for key in self.rules for word in ("-r", f"{key}={RULES[key]}")]
+        words += ["--jobs", str(self.jobs)] if len(self.sources) > 1 else []
+        words += ["--shard-size", "200kB"] if self.output == "shards" else []
+        own_format = f"copy{Path(self.sources[0]).suffix}" if len(self.sources) == 1 else ""
+        name = self.output or own_format
+        return [*words, "-o", "-" if name == "-" else f"{out}/{name}"]
+
+
+WHOLE = Combination(64, ("plain.safetensors",), 1, "out.safetensors", tuple(RULES), ())
 
 
 def _state() -> dict[str, torch.Tensor]:
@@ -38,6 +114,11 @@ def _state() -> dict[str, torch.Tensor]:
     return {**plain, **large, "rows": drawn(300, 200), "untouched": drawn(5)}
 
 
+def _transposed(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the same tensor with its first dimension as the last in memory."""
+    return tensor.movedim(0, -1).contiguous().movedim(-1, 0)
+
+
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one checkpoint in several forms."""
@@ -47,97 +128,136 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file({"first": torch.zeros(9), **state}, folder / "with_another.safetensors")
     save_file({"layers.3.rewind": torch.ones(48, 24, 3)}, folder / "step0.safetensors")
     torch.save(dict(reversed(state.items())), folder / "reversed.pt")
+    torch.save(state, folder / "legacy.pt", _use_new_zipfile_serialization=False)
+    torch.save({key: _transposed(each) for key, each in state.items()}, folder / "transposed.pt")
+    (folder / "folder").mkdir()
+    names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    places = {key: names[at % 2] for at, key in enumerate(state)}
+    for name in names:
+        shard = {key: each for key, each in state.items() if places[key] == name}
+        save_file(shard, folder / "folder" / name)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "folder" / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder
 
 
-RULES = {f"*.{name}": init for name, init in EXAMPLES.items()} | {"large.*": "orthogonal"}
+@contextmanager
+def _server(environment: Mapping[str, str]) -> Iterator[Server]:
+    """Start a server whose libraries see an environment when they are loaded."""
+    threads = ("OMP", "MKL", "OPENBLAS", "PYTHONHASHSEED")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(threads):
+                patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with Server("torch", "reinit_cli.operations.rewrite") as server:
+            yield server
 
 
-def _reinit(sources: Path, out: Path, environment: Mapping[str, str], *args: str) -> Path:
-    """Run the command in a process of its own."""
-    rules = [word for key, init in RULES.items() for word in ("-r", f"{key}={init}")]
-    threads = ("OMP", "MKL", "PYTHONHASHSEED")
-    env = {name: each for name, each in os.environ.items() if not name.startswith(threads)}
-    env |= {"PYTHONPATH": str(Path(reinit_cli.__file__).parents[1]), **environment}
-    command = [sys.executable, "-m", "reinit_cli", *args, *rules]
-    command += ["--resize", "rows=333:mean", "--seed", "7", "-o", str(out), "-q"]
-    done = subprocess.run(
-        command, cwd=sources, env=env, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return out
+def _outputs(
+    server: Server, combination: Combination, sources: Path, out: Path
+) -> list[list[bytes]]:
+    """Run the command; return the files that each source became."""
+    argv = [str(combination.cores), *combination.argv(out)]
+    done = server.run(argv, sources, function="tests.operations.on_cores:main")
+    assert done.code == 0, (combination, done.err.decode())
+    if combination.output == "-":
+        return [[done.out]]
+    found = out / "shards" if combination.output == "shards" else out
+    files = sorted(each for each in found.rglob("*") if each.suffix in (".pt", ".safetensors"))
+    read = [each.read_bytes() for each in files]
+    assert len(read) > 1 or combination.output != "shards"
+    is_split = combination.output == "shards" or combination.sources == ("folder",)
+    return [read] if is_split else [[each] for each in read]
 
 
-def _digests(*files: Path) -> dict[str, str]:
+def _digests(files: Sequence[bytes]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for file in files:
-        is_torch = file.suffix == ".pt"
-        state = torch.load(file, weights_only=True) if is_torch else load_file(file)
-        found |= {key: sha256(each.numpy().tobytes()).hexdigest() for key, each in state.items()}
+    for data in files:
+        is_safetensors = data[8:9] == b"{"
+        state = load(data) if is_safetensors else torch.load(BytesIO(data), weights_only=True)
+        found |= {
+            key: sha256(each.contiguous().numpy().tobytes()).hexdigest()
+            for key, each in state.items()
+        }
     return {key: digest for key, digest in found.items() if key != "first"}
+
+
+@pytest.fixture(scope="module")
+def before() -> dict[str, str]:
+    """The digests of what is there."""
+    return {key: sha256(each.numpy().tobytes()).hexdigest() for key, each in _state().items()}
 
 
 @pytest.fixture(scope="module")
 def expected(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The digests of a run with one thread."""
-    out = tmp_path_factory.mktemp("expected") / "out.safetensors"
-    once = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
-    return _digests(_reinit(sources, out, once, "plain.safetensors"))
+    with _server(ENVIRONMENTS[0]) as server:
+        ((data,),) = _outputs(server, WHOLE, sources, tmp_path_factory.mktemp("expected"))
+    return _digests([data])
 
 
-def _two_at_a_time(sources: Path, out: Path) -> None:
-    environment = {"OMP_NUM_THREADS": "4", "PYTHONHASHSEED": "1"}
-    names = ("plain.safetensors", "with_another.safetensors")
-    _reinit(sources, out, environment, *names, "--jobs", "2")
+def _is_drawn(key: str, rules: Sequence[str]) -> bool:
+    """Whether one of the rules takes a key; all of them end or begin in a star."""
+    return key == "rows" or any(
+        key.endswith(rule[1:]) if rule[0] == "*" else key.startswith(rule[:-1]) for rule in rules
+    )
 
 
-def _reversed_as_torch(sources: Path, out: Path) -> None:
-    environment = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "4"}
-    _reinit(sources, out / "out.pt", environment, "reversed.pt")
+def _compare(
+    environment: Mapping[str, str],
+    random: Random,
+    count: int,
+    sources: Path,
+    expected: Mapping[str, str],
+    before: Mapping[str, str],
+    place: Path,
+) -> None:
+    """Draw the same tensors in so many ways, and compare their digests with the expected."""
+    with _server(environment) as server:
+        for number in range(count):
+            combination = Combination.drawn(random)
+            out = place / str(number)
+            out.mkdir()
+            wanted = {
+                key: expected[key] if _is_drawn(key, combination.rules) else before[key]
+                for key in expected
+            }
+            outputs = _outputs(server, combination, sources, out)
+            assert len(outputs) == len(combination.sources), combination
+            for files in outputs:
+                assert _digests(files) == wanted, (environment, combination)
 
 
-def _in_shards(sources: Path, out: Path) -> None:
-    """As many threads as the system thinks fit, for which a BLAS once waited for ever."""
-    environment = {"OMP_DYNAMIC": "TRUE"}
-    _reinit(sources, out, environment, "plain.safetensors", "--shard-size", "200kB")
-
-
-def _on_one_core(sources: Path, out: Path) -> None:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, [min(before)])
-    try:
-        environment = {"MKL_DYNAMIC": "FALSE"}
-        _reinit(sources, out / "out.safetensors", environment, "with_another.safetensors")
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-RUNS = [_two_at_a_time, _reversed_as_torch, _in_shards]
-if hasattr(os, "sched_setaffinity"):
-    RUNS.append(_on_one_core)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_initializer_draws_the_same_bytes_in_a_few_ways(
+    seed: int,
+    sources: Path,
+    expected: dict[str, str],
+    before: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    random = Random(seed)
+    environment = random.choice(ENVIRONMENTS[1:])
+    _compare(environment, random, 3, sources, expected, before, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.__name__.strip("_"))
-def test_every_initializer_draws_the_same_bytes(
-    run: Callable[[Path, Path], None],
+@pytest.mark.parametrize("number", range(len(ENVIRONMENTS)))
+def test_every_initializer_draws_the_same_bytes_in_two_hundred_ways(
+    number: int,
     sources: Path,
     expected: dict[str, str],
+    before: dict[str, str],
     tmp_path: Path,
 ) -> None:
-    out = tmp_path / "out"
-    if run is not _in_shards:
-        out.mkdir()
-
-    run(sources, out)
-
-    files = sorted(each for each in out.iterdir() if each.suffix != ".json")
-    of_one_run = [[each] for each in files] if run is _two_at_a_time else [files]
-    assert [_digests(*each) for each in of_one_run] == [expected] * len(of_one_run)
-    assert len(files) > 1 or run not in (_two_at_a_time, _in_shards)
+    count = 200 // len(ENVIRONMENTS)
+    environment = ENVIRONMENTS[number]
+    _compare(environment, Random(100 + number), count, sources, expected, before, tmp_path)
 
 
-def test_every_initializer_draws_something(expected: dict[str, str]) -> None:
-    before = {key: sha256(each.numpy().tobytes()).hexdigest() for key, each in _state().items()}
-
+def test_every_initializer_draws_something(
+    expected: dict[str, str], before: dict[str, str]
+) -> None:
     assert [key for key in before if expected[key] == before[key]] == ["untouched"]

@@ -20,6 +20,9 @@ BLOCK_NUMEL = 2**18
 
 _BLOCK_NBYTES = 2**19
 
+_PART_NUMEL = 2**22
+"""Elements of a tensor in another order after which a block ends."""
+
 Blocks = Callable[[], Iterator["Tensor"]]
 """Gives the elements of a tensor in row-major order, as 1-D tensors; from the start each time."""
 
@@ -66,15 +69,53 @@ def blocks_row_by_row(view: View) -> Iterator[Tensor]:
     if (data := view.contiguous) is not None:
         yield from _run(data, view.dtype)
     elif 0 not in view.shape:
-        import torch
+        boxes = boxes_of(view.shape, _stride(view), itemsize_of(view.dtype))
+        yield from _portioned(
+            (gathered(selected(view, tuple(range(*span) for span in box))) for box in boxes),
+            (min(BLOCK_NUMEL, part - at) for part in _parts(view.shape) for at in _starts(part)),
+        )
 
-        for box in boxes_of(view.shape, _stride(view), itemsize_of(view.dtype)):
-            part = gathered(selected(view, tuple(range(*span) for span in box)))
-            *most, last = torch.split(part.view(-1), BLOCK_NUMEL)
-            yield from most
-            last = last.clone()  # whoever still has it does not hold all of the box
-            del most, part
-            yield last
+
+def _parts(shape: tuple[int, ...]) -> Iterator[int]:
+    """Yield how many elements of a tensor in another order lie between two ends of blocks.
+
+    Sums over blocks, and so the values of some transforms, depend in their last bits on where
+    these end: there, whatever is read together.
+    """
+    if prod(shape) <= _PART_NUMEL:
+        yield prod(shape)
+        return
+    row = prod(shape[1:])
+    rows = max(1, _PART_NUMEL // row)
+    for start in range(0, shape[0], rows):
+        if rows > 1:
+            yield min(rows, shape[0] - start) * row
+        else:
+            yield from _parts(shape[1:])
+
+
+def _starts(numel: int) -> range:
+    return range(0, numel, BLOCK_NUMEL)
+
+
+def _portioned(parts: Iterator[Tensor], numels: Iterator[int]) -> Iterator[Tensor]:
+    """Yield the elements of tensors in portions of given lengths."""
+    import torch
+
+    rest: Tensor | None = None
+    for numel in numels:
+        pieces = []
+        missing = numel
+        while missing:
+            if rest is None:
+                rest = next(parts).view(-1)
+            piece = rest[:missing]
+            missing -= len(piece)
+            rest = rest[len(piece) :] if len(piece) < len(rest) else None
+            # Whoever still has the last piece of a box must not hold all of it.
+            pieces.append(piece if rest is not None else piece.clone())
+            del piece
+        yield torch.cat(pieces) if len(pieces) > 1 else pieces.pop()
 
 
 def _run(data: Copy | Literal, dtype: str) -> Iterator[Tensor]:

@@ -101,7 +101,7 @@ class Spans:
 
 
 def spans_of(tensor: Tensor, stride: tuple[int, ...], start: int = 0) -> Iterator[Spans]:
-    """Yield the spans of a tensor in batches that take little memory.
+    """Yield the spans of a tensor in the order of the file, in batches that take little memory.
 
     Args:
         tensor: its elements, which lie in the file a stride apart.
@@ -159,28 +159,27 @@ def _batches(tensor: Tensor, stride: tuple[int, ...], start: int) -> Iterator[Sp
     """Yield the spans of a tensor whose strides in the file descend."""
     itemsize = tensor.element_size()
     outer, reach = _split(tuple(tensor.shape), stride, itemsize)
-    if outer and _is_near(stride[outer - 1], reach, itemsize):
-        # All of that dimension would be too long a span: some of its rows are not.
-        step, dim = stride[outer - 1], tensor.shape[outer - 1]
-        rows = max(1, (SPAN_NBYTES // itemsize - reach) // max(1, step) + 1)
-        if rows > 1:
-            for first in range(0, dim, rows):
-                part = tensor.narrow(outer - 1, first, min(rows, dim - first))
-                yield from _batches(part, stride, start + first * step * itemsize)
-            return
     if not outer:
         yield Spans(range(start, start + 1), reach, tensor.unsqueeze(0), stride)
         return
     *before, dim = tensor.shape[:outer]
-    step = stride[outer - 1] * itemsize
-    count = max(1, SPAN_NBYTES // (reach * itemsize))
+    step = stride[outer - 1]
+    # All of the next dimension may be too long for a span: some of its rows are not.
+    near = (SPAN_NBYTES // itemsize - reach) // max(1, step) + 1
+    is_cut = near > 1 and _is_near(step, reach, itemsize)
+    rows = near if is_cut else max(1, SPAN_NBYTES // (reach * itemsize))
     for index in product(*map(range, before)):
         offset = start + sum(map(int.__mul__, index, stride)) * itemsize
-        rows_here = tensor[index]
-        for first in range(0, dim, count):
-            stop = min(first + count, dim)
-            offsets = range(offset + first * step, offset + stop * step, step)
-            yield Spans(offsets, reach, rows_here[first:stop], stride[outer:])
+        for first in range(0, dim, rows):
+            part = tensor[index].narrow(0, first, min(rows, dim - first))
+            at, count = offset + first * step * itemsize, len(part)
+            if is_cut:
+                longer = (count - 1) * step + reach
+                yield Spans(range(at, at + 1), longer, part.unsqueeze(0), stride[outer - 1 :])
+            else:
+                distance = step * itemsize
+                offsets = range(at, at + count * distance, distance)
+                yield Spans(offsets, reach, part, stride[outer:])
 
 
 def _split(shape: tuple[int, ...], stride: tuple[int, ...], itemsize: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ view = {
 for name, side in (("small.pt", 16), ("large.pt", int(sys.argv[2]))):
     torch.save({"w": view(torch.zeros(side, side))}, name)
 """
+
+
+@pytest.fixture(autouse=True)
+def _no_files_are_kept() -> Iterator[None]:
+    """Remove what was written, which pytest would keep for a while."""
+    yield
+    for path in Path().iterdir():
+        path.unlink()
 
 
 def _safetensors() -> None:

@@ -76,13 +76,14 @@ class Combination:
         """Choose one."""
         sources = random.choice(SOURCES)
         count = random.choice((len(RULES), len(RULES), 1, 5))
+        output = random.choice(OUTPUTS) if len(sources) == 1 else ""
         return cls(
             random.choice((1, 2, 64)),
             sources,
             random.choice((1, 2, 3)),
-            random.choice(OUTPUTS) if len(sources) == 1 else "",
+            output,
             tuple(random.sample(sorted(RULES), count)),
-            random.choice(OPTIONS),
+            random.choice(OPTIONS) if output != "-" else (),
         )
 
     def argv(self, out: Path) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -45,3 +48,14 @@ def test_an_argument_of_no_kind_is_refused_as_it_is_registered() -> None:
         TypeError, match="is no kind of argument; annotate it as float, int, bool or str"
     ):
         register(law="x", example="x")(odd)
+
+
+@pytest.mark.parametrize("module", ["reinit_cli.initializers", "reinit_cli.initializers.law"])
+def test_the_families_are_there_whichever_module_comes_first(module: str) -> None:
+    """In a process of its own: here tests have imported the families."""
+    code = f"import {module}; from reinit_cli.initializers import REGISTRY; print(*(each.name for each in REGISTRY))"
+    names = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert {"normal", "orthogonal", "shuffle", "default"} <= set(names)

@@ -16,9 +16,11 @@ from reinit_cli.initializers.site import Arch
 from reinit_cli.lazy import LazyModule
 from reinit_cli.planning.decide import decide
 from reinit_cli.planning.entries import Entries
+from reinit_cli.planning.memory import refuse_too_large
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
+from reinit_cli.storage.memory import limits
 from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ def apply_(
         with_buffers=with_buffers,
     )
     plan = decide(Entries(name, infos), request, references.elsewhere)
+    refuse_too_large(plan, limits(), keeps_values=True)
     with one_thread(), references.opened((step.law for step in plan.fills), seed) as donors:
         _fill([(step, state[step.key]) for step in plan.fills], donors, request.device)
     return plan
@@ -168,7 +171,8 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     Raises:
         TensorError: the old values cannot be transformed.
     """
-    from reinit_cli.execution.draw import There, draw, naming
+    from reinit_cli.execution.draw import There, draw, draw_blocks, naming
+    from reinit_cli.initializers.blocks import Taker
     from reinit_cli.tensors.blocks import blocks_row_by_row
     from reinit_cli.tensors.convert import rounded
 
@@ -183,5 +187,7 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     there = There(values, here if step.keeps_zeros else None)
     info = step.tensor
     with naming(step.key):
-        drawn = draw(law, info.shape, info.dtype, step.seed, device, there)
-    return rounded(drawn, info.dtype)
+        if device != "cpu":
+            return rounded(draw(law, info.shape, info.dtype, step.seed, device, there), info.dtype)
+        blocks = draw_blocks(law, info.shape, info.dtype, step.seed, device, there)
+        return Taker(rounded(block, info.dtype) for block in blocks).take(info.shape, info.dtype)

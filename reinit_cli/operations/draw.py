@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from reinit_cli.errors import TensorError
 from reinit_cli.initializers import Init
 from reinit_cli.operations.apply import apply_
 from reinit_cli.operations.show import refuse_many_dimensions
+from reinit_cli.planning.memory import refuse_beyond
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.rule import Rule
+from reinit_cli.storage.memory import limits
 from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.tensors.moments import Moments, moments_of
 
@@ -74,9 +74,7 @@ def _empty(shape: tuple[int, ...], dtype: str, key: str) -> Tensor:
 
     from reinit_cli.execution.draw import naming
 
-    size = prod(shape) * dtype_named(dtype).nbits // 8
     # The system may promise more than there is, and kill whoever believes it.
-    if size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
-        raise TensorError(key, "this machine has not enough memory", kind="draw")
+    refuse_beyond(prod(shape) * dtype_named(dtype).nbits // 8, key, limits())
     with naming(key):
         return torch.empty(shape, dtype=getattr(torch, dtype))

@@ -29,6 +29,7 @@ from reinit_cli.operations.bounds import (
 from reinit_cli.planning.decide import decide as planned
 from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.job import Job
+from reinit_cli.planning.memory import refuse_too_large
 from reinit_cli.planning.output import (
     BESIDE,
     BESIDE_AS_FOLDER,
@@ -52,6 +53,7 @@ from reinit_cli.storage.destination import (
 )
 from reinit_cli.storage.in_place import check_no_link
 from reinit_cli.storage.location import DASH, in_hub_cache
+from reinit_cli.storage.memory import limits
 from reinit_cli.tensors.device import check_device
 from reinit_cli.tensors.dtype import dtype_named
 
@@ -79,6 +81,7 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
 
     Raises:
         RuleError: a rule, a resize or the optimizer's reset cannot be obeyed.
+        TensorError: this process cannot have the memory that a draw needs.
     """
     wanted = request.num_classes
     heads = heads_of(source, request.arch, wanted) if wanted is not None else {}
@@ -88,7 +91,9 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     arch = request.arch or source.architecture
     references = find_references((*rules, *rows), entries.tensors, arch)
     elsewhere = replace(references.elsewhere, versions=versions)
-    return Decided(planned(entries, request, elsewhere), references)
+    plan = planned(entries, request, elsewhere)
+    refuse_too_large(plan, limits())
+    return Decided(plan, references)
 
 
 def entries_of(source: Source) -> Entries:

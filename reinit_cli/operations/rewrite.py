@@ -19,6 +19,7 @@ from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.bounds import check_links
 from reinit_cli.operations.prepare import decide, prepare
 from reinit_cli.planning.job import Job
+from reinit_cli.planning.memory import refuse_too_large
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.recorder import FixedRecorder, Recorder
 from reinit_cli.request.request import PlanOptions, Request, RewriteOptions
@@ -26,6 +27,7 @@ from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.location import DASH
+from reinit_cli.storage.memory import limits
 from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
 from reinit_cli.storage.writer import Output, Writer, put_file
@@ -112,6 +114,7 @@ def execute(
     """
     started = time.monotonic()
     request = job.request
+    _check_memory(job.plan)
     reported = (report.destination.path or DASH,) if report is not None else ()
     filled: dict[str, Filled] = {}
     checks, sketches = Checks(job.plan), Sketches(job.pictured)
@@ -152,6 +155,19 @@ def execute(
                 put_file(opened, report.destination, report.make(outcome()))
             opened.commit(check_sources)
     return outcome()
+
+
+def _check_memory(plan: Plan) -> None:
+    """Refuse what does not fit next to torch, which takes much of what `ulimit -v` allows.
+
+    Raises:
+        TensorError: a draw needs more memory than is left.
+    """
+    if any(plan.fills):
+        import torch
+
+        del torch
+        refuse_too_large(plan, limits())
 
 
 def rewrite(

@@ -39,21 +39,36 @@ def is_kept_for_tests(step: Step, *, checks: bool) -> bool:
     return checks and law is not None and bool(law.identity) and not law.is_sequential
 
 
-def refuse_too_large(plan: Plan, limits: Limits) -> None:
+def refuse_too_large(plan: Plan, limits: Limits, *, keeps_values: bool = False) -> None:
     """Refuse a plan of which a draw needs more memory than there is.
 
     Args:
         plan: what is drawn, one tensor after the other at least.
         limits: what there is; the least of them counts.
+        keeps_values: whether the values of a whole tensor are kept, rather than written.
 
     Raises:
         TensorError: the largest draw needs more.
     """
-    if not limits or plan.request.device != "cpu":
+    if plan.request.device != "cpu":
         return
-    limit, there = min(limits.items(), key=lambda item: item[1])
-    needs = ((_needed(step, plan), step.key) for step in _draws(plan))
+    needs = ((_needed(step, plan, keeps_values=keeps_values), step.key) for step in _draws(plan))
     needed, key = max(needs, key=lambda item: item[0], default=(0, ""))
+    refuse_beyond(needed, key, limits)
+
+
+def refuse_beyond(needed: int, key: str, limits: Limits) -> None:
+    """Refuse a draw that needs more memory than there is.
+
+    Args:
+        needed: the bytes that it needs.
+        key: what is drawn.
+        limits: what there is; the least of them counts.
+
+    Raises:
+        TensorError: it needs more.
+    """
+    limit, there = min(limits.items(), key=lambda item: item[1], default=("", needed))
     if needed > there:
         problem = f"it takes {needed:,} bytes of memory, and {limit} {there:,}"
         raise TensorError(key, problem, kind="draw")
@@ -67,10 +82,10 @@ def _draws(plan: Plan) -> Iterator[Step]:
             yield rows_alone(step)
 
 
-def _needed(step: Step, plan: Plan) -> int:
+def _needed(step: Step, plan: Plan, *, keeps_values: bool) -> int:
     """Return the memory without which a draw cannot be made."""
     working = working_nbytes(step)
     whole = step.tensor.numel * drawn_itemsize(step)
     kept = whole if is_kept_for_tests(step, checks=plan.request.check) else 0
-    laid = step.tensor.extent if step.tensor.stride is not None else (0, 0)
-    return (whole if working is None else working) + kept + laid[1] - laid[0]
+    values = step.tensor.nbytes if keeps_values else 0
+    return (whole if working is None else working) + kept + values

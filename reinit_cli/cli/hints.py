@@ -193,6 +193,8 @@ def _recipe(error: errors.RecipeError) -> str:
 
 _NEW_ROWS = "write it as PATTERN=N:INIT, such as embed.weight=50300:mean or :normal:std=0.02"
 
+_SCRATCH = "temporary files go into TMPDIR: name a folder with room, such as TMPDIR=/var/tmp"
+
 _BRACES = "{{ and }} stand for braces"
 
 HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
@@ -239,6 +241,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputExistsError, ""): "add --force to replace it, or name another with -o",
     (errors.OutputExistsError, "report"): _existing,
     (errors.OutputExistsError, "record"): _existing,
+    (errors.OutputUnwritableError, "scratch"): _SCRATCH,
+    (errors.UnreadableSourceError, "scratch"): _SCRATCH,
     (errors.OutputTakenError, ""): lambda error: f"name another file with --{error.kind}",
     (errors.OutputTakenError, "source"): (
         "name another with -o, or add --in-place to replace the source"

@@ -20,8 +20,8 @@ from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import RegularFile
 from reinit_cli.storage.pipe_end import PipeEnd
 from reinit_cli.storage.reader import Fingerprint, Reader
-from reinit_cli.storage.scratch import open_scratch, scratch_place
-from reinit_cli.storage.system import close_quietly, naming_output, pread_all, pwrite_all
+from reinit_cli.storage.scratch import naming_scratch, open_scratch, scratch_place
+from reinit_cli.storage.system import close_quietly, pread_all, pwrite_all
 from reinit_cli.storage.whole_file import (
     WholeFile,
     appearing,
@@ -125,7 +125,7 @@ class StandardInput(RegularFile):
         except OSError as error:
             cause = error.problem if isinstance(error, OutputUnwritableError) else why(error)
             problem = f"it cannot be copied into {scratch_place()}: {cause}"
-            raise UnreadableSourceError(self.path, problem) from error
+            raise UnreadableSourceError(self.path, problem, kind="scratch") from error
         self._fingerprint = Fingerprint.of(self._status())
         self.is_seekable = True
 
@@ -261,12 +261,11 @@ class SpooledWriter:
 
     def __init__(self, end: PipeEnd) -> None:
         self._end = end
-        self._folder = scratch_place()
         self._fd = open_scratch()
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Write all of `data` there."""
-        with naming_output(self._folder):
+        with naming_scratch():
             pwrite_all(self._fd, offset, data)
 
     def copy_from(self, reader: Reader, start: int, offset: int, nbytes: int) -> int:
@@ -281,7 +280,7 @@ class SpooledWriter:
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return bytes that were written."""
-        with naming_output(self._folder):
+        with naming_scratch():
             return pread_all(self._fd, offset, nbytes)
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from reinit_cli.storage.names import remove_if_there
 from reinit_cli.storage.system import close_quietly, naming_output, pwrite_all
@@ -19,13 +19,18 @@ def scratch_place() -> str:
     return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 (what is in it has names of its own)
 
 
+def naming_scratch() -> AbstractContextManager[None]:
+    """Turn the system's errors into ours, with the folder."""
+    return naming_output(scratch_place(), "scratch")
+
+
 def open_scratch() -> int:
     """Open a file that has no name.
 
     Raises:
         OutputUnwritableError: TMPDIR is missing, full, or refuses.
     """
-    with naming_output(scratch_place()), signals_held():
+    with naming_scratch(), signals_held():
         fd, name = open_temporary(_path(), 0o600)
         if name is not None:
             remove_if_there(name)
@@ -40,7 +45,7 @@ def scratch_folder() -> Iterator[str]:
         OutputUnwritableError: TMPDIR is missing, full, or refuses.
     """
     with ExitStack() as stack:
-        with naming_output(scratch_place()), signals_held():
+        with naming_scratch(), signals_held():
             remove_stale(_path())
             folder = TemporaryFolder(_path())
             stack.callback(_remove, folder)
@@ -55,7 +60,7 @@ def check_room() -> None:
     """
     fd = open_scratch()
     try:
-        with naming_output(scratch_place()):
+        with naming_scratch():
             pwrite_all(fd, 0, bytes(_PROBE_NBYTES))
     finally:
         close_quietly(fd)

@@ -163,18 +163,19 @@ def lock_if_possible(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX)
 
 
-def naming_output(path: str) -> AbstractContextManager[None]:
+def naming_output(path: str, kind: str = "") -> AbstractContextManager[None]:
     """Turn the system's errors into ours, with the path."""
-    return _Naming(path)
+    return _Naming(path, kind)
 
 
 class _Naming:
     """Turns errors; a generator would take longer than a small write."""
 
-    __slots__ = ("_path",)
+    __slots__ = ("_kind", "_path")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, kind: str) -> None:
         self._path = path
+        self._kind = kind
 
     def __enter__(self) -> None:
         """Begin."""
@@ -187,7 +188,7 @@ class _Naming:
     ) -> None:
         """Turn an error of the system."""
         if isinstance(error, OSError) and not isinstance(error, ReinitError):
-            raise OutputUnwritableError(self._path, why(error)) from error
+            raise OutputUnwritableError(self._path, why(error), kind=self._kind) from error
 
 
 def reserve_space(fd: int, nbytes: int) -> None:

@@ -228,3 +228,19 @@ def test_a_bug_of_ours_is_a_traceback(
 
     with pytest.raises(ZeroDivisionError):
         reinit("model.safetensors", "-r", "*=zeros")
+
+
+@pytest.mark.usefixtures("checkpoint")
+def test_a_folder_for_temporary_files_that_is_missing_is_one_error_with_the_way_on(
+    reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "missing")
+
+    done = reinit("model.safetensors", "-o", "new.pt", "--drop-non-tensors")
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "error: cannot write 'missing': no such file or directory",
+        "hint: temporary files go into TMPDIR: name a folder with room, such as TMPDIR=/var/tmp",
+    ]
+    assert [path.name for path in Path().iterdir()] == ["model.safetensors"]

@@ -80,7 +80,7 @@ def _save_skeleton(state: Mapping[str, Any], path: str, *, has_data: bool) -> No
     except (RuntimeError, OSError) as error:
         check_room()  # torch does not say why
         problem = f"torch cannot save there: {str(error).partition(chr(10))[0]}"
-        raise OutputUnwritableError(scratch_place(), problem) from error
+        raise OutputUnwritableError(scratch_place(), problem, kind="scratch") from error
 
 
 def _storages(state: Mapping[str, Any]) -> list[Any]:

@@ -22,6 +22,9 @@ class Fingerprint:
     nbytes: int
     mtime_ns: int
     ctime_ns: int
+    mode: int
+    owner: int
+    group: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> Fingerprint:
@@ -32,6 +35,9 @@ class Fingerprint:
             status.st_size,
             status.st_mtime_ns,
             status.st_ctime_ns,
+            status.st_mode,
+            status.st_uid,
+            status.st_gid,
         )
 
     def is_renamed(self, status: os.stat_result) -> bool:

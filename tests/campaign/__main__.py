@@ -16,7 +16,7 @@ from random import Random
 
 import pytest
 
-from tests.campaign import faults, kills
+from tests.campaign import changing, faults, kills
 from tests.campaign.parsers import archives, pickles
 from tests.campaign.server import Servers, start_servers
 from tests.campaign.tally import Tally
@@ -45,6 +45,8 @@ PARTS: dict[str, Part] = {
     "pickles": Part(pickles.run, few=300, many=3000, all=60_000),
     "pickles, every command": Part(pickles.run_commands, few=30, many=300, all=6000),
     "kills": Part(kills.run, few=24, many=300, all=2000),
+    "changing": Part(changing.run, few=30, many=300, all=3000),
+    "pairs": Part(changing.run_pairs, few=4, many=40, all=200),
 }
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import NoReturn, Self
 
 from reinit_cli.errors import OutputExistsError
+from reinit_cli.storage.anchor import Anchor
 from reinit_cli.storage.destination import Destination, check_within
 from reinit_cli.storage.folders import make_folders_in, restrict_folders_in
 from reinit_cli.storage.in_place import locked
@@ -89,6 +90,7 @@ class LocalOutput:
         self._destination = destination
         self._modes = modes or Modes()
         self._path = destination.path
+        self._anchor: Anchor | None = None
         self._folder: TemporaryFolder | None = None
         self._inside: list[FileInFolder] = []
         self._lone: list[WholeFile] = []
@@ -109,7 +111,9 @@ class LocalOutput:
             for inside in self._inside:
                 inside.discard()
             if self._folder is not None and not self._folder.remove():
-                left.append(self._folder.outer)
+                left.append(self._anchored.called(self._folder.outer))
+            if self._anchor is not None:
+                self._anchor.close()
         note_left(left, failure[1], self._written)
 
     def file(self, name: str, nbytes: int) -> Writer:
@@ -157,12 +161,18 @@ class LocalOutput:
         """The files that are not in the folder, the output last."""
         return [*self._extras, *self._lone]
 
+    @property
+    def _anchored(self) -> Anchor:
+        assert self._anchor is not None
+        return self._anchor
+
     def _temporary_folder(self) -> TemporaryFolder:
         if self._folder is None:
             path = self._path.rstrip(os.sep)
-            remove_stale(path)
             with naming_output(path):
-                self._folder = TemporaryFolder(path)
+                self._anchor = Anchor(path)
+                remove_stale(self._anchor.place)
+                self._folder = TemporaryFolder(self._anchor.place)
                 make_folders_in(self._folder.path, self._modes.folders)
         return self._folder
 
@@ -178,10 +188,11 @@ class LocalOutput:
         path = self._path.rstrip(os.sep)
         with naming_output(path):
             try:
-                rename_to_new(folder.path, path)
+                self._anchored.check()
+                rename_to_new(folder.path, self._anchored.place)
             except FileExistsError as error:
                 raise OutputExistsError(path) from error
-        restrict_folders_in(path, self._modes.folders)
+        restrict_folders_in(self._anchored.place, self._modes.folders)
 
 
 def _insist(error: OSError) -> NoReturn:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from reinit_cli.errors import OutputExistsError, OutputUnwritableError, ReinitError
+from reinit_cli.storage.anchor import Anchor
 from reinit_cli.storage.attributes import take_over
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.in_place import replace_source
@@ -61,12 +62,21 @@ class WholeFile(LocalWriter):
         self.destination = destination
         self._is_replaced = False
         self._old: str | None = None  # where the file is that was replaced
-        remove_stale(destination.path)
         with naming_output(destination.path):
-            fd, self._temporary = open_temporary(destination.path)
-            with removed_on_failure(fd, self._temporary):
-                reserve_space(fd, nbytes)
+            self._anchor = Anchor(destination.path)
+            try:
+                fd = self._opened(nbytes)
+            except BaseException:
+                self._anchor.close()
+                raise
         super().__init__(destination.path, fd)
+
+    def _opened(self, nbytes: int) -> int:
+        remove_stale(self._anchor.place)
+        fd, self._temporary = open_temporary(self._anchor.place)
+        with removed_on_failure(fd, self._temporary):
+            reserve_space(fd, nbytes)
+        return fd
 
     def close(self) -> None:
         """Leave it open: without its descriptor, a file without a name is gone."""
@@ -102,6 +112,7 @@ class WholeFile(LocalWriter):
             OutputUnwritableError: the folder refuses.
         """
         with naming_output(self._path):
+            self._anchor.check()
             if not self._is_replaced:
                 self._create()
                 return
@@ -109,18 +120,19 @@ class WholeFile(LocalWriter):
             if self.destination.source is not None:
                 replace_source(self._temporary, self._path, self.destination.source)
             elif may_return:
-                kept = temporary_name(self._path)
-                self._old = rename_and_keep(self._temporary, self._path, kept)
+                kept = temporary_name(self._anchor.place)
+                self._old = rename_and_keep(self._temporary, self._anchor.place, kept)
             else:
-                os.rename(self._temporary, self._path)
+                os.rename(self._temporary, self._anchor.place)
 
     def withdraw(self) -> bool:
         """Take its name back; return whether what was there before is there again."""
         with suppress(OSError):
             if not self._is_replaced:
-                return not is_at(self._path, self._fd) or remove_if_there(self._path)
+                place = self._anchor.place
+                return not is_at(place, self._fd) or remove_if_there(place)
             if self._old is not None:
-                os.rename(self._old, self._path)
+                os.rename(self._old, self._anchor.place)
                 return True
         return False
 
@@ -128,29 +140,31 @@ class WholeFile(LocalWriter):
         """Close it; what has no name yet, or only a temporary one, is gone."""
         close_quietly(self._fd)
         names = {name for name in (self._temporary, self._old) if name is not None}
-        return [name for name in sorted(names) if not remove_if_there(name)]
+        left = [self._anchor.called(name) for name in sorted(names) if not remove_if_there(name)]
+        self._anchor.close()
+        return left
 
     def _name_temporarily(self) -> None:
         with signals_held():
             lock_if_possible(self._fd)
-            self._temporary = temporary_name(self._path)
+            self._temporary = temporary_name(self._anchor.place)
             if not link_descriptor(self._fd, self._temporary):
                 self._move_to_named()
 
     def _create(self) -> None:
         try:
-            if self._temporary is None and link_descriptor(self._fd, self._path):
+            if self._temporary is None and link_descriptor(self._fd, self._anchor.place):
                 return
             if self._temporary is None:
                 self._move_to_named()
             assert self._temporary is not None
-            rename_to_new(self._temporary, self._path)
+            rename_to_new(self._temporary, self._anchor.place)
         except FileExistsError as error:
             raise self._exists() from error
 
     def _move_to_named(self) -> None:
         """Copy it to a file that has a name from the start, where this one cannot get one."""
-        fd, name = open_named(self._path)
+        fd, name = open_named(self._anchor.place)
         with removed_on_failure(fd, name):
             copy_whole(self._fd, fd)
             if self._is_replaced:

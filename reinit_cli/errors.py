@@ -359,7 +359,7 @@ class RecordError(ReinitError, ValueError):
 class TensorError(ReinitError, ValueError):
     """A tensor whose values cannot be shown.
 
-    Where it is not to be shown, its kind is "transform", "draw", "write" or "slice".
+    Where it is not to be shown, its kind is "transform", "draw", "write", "slice" or "cast".
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -368,6 +368,7 @@ class TensorError(ReinitError, ValueError):
         "draw": "{about!r} cannot be drawn: {problem}",
         "write": "{about!r} cannot be written: {problem}",
         "slice": "slice {about!r}: {problem}",
+        "cast": "{about!r} cannot be cast: {problem} would become infinite or NaN",
     }
 
 

@@ -264,6 +264,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RecipeError, "file"): _file(""),
     (errors.RecipeError, "outside"): _allowed,
     (errors.RecordError, ""): "--record writes one into an output, and --record=FILE beside it",
+    (errors.TensorError, "cast"): "--saturate makes them the largest numbers that the dtype has",
     (errors.TensorError, "slice"): "write it as Python does: 0,:,:,:2",
     (errors.CheckFailedError, ""): (
         "nothing was written; another --seed draws anew, without --check it is written"

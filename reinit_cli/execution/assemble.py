@@ -87,7 +87,7 @@ def _created(
     tensors = tuple(step.tensor for step in job.plan.steps)
     supply = Supply(
         {
-            step.key: _placed(step, original, contents, fills)
+            step.key: _placed(step, original, contents, fills, saturates=job.request.saturate)
             for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
             if not step.tensor.carried
         },
@@ -143,25 +143,30 @@ def _fill(
     )
 
 
-def _contiguous(view: View, wanted: TensorInfo) -> Segment:
+def _contiguous(view: View, wanted: TensorInfo, *, saturates: bool) -> Segment:
     """Return the bytes of a tensor in row-major order, in the dtype it is to have."""
     data = view.contiguous
     if data is not None and view.dtype == wanted.dtype:
         return data
-    return Recast(view, wanted.dtype, wanted.nbytes)
+    return Recast(wanted.key, view, wanted.dtype, wanted.nbytes, saturates)
 
 
 def _placed(
-    step: Step, original: TensorInfo, contents: Contents, fills: Mapping[str, Fill]
+    step: Step,
+    original: TensorInfo,
+    contents: Contents,
+    fills: Mapping[str, Fill],
+    *,
+    saturates: bool,
 ) -> tuple[Segment, ...]:
     """Return the bytes of a tensor in a new file."""
     if step.action == "fill":
         return (fills[step.key],)
     if step.action != "resize":
-        return (_contiguous(contents.view(original), step.tensor),)
+        return (_contiguous(contents.view(original), step.tensor, saturates=saturates),)
     kept = step.tensor.with_shape((step.kept_rows, *step.tensor.shape[1:]))
     there = contents.view(original)
-    old = _contiguous(narrowed(there, 0, 0, step.kept_rows), kept)
+    old = _contiguous(narrowed(there, 0, 0, step.kept_rows), kept, saturates=saturates)
     if step.law is None:
         return (old,)
     new = rows_alone(step)

@@ -16,7 +16,7 @@ from reinit_cli.execution.budget import Share
 from reinit_cli.execution.copy import Copier, without_cloned
 from reinit_cli.execution.fill import Filled, FillPart, Observe, nobody
 from reinit_cli.execution.pieces import OpenFile, Pen, Piece, put
-from reinit_cli.execution.produce import Producer, Product, products_of
+from reinit_cli.execution.produce import Producer, Product, products_of, refuse_lost
 from reinit_cli.storage.segments import Copy, Late, Segment
 from reinit_cli.storage.writer import Output, Writer
 from reinit_cli.threads import Progress, Result, Work, aside, cores, stop_here
@@ -114,6 +114,7 @@ def write_together(
 
     Raises:
         OutputUnwritableError, UnreadableSourceError, SourceChangedError: as they say.
+        TensorError: a cast makes an infinity or NaN of a number.
     """
 
     def write() -> dict[str, Filled]:
@@ -123,6 +124,7 @@ def write_together(
             run.write()
         finally:
             run.budget.give_all_back()
+        refuse_lost(run.producer.lost)
         return run.producer.filled
 
     return aside(write)

@@ -50,14 +50,18 @@ class Recast:
     """A tensor laid out contiguously, in a dtype.
 
     Attributes:
+        key: its key.
         view: the tensor as it is.
         dtype: torch's name of the dtype it gets.
         nbytes: what it takes then.
+        saturates: whether numbers beyond the dtype become its largest.
     """
 
+    key: str
     view: View
     dtype: str
     nbytes: int
+    saturates: bool = False
 
 
 @dataclass(frozen=True, slots=True)

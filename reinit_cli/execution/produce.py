@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product as indices
 from math import prod
 from typing import TYPE_CHECKING
 
+from reinit_cli.errors import TensorError
 from reinit_cli.execution.draw import draw_fill
 from reinit_cli.execution.fill import Fill, Filled, FillPart, Observe, Recast
 from reinit_cli.execution.lay import lay
@@ -22,6 +23,7 @@ from reinit_cli.tensors.dtype import itemsize_of
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.tensors.spans import SPAN_NBYTES, box_nbytes
+from reinit_cli.text import plural
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,6 +89,7 @@ class Producer:
         self.device = device
         self._keeps_whole = keeps_whole
         self.filled: dict[str, Filled] = {}
+        self.lost: dict[str, int] = {}
         self._observe = observe
 
     def parts(self, product: Product) -> Iterator[tuple[Piece, memoryview]]:
@@ -129,7 +132,10 @@ class Producer:
             yield from self._drawn(of)
             return
         for block in blocks_row_by_row(of.view):
-            yield recast(block, of.dtype)
+            cast, lost = recast(block, of.dtype, saturates=of.saturates)
+            if lost:
+                self.lost[of.key] = self.lost.get(of.key, 0) + lost
+            yield cast
 
     def _drawn(self, fill: Fill) -> Iterator[Tensor]:
         step = fill.step
@@ -154,7 +160,7 @@ class Producer:
         of = product.of
         kept = product.nbytes if self._keeps_whole and not self.flows(product) else 0
         if isinstance(of, Recast):
-            return kept + 3 * peak_of_blocks(of.view)
+            return kept + 4 * peak_of_blocks(of.view)
         read = [view for view in (of.before, of.values, of.zeros) if view is not None]
         return kept + self._peak_of_draw(of, product) + max(map(peak_of_blocks, read), default=0)
 
@@ -170,6 +176,22 @@ class Producer:
     def _working_nbytes(self, fill: Fill) -> int | None:
         """Return what a draw takes besides its blocks; None where it comes whole."""
         return working_nbytes(fill.step) if self.device == "cpu" else None
+
+
+def refuse_lost(lost: Mapping[str, int]) -> None:
+    """Refuse casts that made infinities or NaN of numbers.
+
+    Args:
+        lost: for each key, how many numbers.
+
+    Raises:
+        TensorError: there are any.
+    """
+    if not lost:
+        return
+    key, count = min(lost.items())
+    more = f", and some of {plural(len(lost) - 1, 'more tensor')}," if len(lost) > 1 else ""
+    raise TensorError(key, f"{plural(count, 'number')} of it{more}", kind="cast")
 
 
 def _peak_of_boxes(product: Product) -> int:

@@ -24,6 +24,8 @@ class Option:
         read: returns its value from that of a recipe; raises ValueError saying what it must be.
         written: returns its value as plans and records have it.
         several: its name where a recipe gives several values, with an output for each; or "".
+        is_newer: whether plans and records leave it out where it is not asked for, so that they
+            stay what they were before there was such an option.
     """
 
     meaning: str
@@ -31,6 +33,7 @@ class Option:
     read: Callable[[object], object] = values.read_text
     written: Callable[[Any], object] = lambda value: value
     several: str = ""
+    is_newer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Request:
     strict: bool = False
     allow_unmatched: bool = False
     dtype: str | None = None
+    saturate: bool = False
     shard_nbytes: int | None = None
     drop_non_tensors: bool = False
     refuse_unknown_globals: bool = False
@@ -102,6 +106,12 @@ OPTIONS: Mapping[str, Option] = {
         "what floating tensors are cast to, by torch's name; None to leave them",
         "dtype",
         values.read_dtype,
+    ),
+    "saturate": Option(
+        "whether a cast makes numbers beyond the dtype its largest; otherwise they are an error",
+        "saturate",
+        values.read_flag,
+        is_newer=True,
     ),
     "shard_nbytes": Option(
         "write a folder of safetensors files, with so many bytes of tensors in each at most; "
@@ -197,6 +207,7 @@ class RewriteOptions(PlanOptions, total=False):
     """The options of `rewrite`."""
 
     dtype: str | None
+    saturate: bool
     shard_nbytes: int | None
     drop_non_tensors: bool
     refuse_unknown_globals: bool
@@ -246,6 +257,7 @@ def options_form(request: Request) -> dict[str, object]:
         option.name: option.written(getattr(request, name))
         for name, option in OPTIONS.items()
         if option.name and name not in NESTED
+        if getattr(request, name) or not option.is_newer
     }
 
 

@@ -83,8 +83,28 @@ def bytes_of(tensor: Tensor) -> memoryview:
     return memoryview(buffer).cast("B")
 
 
-def recast(tensor: Tensor, dtype: str) -> Tensor:
-    """Return a tensor contiguously, rounded to a dtype."""
+def recast(tensor: Tensor, dtype: str, *, saturates: bool = False) -> tuple[Tensor, int]:
+    """Return a tensor contiguously, rounded to a dtype, and how many numbers that makes none.
+
+    Args:
+        tensor: of floats.
+        dtype: torch's name of a dtype of floats.
+        saturates: whether numbers beyond the dtype become its largest, with their sign.
+    """
     import torch
 
-    return tensor.to(getattr(torch, dtype)).contiguous()
+    wanted = getattr(torch, dtype)
+    if torch.finfo(wanted).max >= torch.finfo(tensor.dtype).max:
+        return tensor.to(wanted).contiguous(), 0
+    tensor = _wide(tensor)
+    if saturates:
+        largest = torch.finfo(wanted).max
+        tensor = torch.where(tensor.isinf(), tensor, tensor.clamp(-largest, largest))
+    cast = tensor.to(wanted).contiguous()
+    is_lost = ~_wide(cast).isfinite()
+    return cast, int((is_lost & tensor.isfinite()).sum()) if bool(is_lost.any()) else 0
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Return what torch compares and clamps, which it does with no float of 8 bits."""
+    return tensor.float() if tensor.element_size() == 1 else tensor

@@ -61,6 +61,7 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
     "number of classes": (["--num-classes", "7"], {"num_classes": 7}),
     "with buffers": (["--with-buffers"], {"with_buffers": True}),
     "untie": (["--untie"], {"untie": True}),
+    "saturate": (["--saturate"], {"saturate": True}),
     "reset optimizer": (["--reset-optimizer"], {"reset_optimizer": True}),
     "paths that recipes may name": (
         ["--allow-path", "../a", "--allow-path", "/b"],

@@ -148,6 +148,11 @@ class _Run(click.Command):
     "--dtype", type=DtypeType(), metavar="DTYPE", help="Cast floating tensors to this dtype."
 )
 @click.option(
+    "--saturate/--no-saturate",
+    default=None,
+    help="With --dtype, make numbers beyond the dtype its largest; without, they are an error.",
+)
+@click.option(
     "--shard-size",
     "shard_nbytes",
     type=SizeType(),

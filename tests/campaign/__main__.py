@@ -17,7 +17,16 @@ from random import Random
 import pytest
 
 from tests.campaign import changing, faults, kills
-from tests.campaign.parsers import archives, pickles
+from tests.campaign.parsers import (
+    archives,
+    arguments,
+    indices,
+    patterns,
+    pickles,
+    recipes,
+    records,
+    safetensors,
+)
 from tests.campaign.server import Servers, start_servers
 from tests.campaign.tally import Tally
 
@@ -47,6 +56,12 @@ PARTS: dict[str, Part] = {
     "kills": Part(kills.run, few=24, many=300, all=2000),
     "changing": Part(changing.run, few=30, many=300, all=3000),
     "pairs": Part(changing.run_pairs, few=4, many=40, all=200),
+    "safetensors": Part(safetensors.run, few=800, many=8000, all=60_000),
+    "indices": Part(indices.run, few=200, many=2000, all=20_000),
+    "recipes": Part(recipes.run, few=200, many=2000, all=20_000),
+    "records": Part(records.run, few=200, many=2000, all=20_000),
+    "patterns": Part(patterns.run, few=200, many=2000, all=20_000),
+    "arguments": Part(arguments.run, few=200, many=2000, all=20_000),
 }
 
 

@@ -8,13 +8,17 @@
 
 # What a stranger's folder holds next to a checkpoint, such as click.py, must not run: with
 # `python -m` the working folder comes first, for every module that is not built in or frozen.
+import os
 import sys
 
 if getattr(sys, "argv", None) and sys.argv[0] == "-m" and not sys.flags.safe_path:
-    _named = "".join(
-        sys.orig_argv[-len(sys.argv) :][:1]
-    )  # the word before the arguments: NAME, -mNAME, -ImNAME
-    if (
+    _named = "".join(sys.orig_argv[-len(sys.argv) :][:1])  # the word before the arguments
+    try:
+        _is_first = sys.path[:1] == [os.getcwd()]
+    except OSError:  # a folder that was removed is not on the path
+        _is_first = False
+    # It is NAME, -mNAME or -ImNAME.
+    if _is_first and (
         _named in ("reinit_cli", "reinit_cli.__main__")
         or _named[:1] + _named[-11:] == "-mreinit_cli"
     ):

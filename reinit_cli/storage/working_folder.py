@@ -20,16 +20,23 @@ def apart() -> Iterator[None]:
     Others open files by relative paths meanwhile. Where a container forbids a working folder
     of one's own, it is left only if it holds what could be loaded.
     """
-    if not has_own_folder() and not _holds_traps():
-        yield
-        return
-    here = os.open(os.curdir, getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
+    here = _opened() if has_own_folder() or _holds_traps() else None
     try:
-        os.chdir(os.sep)
+        if here is not None:
+            os.chdir(os.sep)
         yield
     finally:
-        os.fchdir(here)
-        os.close(here)
+        if here is not None:
+            os.fchdir(here)
+            os.close(here)
+
+
+def _opened() -> int | None:
+    """Return the working folder, to come back to; None where nothing in it can be read."""
+    try:
+        return os.open(os.curdir, getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def has_own_folder() -> bool:

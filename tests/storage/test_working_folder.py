@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from threading import Event, Thread
@@ -61,3 +62,15 @@ def test_without_such_folders_the_process_leaves_one_with_traps(
 
     assert without == (here, here, here)
     assert _in_thread() == ("/", "/", here)
+
+
+def test_a_working_folder_that_may_not_be_searched_is_not_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*args: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), ".")
+
+    monkeypatch.setattr(os, "open", refused)
+    here = os.getcwd()
+
+    assert _in_thread() == (here, here, here)

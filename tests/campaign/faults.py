@@ -39,6 +39,14 @@ _ERRORS = {
     "fcntl": ("EMFILE",),
     **dict.fromkeys(("dup", "dup2", "dup3"), ("EMFILE", "EINTR")),
 }
+_LASTING = {
+    *("pwrite64", "copy_file_range", "fallocate", "fsync", "linkat", "rename", "renameat2"),
+    *("unlink", "unlinkat", "mkdir", "rmdir", "fchmod", "flock"),
+}
+"""What only outputs are made with: from one moment on, a disk may refuse it for good."""
+
+_LASTING_ERRORS = ("EIO", "EROFS", "EPERM", "ENOSPC", "ENOSYS")
+
 SIGNALS = {"TERM": 143, "INT": 130, "HUP": 129}
 
 
@@ -48,13 +56,16 @@ def run(random: Random, count: int, place: Path, servers: Servers) -> Tally:
     names = random.sample(list(COMMANDS), min(len(COMMANDS), 2 + count // 8))
     while faults.tally.tried < count:
         name = random.choice(names)
-        kind = random.choice(("error", "error", "error", "signal", "short"))
+        kind = random.choice(("error", "error", "error", "lasting", "signal", "short"))
         if kind == "short":
             faults.cut(name, random.randrange(2**32))
-            continue
-        call = random.choice(faults.calls(name))
-        what = random.choice(_ERRORS[call.name] if kind == "error" else list(SIGNALS))
-        faults.inject(name, call, f"{kind}={what}")
+        elif kind == "lasting":
+            call = random.choice([each for each in faults.calls(name) if each.name in _LASTING])
+            faults.inject(name, call, f"error={random.choice(_LASTING_ERRORS)}", lasts=True)
+        else:
+            call = random.choice(faults.calls(name))
+            what = random.choice(_ERRORS[call.name] if kind == "error" else list(SIGNALS))
+            faults.inject(name, call, f"{kind}={what}")
     return faults.tally
 
 
@@ -67,6 +78,8 @@ def run_all(place: Path, servers: Servers, names: list[str] | None = None) -> Ta
                 faults.inject(name, call, f"error={error}")
             for number in SIGNALS:
                 faults.inject(name, call, f"signal={number}")
+            for error in _LASTING_ERRORS if call.name in _LASTING else ():
+                faults.inject(name, call, f"error={error}", lasts=True)
         for seed in range(10):
             faults.cut(name, seed)
     return faults.tally
@@ -91,13 +104,13 @@ class _Faults:
             assert self._calls[name], f"no call of {name} is traced"
         return self._calls[name]
 
-    def inject(self, name: str, call: Call, how: str) -> None:
-        """Let a call of a command fail."""
+    def inject(self, name: str, call: Call, how: str, *, lasts: bool = False) -> None:
+        """Let a call of a command fail, and all later calls of its name where that lasts."""
         command = COMMANDS[name]
         expected, out = self._place.expected(name)
         before = self._place.prepare(command)
         process = self._place.start(command, stops=True)
-        tracer = Tracer(process, self._log, *failing(call, how))
+        tracer = Tracer(process, self._log, *failing(call, how, lasts=lasts))
         run = self._place.wait()
         lines = tracer.lines()
         ending = Ending(command, before, run, self._place.state(), expected, out)
@@ -105,10 +118,11 @@ class _Faults:
         if not came_to(lines, self._place.work, call):
             self.tally.counts["elsewhere"] = self.tally.counts.get("elsewhere", 0) + 1
             return
-        self.tally.add(run, kind=f"{call.name} {what}")
+        self.tally.add(run, kind=f"{call.name} {what}{' from then on' if lasts else ''}")
         why = ending.wrong() if kind == "error" else wrong_signal(ending, SIGNALS[what])
         if why:
-            self.tally.find(f"{name}: {call.name} {call.nth} {how}: {command.argv}", why)
+            which = f"{call.name} {call.nth}{' and later' if lasts else ''} {how}"
+            self.tally.find(f"{name}: {which}: {command.argv}", why)
 
     def cut(self, name: str, seed: int) -> None:
         """Let every read and write of a command do a part of what it is asked to do."""

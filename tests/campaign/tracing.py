@@ -105,14 +105,15 @@ def tracing() -> tuple[str, ...]:
     return ("-e", f"trace={','.join(_CALLS)}")
 
 
-def failing(call: Call, how: str) -> tuple[str, ...]:
+def failing(call: Call, how: str, *, lasts: bool = False) -> tuple[str, ...]:
     """Return the arguments that let a call fail.
 
     Args:
         call: the call.
         how: "error=EIO" or "signal=TERM".
+        lasts: whether all later calls of its name fail too.
     """
-    fault = f"inject={call.name}:{how}:when={call.nth}"
+    fault = f"inject={call.name}:{how}:when={call.nth}{'+' if lasts else ''}"
     return ("-e", f"trace={call.name}", "-e", fault)
 
 

@@ -234,7 +234,7 @@ class Ending:
     def _told(self, said: str, name: str) -> str:
         """Return the part of an error that says what was written or left all the same."""
         top = name.partition(os.sep)[0]
-        parts = said.replace("\nhint:", ";").split(";")[1:]
+        parts = said.replace("\nhint:", ";").split(";")
         told = [part for part in parts if "written" in part or "could not be removed" in part]
         return " ".join(told).replace(repr(top), repr(name))
 

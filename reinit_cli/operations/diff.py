@@ -260,13 +260,13 @@ _LONGEST_ENDING = 20
 
 def _ending(key: str, length: int) -> tuple[str, ...]:
     """Return the last segments of a key."""
-    segments = key.split(".")
-    return tuple(segments[max(0, len(segments) - length) :])
+    return tuple(key.rsplit(".", length)[-length:]) if length else ()
 
 
 def _kind(tensor: TensorInfo | None) -> object:
     assert tensor is not None
-    return tensor.dtype, tensor.shape, tensor.nbytes
+    # As text: files choose the numbers, and integers can be chosen with one hash.
+    return f"{tensor.dtype} {tensor.shape} {tensor.nbytes}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,14 +65,19 @@ def choose(
     return [tensors[at] for at in sorted(positions)]
 
 
-def _natural(tensor: TensorInfo) -> list[tuple[int, str]]:
+def _natural(tensor: TensorInfo) -> str:
     """Order keys as people count: layers.2 before layers.10.
 
     Numbers are compared as text, the shorter first: a stranger's may have any number of digits.
+    One text of all parts takes little more than the key, which may have thousands of numbers.
     """
-    parts = _DIGITS.split(tensor.key)
-    parts[1::2] = [digits.lstrip("0") for digits in parts[1::2]]
-    return [(len(part) if at % 2 else 0, part) for at, part in enumerate(parts)]
+    return _DIGITS.sub(_with_length, tensor.key)
+
+
+def _with_length(digits: re.Match[str]) -> str:
+    """Return a number after its length, and both after what sorts before any text."""
+    number = digits[0].lstrip("0")
+    return f"\0{chr(min(len(number), sys.maxunicode))}{number}"
 
 
 ORDERS: Mapping[str, Callable[[TensorInfo], Any]] = {

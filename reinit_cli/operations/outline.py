@@ -25,8 +25,18 @@ _SHORTEST_RANGE = 3
 _DEEPEST = 100
 """The deepest nesting of modules that is shown; keys come from strangers."""
 
-_Box = tuple[frozenset[int], ...]
-"""All combinations of a number of each set."""
+_LONGEST = 1_000
+"""The characters of a key that are searched for modules."""
+
+_MODULE_CHARS = 300
+"""The characters that take the memory of a module."""
+
+_MOST_CHARS = 60_000_000
+"""The characters of the paths of all modules, with what they take; other tensors are in none."""
+
+_Box = tuple[frozenset[str], ...]
+"""All combinations of a number of each set. Numbers are text: keys come from strangers, who can
+choose integers with one hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +80,28 @@ def groups_of(tensors: Sequence[TensorInfo]) -> list[Group]:
 
     Every tensor is in one group; the groups stand in the order of their first tensors.
     """
-    alike: dict[tuple[object, ...], dict[tuple[int, ...], int]] = {}
+    alike: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
     for at, tensor in enumerate(tensors):
         parts = _NUMBER.split(tensor.key, maxsplit=_MOST_NUMBERS)
-        kind = (*parts[::2], tensor.shape, tensor.dtype)
-        alike.setdefault(kind, {})[tuple(map(int, parts[1::2]))] = at
+        kind = (*parts[::2], str(tensor.shape), tensor.dtype)
+        alike.setdefault(kind, {})[tuple(parts[1::2])] = at
     found = []
     for (*literals, _, _), places in alike.items():
         for box in _boxes(places):
             inside = sorted(places[numbers] for numbers in product(*box))
-            pattern = _pattern([str(literal) for literal in literals], box)
+            pattern = _pattern(literals, box)
             found.append((inside, pattern))
     return [Group(text, tuple(tensors[at] for at in inside)) for inside, text in sorted(found)]
 
 
-def _boxes(combinations: Iterable[tuple[int, ...]]) -> list[_Box]:
+def _boxes(combinations: Iterable[tuple[str, ...]]) -> list[_Box]:
     """Return boxes that hold each combination once, and nothing else.
 
     None of them stands for more names than a pattern may.
     """
     boxes: list[_Box] = [tuple(frozenset((n,)) for n in numbers) for numbers in combinations]
     for axis in reversed(range(len(boxes[0]))):
-        merged: dict[_Box, set[int]] = {}
+        merged: dict[_Box, set[str]] = {}
         for box in boxes:
             others = (*box[:axis], *box[axis + 1 :])
             merged.setdefault(others, set()).update(box[axis])
@@ -106,7 +116,7 @@ def _parts(box: _Box) -> Iterator[_Box]:
         yield box
         return
     axis = max(range(len(box)), key=lambda at: len(box[at]))
-    numbers = sorted(box[axis])
+    numbers = sorted(box[axis], key=int)
     step = max(1, MAX_NAMES * len(numbers) // count)
     for start in range(0, len(numbers), step):
         part = frozenset(numbers[start : start + step])
@@ -120,10 +130,10 @@ def _pattern(literals: Sequence[str], box: _Box) -> str:
     return "".join(text + number for text, number in zip(escaped, numbers, strict=True))
 
 
-def _braces(numbers: frozenset[int]) -> str:
+def _braces(numbers: frozenset[str]) -> str:
     """Return "7", "{0..31}", "{1,3}" or "{{0..5},9}"."""
     runs: list[list[int]] = []
-    for number in sorted(numbers):
+    for number in sorted(map(int, numbers)):
         if runs and number == runs[-1][-1] + 1:
             runs[-1].append(number)
         else:
@@ -161,8 +171,12 @@ def tree_of(tensors: Sequence[TensorInfo], repeated: Collection[str] = ()) -> li
     """
     whole = _Module("")
     modules = {"": whole}
+    left = _MOST_CHARS
     for tensor in tensors:
-        module = _module(modules, _prefix(tensor.key))
+        prefix = _prefix(tensor.key) if left > 0 else ""
+        known = len(modules)
+        module = _module(modules, prefix)
+        left -= (len(modules) - known) * (len(prefix) + _MODULE_CHARS)
         module.inside.append(tensor)
         module.leaves += 1
         if tensor.key not in repeated:
@@ -180,6 +194,7 @@ def tree_of(tensors: Sequence[TensorInfo], repeated: Collection[str] = ()) -> li
 
 
 def _prefix(key: str) -> str:
+    key = key[:_LONGEST]
     if key.count(".") <= _DEEPEST:
         return key[: key.rfind(".") + 1]
     return ".".join((*key.split(".", _DEEPEST)[:_DEEPEST], ""))

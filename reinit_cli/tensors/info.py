@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from reinit_cli.tensors.dtype import DTYPES, Dtype
+from reinit_cli.text import quoted
 
 RUNNING_STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
 """The last segments of buffers that a random law ruins: a negative variance gives NaN."""
@@ -112,7 +113,8 @@ def tied_groups(tensors: tuple[TensorInfo, ...]) -> dict[str, tuple[str, ...]]:
     """
     groups: dict[Hashable, list[str]] = {}
     for tensor in _sharing(tensors):
-        place = (tensor.storage, tensor.dtype, tensor.offset, tensor.shape, tensor.stride)
+        # As text: files choose the numbers, and integers can be chosen with one hash.
+        place = tensor.storage, f"{tensor.dtype} {tensor.offset} {tensor.shape} {tensor.stride}"
         groups.setdefault(place, []).append(tensor.key)
     shared = (tuple(sorted(keys)) for keys in groups.values() if len(keys) > 1)
     return {key: keys for keys in shared for key in keys}
@@ -153,8 +155,8 @@ def overlapping(tensors: tuple[TensorInfo, ...]) -> dict[str, str]:
             meets = tensor.extent[0] < furthest.extent[1]
             is_tied = tensor.key in ties and ties[tensor.key] is ties.get(furthest.key)
             if meets and not is_tied:
-                reasons.setdefault(tensor.key, f"it shares memory with {furthest.key!r}")
-                reasons.setdefault(furthest.key, f"it shares memory with {tensor.key!r}")
+                reasons.setdefault(tensor.key, f"it shares memory with {quoted(furthest.key)}")
+                reasons.setdefault(furthest.key, f"it shares memory with {quoted(tensor.key)}")
             if tensor.extent[1] > furthest.extent[1]:
                 furthest = tensor
     return reasons

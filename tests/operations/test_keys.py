@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,3 +52,16 @@ def test_every_order_sorts() -> None:
 
     for order in ORDERS:
         assert sorted(_keys(list_keys(tensors, order=order).tensors)) == ["a", "b", "c"]
+
+
+def test_keys_of_thousands_of_numbers_are_sorted_in_little_memory() -> None:
+    keys = [f"{at}a" + "1a" * 30_000 for at in (10, 9, 1)]
+    tensors = _tensors(*keys)
+
+    tracemalloc.start()
+    listing = list_keys(tensors, order="key")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert [tensor.key for tensor in listing.tensors] == keys[::-1]
+    assert peak < 30 * sum(map(len, keys))

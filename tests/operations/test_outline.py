@@ -161,3 +161,43 @@ def test_keys_of_very_many_segments_are_no_trouble() -> None:
 
     assert tree_of(_tensors(key))[-1].path == key
     assert _patterns(_tensors(".".join("1" * 20_000))) != []
+
+
+def _colliding_pairs(count: int) -> list[tuple[int, int]]:
+    """Pairs of numbers with one hash: CPython's hash of a tuple of two can be inverted."""
+    modulus, start = 2**64, 2870177450012600261  # Objects/tupleobject.c
+    first, second = 11400714785074694791, 14029467366897019727
+
+    def mixed(state: int, value: int) -> int:
+        state = (state + value * second) % modulus
+        return (state << 31 | state >> 33) % modulus * first % modulus
+
+    target = mixed(mixed(start, 1), 2) * pow(first, -1, modulus) % modulus
+    target = (target << 33 | target >> 31) % modulus
+    found = []
+    number = 0
+    while len(found) < count:
+        number += 1
+        other = (target - mixed(start, number)) * pow(second, -1, modulus) % modulus
+        if 0 < other < 10**18:  # the longest numbers of a pattern
+            found.append((number, other))
+    return found
+
+
+def test_numbers_of_one_hash_are_grouped_as_fast_as_others() -> None:
+    pairs = _colliding_pairs(20_000)
+    assert len({hash(pair) for pair in pairs}) == 1
+
+    started = time.process_time()
+    groups = groups_of(_tensors(*(f"a.{one}.{two}" for one, two in pairs)))
+    assert time.process_time() - started < 3
+    assert sum(len(group.tensors) for group in groups) == len(pairs)
+
+
+def test_long_keys_of_many_segments_make_no_longer_paths() -> None:
+    keys = [f"{at}." + ("x" * 600 + ".") * 99 + "w" for at in range(50)]
+
+    branches = tree_of(_tensors(*keys))
+
+    assert [branch.path for branch in branches if branch.tensor] == keys
+    assert sum(len(branch.path) for branch in branches if not branch.tensor) < len("".join(keys))

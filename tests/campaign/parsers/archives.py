@@ -236,6 +236,14 @@ def _more(random: Random, archive: _Archive) -> None:
     _add(archive, _Entry(folder + b"/" + name, data), random)
 
 
+def _without(random: Random, archive: _Archive) -> None:
+    """Leave out what a file can do without, and perhaps put something like it there."""
+    archive.entries = [each for each in archive.entries if not each.name.endswith(b"byteorder")]
+    archive.directory = list(range(len(archive.entries)))
+    if random.randrange(2):
+        _more(random, archive)
+
+
 def _less(random: Random, archive: _Archive) -> None:
     if len(archive.directory) > 1:
         archive.directory.remove(random.choice(archive.directory))
@@ -335,7 +343,7 @@ def _pickled(random: Random, archive: _Archive) -> None:
 
 _ODDITIES: tuple[Callable[[Random, _Archive], None], ...] = (
     *(_twice, _renamed, _named_apart, _more, _less, _lengths, _zip64, _extra, _described),
-    *(_flagged, _around, _end, _pickled, _end, _more),
+    *(_flagged, _around, _end, _pickled, _end, _more, _without),
 )
 
 

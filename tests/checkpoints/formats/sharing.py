@@ -253,6 +253,9 @@ SHARING: dict[str, Callable[[], bytes]] = {
     ),
     "a size of many dimensions, again and again": lambda: _sizes(100_000, 10_000),
     "a size of a large product": lambda: _wide(100_000),
+    "one tensor under 20,000 keys": lambda: _before(
+        kept(TENSOR, 0), START + _many(20_000, again(0)) + b"."
+    ),
     "a model in itself, 100 times": lambda: (
         START
         + b"}r\0\0\0\0("

@@ -37,7 +37,7 @@ from reinit_cli.checkpoints.formats.torch.roots import (
 )
 from reinit_cli.checkpoints.formats.torch.tensor_records import Reading, Storage
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.tensors.optimizer import Optimizer, ParameterId, ParameterNumber
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
@@ -122,6 +122,7 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
         if info.carried and not isinstance(value, Instance):
             found.rest.append(budget.made(f"{key} ({kind_of(value)})"))
     _walk(reading, pickle.top, record, own, found)
+    _pay_for_ties(found, budget)
     found.rest = [*outside_root(pickle.top, chosen, budget), *found.rest]
     if is_module_record(record, budget):
         found.rest.append(f"{chosen or 'the whole'} ({kind_of(record)})")
@@ -131,6 +132,18 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
         note = f"there is another copy of the weights at {name!r}: --root {name}"
         found.notes.append(budget.made(note))
     return found
+
+
+def _pay_for_ties(found: Contents, budget: Budget) -> None:
+    """Pay for keys of one tensor: a plan names with each of them all the others."""
+    groups = tied_groups((*found.tensors, *found.outside))
+    for keys in {id(keys): keys for keys in groups.values()}.values():
+        each = _TIE_NBYTES * len(keys) + sum(map(len, keys))
+        budget.spend(len(keys) ** 2 // 2, each * len(keys))
+
+
+_TIE_NBYTES = 40
+"""What a key takes where it is named among the ties of another."""
 
 
 def _unknown_names(pickle: Pickle) -> tuple[str, ...]:

@@ -28,22 +28,21 @@ def check_reads(request: Request) -> None:
         RecipeError: it names such a path, or a URL, and the user neither names nor allows it.
     """
     bounds = bounds_of(request.allow_paths)
-    for path in _read_paths(request) if bounds.reads else ():
+    for path in dict.fromkeys(_read_paths(request)) if bounds.reads else ():
         recipe = bounds.reads.get(path)
         if recipe is not None:
             _check(path, recipe, bounds)
 
 
 def _read_paths(request: Request) -> Iterator[str]:
-    if not is_model(request.source):
-        yield request.source
-    elif request.weights is not None and names_file_of_weights(request.source, request.weights):
+    yield request.source
+    if request.weights is not None and names_file_of_weights(request.source, request.weights):
         yield request.weights
     rules = (rule.init for rule in rules_of(request.rules))
     rows = (each.init for each in resizes_of(request.resize))
     for init in (*rules, *rows):
         if init is not None:
-            yield from (name for name in init.checkpoints if not is_model(name))
+            yield from init.checkpoints
 
 
 def folders_for_output(request: Request) -> tuple[str, ...]:
@@ -82,7 +81,8 @@ def _check(path: str, recipe: str, bounds: Bounds, *, follows: bool = True) -> N
     if path in STREAMS or not can_be_path(path):
         return  # it leads nowhere, and is refused where it is used
     place = os.path.realpath(path) if follows else place_of(path)
-    if not is_within(place, _folders(bounds)):
+    is_elsewhere = not is_within(place, _folders(bounds))
+    if is_elsewhere and not (follows and is_model(path)):
         leads = "" if place == os.path.abspath(path) else f", which leads to {place!r}"
         problem = f"it names {path!r}{leads}, outside of the current folder"
         raise RecipeError(recipe, problem, (os.path.dirname(place),), kind="outside")

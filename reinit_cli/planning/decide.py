@@ -77,11 +77,11 @@ class _Deciding:
             UnfillableError: its rule insists on it, and cannot fill it.
         """
         owner = self.owners[tensor.key]
-        if owner is None:
-            return Step(tensor, "copy")
-        init = owner.rule.init
         group = self.ties.get(tensor.key, (tensor.key,))
         tied = tuple(key for key in group if key != tensor.key)
+        if owner is None:
+            return Step(tensor, "copy", tied=tied)
+        init = owner.rule.init
         if init.keeps:
             return Step(tensor, "keep", owner.position, tied=tied)
         law, reason = self._law_or_reason(tensor, owner.rule, group)

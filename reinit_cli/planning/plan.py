@@ -67,6 +67,11 @@ class Step:
         return self.tensor.key
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether its tensor is counted under another key, the first of its ties."""
+        return bool(self.tied) and self.key != min((self.key, *self.tied))
+
+    @property
     def follows(self) -> Law | None:
         """The law of all of its elements, where it is known beforehand."""
         is_drawn = self.action == "fill" and not self.keeps_zeros

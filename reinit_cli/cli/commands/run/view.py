@@ -19,7 +19,6 @@ from reinit_cli.planning.notes import skip_notes
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.rule import Rule
 from reinit_cli.streams.torch import STREAM
-from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import Moments
 from reinit_cli.text import nbytes, number, plural, shape
 
@@ -128,7 +127,7 @@ def _rule_row(
         expected_moments(step.follows, step.tensor.numel) for step in fills if step.follows
     )
     drawn = _merged(filled[step.seed_key].after for step in fills if step.seed_key in filled)
-    counted = [step.tensor for step in (steps if rule.init.keeps else fills)]
+    counted = steps if rule.init.keeps else fills
     return (
         rule.pattern.text,
         described(rule.init),
@@ -170,9 +169,10 @@ def _notes(rule: Rule, steps: Sequence[Step], shadowed: int) -> Iterator[str]:
 
 def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     plan = job.plan
+    repeated = {step.key for step in plan.steps if step.is_repeated}
     untouched = [step.tensor for step in plan.steps if step.action not in ("fill", "resize")]
-    yield "untouched", summed(untouched)
-    yield "total", summed([step.tensor for step in plan.steps])
+    yield "untouched", summed(untouched, repeated)
+    yield "total", summed([step.tensor for step in plan.steps], repeated)
     resized = [f"{step.key} {_shapes(step)}" for step in plan.steps if step.was is not None]
     if resized:
         more = f" and {len(resized) - 5:,} more" if len(resized) > 5 else ""
@@ -216,12 +216,14 @@ def _check_fact(plan: Plan, outcome: Outcome | None) -> str:
     return f"{said}, {odds}"
 
 
-def _numel(tensors: Iterable[TensorInfo]) -> int:
-    return sum(tensor.numel for tensor in tensors)
+def _numel(steps: Iterable[Step]) -> int:
+    """Return the parameters of the steps' tensors, those of ties once."""
+    return sum(step.tensor.numel for step in steps if not step.is_repeated)
 
 
-def _nbytes(tensors: Iterable[TensorInfo]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
+def _nbytes(steps: Iterable[Step]) -> int:
+    """Return the bytes of the steps' tensors, those of ties once."""
+    return sum(step.tensor.nbytes for step in steps if not step.is_repeated)
 
 
 def _step_row(step: Step, filled: Filled | None) -> tuple[str, ...]:
@@ -285,12 +287,12 @@ def _batch_row(result: Result, *, has_seed: bool) -> tuple[str, ...]:
         return (*named, "", "", "", "", f"failed: {error}")
     job = _job_of(result)
     assert job is not None
-    fills = [step.tensor for step in job.plan.steps if step.action == "fill"]
+    fills = [step for step in job.plan.steps if step.action == "fill"]
     return (
         *named,
         f"{len(fills):,}",
-        f"{sum(tensor.numel for tensor in fills):,}",
-        nbytes(sum(tensor.nbytes for tensor in fills)),
+        f"{_numel(fills):,}",
+        nbytes(_nbytes(fills)),
         job.destination.path or "standard output",
         "; ".join(skip_notes(job.plan.steps)),
     )

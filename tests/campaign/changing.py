@@ -23,7 +23,7 @@ from tests.campaign.server import Run, Server, Servers
 from tests.campaign.tally import Tally, complaint
 
 _INDEX = "m/model.safetensors.index.json"
-_SHARDS = {"a": "one.safetensors", "b": "two.safetensors"}
+_SHARDS = {key: f"{'one' if key < 'd' else 'two'}.safetensors" for key in "abcde"}
 _RUN_CHANGED = "tests.campaign.moments:run_changed"
 _MOST_SECONDS, _MOST_NBYTES = 30.0, 400_000_000
 
@@ -35,7 +35,8 @@ Change = tuple[str, ...]
 
 
 def _state(value: float) -> dict[str, torch.Tensor]:
-    return {"a": torch.full((60, 40), value), "b": torch.full((50, 30), value + 1)}
+    """Return tensors of which what a rule fills parts the others: they are copied apart."""
+    return {key: torch.full((30 + at, 40), value + at) for at, key in enumerate("abcde")}
 
 
 def _make_file(place: Path) -> None:
@@ -48,9 +49,10 @@ def _make_file(place: Path) -> None:
 
 def _make_folder(place: Path) -> None:
     (place / "m/below").mkdir(parents=True)
-    for key, name in _SHARDS.items():
-        save_file({key: _state(1.0)[key]}, place / "m" / name)
-        save_file({key: _state(5.0)[key]}, place / f"other-{name}")
+    for name in set(_SHARDS.values()):
+        for path, value in ((place / "m" / name, 1.0), (place / f"other-{name}", 5.0)):
+            state = _state(value)
+            save_file({key: state[key] for key in state if _SHARDS[key] == name}, path)
     save_file(_state(9.0), place / "m/all.safetensors")
     (place / _INDEX).write_text(json.dumps({"weight_map": _SHARDS}))
     weight_map = dict.fromkeys(_SHARDS, "all.safetensors")
@@ -100,7 +102,7 @@ class Situation:
     is_in_place: bool = False
 
 
-_RULE = ("-r", "a=zeros", "-q")
+_RULE = ("-r", "b=zeros", "-r", "d=zeros", "-q")
 _TENSORS = _changes_of("m.safetensors", "other.safetensors")
 _TORCH = _changes_of("m.pt", "other.pt")
 
@@ -137,7 +139,7 @@ SITUATIONS: dict[str, Situation] = {
     ),
     "a donor": Situation(
         _make_file,
-        ("m.safetensors", "-r", "a=rewind:donor.safetensors", "-q", "-o", "out/new.safetensors"),
+        ("m.safetensors", "-r", "?=rewind:donor.safetensors", "-q", "-o", "out/new.safetensors"),
         _changes_of("donor.safetensors", "other-donor.safetensors"),
     ),
     "a folder": Situation(
@@ -241,7 +243,9 @@ def run(random: Random, count: int, place: Path, servers: Servers) -> Tally:
             moment = f"after {_concurrently(stage, name, what, here, random):.4f} s"
             done = servers.torch.wait()
         else:
-            look = random.randint(1, stage.looks[name] + 2)
+            # Half of them when the plan is made: more goes wrong then, in fewer looks.
+            last = stage.looks[name] + 2
+            look = random.randint(random.choice((1, last // 2)), last)
             moment = f"before look {look} of {stage.looks[name]}"
             done = stage.run(name, here, look, what)
         found = _complaint(done, world_of(here), succeeded, changed)

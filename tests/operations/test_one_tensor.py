@@ -77,6 +77,8 @@ class Combination:
         sources = random.choice(SOURCES)
         count = random.choice((len(RULES), len(RULES), 1, 5))
         output = random.choice(OUTPUTS) if len(sources) == 1 else ""
+        if output == "-" and sources == ("folder",):
+            output = "out.pt"  # a pipe takes one file
         return cls(
             random.choice((1, 2, 64)),
             sources,

@@ -110,6 +110,24 @@ def test_row_by_row_every_element_comes_in_its_place(
     assert torch.equal(torch.cat([*found, torch.empty(0)]), tensor.reshape(-1))
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_blocks_end_at_the_same_elements_whatever_is_read_together(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moments are sums over blocks, so the last bits of what is drawn from them depend on that."""
+    monkeypatch.setattr(blocks, "BLOCK_NUMEL", 7)
+    monkeypatch.setattr(blocks, "_PART_NUMEL", 60)
+    view = _view(LAYOUTS[name]())
+    found = []
+
+    for nbytes in (4, 120, 1000, 2**20):
+        monkeypatch.setattr(spans, "BOX_NBYTES", nbytes)
+        monkeypatch.setattr(spans, "LARGEST_BOX_NBYTES", nbytes)
+        found.append([block.numel() for block in blocks_row_by_row(view)])
+
+    assert found == [found[0]] * 4
+
+
 def _watch(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return how many bytes each read of a file takes, from now on."""
     read: list[int] = []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reinit_cli.storage.local import InputFile
@@ -104,6 +104,7 @@ def _bits(tensor: torch.Tensor) -> list[int]:
     return flat.view(torch.uint8).tolist()  # type: ignore[no-any-return]
 
 
+@settings(deadline=None)
 @given(_cases(), st.sampled_from([1, 3, 16, 1000]))
 def test_whole_row_by_row_and_as_stored_the_elements_are_those_of_the_tensor(
     tmp_path_factory: pytest.TempPathFactory,

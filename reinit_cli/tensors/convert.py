@@ -87,14 +87,15 @@ def recast(tensor: Tensor, dtype: str, *, saturates: bool = False) -> tuple[Tens
     """Return a tensor contiguously, rounded to a dtype, and how many numbers that makes none.
 
     Args:
-        tensor: of floats.
-        dtype: torch's name of a dtype of floats.
+        tensor: of any dtype.
+        dtype: torch's name of its own dtype or, for floats, of another of floats.
         saturates: whether numbers beyond the dtype become its largest, with their sign.
     """
     import torch
 
     wanted = getattr(torch, dtype)
-    if torch.finfo(wanted).max >= torch.finfo(tensor.dtype).max:
+    are_floats = wanted.is_floating_point and tensor.is_floating_point()
+    if not are_floats or torch.finfo(wanted).max >= torch.finfo(tensor.dtype).max:
         return tensor.to(wanted).contiguous(), 0
     tensor = _wide(tensor)
     if saturates:

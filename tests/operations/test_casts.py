@@ -83,6 +83,14 @@ def test_a_cast_between_small_dtypes_is_looked_at_too() -> None:
     rewrite("m.safetensors", [], "o.safetensors", dtype="float16")
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.uint8])
+def test_what_is_not_of_floats_is_laid_out_and_stays_as_it_is(dtype: torch.dtype) -> None:
+    values = torch.arange(6).reshape(2, 3).to(dtype).t()
+    torch.save({"a": values, "b": torch.ones(2)}, "m.pt")
+    rewrite("m.pt", [], "o.safetensors", dtype="float16")
+    assert torch.equal(load_file("o.safetensors")["a"], values)
+
+
 def test_several_tensors_are_counted_in_one_line() -> None:
     save_file({key: torch.full((2,), 1e6) for key in "cab"}, "m.safetensors")
     with pytest.raises(TensorError) as refused:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Sequence
 
 import click
@@ -51,12 +50,14 @@ def main(args: Sequence[str]) -> int:
 
 def _invoke(args: list[str]) -> int:
     """Run a command; unlike `group.main` this leaves every exception to the caller."""
+    from reinit_cli.cli.streams import flush_output
+
     try:
         with group.make_context("reinit", args) as ctx:
             code = group.invoke(ctx)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    sys.stdout.flush()
+    flush_output()
     return code if isinstance(code, int) else DONE
 
 

@@ -24,6 +24,28 @@ def open_streams() -> None:
     sys.stderr = _text(_Errors(2, "wb", closefd=False), sys.stderr)
 
 
+def flush_output() -> None:
+    """Write what is buffered of standard output, and hear what the system says of its close.
+
+    A quota, or a server far away, may refuse only then what was written before.
+
+    Raises:
+        OutputUnwritableError: it could not be written.
+        BrokenPipeError: its reader has gone.
+    """
+    from reinit_cli.storage.closing import check_close
+
+    sys.stdout.flush()
+    try:
+        fd = sys.stdout.fileno()
+    except (OSError, ValueError, AttributeError):
+        return  # it is not a stream of the system
+    try:
+        check_close(fd)
+    except OSError as error:
+        raise OutputUnwritableError("-", why(error), kind="stream") from error
+
+
 def flush_streams(code: int) -> int:
     """Write what is still buffered, and return the exit code of the process."""
     try:

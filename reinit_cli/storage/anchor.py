@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from reinit_cli.errors import OutputUnwritableError
-from reinit_cli.storage.system import close_quietly
+from reinit_cli.storage.closing import close_quietly
 
 
 class Anchor:

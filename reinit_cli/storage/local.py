@@ -18,10 +18,11 @@ from types import TracebackType
 from typing import Self
 
 from reinit_cli.errors import SourceChangedError, SourceNotFoundError, UnreadableSourceError
+from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.listing import list_folder
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.reader import Fingerprint, Kind, Listing
-from reinit_cli.storage.system import close_quietly, pread_all, pread_into, settled
+from reinit_cli.storage.system import pread_all, pread_into, settled
 from reinit_cli.text import why
 
 MAX_OPEN_FILES = 64

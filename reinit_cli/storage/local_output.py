@@ -13,13 +13,14 @@ from typing import NoReturn, Self
 
 from reinit_cli.errors import OutputExistsError
 from reinit_cli.storage.anchor import Anchor
+from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.destination import Destination, check_within
 from reinit_cli.storage.folders import make_folders_in, restrict_folders_in
 from reinit_cli.storage.in_place import locked
 from reinit_cli.storage.local_writer import LocalWriter
 from reinit_cli.storage.names import rename_to_new
 from reinit_cli.storage.reader import Modes
-from reinit_cli.storage.system import close_quietly, naming_output, reserve_space, sync_folder
+from reinit_cli.storage.system import naming_output, reserve_space, sync_folder
 from reinit_cli.storage.temporary import TemporaryFolder, remove_stale, removed_on_failure
 from reinit_cli.storage.whole_file import (
     WholeFile,

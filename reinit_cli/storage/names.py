@@ -12,7 +12,8 @@ import os
 import stat
 from contextlib import suppress
 
-from reinit_cli.storage.system import OUT_OF_SPACE, close_quietly, entry_of
+from reinit_cli.storage.closing import close_quietly
+from reinit_cli.storage.system import OUT_OF_SPACE, entry_of
 
 _AT_FDCWD = -100
 

@@ -16,12 +16,13 @@ from reinit_cli.errors import (
     SourceChangedError,
     UnreadableSourceError,
 )
+from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import RegularFile
 from reinit_cli.storage.pipe_end import PipeEnd
 from reinit_cli.storage.reader import Fingerprint, Reader
 from reinit_cli.storage.scratch import naming_scratch, open_scratch, scratch_place
-from reinit_cli.storage.system import close_quietly, pread_all, pwrite_all
+from reinit_cli.storage.system import pread_all, pwrite_all
 from reinit_cli.storage.whole_file import (
     WholeFile,
     appearing,
@@ -347,6 +348,7 @@ class PipeOutput:
         check()
         for each in self._sent:
             each.send()
+        self._end.finish()
         try:
             with appearing(self._extras, is_all=True):
                 pass

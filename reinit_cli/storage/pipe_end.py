@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from reinit_cli.errors import OutputUnwritableError
-from reinit_cli.storage.system import close_quietly
+from reinit_cli.storage.closing import check_close, close_quietly
 from reinit_cli.text import why
 from reinit_cli.threads import wait_for
 
@@ -82,6 +82,19 @@ class PipeEnd:
             return os.write(fd, view[: self._nbytes] if self._nbytes else view)
         except BlockingIOError:
             return 0
+
+    def finish(self) -> None:
+        """Hear what the system says when the stream is closed, as a quota or a server does.
+
+        Raises:
+            OutputUnwritableError: what was written is not all there.
+        """
+        if self._fd is None:
+            return
+        try:
+            check_close(self._fd)
+        except OSError as error:
+            raise OutputUnwritableError("-", why(error), kind="stream") from error
 
     def close(self) -> None:
         """Leave the stream to who opened it."""

@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
+from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.names import remove_if_there
-from reinit_cli.storage.system import close_quietly, naming_output, pwrite_all
+from reinit_cli.storage.system import naming_output, pwrite_all
 from reinit_cli.storage.temporary import TemporaryFolder, open_temporary, remove_stale
+from reinit_cli.storage.whole_file import note_left
 from reinit_cli.threads import signals_held
 
 _PROBE_NBYTES = 2**20
@@ -48,7 +50,7 @@ def scratch_folder() -> Iterator[str]:
         with naming_scratch(), signals_held():
             remove_stale(_path())
             folder = TemporaryFolder(_path())
-            stack.callback(_remove, folder)
+            stack.push(lambda _, error, __: _remove(folder, error))
         yield folder.path
 
 
@@ -70,6 +72,7 @@ def _path() -> str:
     return os.path.join(scratch_place(), "reinit")
 
 
-def _remove(folder: TemporaryFolder) -> None:
+def _remove(folder: TemporaryFolder, error: BaseException | None) -> None:
     with signals_held():
-        folder.remove()
+        is_gone = folder.remove()
+    note_left([] if is_gone else [folder.outer], error, ())

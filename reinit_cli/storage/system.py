@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from types import TracebackType
 
 from reinit_cli.errors import OutputUnwritableError, ReinitError
+from reinit_cli.storage.closing import close_quietly
 from reinit_cli.text import why
 
 _COPIED_NBYTES = 2**24
@@ -141,20 +142,6 @@ def wait_for_next_tick(changed_ns: int) -> bool:
         return False
     time.sleep(left / 1e9)
     return True
-
-
-def close_quietly(fd: int) -> None:
-    """Close a descriptor whose bytes nobody needs, or whose errors are known."""
-    with suppress(OSError):
-        os.close(fd)
-
-
-def check_close(fd: int) -> None:
-    """Let the system say what it says when a file is closed, which stays open.
-
-    A quota, or a server far away, may refuse only then what was written before.
-    """
-    os.close(os.dup(fd))
 
 
 def lock_if_possible(fd: int) -> None:

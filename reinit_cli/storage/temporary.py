@@ -18,8 +18,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.names import is_at, remove_if_there
-from reinit_cli.storage.system import close_quietly, lock_if_possible, open_unnamed
+from reinit_cli.storage.system import lock_if_possible, open_unnamed
 
 _MARKER = "reinit-temporary"
 _CONTENT = "folder"

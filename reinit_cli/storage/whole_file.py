@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from reinit_cli.errors import OutputExistsError, OutputUnwritableError, ReinitError
 from reinit_cli.storage.anchor import Anchor
 from reinit_cli.storage.attributes import take_over
+from reinit_cli.storage.closing import check_close, close_quietly
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.in_place import replace_source
 from reinit_cli.storage.local_writer import LocalWriter
@@ -25,8 +26,6 @@ from reinit_cli.storage.names import (
     rename_to_new,
 )
 from reinit_cli.storage.system import (
-    check_close,
-    close_quietly,
     copy_whole,
     lock_if_possible,
     naming_output,

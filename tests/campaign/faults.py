@@ -59,13 +59,14 @@ def run(random: Random, count: int, place: Path, servers: Servers) -> Tally:
         kind = random.choice(("error", "error", "error", "lasting", "signal", "short"))
         if kind == "short":
             faults.cut(name, random.randrange(2**32))
-        elif kind == "lasting":
-            call = random.choice([each for each in faults.calls(name) if each.name in _LASTING])
+            continue
+        call = random.choice(faults.calls(name))
+        if kind == "lasting" and call.name in _LASTING:
             faults.inject(name, call, f"error={random.choice(_LASTING_ERRORS)}", lasts=True)
+        elif kind == "signal":
+            faults.inject(name, call, f"signal={random.choice(list(SIGNALS))}")
         else:
-            call = random.choice(faults.calls(name))
-            what = random.choice(_ERRORS[call.name] if kind == "error" else list(SIGNALS))
-            faults.inject(name, call, f"{kind}={what}")
+            faults.inject(name, call, f"error={random.choice(_ERRORS[call.name])}")
     return faults.tally
 
 

@@ -7,7 +7,7 @@ import re
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.campaign.server import Run, Server
@@ -188,7 +188,10 @@ class Ending:
 
     def wrong(self) -> str | None:
         """Return what is wrong after a fault, or None."""
-        if why := complaint(self.run, seconds=SECONDS, nbytes=NBYTES):
+        # With `-o -` the report is on standard error too, as a table.
+        lines = [line for line in self.run.err.splitlines(keepends=True) if b"\t" not in line]
+        said = replace(self.run, err=b"".join(lines))
+        if why := complaint(said, seconds=SECONDS, nbytes=NBYTES):
             return why
         return self._wrong_success() if self.run.code == 0 else self._wrong_failure()
 
@@ -232,11 +235,15 @@ class Ending:
         return None
 
     def _told(self, said: str, name: str) -> str:
-        """Return the part of an error that says what was written or left all the same."""
-        top = name.partition(os.sep)[0]
-        parts = said.replace("\nhint:", ";").split(";")
+        """Return the part of an error that says what was written or left all the same.
+
+        What lies in a folder is named as it is.
+        """
+        parts = re.sub(r"'/[^']*/work/", "'", said).replace("\nhint:", ";").split(";")
         told = [part for part in parts if "written" in part or "could not be removed" in part]
-        return " ".join(told).replace(repr(top), repr(name))
+        left = re.match(r".*?\.reinit-[0-9a-f]{12}", name)
+        top = left[0] if left else name.partition(os.sep)[0]
+        return " ".join(told).replace("/'", "'").replace(repr(top), repr(name))
 
     def _described(self, name: str) -> str:
         found, was = self.after.get(name), self.before.get(name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,3 +247,48 @@ def test_a_folder_for_temporary_files_that_is_missing_is_one_error_with_the_way_
         "hint: temporary files go into TMPDIR: name a folder with room, such as TMPDIR=/var/tmp",
     ]
     assert [path.name for path in Path().iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize(
+    ("args", "written"),
+    [
+        (["keys", "model.safetensors"], ""),
+        (["stats", "model.safetensors", "--report", "page.html"], ""),
+        (["model.safetensors", "-r", "*=zeros", "-o", "-"], ""),
+        (
+            ["model.safetensors", "-r", "*=zeros", "-o", "new.safetensors"],
+            "; 'new.safetensors' was written",
+        ),
+    ],
+)
+def test_what_is_refused_when_standard_output_is_closed_is_an_error(
+    args: list[str],
+    written: str,
+    reinit: Callable[..., Done],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a quota does, or a server far away, after every write has worked."""
+    close, dup, copies = os.close, os.dup, set[int]()
+
+    def copied(fd: int) -> int:
+        made = dup(fd)
+        copies.update({made} if fd == sys.stdout.fileno() else ())
+        return made
+
+    def full(fd: int) -> None:
+        close(fd)
+        if fd in copies:
+            copies.remove(fd)
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "dup", copied)
+    monkeypatch.setattr(os, "close", full)
+
+    done = reinit(*args)
+
+    said = f"error: cannot write to standard output: disk quota exceeded{written}"
+    assert (done.code, done.err.splitlines()[-1]) == (2, said)
+    assert {path.name for path in Path().iterdir()} == {"model.safetensors"} | (
+        {"new.safetensors"} if written else set()
+    )

@@ -381,3 +381,15 @@ def test_what_a_killed_run_left_in_the_folder_for_temporaries_is_removed_by_the_
         assert not left.exists()
 
     assert os.listdir("scratch") == []
+
+
+def test_a_folder_in_the_folder_for_temporaries_that_cannot_be_removed_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", "scratch")
+    with (
+        pytest.raises(OutputUnwritableError, match=r"^'scratch/\.reinit.*could not be removed$"),
+        scratch_folder(),
+    ):
+        monkeypatch.setattr(shutil, "rmtree", _refuse(errno.EIO))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from importlib.util import find_spec
 
 from reinit_cli.cli.render.html import Page, html_of
+from reinit_cli.cli.streams import flush_output
 from reinit_cli.errors import OutputUnwritableError, PackageError
 from reinit_cli.operations.report_file import write_alone
 from reinit_cli.storage.destination import Destination, InUse, check_extra_file
@@ -56,5 +56,5 @@ def write_report(destination: Destination, page: Page) -> None:
     Raises:
         OutputUnwritableError: the disk refuses, or standard output does.
     """
-    sys.stdout.flush()
+    flush_output()
     write_alone(destination, report_data(destination, page))

@@ -13,6 +13,7 @@ from reinit_cli.cli.hints import explain
 from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.table import show
+from reinit_cli.cli.streams import flush_output
 from reinit_cli.cli.terminal import note, print_error, warn, warn_of_inputs
 from reinit_cli.errors import InputError, OutputUnwritableError, ReinitError
 from reinit_cli.operations.batch import Failure, Result, error_of, request_of
@@ -97,7 +98,7 @@ class Report:
             if not self._as_json:
                 self._show()
         self.count(is_needed=not self._quiet)
-        self._stream.flush()
+        flush_output()
 
     @contextmanager
     def naming_outputs(self, page: str | None) -> Iterator[None]:

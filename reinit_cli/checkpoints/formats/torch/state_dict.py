@@ -109,18 +109,7 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
         find_named_root(pickle.top, root, budget) if root else find_root(pickle.top, budget)
     )
     found = Contents(chosen, storages=reading.storages)
-    seen = set()
-    own = set()  # the records of its tensors
-    for key, value in entries_of(record, budget):
-        if key in seen:
-            raise MalformedFileError(budget.path, f"its state dict has the key {key!r} twice")
-        seen.add(key)
-        info = reading.info(key, value)
-        found.tensors.append(info)
-        if id(value) in reading.closed or is_tensor_record(value):
-            own.add(id(value))
-        if info.carried and not isinstance(value, Instance):
-            found.rest.append(budget.made(f"{key} ({kind_of(value)})"))
+    own = _note_entries(reading, record, found)
     _walk(reading, pickle.top, record, own, found)
     _pay_for_ties(found, budget)
     found.rest = [*outside_root(pickle.top, chosen, budget), *found.rest]
@@ -134,9 +123,28 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
     return found
 
 
+def _note_entries(reading: Reading, root: Any, found: Contents) -> set[int]:
+    """Note the entries of the state dict; return the identities of the records of its tensors."""
+    budget = reading.budget
+    seen = set()
+    own = set()
+    for key, value in entries_of(root, budget):
+        if key in seen:
+            raise MalformedFileError(budget.path, f"its state dict has the key {key!r} twice")
+        seen.add(key)
+        info = reading.info(key, value)
+        found.tensors.append(info)
+        if id(value) in reading.closed or is_tensor_record(value):
+            own.add(id(value))
+        if info.carried and not isinstance(value, Instance):
+            found.rest.append(budget.made(f"{key} ({kind_of(value)})"))
+    return own
+
+
 def _pay_for_ties(found: Contents, budget: Budget) -> None:
     """Pay for keys of one tensor: a plan names with each of them all the others."""
-    groups = tied_groups((*found.tensors, *found.outside))
+    tensors = (*found.tensors, *found.outside)
+    groups = tied_groups(tensors) if len(tensors) > len(found.storages) else {}
     for keys in {id(keys): keys for keys in groups.values()}.values():
         each = _TIE_NBYTES * len(keys) + sum(map(len, keys))
         budget.spend(len(keys) ** 2 // 2, each * len(keys))

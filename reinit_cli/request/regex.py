@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -24,6 +25,9 @@ MAX_LENGTH = 10_000
 
 MAX_SECONDS = 10.0
 """The most processor time that patterns may take to match the keys of one source."""
+
+MAX_SLOW_SECONDS = 1.0
+"""The most of it for patterns that Python's engine would match slowly: strangers write those."""
 
 MAX_TRIES = 10**8
 """The most ways to try keys between two looks at the clock, which take about a second."""
@@ -51,6 +55,7 @@ class Clock:
     """The time that is left to match patterns."""
 
     seconds: float = MAX_SECONDS
+    slow_seconds: float = MAX_SLOW_SECONDS
     _started: float = field(default_factory=time.thread_time)
 
     def check(self) -> None:
@@ -61,6 +66,15 @@ class Clock:
         """
         if time.thread_time() - self._started > self.seconds:
             raise TimeoutError
+
+    @contextmanager
+    def slow(self) -> Iterator[Clock]:
+        """Give the time that is left for patterns that are slow."""
+        started = time.thread_time()
+        try:
+            yield Clock(min(self.seconds, self.slow_seconds))
+        finally:
+            self.slow_seconds -= time.thread_time() - started
 
 
 @dataclass(frozen=True)
@@ -135,9 +149,10 @@ class Regex:
             longest = max(map(len, keys), default=0)
             if longest <= self._reach:
                 return self._by_engine(keys, longest, clock)
-            return [at for at, key in enumerate(keys) if self._fits(key, clock)]
+            with clock.slow() as slow:
+                return [at for at, key in enumerate(keys) if self._fits(key, slow)]
         except TimeoutError as error:
-            problem = f"it takes more than {MAX_SECONDS:.0f} seconds to match"
+            problem = "it takes too long to match"
             raise PatternError(self.text, problem) from error
         except RecursionError as error:
             raise PatternError(self.text, "its groups are nested too deeply") from error

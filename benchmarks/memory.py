@@ -113,8 +113,6 @@ def cases() -> Iterator[Case]:
 
 
 def _run(init: str) -> tuple[str, ...]:
-    separator = "" if ":" in init else ":"
-    del separator
     return ("SOURCE", "-r", f"w={init}", "-f", "-o", "OUTPUT")
 
 

@@ -40,6 +40,8 @@ def main(args: Sequence[str]) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return discard()
+    except MemoryError:  # torch itself takes gigabytes of what `ulimit -v` allows
+        print_error("this machine has not enough memory", None)
     except (ImportError, OSError) as error:
         broken = broken_package(error)
         if broken is None:

@@ -130,15 +130,21 @@ class TruncatedNormal(Law):
             self._accept_uniforms(tensor, generator)
 
     def _redraw_outside(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
+        """Draw all of it, and then again, until nothing is left outside; on a CPU by blocks."""
         import torch
 
         low, high = self._bounds(tensor.dtype)
-        tensor.normal_(self.centre, self.scale, generator=generator)
+        numels = block_numels(tensor.numel()) if tensor.device.type == "cpu" else ()
+        blocks = torch.split(tensor.view(-1), list(numels) or [tensor.numel()])
+        for block in blocks:
+            block.normal_(self.centre, self.scale, generator=generator)
+        scratch = torch.empty_like(max(blocks, key=len))
         # Each round draws the whole tensor again: torch's values depend on it.
-        while (outside := (tensor < low) | (tensor > high)).any():
-            again = torch.empty_like(tensor)
-            again.normal_(self.centre, self.scale, generator=generator)
-            torch.where(outside, again, tensor, out=tensor)
+        while any(_is_outside(block, low, high).any() for block in blocks):
+            for block in blocks:
+                again = scratch[: len(block)]
+                again.normal_(self.centre, self.scale, generator=generator)
+                torch.where(_is_outside(block, low, high), again, block, out=block)
 
     def _bounds(self, dtype: torch.dtype) -> tuple[float, float]:
         """Return the bounds as a dtype has them: a value on the rounded bound is inside."""
@@ -209,7 +215,7 @@ class TruncatedNormal(Law):
 
         low, high = self._bounds(block.dtype)
         block.normal_(self.centre, self.scale, generator=draws.next())
-        while (outside := (block < low) | (block > high)).any():
+        while (outside := _is_outside(block, low, high)).any():
             again.normal_(self.centre, self.scale, generator=draws.next())
             torch.where(outside, again, block, out=block)
 
@@ -270,3 +276,7 @@ class _Draws:
 
 def _density(x: float) -> float:
     return math.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+def _is_outside(block: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    return (block < low) | (block > high)

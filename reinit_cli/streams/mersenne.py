@@ -135,8 +135,8 @@ def _jumped(words: Words, steps: int) -> Words:
     """
     import numpy as np
 
-    polynomial = _power_of_x(steps)
-    terms = np.array([at for at in range(_DEGREE) if polynomial >> at & 1])
+    polynomial = _power_of_x(steps).to_bytes(_DEGREE // 8 + 1, "little")
+    terms = np.unpackbits(np.frombuffer(polynomial, np.uint8), bitorder="little").nonzero()[0]
     following = np.concatenate((words, _continued(words, _DEGREE)))
     jumped: Words = np.zeros(_WORDS, np.uint32)
     for some in np.array_split(terms, 64):

@@ -53,6 +53,20 @@ def test_what_is_drawn_in_blocks_is_not_refused(reinit: Callable[..., Done]) -> 
     assert reinit("m.safetensors", "-r", "w=normal:std=1").code == 0
 
 
+def test_where_python_itself_has_no_memory_left_that_is_said(
+    reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> dict[str, int]:
+        raise MemoryError
+
+    monkeypatch.setattr("reinit_cli.operations.prepare.limits", fail)
+    save_file({"w": torch.zeros(2)}, "m.safetensors")
+
+    done = reinit("m.safetensors", "-r", "w=zeros")
+
+    assert (done.code, done.err) == (2, "error: this machine has not enough memory\n")
+
+
 @pytest.mark.usefixtures("_small_machine")
 def test_from_python_nothing_changes() -> None:
     state = {"w": torch.ones(128, 128)}

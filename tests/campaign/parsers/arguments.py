@@ -98,6 +98,9 @@ FLAGS = frozenset(
     )
 )
 
+DIMENSIONS = tuple(each for each in NUMBERS if each != "2147483648")
+"""What a dimension may be: not of gigabytes, which a machine with as much memory draws."""
+
 LIGHT = ("keys", "inits", "completion")
 """The commands that never need torch."""
 
@@ -167,12 +170,12 @@ def _argument(random: Random) -> str:
 def _positional(random: Random, command: str) -> list[str]:
     if command == "draw":
         dims = [
-            random.choice((*("1", "2", "3", "0") * 8, *NUMBERS))
+            random.choice((*("1", "2", "3", "0") * 8, *DIMENSIONS))
             for _ in range(random.randrange(1, 5))
         ]
         many = [random.choice(("1", "0"))] * random.choice((127, 129, 3000))
         shape = ",".join(dims if random.randrange(12) else many)
-        return [_init(random), shape if random.randrange(10) else text_of(random)]
+        return [_init(random), shape if random.randrange(10) else random.choice(TEXTS)]
     if command == "show":
         return [_source(random), random.choice((*KEYS, *KEYS, text_of(random)))]
     if command == "diff":

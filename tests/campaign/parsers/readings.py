@@ -156,8 +156,11 @@ def _compared(path: str) -> tuple[str, str]:
     _note_paths(loaded, "", whole, 0)
     for tensor in (*source.tensors, *located.outside):
         if tensor in located.outside:
-            known = whole.get(tensor.key.removesuffix(" (outside the state dict)"), [])
-            value = known[0] if len(known) == 1 else None
+            # Keys without names leave several with one path, which are numbered.
+            path_there = tensor.key.removesuffix(" (outside the state dict)")
+            second = f"{path_there} (outside the state dict, number 2)"
+            known = whole.get(path_there, []) if path_there else []
+            value = known[0] if len(known) == 1 and second not in located.places else None
         else:
             value = theirs[tensor.key]
         if tensor.carried or value is None:

@@ -208,7 +208,7 @@ def _walk(reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: C
         if is_tensor and not is_known and id(record) not in own:
             of_slot = slots.get(id(record))
             found.outside.append(
-                of_slot or reading.info(_outside(budget, budget.path_of(path)), record)
+                of_slot or reading.info(_outside(reading, budget.path_of(path)), record)
             )
         # What a tensor is made of is not another tensor.
         is_known = is_known or is_tensor
@@ -224,7 +224,7 @@ def _walk(reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: C
             longer = path if key is None else (path, key)
             if is_other and id(part) in own:
                 # One tensor object may be an entry of several dictionaries.
-                info = reading.info(_outside(budget, budget.path_of(longer)), part)
+                info = reading.info(_outside(reading, budget.path_of(longer)), part)
                 found.outside.append(info)
             if id(part) not in seen:
                 inner.append((longer, part, depth + 1, is_known))
@@ -274,7 +274,7 @@ def _optimizer(reading: Reading, path: Path, record: Any, met: dict[int, TensorI
             tensors = {slot: value for slot, value in held.items() if is_tensor_record(value)}
             slots[id_] = {}
             for slot, value in tensors.items():
-                slots[id_][slot] = info = reading.info(_outside(budget, f"{base}.{slot}"), value)
+                slots[id_][slot] = info = reading.info(_outside(reading, f"{base}.{slot}"), value)
                 met.setdefault(id(value), info)
             numbers[id_] = tuple(
                 slot for slot, value in held.items() if isinstance(value, (int, float))
@@ -302,8 +302,11 @@ def _id_of(parameter: int | str, budget: Budget) -> ParameterId:
 _ID_NBYTES = 60
 
 
-def _outside(budget: Budget, path: str) -> str:
-    return budget.made(f"{path} (outside the state dict)")
+def _outside(reading: Reading, path: str) -> str:
+    """Return the name of a tensor there; what lies under keys without names shares a path."""
+    count = reading.outside[path] = reading.outside.get(path, 0) + 1
+    number = f", number {count}" if count > 1 else ""
+    return reading.budget.made(f"{path} (outside the state dict{number})")
 
 
 def _parts(record: Any, budget: Budget) -> Iterator[tuple[Any, Any]]:

@@ -109,6 +109,7 @@ class Reading:
         self.budget = budget
         self.storages: dict[str, Storage] = {}
         self._layouts: dict[tuple[int, int], _Layout | None] = {}
+        self.outside: dict[str, int] = {}  # how many tensors there have each path
         self.closed: set[int] = set()  # records of tensors that hold nothing more
 
     def info(self, key: str, record: Any) -> TensorInfo:

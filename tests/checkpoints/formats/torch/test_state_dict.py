@@ -238,3 +238,14 @@ def test_names_that_torch_refuses_are_a_warning_or_an_error(
 
 def test_a_plain_state_dict_names_nothing_unknown() -> None:
     assert _located(Net().state_dict()).unknown_names == ()
+
+
+def test_tensors_that_have_one_path_have_places_of_their_own() -> None:
+    more = {(1,): torch.full((2,), 2.0), (2,): torch.full((2,), 3.0)}
+    torch.save({"state_dict": {"w": torch.ones(2)}, "more": more}, "m.pt")
+
+    with InputFile("m.pt") as file:
+        located = locate(file)
+        (first,), (second,) = (located.places[tensor.key] for tensor in located.outside)
+        values = [file.read(place.offset, place.nbytes) for place in (first, second)]
+    assert values == [each.numpy().tobytes() for each in more.values()]

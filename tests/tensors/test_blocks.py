@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reinit_cli.storage.local import InputFile
@@ -77,7 +77,6 @@ def test_a_transposed_tensor_is_read_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert max(read) <= 64
 
 
-@settings(deadline=None)
 @given(st.integers(0, 3000), st.integers(1, 999))
 def test_blocks_end_to_end_are_the_whole(nbytes: int, numel: int) -> None:
     data = bytes(at % 251 for at in range(nbytes * 4))
@@ -202,7 +201,6 @@ def _strided(draw: st.DrawFn) -> torch.Tensor:
     return whole[index].permute(draw(st.permutations(range(len(shape)))))
 
 
-@settings(deadline=None)
 @given(_strided(), st.integers(0, 40), st.integers(1, 200), st.integers(1, 400))
 def test_what_is_written_in_boxes_lies_as_torch_lays_it(
     tensor: torch.Tensor, gap: int, span: int, largest: int

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from reinit_cli.text import printable
+from reinit_cli.text import one_line, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,7 +83,7 @@ def _show_table(sheet: Sheet, stream: TextIO) -> None:
     from rich.text import Text
 
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    facts = [*_notes(sheet), *sheet.facts]
+    facts = [(one_line(name), one_line(value)) for name, value in (*_notes(sheet), *sheet.facts)]
     if len(sheet.rows) > _LONGEST_TABLE:
         _write_aligned(sheet, stream)
     elif sheet.rows:
@@ -93,7 +93,7 @@ def _show_table(sheet: Sheet, stream: TextIO) -> None:
         console.print(table, width=max(console.width, needed), crop=False)
     width = max((len(name) for name, _ in facts), default=0)
     for name, value in facts:
-        line = Text(f"{name:{width}}  ", style="dim").append(printable(value), style="not dim")
+        line = Text(f"{name:{width}}  ", style="dim").append(value, style="not dim")
         console.print(line, soft_wrap=True)
 
 
@@ -104,7 +104,7 @@ def _write_aligned(sheet: Sheet, stream: TextIO) -> None:
     shown = [at for at, column in enumerate(sheet.columns) if not column.is_note]
     numbers = [sheet.columns[at].is_number for at in shown]
     titles = [sheet.columns[at].title for at in shown]
-    rows = [[printable(row[at]) for at in shown] for row in sheet.rows]
+    rows = [[one_line(row[at]) for at in shown] for row in sheet.rows]
 
     def width_of(cell: str) -> int:
         return len(cell) if cell.isascii() else cell_len(cell)
@@ -133,7 +133,7 @@ def _table(sheet: Sheet) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for at in shown:
         column = sheet.columns[at]
-        words = (word for row in sheet.rows for word in printable(row[at]).split(" "))
+        words = (word for row in sheet.rows for word in one_line(row[at]).split(" "))
         table.add_column(
             column.title.replace(" ", "\n", 1) if column.is_number else column.title,
             justify="right" if column.is_number else "left",
@@ -143,7 +143,7 @@ def _table(sheet: Sheet) -> Table:
             min_width=min(_LONGEST_WORD, max(map(len, words), default=0)),
         )
     for row in sheet.rows:
-        table.add_row(*(Text(printable(row[at])) for at in shown))
+        table.add_row(*(Text(one_line(row[at])) for at in shown))
     return table
 
 

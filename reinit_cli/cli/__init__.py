@@ -54,12 +54,14 @@ def _invoke(args: list[str]) -> int:
     """Run a command; unlike `group.main` this leaves every exception to the caller."""
     from reinit_cli.cli.streams import flush_output
 
+    ctx = None
     try:
         with group.make_context("reinit", args) as ctx:
             code = group.invoke(ctx)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
-    flush_output()
+    if ctx is None or not ctx.meta.get("has flushed"):
+        flush_output()
     return code if isinstance(code, int) else DONE
 
 

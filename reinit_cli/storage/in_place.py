@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from reinit_cli.errors import OutputUnwritableError, SourceChangedError
+from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.lease import leased
 from reinit_cli.storage.listing import is_blob
 from reinit_cli.storage.names import exchanged
@@ -42,7 +43,7 @@ def locked(path: str, expected: Fingerprint) -> Iterator[None]:
         check_is_source(path, expected)
         yield
     finally:
-        os.close(fd)
+        close_quietly(fd)
 
 
 def check_no_link(path: str) -> None:

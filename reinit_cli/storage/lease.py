@@ -12,6 +12,8 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from reinit_cli.storage.closing import close_quietly
+
 
 @contextmanager
 def leased(path: str) -> Iterator[Callable[[], bool]]:
@@ -29,7 +31,7 @@ def leased(path: str) -> Iterator[Callable[[], bool]]:
         has_lease = _take_lease(fd)
         yield lambda: has_lease and fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK
     finally:
-        os.close(fd)
+        close_quietly(fd)
 
 
 def _take_lease(fd: int) -> bool:

@@ -281,6 +281,7 @@ def command(
                 _run(planned, told, meter, page, keeps_going=keep_going, at_once=jobs)
     with told.naming_outputs(report):
         told.finish()
+    ctx.meta["has flushed"] = True  # and an error has said what was written
     if told.failure is not None and not keep_going:
         raise told.failure
     ctx.exit(SOME_FAILED if told.failure is not None else 0)

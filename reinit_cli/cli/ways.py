@@ -42,6 +42,12 @@ def _unpack(program: str, suffix: str) -> Callable[[errors.UnsupportedFormatErro
     return way
 
 
+def _fetch_again(error: errors.UnsupportedFormatError) -> str:
+    if error.about == "-":
+        return "it is what the command before the pipe wrote"
+    return "the download failed, or is not complete; fetch it again"
+
+
 def _pull(error: errors.UnsupportedFormatError) -> str:
     folder = os.path.dirname(error.about)
     return f"fetch it: git{f' -C {shlex.quote(folder)}' if folder else ''} lfs pull"
@@ -79,7 +85,7 @@ _PLACES: tuple[tuple[str, Callable[..., str]], ...] = (
 _NUMPY = "torch.from_numpy(v.copy()) for k, v in "
 
 _WAYS: dict[str, str | Callable[[errors.UnsupportedFormatError], str]] = {
-    "download": "the download failed, or is not complete; fetch it again",
+    "download": _fetch_again,
     "lfs": _pull,
     "index": _named_index,
     "gzip": _unpack("gzip", ".gz"),

@@ -101,7 +101,8 @@ def test_inits_explains_one(reinit: Callable[..., Done]) -> None:
         "(in, out / groups, *kernel)\n"
         "argument\taxes: a letter for each dimension: o output, i input, k kernel, b one matrix "
         "beside another; oi is torch's Linear, io its transpose, bio a stack of experts\n"
-        "argument\tmin_ndim=0: an integer of at least 0; tensors with fewer dimensions are left out\n"
+        "argument\tndim: an integer of at least 0; takes only tensors of so many dimensions\n"
+        "argument\tmin_ndim=0: an integer of at least 0; takes only tensors of so many or more\n"
         "argument\tkeep_zeros=false: true or false; what is zero stays zero\n"
         "paper\tHe, Zhang, Ren & Sun 2015, Delving deep into rectifiers: surpassing human-level "
         "performance on ImageNet classification, ICCV\n"
@@ -128,6 +129,7 @@ def test_inits_as_json_have_a_version(reinit: Callable[..., Done]) -> None:
     assert [argument["name"] for argument in form["initializers"][0]["arguments"]] == [
         "sparsity",
         "std",
+        "ndim",
         "min_ndim",
         "keep_zeros",
     ]

@@ -35,9 +35,8 @@ def test_a_key_that_is_missing_is_an_error_that_knows_the_keys() -> None:
     assert (str(refused.value), refused.value.known) == ("m.safetensors has no key 'v'", ("w",))
 
 
-@pytest.mark.parametrize("count", [MOST_DIMENSIONS, MOST_DIMENSIONS + 1, 5000])
+@pytest.mark.parametrize("count", [MOST_DIMENSIONS, MOST_DIMENSIONS + 1, 4096])
 def test_what_is_nested_too_deeply_to_be_printed_is_refused(count: int) -> None:
-    """Nothing but a file's writer bounds how many dimensions its tensors have."""
     header = {"w": {"dtype": "F32", "shape": [1] * count, "data_offsets": [0, 4]}}
     text = json.dumps(header).encode()
     Path("m.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))

@@ -105,7 +105,8 @@ def test_a_pipe_that_ends_too_early_leaves_no_output(source: Path, kept: int) ->
     done = _piped(data, "-", "-r", RULE, "-o", "out.safetensors")
 
     assert done.returncode == 2
-    assert done.stderr.decode().startswith("error: cannot read '-': it ends after ")
+    ends = "error: cannot read '-': it ends after " if kept else "error: '-' is empty\n"
+    assert done.stderr.decode().startswith(ends)
     assert not Path("out.safetensors").exists()
 
 

@@ -109,7 +109,10 @@ def test_a_pipe_is_named(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "reinit_cli", "keys", "-"]
     done = subprocess.run(command, input=b"<html>", capture_output=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(b"error: '-' is an HTML page, not a checkpoint\n")
+    assert done.stderr == (
+        b"error: '-' is an HTML page, not a checkpoint\n"
+        b"hint: it is what the command before the pipe wrote\n"
+    )
 
 
 COMPRESSED = {

@@ -238,7 +238,7 @@ class Checks:
         """Return who tests the draw of a step."""
         if not self._is_asked or step.follows is None:
             return None
-        checker = self._checkers[step.key] = Checker(step, self._least_p)
+        checker = self._checkers[step.drawn_as] = Checker(step, self._least_p)
         return checker
 
     def have_passed(self) -> bool:

@@ -153,7 +153,7 @@ class Producer:
             for observer in observers:
                 observer.see(block, of_block)
             yield rounded(block, step.tensor.dtype)
-        self.filled[step.key] = Filled(step.key, after, before)
+        self.filled[step.drawn_as] = Filled(step.drawn_as, after, before)
 
     def peak_nbytes(self, product: Product) -> int:
         """Return the memory that a draw or a conversion may take."""

@@ -139,9 +139,9 @@ class Sketches:
 
     def observe(self, step: Step) -> Sketcher | None:
         """Return who counts the draw of a step, if it is wanted."""
-        if step.key not in self._keys:
+        if step.drawn_as not in self._keys:
             return None
-        sketcher = self._sketchers[step.key] = Sketcher(step)
+        sketcher = self._sketchers[step.drawn_as] = Sketcher(step)
         return sketcher
 
     def sketches(self) -> dict[str, Sketch]:

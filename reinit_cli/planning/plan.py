@@ -67,6 +67,11 @@ class Step:
         return self.tensor.key
 
     @property
+    def drawn_as(self) -> str:
+        """The key under which its draw is reported: of ties, the first, whichever is written."""
+        return self.seed_key or self.key
+
+    @property
     def is_repeated(self) -> bool:
         """Whether its tensor is counted under another key, the first of its ties."""
         return bool(self.tied) and self.key != min((self.key, *self.tied))

@@ -56,6 +56,17 @@ def test_records_of_ties_verify(options: dict[str, object], output: str) -> None
     assert torch.equal(state["embed.weight"], state["lm_head.weight"])
 
 
+@pytest.mark.parametrize("output", ["o.pt", "o.safetensors"])
+def test_what_became_of_ties_is_told_under_the_first_of_them(output: str) -> None:
+    """The file has `lm_head.weight` first, and the stream is that of `embed.weight`."""
+    resized = rewrite("m.pt", [], output, resize=[f"{BOTH}=12:normal:std=1"])
+    assert list(resized.filled) == ["embed.weight"]
+
+    cast = rewrite("m.pt", [f"{BOTH}=ones"], output, dtype="float16", check=True, force=True)
+    assert list(cast.filled) == list(cast.findings) == ["embed.weight"]
+    assert cast.filled["embed.weight"].after.mean == 1
+
+
 @pytest.mark.parametrize("rule", ["*=keep", "*=normal:std=1", "norm.weight=zeros"])
 def test_parameters_of_ties_count_once(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["m.pt", "-r", rule, "-o", "o.pt"]) == 0

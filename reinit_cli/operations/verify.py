@@ -52,6 +52,7 @@ from reinit_cli.storage.local import InputFile, LocalStore
 from reinit_cli.storage.segments import Range
 from reinit_cli.tensors.device import check_device
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import shape
 from reinit_cli.threads import Progress, unwatched
 
 
@@ -302,7 +303,30 @@ def _compared(
         yield Finding(repr(request.source), problem)
         return
     job = job_of(request, source, versions_in(form))
+    other = _other_shape(job, output)
+    if other is not None:
+        yield other
+        return
     yield from _made_again(job, output, contents, inside, progress)
+
+
+def _other_shape(job: Job, output: Source) -> Finding | None:
+    """Return the first tensor that a record would make larger or smaller than the output has it.
+
+    A record from a stranger can ask for a draw of hours; what it makes is looked at first.
+    """
+    found = _tensors_of(output)
+    for step in job.plan.steps:
+        planned = step.tensor
+        if planned.carried or not planned.nbytes:
+            continue
+        there = found.get(planned.key)
+        if there is None:
+            return Finding(repr(planned.key), "is not there")
+        if (there.shape, there.dtype) != (planned.shape, planned.dtype):
+            made = f"{planned.dtype} {shape(planned.shape)}"
+            return Finding(repr(planned.key), f"is not what the source and the rules give, {made}")
+    return None
 
 
 def _made_again(

@@ -20,7 +20,7 @@ from functools import cached_property
 
 from reinit_cli.errors import PatternError
 from reinit_cli.request.glob import Glob
-from reinit_cli.request.regex import Clock, Regex
+from reinit_cli.request.regex import Clock, Regex, wide_sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,14 @@ class Pattern:
         """The cost of reading it, counted in names that its braces stand for.
 
         A name of a hundred characters costs two, and so do six characters of the pattern; of
-        a regular expression each costs ten, since it takes longest to compile.
+        a regular expression each costs ten, and a set of characters beyond Latin-1 five hundred,
+        since these take longest to compile.
         """
+        sets = 500 * wide_sets(self._regex.source) if self._regex is not None else 0
         if self._glob is None:
-            return 10 * len(self.text)
+            return 10 * len(self.text) + sets
         names = self._glob.count + self._glob.characters // 100
-        return 10 + names + len(self.text) // 3
+        return 10 + names + len(self.text) // 3 + sets
 
     @property
     def is_wildcard(self) -> bool:

@@ -23,6 +23,9 @@ from reinit_cli.errors import PatternError
 MAX_LENGTH = 10_000
 """The most characters of a regular expression: compiling takes up to a millisecond for each."""
 
+MAX_WIDE_SETS = 100
+"""The most sets of characters beyond Latin-1: compiling one may take five milliseconds, twice."""
+
 MAX_SECONDS = 10.0
 """The most processor time that patterns may take to match the keys of one source."""
 
@@ -77,6 +80,15 @@ class Clock:
             self.slow_seconds -= time.thread_time() - started
 
 
+def wide_sets(source: str) -> int:
+    """Return how many sets of a regular expression may have ranges beyond Latin-1.
+
+    Python lays each of them out character by character.
+    """
+    is_narrow = source.isascii() and not any(escape in source for escape in ("\\u", "\\U", "\\N"))
+    return 0 if is_narrow else source.count("[")
+
+
 @dataclass(frozen=True)
 class Regex:
     """A regular expression, ready to match whole keys.
@@ -99,6 +111,11 @@ class Regex:
     def __post_init__(self) -> None:
         if self.known_reach is None and len(self.source) > MAX_LENGTH:
             raise PatternError(self.text[:60], f"it has more than {MAX_LENGTH:,} characters")
+        if wide_sets(self.source) > MAX_WIDE_SETS:
+            problem = (
+                f"it has more than {MAX_WIDE_SETS} sets in which characters may be beyond ASCII"
+            )
+            raise PatternError(self.text[:60], problem)
         try:
             _ = self._compiled
         except (re.error, RecursionError, OverflowError, ValueError) as error:

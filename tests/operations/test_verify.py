@@ -555,6 +555,27 @@ def test_what_a_record_says_wrongly_is_found_and_never_a_traceback(
     assert not verify(str(tmp_path / "o.safetensors"), record=str(record)).holds
 
 
+@pytest.mark.parametrize(
+    "said", ["embed.weight=1099511627776:normal", "embed.weight=3:normal"], ids=["huge", "small"]
+)
+def test_a_record_of_another_size_is_found_without_a_draw(said: str, tmp_path: Path) -> None:
+    """A record from a stranger may ask for a tensor of terabytes."""
+    source, record = _safetensors(tmp_path / "m"), tmp_path / "r.json"
+    output = str(tmp_path / "o.safetensors")
+    rewrite(str(source), ["embed.weight=normal"], output, record=str(record))
+    digest = json.loads(record.read_text())["sha256"]
+    text = record.read_text().replace("embed.weight=normal", "*=keep")
+    blank = text.replace('"resize":[]', f'"resize":["{said}"]').replace(digest, "0" * 64)
+    assert said in blank
+    forged = hashlib.sha256(blank.encode()).hexdigest()
+    record.write_text(forged.join(blank.rsplit("0" * 64, 1)))
+
+    verdict = verify(output, record=str(record), source=str(source))
+
+    rows = said.partition("=")[2].partition(":")[0]
+    assert any(f"the rules give, float32 {rows}x" in str(each) for each in verdict.findings)
+
+
 def test_a_record_that_means_the_same_in_other_bytes_is_not_as_it_was_written(
     tmp_path: Path,
 ) -> None:

@@ -181,3 +181,25 @@ def test_a_pattern_can_be_copied_and_pickled_after_it_was_used() -> None:
     for each in (copy.deepcopy(pattern), pickle.loads(pickle.dumps(pattern))):
         assert each == pattern
         assert each.select(["aab", "a" * 60]) == [0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "re:(?i)" + "[!-\uffff]?" * 900,
+        "re:(?i:" + "[^!-\U0010fff0]|" * 500 + "a)",
+        "re:" + "[!-\\uffff]" * 400,
+        "[!-\uffff]" * 900 + "*",
+    ],
+)
+def test_sets_that_take_long_to_compile_are_bounded(text: str) -> None:
+    started = time.process_time()
+    with pytest.raises(PatternError, match="more than 100 sets in which characters may be beyond"):
+        Pattern.parse(text)
+    assert time.process_time() - started < 1
+
+
+def test_sets_beyond_ascii_are_matched_as_before() -> None:
+    assert Pattern.parse("re:(?i)[à-ý]+").matches("ÉÈ")
+    assert Pattern.parse("[α-ω]*").matches("λ.weight")
+    assert Pattern.parse("re:" + "[a-z]?" * 1000).matches("abc")

@@ -207,7 +207,7 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
     """A path where there is no file.
 
     `known` holds the names in the same folder. Its kind is "link" where a link leads to
-    nothing (`of`), "elsewhere" for a name of another place than this machine, and "weights"
+    nothing (`of`), "elsewhere" for a name of another place than this machine, "url" for that of a file, and "weights"
     where pretrained weights should be.
     """
 
@@ -215,6 +215,7 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
         "": "there is no file {about!r}",
         "link": "{about!r} is a link to {of!r}, which does not exist",
         "elsewhere": "{about!r} is not on this machine, and nothing is fetched",
+        "url": "{about!r} is a URL, and files are named by their paths",
         "weights": "the pretrained weights of {of} are not at {about!r} "
         "and cannot be downloaded ({problem})",
     }

@@ -243,14 +243,14 @@ def signals_held() -> Iterator[None]:
     """Let signals wait that would raise in between in this thread."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
-        with _handlers_held():
+        with handlers_held():
             yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 @contextmanager
-def _handlers_held() -> Iterator[None]:
+def handlers_held() -> Iterator[None]:
     """Let handlers wait, which raise in the main thread whichever thread a signal comes to.
 
     Threads that a library started before, such as those of a BLAS, block no signal.

@@ -12,7 +12,7 @@ import click
 
 from reinit_cli import errors
 from reinit_cli.cli.group import COMMANDS
-from reinit_cli.cli.ways import fetching, way_from
+from reinit_cli.cli.ways import fetching, path_of_url, way_from
 from reinit_cli.text import near, one_line
 
 Explained = tuple[str, str | None]
@@ -159,7 +159,11 @@ def _unmatched(error: errors.UnmatchedRuleError) -> str:
 
 
 def _lost(error: errors.UnwritableContentError) -> str:
-    other = f"give -o a {error.known[0]} name" if error.known else "leave out --dtype"
+    other = (
+        f"give -o a {error.known[0]} name"
+        if error.known
+        else "leave out the change of dtypes, shapes or ties"
+    )
     return f"add --drop-non-tensors to lose it, or {other}"
 
 
@@ -222,6 +226,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnfillableError, "wildcard"): "without --strict it would be skipped",
     (errors.SourceNotFoundError, ""): _source,
     (errors.SourceNotFoundError, "link"): "",
+    (errors.SourceNotFoundError, "url"): lambda error: path_of_url(error.about),
     (errors.SourceNotFoundError, "elsewhere"): lambda error: fetching(error.about),
     (errors.SourceNotFoundError, "weights"): (
         "put the file there, or give --weights FILE with your own, or --weights none "
@@ -244,8 +249,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputUnwritableError, "scratch"): _SCRATCH,
     (errors.UnreadableSourceError, "scratch"): _SCRATCH,
     (errors.OutputTakenError, ""): lambda error: f"name another file with --{error.kind}",
-    (errors.OutputTakenError, "source"): (
-        "name another with -o, or add --in-place to replace the source"
+    (errors.OutputTakenError, "source"): lambda error: (
+        "name another with -o" + ("" if error.of else ", or add --in-place to replace the source")
     ),
     (errors.OutputTakenError, "read"): "name another with -o",
     (errors.OutputTakenError, "output"): (

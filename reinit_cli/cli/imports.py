@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.abc import Loader  # which takes milliseconds to import
 
-OBEYING = ("torch", "matplotlib")
+OBEYING = ("torch", "torchvision", "matplotlib")
 """The libraries, which the process imports when it needs them."""
 
 
@@ -57,8 +57,10 @@ def _guard(loader: Loader) -> None:
 
     def execute_apart(module: ModuleType) -> None:
         from reinit_cli.storage.working_folder import apart
+        from reinit_cli.threads import handlers_held
 
-        with apart():
+        # What is raised while torch starts its library is swallowed there, or aborts the process.
+        with handlers_held(), apart():
             execute(module)
 
     loader.exec_module = execute_apart  # type: ignore[method-assign]

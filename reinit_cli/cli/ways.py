@@ -25,6 +25,13 @@ def fetching(path: str) -> str:
     return ""
 
 
+def path_of_url(url: str) -> str:
+    """Return the way on from the URL of a file."""
+    from urllib.parse import unquote, urlsplit
+
+    return f"name it {shlex.quote(unquote(urlsplit(url).path))}"
+
+
 def _on(command: str) -> Callable[[errors.UnsupportedFormatError], str]:
     """Return the way on by one command with the path of the file."""
     return lambda error: command.format(shlex.quote(error.about))

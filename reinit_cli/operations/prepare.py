@@ -239,7 +239,7 @@ def _destination(request: Request, source: Source) -> Destination:
     if request.in_place:
         if source.path is None or source.is_folder or request.output is not None:
             problem = "in place means a file as source and no other output"
-            raise OutputUnwritableError(_named(request, source), problem)
+            raise OutputUnwritableError(request.source, problem)
         check_no_link(source.path)
         return Destination(source.path, replaces=True, syncs=True, source=source.fingerprint)
     path = _named(request, source)

@@ -50,7 +50,8 @@ def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
     ties = tied_groups(tensors)
     matches = match(tensors, rules, entries.heads, ties)
     overlaps = overlapping((*tensors, *entries.outside))
-    deciding = _Deciding(matches.owners, ties, overlaps, spared(tensors), request, elsewhere)
+    left_alone = spared(tensors) if entries.spared is None else entries.spared
+    deciding = _Deciding(matches.owners, ties, overlaps, left_alone, request, elsewhere)
     steps = _skip_ties_together(tuple(map(deciding.step, tensors)))
     plan = Plan(entries.source, rules, steps, matches.shadowed, request, heads=entries.heads)
     owned = plan.by_rule()

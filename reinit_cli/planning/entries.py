@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from reinit_cli.errors import UnknownNameError
 from reinit_cli.planning.reshape import Reshapes, reshaped, to_shapes
+from reinit_cli.planning.spared import Spared, spared
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
 from reinit_cli.tensors.dtype import FLOATS, dtype_named
@@ -26,6 +27,7 @@ class Entries:
         tensors: in the order of the state dict.
         outside: other tensors, which no rule reaches but which may share memory.
         optimizers: the optimizer state next to the state dict.
+        spared: what a wildcard leaves alone, as the checkpoint has it; None to look at `tensors`.
         reshapes: the tensors whose shape changes.
         heads: the keys of a new head, which is filled as its model does.
     """
@@ -34,6 +36,7 @@ class Entries:
     tensors: tuple[TensorInfo, ...]
     outside: tuple[TensorInfo, ...] = ()
     optimizers: tuple[Optimizer, ...] = ()
+    spared: Mapping[str, Spared] | None = None
     reshapes: Reshapes = field(default_factory=dict)
     heads: tuple[str, ...] = ()
 
@@ -54,7 +57,14 @@ def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
     tensors = untied(tensors) if request.untie else tensors
     tensors, resized = reshaped(entries.source, tensors, resizes_of(request.resize))
     tensors, of_heads = to_shapes(tensors, heads, {})
-    return replace(entries, tensors=tensors, reshapes={**resized, **of_heads}, heads=tuple(heads))
+    return replace(
+        entries,
+        tensors=tensors,
+        # A weight is quantized, and has scales, whatever dtype it is cast to.
+        spared=spared(entries.tensors),
+        reshapes={**resized, **of_heads},
+        heads=tuple(heads),
+    )
 
 
 def _cast(tensors: tuple[TensorInfo, ...], name: str | None) -> tuple[TensorInfo, ...]:

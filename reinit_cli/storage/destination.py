@@ -116,7 +116,7 @@ def _check_not_read(path: str, source: str | None, reads: InUse, *, in_place: bo
     if source is not None and inode_of(source) == inode:
         if in_place:
             return
-        raise OutputTakenError(path, kind="source")
+        raise OutputTakenError(path, kind="source", of="a folder" if os.path.isdir(path) else "")
     if taken := occupant(path, reads):
         raise OutputTakenError(path, taken, kind="read")
 

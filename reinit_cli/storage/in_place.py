@@ -98,7 +98,13 @@ def replace_source(new: str, path: str, expected: Fingerprint) -> None:
             if not exchanged(new, path):
                 check_is_source(path, expected)
                 os.rename(new, path)
-            elif is_wanted() or not expected.is_renamed(os.lstat(new)):
+                return
+            try:
+                is_source = not is_wanted() and expected.is_renamed(os.lstat(new))
+            except OSError:
+                _put_back(new, path, ours)
+                raise
+            if not is_source:
                 _put_back(new, path, ours)
                 raise SourceChangedError(path)
     except FileNotFoundError as error:

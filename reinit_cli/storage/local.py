@@ -219,7 +219,8 @@ def _not_found(path: str) -> SourceNotFoundError:
     if os.path.islink(path):
         return SourceNotFoundError(path, kind="link", of=os.readlink(path))
     if _ELSEWHERE.match(path):
-        return SourceNotFoundError(path, kind="elsewhere")
+        is_here = path.lower().startswith("file:")
+        return SourceNotFoundError(path, kind="url" if is_here else "elsewhere")
     return SourceNotFoundError(path, known=names_next_to(path))
 
 

@@ -169,6 +169,22 @@ def test_a_narrow_terminal_cuts_nothing_off(checkpoint: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("width", [40, 80, 90])
+def test_no_column_of_a_wide_table_is_lost_on_a_narrow_terminal(width: int) -> None:
+    """A table in which all columns have something to say, as of zeros, NaN and infinities."""
+    values = torch.tensor([0.0, 1.0, float("nan"), float("inf")])
+    save_file({"model.layers.0.post_attention_layernorm.weight": values}, "all.safetensors")
+    _, wide = _in_terminal("stats", "all.safetensors", width=200)
+    _, narrow = _in_terminal("stats", "all.safetensors", width=width)
+
+    seen = []
+    for shown in (wide, narrow):
+        words = " ".join(_plain(shown)).split()
+        seen.append([word for word in words[words.index("key") :] if "─" not in word])
+    assert "elements" in seen[0]
+    assert seen[1] == seen[0]
+
+
 def test_colour_obeys_no_color(checkpoint: Path) -> None:
     _, coloured = _in_terminal("nothing.safetensors", "-r", "*=zeros")
     _, plain = _in_terminal("nothing.safetensors", "-r", "*=zeros", NO_COLOR="1")

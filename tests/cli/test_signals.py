@@ -166,6 +166,29 @@ def test_a_signal_while_the_process_starts_is_no_traceback(
     assert (done.returncode, done.stdout, done.stderr) == (code, b"", said)
 
 
+@pytest.mark.parametrize(("number", "code"), ENDS)
+def test_a_signal_that_torch_swallows_while_it_is_imported_ends_the_run(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    save_file({"a": torch.zeros(5)}, "in.safetensors")
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text(
+        "import time\nprint('importing', flush=True)\n"
+        "try:\n    time.sleep(1.5)\nexcept BaseException:\n    pass\n"
+    )
+    command = [*(sys.executable, "-m", "reinit_cli", "in.safetensors"), *("-r", "a=normal")]
+    named = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
+    with subprocess.Popen(
+        [*command, "--in-place"], stdout=subprocess.PIPE, env=os.environ | named
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"importing\n"
+        process.send_signal(number)
+
+        assert process.wait(30) == code
+    assert os.listdir() == ["in.safetensors"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_process_whatever_it_does(number: signal.Signals) -> None:
     save_file({"a": torch.zeros(5)}, "in.safetensors")

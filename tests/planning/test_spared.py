@@ -12,7 +12,7 @@ from torch.nn.utils import prune
 
 from reinit_cli.errors import UnfillableError
 from reinit_cli.planning.decide import decide
-from reinit_cli.planning.entries import Entries
+from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.request import Request
 from reinit_cli.tensors.dtype import DTYPES
@@ -216,6 +216,13 @@ def test_a_quantized_weight_and_its_scales_are_filled_together(
     rules: tuple[str, ...], filled: set[str]
 ) -> None:
     assert _filled(_plan(_infos(FP8), *rules)) == filled
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_weight_is_quantized_whatever_it_is_cast_to(dtype: str) -> None:
+    request = Request("net", ("*.weight=normal:std=1",), dtype=dtype, allow_unmatched=True)
+    plan = decide(as_asked(Entries("net", _infos(FP8)), request, {}), request)
+    assert _filled(plan) == set()
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,27 @@ def test_what_others_put_there_between_the_comparison_and_the_exchange_is_put_ba
     assert PATH.read_bytes() == theirs[-1]
 
 
+def test_a_source_of_which_the_system_tells_nothing_after_the_exchange_is_put_back(
+    source: Fingerprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("new").write_bytes(b"new")
+    lstat, refusals = os.lstat, [PermissionError(13, "Permission denied")]
+
+    def refuse() -> None:
+        monkeypatch.setattr(os, "lstat", lambda path: _raise(refusals) or lstat(path))
+
+    _then(monkeypatch, refuse, late=True)
+    with pytest.raises(PermissionError):
+        replace_source("new", "m.bin", source)
+
+    assert (PATH.read_bytes(), Path("new").read_bytes()) == (b"old", b"new")
+
+
+def _raise(errors: list[PermissionError]) -> None:
+    if errors:
+        raise errors.pop()
+
+
 def test_what_others_put_there_while_it_is_put_back_stays(
     source: Fingerprint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

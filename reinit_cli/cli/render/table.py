@@ -90,7 +90,9 @@ def _show_table(sheet: Sheet, stream: TextIO) -> None:
         table = _table(sheet)
         # A row that is wider than the terminal wraps there; nothing is cut off.
         needed = table.__rich_measure__(console, console.options.update(max_width=10_000)).minimum
-        console.print(table, width=max(console.width, needed), crop=False)
+        # Not the `width` of print, which rich cuts to that of the terminal.
+        console.width = max(console.width, needed)
+        console.print(table, crop=False)
     width = max((len(name) for name, _ in facts), default=0)
     for name, value in facts:
         line = Text(f"{name:{width}}  ", style="dim").append(value, style="not dim")

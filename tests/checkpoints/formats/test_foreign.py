@@ -324,6 +324,14 @@ def test_a_name_of_another_place_gets_the_command_that_fetches_it(
     )
 
 
+def test_the_url_of_a_file_gets_its_path(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(STATE, "my model.pt")
+    path = Path("my model.pt").absolute()
+    error, hint = _errors(capsys, path.as_uri())
+    assert error == f"error: {path.as_uri()!r} is a URL, and files are named by their paths"
+    assert hint == f"hint: name it '{path}'"
+
+
 def test_a_name_of_the_hub_gets_the_command_that_fetches_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

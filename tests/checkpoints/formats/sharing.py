@@ -6,7 +6,7 @@ They are put together opcode by opcode: Python could not build most of what they
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tests.checkpoints.formats import hostile
 
@@ -110,6 +110,12 @@ def _before(first: bytes, pickled: bytes) -> bytes:
 
 def _colliding(count: int, value: bytes) -> bytes:
     return mapping(*(number(MODULUS * at + 7) + value for at in range(count)))
+
+
+def _copies(keys: Iterable[bytes]) -> bytes:
+    """Copy a dictionary as often as its memory allows, and a little less."""
+    first = kept(mapping(*(key + b"N" for key in keys)), 0)
+    return _before(first, saved(("more", sequence(*[ORDERED + again(0) + b"\x85R"] * 370))))
 
 
 def _parameters(depth: int, count: int) -> bytes:
@@ -246,6 +252,30 @@ SHARING: dict[str, Callable[[], bytes]] = {
     "a dictionary, copied again and again": lambda: _before(
         kept(mapping(*[b"NN"] * 100_000), 0),
         saved(("more", sequence(*[ORDERED + again(0) + b"\x85R"] * 20_000))),
+    ),
+    "a dictionary of integers, copied again and again": lambda: _copies(
+        b"K" + bytes((at,)) if at < 256 else b"M" + struct.pack("<H", at) for at in range(10_000)
+    ),
+    "a dictionary of fractions, copied again and again": lambda: _copies(
+        b"G" + struct.pack(">d", 1e308 * (1 + at * 1e-5)) for at in range(10_000)
+    ),
+    "a state of a tensor, set again and again": lambda: _before(
+        kept(_many(1_000, b"N"), 0),
+        saved(
+            (
+                "more",
+                sequence(
+                    *[
+                        called(
+                            "torch._utils",
+                            "_rebuild_parameter_with_state",
+                            b"NNN" + again(0),
+                        )
+                    ]
+                    * 20_000
+                ),
+            )
+        ),
     ),
     "a state, set again and again": lambda: _before(
         kept(_many(50_000, b"N"), 0),

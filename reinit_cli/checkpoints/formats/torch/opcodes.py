@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable
 from struct import unpack_from
 from typing import Any
@@ -18,7 +19,26 @@ def _int_line(machine: State) -> None:
     if line in (b"00", b"01"):  # how protocols 0 and 1 spell booleans
         machine.stack.append(line == b"01")
     else:
-        machine.stack.append(int(line))
+        machine.stack.append(_integer_of(line))
+
+
+def _integer_of(line: bytes) -> int:
+    """Return an integer as `pickle` writes it; in others it reads a base, as C does: 010 is 8."""
+    if not _INTEGER(line):
+        raise ValueError
+    return int(line)
+
+
+def _float_line(machine: State) -> None:
+    line = machine.line()
+    if not _FLOAT(line):
+        raise ValueError
+    machine.stack.append(float(line))
+
+
+_INTEGER = re.compile(rb"-?(?:0|[1-9][0-9]*)").fullmatch
+
+_FLOAT = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf|nan)").fullmatch
 
 
 def _string_line(machine: State) -> None:
@@ -84,7 +104,7 @@ def _pop_or_mark(machine: State) -> None:
     if machine.marks and len(machine.stack) == machine.marks[-1]:
         machine.marks.pop()
     else:
-        machine.stack.pop()
+        machine.drop([machine.stack.pop()])
 
 
 def _pushing(make: Callable[[State], Any]) -> Handler:
@@ -110,20 +130,20 @@ def _ascii(machine: State) -> str:
 _OPCODES: dict[int | str, tuple[Handler | None, int]] = {
     "(": (State.mark, 8),
     "0": (_pop_or_mark, 0),
-    "1": (lambda machine: machine.since_mark().clear(), 0),
+    "1": (lambda machine: machine.drop(machine.since_mark()), 0),
     "2": (lambda machine: machine.stack.append(machine.top()), 8),
     # Numbers and other constants
     "N": (_pushing(lambda _: None), 8),
     0x88: (_pushing(lambda _: True), 8),
     0x89: (None, 8),
     "I": (_int_line, 40),
-    "L": (_pushing(lambda machine: int(machine.line().removesuffix(b"L"))), 40),
+    "L": (_pushing(lambda machine: _integer_of(machine.line().removesuffix(b"L"))), 40),
     "J": (_pushing(lambda machine: unpack_from("<i", machine.take(4))[0]), 40),
     "K": (None, 8),
     "M": (None, 40),
     0x8A: (lambda machine: machine.integer(machine.number(1)), 40),
     0x8B: (lambda machine: machine.integer(machine.number(4)), 40),
-    "F": (_pushing(lambda machine: float(machine.line())), 32),
+    "F": (_float_line, 32),
     "G": (_pushing(lambda machine: unpack_from(">d", machine.take(8))[0]), 32),
     # Texts and bytes
     "S": (_string_line, 80),
@@ -169,11 +189,11 @@ _OPCODES: dict[int | str, tuple[Handler | None, int]] = {
     "P": (_pushing(lambda machine: Persistent(_ascii(machine))), 48),
     "Q": (_pushing(lambda machine: Persistent(machine.pop())), 48),
     # The memo
-    "p": (lambda machine: machine.store(int(machine.line())), 9),
+    "p": (lambda machine: machine.store(_integer_of(machine.line())), 9),
     "q": (lambda machine: machine.store(machine.number(1)), 9),
     "r": (None, 9),
     0x94: (_memoize, 9),
-    "g": (_pushing(lambda machine: machine.recall(int(machine.line()))), 8),
+    "g": (_pushing(lambda machine: machine.recall(_integer_of(machine.line()))), 8),
     "h": (None, 8),
     "j": (None, 8),
     # Framing

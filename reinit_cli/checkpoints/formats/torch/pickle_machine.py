@@ -192,4 +192,4 @@ def _stopped(state: State) -> Pickle:
     top = state.pop()
     if state.stack or state.marks:
         state.refuse("its pickle leaves something on the stack")
-    return Pickle(top, state.base + state.at, tuple(state.names.values()))
+    return Pickle(top, state.base + state.at, tuple(state.names.values()), tuple(state.dropped))

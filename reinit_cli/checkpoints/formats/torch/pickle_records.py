@@ -90,11 +90,13 @@ class Pickle:
         top: what it stands for.
         end: where it ends in the file.
         names: every name that it would import, in the order in which it does.
+        dropped: what it takes from its stack and leaves out, though it may be in `top` too.
     """
 
     top: Any
     end: int
     names: tuple[Global, ...]
+    dropped: tuple[Any, ...]
 
 
 def pairs_of(record: Any, budget: Budget) -> Iterable[tuple[Any, Any]]:

@@ -10,7 +10,13 @@ from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Global,
     Instance,
     Long,
+    Persistent,
     Set,
+)
+from reinit_cli.checkpoints.formats.torch.tensor_states import (
+    is_of_tensors,
+    is_rebuilt,
+    keeps_values,
 )
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
@@ -60,6 +66,7 @@ class State:
         # integers can choose them with one hash; that of a text is Python's secret.
         self.scattered: dict[str, Any] = {}
         self.names: dict[tuple[str, str], Global] = {}
+        self.dropped: list[Any] = []  # composed things that were popped
         self.sizes: dict[bytes, tuple[int, ...] | None] = {}  # as they are written
         self.taken = 0  # bytes of memory that the costs of opcodes leave out
 
@@ -152,6 +159,10 @@ class State:
         del self.stack[start:]
         return items
 
+    def drop(self, items: list[Any]) -> None:
+        """Note what is taken from the stack and put nowhere."""
+        self.dropped += [item for item in items if isinstance(item, _COMPOSED)]
+
     # What opcodes build
 
     def push_name(self, module: Any, name: Any) -> None:
@@ -181,6 +192,7 @@ class State:
             self.refuse("its pickle calls something with arguments that are no tuple")
         if args and _makes_dict(function):
             self._refuse_dict()
+        self._check_call(function, args)
         self.stack.append(Instance(function, args))
 
     def call_with_keywords(self) -> None:
@@ -188,6 +200,8 @@ class State:
         keywords, args, function = self.pop(), self.pop(), self.pop()
         if _makes_dict(function):
             self._refuse_dict()
+        if isinstance(args, tuple):
+            self._check_call(function, args)
         self.stack.append(Instance(function, (args, keywords)))
 
     def call_marked(self) -> None:
@@ -197,12 +211,24 @@ class State:
 
     def _push_call(self, function: Any, args: tuple[Any, ...]) -> None:
         """Push the record of a call; a dictionary that is made of pairs has them from here on."""
+        self._check_call(function, args)
         called = Instance(function, args)
         # The first argument of a defaultdict is not what it holds.
         if _makes_dict(function) and args[function.name == "defaultdict" :]:
             called = Instance(function, ())
             called.pairs = self._pairs_in(args)
         self.stack.append(called)
+
+    def _check_call(self, function: Any, args: tuple[Any, ...]) -> None:
+        """Refuse a call that gives a tensor other values."""
+        if not keeps_values(function, args, self._pay):
+            self._refuse_change()
+
+    def _pay(self, count: int) -> None:
+        self.taken += 8 * count
+
+    def _refuse_change(self) -> NoReturn:
+        self.refuse("its pickle changes a tensor after it is made, as torch.save does not")
 
     def _pairs_in(self, args: tuple[Any, ...]) -> list[Any]:
         """Return the keys and values that a dictionary is made of, in turn.
@@ -238,6 +264,8 @@ class State:
         if not isinstance(target, Instance):
             # torch.save does not write this; `pickle` would fail on most of it.
             self.refuse("its pickle sets the state of something that has none")
+        if is_rebuilt(target):
+            self._refuse_change()
         if len(target.state) >= MAX_STATES:
             self.refuse(f"its pickle sets the state of one thing over {MAX_STATES} times")
         target.state = (*target.state, state)
@@ -249,6 +277,8 @@ class State:
         target = self.top()
         if not isinstance(target, (Dict, Instance)):
             self.refuse("its pickle sets an item of something that has none")
+        if isinstance(target, Instance) and is_of_tensors(target):
+            self._refuse_change()
         target.pairs = _extended(target.pairs, flat)
 
     def add(self, items: list[Any]) -> None:
@@ -256,6 +286,8 @@ class State:
         target = self.top()
         if isinstance(target, list):
             target.extend(items)
+        elif isinstance(target, Instance) and is_of_tensors(target):
+            self._refuse_change()
         elif isinstance(target, (Set, Instance)):
             target.items = _extended(target.items, items)
         else:
@@ -289,6 +321,9 @@ class State:
         else:
             self.taken += nbytes
             self.stack.append(int.from_bytes(self.take(nbytes), "little", signed=True))
+
+
+_COMPOSED = (Dict, Instance, Set, list, tuple, Persistent)
 
 
 def _makes_dict(function: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from reinit_cli.checkpoints.formats.base import Located, Place
 from reinit_cli.checkpoints.formats.torch.allowed_names import ALLOWED
 from reinit_cli.checkpoints.formats.torch.budget import Budget, Path
+from reinit_cli.checkpoints.formats.torch.dictionary_keys import refuse_twice
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
     Instance,
@@ -110,7 +111,8 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
     )
     found = Contents(chosen, storages=reading.storages)
     own = _note_entries(reading, record, found)
-    _walk(reading, pickle.top, record, own, found)
+    seen = _walk(reading, pickle.top, record, own, found)
+    _check_dropped(reading, pickle.dropped, seen)
     _pay_for_ties(found, budget)
     found.rest = [*outside_root(pickle.top, chosen, budget), *found.rest]
     if is_module_record(record, budget):
@@ -178,7 +180,9 @@ _VISIT_NBYTES = 120
 """What a part takes that waits to be visited."""
 
 
-def _walk(reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: Contents) -> None:
+def _walk(
+    reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: Contents
+) -> set[int]:
     """Meet everything once, and note the tensors that are not entries of the root.
 
     Args:
@@ -187,6 +191,9 @@ def _walk(reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: C
         root: the state dict.
         own: the identities of the records of its tensors.
         found: where to note them.
+
+    Returns:
+        The identities of the records that were met.
     """
     budget = reading.budget
     is_module = is_module_record(root, budget)
@@ -203,7 +210,6 @@ def _walk(reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: C
             raise MalformedFileError(reading.path, problem)
         if isinstance(record, Persistent):
             reading.note_storage(budget.path_of(path), record)
-            continue
         is_tensor = is_tensor_record(record)
         if is_tensor and not is_known and id(record) not in own:
             of_slot = slots.get(id(record))
@@ -215,7 +221,7 @@ def _walk(reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: C
         if is_optimizer(record, budget):
             found.optimizers.append(_optimizer(reading, path, record, slots))
         if is_dict(record):
-            _refuse_twice(record, budget)
+            refuse_twice(record, budget)
         is_other = is_dict(record) and record is not root and not is_module
         inner: list[tuple[Path, Any, int, bool]] = []
         for key, part in _parts(record, budget):
@@ -230,20 +236,29 @@ def _walk(reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: C
                 inner.append((longer, part, depth + 1, is_known))
         budget.spend(1 + len(inner), _VISIT_NBYTES * len(inner))
         waiting += inner[::-1]
+    return seen
 
 
-def _refuse_twice(record: Any, budget: Budget) -> None:
-    """Refuse a dictionary that has a key twice: of its values torch keeps the last."""
-    texts: list[str] = []
-    numbers: list[str] = []
-    for key, _ in pairs_of(record, budget):
-        if isinstance(key, str):
-            texts.append(key)
-        elif isinstance(key, int) or (isinstance(key, float) and key.is_integer()):
-            numbers.append(budget.text_of(int(key)))  # True and 1.0 are 1
-    for each in texts, numbers:
-        if len(set(each)) != len(each):
-            raise MalformedFileError(budget.path, "its pickle has a dictionary with a key twice")
+def _check_dropped(reading: Reading, dropped: Sequence[Any], seen: set[int]) -> None:
+    """Refuse calls whose results the pickle drops: torch makes them, whatever they do.
+
+    Storages that are dropped count too: of one key torch keeps the first dtype.
+    """
+    budget = reading.budget
+    waiting = list(dropped)
+    while waiting:
+        record = waiting.pop()
+        if id(record) in seen or not isinstance(record, _COMPOSED):
+            continue
+        seen.add(id(record))
+        if isinstance(record, Persistent):
+            reading.note_storage("what the pickle drops", record)
+        elif isinstance(record, Instance) and not is_dict(record):
+            problem = "its pickle calls something and drops what it gives"
+            raise MalformedFileError(reading.path, problem)
+        parts = [part for _, part in _parts(record, budget)]
+        budget.spend(1 + len(parts), 8 * len(parts))
+        waiting += parts
 
 
 def _optimizer(reading: Reading, path: Path, record: Any, met: dict[int, TensorInfo]) -> Optimizer:
@@ -316,6 +331,8 @@ def _parts(record: Any, budget: Budget) -> Iterator[tuple[Any, Any]]:
         budget.spend(len(items) // 4)
         yield from enumerate(items)
         return
+    if isinstance(record, Persistent):
+        yield None, record.id
     for key, value in pairs_of(record, budget):
         yield key if isinstance(key, (str, int)) else None, value
         if isinstance(key, (tuple, Instance)):

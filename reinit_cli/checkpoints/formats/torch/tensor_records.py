@@ -20,12 +20,13 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
     UTILS,
     WITH_DTYPE,
     is_closed_tensor,
+    is_dict,
     is_plain_tensor,
     kind_of,
     name_of,
-    state_of,
 )
 from reinit_cli.checkpoints.formats.torch.roots import MAX_DEPTH
+from reinit_cli.checkpoints.formats.torch.tensor_states import is_plain_state
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo
@@ -97,10 +98,6 @@ _DIM_NBYTES = 16
 """What a dimension adds, as a number and as text."""
 
 
-_SETTERS = frozenset(("data", "real", "imag"))
-"""The attributes of a tensor that give it other values where they are set."""
-
-
 class Reading:
     """The storages of a file, collected on the way through its tensors."""
 
@@ -168,7 +165,9 @@ class Reading:
         if layout is None or type(offset) is not int or offset < 0:
             self._refuse(key)
         shape, stride, numel, reach = layout
-        if metadata is not None and any(True for _ in pairs_of(metadata, self.budget)):
+        if metadata is not None and not is_dict(metadata):
+            self._refuse(key)
+        if any(True for _ in pairs_of(metadata, self.budget)):
             carried = carried or "a conjugated or negated view"
         itemsize = _ITEMSIZES.get(dtype)
         if itemsize is None:
@@ -219,7 +218,7 @@ class Reading:
         if record.state or record.pairs or record.items:
             self._refuse(key)
         for state in states:
-            if not _SETTERS.isdisjoint(state_of(state, self.budget)):
+            if not is_plain_state(state, lambda count: self.budget.spend(1 + count // 8)):
                 self._refuse(key)
 
     def _carried(self, key: str, record: Instance, why: str) -> TensorInfo:
@@ -258,7 +257,8 @@ class Reading:
         if len(parts) == 6 and parts[5] is not None:
             raise MalformedFileError(self.path, f"{key!r} lies in a view of a storage")
         dtype = _STORAGE_DTYPES.get(kind.name) if isinstance(kind, Global) else None
-        if dtype is None or not isinstance(name, str) or type(numel) is not int or numel < 0:
+        is_named = isinstance(name, str) and isinstance(parts[3], str)  # by its key and device
+        if dtype is None or not is_named or type(numel) is not int or numel < 0:
             self._refuse(key)
         known = self.storages.get(name)
         if known is not None and known.dtype == dtype and known.numel == numel:
@@ -278,7 +278,10 @@ class Reading:
     def note_storage(self, name: str, record: Persistent) -> None:
         """Collect a storage that no tensor has been met of."""
         parts = record.id
-        if isinstance(parts, tuple) and parts and parts[0] == "storage":
+        if not isinstance(parts, tuple) or not parts:
+            return
+        # A tag that is not a text may still be one for torch, as bytes are.
+        if parts[0] == "storage" or not isinstance(parts[0], str):
             self.storage(name, record)
 
 

@@ -248,6 +248,9 @@ def _become(asked: dict[str, Any]) -> NoReturn:
         code = _run(asked["function"], asked["argv"])
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
+    except KeyboardInterrupt:  # before the command handles it
+        os.write(2, b"error: interrupted\n")
+        code = 130
     except BaseException:  # noqa: BLE001 - an exception is an outcome here
         import traceback
 

@@ -161,7 +161,7 @@ class SeedsType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         if isinstance(value, tuple):
             return value
         if _is_of_variable(ctx, param):
-            return (_seed_of_variable(self, value, param, ctx),)
+            return (_integer(self, value, param, ctx, _VARIABLE),)
         try:
             return parse_seeds(value)
         except ValueError as error:
@@ -219,20 +219,12 @@ class SeedType(click.ParamType):  # type: ignore[type-arg]  # generic only since
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read it."""
         if _is_of_variable(ctx, param):
-            return _seed_of_variable(self, value, param, ctx)
+            return _integer(self, value, param, ctx, _VARIABLE)
         return value if isinstance(value, int) else _integer(self, value, param, ctx)
 
 
-def _seed_of_variable(
-    kind: click.ParamType,  # type: ignore[type-arg]  # generic only since click 8.5
-    value: Any,
-    param: click.Parameter | None,
-    ctx: click.Context | None,
-) -> int:
-    try:
-        return parse_integer(str(value))
-    except ValueError:
-        kind.fail(f"{quoted(str(value))} is no integer", param, ctx)
+_VARIABLE = "is no integer"
+"""What is wrong with an environment variable, which the error names."""
 
 
 def _integer(
@@ -240,11 +232,12 @@ def _integer(
     value: str,
     param: click.Parameter | None,
     ctx: click.Context | None,
+    problem: str = "is not a valid integer.",
 ) -> int:
     try:
         return parse_integer(value)
     except ValueError:
-        kind.fail(f"{quoted(value)} is not a valid integer.", param, ctx)
+        kind.fail(f"{quoted(value)} {problem}", param, ctx)
 
 
 def _is_of_variable(ctx: click.Context | None, param: click.Parameter | None) -> bool:

@@ -60,8 +60,8 @@ def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
     return replace(
         entries,
         tensors=tensors,
-        # A weight is quantized, and has scales, whatever dtype it is cast to.
-        spared=spared(entries.tensors),
+        # A weight is quantized, and has scales, whatever dtype it is cast to; rules alone ask.
+        spared=spared(entries.tensors) if request.rules else {},
         reshapes={**resized, **of_heads},
         heads=tuple(heads),
     )

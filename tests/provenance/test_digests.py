@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,13 @@ from safetensors.torch import save_file
 
 from reinit_cli.operations.rewrite import rewrite
 from reinit_cli.operations.verify import verify
+from tests.short_calls import shorten_calls
 
 
 @pytest.fixture
 def short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every call read, write or copy at most 700 bytes, as FUSE, 9p and NFS may."""
-    pread, preadv, pwrite, copy = os.pread, os.preadv, os.pwrite, os.copy_file_range
-    monkeypatch.setattr(os, "pread", lambda fd, count, at: pread(fd, min(count, 700), at))
-    monkeypatch.setattr(os, "preadv", lambda fd, parts, at: preadv(fd, [parts[0][:700]], at))
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:700], at))
-    monkeypatch.setattr(
-        os,
-        "copy_file_range",
-        lambda source, target, count, *places: copy(source, target, min(count, 700), *places),
-    )
+    """Let every call read, write or copy at most 700 bytes."""
+    shorten_calls(monkeypatch, 700)
 
 
 @pytest.mark.usefixtures("short_calls")

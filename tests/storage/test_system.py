@@ -16,6 +16,7 @@ from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.names import rename_to_new
 from reinit_cli.storage.system import pread_all, pread_into
+from tests.short_calls import shorten_calls
 
 DATA = bytes(range(250))
 
@@ -23,15 +24,7 @@ DATA = bytes(range(250))
 @pytest.fixture
 def short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every call read, write or copy seven bytes."""
-    pread, preadv, pwrite, copy = os.pread, os.preadv, os.pwrite, os.copy_file_range
-    monkeypatch.setattr(os, "pread", lambda fd, count, at: pread(fd, min(count, 7), at))
-    monkeypatch.setattr(os, "preadv", lambda fd, parts, at: preadv(fd, [parts[0][:7]], at))
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:7], at))
-    monkeypatch.setattr(
-        os,
-        "copy_file_range",
-        lambda source, target, count, *places: copy(source, target, min(count, 7), *places),
-    )
+    shorten_calls(monkeypatch, 7)
 
 
 @pytest.mark.usefixtures("short_calls")

@@ -51,8 +51,8 @@ class Parameter:
 
 
 COMMON = (
-    Parameter("ndim", Integer(minimum=0), None, "takes only tensors of so many dimensions"),
-    Parameter("min_ndim", Integer(minimum=0), 0, "takes only tensors of so many or more"),
+    Parameter("ndim", Integer(minimum=0), None, "takes only tensors with this many dimensions"),
+    Parameter("min_ndim", Integer(minimum=0), 0, "takes only tensors with at least this many"),
     Parameter("keep_zeros", Flag(), default=False, meaning="what is zero stays zero"),
 )
 """The parameters of every initializer."""
@@ -215,7 +215,7 @@ class Init:
         return meant | unusual | exact | {name: value for name, value in common.items() if value}
 
     def takes_ndim(self, ndim: int) -> bool:
-        """Whether a rule takes tensors of so many dimensions."""
+        """Whether a rule takes tensors with this many dimensions."""
         return ndim >= self.min_ndim and self.ndim in (None, ndim)
 
     @property

@@ -30,7 +30,7 @@ class Values:
     Attributes:
         info: what is known of the whole tensor.
         tensor: its values, or those of the part that was asked for.
-        is_abridged: whether these are only what torch prints of so many.
+        is_abridged: whether these are only the part that torch prints.
     """
 
     info: TensorInfo

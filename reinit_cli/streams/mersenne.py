@@ -33,7 +33,7 @@ _CHECKED_WORDS = 64
 """The numbers by which it is tested that torch keeps its state where it is read here."""
 
 _SKIPPED_WORDS = 2**22
-"""Up to so many numbers are drawn and dropped, which takes no longer than a jump."""
+"""Up to this many numbers are drawn and dropped, which takes no longer than a jump."""
 
 
 def is_known(generator: Generator) -> bool:

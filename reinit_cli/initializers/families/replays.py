@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 _WHOLE_NUMEL = 2**22
-"""Up to so many elements parts are drawn into the whole tensor."""
+"""Tensors of up to this many elements are drawn whole, part by part."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 _WHOLE_NUMEL = 2**22
-"""Up to so many elements the zeros are written into a tensor that is drawn whole."""
+"""Tensors of up to this many elements are drawn whole, and the zeros written into them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -40,11 +41,13 @@ class _Memory:
     def __init__(self, *, is_seekable: bool = True) -> None:
         self.is_seekable = is_seekable
         self.data = bytearray()
+        self._lock = threading.Lock()  # several threads write, and each may extend
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        assert self.is_seekable or offset == len(self.data)
-        self.data.extend(bytes(max(0, offset + len(data) - len(self.data))))
-        self.data[offset : offset + len(data)] = data
+        with self._lock:
+            assert self.is_seekable or offset == len(self.data)
+            self.data.extend(bytes(max(0, offset + len(data) - len(self.data))))
+            self.data[offset : offset + len(data)] = data
 
     def copy_from(self, file: InputFile, start: int, offset: int, nbytes: int) -> int:
         del file, start, offset, nbytes

@@ -12,6 +12,9 @@ MAX_WORK = 2_800_000
 MAX_NBYTES = 180 * 10**6
 """The memory that records, tensors and texts may take together, as their costs estimate it."""
 
+MAX_DEPTH = 100
+"""Of what a pickle nests."""
+
 TOO_MUCH = "its pickle takes more time or memory than any checkpoint needs"
 
 Path: TypeAlias = "tuple[Path, Any] | None"

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from reinit_cli.checkpoints.formats.torch.budget import Budget, Path
+from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget, Path
+from reinit_cli.checkpoints.formats.torch.entries import entries_of
 from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
-    attributes_of,
     has_tensors,
     is_dict,
     is_module_record,
@@ -21,9 +21,6 @@ from reinit_cli.errors import UnknownNameError, UnsupportedFormatError
 
 ROOTS = ("state_dict", "model_state_dict", "model", "module")
 """Where training checkpoints keep the state dict, in the order in which they are tried."""
-
-
-MAX_DEPTH = 100
 
 
 _MOST_CANDIDATES = 10
@@ -116,43 +113,6 @@ def ema_copies(top: Any, chosen: str, budget: Budget) -> Iterator[str]:
         if "ema" in key.lower().replace("-", "_").split("_") and key != chosen:
             for name, _ in _candidates(member, budget):
                 yield budget.made(f"{key}.{name}" if name else key)
-
-
-def entries_of(record: Any, budget: Budget) -> Iterator[tuple[str, Any]]:
-    """Yield what `state_dict()` of a record would have."""
-    if is_module_record(record, budget):
-        yield from _module_entries(record, "", 0, budget)
-        return
-    for key, value in pairs_of(record, budget):
-        if isinstance(key, str):
-            yield key, value
-        elif type(key) is int:
-            yield budget.text_of(key), value
-
-
-def _module_entries(
-    record: Any, prefix: str, depth: int, budget: Budget
-) -> Iterator[tuple[str, Any]]:
-    state = attributes_of(record, budget)
-    left_out = _fleeting(state.get("_non_persistent_buffers_set"), budget)
-    for group in ("_parameters", "_buffers"):
-        for name, value in members_of(state.get(group), budget).items():
-            if value is not None and not (group == "_buffers" and name in left_out):
-                budget.spend(1 + depth // 4)  # it is yielded by every module around it
-                yield budget.made(prefix + name), value
-    if depth < MAX_DEPTH:
-        for name, module in members_of(state.get("_modules"), budget).items():
-            if module is not None:
-                inner = budget.made(f"{prefix}{name}.")
-                yield from _module_entries(module, inner, depth + 1, budget)
-
-
-def _fleeting(record: Any, budget: Budget) -> set[str]:
-    """Return the names of the buffers that a state dict leaves out."""
-    lists = [getattr(record, "items", ())]
-    lists += (each for each in getattr(record, "args", ()) or () if isinstance(each, list))
-    budget.spend(1 + sum(map(len, lists)))
-    return {item for items in lists for item in items if isinstance(item, str)}
 
 
 def outside_root(top: Any, root: str, budget: Budget) -> list[str]:

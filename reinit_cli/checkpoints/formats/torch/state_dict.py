@@ -9,8 +9,9 @@ from typing import Any
 
 from reinit_cli.checkpoints.formats.base import Located, Place
 from reinit_cli.checkpoints.formats.torch.allowed_names import ALLOWED
-from reinit_cli.checkpoints.formats.torch.budget import Budget, Path
+from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget, Path
 from reinit_cli.checkpoints.formats.torch.dictionary_keys import refuse_twice
+from reinit_cli.checkpoints.formats.torch.entries import Entry, entries_of
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
     Instance,
@@ -29,9 +30,7 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
     members_of,
 )
 from reinit_cli.checkpoints.formats.torch.roots import (
-    MAX_DEPTH,
     ema_copies,
-    entries_of,
     find_named_root,
     find_root,
     outside_root,
@@ -52,6 +51,7 @@ class Contents:
     Attributes:
         root: the path of the state dict; "" for the whole.
         tensors: the state dict's entries.
+        entries: the records of those that are tensors, in their order.
         outside: the tensors outside it, by their whole path and a remark.
         rest: paths of what is not a tensor, or lies outside, each with what it is.
         attributes: names of what is set on the state dict itself.
@@ -62,6 +62,7 @@ class Contents:
 
     root: str = ""
     tensors: list[TensorInfo] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     outside: list[TensorInfo] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
     attributes: list[str] = field(default_factory=list)
@@ -130,12 +131,15 @@ def _note_entries(reading: Reading, root: Any, found: Contents) -> set[int]:
     budget = reading.budget
     seen = set()
     own = set()
-    for key, value in entries_of(root, budget):
+    for entry in entries_of(root, budget):
+        key, value = entry.key, entry.value
         if key in seen:
             raise MalformedFileError(budget.path, f"its state dict has the key {key!r} twice")
         seen.add(key)
         info = reading.info(key, value)
         found.tensors.append(info)
+        if not info.is_no_tensor:
+            found.entries.append(entry)
         if id(value) in reading.closed or is_tensor_record(value):
             own.add(id(value))
         if info.carried and not isinstance(value, Instance):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from reinit_cli.checkpoints.formats.torch.budget import Budget
+from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Global,
     Instance,
@@ -25,7 +25,6 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
     kind_of,
     name_of,
 )
-from reinit_cli.checkpoints.formats.torch.roots import MAX_DEPTH
 from reinit_cli.checkpoints.formats.torch.tensor_states import is_plain_state
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.tensors.dtype import DTYPES

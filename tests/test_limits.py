@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from reinit_cli import text
-from reinit_cli.checkpoints.formats import base, hugging_face, safetensors, strict_json
+from reinit_cli.checkpoints.formats import base, safetensors, strict_json
+from reinit_cli.checkpoints.formats.hugging_face import index
 from reinit_cli.checkpoints.formats.torch import archive, budget, pickle_machine
 from reinit_cli.request import glob, recipe, regex, resize, values
 from reinit_cli.storage import local
@@ -26,7 +27,7 @@ SAID = {
         (safetensors.MAX_DIMENSIONS, "4,096 dimensions", 1),
         (safetensors.MAX_METADATA, "100,000 names", 1),
     ),
-    "the index of a Hugging Face folder": ((hugging_face.MAX_INDEX_NBYTES, "48 MiB", 2**20),),
+    "the index of a Hugging Face folder": ((index.MAX_INDEX_NBYTES, "48 MiB", 2**20),),
     "an archive of `torch.save`": (
         (archive.MAX_ENTRIES, "150,000 entries", 1),
         (archive.MAX_DIRECTORY_NBYTES, "32 MiB", 2**20),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reinit_cli.checkpoints.formats import FORMATS
-from reinit_cli.checkpoints.formats.hugging_face import HuggingFace
+from reinit_cli.checkpoints.formats.hugging_face.format import HuggingFace
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
 from reinit_cli.checkpoints.formats.torch.zip import TorchZip

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
 from reinit_cli.checkpoints.formats.detection import recognized
-from reinit_cli.checkpoints.formats.hugging_face import HuggingFace
+from reinit_cli.checkpoints.formats.hugging_face.format import HuggingFace
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
 from reinit_cli.checkpoints.formats.torch.zip import TorchZip

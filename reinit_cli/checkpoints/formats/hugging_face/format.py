@@ -10,12 +10,9 @@ each of them is a link to a blob elsewhere, and links that are there are followe
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
 from reinit_cli.checkpoints.formats.base import (
     RECORD_NAME,
@@ -33,25 +30,20 @@ from reinit_cli.checkpoints.formats.base import (
     whole,
 )
 from reinit_cli.checkpoints.formats.detection import recognized
-from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, parse_object
-from reinit_cli.errors import MalformedFileError, UnreadableSourceError
+from reinit_cli.checkpoints.formats.hugging_face.choice import chosen
+from reinit_cli.checkpoints.formats.hugging_face.index import (
+    check_keys,
+    index_of,
+    split,
+    weight_map_of,
+)
+from reinit_cli.checkpoints.formats.hugging_face.names import INDEX_SUFFIX, WEIGHTS, is_index
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo
 
-MAX_INDEX_NBYTES = 48 * 2**20
-
 _MOST_NAMED = 20
 """How many of the files that are not copied are named."""
-
-_PREFERRED = ("model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin")
-"""What is read where several are there, as transformers prefers them."""
-
-_WEIGHTS = re.compile(
-    r"(model|pytorch_model|diffusion_pytorch_model|tf_model|flax_model|consolidated)[.-].*"
-    r"(safetensors|bin|pt|pth|h5|msgpack|index\.json)|.*\.safetensors"
-)
-"""Names of weights that would contradict new ones if they were copied along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +87,7 @@ class HuggingFace:
     """The format of a folder with an index, or with one file of weights."""
 
     name = "Hugging Face folder"
-    suffixes = (".index.json",)
+    suffixes = (INDEX_SUFFIX,)
     is_folder = True
     holds_record = True
 
@@ -111,7 +103,7 @@ class HuggingFace:
 
     def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
         """Whether a folder has an index or a file of weights."""
-        return not head and any(_WEIGHTS.fullmatch(name) or _is_index(name) for name in names)
+        return not head and any(WEIGHTS.fullmatch(name) or is_index(name) for name in names)
 
     def locate(self, files: Files, root: str | None = None) -> Located:
         """Find the tensors of all files of a folder.
@@ -124,12 +116,13 @@ class HuggingFace:
             UnreadableSourceError: it has no weights, or several that could be meant.
             MalformedFileError: its index is wrong.
         """
-        index, names = (files.index, ()) if files.index else _chosen(files.path, _top(files))
-        weight_map = _weight_map(files[index]) if index is not None else {}
+        index, names = (files.index, ()) if files.index else chosen(files.path, _top(files))
+        weight_map = weight_map_of(files[index]) if index is not None else {}
         names = names or tuple(dict.fromkeys(weight_map.values()))
         parts = {name: self._part(files[name], root) for name in names}
         if index is not None:
-            _check_keys(files[index].path, weight_map, parts)
+            tensors = {name: part.located.tensors for name, part in parts.items()}
+            check_keys(files[index].path, weight_map, tensors)
         left_out = _left_out(files, {*names, index})
         own = {*names, index, RECORD_NAME, *left_out}
         others = tuple(name for name in files.readers if name not in own)
@@ -202,7 +195,7 @@ def _top(files: Files) -> list[str]:
 
 def _left_out(files: Files, own: AbstractSet[str | None]) -> list[str]:
     """Return other weights, which would contradict the new ones, and links out of the folder."""
-    stale = {name for name in _top(files) if _WEIGHTS.fullmatch(name)}
+    stale = {name for name in _top(files) if WEIGHTS.fullmatch(name)}
     unwanted = (stale | files.outside) - own
     return [name for name in files.readers if name in unwanted]
 
@@ -260,124 +253,3 @@ def _of(name: str, tensor: TensorInfo) -> TensorInfo:
 
 def _distinct(groups: Iterable[Sequence[str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each for group in groups for each in group))
-
-
-def _is_index(name: str) -> bool:
-    return name.endswith(HuggingFace.suffixes)
-
-
-def _chosen(folder: str, names: list[str]) -> tuple[str | None, tuple[str, ...]]:
-    """Return the index, or the one file, that holds the weights of a folder."""
-    for name in _PREFERRED:
-        if (index := name + HuggingFace.suffixes[0]) in names:
-            return index, ()
-        if name in names:
-            return None, (name,)
-    indices = [name for name in names if _is_index(name)]
-    weights = [name for name in names if _WEIGHTS.fullmatch(name)]
-    if len(indices) == 1:
-        return indices[0], ()
-    if not indices and len(weights) == 1:
-        return None, (weights[0],)
-    found = f"{len(indices or weights)} that could be: " + ", ".join((indices or weights)[:5])
-    what = found if indices or weights else "none"
-    raise UnreadableSourceError(
-        folder, f"a folder needs an index or one file of weights; it has {what}"
-    )
-
-
-def _weight_map(file: Reader) -> dict[str, str]:
-    """Return for each key the file that an index names."""
-    path = file.path
-    if file.nbytes > MAX_INDEX_NBYTES:
-        _refuse(path, f"it is longer than {MAX_INDEX_NBYTES:,} bytes")
-    data = file.read(0, file.nbytes)
-    try:
-        members = parse_object(data.strip(b" \n\t\r"), "it", allows_floats=True)
-    except JsonError as error:
-        _refuse(path, str(error))
-    maps = [value for name, value in members if name == "weight_map"]
-    if len(maps) != 1 or not isinstance(maps[0], Pairs):
-        _refuse(path, "it has no weight_map, or several")
-    found: dict[str, str] = {}
-    for key, name in maps[0]:
-        if key in found:
-            _refuse(path, f"it has the key {key!r} twice")
-        if not isinstance(name, str) or not _is_plain(name):
-            _refuse(path, f"it puts {key!r} into {name!r}, which is no plain file name")
-        found[key] = name
-    if not found:
-        _refuse(path, "its weight_map is empty")
-    return found
-
-
-def _is_plain(name: str) -> bool:
-    separators = "/\\\0"
-    return (
-        name not in ("", ".", "..")
-        and not any(char in name for char in separators)
-        and not _is_index(name)
-    )
-
-
-def _refuse(path: str, problem: str) -> NoReturn:
-    raise MalformedFileError(path, problem, "index of shards")
-
-
-def split(tensors: Sequence[TensorInfo], shard_nbytes: int) -> dict[str, list[TensorInfo]]:
-    """Distribute tensors over new files, in their order.
-
-    Args:
-        tensors: what the folder will hold.
-        shard_nbytes: the most bytes of tensors in a file; a larger one is alone in its own.
-
-    Returns:
-        For the name of each file its tensors.
-    """
-    shards: list[list[TensorInfo]] = [[]]
-    nbytes = 0
-    for tensor in tensors:
-        if shards[-1] and nbytes + tensor.nbytes > shard_nbytes:
-            shards.append([])
-            nbytes = 0
-        shards[-1].append(tensor)
-        nbytes += tensor.nbytes
-    if len(shards) == 1:
-        return {"model.safetensors": shards[0]}
-    return {
-        f"model-{at:05d}-of-{len(shards):05d}.safetensors": shard
-        for at, shard in enumerate(shards, 1)
-    }
-
-
-def index_of(shards: Mapping[str, Sequence[TensorInfo]]) -> tuple[str, bytes]:
-    """Return the name of the index of several new files, and what is in it."""
-    weight_map = {tensor.key: name for name, shard in shards.items() for tensor in shard}
-    total = sum(tensor.nbytes for shard in shards.values() for tensor in shard)
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-    return f"model.safetensors{HuggingFace.suffixes[0]}", text.encode()
-
-
-def _check_keys(path: str, weight_map: Mapping[str, str], parts: Mapping[str, _Part]) -> None:
-    """Check that every key is in the file that the index names, once, and in no other.
-
-    Args:
-        path: the index.
-        weight_map: for each key the file that it names.
-        parts: the files.
-
-    Raises:
-        MalformedFileError: the index and the files differ.
-    """
-    found: dict[str, str] = {}
-    for name, part in parts.items():
-        for key in (tensor.key for tensor in part.located.tensors):
-            if key in found:
-                _refuse(path, f"{key!r} is in {found[key]!r} and in {name!r}")
-            if weight_map.get(key) != name:
-                _refuse(path, f"{key!r} is in {name!r}, and the index does not say so")
-            found[key] = name
-    for key, name in weight_map.items():
-        if key not in found:
-            _refuse(path, f"{key!r} is not in {name!r}")

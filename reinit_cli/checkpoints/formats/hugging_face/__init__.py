@@ -1,0 +1,1 @@
+"""Read and write folders as Hugging Face's libraries have them."""

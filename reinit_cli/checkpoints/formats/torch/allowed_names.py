@@ -46,7 +46,13 @@ _NAMES = {
     "torch.storage": "TypedStorage UntypedStorage",
 }
 
+_SPELLINGS = {"builtins": ("builtins", "__builtin__")}
+"""How protocol 2 spells a module, which has the names of Python 2; torch reads both."""
+
 ALLOWED = frozenset(
-    f"{module}.{name}" for module, names in _NAMES.items() for name in names.split()
+    f"{spelling}.{name}"
+    for module, names in _NAMES.items()
+    for name in names.split()
+    for spelling in _SPELLINGS.get(module, (module,))
 )
 """In full: "torch._utils._rebuild_tensor_v2"."""

@@ -169,6 +169,6 @@ def name_of(function: Any) -> str:
         case Persistent(id=("module", Global() as named, *_)):  # a class, before torch 1.6
             return str(named)
         case Global():
-            is_known = function.module in ("builtins", "collections")
+            is_known = function.module in ("builtins", "__builtin__", "collections")
             return function.name if is_known else str(function)
     return "an object"

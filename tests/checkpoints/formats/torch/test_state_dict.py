@@ -236,6 +236,23 @@ def test_names_that_torch_refuses_are_a_warning_or_an_error(
     assert sorted(path.name for path in Path().glob("*.pt")) == ["m.pt"]
 
 
+@pytest.mark.parametrize("is_old", [False, True])
+def test_what_torch_allows_by_its_name_in_python_2_is_no_warning(
+    is_old: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Protocol 2, which torch writes, spells builtins as Python 2 does."""
+    more = {"set": {1, 2}, "complex": 1j, "bytes": b"\xff", "bytearray": bytearray(b"\xff")}
+    torch.save(
+        {"state_dict": _weights(), **more}, "m.pt", _use_new_zipfile_serialization=not is_old
+    )
+    assert torch.load("m.pt", weights_only=True)["set"] == {1, 2}
+
+    assert main(["m.pt", "-r", "a.bias=zeros", "-n"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert main(["keys", "m.pt", "--meta"]) == 0
+    assert "set (set)" in capsys.readouterr().out
+
+
 def test_a_plain_state_dict_names_nothing_unknown() -> None:
     assert _located(Net().state_dict()).unknown_names == ()
 

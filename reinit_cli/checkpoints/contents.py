@@ -71,8 +71,11 @@ class FileContents:
         """Return what must be checked before tensors are taken out of it."""
         return self.format.checks(self.located, self.opened)
 
-    def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
+    def state_dict(
+        self, tensors: Sequence[TensorInfo], origins: Mapping[str, str]
+    ) -> Mapping[str, Any]:
         """Return such tensors without values."""
+        del origins
         return empty_state(tensors)
 
     def recorded(self) -> Mapping[str, Recorded]:

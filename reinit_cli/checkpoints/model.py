@@ -107,16 +107,44 @@ class _StateContents:
     def checks(self) -> list[Check]:
         return []
 
-    def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
+    def state_dict(
+        self, tensors: Sequence[TensorInfo], origins: Mapping[str, str]
+    ) -> Mapping[str, Any]:
         import copy
 
-        state = copy.copy(self.state)  # keeps `_metadata`, which torch.save pickles
-        for key, tensor in empty_state(tensors).items():
-            state[key] = tensor  # type: ignore[index]
-        return state
+        state: Any = copy.copy(self.state)  # keeps `_metadata`, which torch.save pickles
+        state.clear()
+        empty = empty_state(tensors)
+        for tensor in tensors:
+            key = origins.get(tensor.key, tensor.key)
+            state[tensor.key] = empty.get(tensor.key, self.state[key])
+        if origins and hasattr(state, "_metadata"):
+            state._metadata = type(state._metadata)(_renamed_modules(state._metadata, origins))
+        renamed: Mapping[str, Any] = state
+        return renamed
 
     def check_unchanged(self, written: Collection[str] | None = None) -> None:
         """Nothing else can reach it."""
+
+
+def _renamed_modules(
+    modules: Mapping[str, object], origins: Mapping[str, str]
+) -> Mapping[str, object]:
+    """Return what torch says of modules under the names that their tensors get.
+
+    Args:
+        modules: what it says of each, by its path.
+        origins: for each key that is new, the key before.
+    """
+    found = dict(modules)
+    for new, old in origins.items():
+        path, was = new.split("."), old.split(".")
+        # As far as their ends are the same, the modules around both are the same.
+        while path and was and path[-1] == was[-1]:
+            path, was = path[:-1], was[:-1]
+            if ".".join(was) in modules:
+                found[".".join(path)] = modules[".".join(was)]
+    return found
 
 
 def _with_own_storages(state: Mapping[str, Any]) -> Mapping[str, Any]:

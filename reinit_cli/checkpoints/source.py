@@ -46,11 +46,14 @@ class Contents(Protocol):
     def checks(self) -> list[Check]:
         """Return what must be checked before tensors are taken out of the source."""
 
-    def state_dict(self, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
+    def state_dict(
+        self, tensors: Sequence[TensorInfo], origins: Mapping[str, str]
+    ) -> Mapping[str, Any]:
         """Return the source as a state dict to pickle; its tensors may hold no values.
 
         Args:
-            tensors: the entries with the dtypes that they are to have.
+            tensors: the entries with the dtypes and keys that they are to have.
+            origins: for each key that is new, the key in the source.
         """
 
     def check_unchanged(self, written: Collection[str] | None = None) -> None:

@@ -143,6 +143,23 @@ def _resize(error: errors.RuleError) -> str:
     return _did_you_mean(nearest_keys(error.word or "", error.known), _NEW_ROWS)
 
 
+def _selection(option: str) -> Callable[[Any], str]:
+    """Offer a pattern of an option that matches a key, or the keys that are spelled like it."""
+
+    def hint(error: errors.RuleError) -> str:
+        from reinit_cli.request.spelling import corrected_pattern, nearest_keys
+
+        pattern = error.word or ""
+        corrected = corrected_pattern(pattern, error.known)
+        if corrected:
+            meant = shlex.quote(corrected + error.about.removeprefix(pattern))
+            return f"did you mean --{option} {meant}?"
+        lists = f"reinit keys {shlex.quote(error.of)} lists the keys"
+        return _did_you_mean(nearest_keys(pattern, error.known), lists)
+
+    return hint
+
+
 def _unmatched(error: errors.UnmatchedRuleError) -> str:
     from reinit_cli.request.spelling import corrected_pattern, nearest_keys
 
@@ -214,6 +231,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "placeholder"): _placeholder,
     (errors.RuleError, "tied"): "give one of them only, both the same initializer, or --untie",
     (errors.RuleError, "resize"): _resize,
+    **{(errors.RuleError, option): _selection(option) for option in ("rename", "drop", "only")},
     (errors.RuleError, "architecture"): (
         "name it with --arch, such as --arch resnet50; reinit models lists the names"
     ),

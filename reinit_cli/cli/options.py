@@ -18,6 +18,7 @@ from reinit_cli.tensors.slice import Index, parse_slice
 from reinit_cli.text import parse_integer, parse_nbytes, parse_number, quoted
 
 if TYPE_CHECKING:
+    from reinit_cli.request.rename import Rename
     from reinit_cli.request.resize import Resize
     from reinit_cli.request.rule import Rule
     from reinit_cli.storage.destination import Destination, InUse
@@ -62,6 +63,18 @@ class ResizeType(_ReadType):
         from reinit_cli.request.resize import Resize
 
         return Resize.parse(text)
+
+
+class RenameType(_ReadType):
+    """A rename: OLD=NEW."""
+
+    name = "rename"
+
+    def read(self, text: str) -> Rename:
+        """Read it."""
+        from reinit_cli.request.rename import Rename
+
+        return Rename.parse(text)
 
 
 class PatternType(_ReadType):
@@ -323,6 +336,15 @@ seeds_option = click.option(
     metavar="N|N..M|N,M",
     help="Seed the random streams; every key has its own. Several seeds make an output each.  "
     "[default: REINIT_SEED, or 0]",
+)
+
+rename_option = click.option(
+    "--rename",
+    type=RenameType(),
+    multiple=True,
+    metavar="OLD=NEW",
+    help="Rename the keys that the pattern OLD matches: each * in NEW takes the text of one in "
+    "OLD, as in 'module.*=*', and re:REGEX=NEW takes groups; repeatable, one after the other.",
 )
 
 device_option = click.option(

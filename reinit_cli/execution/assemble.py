@@ -29,11 +29,17 @@ def files_of(
 ) -> Mapping[str, list[Segment]]:
     """Return the segments of each file of the output; of a lone one under ""."""
     measures = job.request.measure_before or job.request.sketch
+    originals = {tensor.key: tensor for tensor in job.source.tensors}
     fills = {
         step.key: _fill(
-            step, contents, original, donors, measures=measures, checks=job.request.check
+            step,
+            contents,
+            originals[step.origin],
+            donors,
+            measures=measures,
+            checks=job.request.check,
         )
-        for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
+        for step in job.plan.steps
         if step.action == "fill"
     }
     fills |= {
@@ -58,7 +64,7 @@ def _rewritten(
     for key, fill in fills.items():
         if key != fill.step.seed_key and fill.step.tied:
             continue  # of one tensor under several keys, the first is drawn
-        for place in job.source.located.places[key]:
+        for place in job.source.located.places[fill.step.origin]:
             laid = _in_place(fill, place, contents)
             if place.nbytes:
                 edits.setdefault(place.file, {})[place.offset] = laid
@@ -85,10 +91,13 @@ def _created(
 ) -> Mapping[str, list[Segment]]:
     """Return the segments of new files."""
     tensors = tuple(step.tensor for step in job.plan.steps)
+    originals = {tensor.key: tensor for tensor in job.source.tensors}
     supply = Supply(
         {
-            step.key: _placed(step, original, contents, fills, saturates=job.request.saturate)
-            for step, original in zip(job.plan.steps, job.source.tensors, strict=True)
+            step.key: _placed(
+                step, originals[step.origin], contents, fills, saturates=job.request.saturate
+            )
+            for step in job.plan.steps
             if not step.tensor.carried
         },
         lambda: _state(job, contents, tensors),
@@ -111,7 +120,8 @@ def _state(job: Job, contents: Contents, tensors: Sequence[TensorInfo]) -> Mappi
         OutputUnwritableError: it is too large for the address space.
     """
     try:
-        return contents.state_dict(tensors)
+        origins = {step.key: step.source_key for step in job.plan.steps if step.source_key}
+        return contents.state_dict(tensors, origins)
     except RuntimeError as error:  # torch lays it out as memory, which it never touches
         nbytes = sum(tensor.nbytes for tensor in tensors)
         problem = f"its tensors take {nbytes:,} bytes, more than can be addressed"

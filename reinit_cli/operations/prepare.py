@@ -41,6 +41,8 @@ from reinit_cli.planning.output import (
 )
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.output_name import OutputName
+from reinit_cli.request.pattern import patterns_of
+from reinit_cli.request.rename import renames_of
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
 from reinit_cli.request.rule import rules_of
@@ -188,12 +190,19 @@ def _read(request: Request) -> Request:
     rules, resizes = rules_of(request.rules), resizes_of(request.resize)
     if request.shard_nbytes is not None and request.shard_nbytes < 1:
         raise OutputError("", f"shards have at least a byte, not {request.shard_nbytes}")
-    asks = request.dtype or request.shard_nbytes or request.reshapes
+    asks = request.dtype or request.shard_nbytes or request.reshapes or request.selects
     if not (rules or asks or request.output not in (None, DASH)):
         raise MissingRuleError
     if request.dtype:
         dtype_named(request.dtype)
-    return replace(request, rules=rules, resize=resizes)
+    return replace(
+        request,
+        rules=rules,
+        resize=resizes,
+        rename=renames_of(request.rename),
+        drop=patterns_of(request.drop),
+        only=patterns_of(request.only),
+    )
 
 
 def _check_content(

@@ -37,7 +37,9 @@ def _with_buffer(step: Step, drawn: Mapping[str, Step]) -> Step:
     # BatchNorm starts with a variance of 1 (torch.nn, reset_running_stats).
     init = parse_init("ones" if name == "running_var" else "zeros")
     law = init.law(step.tensor.shape)
-    return Step(step.tensor, "fill", law=law, seed_key=step.key, init=init)
+    return Step(
+        step.tensor, "fill", law=law, seed_key=step.key, init=init, source_key=step.source_key
+    )
 
 
 # --- optimizer state -------------------------------------------------------------------------

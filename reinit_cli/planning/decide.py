@@ -36,10 +36,20 @@ def decide(entries: Entries, request: Request, elsewhere: Elsewhere = NOWHERE) -
             wildcard does and `request.strict` is set.
         RuleError: two rules, a resize or the optimizer's reset cannot be obeyed.
     """
-    plan = _by_rules(entries, request, elsewhere)
+    plan = _with_origins(_by_rules(entries, request, elsewhere), entries)
     plan = with_rows(plan, entries.reshapes, elsewhere)
     plan = with_buffers(plan) if request.with_buffers else plan
     return with_optimizers(plan, entries.optimizers) if request.reset_optimizer else plan
+
+
+def _with_origins(plan: Plan, entries: Entries) -> Plan:
+    """Return a plan whose steps know the keys of the source, where these are others."""
+    steps = tuple(
+        replace(step, source_key=entries.origins[step.key]) if step.key in entries.origins else step
+        for step in plan.steps
+    )
+    warnings = (*entries.warnings, *plan.warnings)
+    return replace(plan, steps=steps, dropped=entries.dropped, warnings=warnings)
 
 
 def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:

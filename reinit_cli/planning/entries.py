@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from reinit_cli.errors import UnknownNameError
 from reinit_cli.planning.reshape import Reshapes, reshaped, to_shapes
+from reinit_cli.planning.select import selection_of
 from reinit_cli.planning.spared import Spared, spared
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
@@ -30,6 +31,9 @@ class Entries:
         spared: what a wildcard leaves alone, as the checkpoint has it; None to look at `tensors`.
         reshapes: the tensors whose shape changes.
         heads: the keys of a new head, which is filled as its model does.
+        origins: for each key that is new, the key in the source.
+        dropped: the keys of the source that are left out.
+        warnings: what a user should know of these keys.
     """
 
     source: str
@@ -39,6 +43,9 @@ class Entries:
     spared: Mapping[str, Spared] | None = None
     reshapes: Reshapes = field(default_factory=dict)
     heads: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
@@ -51,8 +58,9 @@ def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
 
     Raises:
         UnknownNameError: the dtype is not one of floats.
-        RuleError: a resize cannot be obeyed.
+        RuleError: a rename, a resize or what else is asked for of keys cannot be obeyed.
     """
+    entries = _selected(entries, request) if request.selects else entries
     tensors = _cast(entries.tensors, request.dtype)
     tensors = untied(tensors) if request.untie else tensors
     tensors, resized = reshaped(entries.source, tensors, resizes_of(request.resize))
@@ -64,6 +72,24 @@ def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
         spared=spared(entries.tensors) if request.rules else {},
         reshapes={**resized, **of_heads},
         heads=tuple(heads),
+    )
+
+
+def _selected(entries: Entries, request: Request) -> Entries:
+    """Return the entries that are taken, under their new names."""
+    keys = [tensor.key for tensor in entries.tensors]
+    selection = selection_of(entries.source, keys, request)
+    tensors = tuple(
+        tensor if name == tensor.key else replace(tensor, key=name)
+        for tensor in entries.tensors
+        if (name := selection.names.get(tensor.key)) is not None
+    )
+    return replace(
+        entries,
+        tensors=tensors,
+        origins=selection.origins,
+        dropped=selection.dropped,
+        warnings=selection.warnings,
     )
 
 

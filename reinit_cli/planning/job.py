@@ -55,4 +55,4 @@ class Job:
     @property
     def nbytes(self) -> int:
         """The bytes of all tensors, about those of the output."""
-        return sum(tensor.nbytes for tensor in self.source.tensors)
+        return sum(step.tensor.nbytes for step in self.plan.steps)

@@ -75,7 +75,8 @@ def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
     """
     suffix = _suffix(path)
     own = source.format
-    stays = own is not None and request.dtype is None and not request.reshapes
+    keeps_tensors = not (request.dtype or request.reshapes or request.selects)
+    stays = own is not None and keeps_tensors
     if _is_folder(request, path, source):
         if path is None or request.in_place or suffix in SUFFIXES:
             problem = "shards go into a folder: name one without a suffix such as .pt"

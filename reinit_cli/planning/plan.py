@@ -44,6 +44,7 @@ class Step:
         kept_rows: where it is resized, how many rows of it are kept.
         fans: its fans as its initializer reads them, where it is filled and has them.
         head: the key of the new head of classes as part of which it is filled, or "".
+        source_key: the key that it has in the source, where it gets another; "" where not.
     """
 
     tensor: TensorInfo
@@ -60,6 +61,12 @@ class Step:
     kept_rows: int = 0
     fans: Fans | None = None
     head: str = ""
+    source_key: str = ""
+
+    @property
+    def origin(self) -> str:
+        """The key that it has in the source."""
+        return self.source_key or self.key
 
     @property
     def key(self) -> str:
@@ -110,13 +117,14 @@ class Plan:
     Attributes:
         source: the name of what was read, for people.
         rules: in the order they were given; the last that matches a key owns it.
-        steps: one for each key.
+        steps: one for each key of the output.
         shadowed: for each rule, how many keys it matches that a later rule owns.
         request: what was asked for; its device is one that this machine has.
         warnings: what a user should know, a line each.
         slots: one for each slot of an optimizer that is zeroed.
         heads: the keys of a new head of classes, filled as its model does where no rule says
             otherwise.
+        dropped: the keys of the source that are left out.
     """
 
     source: str
@@ -127,6 +135,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     slots: tuple[Step, ...] = ()
     heads: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     @property
     def fills(self) -> Iterator[Step]:

@@ -107,6 +107,7 @@ def _filled_form(step: Step) -> Form:
 def _tensor_form(step: Step) -> Form:
     return {
         "key": step.key,
+        **({"source_key": step.source_key} if step.source_key else {}),
         "shape": step.tensor.shape,
         "dtype": step.tensor.dtype,
         "nbytes": step.tensor.nbytes,

@@ -102,6 +102,17 @@ class Glob:
         """Return a regular expression that matches the same keys."""
         return _regex(self.text, self.nodes)
 
+    def taking(self) -> tuple[Regex, int]:
+        """Return a regular expression with a group for each star, and how many there are.
+
+        Raises:
+            PatternError: a star stands in braces, and so may match nothing.
+        """
+        stars = sum(node == _STAR for node in self.nodes)
+        if _stars(self.nodes) > stars:
+            raise PatternError(self.text, "what a '*' in braces matches cannot be taken over")
+        return _regex(self.text, self.nodes, "(.*?)"), stars
+
 
 class _Parser:
     """Read a glob by recursive descent; `at` is the position of the next character."""
@@ -237,20 +248,21 @@ def _stars(nodes: _Sequence) -> int:
     )
 
 
-def _regex(text: str, nodes: _Sequence) -> Regex:
-    """Return a regex for the whole glob.
+def _regex(text: str, nodes: _Sequence, any_text: str = "") -> Regex:
+    """Return a regex for the whole glob, in which `any_text` stands for each star.
 
     Between stars the leftmost place of a fixed part is always as good as a later one, so
     from three stars on it is found once and kept (an atomic group), which takes a time
     linear in a key's length. Plain backtracking is twice as fast, and quadratic for two.
     """
     stars = [at for at, node in enumerate(nodes) if node == _STAR]
-    if len(stars) < 3 or _has_choice(nodes):
-        return Regex(text, "".join(map(_node_regex, nodes)), re.DOTALL, _reach(nodes))
+    if len(stars) < 3 or (_has_choice(nodes) and not any_text):
+        parts = (any_text if any_text and node == _STAR else _node_regex(node) for node in nodes)
+        return Regex(text, "".join(parts), re.DOTALL, _reach(nodes))
     source = "".join(map(_node_regex, nodes[: stars[0]]))
     for star, after in pairwise(stars):
-        source += f"(?>.*?{''.join(map(_node_regex, nodes[star + 1 : after]))})"
-    source += ".*" + "".join(map(_node_regex, nodes[stars[-1] + 1 :]))
+        source += f"(?>{any_text or '.*?'}{''.join(map(_node_regex, nodes[star + 1 : after]))})"
+    source += (any_text or ".*") + "".join(map(_node_regex, nodes[stars[-1] + 1 :]))
     return Regex(text, source, re.DOTALL, ANY_LENGTH)
 
 

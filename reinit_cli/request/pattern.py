@@ -167,13 +167,23 @@ class KeyIndex:
         return positions
 
 
+def patterns_of(patterns: Iterable[Pattern | str]) -> tuple[Pattern, ...]:
+    """Read the patterns that are given as text.
+
+    Raises:
+        PatternError: one of them is wrong.
+    """
+    each = (patterns,) if isinstance(patterns, str) else patterns
+    return tuple(Pattern.parse(one) if isinstance(one, str) else one for one in each)
+
+
 def select_keys(keys: Sequence[str], patterns: Iterable[Pattern | str]) -> set[str]:
     """Return the keys that one of the patterns matches; all keys if there is no pattern.
 
     Raises:
         PatternError: a text is not a valid pattern.
     """
-    read = [Pattern.parse(each) if isinstance(each, str) else each for each in patterns]
+    read = patterns_of(patterns)
     if not read:
         return set(keys)
     index = KeyIndex(keys)

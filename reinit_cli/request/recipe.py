@@ -123,7 +123,7 @@ FIELDS = (*_OPTIONS, "rule", "version", "stream")
 
 
 RESULTS = (
-    *("tensors", "beside", "warnings", "dry_run", "seconds", "check"),
+    *("tensors", "dropped", "beside", "warnings", "dry_run", "seconds", "check"),
     *("filled", "rest", "sha256", "reinit", "torch", "laws"),
 )
 """The fields of a plan or a record that follow from the others, and are not read."""

@@ -174,6 +174,27 @@ class Regex:
         except RecursionError as error:
             raise PatternError(self.text, "its groups are nested too deeply") from error
 
+    def check_replacement(self, template: str) -> None:
+        """Check a replacement, in which groups stand for their texts, without matching anything.
+
+        Raises:
+            PatternError: it names a group that there is not, or is not a replacement.
+        """
+        try:
+            _parser.parse_template(template, self._compiled)
+        except (re.error, IndexError, OverflowError, ValueError) as error:
+            problem = f"not a replacement for {self.text!r}: {error}"
+            raise PatternError(template, problem) from error
+
+    def match(self, key: str, clock: Clock) -> re.Match[str] | None:
+        """Return how a key is matched; None where it is not, or that would take too long.
+
+        Raises:
+            TimeoutError: no time is left.
+        """
+        clock.check()
+        return self._compiled.fullmatch(key) if len(key) <= self._reach else None
+
     def _by_engine(self, keys: Sequence[str], longest: int, clock: Clock) -> list[int]:
         """Match with Python's engine, in a chain of C calls: a loop takes twice as long."""
         found: list[int] = []

@@ -10,6 +10,8 @@ from reinit_cli.initializers.site import Arch
 from reinit_cli.request import values
 from reinit_cli.request.bounds import Bounds
 from reinit_cli.request.output_name import OutputName
+from reinit_cli.request.pattern import Pattern, patterns_of
+from reinit_cli.request.rename import Rename, renames_of
 from reinit_cli.request.resize import Resize, resizes_of
 from reinit_cli.request.rule import Rule
 
@@ -57,6 +59,9 @@ class Request:
     refuse_unknown_globals: bool = False
     verify_crc: bool = True
     arch: Arch | None = None
+    rename: Sequence[Rename | str] = ()
+    drop: Sequence[Pattern | str] = ()
+    only: Sequence[Pattern | str] = ()
     resize: Sequence[Resize | str] = ()
     num_classes: int | None = None
     with_buffers: bool = False
@@ -75,6 +80,11 @@ class Request:
     def reshapes(self) -> bool:
         """Whether it asks for other shapes or places of tensors."""
         return bool(self.resize) or self.num_classes is not None or self.untie
+
+    @property
+    def selects(self) -> bool:
+        """Whether it asks for other keys than those of the source."""
+        return bool(self.rename or self.drop or self.only)
 
 
 OPTIONS: Mapping[str, Option] = {
@@ -138,6 +148,28 @@ OPTIONS: Mapping[str, Option] = {
         "arch",
         written=lambda arch: arch if isinstance(arch, str) else None,
     ),
+    "rename": Option(
+        "which keys get other names, each given the names that those before it gave: "
+        '"module.*=*", where each star takes the text of one on the left',
+        "rename",
+        values.read_renames,
+        lambda renames: [each.text for each in renames_of(renames)],
+        is_newer=True,
+    ),
+    "drop": Option(
+        "which tensors are left out, by their keys in the source",
+        "drop",
+        values.read_patterns,
+        lambda patterns: [each.text for each in patterns_of(patterns)],
+        is_newer=True,
+    ),
+    "only": Option(
+        "which tensors are taken, by their keys in the source; all where none is named",
+        "only",
+        values.read_patterns,
+        lambda patterns: [each.text for each in patterns_of(patterns)],
+        is_newer=True,
+    ),
     "resize": Option(
         "which tensors get another first dimension, and what fills rows that were not there, "
         'in the order of precedence: "embed.weight=50300:mean"',
@@ -195,6 +227,9 @@ class PlanOptions(TypedDict, total=False):
     strict: bool
     allow_unmatched: bool
     arch: Arch | None
+    rename: Sequence[Rename | str]
+    drop: Sequence[Pattern | str]
+    only: Sequence[Pattern | str]
     resize: Sequence[Resize | str]
     num_classes: int | None
     with_buffers: bool
@@ -231,7 +266,9 @@ class PartialRequest(RewriteOptions, total=False):
 
 
 def override(lower: PartialRequest, upper: PartialRequest) -> PartialRequest:
-    """Merge two requests with gaps: the upper overrides, and its rules and resizes come later.
+    """Merge two requests with gaps: the upper overrides, and its rules come later.
+
+    So do its resizes, its renames, and what it drops or takes.
 
     The output, weights and root of the lower are dropped with its source.
     """
@@ -242,6 +279,12 @@ def override(lower: PartialRequest, upper: PartialRequest) -> PartialRequest:
     both: PartialRequest = {**lower, **upper}
     both["rules"] = (*lower.get("rules", ()), *upper.get("rules", ()))
     both["resize"] = (*lower.get("resize", ()), *upper.get("resize", ()))
+    if rename := (*lower.get("rename", ()), *upper.get("rename", ())):
+        both["rename"] = rename
+    if drop := (*lower.get("drop", ()), *upper.get("drop", ())):
+        both["drop"] = drop
+    if only := (*lower.get("only", ()), *upper.get("only", ())):
+        both["only"] = only
     return both
 
 

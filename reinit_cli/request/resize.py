@@ -32,6 +32,11 @@ class Resize:
     init: Init | None
     text: str
 
+    @property
+    def cost(self) -> int:
+        """The cost of reading it: that of its pattern."""
+        return self.pattern.cost
+
     @classmethod
     def parse(cls, text: str) -> Resize:
         """Read "PATTERN=N" or "PATTERN=N:INIT[:ARGS]".

@@ -59,6 +59,11 @@ class Rule:
         """Make the rule that leaves alone what a pattern matches."""
         return cls.of(pattern, KEEP)
 
+    @property
+    def cost(self) -> int:
+        """The cost of reading it: that of its pattern."""
+        return self.pattern.cost
+
     def serial(self) -> Mapping[str, object]:
         """Return the rule as a recipe has it: match, init, and the arguments by name.
 

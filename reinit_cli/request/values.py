@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from reinit_cli.errors import RuleError
 from reinit_cli.streams.seeds import parse_seeds
@@ -16,8 +16,9 @@ from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.text import MAX_DIGITS, parse_nbytes
 
 if TYPE_CHECKING:
+    from reinit_cli.request.pattern import Pattern
+    from reinit_cli.request.rename import Rename
     from reinit_cli.request.resize import Resize
-    from reinit_cli.request.rule import Rule
 
 DEVICE = re.compile(r"cpu|auto|mps|cuda(:\d{1,3})?")
 """The names of devices."""
@@ -99,27 +100,52 @@ def read_resizes(value: object) -> tuple[Resize, ...]:
     """Read a resize or a list of them."""
     from reinit_cli.request.resize import Resize
 
+    return within_bounds(map(Resize.parse, _texts(value, '["embed.weight=50300:mean"]')))
+
+
+def read_renames(value: object) -> tuple[Rename, ...]:
+    """Read a rename or a list of them."""
+    from reinit_cli.request.rename import Rename
+
+    return within_bounds(map(Rename.parse, _texts(value, '["module.*=*"]')))
+
+
+def read_patterns(value: object) -> tuple[Pattern, ...]:
+    """Read a pattern or a list of them."""
+    from reinit_cli.request.pattern import Pattern
+
+    return within_bounds(map(Pattern.parse, _texts(value, '["head.*"]')))
+
+
+def _texts(value: object, example: str) -> list[str]:
+    """Return a text, or those of a list."""
     values: list[Any] = value if isinstance(value, list) else [value]
     if not all(isinstance(each, str) for each in values):
-        raise ValueError('a text or several, ["embed.weight=50300:mean"]')
-    return within_bounds(map(Resize.parse, values))
+        raise ValueError(f"a text or several, {example}")
+    return values
 
 
 MAX_COST = 100_000
 """The most names that the patterns of a recipe may stand for; each rule counts as ten more."""
 
-_Selecting = TypeVar("_Selecting", "Rule", "Resize")
+
+class _Costly(Protocol):
+    @property
+    def cost(self) -> int: ...
+
+
+_Selecting = TypeVar("_Selecting", bound=_Costly)
 
 
 def within_bounds(selecting: Iterable[_Selecting]) -> tuple[_Selecting, ...]:
-    """Read rules or resizes one by one, until they take too much time and memory.
+    """Read rules, or others with patterns, one by one, until they take too much time and memory.
 
     Raises:
         RuleError: they do.
     """
     read, cost = [], 0
     for each in selecting:
-        cost += each.pattern.cost
+        cost += each.cost
         if cost > MAX_COST:
             raise RuleError("", f"its patterns stand for more than {MAX_COST:,} names")
         read.append(each)

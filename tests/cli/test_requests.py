@@ -17,6 +17,8 @@ from reinit_cli import plan, rewrite
 from reinit_cli.cli.commands.run.command import command as run
 from reinit_cli.cli.group import COMMANDS, group
 from reinit_cli.request.output_name import OutputName
+from reinit_cli.request.pattern import Pattern
+from reinit_cli.request.rename import Rename
 from reinit_cli.request.request import OPTIONS, PartialRequest, PlanOptions, Request, RewriteOptions
 from reinit_cli.request.resize import Resize
 from reinit_cli.request.rule import Rule
@@ -54,6 +56,18 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
     "refuse unknown globals": (["--refuse-unknown-globals"], {"refuse_unknown_globals": True}),
     "verify no CRC": (["--no-verify-crc"], {"verify_crc": False}),
     "architecture": (["--arch", "resnet18"], {"arch": "resnet18"}),
+    "renames in their order": (
+        ["--rename", "module.*=*", "--rename", "a.*=b.*"],
+        {"rename": (Rename.parse("module.*=*"), Rename.parse("a.*=b.*"))},
+    ),
+    "tensors to leave out": (
+        ["--drop", "head.*", "--drop", "*.bias"],
+        {"drop": (Pattern.parse("head.*"), Pattern.parse("*.bias"))},
+    ),
+    "tensors to take": (
+        ["--only", "a.*", "--only", "b"],
+        {"only": (Pattern.parse("a.*"), Pattern.parse("b"))},
+    ),
     "resizes in their order": (
         ["--resize", "a=3:mean", "--resize", "b=4"],
         {"resize": (Resize.parse("a=3:mean"), Resize.parse("b=4"))},

@@ -178,6 +178,13 @@ def _resizes(values: _Values, word: str) -> list[str]:
     return [] if equals else rules_starting(values.keys(), word)
 
 
+def _renames(values: _Values, word: str) -> list[str]:
+    from reinit_cli.cli.completion.candidates import rules_starting
+
+    # What keys become is the user's own.
+    return [] if "=" in word else rules_starting(values.keys(), word)
+
+
 def _keys(values: _Values, word: str) -> list[str]:
     from reinit_cli.cli.completion.candidates import keys_starting
 
@@ -225,7 +232,8 @@ _BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
         ("output", "config", "configs", "files_from", "report", "record", "allow_paths"), _paths
     ),
     "rules": _rules,
-    **dict.fromkeys(("excluded", "patterns", "key"), _keys),
+    **dict.fromkeys(("excluded", "drop", "only", "patterns", "key"), _keys),
+    "rename": _renames,
     **dict.fromkeys(("init", "name"), _inits),
     "globs": _models,
     "arch": _models,

@@ -21,6 +21,7 @@ from reinit_cli.cli.options import (
     arch_option,
     device_option,
     json_option,
+    rename_option,
     report_option,
     report_place,
     root_option,
@@ -120,6 +121,21 @@ class _Run(click.Command):
     type=CountType(),
     metavar="N",
     help="Give a torchvision model a head of so many classes, drawn by its own default.",
+)
+@rename_option
+@click.option(
+    "--drop",
+    type=PatternType(),
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave out what the pattern matches, by the source's keys; repeatable.",
+)
+@click.option(
+    "--only",
+    type=PatternType(),
+    multiple=True,
+    metavar="PATTERN",
+    help="Take nothing but what the pattern matches, by the source's keys; repeatable.",
 )
 @click.option(
     "--resize",

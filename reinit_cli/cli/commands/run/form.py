@@ -54,6 +54,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             | _findings_form(findings.get(step.seed_key, ()))
             for step in plan.steps
         ],
+        **({"dropped": plan.dropped} if plan.dropped else {}),
         "beside": [step.key for step in plan.slots],
         "check": _check_form(plan) if plan.request.check else None,
         "warnings": list(plan.warnings),
@@ -82,6 +83,8 @@ def step_form(step: Step, filled: Filled | None) -> dict[str, Any]:
         "action": step.action,
         "rule": step.rule,
     }
+    if step.source_key:
+        form["source_key"] = step.source_key
     if step.was is not None:
         form["was"] = step.was
     if step.reason:

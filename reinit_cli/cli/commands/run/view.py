@@ -79,7 +79,7 @@ def _heads(plan: Plan) -> Iterator[tuple[Rule, Sequence[Step], int]]:
 
 
 def steps_sheet(job: Job, outcome: Outcome | None) -> Sheet:
-    """Return a row for each tensor that a rule owns."""
+    """Return a row for each tensor that a rule owns, or that is changed otherwise."""
     filled = outcome.filled if outcome else {}
     findings = outcome.findings if outcome else {}
     rows = [
@@ -88,7 +88,7 @@ def steps_sheet(job: Job, outcome: Outcome | None) -> Sheet:
             _verdict(findings.get(step.seed_key, ())),
         )
         for step in job.plan.steps
-        if step.rule is not None or step.was is not None or step.init is not None
+        if step.rule is not None or step.was is not None or step.init is not None or step.source_key
     ]
     return Sheet(_STEP_COLUMNS, rows).without_empty_columns()
 
@@ -144,6 +144,12 @@ def _merged(parts: Iterable[Moments]) -> Moments:
     return sum(parts, start=Moments())
 
 
+def _names(step: Step) -> str:
+    """Return a step's key, with the old one before it if it changes."""
+    before = f"{step.source_key} → " if step.source_key else ""
+    return before + step.key
+
+
 def _shapes(step: Step) -> str:
     """Return a step's shape, with the old one before it if it changes."""
     before = f"{shape(step.was)} → " if step.was is not None else ""
@@ -174,9 +180,11 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     yield "untouched", summed(untouched, repeated)
     yield "total", summed([step.tensor for step in plan.steps], repeated)
     resized = [f"{step.key} {_shapes(step)}" for step in plan.steps if step.was is not None]
-    if resized:
-        more = f" and {len(resized) - 5:,} more" if len(resized) > 5 else ""
-        yield "resized", ", ".join(resized[:5]) + more
+    renamed = [_names(step) for step in plan.steps if step.source_key]
+    for what, found in (("renamed", renamed), ("dropped", plan.dropped), ("resized", resized)):
+        if found:
+            more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
+            yield what, ", ".join(found[:5]) + more
     if plan.request.with_buffers:
         buffers = sum(
             step.action == "fill" and step.rule is None and not step.head for step in plan.steps
@@ -230,7 +238,7 @@ def _step_row(step: Step, filled: Filled | None) -> tuple[str, ...]:
     both = step.fans
     gain = step.gain
     return (
-        step.key,
+        _names(step),
         step.action,
         _shapes(step),
         step.tensor.dtype,

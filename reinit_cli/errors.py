@@ -147,7 +147,7 @@ class RuleError(ReinitError, ValueError):
 
     Its kind is "" for how a rule is written, "tied" where two rules disagree, "architecture"
     where a rule depends on one that is not known, and otherwise what was asked for besides
-    rules: "rename", "drop", "only", "resize", "classes" or "optimizer".
+    rules: "rename", "drop", "only", "dtype", "resize", "classes" or "optimizer".
     """
 
     sentences: ClassVar[Mapping[str, str]] = {

@@ -231,7 +231,10 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "placeholder"): _placeholder,
     (errors.RuleError, "tied"): "give one of them only, both the same initializer, or --untie",
     (errors.RuleError, "resize"): _resize,
-    **{(errors.RuleError, option): _selection(option) for option in ("rename", "drop", "only")},
+    **{
+        (errors.RuleError, option): _selection(option)
+        for option in ("rename", "drop", "only", "dtype")
+    },
     (errors.RuleError, "architecture"): (
         "name it with --arch, such as --arch resnet50; reinit models lists the names"
     ),

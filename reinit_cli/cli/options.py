@@ -113,6 +113,18 @@ class ShapeType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         return tuple(int(word) for word in words)
 
 
+class CastType(_ReadType):
+    """A dtype by torch's name, or PATTERN=DTYPE."""
+
+    name = "dtype"
+
+    def read(self, text: str) -> str:
+        """Read it."""
+        from reinit_cli.request.cast import Cast
+
+        return Cast.parse(text).written
+
+
 class DtypeType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
     """A dtype by torch's name."""
 

@@ -40,6 +40,7 @@ from reinit_cli.planning.output import (
     source_notes,
 )
 from reinit_cli.planning.plan import Plan
+from reinit_cli.request.cast import as_asked_for, casts_of
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.pattern import patterns_of
 from reinit_cli.request.rename import renames_of
@@ -57,7 +58,6 @@ from reinit_cli.storage.in_place import check_no_link
 from reinit_cli.storage.location import DASH, in_hub_cache
 from reinit_cli.storage.memory import limits
 from reinit_cli.tensors.device import check_device
-from reinit_cli.tensors.dtype import dtype_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +193,9 @@ def _read(request: Request) -> Request:
     asks = request.dtype or request.shard_nbytes or request.reshapes or request.selects
     if not (rules or asks or request.output not in (None, DASH)):
         raise MissingRuleError
-    if request.dtype:
-        dtype_named(request.dtype)
     return replace(
         request,
+        dtype=as_asked_for(casts_of(request.dtype)),
         rules=rules,
         resize=resizes,
         rename=renames_of(request.rename),

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from reinit_cli.errors import UnknownNameError
+from reinit_cli.planning.cast import cast
 from reinit_cli.planning.reshape import Reshapes, reshaped, to_shapes
 from reinit_cli.planning.select import selection_of
 from reinit_cli.planning.spared import Spared, spared
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
-from reinit_cli.tensors.dtype import FLOATS, dtype_named
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.tensors.optimizer import Optimizer
 
@@ -61,7 +60,7 @@ def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
         RuleError: a rename, a resize or what else is asked for of keys cannot be obeyed.
     """
     entries = _selected(entries, request) if request.selects else entries
-    tensors = _cast(entries.tensors, request.dtype)
+    tensors, idle = cast(entries.source, entries.tensors, request)
     tensors = untied(tensors) if request.untie else tensors
     tensors, resized = reshaped(entries.source, tensors, resizes_of(request.resize))
     tensors, of_heads = to_shapes(tensors, heads, {})
@@ -72,6 +71,7 @@ def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
         spared=spared(entries.tensors) if request.rules else {},
         reshapes={**resized, **of_heads},
         heads=tuple(heads),
+        warnings=(*entries.warnings, *idle),
     )
 
 
@@ -90,21 +90,6 @@ def _selected(entries: Entries, request: Request) -> Entries:
         origins=selection.origins,
         dropped=selection.dropped,
         warnings=selection.warnings,
-    )
-
-
-def _cast(tensors: tuple[TensorInfo, ...], name: str | None) -> tuple[TensorInfo, ...]:
-    """Return tensors with the dtype of a name; only floats change."""
-    if name is None:
-        return tensors
-    dtype = dtype_named(name)
-    if dtype.kind != "float":
-        raise UnknownNameError(name, known=[known.name for known in FLOATS], kind="float dtype")
-    return tuple(
-        replace(tensor, dtype=dtype.name, nbytes=tensor.numel * dtype.nbits // 8)
-        if tensor.fillable_dtype in FLOATS
-        else tensor
-        for tensor in tensors
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, cast
 from reinit_cli.initializers.site import Arch
 from reinit_cli.request import values
 from reinit_cli.request.bounds import Bounds
+from reinit_cli.request.cast import Casts, as_asked_for, casts_of
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.pattern import Pattern, patterns_of
 from reinit_cli.request.rename import Rename, renames_of
@@ -52,7 +53,7 @@ class Request:
     device: str = "cpu"
     strict: bool = False
     allow_unmatched: bool = False
-    dtype: str | None = None
+    dtype: Casts = None
     saturate: bool = False
     shard_nbytes: int | None = None
     drop_non_tensors: bool = False
@@ -87,6 +88,12 @@ class Request:
         return bool(self.rename or self.drop or self.only)
 
 
+def _written_dtype(casts: Casts) -> object:
+    """Return the dtypes of a request as plans and records have them."""
+    found = as_asked_for(casts_of(casts))
+    return found if found is None or isinstance(found, str) else list(found)
+
+
 OPTIONS: Mapping[str, Option] = {
     "source": Option("a model's name or a path", "source", values.read_sources, several="sources"),
     "rules": Option("in the order of precedence, the last first to own", "rule"),
@@ -113,9 +120,11 @@ OPTIONS: Mapping[str, Option] = {
         values.read_flag,
     ),
     "dtype": Option(
-        "what floating tensors are cast to, by torch's name; None to leave them",
+        "what floating tensors are cast to, by torch's name; None to leave them. Several texts "
+        'such as "*norm*=float32" cast some of them, and the last that matches decides',
         "dtype",
         values.read_dtype,
+        _written_dtype,
     ),
     "saturate": Option(
         "whether a cast makes numbers beyond the dtype its largest; otherwise they are an error",
@@ -241,7 +250,7 @@ class PlanOptions(TypedDict, total=False):
 class RewriteOptions(PlanOptions, total=False):
     """The options of `rewrite`."""
 
-    dtype: str | None
+    dtype: Casts
     saturate: bool
     shard_nbytes: int | None
     drop_non_tensors: bool

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from reinit_cli.errors import RuleError
 from reinit_cli.streams.seeds import parse_seeds
-from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.text import MAX_DIGITS, parse_nbytes
 
 if TYPE_CHECKING:
+    from reinit_cli.request.cast import Casts
     from reinit_cli.request.pattern import Pattern
     from reinit_cli.request.rename import Rename
     from reinit_cli.request.resize import Resize
@@ -79,9 +79,13 @@ def read_device(value: object) -> str:
     return value
 
 
-def read_dtype(value: object) -> str:
-    """Read a dtype, and return torch's name of it."""
-    return dtype_named(read_text(value)).name
+def read_dtype(value: object) -> Casts:
+    """Read a dtype, or several with the tensors that get them, by torch's names."""
+    from reinit_cli.request.cast import Cast, as_asked_for
+
+    if isinstance(value, str):
+        read_text(value)
+    return as_asked_for(within_bounds(map(Cast.parse, _texts(value, '["bfloat16"]'))))
 
 
 def read_nbytes(value: object) -> int:

@@ -51,6 +51,14 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
     "not strict": (["--no-strict"], {}),
     "allow unmatched": (["--allow-unmatched"], {"allow_unmatched": True}),
     "dtype": (["--dtype", "bfloat16"], {"dtype": "bfloat16"}),
+    "the last dtype for all": (
+        ["--dtype", "float16", "--dtype", "bfloat16"],
+        {"dtype": "bfloat16"},
+    ),
+    "dtypes of some": (
+        ["--dtype", "bfloat16", "--dtype", "*norm*=float32"],
+        {"dtype": ("bfloat16", "*norm*=float32")},
+    ),
     "shard size": (["--shard-size", "2kB"], {"shard_nbytes": 2000}),
     "drop non-tensors": (["--drop-non-tensors"], {"drop_non_tensors": True}),
     "refuse unknown globals": (["--refuse-unknown-globals"], {"refuse_unknown_globals": True}),

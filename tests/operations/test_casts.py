@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reinit_cli import rewrite
+from reinit_cli import rewrite, verify
 from reinit_cli.cli import main
 from reinit_cli.errors import TensorError
+from reinit_cli.streams.seeds import seed_for
 
 NARROW = ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz"]
 INF = float("inf")
@@ -116,3 +117,134 @@ def test_plans_name_saturation_where_it_is_asked_for(capsys: pytest.CaptureFixtu
     assert "saturate" not in capsys.readouterr().out
     main([*asked, "--saturate"])
     assert json.loads(capsys.readouterr().out)["saturate"] is True
+
+
+def _norms() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return {
+        "a.weight": torch.randn(4, 4),
+        "a.norm.weight": torch.randn(4).half(),
+        "b.norm.weight": torch.randn(4),
+        "steps": torch.tensor([1, 2]),
+    }
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_the_last_dtype_that_matches_a_tensor_decides_and_only_floats_change(suffix: str) -> None:
+    state = _norms()
+    torch.save(state, "m.pt")
+
+    rewrite("m.pt", [], f"o{suffix}", dtype=["bfloat16", "*norm*=float32", "b.*=float64"])
+
+    found = load_file("o.safetensors") if suffix == ".safetensors" else torch.load("o.pt")
+    wanted = {
+        "a.weight": state["a.weight"].bfloat16(),
+        "a.norm.weight": state["a.norm.weight"].float(),
+        "b.norm.weight": state["b.norm.weight"].double(),
+        "steps": state["steps"],
+    }
+    assert {key: each.dtype for key, each in found.items()} == {
+        key: each.dtype for key, each in wanted.items()
+    }
+    assert all(torch.equal(found[key], each) for key, each in wanted.items())
+
+
+def test_a_pattern_casts_what_it_matches_and_nothing_else() -> None:
+    state = _norms()
+    torch.save(state, "m.pt")
+
+    rewrite("m.pt", [], "o.pt", dtype="a.*=bfloat16")
+
+    found = torch.load("o.pt")
+    assert found["a.norm.weight"].dtype == torch.bfloat16
+    assert torch.equal(found["b.norm.weight"], state["b.norm.weight"])
+    assert found["b.norm.weight"].dtype == torch.float32
+
+
+def test_rules_draw_in_the_dtype_that_a_tensor_gets_and_patterns_see_new_keys() -> None:
+    torch.save(_norms(), "m.pt")
+
+    rewrite(
+        "m.pt",
+        ["c.weight=normal"],
+        "o.safetensors",
+        rename=["a.weight=c.weight"],
+        dtype=["c.*=bfloat16"],
+    )
+
+    drawn = torch.empty(4, 4).normal_(
+        generator=torch.Generator().manual_seed(seed_for(0, "c.weight"))
+    )
+    assert torch.equal(load_file("o.safetensors")["c.weight"], drawn.bfloat16())
+
+
+def test_a_tied_tensor_gets_the_last_dtype_that_matches_any_of_its_keys() -> None:
+    table = torch.randn(4, 4)
+    torch.save({"embed": table, "head": table, "part": table[1:3]}, "m.pt")
+
+    rewrite("m.pt", [], "o.pt", dtype=["bfloat16", "embed=float16"])
+
+    found = torch.load("o.pt")
+    assert found["embed"].data_ptr() == found["head"].data_ptr()
+    assert torch.equal(found["head"], table.half())
+    assert torch.equal(found["part"], table[1:3].bfloat16())
+
+
+def test_numbers_are_checked_for_each_tensor_in_its_own_dtype() -> None:
+    state = {"big": torch.full((3,), 1e5), "small": torch.ones(3)}
+    save_file(state, "m.safetensors")
+
+    with pytest.raises(TensorError, match="'big' cannot be cast: 3 numbers"):
+        rewrite("m.safetensors", [], "o.safetensors", dtype="float16")
+    rewrite("m.safetensors", [], "o.safetensors", dtype=["float16", "big=bfloat16"])
+
+    assert torch.equal(load_file("o.safetensors")["big"], state["big"].bfloat16())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error"),
+    [
+        (
+            "*nrm*=float32",
+            ["error: dtype '*nrm*=float32' matches no key of m.pt", None],
+        ),
+        (
+            "a.nrom.weight=float32",
+            [
+                "error: dtype 'a.nrom.weight=float32' matches no key of m.pt",
+                "hint: did you mean --dtype a.norm.weight=float32?",
+            ],
+        ),
+        (
+            "steps=float32",
+            ["error: dtype 'steps=float32' matches no floating tensor of m.pt", None],
+        ),
+        ("a.*=flaot32", ["error: unknown dtype 'flaot32'", "hint: did you mean float32?"]),
+        ("a.*=int8", ["error: unknown dtype 'int8'", None]),
+    ],
+)
+def test_a_dtype_for_nothing_or_of_no_floats_is_an_error(
+    pattern: str, error: list[str | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(_norms(), "m.pt")
+
+    assert main(["m.pt", "--dtype", "bfloat16", "--dtype", pattern, "-o", "o.pt"]) == 2
+
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == error[0]
+    assert error[1] is None or said[1] == error[1]
+    assert not Path("o.pt").exists()
+
+
+def test_dtypes_of_some_are_in_recipes_and_records() -> None:
+    save_file(_norms(), "m.safetensors")
+    Path("r.toml").write_text('dtype = ["bfloat16", "*norm*=float32"]\n')
+
+    assert main(["m.safetensors", "-c", "r.toml", "--record", "-o", "o.safetensors"]) == 0
+
+    assert load_file("o.safetensors")["b.norm.weight"].dtype == torch.float32
+    assert verify("o.safetensors", source="m.safetensors").holds
+    assert (
+        main(["m.safetensors", "-c", "o.safetensors", "-o", "again.safetensors", "--record"]) == 0
+    )
+    assert Path("again.safetensors").read_bytes() == Path("o.safetensors").read_bytes()

@@ -206,10 +206,15 @@ def _models(values: _Values, word: str) -> list[str]:
 
 
 def _dtypes(values: _Values, word: str) -> list[str]:
-    del values
+    from reinit_cli.cli.completion.candidates import rules_starting
     from reinit_cli.tensors.dtype import FLOATS
 
-    return _starting([dtype.name for dtype in FLOATS], word)
+    pattern, equals, name = word.rpartition("=")
+    found = _starting([dtype.name for dtype in FLOATS], name)
+    if equals:
+        return [f"{pattern}={each}" for each in found]
+    has_keys = any(each.name == "sources" for each in values.arguments)
+    return found if found or not has_keys else rules_starting(values.keys(), word)
 
 
 def _weights(values: _Values, word: str) -> list[str]:

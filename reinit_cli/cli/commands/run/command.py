@@ -10,8 +10,8 @@ import click
 
 from reinit_cli.cli.options import (
     CONTEXT,
+    CastType,
     CountType,
-    DtypeType,
     PatternType,
     RecordType,
     ResizeType,
@@ -161,7 +161,12 @@ class _Run(click.Command):
     help="Zero the optimizer's slots of exactly the parameters that rules fill.",
 )
 @click.option(
-    "--dtype", type=DtypeType(), metavar="DTYPE", help="Cast floating tensors to this dtype."
+    "--dtype",
+    type=CastType(),
+    multiple=True,
+    metavar="[PATTERN=]DTYPE",
+    help="Cast floating tensors to this dtype, or those that the pattern matches; repeatable, "
+    "and the last that matches a tensor decides.",
 )
 @click.option(
     "--saturate/--no-saturate",
@@ -260,8 +265,10 @@ def command(
     from reinit_cli.cli.render.meter import Meter
     from reinit_cli.cli.terminal import refuse_terminal, warn
     from reinit_cli.operations.batch import plan_batch
+    from reinit_cli.request.cast import Cast, as_asked_for
     from reinit_cli.request.rule import Rule
 
+    options["dtype"] = as_asked_for(map(Cast.parse, options["dtype"]))
     asked = read_asked(
         ctx,
         sources=sources,

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reinit_cli.cli.options import SizeType
+from reinit_cli.cli.parameters import (
+    SizeType,
+)
 from tests.cli.conftest import Done
 
 

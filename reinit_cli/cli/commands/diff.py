@@ -13,13 +13,15 @@ from reinit_cli.checkpoints.source import Source
 from reinit_cli.cli.options import (
     CONTEXT,
     DistanceType,
-    PatternType,
     json_option,
     report_option,
     report_place,
     root_option,
     seed_option,
     weights_option,
+)
+from reinit_cli.cli.parameters import (
+    PatternType,
 )
 from reinit_cli.cli.render.file import write_report
 from reinit_cli.cli.render.html import Page, without_folders

@@ -12,13 +12,15 @@ from click.core import ParameterSource
 from reinit_cli.cli.commands.run.form import step_form
 from reinit_cli.cli.options import (
     CONTEXT,
-    DtypeType,
-    ShapeType,
     arch_option,
     check_device_of_variable,
     device_option,
     json_option,
     seed_option,
+)
+from reinit_cli.cli.parameters import (
+    DtypeType,
+    ShapeType,
 )
 from reinit_cli.cli.render.facts import described
 from reinit_cli.cli.render.json import VERSION, dumps, moments_form, values_form

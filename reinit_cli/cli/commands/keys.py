@@ -11,7 +11,15 @@ import click
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
-from reinit_cli.cli.options import CONTEXT, PatternType, json_option, root_option, weights_option
+from reinit_cli.cli.options import (
+    CONTEXT,
+    json_option,
+    root_option,
+    weights_option,
+)
+from reinit_cli.cli.parameters import (
+    PatternType,
+)
 from reinit_cli.cli.render.facts import summed
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.table import Column, Sheet, show

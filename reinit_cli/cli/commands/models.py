@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reinit_cli.cli.options import CONTEXT, PatternType, json_option
+from reinit_cli.cli.options import (
+    CONTEXT,
+    json_option,
+)
+from reinit_cli.cli.parameters import (
+    PatternType,
+)
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.table import Column, Sheet, show
 from reinit_cli.operations.models import list_models

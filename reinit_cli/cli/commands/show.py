@@ -13,11 +13,13 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.cli.options import (
     CONTEXT,
-    SliceType,
     json_option,
     root_option,
     seed_option,
     weights_option,
+)
+from reinit_cli.cli.parameters import (
+    SliceType,
 )
 from reinit_cli.cli.render.json import VERSION, dumps, values_texts
 from reinit_cli.tensors.info import TensorInfo

@@ -13,13 +13,15 @@ import click
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.cli.options import (
     CONTEXT,
-    PatternType,
     json_option,
     report_option,
     report_place,
     root_option,
     seed_option,
     weights_option,
+)
+from reinit_cli.cli.parameters import (
+    PatternType,
 )
 from reinit_cli.cli.render.file import write_report
 from reinit_cli.cli.render.html import Page, without_folders

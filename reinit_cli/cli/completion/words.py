@@ -8,7 +8,9 @@ from contextlib import suppress
 import click
 
 from reinit_cli.cli.group import COMMANDS, DEFAULT, group
-from reinit_cli.cli.options import RecordType
+from reinit_cli.cli.parameters import (
+    RecordType,
+)
 
 
 def with_next(candidates: list[str], before: Sequence[str]) -> list[str]:

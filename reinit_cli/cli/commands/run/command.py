@@ -10,13 +10,7 @@ import click
 
 from reinit_cli.cli.options import (
     CONTEXT,
-    CastType,
     CountType,
-    PatternType,
-    RecordType,
-    ResizeType,
-    RuleType,
-    SizeType,
     allow_path_option,
     arch_option,
     device_option,
@@ -27,6 +21,14 @@ from reinit_cli.cli.options import (
     root_option,
     seeds_option,
     weights_option,
+)
+from reinit_cli.cli.parameters import (
+    CastType,
+    PatternType,
+    RecordType,
+    ResizeType,
+    RuleType,
+    SizeType,
 )
 
 if TYPE_CHECKING:

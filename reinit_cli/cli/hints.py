@@ -175,13 +175,12 @@ def _unmatched(error: errors.UnmatchedRuleError) -> str:
     return f"reinit keys {source} lists the keys"
 
 
+_AS_IT_IS = "leave out the change of dtypes, shapes or ties to keep it"
+
+
 def _lost(error: errors.UnwritableContentError) -> str:
-    other = (
-        f"give -o a {error.known[0]} name"
-        if error.known
-        else "leave out the change of dtypes, shapes or ties"
-    )
-    return f"add --drop-non-tensors to lose it, or {other}"
+    keeps = f"give -o a {error.known[0]} name to keep it" if error.known else _AS_IT_IS
+    return f"{keeps}, or add --tensors-only to leave it out"
 
 
 def _beyond(error: errors.UnwritableContentError) -> str:

@@ -190,7 +190,8 @@ def _read(request: Request) -> Request:
     rules, resizes = rules_of(request.rules), resizes_of(request.resize)
     if request.shard_nbytes is not None and request.shard_nbytes < 1:
         raise OutputError("", f"shards have at least a byte, not {request.shard_nbytes}")
-    asks = request.dtype or request.shard_nbytes or request.reshapes or request.selects
+    changes = request.dtype or request.reshapes or request.selects or request.tensors_only
+    asks = request.shard_nbytes or changes
     if not (rules or asks or request.output not in (None, DASH)):
         raise MissingRuleError
     return replace(
@@ -232,7 +233,7 @@ def _notes(plan: Plan, source: Source, destination: Destination, layout: Layout)
         UnwritableContentError: the output's format cannot hold something.
     """
     content = content_of(source, tuple(step.tensor for step in plan.steps))
-    drops = plan.request.drop_non_tensors
+    drops = plan.request.tensors_only
     changed = content_notes(source, content, destination.path, layout, drops=drops)
     return (*source_notes(source), *changed)
 

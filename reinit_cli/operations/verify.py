@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.formats import new_file
 from reinit_cli.checkpoints.formats.base import RECORD_NAME, Recorded, record_text
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import (
@@ -23,6 +24,7 @@ from reinit_cli.operations.redraw import gaps_of_redrawn, span_of
 from reinit_cli.operations.rewrite import execute
 from reinit_cli.operations.stats import unmeasurable
 from reinit_cli.planning.job import Job
+from reinit_cli.planning.output import Created
 from reinit_cli.provenance.compare import ComparingOutput, Gap
 from reinit_cli.provenance.digests import (
     Ranges,
@@ -281,7 +283,21 @@ def _request_of(text: str, output: Source, form: Form, allowed: Sequence[str]) -
     (request,) = requests_of(again, is_batch=False)
     path = output.path or ""
     named = path if not output.is_folder else path.rstrip("/") + "/"
-    return replace(request, output=named, arch=architecture_of_record(form), record=False)
+    request = replace(request, output=named, arch=architecture_of_record(form), record=False)
+    return replace(request, tensors_only=_keeps_tensors_only(request, output, form))
+
+
+def _keeps_tensors_only(request: Request, output: Source, form: Form) -> bool:
+    """Whether an output was to hold the state dict alone.
+
+    Records of before there was such a choice say `drop_non_tensors`, which did nothing where a
+    file kept its format, unless a change of dtypes or shapes dropped all else anyway.
+    """
+    if "tensors_only" in form or output.located is None:
+        return request.tensors_only
+    if form["source"].get("format") != output.located.format:
+        return request.tensors_only
+    return bool(request.dtype or request.reshapes or request.selects)
 
 
 def _compared(
@@ -302,12 +318,21 @@ def _compared(
         problem = f"is not the source that was recorded, {recorded['name']!r}"
         yield Finding(repr(request.source), problem)
         return
-    job = job_of(request, source, versions_in(form))
+    job = _with_kind(job_of(request, source, versions_in(form)), output)
     other = _other_shape(job, output)
     if other is not None:
         yield other
         return
     yield from _made_again(job, output, contents, inside, progress)
+
+
+def _with_kind(job: Job, output: Source) -> Job:
+    """Return a job that writes a new file of the output's kind: all were archives before."""
+    own = output.format
+    if own is None or own.is_folder or not isinstance(job.layout, Created):
+        return job
+    new = new_file(own.suffixes[0], own)
+    return replace(job, layout=Created(new)) if new is not None else job
 
 
 def _other_shape(job: Job, output: Source) -> Finding | None:

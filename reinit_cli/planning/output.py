@@ -10,6 +10,8 @@ from reinit_cli.checkpoints.formats import NEW_FILES, NEW_FOLDER, SUFFIXES, new_
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import OutputUnwritableError, UnwritableContentError
+from reinit_cli.planning.lost import holds_more, unwritten
+from reinit_cli.request.cast import casts_of
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import Request
 from reinit_cli.storage.location import DASH
@@ -62,6 +64,17 @@ def source_notes(source: Source) -> Iterator[str]:
     yield from located.notes
 
 
+def layout_form(request: Request, source: Source, layout: Layout) -> dict[str, bool]:
+    """Return what plans and records say of a layout that is not the one they had before.
+
+    Those of before say `drop_non_tensors`, which was ignored where a source kept its format.
+    """
+    if not isinstance(layout, Created) or layout.format is not source.format:
+        return {}
+    changes = request.dtype or request.reshapes or request.selects
+    return {"tensors_only": True} if request.tensors_only and not changes else {}
+
+
 def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
     """Choose the format by the suffix; a source's own format keeps its files.
 
@@ -75,8 +88,9 @@ def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
     """
     suffix = _suffix(path)
     own = source.format
-    keeps_tensors = not (request.dtype or request.reshapes or request.selects)
-    stays = own is not None and keeps_tensors
+    changes = bool(request.dtype or request.reshapes or request.selects)
+    drops = request.tensors_only and source.located is not None and holds_more(source.located)
+    stays = own is not None and not changes and not drops
     if _is_folder(request, path, source):
         if path is None or request.in_place or suffix in SUFFIXES:
             problem = "shards go into a folder: name one without a suffix such as .pt"
@@ -85,7 +99,7 @@ def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
         return Rewritten(own) if own is not None and stays else Created(NEW_FOLDER)
     if request.in_place or path is None:
         suffix = (own or NEW_FILES[0]).suffixes[0]
-    new = new_file(suffix)
+    new = new_file(suffix, own, [cast.dtype for cast in casts_of(request.dtype)])
     is_as_before = new is None and source.path is not None and suffix == _suffix(source.path)
     if own is not None and stays and (suffix in own.suffixes or is_as_before):
         return Rewritten(own)
@@ -116,7 +130,7 @@ def content_of(source: Source, tensors: tuple[TensorInfo, ...]) -> Content:
     if located is None:
         return Content(tensors, source.metadata, source=source.name, is_live=True)
     metadata = {"format": located.framework} if located.framework else located.plain_metadata
-    return Content(tensors, metadata, located.rest, source.name)
+    return Content(tensors, metadata, unwritten(located), source.name)
 
 
 def content_notes(
@@ -141,6 +155,8 @@ def content_notes(
     shortfall = layout.format.refuses(content)
     if shortfall.beyond:
         raise UnwritableContentError(path or DASH, _some(shortfall.beyond), shortfall.suffixes)
+    if content.tensors and all(tensor.is_no_tensor for tensor in content.tensors):
+        raise UnwritableContentError(path or DASH, _some(content.tensors))
     if shortfall.lost and not drops:
         raise _loss(path, shortfall.lost, shortfall.suffixes_of_lost)
     yield from shortfall.notes

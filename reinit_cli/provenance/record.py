@@ -23,10 +23,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import RecordError
 from reinit_cli.initializers.arguments import versions_of
 from reinit_cli.initializers.site import Versions
+from reinit_cli.planning.job import Job
+from reinit_cli.planning.output import layout_form
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.json_text import parse_json
 from reinit_cli.request.request import options_form
@@ -40,15 +41,15 @@ BLANK = "0" * 64
 """What stands for a digest that is not known yet."""
 
 
-def blank_record(plan: Plan, source: Source, digest: tuple[int, str], *, is_inside: bool) -> Form:
+def blank_record(job: Job, digest: tuple[int, str], *, is_inside: bool) -> Form:
     """Return a record without the digests of what is written: it is as long as it will be.
 
     Args:
-        plan: what was decided.
-        source: what is read.
+        job: what was decided.
         digest: the size and the digest of the source.
         is_inside: whether the record is kept in the output; else it has a row per tensor.
     """
+    plan, source = job.plan, job.source
     weights = source.weights and os.path.basename(source.weights)
     located = source.located
     return {
@@ -58,6 +59,7 @@ def blank_record(plan: Plan, source: Source, digest: tuple[int, str], *, is_insi
         "stream": STREAM.name,
         **laws_form(plan),
         **options_form(plan.request),
+        **layout_form(plan.request, source, job.layout),
         "source": {
             "name": os.path.basename(source.name.rstrip(os.sep)),
             "weights": weights,

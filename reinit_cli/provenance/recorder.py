@@ -71,7 +71,7 @@ class Recorder:
             return cls(job, None)
         digest = digest_of_source(job.source, contents)
         is_inside = job.request.record is True
-        return cls(job, blank_record(job.plan, job.source, digest, is_inside=is_inside))
+        return cls(job, blank_record(job, digest, is_inside=is_inside))
 
     @property
     def blank(self) -> str:

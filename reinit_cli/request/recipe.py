@@ -114,8 +114,12 @@ def _toml(text: str, path: str) -> Mapping[str, Any]:
         raise RecipeError(path, f"it is no TOML: {why_not_parsed(error)}") from error
 
 
-_FIELDS = {option.name: (option.several or field, option) for field, option in OPTIONS.items()}
-_OPTIONS = {name: found for name, found in _FIELDS.items() if name not in ("", "rule")}
+_FIELDS = {
+    name: (option.several or field, option)
+    for field, option in OPTIONS.items()
+    for name in filter(None, (option.was, option.name))  # where both are there, the newer counts
+}
+_OPTIONS = {name: found for name, found in _FIELDS.items() if name != "rule"}
 """By its name in a recipe, each option's name in a partial request and how it is read."""
 
 

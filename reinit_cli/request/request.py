@@ -27,6 +27,7 @@ class Option:
         read: returns its value from that of a recipe; raises ValueError saying what it must be.
         written: returns its value as plans and records have it.
         several: its name where a recipe gives several values, with an output for each; or "".
+        was: its name in older recipes, which plans and records keep; or "".
         is_newer: whether plans and records leave it out where it is not asked for, so that they
             stay what they were before there was such an option.
     """
@@ -36,6 +37,7 @@ class Option:
     read: Callable[[object], object] = values.read_text
     written: Callable[[Any], object] = lambda value: value
     several: str = ""
+    was: str = ""
     is_newer: bool = False
 
 
@@ -56,7 +58,7 @@ class Request:
     dtype: Casts = None
     saturate: bool = False
     shard_nbytes: int | None = None
-    drop_non_tensors: bool = False
+    tensors_only: bool = False
     refuse_unknown_globals: bool = False
     verify_crc: bool = True
     arch: Arch | None = None
@@ -138,10 +140,11 @@ OPTIONS: Mapping[str, Option] = {
         "shard_size",
         values.read_nbytes,
     ),
-    "drop_non_tensors": Option(
-        "whether what the output's format cannot hold may be lost",
-        "drop_non_tensors",
+    "tensors_only": Option(
+        "whether the output holds the state dict's tensors and nothing else of the source",
+        "tensors_only",
         values.read_flag,
+        was="drop_non_tensors",
     ),
     "refuse_unknown_globals": Option(
         "whether names in a pickle that torch does not allow are an error",
@@ -253,7 +256,7 @@ class RewriteOptions(PlanOptions, total=False):
     dtype: Casts
     saturate: bool
     shard_nbytes: int | None
-    drop_non_tensors: bool
+    tensors_only: bool
     refuse_unknown_globals: bool
     verify_crc: bool
     record: str | bool
@@ -306,7 +309,7 @@ def without(asked: PartialRequest, *names: str) -> PartialRequest:
 def options_form(request: Request) -> dict[str, object]:
     """Return the options of a request, as plans and records have them."""
     return {
-        option.name: option.written(getattr(request, name))
+        option.was or option.name: option.written(getattr(request, name))
         for name, option in OPTIONS.items()
         if option.name and name not in NESTED
         if getattr(request, name) or not option.is_newer

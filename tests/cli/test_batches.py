@@ -290,7 +290,7 @@ PLANS = {
     "another root": ["t.pt", "-r", "*.weight=orthogonal", "--root", "ema"],
     "the whole as root": ["w.pt", "-r", "w=sparse:0.1", "--root", "."],
     "legacy": ["l.pt", *RULE],
-    "loss": ["t.pt", *RULE, "-o", "new.safetensors", "--drop-non-tensors"],
+    "loss": ["t.pt", *RULE, "-o", "new.safetensors", "--tensors-only"],
     "a folder": ["folder", *RULE],
     "shards": ["a.safetensors", *RULE, "--shard-size", "2kB", "-o", "new"],
     "an allowed idle rule": ["a.safetensors", *RULE, "-r", "y=zeros", "--allow-unmatched"],

@@ -239,7 +239,7 @@ def test_a_folder_for_temporary_files_that_is_missing_is_one_error_with_the_way_
 ) -> None:
     monkeypatch.setenv("TMPDIR", "missing")
 
-    done = reinit("model.safetensors", "-o", "new.pt", "--drop-non-tensors")
+    done = reinit("model.safetensors", "-o", "new.pt", "--tensors-only")
 
     assert (done.code, done.out) == (2, "")
     assert done.err.splitlines() == [

@@ -60,7 +60,9 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
         {"dtype": ("bfloat16", "*norm*=float32")},
     ),
     "shard size": (["--shard-size", "2kB"], {"shard_nbytes": 2000}),
-    "drop non-tensors": (["--drop-non-tensors"], {"drop_non_tensors": True}),
+    "tensors only": (["--tensors-only"], {"tensors_only": True}),
+    "tensors only, by its older name": (["--drop-non-tensors"], {"tensors_only": True}),
+    "not tensors only, by its older name": (["--no-drop-non-tensors"], {}),
     "refuse unknown globals": (["--refuse-unknown-globals"], {"refuse_unknown_globals": True}),
     "verify no CRC": (["--no-verify-crc"], {"verify_crc": False}),
     "architecture": (["--arch", "resnet18"], {"arch": "resnet18"}),
@@ -170,7 +172,7 @@ def test_an_option_is_called_as_in_recipes() -> None:
     options = {
         FIELDS.get(str(each.name), each.name): each.opts
         for each in run.params
-        if isinstance(each, click.Option) and each.name != "excluded"
+        if isinstance(each, click.Option) and each.name != "excluded" and not each.hidden
     }
     named = {field: option.name for field, option in OPTIONS.items() if option.name}
     del named["source"]  # an argument

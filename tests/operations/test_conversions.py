@@ -115,7 +115,7 @@ def test_what_is_no_tensor_is_lost_only_where_that_is_asked_for() -> None:
             UnwritableContentError, match=r"would lose epoch \(int\), args \(dict\)"
         ):
             rewrite("m.pt", [], output, dtype=dtype)
-        outcome = rewrite("m.pt", [], output, dtype=dtype, drop_non_tensors=True)
+        outcome = rewrite("m.pt", [], output, dtype=dtype, tensors_only=True)
         assert any("epoch (int)" in each for each in outcome.job.plan.warnings)
 
 

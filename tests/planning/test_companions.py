@@ -262,5 +262,5 @@ def test_where_the_optimizer_would_be_lost_it_is_not_reset_in_silence(tmp_path: 
             ["3.*=zeros"],
             str(tmp_path / "o.safetensors"),
             reset_optimizer=True,
-            drop_non_tensors=True,
+            tensors_only=True,
         )

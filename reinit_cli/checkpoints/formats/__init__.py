@@ -5,7 +5,7 @@ They read hostile bytes: nothing in them is called, imported or executed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
 from reinit_cli.checkpoints.formats.detection import recognized
@@ -18,8 +18,9 @@ from reinit_cli.tensors.info import TensorInfo
 
 _SAFETENSORS = Safetensors()
 _TORCH_ZIP = TorchZip()
+_TORCH_LEGACY = TorchLegacy()
 
-FILE_FORMATS: tuple[Format, ...] = (_TORCH_ZIP, TorchLegacy(), _SAFETENSORS)
+FILE_FORMATS: tuple[Format, ...] = (_TORCH_ZIP, _TORCH_LEGACY, _SAFETENSORS)
 """The formats of a checkpoint that is one file, in the order in which they are tried."""
 
 NEW_FOLDER: NewFormat = HuggingFace(FILE_FORMATS, _SAFETENSORS)
@@ -33,6 +34,9 @@ FORMATS: tuple[Format, ...] = (*FILE_FORMATS, *FOLDER_FORMATS)
 
 NEW_FILES: tuple[NewFormat, ...] = (_SAFETENSORS, _TORCH_ZIP)
 """The formats of a new checkpoint of one file, the usual one first."""
+
+_CREATED: tuple[NewFormat, ...] = (*NEW_FILES, _TORCH_LEGACY)
+"""The formats in which new files are written, where their source has the format already."""
 
 SUFFIXES = tuple(suffix for each in NEW_FILES for suffix in each.suffixes)
 """The suffixes that name the format of a new file."""
@@ -58,9 +62,20 @@ def names_folder(path: str) -> bool:
     return any(path.endswith(each.suffixes) for each in FOLDER_FORMATS)
 
 
-def new_file(suffix: str) -> NewFormat | None:
-    """Return the format of a new file with a suffix, if that names one."""
-    return next((each for each in NEW_FILES if suffix in each.suffixes), None)
+def new_file(
+    suffix: str, own: Format | None = None, dtypes: Iterable[str] = ()
+) -> NewFormat | None:
+    """Return the format of a new file with a suffix, if that names one.
+
+    Args:
+        suffix: that of its name.
+        own: the format of the source, which a new file keeps where the suffix allows it.
+        dtypes: some that it is to hold.
+    """
+    able = [each for each in _CREATED if suffix in each.suffixes]
+    content = Content(tuple(TensorInfo("", dtype, (), 0) for dtype in dtypes))
+    kept = (each for each in able if each is own and not each.refuses(content).beyond)
+    return next(kept, next(iter(able), None))
 
 
 def new_file_for(tensors: tuple[TensorInfo, ...]) -> NewFormat:

@@ -72,7 +72,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
             "--allow-unmatched",
             "--untie",
             "--check",
-            "--drop-non-tensors",
+            "--tensors-only",
             "--files-from",
             "--sync",
         ),
@@ -94,7 +94,7 @@ FLAGS = frozenset(
             "-f",
         ),
         *("--keys-only", "--all", "-q", "-v", "--strict", "--allow-unmatched", "--untie", "--sync"),
-        "--drop-non-tensors",
+        "--tensors-only",
     )
 )
 

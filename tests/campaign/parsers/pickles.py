@@ -29,7 +29,7 @@ _COMMANDS = (
     ("{}", "-r", "*=zeros", "--dry-run", "--json"),
     ("{}", "-r", "*=zeros", "--reset-optimizer", "--dry-run"),
     ("{}", "-r", "*=zeros", "-o", "out.pt", "-f"),
-    ("{}", "-r", "*=normal:std=0.02", "-o", "out.safetensors", "-f", "--drop-non-tensors"),
+    ("{}", "-r", "*=normal:std=0.02", "-o", "out.safetensors", "-f", "--tensors-only"),
     ("{}", "-r", "*=zeros", "-o", "out.pt", "-f", "--record", "--json"),
     ("{}", "-r", "x=zeros", "-o", "out.pt", "-f"),
     ("{}", "--dtype", "float16", "-o", "out.pt", "-f"),

@@ -16,7 +16,7 @@ from tests.campaign.server import Run, Servers
 from tests.campaign.tally import Tally
 
 FIELDS = (
-    *("seed", "device", "strict", "allow_unmatched", "dtype", "shard_size", "drop_non_tensors"),
+    *("seed", "device", "strict", "allow_unmatched", "dtype", "shard_size", "tensors_only"),
     *(
         "verify_crc",
         "arch",

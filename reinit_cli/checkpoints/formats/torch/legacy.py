@@ -13,22 +13,39 @@ There are no digests and there is no padding, so a patched file is as good as a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
-from reinit_cli.checkpoints.formats.base import Edits, Files, Located, Recorded, spliced
+from reinit_cli.checkpoints.formats.base import (
+    Content,
+    Edits,
+    Files,
+    Located,
+    Recorded,
+    Shortfall,
+    Supply,
+    spliced,
+)
 from reinit_cli.checkpoints.formats.foreign import Foreign, refused
 from reinit_cli.checkpoints.formats.torch.budget import Budget
+from reinit_cli.checkpoints.formats.torch.new_legacy import (
+    MAGIC_NUMBER,
+    NUMEL_NBYTES,
+    PROTOCOL,
+    legacy_segments,
+)
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
-from reinit_cli.checkpoints.formats.torch.state_dict import TORCH_SUFFIXES, contents_of
-from reinit_cli.checkpoints.formats.torch.tensor_records import Storage
+from reinit_cli.checkpoints.formats.torch.shortfall import shortfall_of
+from reinit_cli.checkpoints.formats.torch.state_dict import (
+    TORCH_SUFFIXES,
+    contents_of,
+)
+from reinit_cli.checkpoints.formats.torch.tensor_records import CLASSIC_DTYPES, Storage
 from reinit_cli.errors import MalformedFileError, UnwritableContentError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Segment
-
-MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
-PROTOCOL = 1001
-_NUMEL_NBYTES = 8
+from reinit_cli.tensors.info import TensorInfo
 
 _MAX_OPCODES_OF_INFO = 10_000
 _MAX_OPCODES_OF_KEYS = 400_000
@@ -93,6 +110,22 @@ class TorchLegacy:
         del located, files
         return {}
 
+    def refuses(self, content: Content) -> Shortfall:
+        """Return what only another format has, and the dtypes that only an archive has."""
+        shortfall = shortfall_of(content)
+        newer = [each for each in content.tensors if _is_newer(each)]
+        return replace(shortfall, beyond=(*shortfall.beyond, *newer))
+
+    def created(self, content: Content, supply: Supply) -> Mapping[str, list[Segment]]:
+        """Return the segments of a file that holds a state dict."""
+        del content
+        return {"": legacy_segments(supply.state(), supply.data)}
+
+
+def _is_newer(tensor: TensorInfo) -> bool:
+    """Whether torch loads a tensor from archives alone: its storage has no type."""
+    return not tensor.carried and tensor.dtype not in CLASSIC_DTYPES
+
 
 def _end_of_start(file: Reader, budget: Budget) -> int:
     """Return where the object's pickle starts, after a look at the three before it."""
@@ -116,15 +149,15 @@ def _storage_offsets(
         _refuse(file, "its list of storages is none")
     if len(set(keys)) != len(keys) or set(keys) != set(storages):
         _refuse(file, "its list of storages is not that of its tensors")
-    end = start + sum(_NUMEL_NBYTES + storage.nbytes for storage in storages.values())
+    end = start + sum(NUMEL_NBYTES + storage.nbytes for storage in storages.values())
     if end > file.nbytes:
         _refuse(file, f"it is cut off: {end - file.nbytes:,} of {end:,} bytes missing")
     offsets = {}
     for key in keys:
         storage = storages[key]
-        if int.from_bytes(file.read(start, _NUMEL_NBYTES), "little") != storage.numel:
+        if int.from_bytes(file.read(start, NUMEL_NBYTES), "little") != storage.numel:
             _refuse(file, f"the storage {key!r} has two sizes")
-        offsets[key] = start + _NUMEL_NBYTES
+        offsets[key] = start + NUMEL_NBYTES
         start = offsets[key] + storage.nbytes
     if start != file.nbytes:
         _refuse(file, "something follows its storages")

@@ -142,7 +142,7 @@ def _note_entries(reading: Reading, root: Any, found: Contents) -> set[int]:
             found.entries.append(entry)
         if id(value) in reading.closed or is_tensor_record(value):
             own.add(id(value))
-        if info.carried and not isinstance(value, Instance):
+        if info.is_no_tensor:
             found.rest.append(budget.made(f"{key} ({kind_of(value)})"))
     return own
 

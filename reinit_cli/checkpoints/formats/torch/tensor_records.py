@@ -52,6 +52,10 @@ _STORAGE_DTYPES = {
 }
 
 
+CLASSIC_DTYPES = frozenset(_STORAGE_DTYPES.values())
+"""Those that have storages of their own, which torch needs in files of before 1.6."""
+
+
 _ITEMSIZES = {
     **{name: dtype.nbits // 8 for name, dtype in DTYPES.items()},
     "quint8": 1,

@@ -34,14 +34,17 @@ from reinit_cli.checkpoints.formats.torch.assembly import Layout, layout_of
 from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
+from reinit_cli.checkpoints.formats.torch.shortfall import shortfall_of
 from reinit_cli.checkpoints.formats.torch.skeleton import segments_of
-from reinit_cli.checkpoints.formats.torch.state_dict import TORCH_SUFFIXES, contents_of
+from reinit_cli.checkpoints.formats.torch.state_dict import (
+    TORCH_SUFFIXES,
+    contents_of,
+)
 from reinit_cli.checkpoints.formats.torch.tensor_records import Storage
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Segment
-from reinit_cli.tensors.info import TensorInfo
 
 
 class TorchZip:
@@ -103,16 +106,7 @@ class TorchZip:
 
     def refuses(self, content: Content) -> Shortfall:
         """Return what only another format has: float4 and float6, and metadata."""
-        if content.is_live:
-            return Shortfall()
-        beyond = tuple(each for each in content.tensors if not _holds(each))
-        notes = []
-        if content.rest:
-            notes.append(f"dropped, since the file is written anew: {', '.join(content.rest)}")
-        lost = ", ".join(name for name in content.metadata if name != "format")
-        if lost:
-            notes.append(f"the metadata of {content.source} is not carried along: {lost}")
-        return Shortfall(beyond, (".safetensors",), content.rest, notes=tuple(notes))
+        return shortfall_of(content)
 
     def created(self, content: Content, supply: Supply) -> Mapping[str, list[Segment]]:
         """Return the segments of an archive that holds a state dict."""
@@ -123,11 +117,6 @@ class TorchZip:
 def _layout(located: Located) -> Layout:
     assert isinstance(located.own, Layout)
     return located.own
-
-
-def _holds(tensor: TensorInfo) -> bool:
-    """Whether a new file can hold it: F4 and F6 of safetensors have no torch name."""
-    return tensor.is_no_tensor or (tensor.dtype.islower() and not tensor.carried)
 
 
 def _entries(file: Reader) -> tuple[str, dict[str, ZipEntry]]:

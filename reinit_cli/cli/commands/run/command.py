@@ -184,10 +184,11 @@ class _Run(click.Command):
     "5GB, 500MB, 2GiB.",
 )
 @click.option(
-    "--drop-non-tensors/--no-drop-non-tensors",
+    "--tensors-only/--no-tensors-only",
     default=None,
-    help="Lose what a file that is laid out anew cannot hold: optimizer state, epochs, objects.",
+    help="Write the state dict's tensors and nothing else: no optimizer state, epochs, objects.",
 )
+@click.option("--drop-non-tensors/--no-drop-non-tensors", "tensors_only", default=None, hidden=True)
 @click.option(
     "--refuse-unknown-globals/--no-refuse-unknown-globals",
     default=None,

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.cli.render.json import VERSION, moments_form
+from reinit_cli.planning.output import layout_form
 from reinit_cli.provenance.record import laws_form
 from reinit_cli.request.request import options_form
 from reinit_cli.streams.torch import STREAM
@@ -37,6 +38,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         "stream": STREAM.name,
         **laws_form(plan),
         **options_form(job.request),
+        **layout_form(job.request, job.source, job.layout),
         "source": {
             "name": job.source.name,
             "path": job.source.path,

@@ -126,12 +126,17 @@ def file_source(path: str, name: str, root: str | None) -> FileSource:
         return FileSource(name, path, *_located(file, root), file.fingerprint)
 
 
-def stream_source(root: str | None) -> StreamSource:
-    """Return standard input as a source, its tensors located."""
+def stream_source(root: str | None, file: StandardInput | None = None) -> StreamSource:
+    """Return standard input as a source, its tensors located.
+
+    Args:
+        root: the path of the state dict in what it holds; None to look for it.
+        file: its bytes, where it was taken over already.
+    """
     # What reads and writes pipes takes longer to import than a header takes to read.
     from reinit_cli.storage.pipe import StandardInput
 
-    file = StandardInput()
+    file = file or StandardInput()
     return StreamSource(file, *_located(file, root))
 
 

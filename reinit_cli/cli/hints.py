@@ -137,6 +137,11 @@ def _roots(error: errors.ReinitError) -> str:
     return f"try {tries}" if tries else ""
 
 
+def _root(error: errors.UnsupportedFormatError) -> str:
+    held = f"reinit keys --meta {shlex.quote(error.about)} shows what it holds"
+    return _roots(error) or held
+
+
 def _resize(error: errors.RuleError) -> str:
     from reinit_cli.request.spelling import nearest_keys
 
@@ -255,7 +260,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnreadableSourceError, "link"): _allowed,
     (errors.MalformedFileError, "crc"): "get it anew, or go on with --no-verify-crc",
     (errors.UnsupportedFormatError, ""): way_from,
-    (errors.UnsupportedFormatError, "root"): _roots,
+    (errors.UnsupportedFormatError, "root"): _root,
     (errors.UnsupportedFormatError, "names"): (
         "without --refuse-unknown-globals they are carried along, and never imported"
     ),

@@ -166,11 +166,14 @@ def test_what_is_beside_a_state_dict_is_named_and_typed(reinit: Callable[..., Do
         "root\tstate_dict",
         "total\t2 tensors, 6 parameters, 24 B",
         "attribute of the state dict\t_metadata",
-        "beside the state dict\tepoch (int)",
-        "beside the state dict\targs (argparse.Namespace)",
-        "beside the state dict\tbest (a tensor)",
-        "tensor\tbest (outside the state dict): 3 float32",
         "name that torch refuses\targparse.Namespace",
+        "holds\tkind\tvalue\tbytes",
+        ".\tdict\t4 members\t",
+        "state_dict\tstate dict\t2 tensors\t24 B",
+        "epoch\tint\t3\t",
+        "args\targparse.Namespace\t\t",
+        "args.lr\tint\t1\t",
+        "best\ttensor\t3 float32\t12 B",
     ]
     assert (form["version"], form["root"], form["tensors"]) == (1, "state_dict", 2)
     assert form["beside"] == ["epoch (int)", "args (argparse.Namespace)", "best (a tensor)"]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
 
 import click
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.source import Source
 from reinit_cli.cli.options import (
     CONTEXT,
     json_option,
@@ -21,14 +19,14 @@ from reinit_cli.cli.parameters import (
     PatternType,
 )
 from reinit_cli.cli.render.facts import summed
-from reinit_cli.cli.render.json import VERSION, dumps
+from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.table import Column, Sheet, show
 from reinit_cli.collector import collector_paused
 from reinit_cli.operations.keys import ORDERS, Listing, list_keys
 from reinit_cli.operations.outline import Branch, Group
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.tensors.dtype import DTYPES
-from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo, repeated_keys
+from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
 from reinit_cli.text import nbytes, shape
 
 
@@ -54,7 +52,9 @@ from reinit_cli.text import nbytes, shape
     help="Sort by this, sizes from the largest.  [default: the order of SOURCE]",
 )
 @click.option("--count", is_flag=True, help="Print the number of keys.")
-@click.option("--meta", is_flag=True, help="Show what SOURCE holds beside its tensors.")
+@click.option(
+    "--meta", is_flag=True, help="Outline what SOURCE holds, with or without a state dict."
+)
 @click.option("-0", "--null", is_flag=True, help="End each key with a NUL instead of a newline.")
 @weights_option
 @root_option
@@ -92,10 +92,10 @@ def command(
     _refuse_together(forms | {"--long": long, "--null": null, "--json": as_json})
     if meta and (patterns or excluded or order):
         raise click.UsageError("--meta shows SOURCE whole, so nothing chooses or sorts")
-    found = find_source(source, weights, root)
     if meta:
-        _show_contents(found, as_json=as_json)
+        _show_contents(source, weights, root, as_json=as_json)
         return
+    found = find_source(source, weights, root)
     listing = list_keys(found.tensors, patterns, excluded, order)
     is_terminal = sys.stdout.isatty()
     if count:
@@ -148,11 +148,17 @@ def _print_lines(lines: Collection[str], end: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def _show_contents(source: Source, *, as_json: bool) -> None:
+def _show_contents(name: str, weights: str | None, root: str | None, *, as_json: bool) -> None:
+    from reinit_cli.cli.render.contents import contents_form, contents_sheet, outline_sheet
+    from reinit_cli.operations.contents import describe
+
+    holdings = describe(name, weights, root)
     if as_json:
-        sys.stdout.write(dumps(contents_form(source)) + "\n")
-    else:
-        show(contents_sheet(source), sys.stdout)
+        sys.stdout.write(dumps(contents_form(holdings)) + "\n")
+        return
+    show(contents_sheet(holdings), sys.stdout)
+    if holdings.parts:
+        show(outline_sheet(holdings.parts), sys.stdout)
 
 
 _SIZES = (Column("parameters", is_number=True), Column("bytes", is_number=True))
@@ -245,55 +251,6 @@ def _mark(tensor: TensorInfo, aliases: Mapping[str, str]) -> str:
     # Only floats have gradients, so whatever else a module has is a buffer.
     is_buffer = known is not None and known.kind in ("integer", "bool")
     return "buffer" if is_buffer or tensor.key.rpartition(".")[2] in RUNNING_STATISTICS else ""
-
-
-def contents_sheet(source: Source) -> Sheet:
-    """Return what a source holds besides the values of its tensors."""
-    return Sheet((), (), tuple(_facts(source)))
-
-
-def _facts(source: Source) -> Iterator[tuple[str, str]]:
-    form = contents_form(source)
-    for name in ("source", "format", "root", "weights"):
-        if form[name]:
-            yield name, form[name]
-    yield "total", summed(source.tensors, repeated_keys(source.tensors))
-    if form["has_record"]:
-        yield "record", "of what made it; `reinit verify` tells whether it holds"
-    metadata = source.located.plain_metadata if source.located else source.metadata
-    yield from ((f"metadata {name}", text) for name, text in metadata.items())
-    for name, title in _LISTS.items():
-        yield from ((title, each) for each in form[name])
-
-
-_LISTS = {
-    "attributes": "attribute of the state dict",
-    "beside": "beside the state dict",
-    "outside": "tensor",
-    "unknown_names": "name that torch refuses",
-    "notes": "note",
-}
-
-
-def contents_form(source: Source) -> dict[str, Any]:
-    """Return the same for JSON."""
-    located = source.located
-    outside = located.outside if located else ()
-    return {
-        "version": VERSION,
-        "source": source.name,
-        "format": located.format if located else None,
-        "root": located.root if located else None,
-        "weights": source.weights,
-        "tensors": len(source.tensors),
-        "metadata": dict(source.metadata),
-        "has_record": located is not None and located.has_record,
-        "attributes": list(located.attributes) if located else [],
-        "beside": list(located.rest) if located else [],
-        "outside": [f"{tensor.key}: {shape(tensor.shape)} {tensor.dtype}" for tensor in outside],
-        "unknown_names": list(located.unknown_names) if located else [],
-        "notes": list(located.notes) if located else [],
-    }
 
 
 def key_forms(listing: Listing) -> Iterator[str]:

@@ -27,6 +27,7 @@ from reinit_cli.checkpoints.formats.base import (
     spliced,
 )
 from reinit_cli.checkpoints.formats.foreign import Foreign, refused
+from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.new_legacy import (
     MAGIC_NUMBER,
@@ -34,6 +35,7 @@ from reinit_cli.checkpoints.formats.torch.new_legacy import (
     PROTOCOL,
     legacy_segments,
 )
+from reinit_cli.checkpoints.formats.torch.outline import outline_of
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
 from reinit_cli.checkpoints.formats.torch.shortfall import shortfall_of
@@ -85,6 +87,14 @@ class TorchLegacy:
         found = contents_of(pickle, budget, root)
         offsets = _storage_offsets(file, keys.top, keys.end, found.storages)
         return found.located(self.name, offsets, pickle)
+
+    def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:
+        """Return what a file holds in a few lines."""
+        file = files[""]
+        file.make_seekable()
+        budget = Budget(file.path)
+        pickle = read_pickle(file, _end_of_start(file, budget), file.nbytes, budget)
+        return outline_of(pickle.top, budget, located)
 
     def checks(self, located: Located, files: Files) -> list[Check]:
         """Return none: the file has no digests."""

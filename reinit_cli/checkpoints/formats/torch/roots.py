@@ -8,6 +8,7 @@ from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget, Path
 from reinit_cli.checkpoints.formats.torch.entries import entries_of
+from reinit_cli.checkpoints.formats.torch.outline_texts import summary_of
 from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
     has_tensors,
@@ -53,7 +54,7 @@ def find_root(top: Any, budget: Budget) -> tuple[str, Any]:
     problem = (
         f"holds tensors in {len(candidates)} places, none the obvious one"
         if candidates
-        else "holds no state dict"
+        else f"holds no state dict, but {summary_of(top, budget)}"
     )
     known = tuple(name for name, _ in candidates)
     raise UnsupportedFormatError(budget.path, problem, known, kind="root")

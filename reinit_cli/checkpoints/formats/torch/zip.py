@@ -25,6 +25,7 @@ from reinit_cli.checkpoints.formats.base import (
     Supply,
 )
 from reinit_cli.checkpoints.formats.foreign import Foreign, foreign_archive, refused
+from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.formats.torch.archive import (
     CompressedArchiveError,
     ZipEntry,
@@ -32,6 +33,7 @@ from reinit_cli.checkpoints.formats.torch.archive import (
 )
 from reinit_cli.checkpoints.formats.torch.assembly import Layout, layout_of
 from reinit_cli.checkpoints.formats.torch.budget import Budget
+from reinit_cli.checkpoints.formats.torch.outline import outline_of
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
 from reinit_cli.checkpoints.formats.torch.shortfall import shortfall_of
@@ -74,16 +76,20 @@ class TorchZip:
             problem = "it starts neither as a zip archive, nor as a pickle, nor as safetensors"
             raise MalformedFileError(file.path, problem, "torch file")
         file.make_seekable()
-        folder, entries = _entries(file)
-        budget = Budget(file.path)
-        budget.spend(0, _ENTRY_NBYTES * len(entries))
-        pickle = _pickle(file, folder, entries, budget)
+        folder, entries, budget, pickle = _read(file)
         found = contents_of(pickle, budget, root)
         offsets = _storage_offsets(file, folder, entries, found.storages)
         layout = layout_of(file, tuple(entries.values()))
         has_record = layout.record_entry is not None
         located = found.located(self.name, offsets, pickle)
         return replace(located, own_name=folder, has_record=has_record, own=layout)
+
+    def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:
+        """Return what an archive holds in a few lines."""
+        file = files[""]
+        file.make_seekable()
+        _, _, budget, pickle = _read(file)
+        return outline_of(pickle.top, budget, located)
 
     def checks(self, located: Located, files: Files) -> list[Check]:
         """Return a check of every storage, and of the pickle."""
@@ -117,6 +123,14 @@ class TorchZip:
 def _layout(located: Located) -> Layout:
     assert isinstance(located.own, Layout)
     return located.own
+
+
+def _read(file: Reader) -> tuple[str, dict[str, ZipEntry], Budget, Pickle]:
+    """Return the folder in an archive, its entries, what is left to spend, and its pickle."""
+    folder, entries = _entries(file)
+    budget = Budget(file.path)
+    budget.spend(0, _ENTRY_NBYTES * len(entries))
+    return folder, entries, budget, _pickle(file, folder, entries, budget)
 
 
 def _entries(file: Reader) -> tuple[str, dict[str, ZipEntry]]:

@@ -327,6 +327,7 @@ from pathlib import Path
 from tests.checkpoints.formats import hostile
 from reinit_cli import rewrite
 from reinit_cli.errors import ReinitError
+from reinit_cli.operations.contents import describe
 
 seen = set()
 watching = blocking = False
@@ -363,6 +364,10 @@ def attempt():
         outcome = "rewritten"
     except ReinitError as error:
         outcome = type(error).__name__
+    try:
+        describe("m.pt")
+    except ReinitError:
+        pass
     watching = False
     return outcome, set(seen)
 

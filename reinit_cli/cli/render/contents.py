@@ -1,0 +1,84 @@
+"""Render what a source holds besides the values of its tensors: as facts, an outline, JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from reinit_cli.checkpoints.formats.outline import Part
+from reinit_cli.cli.render.facts import summed
+from reinit_cli.cli.render.json import VERSION
+from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.operations.contents import Holdings
+from reinit_cli.tensors.info import repeated_keys
+from reinit_cli.text import nbytes, shape
+
+_COLUMNS = (Column("holds"), Column("kind"), Column("value"), Column("bytes", is_number=True))
+
+
+def contents_sheet(holdings: Holdings) -> Sheet:
+    """Return the facts of a source."""
+    return Sheet((), (), tuple(_facts(holdings)))
+
+
+def outline_sheet(parts: Sequence[Part]) -> Sheet:
+    """Return a row for each part of an outline; the whole is "."."""
+    rows = [
+        (part.path or ".", part.kind, part.text, nbytes(part.nbytes) if part.tensors else "")
+        for part in parts
+    ]
+    return Sheet(_COLUMNS, rows).without_empty_columns()
+
+
+def _facts(holdings: Holdings) -> Iterator[tuple[str, str]]:
+    form = contents_form(holdings)
+    source = holdings.source
+    for name in ("source", "format", "root", "weights"):
+        if form[name]:
+            yield name, form[name]
+    if source is None:
+        return
+    yield "total", summed(source.tensors, repeated_keys(source.tensors))
+    if form["has_record"]:
+        yield "record", "of what made it; `reinit verify` tells whether it holds"
+    metadata = source.located.plain_metadata if source.located else source.metadata
+    yield from ((f"metadata {name}", text) for name, text in metadata.items())
+    for name, title in _LISTS.items():
+        # An outline has them all, those that are many summed up.
+        if not (holdings.parts and name in _OUTLINED):
+            yield from ((title, each) for each in form[name])
+
+
+_LISTS = {
+    "attributes": "attribute of the state dict",
+    "beside": "beside the state dict",
+    "outside": "tensor",
+    "unknown_names": "name that torch refuses",
+    "notes": "note",
+}
+
+_OUTLINED = ("beside", "outside")
+
+
+def contents_form(holdings: Holdings) -> dict[str, Any]:
+    """Return what a source holds for JSON."""
+    source = holdings.source
+    located = source.located if source else None
+    outside = located.outside if located else ()
+    return {
+        "version": VERSION,
+        "source": holdings.name,
+        "format": holdings.format,
+        "root": located.root if located else None,
+        "weights": source.weights if source else None,
+        "tensors": len(source.tensors) if source else 0,
+        "metadata": dict(source.metadata) if source else {},
+        "has_record": located is not None and located.has_record,
+        "attributes": list(located.attributes) if located else [],
+        "beside": list(located.rest) if located else [],
+        "outside": [f"{tensor.key}: {shape(tensor.shape)} {tensor.dtype}" for tensor in outside],
+        "unknown_names": list(located.unknown_names) if located else [],
+        "notes": list(located.notes) if located else [],
+        "outline": [asdict(part) for part in holdings.parts],
+    }

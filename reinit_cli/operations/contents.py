@@ -1,0 +1,89 @@
+"""Tell what a source holds: its state dict, and everything next to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reinit_cli.checkpoints.file import FileSource, stream_source
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.formats import format_of
+from reinit_cli.checkpoints.formats.base import Files, Format, Located
+from reinit_cli.checkpoints.formats.outline import Outlining, Part
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.errors import UnsupportedFormatError
+from reinit_cli.storage.local import InputFile
+from reinit_cli.storage.location import DASH
+from reinit_cli.storage.reader import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a source holds.
+
+    Attributes:
+        name: what people call it.
+        format: the name of its format; None of a model.
+        source: the source; None where it holds no state dict.
+        parts: the lines of its outline; none where its tensors and metadata are all.
+    """
+
+    name: str
+    format: str | None
+    source: Source | None
+    parts: tuple[Part, ...] = ()
+
+
+def describe(text: str, weights: str | None = None, root: str | None = None) -> Holdings:
+    """Return what the source that a user names holds; it need not have a state dict.
+
+    Args:
+        text: what the user wrote.
+        weights: the weights of a model.
+        root: the path of the state dict in what a torch file holds; None to look for it.
+
+    Raises:
+        SourceError: there is no such source, or it cannot be read.
+    """
+    if text == DASH:
+        return _of_standard_input(root)
+    try:
+        source = find_source(text, weights, root)
+    except UnsupportedFormatError as error:
+        if error.kind != "root":
+            raise
+        with InputFile(error.about) as file:
+            return _without_state_dict(file)
+    if not isinstance(source, FileSource):
+        return _of(source, ())
+    with InputFile(source.path) as file:
+        file.check_unchanged(source.fingerprint)
+        return _of(source, _parts(source.format, file, source.located))
+
+
+def _of_standard_input(root: str | None) -> Holdings:
+    from reinit_cli.storage.pipe import StandardInput
+
+    file = StandardInput()
+    try:
+        source = stream_source(root, file)
+    except UnsupportedFormatError as error:
+        if error.kind != "root":
+            raise
+        return _without_state_dict(file)
+    return _of(source, _parts(source.format, file, source.located))
+
+
+def _of(source: Source, parts: tuple[Part, ...]) -> Holdings:
+    located = source.located
+    return Holdings(source.name, located.format if located else None, source, parts)
+
+
+def _without_state_dict(file: Reader) -> Holdings:
+    format_ = format_of(file)
+    return Holdings(file.path, format_.name, None, _parts(format_, file, None))
+
+
+def _parts(format_: Format, file: Reader, located: Located | None) -> tuple[Part, ...]:
+    if not isinstance(format_, Outlining):
+        return ()
+    return format_.outline(Files.lone(file), located)

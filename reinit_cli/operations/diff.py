@@ -7,13 +7,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.execution.sketches import BINS, PICTURES
+from reinit_cli.operations.prefix import Prefix, prefix_between
 from reinit_cli.operations.stats import Measured, measure_source
+from reinit_cli.planning.select import selection_of
 from reinit_cli.request.pattern import Pattern, select_keys
+from reinit_cli.request.rename import Rename, renames_of
+from reinit_cli.request.request import Request
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_row_by_row, byte_blocks
 from reinit_cli.tensors.distance import Distance, Tolerance, distance_of, in_lockstep
@@ -56,7 +61,7 @@ class Difference:
     """The difference of one key.
 
     Attributes:
-        key: the key; of a moved tensor that in the first source.
+        key: the key; of a moved tensor that in the first source, renamed as is asked for.
         change: what differs.
         first, second: what is known of it in each source, or None where it is not there.
         distance: between the values, where they were compared and differ.
@@ -81,6 +86,7 @@ def compare(
     tolerance: Tolerance,
     seed: int,
     progress: Progress,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Difference]:
     """Compare two sources.
 
@@ -93,6 +99,7 @@ def compare(
         tolerance: what counts as equal.
         seed: of models that are built without weights.
         progress: called with the bytes of the tensors of the first that are done.
+        names: new names of keys of the first.
 
     Returns:
         One for each key, in the order of the first source, then what only the second has.
@@ -102,7 +109,7 @@ def compare(
         def work() -> list[Difference]:
             pairs = _Pairs(mine, theirs, tolerance)
             found = []
-            for each in compare_keys(first, second, is_chosen):
+            for each in compare_keys(first, second, is_chosen, names):
                 stop_here()
                 found.append(pairs.compared(each))
                 progress(each.first.nbytes if each.first is not None else 0)
@@ -125,6 +132,7 @@ def diff(
     weights: str | None = None,
     root: str | None = None,
     seed: int = 0,
+    rename: Iterable[Rename | str] = (),
 ) -> list[Difference]:
     """Tell what differs between two sources: those keys for which `differs` is set.
 
@@ -138,18 +146,22 @@ def diff(
         weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
         root: the path of the state dict in what a torch file holds; None to look for it.
         seed: of models that are built without weights.
+        rename: gives keys of the first the names under which they are compared, such as
+            "module.*=*".
 
     Returns:
         One for each key, in the order of the first source, then what only the second has.
 
     Raises:
-        ReinitError: a source cannot be read, or a pattern is not valid.
+        ReinitError: a source cannot be read, a pattern is not valid, or a rename cannot be obeyed.
     """
     mine, theirs = find_both(first, second, weights, root)
-    chosen = chosen_keys((mine, theirs), patterns)
+    names = names_of(mine, rename)
+    is_chosen = chosen_keys((mine, theirs), patterns, names).__contains__
     if keys_only:
-        return compare_keys(mine, theirs, chosen.__contains__)
-    return compare(mine, theirs, chosen.__contains__, Tolerance(rtol, atol), seed, unwatched)
+        return compare_keys(mine, theirs, is_chosen, names)
+    tolerance = Tolerance(rtol, atol)
+    return compare(mine, theirs, is_chosen, tolerance, seed, unwatched, names)
 
 
 def find_both(
@@ -167,22 +179,58 @@ def find_both(
     return mine, theirs
 
 
-def chosen_keys(sources: Iterable[Source], patterns: Iterable[Pattern | str]) -> set[str]:
-    """Return the keys of some sources that patterns match, or all where there is none."""
-    return select_keys([each.key for source in sources for each in source.tensors], patterns)
+def names_of(source: Source, rename: Iterable[Rename | str]) -> Mapping[str, str]:
+    """Return the names that renames give the keys of a source.
+
+    Raises:
+        RuleError: one of them cannot be obeyed.
+    """
+    renames = renames_of(rename)
+    if not renames:
+        return {}
+    keys = [tensor.key for tensor in source.tensors]
+    return selection_of(source.name, keys, Request(source.name, (), rename=renames)).names
+
+
+def chosen_keys(
+    sources: tuple[Source, Source],
+    patterns: Iterable[Pattern | str],
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> set[str]:
+    """Return the keys of two sources that patterns match, or all where there is none.
+
+    Args:
+        sources: the two.
+        patterns: those of the keys.
+        names: new names of keys of the first.
+    """
+    mine, theirs = ([tensor.key for tensor in source.tensors] for source in sources)
+    return select_keys([*(names.get(key, key) for key in mine), *theirs], patterns)
 
 
 def compare_keys(
-    first: Source, second: Source, is_chosen: Callable[[str], bool]
+    first: Source,
+    second: Source,
+    is_chosen: Callable[[str], bool],
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Difference]:
     """Compare keys, shapes and dtypes alone, without reading a tensor."""
-    mine = {tensor.key: tensor for tensor in first.tensors if is_chosen(tensor.key)}
+    named = ((names.get(tensor.key, tensor.key), tensor) for tensor in first.tensors)
+    mine = {key: tensor for key, tensor in named if is_chosen(key)}
     theirs = {tensor.key: tensor for tensor in second.tensors if is_chosen(tensor.key)}
     found = [_by_kind(key, tensor, theirs.get(key)) for key, tensor in mine.items()]
     added = [
         Difference(key, "added", None, each) for key, each in theirs.items() if key not in mine
     ]
     return found + added
+
+
+def prefix_of(found: Sequence[Difference]) -> Prefix | None:
+    """Return the prefix that explains why keys of two sources differ, or None."""
+    first = {each.key for each in found if each.first is not None}
+    moved = (each.second.key for each in found if each.change == "moved" and each.second)
+    there = (each.key for each in found if each.second is not None and each.change != "moved")
+    return prefix_between(first, {*there, *moved})
 
 
 def _by_kind(key: str, first: TensorInfo, second: TensorInfo | None) -> Difference:

@@ -173,3 +173,70 @@ def test_a_hostile_key_is_escaped(reinit: Callable[..., Done]) -> None:
     save_file({"\x1b[31m": torch.tensor([math.nan])}, "m.safetensors")
 
     assert "\x1b" not in reinit("stats", "m.safetensors", "--check").err
+
+
+def _with_prefix() -> None:
+    state = {"fc.weight": torch.arange(6.0).view(2, 3), "fc.bias": torch.ones(2)}
+    torch.save({f"module.{key}": tensor for key, tensor in state.items()}, "ddp.pt")
+    torch.save(state | {"fc.bias": torch.zeros(2)}, "plain.pt")
+
+
+def test_a_prefix_that_explains_all_differences_is_named_with_the_command_to_type(
+    reinit: Callable[..., Done],
+) -> None:
+    _with_prefix()
+
+    said = reinit("diff", "ddp.pt", "plain.pt", "--keys-only")
+
+    assert said.out.splitlines()[-1] == (
+        "prefix\t2 keys differ only in 'module.', which ddp.pt has in front: "
+        "reinit diff ddp.pt plain.pt --rename 'module.*=*'"
+    )
+    assert json.loads(reinit("diff", "plain.pt", "ddp.pt", "--json").out)["prefix"] == {
+        "text": "module.",
+        "in": "second",
+        "keys": 2,
+        "rename": ["*=module.*"],
+    }
+
+
+def test_keys_of_the_first_are_compared_under_new_names(reinit: Callable[..., Done]) -> None:
+    _with_prefix()
+
+    done = reinit("diff", "ddp.pt", "plain.pt", "--rename", "module.*=*")
+
+    assert done == Done(
+        1,
+        "change\tkey\twhat\tmax abs\trelative L2\tchanged\n"
+        "values\tfc.bias\t2 float32\t1\t1\t100.00%\n"
+        "from\tddp.pt\n"
+        "to\tplain.pt\n"
+        "keys\t1 the same, 1 with other values\n"
+        "renamed by\tmodule.*=*\n",
+        "",
+    )
+    form = json.loads(reinit("diff", "ddp.pt", "plain.pt", "--rename", "module.*=*", "--json").out)
+    assert form["rename"] == ["module.*=*"]
+    assert [(each["key"], each["source_key"]) for each in form["differences"]] == [
+        ("fc.bias", "module.fc.bias")
+    ]
+    assert (
+        reinit("diff", "ddp.pt", "plain.pt", "fc.weight", "--rename", "module.*=*", "-q").code == 0
+    )
+
+
+def test_a_rename_that_matches_nothing_or_too_much_is_refused_by_diff(
+    reinit: Callable[..., Done],
+) -> None:
+    _with_prefix()
+
+    done = reinit("diff", "ddp.pt", "plain.pt", "--rename", "modul.*=*")
+
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        [
+            "error: rename 'modul.*=*' matches no key of ddp.pt",
+            "hint: did you mean --rename 'module.*=*'?",
+        ],
+    )
+    assert reinit("diff", "ddp.pt", "plain.pt", "--rename", "*=x").code == 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +16,7 @@ from reinit_cli.cli.options import (
     CONTEXT,
     DistanceType,
     json_option,
+    rename_option,
     report_option,
     report_place,
     root_option,
@@ -37,8 +40,12 @@ from reinit_cli.operations.diff import (
     counts_of,
     find_both,
     measure_changed,
+    names_of,
+    prefix_of,
 )
+from reinit_cli.operations.prefix import Prefix
 from reinit_cli.request.pattern import Pattern
+from reinit_cli.request.rename import Rename
 from reinit_cli.storage.destination import CHECKPOINT
 from reinit_cli.tensors.distance import Tolerance
 from reinit_cli.text import number, plural, shape
@@ -68,6 +75,7 @@ if TYPE_CHECKING:
 @click.option("--keys-only", is_flag=True, help="Compare keys, shapes and dtypes; read no tensor.")
 @click.option("--all", "shows_same", is_flag=True, help="Show what does not differ too.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code tells.")
+@rename_option
 @weights_option
 @root_option
 @seed_option
@@ -82,6 +90,7 @@ def command(
     patterns: tuple[Pattern, ...],
     rtol: float,
     atol: float,
+    rename: tuple[Rename, ...],
     weights: str | None,
     root: str | None,
     seed: int,
@@ -98,43 +107,66 @@ def command(
     Tensors are told to be added, removed, moved to another key, of another shape or dtype,
     or of other values, and how far those are apart: the largest difference, the norm of the
     difference over that of A's tensor, the share of elements that changed, and the cosine.
+    --rename gives keys of A other names first; a prefix that explains the differences between
+    keys is named.
 
     \b
     reinit diff model.safetensors model-reinit.safetensors
     reinit diff old.pt new.safetensors "layers.*" --rtol 1e-5
+    reinit diff ddp.pt model.pt --rename "module.*=*"
     """
     mine, theirs = find_both(first, second, weights, root)
     reads = dict.fromkeys((*mine.reads, *theirs.reads), CHECKPOINT)
     place = report_place(report, reads, has_pictures=not keys_only, force=force)
-    _refuse_unmatched((mine, theirs), patterns)
-    chosen = chosen_keys((mine, theirs), patterns)
+    names = names_of(mine, rename)
+    _refuse_unmatched((mine, theirs), patterns, names)
+    is_chosen = chosen_keys((mine, theirs), patterns, names).__contains__
     if keys_only:
-        found = compare_keys(mine, theirs, chosen.__contains__)
+        found = compare_keys(mine, theirs, is_chosen, names)
     else:
         with Meter(f"{first} and {second}", is_shown=not quiet) as meter:
             progress = meter.of(sum(tensor.nbytes for tensor in mine.tensors))
-            found = compare(
-                mine, theirs, chosen.__contains__, Tolerance(rtol, atol), seed, progress
-            )
-    names = (first, second)
+            tolerance = Tolerance(rtol, atol)
+            found = compare(mine, theirs, is_chosen, tolerance, seed, progress, names)
+    compared = Compared(first, second, found, rename, prefix_of(found))
     if as_json:
-        sys.stdout.write(dumps(differences_form(found, names, shows_same=shows_same)) + "\n")
+        sys.stdout.write(dumps(differences_form(compared, shows_same=shows_same)) + "\n")
     elif not quiet:
-        show(differences_sheet(found, names, shows_same=shows_same), sys.stdout)
+        show(differences_sheet(compared, shows_same=shows_same), sys.stdout)
     if place is not None:
         pictures = ([], []) if keys_only else measure_changed(mine, theirs, found, seed)
-        write_report(place, page_of_differences(found, names, pictures, shows_same=shows_same))
+        write_report(place, page_of_differences(compared, pictures, shows_same=shows_same))
     ctx.exit(1 if any(each.differs for each in found) else 0)
 
 
-def _refuse_unmatched(sources: Iterable[Source], patterns: Sequence[Pattern]) -> None:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Two sources after a comparison.
+
+    Attributes:
+        first, second: their names.
+        found: what was found.
+        rename: what gave keys of the first other names.
+        prefix: a prefix by which the keys that only one of them has differ, or None.
+    """
+
+    first: str
+    second: str
+    found: Sequence[Difference]
+    rename: Sequence[Rename] = ()
+    prefix: Prefix | None = None
+
+
+def _refuse_unmatched(
+    sources: tuple[Source, Source], patterns: Sequence[Pattern], names: Mapping[str, str]
+) -> None:
     """Refuse a pattern that matches no key.
 
     Raises:
         click.UsageError: it does not.
     """
     for pattern in patterns:
-        if not chosen_keys(sources, [pattern]):
+        if not chosen_keys(sources, [pattern], names):
             raise click.UsageError(f"no key of either source matches {pattern.text!r}")
 
 
@@ -146,24 +178,37 @@ _COLUMNS = (
 )
 
 
-def differences_sheet(
-    found: Sequence[Difference], names: tuple[str, str], *, shows_same: bool
-) -> Sheet:
+def differences_sheet(compared: Compared, *, shows_same: bool) -> Sheet:
     """Return a row for each key that differs, and the counts.
 
     Args:
-        found: what was found.
-        names: those of the sources.
+        compared: what was found.
         shows_same: whether keys that do not differ have rows too.
     """
+    found = compared.found
     rows = [_row(each) for each in found if each.differs or shows_same]
-    facts = [("from", names[0]), ("to", names[1]), ("keys", _counted(found))]
+    facts = [("from", compared.first), ("to", compared.second), ("keys", _counted(found))]
+    facts += [("renamed by", each.text) for each in compared.rename]
+    if (prefix := compared.prefix) is not None:
+        facts.append(("prefix", _about(prefix, compared)))
     return Sheet(_COLUMNS, rows, facts).without_empty_columns()
 
 
+def _about(prefix: Prefix, compared: Compared) -> str:
+    """Say which keys a prefix explains, and what compares them."""
+    differ = f"{plural(prefix.explained, 'key')} {'differ' if prefix.explained > 1 else 'differs'}"
+    where = compared.first if prefix.is_removed else compared.second
+    renames = [f"--rename {shlex.quote(each)}" for each in _renames(compared, prefix)]
+    command = f"reinit diff {shlex.join((compared.first, compared.second))} {' '.join(renames)}"
+    return f"{differ} only in {prefix.text!r}, which {where} has in front: {command}"
+
+
+def _renames(compared: Compared, prefix: Prefix) -> list[str]:
+    return [*(each.text for each in compared.rename), prefix.rename]
+
+
 def page_of_differences(
-    found: Sequence[Difference],
-    names: tuple[str, str],
+    compared: Compared,
     measured: tuple[Sequence[Measured], Sequence[Measured]],
     *,
     shows_same: bool,
@@ -171,18 +216,20 @@ def page_of_differences(
     """Return the same as a page, with pictures.
 
     Args:
-        found: what was found.
-        names: those of the sources.
+        compared: what was found.
         measured: what was measured of either source, for the pictures.
         shows_same: whether keys that do not differ have rows too.
     """
-    shown = tuple(without_folders(name, (name,)) for name in names)
-    sheet = differences_sheet(found, (shown[0], shown[1]), shows_same=shows_same)
+    names = (compared.first, compared.second)
+    first, second = (without_folders(name, (name,)) for name in names)
+    found = compared.found
+    shown = replace(compared, first=first, second=second)
+    sheet = differences_sheet(shown, shows_same=shows_same)
     panels = list(panels_of_differences(found, *measured))
     left = sum(each.distance is not None for each in found) - len(panels)
     return Page(
         "reinit diff",
-        f"{shown[0]} → {shown[1]}",
+        f"{first} → {second}",
         sheet.facts,
         [],
         [("Keys", sheet)],
@@ -240,17 +287,26 @@ def _what(each: Difference) -> str:
     return f"{shape(first.shape)} {first.dtype}"
 
 
-def differences_form(
-    found: Sequence[Difference], names: tuple[str, str], *, shows_same: bool
-) -> dict[str, Any]:
+def differences_form(compared: Compared, *, shows_same: bool) -> dict[str, Any]:
     """Return the same for JSON."""
-    return {
+    found, prefix = compared.found, compared.prefix
+    form: dict[str, Any] = {
         "version": VERSION,
-        "first": names[0],
-        "second": names[1],
+        "first": compared.first,
+        "second": compared.second,
         "counts": counts_of(found),
         "differences": [_form(each) for each in found if each.differs or shows_same],
     }
+    if compared.rename:
+        form["rename"] = [each.text for each in compared.rename]
+    if prefix is not None:
+        form["prefix"] = {
+            "text": prefix.text,
+            "in": "first" if prefix.is_removed else "second",
+            "keys": prefix.explained,
+            "rename": _renames(compared, prefix),
+        }
+    return form
 
 
 def _form(each: Difference) -> dict[str, Any]:
@@ -261,6 +317,8 @@ def _form(each: Difference) -> dict[str, Any]:
         "shape": [tensor.shape if tensor else None for tensor in (first, second)],
         "dtype": [tensor.dtype if tensor else None for tensor in (first, second)],
     }
+    if first is not None and first.key != each.key:
+        form["source_key"] = first.key
     if each.change == "moved" and second is not None:
         form["moved_to"] = second.key
     if distance is not None:

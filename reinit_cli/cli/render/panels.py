@@ -166,8 +166,10 @@ def panels_of_differences(
     mine = {each.key: each for each in before}
     theirs = {each.key: each for each in after}
     for each in found:
-        if each.key in mine and each.key in theirs and each.first is not None:
-            old, new = mine[each.key], theirs[each.key]
+        if each.first is None or each.second is None:
+            continue
+        old, new = mine.get(each.first.key), theirs.get(each.second.key)
+        if old is not None and new is not None:
             stds = " → ".join(f"{one.statistics.finite.std:.3g}" for one in (old, new))
             yield Panel(
                 each.key,

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 
 from reinit_cli.errors import UnfillableError
 from reinit_cli.initializers import NOWHERE, Elsewhere, Law, Site, UndefinedError
-from reinit_cli.planning.companions import with_buffers, with_optimizers
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.match import Owner, match
 from reinit_cli.planning.notes import refuse_idle, shared_outside, warnings_of
+from reinit_cli.planning.optimizers import Saved, with_optimizers
+from reinit_cli.planning.parameters import parameters_of
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.reshape import with_rows
+from reinit_cli.planning.running_statistics import with_buffers
 from reinit_cli.planning.spared import Spared, spared
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
@@ -39,7 +41,14 @@ def decide(entries: Entries, request: Request, elsewhere: Elsewhere = NOWHERE) -
     plan = _with_origins(_by_rules(entries, request, elsewhere), entries)
     plan = with_rows(plan, entries.reshapes, elsewhere)
     plan = with_buffers(plan) if request.with_buffers else plan
-    return with_optimizers(plan, entries.optimizers) if request.reset_optimizer else plan
+    return with_optimizers(plan, _saved(entries)) if request.reset_optimizer else plan
+
+
+def _saved(entries: Entries) -> Saved:
+    """Return the optimizers of a checkpoint, which are of its tensors as it has them."""
+    tensors = entries.before or entries.tensors
+    everything = (*tensors, *entries.outside)
+    return Saved(entries.optimizers, parameters_of(tensors), everything, entries.order)
 
 
 def _with_origins(plan: Plan, entries: Entries) -> Plan:

@@ -33,6 +33,8 @@ class Entries:
         origins: for each key that is new, the key in the source.
         dropped: the keys of the source that are left out.
         warnings: what a user should know of these keys.
+        before: the entries as the checkpoint has them, once `tensors` are as they are asked for.
+        order: the keys of the optimizers' parameters, where the user gives them.
     """
 
     source: str
@@ -45,6 +47,8 @@ class Entries:
     origins: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    before: tuple[TensorInfo, ...] = ()
+    order: tuple[str, ...] | None = None
 
 
 def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
@@ -59,6 +63,7 @@ def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
         UnknownNameError: the dtype is not one of floats.
         RuleError: a rename, a resize or what else is asked for of keys cannot be obeyed.
     """
+    before = entries.tensors
     entries = _selected(entries, request) if request.selects else entries
     tensors, idle = cast(entries.source, entries.tensors, request)
     tensors = untied(tensors) if request.untie else tensors
@@ -72,6 +77,7 @@ def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
         reshapes={**resized, **of_heads},
         heads=tuple(heads),
         warnings=(*entries.warnings, *idle),
+        before=before,
     )
 
 

@@ -11,6 +11,7 @@ from reinit_cli.initializers import Fans, Init, Law, Statistic, Transform
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.optimizer import Number, NumberAt
 
 Action = Literal["fill", "keep", "skip", "copy", "resize"]
 """fill: drawn; keep: left alone by a rule; skip: not fillable by a wildcard; copy: no rule;
@@ -111,6 +112,21 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class NewNumber:
+    """A number in the pickle of a checkpoint that becomes another.
+
+    Attributes:
+        at: where it is.
+        was: what it is.
+        value: what it becomes.
+    """
+
+    at: NumberAt
+    was: Number
+    value: Number
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What happens to every key, in the order of the source.
 
@@ -121,10 +137,11 @@ class Plan:
         shadowed: for each rule, how many keys it matches that a later rule owns.
         request: what was asked for; its device is one that this machine has.
         warnings: what a user should know, a line each.
-        slots: one for each slot of an optimizer that is zeroed.
+        slots: one for each slot of an optimizer that is reset.
         heads: the keys of a new head of classes, filled as its model does where no rule says
             otherwise.
         dropped: the keys of the source that are left out.
+        numbers: those of an optimizer's slots that are reset.
     """
 
     source: str
@@ -136,6 +153,7 @@ class Plan:
     slots: tuple[Step, ...] = ()
     heads: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    numbers: tuple[NewNumber, ...] = ()
 
     @property
     def fills(self) -> Iterator[Step]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from reinit_cli.tensors.info import TensorInfo
@@ -20,6 +20,44 @@ class ParameterNumber(NamedTuple):
 
 ParameterId = ParameterNumber | str
 
+Number = int | float
+"""A number that lies in the pickle itself, such as the step of older versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What an optimizer keeps for one parameter, or for a whole group.
+
+    Attributes:
+        tensors: by the names of their slots.
+        numbers: the same of numbers.
+        others: the names of what is neither, such as lists.
+    """
+
+    tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
+    numbers: Mapping[str, Number] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.tensors or self.numbers or self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of parameters with options of their own.
+
+    Attributes:
+        ids: those of its parameters, in order.
+        names: the names of its parameters in the same order, where the group has them.
+        shared: its options, and what the optimizer keeps for all of its parameters together.
+        masters: copies in 32 bits of its first parameters, where a wrapper keeps some.
+    """
+
+    ids: tuple[ParameterId, ...]
+    names: tuple[str, ...] | None = None
+    shared: State = field(default_factory=State)
+    masters: tuple[TensorInfo, ...] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
@@ -27,14 +65,35 @@ class Optimizer:
 
     Attributes:
         path: where it lies in the file.
-        groups: the ids of the parameters of each group, in order.
-        names: the names of the parameters in the same order, where the groups have them.
-        slots: for each parameter that has state, its tensors by the names of their slots.
-        numbers: the same for entries that are not tensors, such as the step of older versions.
+        groups: of its parameters, in order.
+        states: what is kept for each parameter that has state.
     """
 
     path: str
-    groups: tuple[tuple[ParameterId, ...], ...]
-    names: tuple[str, ...] | None
-    slots: Mapping[ParameterId, Mapping[str, TensorInfo]]
-    numbers: Mapping[ParameterId, tuple[str, ...]]
+    groups: tuple[Group, ...]
+    states: Mapping[ParameterId, State] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> tuple[ParameterId, ...]:
+        """The ids of all parameters, group after group."""
+        return tuple(each for group in self.groups for each in group.ids)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of all parameters in the same order; None unless every group has them."""
+        names = [group.names for group in self.groups]
+        return tuple(each for of in names for each in of or ()) if None not in names else None
+
+
+class NumberAt(NamedTuple):
+    """Where a number lies in the state of an optimizer.
+
+    Attributes:
+        optimizer: the path of the optimizer.
+        of: the id of a parameter, or the position of a group.
+        slot: the name of the number.
+    """
+
+    optimizer: str
+    of: ParameterId | int
+    slot: str

@@ -29,7 +29,7 @@ from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
 from reinit_cli.tensors.live import infos_of
-from reinit_cli.tensors.optimizer import Optimizer, ParameterNumber
+from reinit_cli.tensors.optimizer import Group, Optimizer, ParameterNumber, State
 
 
 def _tensor(key: str, shape: tuple[int, ...] = (4, 3), dtype: str = "float32") -> TensorInfo:
@@ -971,8 +971,8 @@ def test_every_step_that_draws_says_what_fills_it_and_a_rule_only_where_one_does
     key = "fc.weight"
     statistics = (_tensor("fc.running_mean", (10,)), _tensor("emb", (5, 2)))
     number = ParameterNumber("0")
-    slots = {number: {"exp_avg": _tensor("state.0.exp_avg", (10, 8))}}
-    optimizer = Optimizer("optimizer", ((number,),), (key,), slots, {})
+    states = {number: State({"exp_avg": _tensor("state.0.exp_avg", (10, 8))})}
+    optimizer = Optimizer("optimizer", (Group((number,), (key,)),), states)
     entries = Entries("net", (*NET, *statistics), optimizers=(optimizer,))
     request = Request(
         "net",

@@ -12,6 +12,7 @@ from reinit_cli.checkpoints.formats.torch.allowed_names import ALLOWED
 from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget, Path
 from reinit_cli.checkpoints.formats.torch.dictionary_keys import refuse_twice
 from reinit_cli.checkpoints.formats.torch.entries import Entry, entries_of
+from reinit_cli.checkpoints.formats.torch.optimizer_records import Optimizers, outside_name
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
     Instance,
@@ -24,10 +25,8 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
     attributes_of,
     is_dict,
     is_module_record,
-    is_optimizer,
     is_tensor_record,
     kind_of,
-    members_of,
 )
 from reinit_cli.checkpoints.formats.torch.roots import (
     ema_copies,
@@ -38,7 +37,7 @@ from reinit_cli.checkpoints.formats.torch.roots import (
 from reinit_cli.checkpoints.formats.torch.tensor_records import Reading, Storage
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.tensors.info import TensorInfo, tied_groups
-from reinit_cli.tensors.optimizer import Optimizer, ParameterId, ParameterNumber
+from reinit_cli.tensors.optimizer import Optimizer
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 """The suffixes of what `torch.save` writes, in either format."""
@@ -202,7 +201,7 @@ def _walk(
     budget = reading.budget
     is_module = is_module_record(root, budget)
     seen = set(reading.closed)
-    slots: dict[int, TensorInfo] = {}  # by the identities of the records
+    optimizers = Optimizers(reading)
     waiting: list[tuple[Path, Any, int, bool]] = [(None, top, 0, False)]
     while waiting:
         path, record, depth, is_known = waiting.pop()
@@ -216,14 +215,13 @@ def _walk(
             reading.note_storage(budget.path_of(path), record)
         is_tensor = is_tensor_record(record)
         if is_tensor and not is_known and id(record) not in own:
-            of_slot = slots.get(id(record))
+            of_slot = optimizers.met(record)
             found.outside.append(
-                of_slot or reading.info(_outside(reading, budget.path_of(path)), record)
+                of_slot or reading.info(outside_name(reading, budget.path_of(path)), record)
             )
         # What a tensor is made of is not another tensor.
         is_known = is_known or is_tensor
-        if is_optimizer(record, budget):
-            found.optimizers.append(_optimizer(reading, path, record, slots))
+        optimizers.look(path, record)
         if is_dict(record):
             refuse_twice(record, budget)
         is_other = is_dict(record) and record is not root and not is_module
@@ -234,12 +232,13 @@ def _walk(
             longer = path if key is None else (path, key)
             if is_other and id(part) in own:
                 # One tensor object may be an entry of several dictionaries.
-                info = reading.info(_outside(reading, budget.path_of(longer)), part)
+                info = reading.info(outside_name(reading, budget.path_of(longer)), part)
                 found.outside.append(info)
             if id(part) not in seen:
                 inner.append((longer, part, depth + 1, is_known))
         budget.spend(1 + len(inner), _VISIT_NBYTES * len(inner))
         waiting += inner[::-1]
+    found.optimizers = optimizers.found
     return seen
 
 
@@ -263,69 +262,6 @@ def _check_dropped(reading: Reading, dropped: Sequence[Any], seen: set[int]) -> 
         parts = [part for _, part in _parts(record, budget)]
         budget.spend(1 + len(parts), 8 * len(parts))
         waiting += parts
-
-
-def _optimizer(reading: Reading, path: Path, record: Any, met: dict[int, TensorInfo]) -> Optimizer:
-    """Return what is known of an optimizer's state.
-
-    Args:
-        reading: collects the storages.
-        path: where it lies.
-        record: the optimizer.
-        met: where to note its tensors.
-    """
-    budget = reading.budget
-    members = members_of(record, budget)
-    groups = [members_of(group, budget) for group in members["param_groups"]]
-    ids = tuple(tuple(_id_of(each, budget) for each in group["params"]) for group in groups)
-    names = [group.get("param_names") for group in groups]
-    are_named = all(
-        isinstance(each, list) and len(each) == len(of) for each, of in zip(names, ids, strict=True)
-    )
-    slots: dict[ParameterId, dict[str, TensorInfo]] = {}
-    numbers: dict[ParameterId, tuple[str, ...]] = {}
-    for parameter, state in pairs_of(members["state"], budget):
-        if isinstance(parameter, (int, str)):
-            budget.spend(2, _STATE_NBYTES)
-            id_ = _id_of(parameter, budget)
-            base = budget.path_of(((path, "state"), parameter))
-            held = members_of(state, budget)
-            tensors = {slot: value for slot, value in held.items() if is_tensor_record(value)}
-            slots[id_] = {}
-            for slot, value in tensors.items():
-                slots[id_][slot] = info = reading.info(_outside(reading, f"{base}.{slot}"), value)
-                met.setdefault(id(value), info)
-            numbers[id_] = tuple(
-                slot for slot, value in held.items() if isinstance(value, (int, float))
-            )
-    return Optimizer(
-        budget.path_of(path),
-        ids,
-        tuple(budget.text_of(each) for of in names for each in of or ()) if are_named else None,
-        slots,
-        numbers,
-    )
-
-
-_STATE_NBYTES = 400
-"""What the slots of a parameter take, without what is in them."""
-
-
-def _id_of(parameter: int | str, budget: Budget) -> ParameterId:
-    budget.spend(1, _ID_NBYTES)
-    if isinstance(parameter, str):
-        return parameter
-    return ParameterNumber(budget.text_of(int(parameter)))
-
-
-_ID_NBYTES = 60
-
-
-def _outside(reading: Reading, path: str) -> str:
-    """Return the name of a tensor there; what lies under keys without names shares a path."""
-    count = reading.outside[path] = reading.outside.get(path, 0) + 1
-    number = f", number {count}" if count > 1 else ""
-    return reading.budget.made(f"{path} (outside the state dict{number})")
 
 
 def _parts(record: Any, budget: Budget) -> Iterator[tuple[Any, Any]]:

@@ -248,8 +248,9 @@ class UnsupportedFormatError(SourceError):
 
     `word` is the way on, as the command line knows it, and `known` what it holds. Its kind is
     "stand-in" where something lies in the place of a checkpoint that was to be downloaded,
-    "root" where no one state dict is found in it (`known` holds the places with tensors), and
-    "names" where its pickle names what torch does not allow.
+    "root" where no one state dict is found in it (`known` holds the places with tensors),
+    "names" where its pickle names what torch does not allow, and "edit" where its pickle cannot
+    be changed without changing more than was asked for.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -257,6 +258,7 @@ class UnsupportedFormatError(SourceError):
         "stand-in": "{about!r} is {problem}",
         "root": "{about!r} {problem}",
         "names": "the pickle in {about!r} names {problem}",
+        "edit": "the pickle in {about!r} cannot be changed in place: {problem}",
     }
 
 

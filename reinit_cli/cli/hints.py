@@ -264,6 +264,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnsupportedFormatError, "names"): (
         "without --refuse-unknown-globals they are carried along, and never imported"
     ),
+    (errors.UnsupportedFormatError, "edit"): (
+        "add --tensors-only to write the state dict's tensors and nothing else"
+    ),
     (errors.OutputError, "name"): _BRACES,
     (errors.OutputError, "check"): (
         "name a file with -o, and write it out when it has passed: cat FILE"

@@ -13,7 +13,9 @@ grow with what they hold.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from struct import Struct
+from typing import TypeVar
 
 from reinit_cli.checkpoints.formats.torch.budget import TOO_MUCH, Budget
 from reinit_cli.checkpoints.formats.torch.opcodes import COSTS, HANDLERS, decoded
@@ -22,6 +24,8 @@ from reinit_cli.checkpoints.formats.torch.pickle_state import LONG_NBYTES, MAX_M
 from reinit_cli.checkpoints.formats.torch.tensor_call import call_as_written
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
+
+T = TypeVar("T")
 
 MAX_OPCODES = 1_200_000
 """Half a second's work."""
@@ -73,12 +77,18 @@ def read_pickle(
     Raises:
         MalformedFileError: it is not a pickle, or takes more than this machine gives.
     """
-    return _run(State(file, start, end), budget, max_opcodes)
+    state = State(file, start, end)
+    return refusing(state, lambda: _obey(state, budget, min(max_opcodes, budget.work)))
 
 
-def _run(state: State, budget: Budget, max_opcodes: int) -> Pickle:
+def refusing(state: State, obey: Callable[[], T]) -> T:
+    """Obey opcodes, and refuse the pickle where they do not make sense.
+
+    Raises:
+        MalformedFileError: they do not.
+    """
     try:
-        return _obey(state, budget, min(max_opcodes, budget.work))
+        return obey()
     except IndexError:
         # The window ends where the pickle may, and the stack where it is empty.
         state.refuse("its pickle is cut off or takes from an empty stack")

@@ -1,0 +1,97 @@
+"""Note what a pickle stores in its memo and recalls from it, and where."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from typing import Any
+
+from reinit_cli.checkpoints.formats.torch.pickle_records import Global
+from reinit_cli.checkpoints.formats.torch.pickle_state import State
+
+Span = tuple[int, int]
+"""Where the bytes start in the file, and where they end."""
+
+
+class NotingState(State):
+    """A state that remembers at which index something was last stored or recalled."""
+
+    index = 0
+
+    def store(self, index: int) -> None:
+        """Keep the topmost in the memo."""
+        super().store(index)
+        self.index = index
+
+    def recall(self, index: int) -> Any:
+        """Return what was stored."""
+        self.index = index
+        return super().recall(index)
+
+
+class Events:
+    """What is stored in the memo and recalled from it, in the order of the file.
+
+    Attributes:
+        at, after: where the opcode of each event starts and ends.
+        key: a small integer for the index in the memo.
+        start, end: of what stores, the span of the value; of what recalls, the number of the
+            event that stored it, and -1.
+        is_atom: whether what is stored is a text, a number or a name.
+    """
+
+    def __init__(self) -> None:
+        self.at, self.after, self.key = array("q"), array("q"), array("q")
+        self.start, self.end = array("q"), array("q")
+        self.is_atom = bytearray()
+        self._stored: dict[int, int] = {}  # key → the last event that stored
+        # Files choose the indices, and whoever chooses integers can choose them with one hash.
+        self._others: dict[str, int] = {}
+        self._indices: list[int] = []
+
+    def add(self, state: NotingState, at: int, after: int, stored: int | None) -> int:
+        """Note that something was stored, or recalled if None.
+
+        Args:
+            state: the machine, which knows the index.
+            at: where the opcode starts.
+            after: where it ends.
+            stored: where the stored value starts.
+        """
+        number = len(self.at)
+        index = state.index
+        if index < len(state.memo):
+            key = index
+        else:
+            key = self._others.setdefault(str(index), -1 - len(self._others))
+            if -key > len(self._indices):
+                self._indices.append(index)
+        self.at.append(at)
+        self.after.append(after)
+        self.key.append(key)
+        self.start.append(self._stored[key] if stored is None else stored)
+        self.end.append(-1 if stored is None else after)
+        self.is_atom.append(isinstance(state.stack[-1], _ATOMS))
+        if stored is not None:
+            self._stored[key] = number
+        return number
+
+    def index_of(self, number: int) -> int:
+        """Return the index in the memo."""
+        key = self.key[number]
+        return key if key >= 0 else self._indices[-1 - key]
+
+    def is_put(self, number: int) -> bool:
+        """Whether the event stores something."""
+        return self.end[number] >= 0
+
+    def within(self, span: Span) -> range:
+        """Return the numbers of the events in a span of the file."""
+        return range(bisect_left(self.at, span[0]), bisect_left(self.at, span[1]))
+
+    def counts_itself(self, number: int) -> bool:
+        """Whether it stores under the number of what is stored already, as MEMOIZE does."""
+        return self.is_put(number) and self.after[number] - self.at[number] == 1
+
+
+_ATOMS = (str, bytes, int, float, Global)

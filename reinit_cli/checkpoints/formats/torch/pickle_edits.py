@@ -10,26 +10,20 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from reinit_cli.checkpoints.formats.torch.memo_events import Span
+from reinit_cli.checkpoints.formats.torch.pickle_pieces import segments_of, without_cut_frames
 from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
 from reinit_cli.storage.reader import Reader
-from reinit_cli.storage.segments import Copy, Literal, Segment
+from reinit_cli.storage.segments import Segment
 
 MAX_DEPTH = 100
 
-LONG_NBYTES = 64 * 2**10
-"""What is kept is copied in one piece from this length on."""
-
 _MAX_NEW_NBYTES = 64 * 2**20
 """The most that the pickle may grow by what is made again."""
-
-_WINDOW_NBYTES = 256 * 2**10
-
-_FRAME_NBYTES = 9
 
 _MEMOIZE = b"\x94"
 
@@ -71,7 +65,7 @@ def edited(
     """
     editor = _Editor(file, spans)
     editor.edit(start, end, replacements)
-    return _segments(file, _without_cut_frames(editor.pieces, spans.frames))
+    return segments_of(file, without_cut_frames(editor.pieces, spans.frames))
 
 
 class _Editor:
@@ -305,8 +299,9 @@ class _Editor:
         key = events.key[number]
         stored = self._memo.get(key)
         at, after = events.at[number], events.after[number]
-        if self._is_passing(number) or (changed is not None and isinstance(stored, int)):
-            self._put((reached, at))  # the value as it was may be stored there
+        is_kept = stored == number or (changed is not None and isinstance(stored, int))
+        if is_kept or self._is_passing(number):
+            self._put((reached, at))
             return after
         if isinstance(stored, int) and stored > number:
             self._spans.refuse(_TWICE)
@@ -354,51 +349,3 @@ def _get(index: int) -> bytes:
 
 def _opcode(short: bytes, long: bytes, index: int) -> bytes:
     return short + bytes((index,)) if index < 256 else long + struct.pack("<I", index)
-
-
-def _without_cut_frames(
-    pieces: Sequence[bytes | Span], frames: Sequence[Span]
-) -> Iterator[bytes | Span]:
-    """Leave out the opcodes of frames that are no longer as long as they say.
-
-    Nothing needs a frame.
-    """
-    starts = [at for at, _ in frames]
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            yield piece
-            continue
-        reached, end = piece
-        cut: list[int] = []
-        for at, frame_end in reversed(
-            frames[bisect_left(starts, reached) : bisect_left(starts, end)]
-        ):
-            if frame_end > end or (cut and cut[-1] < frame_end):
-                cut.append(at)
-        for at in reversed(cut):
-            yield reached, at
-            reached = at + _FRAME_NBYTES
-        yield reached, end
-
-
-def _segments(file: Reader, pieces: Iterable[bytes | Span]) -> list[Segment]:
-    """Return the pieces as segments: what is short in one, and each long one apart."""
-    segments: list[Segment] = []
-    short = bytearray()
-    window, base = b"", 0
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            short += piece
-            continue
-        start, end = piece
-        if end - start >= LONG_NBYTES:
-            if short:
-                segments.append(Literal(bytes(short)))
-                short.clear()
-            segments.append(Copy(file, start, end - start))
-            continue
-        if not base <= start <= end <= base + len(window):
-            base = start
-            window = file.read(start, min(_WINDOW_NBYTES, file.nbytes - start))
-        short += window[start - base : end - base]
-    return [*segments, Literal(bytes(short))] if short else segments

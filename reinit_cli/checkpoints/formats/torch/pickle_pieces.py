@@ -1,0 +1,65 @@
+"""Put the pieces of an edited pickle together: spans of the file, and bytes between them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+
+from reinit_cli.checkpoints.formats.torch.memo_events import Span
+from reinit_cli.storage.reader import Reader
+from reinit_cli.storage.segments import Copy, Literal, Segment
+
+LONG_NBYTES = 64 * 2**10
+"""What is kept is copied in one piece from this length on."""
+
+_WINDOW_NBYTES = 256 * 2**10
+
+_FRAME_NBYTES = 9
+
+
+def without_cut_frames(
+    pieces: Sequence[bytes | Span], frames: Sequence[Span]
+) -> Iterator[bytes | Span]:
+    """Leave out the opcodes of frames that are no longer as long as they say.
+
+    Nothing needs a frame.
+    """
+    starts = [at for at, _ in frames]
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            yield piece
+            continue
+        reached, end = piece
+        cut: list[int] = []
+        for at, frame_end in reversed(
+            frames[bisect_left(starts, reached) : bisect_left(starts, end)]
+        ):
+            if frame_end > end or (cut and cut[-1] < frame_end):
+                cut.append(at)
+        for at in reversed(cut):
+            yield reached, at
+            reached = at + _FRAME_NBYTES
+        yield reached, end
+
+
+def segments_of(file: Reader, pieces: Iterable[bytes | Span]) -> list[Segment]:
+    """Return the pieces as segments: what is short in one, and each long one apart."""
+    segments: list[Segment] = []
+    short = bytearray()
+    window, base = b"", 0
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            short += piece
+            continue
+        start, end = piece
+        if end - start >= LONG_NBYTES:
+            if short:
+                segments.append(Literal(bytes(short)))
+                short.clear()
+            segments.append(Copy(file, start, end - start))
+            continue
+        if not base <= start <= end <= base + len(window):
+            base = start
+            window = file.read(start, min(_WINDOW_NBYTES, file.nbytes - start))
+        short += window[start - base : end - base]
+    return [*segments, Literal(bytes(short))] if short else segments

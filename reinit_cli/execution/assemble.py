@@ -174,9 +174,9 @@ def _placed(
         return (fills[step.key],)
     if step.action != "resize":
         return (_contiguous(contents.view(original), step.tensor, saturates=saturates),)
-    kept = step.tensor.with_shape((step.kept_rows, *step.tensor.shape[1:]))
+    kept = step.tensor.with_shape(step.shape_of_kept_rows)
     there = contents.view(original)
-    old = _contiguous(narrowed(there, 0, 0, step.kept_rows), kept, saturates=saturates)
+    old = _contiguous(narrowed(there, step.axis, 0, step.kept_rows), kept, saturates=saturates)
     if step.law is None:
         return (old,)
     new = rows_alone(step)

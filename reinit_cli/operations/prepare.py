@@ -19,7 +19,7 @@ from reinit_cli.errors import (
     UnwritableContentError,
 )
 from reinit_cli.execution.sketches import pictured
-from reinit_cli.initializers.site import Arch, Versions
+from reinit_cli.initializers.site import Arch, Elsewhere, Versions
 from reinit_cli.operations.bounds import (
     check_links,
     check_output,
@@ -40,6 +40,7 @@ from reinit_cli.planning.output import (
     source_notes,
 )
 from reinit_cli.planning.plan import Plan
+from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION
 from reinit_cli.request.cast import as_asked_for, casts_of
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.pattern import patterns_of
@@ -79,7 +80,7 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     Args:
         source: what is read.
         request: what is asked for; its rules and resizes are read.
-        versions: those of initializers, where a record names them.
+        versions: those of initializers and of resizing, where a record names them.
 
     Raises:
         RuleError: a rule, a resize or the optimizer's reset cannot be obeyed.
@@ -87,7 +88,8 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     """
     wanted = request.num_classes
     heads = heads_of(source, request.arch, wanted) if wanted is not None else {}
-    entries = as_asked(entries_of(source), request, heads)
+    resizing = Elsewhere(versions=versions).version_of(RESIZE, RESIZE_VERSION)
+    entries = as_asked(entries_of(source), request, heads, resizing)
     rules = (rule.init for rule in rules_of(request.rules))
     rows = (each.init for each in entries.reshapes.values() if each.init is not None)
     arch = request.arch or source.architecture

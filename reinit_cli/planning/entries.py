@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reinit_cli.planning.cast import cast
-from reinit_cli.planning.reshape import Reshapes, reshaped, to_shapes
+from reinit_cli.planning.reshape import RESIZE_VERSION, Reshapes, reshaped, to_shapes
 from reinit_cli.planning.select import selection_of
 from reinit_cli.planning.spared import Spared, spared
 from reinit_cli.request.request import Request
@@ -51,13 +51,16 @@ class Entries:
     order: tuple[str, ...] | None = None
 
 
-def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
+def as_asked(
+    entries: Entries, request: Request, heads: Heads, version: int = RESIZE_VERSION
+) -> Entries:
     """Return entries with the dtypes and shapes that they are to have.
 
     Args:
         entries: as the checkpoint has them.
         request: what is asked for.
         heads: the tensors of a head with the number of classes that is asked for.
+        version: that of resizing, which a record may name.
 
     Raises:
         UnknownNameError: the dtype is not one of floats.
@@ -67,16 +70,16 @@ def as_asked(entries: Entries, request: Request, heads: Heads) -> Entries:
     entries = _selected(entries, request) if request.selects else entries
     tensors, idle = cast(entries.source, entries.tensors, request)
     tensors = untied(tensors) if request.untie else tensors
-    tensors, resized = reshaped(entries.source, tensors, resizes_of(request.resize))
-    tensors, of_heads = to_shapes(tensors, heads, {})
+    resized = reshaped(entries.source, tensors, resizes_of(request.resize), version)
+    tensors, of_heads = to_shapes(resized.tensors, heads, {})
     return replace(
         entries,
         tensors=tensors,
         # A weight is quantized, and has scales, whatever dtype it is cast to; rules alone ask.
         spared=spared(entries.tensors) if request.rules else {},
-        reshapes={**resized, **of_heads},
+        reshapes={**resized.reshapes, **of_heads},
         heads=tuple(heads),
-        warnings=(*entries.warnings, *idle),
+        warnings=(*entries.warnings, *idle, *resized.notes),
         before=before,
     )
 

@@ -46,6 +46,7 @@ class Step:
         fans: its fans as its initializer reads them, where it is filled and has them.
         head: the key of the new head of classes as part of which it is filled, or "".
         source_key: the key that it has in the source, where it gets another; "" where not.
+        resized_with: the key of the weight whose bias it is, and with which it is resized, or "".
     """
 
     tensor: TensorInfo
@@ -63,6 +64,7 @@ class Step:
     fans: Fans | None = None
     head: str = ""
     source_key: str = ""
+    resized_with: str = ""
 
     @property
     def origin(self) -> str:
@@ -73,6 +75,29 @@ class Step:
     def key(self) -> str:
         """The state_dict key."""
         return self.tensor.key
+
+    @property
+    def axis(self) -> int:
+        """The dimension that is resized: the first, or the second of what has one row."""
+        shape = self.tensor.shape
+        if self.was is None:  # as a record has it, which says where new rows start
+            return int(shape[:1] == (1,) and len(shape) > 1)
+        changes = (at for at, dim in enumerate(shape) if dim != self.was[at])
+        return next(changes, 0)
+
+    @property
+    def shape_of_kept_rows(self) -> tuple[int, ...]:
+        """The shape of the rows that are kept."""
+        return self._shape_with(self.kept_rows)
+
+    @property
+    def shape_of_new_rows(self) -> tuple[int, ...]:
+        """The shape of the rows that are filled where it is resized."""
+        return self._shape_with(self.tensor.shape[self.axis] - self.kept_rows)
+
+    def _shape_with(self, count: int) -> tuple[int, ...]:
+        shape, axis = self.tensor.shape, self.axis
+        return (*shape[:axis], count, *shape[axis + 1 :])
 
     @property
     def drawn_as(self) -> str:

@@ -6,16 +6,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reinit_cli.errors import RuleError
-from reinit_cli.initializers import Elsewhere, Init, Law, Site, Transform, UndefinedError
+from reinit_cli.initializers import (
+    Elsewhere,
+    Init,
+    Law,
+    Site,
+    Transform,
+    UndefinedError,
+    parse_init,
+)
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.initializers.truncated import TruncatedNormal
 from reinit_cli.planning.fit import unholdable
+from reinit_cli.planning.followers import Followers, followers
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.pattern import KeyIndex
 from reinit_cli.request.resize import Resize
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo, tied_groups
+
+RESIZE = "resize"
+"""The name under which records have the version of resizing."""
+
+RESIZE_VERSION = 2
+"""One more with each change of what is resized: 2 resizes the biases of weights too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +40,48 @@ class Reshape:
     Attributes:
         was: its shape.
         init: the initializer of new rows, or None.
+        resized_with: the key of the weight whose bias it is, and with which it is resized, or "".
     """
 
     was: tuple[int, ...]
     init: Init | None = None
+    resized_with: str = ""
 
 
 Reshapes = Mapping[str, Reshape]
 """The tensors whose shape changes, by key."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reshaped:
+    """Tensors of which some have another shape.
+
+    Attributes:
+        tensors: all of them.
+        reshapes: those whose shape changes.
+        notes: what a user should know of those whose shape stays.
+    """
+
+    tensors: tuple[TensorInfo, ...]
+    reshapes: Reshapes
+    notes: tuple[str, ...] = ()
+
+
 def reshaped(
-    source: str, tensors: Sequence[TensorInfo], resizes: Sequence[Resize]
-) -> tuple[tuple[TensorInfo, ...], Reshapes]:
+    source: str,
+    tensors: Sequence[TensorInfo],
+    resizes: Sequence[Resize],
+    version: int = RESIZE_VERSION,
+) -> Reshaped:
     """Return tensors with the shapes that are asked for, and the shapes that they had.
 
-    All keys of one tensor change together.
+    All keys of one tensor change together, and so does the bias of a weight.
 
     Args:
         source: the name of what they are from.
         tensors: all of them.
         resizes: the last that matches a key decides.
+        version: that of resizing, which a record may name.
 
     Raises:
         RuleError: one matches no tensor that has rows, or two disagree on one tensor.
@@ -75,12 +111,33 @@ def reshaped(
             )
             raise RuleError(first.text, problem, kind="resize")
         wanted |= dict.fromkeys(group, *of_group.values()) if of_group else {}
-    shapes = {tensor.key: tensor.shape for tensor in tensors}
-    return to_shapes(
-        tensors,
-        {key: (resize.rows, *shapes[key][1:]) for key, resize in wanted.items()},
-        {key: resize.init for key, resize in wanted.items()},
-    )
+    return _with_followers(tensors, wanted, version)
+
+
+def _with_followers(
+    tensors: Sequence[TensorInfo], wanted: Mapping[str, Resize], version: int
+) -> Reshaped:
+    """Return tensors with the rows that are wanted, and what is resized with them."""
+    rows = {key: resize.rows for key, resize in wanted.items()}
+    shapes = {
+        tensor.key: (rows[tensor.key], *tensor.shape[1:])
+        for tensor in tensors
+        if tensor.key in rows
+    }
+    found = followers(tensors, rows) if version > 1 else Followers()
+    inits = {key: resize.init for key, resize in wanted.items()}
+    inits |= {bias: _init_of_bias(inits[key], found.shapes[bias]) for bias, key in found.of.items()}
+    laid, reshapes = to_shapes(tensors, {**found.shapes, **shapes}, inits)
+    named = {
+        key: replace(each, resized_with=found.of.get(key, "")) for key, each in reshapes.items()
+    }
+    return Reshaped(laid, named, found.notes)
+
+
+def _init_of_bias(init: Init | None, shape: Sequence[int]) -> Init:
+    """Return what fills the new elements of a bias: their mean where rows get theirs, else zeros."""
+    is_mean = init is not None and init.initializer.stream and len(shape) == 1
+    return init if init is not None and is_mean else parse_init("zeros")
 
 
 def to_shapes(
@@ -135,14 +192,21 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
         if isinstance(step.law, Transform) or step.keeps_zeros:
             problem = f"{step.key!r} cannot be resized and transformed at once"
             raise RuleError(step.key, problem, kind="resize")
-        return replace(step, was=reshape.was)
+        return replace(step, was=reshape.was, resized_with=reshape.resized_with)
     tensor = step.tensor
     first = min((step.key, *step.tied))
-    kept = min(reshape.was[0], tensor.shape[0])
     resized = replace(
-        step, action="resize", was=reshape.was, kept_rows=kept, reason="", seed_key=first
+        step,
+        action="resize",
+        was=reshape.was,
+        reason="",
+        seed_key=first,
+        resized_with=reshape.resized_with,
     )
-    if kept == tensor.shape[0]:
+    axis = resized.axis
+    kept = min(reshape.was[axis], tensor.shape[axis])
+    resized = replace(resized, kept_rows=kept)
+    if kept == tensor.shape[axis]:
         return resized
     if reshape.init is None:
         problem = f"nothing says what fills the new rows of {step.key!r}"
@@ -175,5 +239,4 @@ def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere)
 
 def rows_alone(step: Step) -> Step:
     """Return the step that fills the new rows of a tensor, as a tensor of their own."""
-    rows, *rest = step.tensor.shape
-    return replace(step, tensor=step.tensor.with_shape((rows - step.kept_rows, *rest)))
+    return replace(step, tensor=step.tensor.with_shape(step.shape_of_new_rows))

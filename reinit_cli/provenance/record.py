@@ -11,7 +11,8 @@ the same bytes. Its digests are SHA-256s in hexadecimal:
                     without the record itself; of a folder as above
     sha256          of the record, with 64 zeros in this place
 
-`laws` has the versions of the initializers that were used, those of version 1 left out.
+`laws` has the versions of the initializers that were used, those of version 1 left out; and
+that of resizing, of which version 2 resizes the biases of weights too, where it did.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from reinit_cli.initializers.site import Versions
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.output import layout_form
 from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION
 from reinit_cli.request.json_text import parse_json
 from reinit_cli.request.request import options_form
 from reinit_cli.streams.torch import STREAM
@@ -82,6 +84,8 @@ Form = dict[str, Any]
 def laws_form(plan: Plan) -> Form:
     """Return the versions of the laws that are drawn, as a member of its own where any is not 1."""
     versions = versions_of(step.init for step in drawn_steps(plan) if step.init is not None)
+    if any(step.resized_with for step in plan.steps):
+        versions[RESIZE] = RESIZE_VERSION
     return {"laws": versions} if versions else {}
 
 

@@ -59,7 +59,8 @@ class RecordReader:
         try:
             init = parse_init(row["init"])
             kept = int(row.get("from_row", 0))
-            if not 0 <= kept <= (tensor.shape or (0,))[0]:
+            axis = Step(tensor, "resize").axis
+            if not 0 <= kept <= (tensor.shape or (0,))[axis]:
                 raise ValueError(f"there is no row {kept}")
             key = str(row.get("seed_key", tensor.key))
             seed = STREAM.seed_for(int(self._form["seed"]), key, init.initializer.stream)
@@ -69,7 +70,7 @@ class RecordReader:
         step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, init=init, kept_rows=kept)
         places = self._places[tensor.key]
         if kept:
-            places = tuple(_without_rows(place, tensor, kept) for place in places)
+            places = tuple(_without_rows(place, tensor, axis, kept) for place in places)
             step = rows_alone(step)
         return RecordedFill(step, str(row["sha256"]), places, undrawn)
 
@@ -92,15 +93,15 @@ class RecordReader:
         return law, unholdable(law, dtype)
 
 
-def _without_rows(place: Place, tensor: TensorInfo, count: int) -> Place:
-    """Return a place of a whole tensor without its first rows.
+def _without_rows(place: Place, tensor: TensorInfo, axis: int, count: int) -> Place:
+    """Return a place of a whole tensor without the first rows of a dimension.
 
     Raises:
         RecordError: only some of its elements are there.
     """
     if place.box is not None:
         raise RecordError(tensor.key, "its record has new rows of a tensor in several places")
-    nbytes = place.nbytes // max(1, tensor.shape[0]) * count
+    nbytes = place.nbytes // max(1, tensor.shape[axis]) * count
     return place._replace(offset=place.offset + nbytes, nbytes=place.nbytes - nbytes)
 
 

@@ -144,8 +144,9 @@ class _Run(click.Command):
     type=ResizeType(),
     multiple=True,
     metavar="PATTERN=N[:INIT]",
-    help="Change the first dimension of what the pattern matches: what fits is kept unless a "
-    "rule fills the whole, and new rows are filled by INIT, such as mean or normal:std=0.02.",
+    help="Change the first dimension of what the pattern matches, and of its bias: what fits is "
+    "kept unless a rule fills the whole, and new rows are filled by INIT, such as mean or "
+    "normal:std=0.02.",
 )
 @click.option(
     "--with-buffers/--no-with-buffers",

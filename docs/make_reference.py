@@ -22,9 +22,10 @@ from reinit_cli.initializers.declaration import COMMON, LAYOUT, REQUIRED, Parame
 from reinit_cli.initializers.gains import NONLINEARITIES, calculate_gain
 from reinit_cli.initializers.parameters import Gain
 from reinit_cli.operations.diff import Difference, Distance
+from reinit_cli.operations.remake import Finding
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.operations.stats import Measured, Statistics
-from reinit_cli.operations.verify import Finding, Verdict
+from reinit_cli.operations.verify import Verdict
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.spared import NOT_WEIGHTS
 from reinit_cli.provenance.compare import Gap

@@ -138,6 +138,7 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
         "weights": "{of} has no weights {about!r}; {problem}",
         "key": "{of} has no key {about!r}",
         "root": "{of!r} has no dictionary at {about!r}",
+        "file to copy": "{of!r} has no file {about!r} to copy",
         "placeholder": "output {of!r}: there is no placeholder '{{{about}}}'; there is {problem}",
     }
 
@@ -230,13 +231,14 @@ class UnreadableSourceError(SourceError, OSError):
 class MalformedFileError(SourceError, ValueError):
     """A file that is not what its format allows.
 
-    Its kind is what the file would have to be, or "crc" where the bytes are not those whose
-    CRC-32 it records.
+    Its kind is what the file would have to be, "crc" where the bytes are not those whose
+    CRC-32 it records, or "shards" where a folder can be read, but not rewritten as it is.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{about!r} is no valid {kind}: {problem}",
         "crc": "{about!r} is damaged: {problem}",
+        "shards": "{about!r} cannot be rewritten as it is: {problem}",
     }
 
     def __init__(self, about: str, problem: str, kind: str = "checkpoint") -> None:
@@ -248,6 +250,7 @@ class UnsupportedFormatError(SourceError):
 
     `word` is the way on, as the command line knows it, and `known` what it holds. Its kind is
     "stand-in" where something lies in the place of a checkpoint that was to be downloaded,
+    "several" where one of several sources has to be named (`known` holds their paths),
     "root" where no one state dict is found in it (`known` holds the places with tensors),
     "names" where its pickle names what torch does not allow, and "edit" where its pickle cannot
     be changed without changing more than was asked for.
@@ -256,6 +259,7 @@ class UnsupportedFormatError(SourceError):
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{about!r} is {problem}, which cannot be read",
         "stand-in": "{about!r} is {problem}",
+        "several": "{about!r} {problem}",
         "root": "{about!r} {problem}",
         "names": "the pickle in {about!r} names {problem}",
         "edit": "the pickle in {about!r} cannot be changed in place: {problem}",
@@ -273,13 +277,14 @@ class SourceChangedError(SourceError):
 class OutputError(ReinitError):
     """An output that cannot be written.
 
-    Its kind is "name" where the form of its name is wrong, and "check" where it could not be
-    taken back.
+    Its kind is "name" where the form of its name is wrong, "copy" where other files are to go
+    along and there are none, and "check" where it could not be taken back.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{problem}",
         "name": "output {about!r}: {problem}",
+        "copy": "{about!r} has no other files to copy, or the output is not a folder",
         "check": "what is written to standard output cannot be taken back by --check",
     }
 

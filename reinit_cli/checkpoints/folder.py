@@ -67,6 +67,11 @@ class FolderSource:
         return self.located.tensors
 
     @property
+    def sizes(self) -> Mapping[str, int]:
+        """The size of each of its files."""
+        return {name: each.fingerprint.nbytes for name, each in self.listed.items()}
+
+    @property
     def metadata(self) -> Mapping[str, str]:
         """The metadata of its files."""
         return self.located.metadata

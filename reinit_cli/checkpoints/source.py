@@ -123,6 +123,12 @@ class Source(Protocol):
         """Open it, as a context manager that gives `Contents`."""
 
 
+def doubts_about(source: Source) -> tuple[str, ...]:
+    """Return what a user should know of a source who only looks at it, too."""
+    located = source.located
+    return located.doubts(source.path or source.name) if located is not None else ()
+
+
 def empty_state(tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
     """Return a state dict of such tensors without values; ties are ties again."""
     import torch

@@ -15,6 +15,9 @@ from reinit_cli.cli.group import COMMANDS
 from reinit_cli.cli.ways import fetching, path_of_url, way_from
 from reinit_cli.text import near, one_line
 
+_MOST_COMMANDS = 5
+"""How many commands are offered."""
+
 Explained = tuple[str, str | None]
 """What went wrong, and the way on."""
 
@@ -29,6 +32,8 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
     hint = hint_of(error)
     if isinstance(error, errors.MissingRuleError):
         hint = _meant_command(args) or hint
+    if error.kind == "several" and error.about in args:
+        hint = _one_by_one(error, args)
     return one_line(str(error)), one_line(hint) if hint else None
 
 
@@ -48,6 +53,13 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> Explained
     else:
         hint = _meant_command(args) or f"{_command_of(error)} -h shows how"
     return one_line(problem), one_line(hint)
+
+
+def _one_by_one(error: errors.ReinitError, args: Sequence[str]) -> str:
+    """Return the same command for each of the sources that can be named instead."""
+    named = error.known[:_MOST_COMMANDS]
+    commands = ([path if arg == error.about else arg for arg in args] for path in named)
+    return "name one of them: " + " or ".join(f"reinit {shlex.join(each)}" for each in commands)
 
 
 def _command_of(error: click.ClickException) -> str:
@@ -233,6 +245,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "key"): _key,
     (errors.UnknownNameError, "root"): _roots,
     (errors.UnknownNameError, "placeholder"): _placeholder,
+    (errors.UnknownNameError, "file to copy"): _spelled(
+        "--copy takes globs on paths in the folder, such as 'original/*'"
+    ),
     (errors.RuleError, "tied"): "give one of them only, both the same initializer, or --untie",
     (errors.RuleError, "resize"): _resize,
     **{
@@ -258,9 +273,13 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "for a model as it is constructed"
     ),
     (errors.UnreadableSourceError, "link"): _allowed,
+    (errors.MalformedFileError, "shards"): "--fix-index writes an index of the tensors that it has",
     (errors.MalformedFileError, "crc"): "get it anew, or go on with --no-verify-crc",
     (errors.UnsupportedFormatError, ""): way_from,
     (errors.UnsupportedFormatError, "root"): _root,
+    (errors.UnsupportedFormatError, "several"): lambda error: (
+        f"name one of them: {' or '.join(map(shlex.quote, error.known[:_MOST_COMMANDS]))}"
+    ),
     (errors.UnsupportedFormatError, "names"): (
         "without --refuse-unknown-globals they are carried along, and never imported"
     ),

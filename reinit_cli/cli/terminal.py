@@ -9,6 +9,7 @@ from typing import TextIO
 
 import click
 
+from reinit_cli.checkpoints.source import Source, doubts_about
 from reinit_cli.text import one_line
 
 
@@ -21,6 +22,12 @@ def warn(warnings: Iterable[str]) -> None:
     """Print warnings, a line each."""
     for warning in warnings:
         click.echo(f"warning: {one_line(warning)}", err=True)
+
+
+def warn_about(sources: Iterable[Source]) -> None:
+    """Print what a user should know of sources that are only looked at."""
+    for source in sources:
+        warn(doubts_about(source))
 
 
 def warn_of_inputs(warnings: Mapping[str, Sequence[str]]) -> None:

@@ -64,6 +64,36 @@ def _unzip(error: errors.UnsupportedFormatError) -> str:
     return f"unpack it first: unzip {shlex.join((error.about, error.known[0]))}"
 
 
+def _zero_to_fp32(error: errors.UnsupportedFormatError) -> str:
+    """Return the command that puts DeepSpeed's parts together, for a folder or one step of it."""
+    inside, *script = error.known
+    folder, step = os.path.split(os.path.join(error.about, inside).rstrip(os.sep))
+    folder = folder or os.curdir
+    program = shlex.quote(os.path.join(folder, script[0])) if script else _ZERO
+    new = f"{os.path.basename(os.path.abspath(folder))}-fp32"
+    return f"convert it first: python {program} {shlex.join((folder, new, '-t', step))}"
+
+
+def _merged(error: errors.UnsupportedFormatError) -> str:
+    parts = os.path.join(error.about, error.known[0])
+    return f"convert it first: accelerate merge-weights {shlex.join((parts, _new(error)))}"
+
+
+def _joined(error: errors.UnsupportedFormatError) -> str:
+    program = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
+    return f"convert it first: {program} {shlex.join((error.about, _new(error) + '.pt'))}"
+
+
+def _new(error: errors.UnsupportedFormatError) -> str:
+    return f"{os.path.basename(os.path.abspath(error.about))}-merged"
+
+
+def _packed(error: errors.UnsupportedFormatError) -> str:
+    folder, name = os.path.split(os.path.abspath(error.about))
+    inside = shlex.quote(os.path.relpath(folder))
+    return f"pack it first: cd {inside} && zip -0 -r {shlex.join((name + '.pt', name))}"
+
+
 def _named_index(error: errors.UnsupportedFormatError) -> str:
     folder = shlex.quote(os.path.dirname(error.about) or ".")
     return f"name the folder: {folder}, once its index is called model.safetensors.index.json"
@@ -89,9 +119,28 @@ _PLACES: tuple[tuple[str, Callable[..., str]], ...] = (
 )
 """Where checkpoints lie that are not files here, and what fetches them."""
 
+_ZERO = "-m deepspeed.utils.zero_to_fp32"
+
 _NUMPY = "torch.from_numpy(v.copy()) for k, v in "
 
 _WAYS: dict[str, str | Callable[[errors.UnsupportedFormatError], str]] = {
+    "deepspeed": _zero_to_fp32,
+    "deepspeed-parallel": _on(
+        "convert it first: python -m deepspeed.checkpoint.ds_to_universal --input_folder {0} "
+        "--output_folder {0}-universal"
+    ),
+    "megatron": _on(
+        "convert it first, to one part: python tools/checkpoint/convert.py of Megatron-LM, with "
+        "--load-dir {}"
+    ),
+    "fsdp": _merged,
+    "fsdp-local": (
+        "load it with as many processes, and save it with StateDictType.FULL_STATE_DICT"
+    ),
+    "dcp": _joined,
+    "llama": "take the same model in transformers' layout, or look at one part by naming its file",
+    "unpacked": _packed,
+    "orbax": "load it with orbax.checkpoint, and save its arrays with safetensors",
     "download": _fetch_again,
     "lfs": _pull,
     "index": _named_index,

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.models.architecture import endings, heads
 from reinit_cli.checkpoints.references import References, find_references
-from reinit_cli.checkpoints.source import Source
+from reinit_cli.checkpoints.source import Source, doubts_about
 from reinit_cli.errors import (
+    MalformedFileError,
     MissingRuleError,
     OutputError,
     OutputUnwritableError,
@@ -28,6 +30,7 @@ from reinit_cli.operations.bounds import (
 )
 from reinit_cli.planning.decide import decide as planned
 from reinit_cli.planning.entries import Entries, as_asked
+from reinit_cli.planning.folder_files import files_to_copy
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import refuse_too_large
 from reinit_cli.planning.output import (
@@ -175,9 +178,13 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     if not request.rules and not layout.is_created:
         raise MissingRuleError
     decided = decide(source, request, versions)
-    check_links(decided.references.donors.values(), request)
+    donors = decided.references.donors.values()
+    check_links(donors, request)
     _check_content(request, source, destination, layout)
-    notes = _notes(decided.plan, source, destination, layout)
+    check_faults(source, request, is_created=layout.is_created)
+    source, left_out = _with_files(source, decided.plan, layout)
+    doubts = [doubt for donor in donors for doubt in doubts_about(donor)]
+    notes = (*_notes(decided.plan, source, destination, layout), *left_out, *doubts)
     plan = replace(decided.plan, warnings=(*decided.plan.warnings, *notes))
     wanted = pictured(plan) if request.sketch else frozenset()
     return Job(source, plan, destination, layout, wanted, decided.references)
@@ -238,6 +245,41 @@ def _notes(plan: Plan, source: Source, destination: Destination, layout: Layout)
     drops = plan.request.tensors_only
     changed = content_notes(source, content, destination.path, layout, drops=drops)
     return (*source_notes(source), *changed)
+
+
+def check_faults(source: Source, request: Request, *, is_created: bool = False) -> None:
+    """Refuse to rewrite a folder whose index is missing or wrong, unless it is to be mended.
+
+    Args:
+        source: what is read.
+        request: what is asked for.
+        is_created: whether new files are written, which need no index of the source's.
+
+    Raises:
+        MalformedFileError: it is to be rewritten as it is.
+    """
+    faults = source.located.faults if source.located else ()
+    if request.fix_index or (is_created and all(fault.is_lack_alone for fault in faults)):
+        return
+    if faults:
+        problem = "; ".join(fault.problem for fault in faults)
+        raise MalformedFileError(source.path or source.name, problem, "shards")
+
+
+def _with_files(source: Source, plan: Plan, layout: Layout) -> tuple[Source, tuple[str, ...]]:
+    """Return a source whose other files are those that are copied, and what is left out.
+
+    Raises:
+        OutputError: files are asked for where there is no folder to copy them from, or to.
+        UnknownNameError: a file is asked for that is not there.
+    """
+    if not isinstance(source, FolderSource) or not layout.format.is_folder:
+        if plan.request.copy:
+            raise OutputError(source.name, kind="copy")
+        return source, ()
+    files = files_to_copy(source.located, source.sizes, plan, source.tensors)
+    notes = tuple(files.notes(source.path, source.located.unreachable))
+    return replace(source, located=source.located.with_others(files.copied)), notes
 
 
 def _check_names(source: Source, *, refuses: bool) -> None:

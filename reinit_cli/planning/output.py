@@ -62,6 +62,7 @@ def source_notes(source: Source) -> Iterator[str]:
     if located.has_record:
         yield f"the record in {source.name!r} is of its own making, and is not carried along"
     yield from located.notes
+    yield from located.doubts(source.path or source.name)
 
 
 def layout_form(request: Request, source: Source, layout: Layout) -> dict[str, bool]:
@@ -130,7 +131,8 @@ def content_of(source: Source, tensors: tuple[TensorInfo, ...]) -> Content:
     if located is None:
         return Content(tensors, source.metadata, source=source.name, is_live=True)
     metadata = {"format": located.framework} if located.framework else located.plain_metadata
-    return Content(tensors, metadata, unwritten(located), source.name)
+    file = located.files[0] or os.path.basename(source.path or "")
+    return Content(tensors, metadata, unwritten(located), source.name, file)
 
 
 def content_notes(

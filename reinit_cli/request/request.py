@@ -59,6 +59,8 @@ class Request:
     saturate: bool = False
     shard_nbytes: int | None = None
     tensors_only: bool = False
+    fix_index: bool = False
+    copy: Sequence[Pattern | str] = ()
     refuse_unknown_globals: bool = False
     verify_crc: bool = True
     arch: Arch | None = None
@@ -145,6 +147,20 @@ OPTIONS: Mapping[str, Option] = {
         "tensors_only",
         values.read_flag,
         was="drop_non_tensors",
+    ),
+    "fix_index": Option(
+        "whether a folder gets a new index where that of its shards is missing or wrong",
+        "fix_index",
+        values.read_flag,
+        is_newer=True,
+    ),
+    "copy": Option(
+        "globs on the paths of files in a folder, which are copied even where they would be left "
+        "out next to new weights",
+        "copy",
+        values.read_patterns,
+        lambda patterns: [each.text for each in patterns_of(patterns)],
+        is_newer=True,
     ),
     "refuse_unknown_globals": Option(
         "whether names in a pickle that torch does not allow are an error",
@@ -257,6 +273,8 @@ class RewriteOptions(PlanOptions, total=False):
     saturate: bool
     shard_nbytes: int | None
     tensors_only: bool
+    fix_index: bool
+    copy: Sequence[Pattern | str]
     refuse_unknown_globals: bool
     verify_crc: bool
     record: str | bool
@@ -297,6 +315,8 @@ def override(lower: PartialRequest, upper: PartialRequest) -> PartialRequest:
         both["drop"] = drop
     if only := (*lower.get("only", ()), *upper.get("only", ())):
         both["only"] = only
+    if copy := (*lower.get("copy", ()), *upper.get("copy", ())):
+        both["copy"] = copy
     return both
 
 

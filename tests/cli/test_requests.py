@@ -86,6 +86,11 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
     "with buffers": (["--with-buffers"], {"with_buffers": True}),
     "untie": (["--untie"], {"untie": True}),
     "saturate": (["--saturate"], {"saturate": True}),
+    "a new index": (["--fix-index"], {"fix_index": True}),
+    "files of a folder": (
+        ["--copy", "a/*", "--copy", "b"],
+        {"copy": (Pattern.parse("a/*"), Pattern.parse("b"))},
+    ),
     "reset optimizer": (["--reset-optimizer"], {"reset_optimizer": True}),
     "paths that recipes may name": (
         ["--allow-path", "../a", "--allow-path", "/b"],

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 from reinit_cli.errors import RecordError, SourceNotFoundError, UnreadableSourceError
@@ -97,6 +97,19 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a checkpoint that can be read all the same.
+
+    Attributes:
+        problem: it, in a few words.
+        is_lack_alone: whether nothing is in doubt, and a new checkpoint would be without it.
+    """
+
+    problem: str
+    is_lack_alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Located:
     """The tensors of a checkpoint and the places where they lie.
 
@@ -118,6 +131,11 @@ class Located:
         has_record: whether it holds a provenance record.
         files: the names of its files that are read or copied.
         others: those of them that hold no weights, which a new folder gets as they are.
+        fitting: those of the others that fit only weights of the same keys and shapes.
+        stale: the files of a folder that would contradict new weights, and their sizes.
+        unreachable: the names in a folder that are never copied, such as links out of it.
+        alerts: what a user should know who only looks at it, too.
+        faults: what keeps it from being rewritten, unless that is mended on the way.
         record_member: the name in the metadata that is a provenance record; "" for none.
         own: what the format itself needs to rewrite the files; nobody else's business.
     """
@@ -138,6 +156,11 @@ class Located:
     has_record: bool = False
     files: tuple[str, ...] = ("",)
     others: tuple[str, ...] = ()
+    fitting: tuple[str, ...] = ()
+    stale: Mapping[str, int] = field(default_factory=dict)
+    unreachable: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
     record_member: str = ""
     own: object = None
 
@@ -145,6 +168,15 @@ class Located:
     def plain_metadata(self) -> Mapping[str, str]:
         """The metadata without a provenance record."""
         return {name: text for name, text in self.metadata.items() if name != self.record_member}
+
+    def with_others(self, others: tuple[str, ...]) -> Located:
+        """Return the same with other files as those of a folder that go along."""
+        read = [name for name in self.files if name not in self.others]
+        return replace(self, others=others, files=(*read, *others))
+
+    def doubts(self, path: str) -> tuple[str, ...]:
+        """Return what also those should know who only look at what has a path."""
+        return (*self.alerts, *(f"{path!r}: {fault.problem}" for fault in self.faults))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +201,7 @@ class Content:
         metadata: strings besides the tensors.
         rest: what the source holds that only a pickle can.
         source: what people call the source.
+        file: the name of its file of weights, or of the first; "" where there is none.
         is_live: whether it comes from objects in memory, which torch saves whatever they are.
     """
 
@@ -176,6 +209,7 @@ class Content:
     metadata: Mapping[str, str] = field(default_factory=dict)
     rest: tuple[str, ...] = ()
     source: str = ""
+    file: str = ""
     is_live: bool = False
 
 

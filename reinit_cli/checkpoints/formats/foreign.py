@@ -71,6 +71,16 @@ _SUFFIXES = {
 }
 """Suffixes of files whose first bytes say nothing."""
 
+_LISTED_SUFFIXES = {
+    **_SUFFIXES,
+    ".gguf": Foreign("a GGUF file", "original"),
+    ".h5": Foreign("an HDF5 file", "hdf5"),
+    ".keras": Foreign("a Keras file", "hdf5"),
+    ".npz": Foreign("a NumPy archive (.npz)", "npz"),
+    ".ot": Foreign("a file of tch for Rust", "original"),
+}
+"""The same for files that are only listed, of which no byte is read."""
+
 _ONNX = re.compile(rb"\x08[\x01-\x20]\x12.[a-zA-Z]", re.DOTALL)
 """Field 1 of onnx.ModelProto is ir_version, field 2 the producer's name."""
 
@@ -112,6 +122,11 @@ def foreign(path: str, head: bytes) -> Foreign | None:
     if _PICKLE.match(head):
         return Foreign("a pickle that torch.save did not write", "pickle")
     return _page(text) if text is not None else None
+
+
+def foreign_suffix(name: str) -> Foreign | None:
+    """Return what a file most likely is, of which only the name is known."""
+    return _LISTED_SUFFIXES.get(os.path.splitext(name)[1].lower())
 
 
 def foreign_archive(names: Iterable[str]) -> Foreign | None:

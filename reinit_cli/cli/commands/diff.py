@@ -32,6 +32,7 @@ from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.panels import panels_of_differences
 from reinit_cli.cli.render.table import Column, Sheet, show
+from reinit_cli.cli.terminal import warn_about
 from reinit_cli.operations.diff import (
     Difference,
     chosen_keys,
@@ -116,6 +117,7 @@ def command(
     reinit diff ddp.pt model.pt --rename "module.*=*"
     """
     mine, theirs = find_both(first, second, weights, root)
+    warn_about((mine, theirs))
     reads = dict.fromkeys((*mine.reads, *theirs.reads), CHECKPOINT)
     place = report_place(report, reads, has_pictures=not keys_only, force=force)
     names = names_of(mine, rename)

@@ -21,6 +21,7 @@ from reinit_cli.cli.parameters import (
 from reinit_cli.cli.render.facts import summed
 from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.table import Column, Sheet, show
+from reinit_cli.cli.terminal import warn_about
 from reinit_cli.collector import collector_paused
 from reinit_cli.operations.keys import ORDERS, Listing, list_keys
 from reinit_cli.operations.outline import Branch, Group
@@ -96,6 +97,7 @@ def command(
         _show_contents(source, weights, root, as_json=as_json)
         return
     found = find_source(source, weights, root)
+    warn_about((found,))
     listing = list_keys(found.tensors, patterns, excluded, order)
     is_terminal = sys.stdout.isatty()
     if count:

@@ -22,6 +22,7 @@ from reinit_cli.cli.parameters import (
     SliceType,
 )
 from reinit_cli.cli.render.json import VERSION, dumps, values_texts
+from reinit_cli.cli.terminal import warn_about
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import nbytes, printable, shape
 
@@ -65,6 +66,7 @@ def command(
     from reinit_cli.operations.show import read_values
 
     found = find_source(source, weights, root)
+    warn_about((found,))
     if as_json:
         _write(json_texts(found, key, part, seed))
         return

@@ -29,6 +29,7 @@ from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.panels import panels_of_statistics
 from reinit_cli.cli.render.table import Column, Sheet, show
+from reinit_cli.cli.terminal import warn_about
 from reinit_cli.execution.sketches import BINS as PICTURE_BINS
 from reinit_cli.execution.sketches import PICTURES
 from reinit_cli.operations.stats import BINS, WHOLE_MODULE, measurable, measure_source
@@ -106,6 +107,7 @@ def command(
     reinit stats model.safetensors --check --json
     """
     found = find_source(source, weights, root)
+    warn_about((found,))
     tensors, reasons = measurable(found.tensors, patterns)
     if not (tensors or reasons):
         click.echo(f"error: no key of {one_line(source)} matches", err=True)

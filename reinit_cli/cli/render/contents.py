@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from reinit_cli.checkpoints.formats.outline import Part
+from reinit_cli.checkpoints.source import doubts_about
 from reinit_cli.cli.render.facts import summed
 from reinit_cli.cli.render.json import VERSION
 from reinit_cli.cli.render.table import Column, Sheet
@@ -79,6 +80,6 @@ def contents_form(holdings: Holdings) -> dict[str, Any]:
         "beside": list(located.rest) if located else [],
         "outside": [f"{tensor.key}: {shape(tensor.shape)} {tensor.dtype}" for tensor in outside],
         "unknown_names": list(located.unknown_names) if located else [],
-        "notes": list(located.notes) if located else [],
+        "notes": [*located.notes, *doubts_about(source)] if source and located else [],
         "outline": [asdict(part) for part in holdings.parts],
     }

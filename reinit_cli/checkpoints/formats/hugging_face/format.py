@@ -10,14 +10,16 @@ each of them is a link to a blob elsewhere, and links that are there are followe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.formats.base import (
     RECORD_NAME,
+    SHARD_NBYTES,
     Content,
     Edits,
+    Fault,
     FileEdits,
     Files,
     Format,
@@ -30,20 +32,32 @@ from reinit_cli.checkpoints.formats.base import (
     whole,
 )
 from reinit_cli.checkpoints.formats.detection import recognized
-from reinit_cli.checkpoints.formats.hugging_face.choice import chosen
+from reinit_cli.checkpoints.formats.foreign_folders import foreign_folder, unclear
+from reinit_cli.checkpoints.formats.hugging_face.choice import Sets, WeightsSet, siblings
 from reinit_cli.checkpoints.formats.hugging_face.index import (
-    check_keys,
-    index_of,
+    faults_of,
+    faults_without,
+    files_of_keys,
+    index_text,
     split,
     weight_map_of,
 )
-from reinit_cli.checkpoints.formats.hugging_face.names import INDEX_SUFFIX, WEIGHTS, is_index
+from reinit_cli.checkpoints.formats.hugging_face.names import (
+    INDEX_SUFFIX,
+    PEFT_STEM,
+    Series,
+    indexed_by,
+    is_index,
+    series_of,
+)
+from reinit_cli.checkpoints.formats.hugging_face.stale import stale_of, training_of
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import quoted
 
-_MOST_NAMED = 20
-"""How many of the files that are not copied are named."""
+_MOST_UNREAD = 5
+"""How many sets of weights are named that are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +75,27 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Shards:
-    """The files of a folder.
+    """The files of a folder that hold its weights.
 
     Attributes:
         index: the name of the index; None where one file holds all.
-        parts: the files of weights by their names, in the order of the index.
-        others: the names of what else is copied, without a provenance record.
-        has_record: whether there is a provenance record.
+        has_index: whether there is one already.
+        parts: the files by their names, in the order of the index.
     """
 
     index: str | None
+    has_index: bool
     parts: Mapping[str, _Part]
-    others: tuple[str, ...]
-    has_record: bool
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of all files that are read or copied."""
-        index = (self.index,) if self.index is not None else ()
-        record = (RECORD_NAME,) if self.has_record else ()
-        return (*self.parts, *index, *self.others, *record)
+        """The names of all files that are read."""
+        return (*self.parts, *((self.index,) if self.index and self.has_index else ()))
+
+    @property
+    def tensors(self) -> dict[str, tuple[TensorInfo, ...]]:
+        """The tensors of each file."""
+        return {name: part.located.tensors for name, part in self.parts.items()}
 
 
 class HuggingFace:
@@ -103,7 +118,7 @@ class HuggingFace:
 
     def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
         """Whether a folder has an index or a file of weights."""
-        return not head and any(WEIGHTS.fullmatch(name) or is_index(name) for name in names)
+        return not head and any(series_of(name) or is_index(name) for name in names)
 
     def locate(self, files: Files, root: str | None = None) -> Located:
         """Find the tensors of all files of a folder.
@@ -116,19 +131,43 @@ class HuggingFace:
             UnreadableSourceError: it has no weights, or several that could be meant.
             MalformedFileError: its index is wrong.
         """
-        index, names = (files.index, ()) if files.index else chosen(files.path, _top(files))
-        weight_map = weight_map_of(files[index]) if index is not None else {}
-        names = names or tuple(dict.fromkeys(weight_map.values()))
-        parts = {name: self._part(files[name], root) for name in names}
-        if index is not None:
-            tensors = {name: part.located.tensors for name, part in parts.items()}
-            check_keys(files[index].path, weight_map, tensors)
-        left_out = _left_out(files, {*names, index})
-        own = {*names, index, RECORD_NAME, *left_out}
+        sets = Sets.of(_top(files))
+        shards, faults = self._shards(files, _chosen(files, sets), root)
+        stale = stale_of(files, shards.files)
+        own = {*shards.files, RECORD_NAME, *stale, *files.outside}
         others = tuple(name for name in files.readers if name not in own)
-        has_record = RECORD_NAME in files.readers and RECORD_NAME not in left_out
-        shards = _Shards(index, parts, others, has_record)
-        return _together(files.path, shards, sorted((*left_out, *files.left_out)))
+        has_record = RECORD_NAME in files.readers and RECORD_NAME not in files.outside
+        return replace(
+            _together(shards),
+            has_record=has_record,
+            files=(*shards.files, *others, *((RECORD_NAME,) if has_record else ())),
+            others=others,
+            fitting=training_of(files),
+            stale=stale,
+            unreachable=tuple(sorted({*files.left_out, *files.outside} - {*shards.files})),
+            alerts=_alerts(files, sets, shards),
+            faults=faults,
+        )
+
+    def _shards(
+        self, files: Files, found: WeightsSet, root: str | None
+    ) -> tuple[_Shards, tuple[Fault, ...]]:
+        """Read the files of weights, and compare them with their index."""
+        index = found.index
+        weight_map = weight_map_of(files[index]) if index is not None else {}
+        named = dict.fromkeys(weight_map.values()) if index is not None else found.files
+        there = [name for name in named if name in files.readers]
+        if not there:
+            there = [next(iter(named))]  # which says that there is no such file
+        more = siblings(there, _top(files)) if index is not None else []
+        parts = {name: self._part(files[name], root) for name in (*there, *more)}
+        shards = _Shards(index or found.new_index, index is not None, parts)
+        if not shards.index:
+            return shards, ()
+        keys = files_of_keys(files.path if index is None else files[index].path, shards.tensors)
+        if index is None:
+            return shards, faults_without(found.files)
+        return shards, faults_of(index, weight_map, keys, parts)
 
     def _part(self, file: Reader, root: str | None) -> _Part:
         format_ = recognized(file, self._formats)
@@ -147,16 +186,13 @@ class HuggingFace:
     ) -> Mapping[str, list[Segment]]:
         """Return the files with some bytes replaced, the others as they are, and a record."""
         shards = _shards(located)
-        index = {shards.index: whole(files[shards.index])} if shards.index is not None else {}
-        return {
-            **{
-                name: _rewritten(part, files[name], edits.get(name, {}))
-                for name, part in shards.parts.items()
-            },
-            **index,
-            **{name: whole(files[name]) for name in located.others},
-            **_own_record(record),
+        rewritten = {
+            name: _rewritten(part, files[name], edits.get(name, {}))
+            for name, part in shards.parts.items()
         }
+        others = {name: whole(files[name]) for name in located.others}
+        index = {shards.index: _index(shards, located, files)} if shards.index else {}
+        return {**rewritten, **index, **others, **_own_record(record)}
 
     def recorded(self, located: Located, files: Files) -> Mapping[str, Recorded]:
         """Return the record that is a file of the folder.
@@ -176,15 +212,15 @@ class HuggingFace:
     def created(self, content: Content, supply: Supply) -> Mapping[str, list[Segment]]:
         """Return the segments of new shards, of their index and of the other files."""
         tensors = [tensor for tensor in content.tensors if not tensor.carried]
-        shards = split(tensors, supply.shard_nbytes)
+        names = Series.of_new(content.file)
+        shards = split(tensors, _most_nbytes(names, supply.shard_nbytes), names)
         without_record = replace(supply, record="")
         files = {
             name: self._new.created(replace(content, tensors=tuple(shard)), without_record)[""]
             for name, shard in shards.items()
         }
         if len(files) > 1:
-            name, index = index_of(shards)
-            files[name] = [Literal(index)]
+            files[names.index] = [Literal(index_text(shards))]
         return {**files, **supply.others, **_own_record(supply.record)}
 
 
@@ -193,11 +229,51 @@ def _top(files: Files) -> list[str]:
     return [name for name in files.readers if "/" not in name]
 
 
-def _left_out(files: Files, own: AbstractSet[str | None]) -> list[str]:
-    """Return other weights, which would contradict the new ones, and links out of the folder."""
-    stale = {name for name in _top(files) if WEIGHTS.fullmatch(name)}
-    unwanted = (stale | files.outside) - own
-    return [name for name in files.readers if name in unwanted]
+def _chosen(files: Files, sets: Sets) -> WeightsSet:
+    """Return the set of weights that is meant.
+
+    Raises:
+        ReinitError: that is not clear.
+    """
+    if files.index:
+        return WeightsSet.of_index(files.index)
+    found = sets.chosen(files)
+    if found is None and "model_index.json" not in files.readers:
+        found = sets.any_name() if foreign_folder(files.readers) is None else None
+    if found is None:
+        raise unclear(files.path, files.readers)
+    return found
+
+
+def _alerts(files: Files, sets: Sets, shards: _Shards) -> tuple[str, ...]:
+    """Say which of several sets of weights is read; the one that was named needs no word."""
+    unread = [] if files.index else sets.unread(shards.index, shards.parts)
+    if not unread:
+        return ()
+    read = shards.files[-1] if shards.has_index else shards.files[0]
+    series = indexed_by(read) or series_of(read)
+    library = series.library if series is not None else ""
+    loads = f", as {library} does" if library and not (series and series.variant) else ""
+    more = f" and {len(unread) - _MOST_UNREAD:,} more" if len(unread) > _MOST_UNREAD else ""
+    others = ", ".join(map(quoted, unread[:_MOST_UNREAD])) + more
+    return (
+        f"{files.path!r} has several sets of weights: {quoted(read)} is read{loads}, and not {others}",
+    )
+
+
+def _index(shards: _Shards, located: Located, files: Files) -> list[Segment]:
+    """Return the index as it is, or one that is right where that is not."""
+    assert shards.index is not None
+    old = files[shards.index] if shards.has_index else None
+    if old is not None and not located.faults:
+        return whole(old)
+    return [Literal(index_text(shards.tensors, old))]
+
+
+def _most_nbytes(names: Series, shard_nbytes: int) -> int:
+    """Return the most bytes of a file; what PEFT loads stays one unless less is asked for."""
+    is_whole = names.stem == PEFT_STEM and shard_nbytes >= SHARD_NBYTES
+    return sys.maxsize if is_whole else shard_nbytes
 
 
 def _shards(located: Located) -> _Shards:
@@ -214,13 +290,10 @@ def _own_record(record: str) -> dict[str, list[Segment]]:
     return {RECORD_NAME: [Reserved(len(record), "text")]} if record else {}
 
 
-def _together(path: str, shards: _Shards, left_out: Sequence[str]) -> Located:
+def _together(shards: _Shards) -> Located:
     """Return what the files of a folder hold together; storages stay apart."""
     found = [(name, part.located) for name, part in shards.parts.items()]
     notes = [note for _, located in found for note in located.notes]
-    if left_out:
-        more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
-        notes.append(f"not copied from {path!r}: {', '.join(left_out[:_MOST_NAMED])}{more}")
     return Located(
         found[0][1].format,
         tuple(_of(name, tensor) for name, located in found for tensor in located.tensors),
@@ -237,9 +310,6 @@ def _together(path: str, shards: _Shards, left_out: Sequence[str]) -> Located:
         attributes=_distinct(located.attributes for _, located in found),
         unknown_names=_distinct(located.unknown_names for _, located in found),
         notes=tuple(notes),
-        has_record=shards.has_record,
-        files=shards.files,
-        others=shards.others,
         record_member=found[0][1].record_member,
         own=shards,
     )

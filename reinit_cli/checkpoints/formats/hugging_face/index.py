@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NoReturn
 
-from reinit_cli.checkpoints.formats.hugging_face.names import INDEX_SUFFIX, is_plain
+from reinit_cli.checkpoints.formats.base import Fault
+from reinit_cli.checkpoints.formats.hugging_face.names import (
+    Series,
+    is_plain,
+    series_of,
+    shard_number,
+)
 from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, parse_object
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import listed, quoted
 
 MAX_INDEX_NBYTES = 48 * 2**20
 
+_MOST_NAMED = 3
+"""How many faults of a kind are named."""
+
+_MOST_SHARDS = 100_000
+"""More shards than any checkpoint has; a name can speak of any number."""
+
 
 def weight_map_of(file: Reader) -> dict[str, str]:
-    """Return for each key the file that an index names."""
-    path = file.path
-    if file.nbytes > MAX_INDEX_NBYTES:
-        _refuse(path, f"it is longer than {MAX_INDEX_NBYTES:,} bytes")
-    data = file.read(0, file.nbytes)
-    try:
-        members = parse_object(data.strip(b" \n\t\r"), "it", allows_floats=True)
-    except JsonError as error:
-        _refuse(path, str(error))
+    """Return for each key the file that an index names.
+
+    Raises:
+        MalformedFileError: it is not an index, or names a file elsewhere.
+    """
+    path, members = file.path, _members_of(file)
     maps = [value for name, value in members if name == "weight_map"]
     if len(maps) != 1 or not isinstance(maps[0], Pairs):
         _refuse(path, "it has no weight_map, or several")
@@ -40,38 +50,92 @@ def weight_map_of(file: Reader) -> dict[str, str]:
     return found
 
 
-def check_keys(
-    path: str, weight_map: Mapping[str, str], shards: Mapping[str, Sequence[TensorInfo]]
-) -> None:
-    """Check that every key is in the file that the index names, once, and in no other.
+def _members_of(file: Reader) -> Pairs:
+    if file.nbytes > MAX_INDEX_NBYTES:
+        _refuse(file.path, f"it is longer than {MAX_INDEX_NBYTES:,} bytes")
+    data = file.read(0, file.nbytes)
+    try:
+        return parse_object(data.strip(b" \n\t\r"), "it", allows_floats=True)
+    except JsonError as error:
+        _refuse(file.path, str(error))
+
+
+def faults_of(
+    index: str, weight_map: Mapping[str, str], found: Mapping[str, str], files: Container[str]
+) -> tuple[Fault, ...]:
+    """Return everything in which an index differs from the files.
 
     Args:
-        path: the index.
+        index: its name.
         weight_map: for each key the file that it names.
+        found: for each key the file that has it.
+        files: the names of those that were found.
+    """
+    if found == weight_map:
+        return ()
+    named = weight_map.items()
+    missing = [(name,) for name in dict.fromkeys(weight_map.values()) if name not in files]
+    moved = [(key, found[key], name) for key, name in named if found.get(key, name) != name]
+    lost = [(key, name) for key, name in named if key not in found and name in files]
+    extra = [(key, name) for key, name in found.items() if key not in weight_map]
+    problems = (
+        _some("{} does not exist", missing),
+        _some("{} is in {}, not in {}", moved),
+        _some("{} is not in {}", lost),
+        _some("it lacks {} of {}", extra),
+    )
+    return tuple(Fault(f"{quoted(index)}: {problem}") for problem in problems if problem)
+
+
+def faults_without(shards: Sequence[str]) -> tuple[Fault, ...]:
+    """Return what shards without an index lack, as far as their names tell."""
+    return (Fault("it has no index of its shards", is_lack_alone=True), *_gaps(shards))
+
+
+def files_of_keys(path: str, shards: Mapping[str, Sequence[TensorInfo]]) -> dict[str, str]:
+    """Return for each key the file that has it.
+
+    Args:
+        path: the index, or the folder.
         shards: the tensors of each file.
 
     Raises:
-        MalformedFileError: the index and the files differ.
+        MalformedFileError: one is in two, and nothing says which is meant.
     """
     found: dict[str, str] = {}
     for name, tensors in shards.items():
-        for key in (tensor.key for tensor in tensors):
-            if key in found:
-                _refuse(path, f"{key!r} is in {found[key]!r} and in {name!r}")
-            if weight_map.get(key) != name:
-                _refuse(path, f"{key!r} is in {name!r}, and the index does not say so")
-            found[key] = name
-    for key, name in weight_map.items():
-        if key not in found:
-            _refuse(path, f"{key!r} is not in {name!r}")
+        for tensor in tensors:
+            if tensor.key in found:
+                _refuse(path, f"{tensor.key!r} is in {found[tensor.key]!r} and in {name!r}")
+            found[tensor.key] = name
+    return found
 
 
-def split(tensors: Sequence[TensorInfo], shard_nbytes: int) -> dict[str, list[TensorInfo]]:
+def _gaps(shards: Sequence[str]) -> Iterator[Fault]:
+    series = series_of(shards[0])
+    there = {shard_number(name) for name in shards}
+    if series is not None and series.count <= _MOST_SHARDS:
+        numbers = (at for at in range(1, series.count + 1) if at not in there)
+        gone = _some("{} does not exist", [(series.shard(at, series.count),) for at in numbers])
+        if gone:
+            yield Fault(gone)
+
+
+def _some(form: str, rows: Sequence[tuple[str, ...]]) -> str:
+    said = [form.format(*map(quoted, row)) for row in rows[:_MOST_NAMED]]
+    more = [f"{len(rows) - _MOST_NAMED:,} more like that"] if len(rows) > _MOST_NAMED else []
+    return listed([*said, *more]) if rows else ""
+
+
+def split(
+    tensors: Sequence[TensorInfo], shard_nbytes: int, names: Series
+) -> dict[str, list[TensorInfo]]:
     """Distribute tensors over new files, in their order.
 
     Args:
         tensors: what the folder will hold.
         shard_nbytes: the most bytes of tensors in a file; a larger one is alone in its own.
+        names: how the files are called.
 
     Returns:
         For the name of each file its tensors.
@@ -85,20 +149,30 @@ def split(tensors: Sequence[TensorInfo], shard_nbytes: int) -> dict[str, list[Te
         shards[-1].append(tensor)
         nbytes += tensor.nbytes
     if len(shards) == 1:
-        return {"model.safetensors": shards[0]}
-    return {
-        f"model-{at:05d}-of-{len(shards):05d}.safetensors": shard
-        for at, shard in enumerate(shards, 1)
-    }
+        return {names.file: shards[0]}
+    return {names.shard(at, len(shards)): shard for at, shard in enumerate(shards, 1)}
 
 
-def index_of(shards: Mapping[str, Sequence[TensorInfo]]) -> tuple[str, bytes]:
-    """Return the name of the index of several new files, and what is in it."""
+def index_text(shards: Mapping[str, Sequence[TensorInfo]], old: Reader | None = None) -> bytes:
+    """Return the index of files of weights.
+
+    Args:
+        shards: the tensors of each.
+        old: the index that it replaces, whose other metadata stays.
+    """
     weight_map = {tensor.key: name for name, shard in shards.items() for tensor in shard}
     total = sum(tensor.nbytes for shard in shards.values() for tensor in shard)
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-    return f"model.safetensors{INDEX_SUFFIX}", text.encode()
+    metadata = {**(_metadata_of(old) if old is not None else {}), "total_size": total}
+    index = {"metadata": metadata, "weight_map": weight_map}
+    return (json.dumps(index, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _metadata_of(file: Reader) -> dict[str, object]:
+    """Return the texts and numbers that an index holds besides the map."""
+    members = dict(_members_of(file))
+    metadata = members.get("metadata")
+    pairs = metadata if isinstance(metadata, Pairs) else ()
+    return {name: value for name, value in pairs if isinstance(value, str | int | float | bool)}
 
 
 def _refuse(path: str, problem: str) -> NoReturn:

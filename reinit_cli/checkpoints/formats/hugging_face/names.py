@@ -1,22 +1,169 @@
-"""Tell what files of a folder are from their names."""
+"""Tell from their names what the files of a folder are.
+
+model.safetensors                           one file of weights
+model-00001-of-00002.safetensors            a shard
+model.safetensors.index.json                the index of shards
+model.fp16.safetensors                      a variant, here and below "fp16"
+model.fp16-00001-of-00002.safetensors       (diffusers before 0.31: model-00001-of-00002.fp16)
+model.safetensors.index.fp16.json           (diffusers before 0.31: .fp16.index.json)
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import Self
 
 INDEX_SUFFIX = ".index.json"
-"""How the name of an index of shards ends."""
+"""How the name of an index of shards ends, unless it is one of a variant."""
 
-WEIGHTS = re.compile(
-    r"(model|pytorch_model|diffusion_pytorch_model|tf_model|flax_model|consolidated)[.-].*"
-    r"(safetensors|bin|pt|pth|h5|msgpack|index\.json)|.*\.safetensors"
+LIBRARIES = {
+    "model": "transformers",
+    "pytorch_model": "transformers",
+    "diffusion_pytorch_model": "diffusers",
+    "adapter_model": "PEFT",
+}
+"""The libraries that look for weights under these names."""
+
+PEFT_STEM = "adapter_model"
+"""PEFT reads one file alone, however large it is."""
+
+_KINDS = r"(?P<kind>safetensors|bin|pth\.tar|pt\.tar|ckpt\.tar|pt|pth|ckpt|th)"
+
+_FILE = re.compile(rf"(?P<base>.+)\.{_KINDS}", re.DOTALL)
+
+_SHARD = re.compile(
+    r"(?P<base>.+)[-_.](?P<at>[0-9]{1,6})[-_]of[-_](?P<count>[0-9]{1,6})(?:\.(?P<variant>[\w-]+))?",
+    re.DOTALL,
 )
-"""Names of weights that would contradict new ones if they were copied along."""
+
+_INDEX = re.compile(
+    rf"(?P<base>.+)\.{_KINDS}(?:\.(?P<old>[\w-]+))?\.index(?:\.(?P<variant>[\w-]+))?\.json",
+    re.DOTALL,
+)
+
+_ANY_INDEX = re.compile(r".*\.index(\.[\w-]+)?\.json", re.DOTALL)
+
+_LIKE_WEIGHTS = re.compile(
+    r"(?:.*[._-])?(?:[a-z]*model|weights?|checkpoint|ckpt|consolidated|best|last|latest|final|ema|"
+    r"epoch|step|state_?dict|net|network)(?:[._=\d-].*)?",
+    re.DOTALL | re.IGNORECASE,
+)
+
+_TRAINING = re.compile(
+    r"(optimizer|scheduler|scaler|sampler|dl_state_dict|rng_state|random_states)(_\d+)*"
+    r"\.(pt|pth|bin|pkl)"
+)
+
+_ARGUMENTS = re.compile(r"training_args\.(bin|pt)|trainer_args\.(bin|pt)")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Files of weights that belong together by their names.
+
+    Attributes:
+        stem: how their names start.
+        variant: a variant such as "fp16", or "".
+        kind: their suffix, without the first dot.
+        count: how many shards there are in all; 0 for one file.
+    """
+
+    stem: str
+    variant: str
+    kind: str
+    count: int = 0
+
+    @property
+    def library(self) -> str:
+        """The library that looks for such a name, or ""."""
+        return LIBRARIES.get(self.stem, "")
+
+    @property
+    def base(self) -> str:
+        """How the names start, up to the number of the shard or the suffix."""
+        return f"{self.stem}.{self.variant}" if self.variant else self.stem
+
+    @property
+    def file(self) -> str:
+        """The name of the one file, where there are no shards."""
+        return f"{self.base}.{self.kind}"
+
+    @property
+    def index(self) -> str:
+        """The name of the index of shards."""
+        variant = f".{self.variant}" if self.variant else ""
+        return f"{self.stem}.{self.kind}.index{variant}.json"
+
+    def shard(self, at: int, count: int) -> str:
+        """Return the name of a shard, the first one number 1."""
+        return f"{self.base}-{at:05d}-of-{count:05d}.{self.kind}"
+
+    @classmethod
+    def of_new(cls, name: str) -> Self:
+        """Return how new files are called that replace one: as their library calls them.
+
+        Args:
+            name: the file of weights that is read, or "".
+        """
+        old = series_of(name)
+        if old is None or not old.library:
+            return cls("model", "", "safetensors")
+        stem = "model" if old.stem == "pytorch_model" else old.stem
+        return cls(stem, old.variant, "safetensors")
+
+
+def series_of(name: str) -> Series | None:
+    """Return the series of a file of weights, or None where the name is not one of weights."""
+    found = _FILE.fullmatch(name)
+    if found is None or is_training_state(name) or _ARGUMENTS.fullmatch(name):
+        return None
+    base, kind = found["base"], found["kind"]
+    shard = _SHARD.fullmatch(base)
+    if shard is None:
+        return Series(*_with_variant(base), kind)
+    stem, variant = _with_variant(shard["base"])
+    return Series(stem, variant or shard["variant"] or "", kind, int(shard["count"]))
+
+
+def shard_number(name: str) -> int:
+    """Return the number of a shard, or 0 for a file that is not one."""
+    found = _FILE.fullmatch(name)
+    shard = _SHARD.fullmatch(found["base"]) if found else None
+    return int(shard["at"]) if shard else 0
+
+
+def indexed_by(name: str) -> Series | None:
+    """Return the series of the shards that an index is for, as far as its name tells."""
+    found = _INDEX.fullmatch(name)
+    if found is None:
+        return None
+    stem, variant = _with_variant(found["base"])
+    return Series(stem, variant or found["variant"] or found["old"] or "", found["kind"])
+
+
+def _with_variant(base: str) -> tuple[str, str]:
+    """Take the variant off a name that a library looks for."""
+    stem, _, variant = base.partition(".")
+    return (stem, variant) if stem in LIBRARIES else (base, "")
 
 
 def is_index(name: str) -> bool:
     """Whether a file is an index of shards."""
-    return name.endswith(INDEX_SUFFIX)
+    return _ANY_INDEX.fullmatch(name) is not None
+
+
+def is_training_state(name: str) -> bool:
+    """Whether a file is the state of an optimizer, a scheduler or a random generator."""
+    return _TRAINING.fullmatch(name) is not None
+
+
+def is_like_weights(name: str) -> bool:
+    """Whether a torch file next to the weights is most likely a second set of them."""
+    series = series_of(name)
+    if series is None:
+        return False
+    return series.kind == "safetensors" or _LIKE_WEIGHTS.fullmatch(series.stem) is not None
 
 
 def is_plain(name: str) -> bool:

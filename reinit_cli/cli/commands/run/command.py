@@ -191,6 +191,19 @@ class _Run(click.Command):
 )
 @click.option("--drop-non-tensors/--no-drop-non-tensors", "tensors_only", default=None, hidden=True)
 @click.option(
+    "--copy",
+    type=PatternType(),
+    multiple=True,
+    metavar="PATTERN",
+    help="Copy what the pattern matches of a folder's files, even if it would be left out next to "
+    "new weights; repeatable.",
+)
+@click.option(
+    "--fix-index/--no-fix-index",
+    default=None,
+    help="Write a new index where that of a folder's shards is missing or wrong.",
+)
+@click.option(
     "--refuse-unknown-globals/--no-refuse-unknown-globals",
     default=None,
     help="Refuse a pickle that names what torch.load(weights_only=True) does.",

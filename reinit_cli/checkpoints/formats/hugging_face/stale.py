@@ -1,0 +1,61 @@
+"""Tell which files of a folder would contradict new weights, and are not copied next to them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from reinit_cli.checkpoints.formats.base import Files
+from reinit_cli.checkpoints.formats.hugging_face.names import (
+    is_index,
+    is_like_weights,
+    is_training_state,
+)
+
+_PLACES = re.compile(
+    r"(original|onnx|openvino|coreml|tflite|gguf|ggml|flax|tensorflow|checkpoint-[\w.-]+|"
+    r"global_step\d+|pytorch_model_fsdp_\d+|[^/]+\.mlpackage)/",
+    re.IGNORECASE,
+)
+"""Folders that hold the same weights in another format, or those of another time."""
+
+_FORMATS = re.compile(
+    r".*\.(gguf|ggml|llamafile|onnx|onnx_data\w*|onnx\.data|ort|h5|hdf5|keras|msgpack|tflite|"
+    r"mlmodel|ot|pdparams|pdopt|pdiparams|pdmodel|pb|pte|t7|engine|plan|trt|nemo|mar|"
+    r"ckpt\.(index|meta)|data-\d{5}-of-\d{5})|(.*/)?(openvino_\w+\.(xml|bin)|variables\.index|"
+    r"(model|weights)(\.\d+)?\.npz)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Names of weights in formats that are not read."""
+
+_SHARDED_OPTIMIZER = re.compile(r"optimizer_\d+/")
+
+
+def stale_of(files: Files, read: Collection[str | None]) -> dict[str, int]:
+    """Return the files that hold other weights, or the same in another format, with their sizes.
+
+    Args:
+        files: those of a folder.
+        read: the names of those that are read.
+    """
+    return {
+        name: file.nbytes
+        for name, file in files.readers.items()
+        if name not in read and name not in files.outside and _is_stale(name)
+    }
+
+
+def training_of(files: Files) -> tuple[str, ...]:
+    """Return the files that fit only weights of the same keys and shapes."""
+    return tuple(
+        name
+        for name in files.readers
+        if is_training_state(name) or _SHARDED_OPTIMIZER.match(name) is not None
+    )
+
+
+def _is_stale(name: str) -> bool:
+    if _PLACES.match(name) or _FORMATS.fullmatch(name):
+        return True
+    # A folder below may hold a component of the model, which has weights of its own.
+    return "/" not in name and (is_index(name) or is_like_weights(name))

@@ -1,0 +1,209 @@
+"""Make an output again from its source, as its record says, and compare every byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.formats import new_file
+from reinit_cli.checkpoints.formats.base import Recorded
+from reinit_cli.checkpoints.source import Contents, Source
+from reinit_cli.errors import (
+    ReinitError,
+)
+from reinit_cli.operations.batch import requests_of
+from reinit_cli.operations.bounds import check_reads
+from reinit_cli.operations.prepare import job_of
+from reinit_cli.operations.redraw import span_of
+from reinit_cli.operations.rewrite import execute
+from reinit_cli.planning.job import Job
+from reinit_cli.planning.output import Created
+from reinit_cli.provenance.compare import ComparingOutput, Gap
+from reinit_cli.provenance.digests import (
+    digest_of_source,
+)
+from reinit_cli.provenance.record import (
+    Form,
+    versions_in,
+)
+from reinit_cli.provenance.recorded import (
+    architecture_of_record,
+)
+from reinit_cli.provenance.recorder import FixedRecorder
+from reinit_cli.request.named import bounds_of_recipes
+from reinit_cli.request.recipe import recipe_of
+from reinit_cli.request.request import PartialRequest, Request, without
+from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.segments import Range
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import shape
+from reinit_cli.threads import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it was recorded.
+
+    Attributes:
+        what: a key, or what else it is.
+        problem: what is wrong with it.
+        gap: how far its values are from those drawn again, where they were.
+    """
+
+    what: str
+    problem: str
+    gap: Gap | None = None
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return f"{self.what} {self.problem}" + (f": {self.gap}" if self.gap else "")
+
+
+def request_of(text: str, output: Source, form: Form, allowed: Sequence[str]) -> Request:
+    """Return what would make an output again, as its record says.
+
+    Raises:
+        RecipeError: the record names a file elsewhere than in the current folder.
+    """
+    recipe = without(recipe_of(form, output.name), "output")
+    weights = recipe.get("weights") if recipe.get("sources") == (text,) else None
+    said: PartialRequest = {"sources": (text,)}
+    bounds = bounds_of_recipes([(output.name, recipe)], said, allowed)
+    again: PartialRequest = {**recipe, **said, "weights": weights, "allow_paths": bounds}
+    (request,) = requests_of(again, is_batch=False)
+    path = output.path or ""
+    named = path if not output.is_folder else path.rstrip("/") + "/"
+    request = replace(request, output=named, arch=architecture_of_record(form), record=False)
+    return replace(request, tensors_only=_keeps_tensors_only(request, output, form))
+
+
+def _keeps_tensors_only(request: Request, output: Source, form: Form) -> bool:
+    """Whether an output was to hold the state dict alone.
+
+    Records of before there was such a choice say `drop_non_tensors`, which did nothing where a
+    file kept its format, unless a change of dtypes or shapes dropped all else anyway.
+    """
+    if "tensors_only" in form or output.located is None:
+        return request.tensors_only
+    if form["source"].get("format") != output.located.format:
+        return request.tensors_only
+    return bool(request.dtype or request.reshapes or request.selects)
+
+
+def remade(
+    request: Request,
+    output: Source,
+    contents: Contents,
+    form: Form,
+    inside: Mapping[str, Recorded],
+    progress: Progress,
+) -> Iterator[Finding]:
+    """Make the output again from its source, and compare every byte."""
+    check_reads(request)
+    source = find_source(request.source, request.weights, request.root)
+    job = _job_from(request, source, form)
+    if job is None:
+        name = form["source"]["name"]
+        yield Finding(repr(request.source), f"is not the source that was recorded, {name!r}")
+        return
+    job = _with_kind(job, output)
+    other = _other_shape(job, output)
+    if other is not None:
+        yield other
+        return
+    yield from _made_again(job, output, contents, inside, progress)
+
+
+def _with_kind(job: Job, output: Source) -> Job:
+    """Return a job that writes a new file of the output's kind: all were archives before."""
+    own = output.format
+    if own is None or own.is_folder or not isinstance(job.layout, Created):
+        return job
+    new = new_file(own.suffixes[0], own)
+    return replace(job, layout=Created(new)) if new is not None else job
+
+
+def _job_from(request: Request, source: Source, form: Form) -> Job | None:
+    """Return the job that a record describes, or None where its source was another one.
+
+    Which files of a folder were copied, and so digested, only the job knows.
+    """
+    seed = request.seed
+    if not source.is_folder and not _is_recorded(source, seed, form):
+        return None
+    try:
+        job = job_of(request, source, versions_in(form))
+    except ReinitError:
+        if source.is_folder and not _is_recorded(source, seed, form):
+            return None
+        raise
+    return job if not source.is_folder or _is_recorded(job.source, seed, form) else None
+
+
+def _is_recorded(source: Source, seed: int, form: Form) -> bool:
+    recorded = form["source"]
+    with source.open(seed) as read:
+        return digest_of_source(source, read) == (recorded["nbytes"], recorded["sha256"])
+
+
+def _other_shape(job: Job, output: Source) -> Finding | None:
+    """Return the first tensor that a record would make larger or smaller than the output has it.
+
+    A record from a stranger can ask for a draw of hours; what it makes is looked at first.
+    """
+    found = tensors_of(output)
+    for step in job.plan.steps:
+        planned = step.tensor
+        if planned.carried or not planned.nbytes:
+            continue
+        there = found.get(planned.key)
+        if there is None:
+            return Finding(repr(planned.key), "is not there")
+        if (there.shape, there.dtype) != (planned.shape, planned.dtype):
+            made = f"{planned.dtype} {shape(planned.shape)}"
+            return Finding(repr(planned.key), f"is not what the source and the rules give, {made}")
+    return None
+
+
+def _made_again(
+    job: Job,
+    output: Source,
+    contents: Contents,
+    inside: Mapping[str, Recorded],
+    progress: Progress,
+) -> Iterator[Finding]:
+    if output.format and output.located and output.located.own_name:
+        # It has the name that the file had when it was written.
+        name = output.located.own_name + output.format.suffixes[0]
+        job = replace(job, destination=Destination(name))
+    comparing = ComparingOutput(contents.files(), _all_places(output))
+    record = next((recorded.text for recorded in inside.values()), "")
+    execute(job, progress, output=comparing, recorder=FixedRecorder(record))
+    for name in comparing.unlike:
+        yield Finding(
+            f"the file {name!r}" if name else "the file", "has another size, or is not there"
+        )
+    for comparer in comparing.comparers.values():
+        for key, gap in comparer.gaps.items():
+            yield Finding(repr(key), "is not what the source and the rules give", gap)
+        if comparer.other is not None:
+            problem = "differs from what the source gives"
+            yield Finding(f"the byte at {comparer.other:,} of {comparer.file.path!r}", problem)
+
+
+def _all_places(output: Source) -> Mapping[str, Sequence[tuple[Range, TensorInfo]]]:
+    """Return the places of all tensors, by the file that they lie in."""
+    places: dict[str, list[tuple[Range, TensorInfo]]] = {}
+    known = output.located.places if output.located else {}
+    for tensor in tensors_of(output).values():
+        for place in known.get(tensor.key, ()):
+            if place.nbytes and not tensor.carried:
+                places.setdefault(place.file, []).append((span_of(place), tensor))
+    return places
+
+
+def tensors_of(source: Source) -> Mapping[str, TensorInfo]:
+    """Return all tensors of an output by their keys, those outside the state dict included."""
+    outside = source.located.outside if source.located else ()
+    return {tensor.key: tensor for tensor in (*outside, *source.tensors)}

@@ -24,7 +24,7 @@ from reinit_cli.checkpoints.formats.torch.archive import (
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Copy, Late, Literal, Reserved, Segment
 
-_ID_DIGITS = 20
+ID_DIGITS = 20
 """The digits of each half of a serialization id, enough for 64 bits."""
 
 
@@ -71,8 +71,8 @@ class Layout:
 
 def layout_of(file: Reader, entries: tuple[ZipEntry, ...]) -> Layout:
     """Return the layout of an archive with such entries."""
-    found = next((entry for entry in entries if _is_id(entry)), None)
-    if found is None or found.nbytes != 2 * _ID_DIGITS:
+    found = next((entry for entry in entries if is_id(entry)), None)
+    if found is None or found.nbytes != 2 * ID_DIGITS:
         return Layout(entries)
     return Layout(entries, file.read(found.offset, found.nbytes))
 
@@ -98,7 +98,7 @@ class _Assembly:
         for entry in entries:
             if self._is_edited(entry):
                 changed[entry.name] = self._put_edited(entry)
-            elif _is_id(entry) and changed and (order := _order_of(layout, before)) is not None:
+            elif is_id(entry) and changed and (order := order_of(layout, before)) is not None:
                 late = self._serialization_id(entry, order, changed)
                 changed[entry.name] = self._insert(entry.offset, [late])
             elif entry.nbytes:
@@ -179,7 +179,7 @@ class _Assembly:
 
     def _insert_crc(self, entry: ZipEntry, which: int, changed: Mapping[str, range]) -> None:
         if self._layout.records_crc(entry):
-            self._insert(entry.crc_offsets[which], [_late_crc(changed[entry.name])])
+            self._insert(entry.crc_offsets[which], [late_crc(changed[entry.name])])
 
     def _mend_header(self, entry: ZipEntry, changed: dict[str, range]) -> None:
         """Put the CRC into a local header that was copied already."""
@@ -193,7 +193,7 @@ class _Assembly:
         pieces: list[Segment] = [
             Copy(header.file, header.offset, split),
             # The positions are those after two more segments have come in front.
-            _late_crc(range(span.start + 2, span.stop + 2)),
+            late_crc(range(span.start + 2, span.stop + 2)),
             Copy(header.file, header.offset + split + 4, header.nbytes - split - 4),
         ]
         self.segments[at : at + 1] = pieces
@@ -207,7 +207,7 @@ class _Assembly:
     def _serialization_id(
         self, entry: ZipEntry, order: Sequence[ZipEntry], changed: Mapping[str, range]
     ) -> Late:
-        names_hash = self._file.read(entry.offset, _ID_DIGITS)
+        names_hash = self._file.read(entry.offset, ID_DIGITS)
         recorded = [self._layout.records_crc(other) for other in order]
         known = [
             (changed.get(other.name) if is_recorded else None, other.crc)
@@ -217,17 +217,18 @@ class _Assembly:
         def compute(digests: Sequence[int]) -> bytes:
             drawn = iter(digests)
             crcs = [next(drawn) if span is not None else crc for span, crc in known]
-            return names_hash + b"%020d" % _combined(crcs)
+            return names_hash + b"%020d" % combined(crcs)
 
         of = tuple(span for span, _ in known if span is not None)
         return Late(entry.nbytes, of, compute)
 
 
-def _is_id(entry: ZipEntry) -> bool:
+def is_id(entry: ZipEntry) -> bool:
+    """Whether an entry is a serialization id."""
     return entry.name.endswith("/.data/serialization_id")
 
 
-def _order_of(layout: Layout, before: Sequence[ZipEntry]) -> Sequence[ZipEntry] | None:
+def order_of(layout: Layout, before: Sequence[ZipEntry]) -> Sequence[ZipEntry] | None:
     """Return the entries whose CRCs the archive's id combines; None if it is not torch's.
 
     torch combines those of data descriptors; other tools that pack an archive again write
@@ -237,15 +238,15 @@ def _order_of(layout: Layout, before: Sequence[ZipEntry]) -> Sequence[ZipEntry] 
     if layout.is_skeleton:
         return described
     digits = layout.serialization_id
-    if len(digits) != 2 * _ID_DIGITS or not digits.isdigit():
+    if len(digits) != 2 * ID_DIGITS or not digits.isdigit():
         return None
     for order in (described, [entry for entry in before if entry.nbytes]):
-        if int(digits[_ID_DIGITS:]) == _combined([entry.crc for entry in order]):
+        if int(digits[ID_DIGITS:]) == combined([entry.crc for entry in order]):
             return order
     return None
 
 
-def _combined(crcs: Sequence[int]) -> int:
+def combined(crcs: Sequence[int]) -> int:
     """Combine CRCs as torch does: boost's hash_combine on 64 bits."""
     combined = 0
     for crc in crcs:
@@ -254,5 +255,6 @@ def _combined(crcs: Sequence[int]) -> int:
     return combined
 
 
-def _late_crc(span: range) -> Late:
+def late_crc(span: range) -> Late:
+    """Return the CRC-32 of the segments at such positions."""
     return Late(4, (span,), lambda digests: struct.pack("<I", digests[0]))

@@ -15,8 +15,8 @@ class Part:
     Attributes:
         path: where it lies in what the file holds, its names and numbers joined by dots; "" for
             the whole.
-        kind: what it is: "state dict", "module", "optimizer", "tensor", "more" for what is left
-            out, a type of Python such as "dict" or "int", or the full name of a class.
+        kind: what it is: "state dict", "module", "optimizer", "tensor", "array" of NumPy, "more" for
+            what is left out, a type of Python such as "dict" or "int", or the full name of a class.
         text: its value, or what is known of it; "" for nothing.
         tensors: how many tensors the line sums up.
         nbytes: the bytes of these tensors, of tied ones once.

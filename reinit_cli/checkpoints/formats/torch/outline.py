@@ -12,6 +12,7 @@ from typing import Any
 from reinit_cli.checkpoints.formats.base import Located
 from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.formats.torch.budget import Budget, Path
+from reinit_cli.checkpoints.formats.torch.numpy_records import PLAIN_ARRAY
 from reinit_cli.checkpoints.formats.torch.outline_texts import (
     LONGEST_NAME,
     class_of,
@@ -161,7 +162,7 @@ def _part(here: str, record: Any, tensors: _Tensors) -> Part:
     if is_tensor_record(record):
         info = tensors.info(record)
         text = f"{shape(info.shape)} {info.dtype}"
-        text += f", {info.carried}" if info.carried else ""
+        text += f", {info.carried}" if info.carried and info.carried != PLAIN_ARRAY else ""
         return Part(here, kind, text, 1, info.nbytes)
     if is_module_record(record, budget):
         infos = tensors.below(record)

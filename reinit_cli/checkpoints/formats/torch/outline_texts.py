@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.budget import Budget
+from reinit_cli.checkpoints.formats.torch.numpy_records import array_of, number_of
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
     Global,
@@ -74,6 +75,11 @@ def kind_in_outline(record: Any) -> str:
     """Return what kind of thing a record is."""
     match record:
         case Instance():
+            if array_of(record) is not None:
+                return "array"
+            number = number_of(record)
+            if number is not None:
+                return f"numpy.{number[0]}"
             return "tensor" if is_tensor_record(record) else class_of(record)
         case Global():
             return "name"
@@ -135,6 +141,8 @@ def _inline(record: Any, depth: int, budget: Budget) -> str | None:
             return None if items is None else f"{{{items}}}"
         case Instance() if record.calls("_codecs", "encode"):  # how protocol 2 spells bytes
             return _nbytes_of(record)
+        case Instance() if (number := number_of(record)) is not None:
+            return repr(number[1])
         case Instance() if depth and not is_tensor_record(record):
             return _call(record, depth, budget)
     return None

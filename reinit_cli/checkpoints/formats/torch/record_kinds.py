@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.budget import Budget
+from reinit_cli.checkpoints.formats.torch.numpy_records import array_of
+from reinit_cli.checkpoints.formats.torch.old_tensors import is_old
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
     Global,
@@ -103,6 +105,8 @@ def is_tensor_record(record: Any) -> bool:
         is_plain_tensor(record)
         or record.calls(UTILS, *PARAMETERS, *CARRIED)
         or record.calls(TENSOR, "_rebuild_from_type_v2")
+        or array_of(record) is not None
+        or is_old(record)
     )
 
 
@@ -150,6 +154,8 @@ def kind_of(record: Any) -> str:
     """Return what something is, for people."""
     match record:
         case Instance():
+            if array_of(record) is not None:
+                return "a NumPy array"
             return "a tensor" if is_tensor_record(record) else name_of(record.function)
         case Dict():
             return "dict"

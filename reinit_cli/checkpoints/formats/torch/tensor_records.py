@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget
+from reinit_cli.checkpoints.formats.torch.numpy_records import array_of
+from reinit_cli.checkpoints.formats.torch.old_tensors import inner_of, is_old
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Global,
     Instance,
@@ -144,6 +146,13 @@ class Reading:
             elif record.calls(UTILS, *CARRIED):
                 assert isinstance(record.function, Global)
                 return self._carried(key, record, carried or CARRIED[record.function.name])
+            elif is_old(record):
+                record = inner_of(record)
+            elif (array := array_of(record)) is not None:
+                self.budget.spend(0, _DIM_NBYTES * len(array.shape))
+                return TensorInfo(
+                    key, array.dtype, array.shape, array.nbytes, carried=carried or array.remark
+                )
             else:
                 break
         kind = self.budget.made(kind_of(record))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from reinit_cli.checkpoints.formats.torch.old_tensors import is_unset
 from reinit_cli.checkpoints.formats.torch.pickle_records import Global, Instance
 from reinit_cli.checkpoints.formats.torch.record_kinds import TENSOR, UTILS, is_dict
 
@@ -15,6 +16,11 @@ _FROM_TYPE = "_rebuild_from_type_v2"
 
 _WITH_STATE = frozenset((_FROM_TYPE, "_rebuild_parameter_with_state"))
 """Both take the state as their fourth argument."""
+
+_ALIASING = frozenset(
+    ("Parameter", "Variable", "_rebuild_parameter", "_rebuild_parameter_with_state")
+)
+"""They give another tensor of the same values."""
 
 _MOST_ATTRIBUTES = 1_000
 
@@ -47,7 +53,11 @@ def keeps_values(function: Any, args: tuple[Any, ...], pay: Callable[[int], None
         pay: takes the number of keys and values that are looked at.
     """
     for _ in range(_MOST_CALLS):
-        if not isinstance(function, Global) or function.name not in _WITH_STATE:
+        if not isinstance(function, Global):
+            return True
+        if function.name in _ALIASING and args and is_unset(args[0]):
+            return False  # what is set later is not that of the alias
+        if function.name not in _WITH_STATE:
             return True
         if len(args) > 3 and not is_plain_state(args[3], pay):
             return False

@@ -20,6 +20,7 @@ from reinit_cli.storage.listing import ListedFolder
 from reinit_cli.storage.reader import Modes, Reader
 from reinit_cli.storage.segments import Check, Copy, Part, Segment, View
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.optimizer import NewNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ class FileContents:
     def rewritten(self, edits: Edits, record: str = "") -> Mapping[str, list[Segment]]:
         """Return its own bytes with some of them replaced."""
         return self.format.rewritten(self.located, self.opened, edits, record)
+
+    def renumbered(self, numbers: Sequence[NewNumber]) -> Edits:
+        """Return what replaces numbers of its optimizers."""
+        renumber = self.located.renumber
+        return renumber(self.opened, numbers) if renumber is not None else {}
 
     def others(self) -> Mapping[str, list[Segment]]:
         """Return the files that hold no weights."""

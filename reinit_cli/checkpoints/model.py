@@ -14,6 +14,7 @@ from reinit_cli.storage.location import SourceName
 from reinit_cli.storage.reader import Modes, Reader
 from reinit_cli.storage.segments import Check, Literal, Segment, View
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.optimizer import NewNumber
 
 if TYPE_CHECKING:
     from reinit_cli.checkpoints.models.torchvision import Model
@@ -97,6 +98,10 @@ class _StateContents:
     def rewritten(self, edits: Edits, record: str = "") -> Mapping[str, list[Segment]]:
         del edits, record
         raise NotImplementedError("a model has no file of its own")
+
+    def renumbered(self, numbers: Sequence[NewNumber]) -> Edits:
+        del numbers
+        return {}
 
     def others(self) -> Mapping[str, list[Segment]]:
         return {}

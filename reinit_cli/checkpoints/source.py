@@ -10,6 +10,7 @@ from reinit_cli.storage.location import SourceName
 from reinit_cli.storage.reader import Fingerprint, Modes, Reader
 from reinit_cli.storage.segments import Check, Segment, View
 from reinit_cli.tensors.info import TensorInfo, tied_groups
+from reinit_cli.tensors.optimizer import NewNumber
 
 
 class Contents(Protocol):
@@ -28,6 +29,13 @@ class Contents(Protocol):
         Args:
             edits: what replaces bytes of each file; a lone file is "".
             record: a text as long as the record for which room is kept; "" for none.
+        """
+
+    def renumbered(self, numbers: Sequence[NewNumber]) -> Edits:
+        """Return what replaces numbers of the optimizers of the source.
+
+        Raises:
+            UnsupportedFormatError: they cannot be replaced.
         """
 
     def files(self) -> Mapping[str, Reader]:

@@ -70,6 +70,9 @@ def _rewritten(
                 edits.setdefault(place.file, {})[place.offset] = laid
             else:
                 empty.setdefault(place.file, []).append(laid)
+    if job.plan.numbers:
+        for name, numbers in contents.renumbered(job.plan.numbers).items():
+            edits.setdefault(name, {}).update(numbers)
     files = contents.rewritten(edits, record)
     return {name: [*segments, *empty.get(name, ())] for name, segments in files.items()}
 

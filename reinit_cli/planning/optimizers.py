@@ -17,10 +17,11 @@ from reinit_cli.planning.parameters import (
     match_parameters,
     unresettable,
 )
-from reinit_cli.planning.plan import NewNumber, Plan, Step
+from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.tensors.info import TensorInfo, overlapping, tied_groups
 from reinit_cli.tensors.optimizer import (
     Group,
+    NewNumber,
     Number,
     NumberAt,
     Optimizer,
@@ -80,9 +81,6 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
         steps += reset.steps()
         steps += reset.copies(fills)
         numbers += reset.numbers()
-        if numbers:
-            names = ", ".join(sorted({each.at.slot for each in numbers}))
-            warnings.append(f"{optimizer.path!r} has slots that are no tensors, and stay: {names}")
         warnings += reset.warnings()
     slots = _once(steps, saved, matches)
     return replace(plan, slots=slots, numbers=tuple(numbers), warnings=(*plan.warnings, *warnings))

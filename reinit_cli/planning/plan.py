@@ -11,7 +11,7 @@ from reinit_cli.initializers import Fans, Init, Law, Statistic, Transform
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.tensors.optimizer import Number, NumberAt
+from reinit_cli.tensors.optimizer import NewNumber
 
 Action = Literal["fill", "keep", "skip", "copy", "resize"]
 """fill: drawn; keep: left alone by a rule; skip: not fillable by a wildcard; copy: no rule;
@@ -134,21 +134,6 @@ class Step:
         is_testable = law is not None and law.is_random and law.std > 0
         enough = self.tensor.numel >= LEAST_NUMEL
         return law.statistics if law is not None and is_testable and enough else ()
-
-
-@dataclass(frozen=True, slots=True)
-class NewNumber:
-    """A number in the pickle of a checkpoint that becomes another.
-
-    Attributes:
-        at: where it is.
-        was: what it is.
-        value: what it becomes.
-    """
-
-    at: NumberAt
-    was: Number
-    value: Number
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,3 +97,30 @@ class NumberAt(NamedTuple):
     optimizer: str
     of: ParameterId | int
     slot: str
+
+    @property
+    def path(self) -> str:
+        """The whole path, for people."""
+        within = (
+            f"param_groups.{self.of}" if isinstance(self.of, int) else f"state.{_text(self.of)}"
+        )
+        return ".".join(filter(None, (self.optimizer, within, self.slot)))
+
+
+def _text(id_: ParameterId) -> str:
+    return id_ if isinstance(id_, str) else id_.digits
+
+
+@dataclass(frozen=True, slots=True)
+class NewNumber:
+    """A number in the state of an optimizer that becomes another.
+
+    Attributes:
+        at: where it is.
+        was: what it is.
+        value: what it becomes.
+    """
+
+    at: NumberAt
+    was: Number
+    value: Number

@@ -139,6 +139,135 @@ def test_a_reset_parameter_moves_as_it_would_under_a_new_optimizer(
     assert_moves_as_new(kind, KINDS[kind], saved, after)
 
 
+# --- the forms of older versions, and of other libraries ----------------------------------------------
+
+
+def _with_int_steps(saved: State) -> None:
+    for slots in saved["optimizer"]["state"].values():
+        slots["step"] = int(slots["step"])
+
+
+def _with_floats(saved: State) -> None:
+    """Save numbers as torch did before 1.11, when `mu_product` was new and a float."""
+    _with_int_steps(saved)
+    for slots in saved["optimizer"]["state"].values():
+        for name in ("mu_product", "eta", "mu"):
+            if name in slots:
+                slots[name] = float(slots[name])
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "is_zip"),
+    [
+        ("Adam", 4, True),
+        ("Adam", 300, True),
+        ("Adam", 70_000, False),
+        ("Adam", 2**40, False),
+        ("NAdam", 4, True),
+        ("NAdam", 4, False),
+        ("ASGD", 4, True),
+        ("Rprop", 4, True),
+        ("Adadelta", 4, False),
+    ],
+)
+def test_numbers_are_reset_where_older_versions_have_no_tensors(
+    kind: str, steps: int, is_zip: bool, tmp_path: Path
+) -> None:
+    saved = trained(kind, KINDS[kind])
+    _with_floats(saved)
+    saved["optimizer"]["state"][3]["step"] = steps
+    torch.save(saved, tmp_path / "run.pt", _use_new_zipfile_serialization=is_zip)
+
+    rewrite(
+        str(tmp_path / "run.pt"), ["head.*=normal"], str(tmp_path / "out.pt"), reset_optimizer=True
+    )
+
+    after = torch.load(tmp_path / "out.pt")
+    assert_moves_as_new(kind, KINDS[kind], saved, after)
+    for at, slots in after["optimizer"]["state"].items():
+        for name, value in saved["optimizer"]["state"][at].items():
+            assert type(slots[name]) is type(value)
+    assert (tmp_path / "out.pt").stat().st_size == (tmp_path / "run.pt").stat().st_size
+
+
+def _lbfgs_saved() -> State:
+    net = net_for("LBFGS")
+    optimizer = torch.optim.LBFGS(net.parameters(), max_iter=3)
+    _closed(net, optimizer, TRAINED)
+    return {"model": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}
+
+
+def _closed(net: nn.Module, optimizer: torch.optim.Optimizer, count: int) -> list[State]:
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = sum((each - 0.3).pow(4).sum() for each in net.parameters())
+        assert isinstance(value, torch.Tensor)
+        value.backward()
+        return value
+
+    path = []
+    for _ in range(count):
+        optimizer.step(loss)
+        path.append({key: value.clone() for key, value in net.state_dict().items()})
+    return path
+
+
+def test_lbfgs_starts_again_where_all_of_its_parameters_are_filled(tmp_path: Path) -> None:
+    after = reset(_lbfgs_saved(), tmp_path, "*=normal:std=0.3")
+
+    paths = []
+    for is_new in (False, True):
+        net = net_for("LBFGS")
+        net.load_state_dict(after["model"])
+        optimizer = torch.optim.LBFGS(net.parameters(), max_iter=3)
+        if not is_new:
+            optimizer.load_state_dict(after["optimizer"])
+        paths.append(_closed(net, optimizer, STEPS))
+    for got, expected in zip(*paths, strict=True):
+        assert all(torch.equal(got[key], expected[key]) for key in got)
+
+
+def test_lbfgs_is_refused_where_some_of_its_parameters_are_not_filled(tmp_path: Path) -> None:
+    with pytest.raises(RuleError, match="is one for 4 parameters, of which no rule fills 'body"):
+        reset(_lbfgs_saved(), tmp_path)
+
+
+def test_sparse_adam_starts_again(tmp_path: Path) -> None:
+    def net() -> nn.ModuleDict:
+        return nn.ModuleDict(
+            {name: nn.Embedding(count, 3, sparse=True) for name, count in (("a", 7), ("b", 5))}
+        )
+
+    def stepped(module: nn.ModuleDict, optimizer: torch.optim.Optimizer, first: int) -> list[State]:
+        path = []
+        for number in range(first, first + STEPS):
+            optimizer.zero_grad()
+            rows = torch.tensor([number % 5, 2 * number % 5])
+            parts = [(module[name](rows) ** 2).sum() for name in module]
+            torch.stack(parts).sum().backward()
+            optimizer.step()
+            path.append({key: value.clone() for key, value in module.state_dict().items()})
+        return path
+
+    module = net()
+    optimizer = torch.optim.SparseAdam(module.parameters(), lr=0.1)
+    stepped(module, optimizer, 0)
+    saved = {"model": module.state_dict(), "optimizer": optimizer.state_dict()}
+    after = reset(saved, tmp_path, "b.*=normal")
+
+    paths = []
+    for state, is_new in ((after, False), (after, True), (saved, False)):
+        module = net()
+        module.load_state_dict(state["model"])
+        optimizer = torch.optim.SparseAdam(module.parameters(), lr=0.1)
+        if not is_new:
+            optimizer.load_state_dict(state["optimizer"])
+        paths.append(stepped(module, optimizer, STEPS))
+    for got, new, untouched in zip(*paths, strict=True):
+        assert torch.equal(got["b.weight"], new["b.weight"])
+        assert torch.equal(got["a.weight"], untouched["a.weight"])
+
+
 def test_every_optimizer_of_torch_is_stepped() -> None:
     found = {
         name

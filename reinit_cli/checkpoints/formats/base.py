@@ -21,7 +21,7 @@ from reinit_cli.errors import RecordError, SourceNotFoundError, UnreadableSource
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Box, Check, Copy, Range, Segment
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.tensors.optimizer import Optimizer
+from reinit_cli.tensors.optimizer import NewNumber, Optimizer
 from reinit_cli.text import is_wide
 
 RECORD_NAME = "reinit.json"
@@ -109,6 +109,10 @@ class Fault:
     is_lack_alone: bool = False
 
 
+Renumber = Callable[[Files, Sequence[NewNumber]], Edits]
+"""Returns what replaces numbers in the pickle of a checkpoint's files."""
+
+
 @dataclass(frozen=True, slots=True)
 class Located:
     """The tensors of a checkpoint and the places where they lie.
@@ -137,6 +141,7 @@ class Located:
         alerts: what a user should know who only looks at it, too.
         faults: what keeps it from being rewritten, unless that is mended on the way.
         record_member: the name in the metadata that is a provenance record; "" for none.
+        renumber: returns what replaces numbers of the optimizers; None where there are none.
         own: what the format itself needs to rewrite the files; nobody else's business.
     """
 
@@ -162,6 +167,7 @@ class Located:
     alerts: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     record_member: str = ""
+    renumber: Renumber | None = None
     own: object = None
 
     @property

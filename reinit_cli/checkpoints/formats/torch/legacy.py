@@ -35,6 +35,7 @@ from reinit_cli.checkpoints.formats.torch.new_legacy import (
     PROTOCOL,
     legacy_segments,
 )
+from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering
 from reinit_cli.checkpoints.formats.torch.outline import outline_of
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
@@ -82,11 +83,13 @@ class TorchLegacy:
         file = files[""]
         file.make_seekable()
         budget = Budget(file.path)
-        pickle = read_pickle(file, _end_of_start(file, budget), file.nbytes, budget)
+        start = _end_of_start(file, budget)
+        pickle = read_pickle(file, start, file.nbytes, budget)
         keys = read_pickle(file, pickle.end, file.nbytes, budget, _MAX_OPCODES_OF_KEYS)
         found = contents_of(pickle, budget, root)
         offsets = _storage_offsets(file, keys.top, keys.end, found.storages)
-        return found.located(self.name, offsets, pickle)
+        located = found.located(self.name, offsets, pickle)
+        return replace(located, renumber=Renumbering(start, pickle.end, found.root))
 
     def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:
         """Return what a file holds in a few lines."""

@@ -57,6 +57,7 @@ class Contents:
         storages: every storage that was met, by key.
         notes: what a user should know.
         optimizers: the optimizers' states outside it.
+        optimizer_records: the records of these.
     """
 
     root: str = ""
@@ -68,6 +69,7 @@ class Contents:
     storages: dict[str, Storage] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     optimizers: list[Optimizer] = field(default_factory=list)
+    optimizer_records: list[Any] = field(default_factory=list)
 
     def located(self, format_: str, offsets: Mapping[str, int], pickle: Pickle) -> Located:
         """Return what a file holds.
@@ -238,7 +240,7 @@ def _walk(
                 inner.append((longer, part, depth + 1, is_known))
         budget.spend(1 + len(inner), _VISIT_NBYTES * len(inner))
         waiting += inner[::-1]
-    found.optimizers = optimizers.found
+    found.optimizers, found.optimizer_records = optimizers.found, optimizers.records
     return seen
 
 

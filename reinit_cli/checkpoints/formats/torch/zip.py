@@ -33,6 +33,7 @@ from reinit_cli.checkpoints.formats.torch.archive import (
 )
 from reinit_cli.checkpoints.formats.torch.assembly import Layout, layout_of
 from reinit_cli.checkpoints.formats.torch.budget import Budget
+from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering
 from reinit_cli.checkpoints.formats.torch.outline import outline_of
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
@@ -82,7 +83,14 @@ class TorchZip:
         layout = layout_of(file, tuple(entries.values()))
         has_record = layout.record_entry is not None
         located = found.located(self.name, offsets, pickle)
-        return replace(located, own_name=folder, has_record=has_record, own=layout)
+        start = entries[f"{folder}/data.pkl"].offset
+        return replace(
+            located,
+            own_name=folder,
+            has_record=has_record,
+            own=layout,
+            renumber=Renumbering(start, pickle.end, found.root),
+        )
 
     def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:
         """Return what an archive holds in a few lines."""

@@ -57,7 +57,10 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             for step in plan.steps
         ],
         **({"dropped": plan.dropped} if plan.dropped else {}),
-        "beside": [step.key for step in plan.slots],
+        "beside": [
+            *(step.key for step in plan.slots),
+            *(number.at.path for number in plan.numbers),
+        ],
         "check": _check_form(plan) if plan.request.check else None,
         "warnings": list(plan.warnings),
         "dry_run": outcome is None,

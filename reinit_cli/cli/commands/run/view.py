@@ -190,8 +190,8 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
             step.action == "fill" and step.rule is None and not step.head for step in plan.steps
         )
         yield "buffers", f"{plural(buffers, 'running statistic')} reset"
-    if plan.slots:
-        yield "optimizer", f"{plural(len(plan.slots), 'slot')} zeroed"
+    if plan.slots or plan.numbers:
+        yield "optimizer", _slots_fact(plan)
     yield "seed", f"{plan.request.seed} (stream {STREAM.name})"
     yield "device", plan.request.device
     weights = job.source.weights
@@ -208,6 +208,14 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     else:
         yield "output", f"{output} ({nbytes(outcome.nbytes)})"
         yield "seconds", f"{outcome.seconds:.1f}"
+
+
+def _slots_fact(plan: Plan) -> str:
+    """Say how many slots of an optimizer are reset."""
+    inits = {step.init.initializer.name for step in plan.slots if step.init is not None}
+    is_zero = inits <= {"zeros"} and not any(number.value for number in plan.numbers)
+    count = plural(len(plan.slots) + len(plan.numbers), "slot")
+    return f"{count} {'zeroed' if is_zero else 'reset'}"
 
 
 def _check_fact(plan: Plan, outcome: Outcome | None) -> str:

@@ -10,6 +10,7 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.models.architecture import architecture_of
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.initializers import Architecture, Elsewhere, Init, Law, Transform
+from reinit_cli.initializers.prefixes import Prefix, fitting_prefixes
 from reinit_cli.initializers.site import Arch
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.info import TensorInfo
@@ -22,10 +23,12 @@ class References:
     Attributes:
         donors: other checkpoints, by the names that rules have for them.
         architecture: the model that the tensors are of, where it is known.
+        prefixes: for each donor, those that make the keys of the tensors keys of it.
     """
 
     donors: Mapping[str, Source] = field(default_factory=dict)
     architecture: Architecture | None = None
+    prefixes: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -39,7 +42,7 @@ class References:
             name: {tensor.key: tensor for tensor in source.tensors}
             for name, source in self.donors.items()
         }
-        return Elsewhere(self.architecture, donors)
+        return Elsewhere(self.architecture, donors, self.prefixes)
 
     @contextmanager
     def opened(self, laws: Iterable[Law | None], seed: int) -> Iterator[OpenDonors]:
@@ -102,4 +105,10 @@ def find_references(
     """
     names = dict.fromkeys(name for init in inits for name in init.checkpoints)
     architecture = architecture_of(arch, tensors) if arch is not None else otherwise
-    return References({name: find_source(name) for name in names}, architecture)
+    donors = {name: find_source(name) for name in names}
+    mine = {tensor.key: tensor.shape for tensor in tensors}
+    prefixes = {
+        name: fitting_prefixes(mine, {tensor.key: tensor.shape for tensor in donor.tensors})
+        for name, donor in donors.items()
+    }
+    return References(donors, architecture, prefixes)

@@ -38,12 +38,15 @@ def files_of(
             donors,
             measures=measures,
             checks=job.request.check,
+            saturates=job.request.saturate,
         )
         for step in job.plan.steps
         if step.action == "fill"
     }
     fills |= {
-        step.key: _fill(step, contents, step.tensor, donors, measures=False, checks=False)
+        step.key: _fill(
+            step, contents, step.tensor, donors, measures=False, checks=False, saturates=False
+        )
         for step in job.plan.slots
     }
     if isinstance(job.layout, Created):
@@ -139,19 +142,21 @@ def _fill(
     *,
     measures: bool,
     checks: bool,
+    saturates: bool,
 ) -> Fill:
     law = step.law
     reads = isinstance(law, Transform)
     here = contents.view(original) if measures or reads or step.keeps_zeros else None
     values = here
     if isinstance(law, Transform) and law.donor is not None:
-        values = donors.view(law.donor, step.key)
+        values = donors.view(law.donor, law.donor_key or step.key)
     return Fill(
         step,
         step.tensor.nbytes,
         before=here if measures else None,
         values=values if reads else None,
         zeros=here if step.keeps_zeros else None,
+        saturates=saturates,
         is_kept=is_kept_for_tests(step, checks=checks),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from reinit_cli.initializers.blocks import Taker, evenly, nothing
 from reinit_cli.storage.segments import View
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.blocks import Blocks, blocks_row_by_row
+from reinit_cli.tensors.convert import recast
 from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of, square
 
@@ -42,6 +43,9 @@ class There:
 
 
 NOTHING = There()
+
+Lose = Callable[[int], None]
+"""Told how many numbers a cast makes infinite or NaN."""
 
 
 def draw(
@@ -186,8 +190,35 @@ def _blocks_of(view: View | None) -> Blocks | None:
     return partial(blocks_row_by_row, view) if view is not None else None
 
 
-def draw_fill(fill: Fill, device: str) -> Iterator[Tensor]:
+def values_of(view: View, law: Law, dtype: str, lose: Lose, *, saturates: bool) -> Blocks:
+    """Return what a transform changes; what it moves is rounded to the dtype that it gets.
+
+    Args:
+        view: the values.
+        law: the transform.
+        dtype: torch's name of the dtype that they get.
+        lose: called with the number of values that rounding makes infinite or NaN.
+        saturates: whether it makes them the largest numbers instead.
+    """
+    if not isinstance(law, Move) or view.dtype == dtype:
+        return partial(blocks_row_by_row, view)
+
+    def blocks() -> Iterator[Tensor]:
+        for block in blocks_row_by_row(view):
+            cast, lost = recast(block, dtype, saturates=saturates)
+            lose(lost)
+            yield cast
+
+    return blocks
+
+
+def draw_fill(fill: Fill, device: str, lose: Lose) -> Iterator[Tensor]:
     """Yield the values of a fill, before they are rounded.
+
+    Args:
+        fill: what is drawn.
+        device: where.
+        lose: called with the number of moved values that their new dtype does not have.
 
     Raises:
         TensorError: the present values cannot be transformed.
@@ -195,6 +226,9 @@ def draw_fill(fill: Fill, device: str) -> Iterator[Tensor]:
     step = fill.step
     assert step.law is not None
     tensor = step.tensor
-    there = There(_blocks_of(fill.values), _blocks_of(fill.zeros))
+    values = None
+    if fill.values is not None:
+        values = values_of(fill.values, step.law, tensor.dtype, lose, saturates=fill.saturates)
+    there = There(values, _blocks_of(fill.zeros))
     with naming(step.key):
         yield from draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, device, there)

@@ -28,6 +28,7 @@ class Fill:
         values: what a transform changes: the tensor as it is now, or another; else None.
         zeros: the tensor as it is now, where its zeros are kept; else None.
         is_kept: whether what is drawn is kept until all of it is tested.
+        saturates: whether values of another dtype that are beyond this one become its largest.
     """
 
     step: Step
@@ -38,6 +39,7 @@ class Fill:
     values: View | None = None
     zeros: View | None = None
     is_kept: bool = False
+    saturates: bool = False
 
     @property
     def whole(self) -> FillPart:

@@ -133,9 +133,12 @@ class Producer:
             return
         for block in blocks_row_by_row(of.view):
             cast, lost = recast(block, of.dtype, saturates=of.saturates)
-            if lost:
-                self.lost[of.key] = self.lost.get(of.key, 0) + lost
+            self._lose(of.key, lost)
             yield cast
+
+    def _lose(self, key: str, count: int) -> None:
+        if count:
+            self.lost[key] = self.lost.get(key, 0) + count
 
     def _drawn(self, fill: Fill) -> Iterator[Tensor]:
         step = fill.step
@@ -147,7 +150,7 @@ class Producer:
             for observer in observers:
                 observer.see_before(was, before)
         after = Moments()
-        for block in draw_fill(fill, self.device):
+        for block in draw_fill(fill, self.device, partial(self._lose, step.key)):
             of_block = moments_of(block)
             after += of_block
             for observer in observers:

@@ -6,6 +6,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from keyword import iskeyword
 
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.fans import TORCHS, Fans, Layout, UndefinedError, need_ndim
@@ -14,6 +15,7 @@ from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.parameters import (
     Axes,
     Checkpoint,
+    DonorKey,
     Flag,
     Integer,
     Kind,
@@ -260,9 +262,13 @@ class Init:
             site if each == "site" else self.layout.fans(shape) for each in self.initializer.asks
         ]
         try:
-            return self.initializer.build(shape, *asked, **dict(self.arguments))
+            return self.initializer.build(shape, *asked, **self._keywords())
         except OverflowError as error:
             raise UndefinedError("its arguments are too large to compute with") from error
+
+    def _keywords(self) -> Arguments:
+        """Return the arguments as the function takes them."""
+        return {f"{name}_" if iskeyword(name) else name: each for name, each in self.arguments}
 
     def _at_its_version(self, site: Site) -> Site:
         """Return a site with the version of this initializer that is to be drawn there.
@@ -280,7 +286,7 @@ class Init:
         """Return the fans of a tensor as it reads them, or None where there are none."""
         try:
             if self.initializer.fans is not None:
-                return self.initializer.fans(shape, **dict(self.arguments))
+                return self.initializer.fans(shape, **self._keywords())
             return self.layout.fans(shape)
         except UndefinedError:
             return None
@@ -312,10 +318,15 @@ def parameters_of(build: Callable[..., Law | None]) -> tuple[Parameter, ...]:
     """
     hints = typing.get_type_hints(build, include_extras=True)
     return tuple(
-        Parameter(parameter.name, _kind(hints.get(parameter.name)), parameter.default)
+        Parameter(_name(parameter.name, kind), kind, parameter.default)
         for parameter in inspect.signature(build).parameters.values()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        for kind in (_kind(hints.get(parameter.name)),)
     )
+
+
+def _name(name: str, kind: Kind) -> str:
+    return name.removesuffix("_") if isinstance(kind, DonorKey) else name
 
 
 def _kind(hint: object) -> Kind:

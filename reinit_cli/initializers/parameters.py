@@ -177,6 +177,29 @@ class Checkpoint(Text):
 
 
 @dataclass(frozen=True, slots=True)
+class DonorKey:
+    """A key of another checkpoint, as a pattern for many keys.
+
+    It is given by name alone. The name is a keyword of Python, so that the parameter of the
+    function has an underscore after it.
+    """
+
+    words = ()
+    takes_numbers = False
+
+    def describe(self) -> str:
+        """Say so."""
+        return "a key, in which a * is the tensor's own, or OLD=NEW with a * in each"
+
+    def read(self, value: object) -> str:
+        """Return it."""
+        sides = str(value).split("=")
+        if len(sides) > 2 or not all(sides) or any(side.count("*") > 1 for side in sides):
+            raise ValueError(self.describe())
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Axes:
     """A letter for each dimension of a weight."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from reinit_cli.initializers.law import Law
+from reinit_cli.initializers.prefixes import Prefix
 from reinit_cli.lazy import LazyModule
 from reinit_cli.tensors.info import TensorInfo
 
@@ -42,12 +43,14 @@ class Elsewhere:
     Attributes:
         architecture: the model that the tensors are of, where it is known.
         donors: other checkpoints, by the names that rules have for them.
+        prefixes: for each of them, those that make the keys of tensors keys of it.
         versions: the versions of initializers that a record names, each other being of
             version 1; None for the newest of all.
     """
 
     architecture: Architecture | None = None
     donors: Mapping[str, Donor] = field(default_factory=dict)
+    prefixes: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
     versions: Versions | None = None
 
     def version_of(self, name: str, newest: int) -> int:

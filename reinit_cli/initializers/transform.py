@@ -40,6 +40,11 @@ class Transform(Law):
         """The checkpoint whose values are changed, where it is not the tensor's own."""
         return None
 
+    @overridable
+    def donor_key(self) -> str:
+        """The key of these values there, where it is another; "" for the tensor's own."""
+        return ""
+
     def settled(self, moments: Moments) -> Law:
         """Return the law for a tensor with given moments, where the transform needs them.
 

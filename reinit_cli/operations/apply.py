@@ -22,6 +22,7 @@ from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.storage.memory import limits
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import plural
 
 if TYPE_CHECKING:
     import torch
@@ -165,15 +166,24 @@ def _check(key: str, tensor: torch.Tensor) -> None:
         raise TensorError(key, str(error), kind="write") from error
 
 
+def _refuse_lost(key: str, count: int) -> None:
+    """Refuse numbers that the dtype of a tensor does not have.
+
+    Raises:
+        TensorError: there are any.
+    """
+    if count:
+        raise TensorError(key, f"{plural(count, 'number')} of it", kind="cast")
+
+
 def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) -> torch.Tensor:
     """Return the values of a step, rounded.
 
     Raises:
         TensorError: the old values cannot be transformed.
     """
-    from reinit_cli.execution.draw import There, draw, draw_blocks, naming
+    from reinit_cli.execution.draw import There, draw, draw_blocks, naming, values_of
     from reinit_cli.initializers.blocks import Taker
-    from reinit_cli.tensors.blocks import blocks_row_by_row
     from reinit_cli.tensors.convert import rounded
 
     def here() -> Iterator[torch.Tensor]:
@@ -183,7 +193,9 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     assert law is not None
     values = here if isinstance(law, Transform) else None
     if isinstance(law, Transform) and law.donor is not None:
-        values = partial(blocks_row_by_row, donors.view(law.donor, step.key))
+        view = donors.view(law.donor, law.donor_key or step.key)
+        lose = partial(_refuse_lost, step.key)
+        values = values_of(view, law, step.tensor.dtype, lose, saturates=False)
     there = There(values, here if step.keeps_zeros else None)
     info = step.tensor
     with naming(step.key):

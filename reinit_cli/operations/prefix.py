@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
+from reinit_cli.initializers.prefixes import beginnings
 from reinit_cli.request.pattern import Pattern
-
-_MOST_ENDINGS = 20
-"""The most endings of a key that are looked up; keys come from strangers."""
-
-_LONGEST = 2_000
-"""The longest key whose endings are looked up."""
 
 _MOST_SHARED = 5
 """The most keys of both sources that a rename leaves alone one by one."""
@@ -70,8 +64,8 @@ def prefix_between(first: AbstractSet[str], second: AbstractSet[str]) -> Prefix 
     mine, theirs = first - second, second - first
     if not mine or not theirs:
         return None
-    removed = Counter(prefix for key in mine for prefix, rest in _split(key) if rest in theirs)
-    added = Counter(prefix for key in theirs for prefix, rest in _split(key) if rest in mine)
+    removed = Counter(prefix for key in mine for prefix, rest in beginnings(key) if rest in theirs)
+    added = Counter(prefix for key in theirs for prefix, rest in beginnings(key) if rest in mine)
     found = [
         *(_explaining(prefix, first, second, is_removed=True) for prefix in _likely(removed)),
         *(_explaining(prefix, first, second, is_removed=False) for prefix in _likely(added)),
@@ -87,16 +81,6 @@ def prefix_between(first: AbstractSet[str], second: AbstractSet[str]) -> Prefix 
 
 def _likely(counts: Counter[str]) -> list[str]:
     return [prefix for prefix, _ in counts.most_common(2)]
-
-
-def _split(key: str) -> Iterator[tuple[str, str]]:
-    """Yield what a key may have in front of another, and the other."""
-    at = key.find(".") if len(key) <= _LONGEST else -1
-    for _ in range(_MOST_ENDINGS):
-        if at < 0:
-            return
-        yield key[: at + 1], key[at + 1 :]
-        at = key.find(".", at + 1)
 
 
 def _explaining(

@@ -100,6 +100,11 @@ class Step:
         return (*shape[:axis], count, *shape[axis + 1 :])
 
     @property
+    def donor_key(self) -> str:
+        """The key of another checkpoint that it is taken from, where that is not its own; or ""."""
+        return self.law.donor_key if isinstance(self.law, Transform) else ""
+
+    @property
     def drawn_as(self) -> str:
         """The key under which its draw is reported: of ties, the first, whichever is written."""
         return self.seed_key or self.key

@@ -232,7 +232,7 @@ def test_not_a_number_is_rewound_bit_by_bit(tmp_path: Path) -> None:
     ("tensor", "reason"),
     [
         (torch.zeros(4, 3), "its shape is 3x4"),
-        (torch.zeros(3, 4, dtype=torch.float16), "it is float32, not float16"),
+        (torch.zeros(3, 4, dtype=torch.int32), "it is float32, not int32"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(

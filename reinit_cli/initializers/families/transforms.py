@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.blocks import Take, nothing
 from reinit_cli.initializers.declaration import Arguments
+from reinit_cli.initializers.donors import tensor_of
 from reinit_cli.initializers.fans import UndefinedError
 from reinit_cli.initializers.law import Law, Normal, Uniform
-from reinit_cli.initializers.parameters import Checkpoint, Choice, NonNegative, Number, Real
+from reinit_cli.initializers.parameters import (
+    Checkpoint,
+    Choice,
+    DonorKey,
+    NonNegative,
+    Number,
+    Real,
+)
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
 from reinit_cli.initializers.transform import Move, Transform
 from reinit_cli.lazy import LazyModule
+from reinit_cli.tensors.dtype import DTYPES, FLOATS
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments
 from reinit_cli.text import shape as written
 
@@ -244,13 +253,22 @@ def _as_integers(flat: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Taken(Move):
-    """The values of the same key of another checkpoint, which the tensor holds already."""
+    """The values of a tensor of another checkpoint, which the tensor holds already.
+
+    Attributes:
+        donor: the other checkpoint.
+        donor_key: the key there, where it is another; "" for the same.
+    """
 
     donor: str
+    donor_key: str = ""
 
     def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Leave the values as they are."""
         del tensor, generator
+
+
+_FLOATS = frozenset(FLOATS)
 
 
 @register(law="w, permuted", example="shuffle", is_transform=True)
@@ -261,26 +279,39 @@ def shuffle(shape: tuple[int, ...]) -> Law:
 
 
 @register(
-    law="the tensor of the same key in another checkpoint",
+    law="the tensor of the same key in another checkpoint, or of the key that `from` names",
     example="rewind:step0.safetensors",
-    defined="tensors that the other checkpoint has in the same shape and dtype",
+    defined="tensors that the other checkpoint has in the same shape, and the same dtype or "
+    "another of floats",
     paper="Frankle, Dziugaite, Roy & Carbin 2020, Linear mode connectivity and the lottery ticket "
     "hypothesis, ICML, arXiv:1912.05671",
     is_transform=True,
     takes_all=True,
 )
-def rewind(shape: tuple[int, ...], site: Site, *, checkpoint: Annotated[str, Checkpoint()]) -> Law:
-    """Take the tensor from another checkpoint: running statistics and integers too, bit by bit."""
-    found = site.elsewhere.donors[checkpoint].get(site.key)
-    if found is None:
-        raise UndefinedError(f"{checkpoint!r} has no such key")
+def rewind(
+    shape: tuple[int, ...],
+    site: Site,
+    *,
+    checkpoint: Annotated[str, Checkpoint()],
+    from_: Annotated[str | None, DonorKey()] = None,
+) -> Law:
+    """Take the tensor from another checkpoint: running statistics and integers too, bit by bit.
+
+    In `from` a star is the key: "from=model.*", or "from=module.*=*" for the key without its
+    prefix. Without it, and where the other checkpoint has no such keys, one prefix that it has
+    or lacks is found. Another dtype of floats is rounded once.
+    """
+    found = tensor_of(site, checkpoint, from_)
     if found.carried:
         raise UndefinedError(f"in {checkpoint!r} it is {found.carried}")
     if found.shape != shape:
         raise UndefinedError(f"in {checkpoint!r} its shape is {written(found.shape)}")
-    if found.dtype != site.dtype:
+    if (
+        found.dtype != site.dtype
+        and not {DTYPES.get(found.dtype), DTYPES.get(site.dtype)} <= _FLOATS
+    ):
         raise UndefinedError(f"in {checkpoint!r} it is {found.dtype}, not {site.dtype}")
-    return Taken(checkpoint)
+    return Taken(checkpoint, found.key if found.key != site.key else "")
 
 
 # --- new rows --------------------------------------------------------------------------------

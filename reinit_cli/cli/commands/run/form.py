@@ -106,6 +106,8 @@ def step_form(step: Step, filled: Filled | None) -> dict[str, Any]:
             "gain": step.gain,
             "law": _law_form(step.follows) if step.follows is not None else None,
         }
+    if step.donor_key:
+        form["from"] = step.donor_key
     if filled is not None and step.action in ("fill", "resize"):
         form["after"] = moments_form(filled.after)
         if filled.before is not None:

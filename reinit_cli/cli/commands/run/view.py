@@ -171,6 +171,10 @@ def _notes(rule: Rule, steps: Sequence[Step], shadowed: int) -> Iterator[str]:
     tied = [step for step in steps if step.tied and step.key == step.seed_key]
     for step in tied:
         yield f"{step.key} also changes {', '.join(step.tied)} (tied)"
+    elsewhere = [step for step in steps if step.donor_key]
+    for step in elsewhere[:1]:
+        more = f", and {plural(len(elsewhere) - 1, 'more key')}" if elsewhere[1:] else ""
+        yield f"{step.key} from {step.donor_key}{more}"
 
 
 def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:

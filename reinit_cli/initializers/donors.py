@@ -1,0 +1,64 @@
+"""Find the tensor of another checkpoint that stands for one of the source."""
+
+from __future__ import annotations
+
+from reinit_cli.initializers.fans import UndefinedError
+from reinit_cli.initializers.site import Donor, Site
+from reinit_cli.tensors.info import TensorInfo
+
+ANY = "*"
+
+
+def tensor_of(site: Site, checkpoint: str, source: str | None) -> TensorInfo:
+    """Return the tensor of another checkpoint that a tensor is to be.
+
+    Args:
+        site: the tensor.
+        checkpoint: the name of the other checkpoint.
+        source: its key there, `*` being the key here; "OLD=NEW" takes for the `*` in NEW
+            what that in OLD stands for in the key here. None for the same key, or where the
+            checkpoints have no keys in common the one without or with a prefix.
+
+    Raises:
+        UndefinedError: there is none.
+    """
+    donor = site.elsewhere.donors[checkpoint]
+    if source is not None:
+        key = key_there(source, site.key)
+        if key not in donor:
+            raise UndefinedError(f"{checkpoint!r} has no key {key!r}")
+        return donor[key]
+    keys = {site.key: ""} if site.key in donor else _prefixed(site, checkpoint, donor)
+    if not keys:
+        raise UndefinedError(f"{checkpoint!r} has no such key")
+    if len(keys) > 1:
+        found = " and ".join(repr(key) for key in list(keys)[:3])
+        example = next(iter(keys.values()))
+        raise UndefinedError(f"{checkpoint!r} has it as {found}; name one, such as from={example}")
+    return donor[next(iter(keys))]
+
+
+def _prefixed(site: Site, checkpoint: str, donor: Donor) -> dict[str, str]:
+    """Return the keys that differ by a prefix, and what `from` says of each."""
+    found = {}
+    for prefix in site.elsewhere.prefixes.get(checkpoint, ()):
+        key = prefix.applied(site.key)
+        if key is not None and key in donor:
+            found[key] = f"{prefix.text}*=*" if prefix.is_removed else f"{prefix.text}*"
+    return found
+
+
+def key_there(source: str, key: str) -> str:
+    """Return the key that `from` names for a key.
+
+    Raises:
+        UndefinedError: the key is not one that it is for.
+    """
+    old, equals, new = source.partition("=")
+    if not equals:
+        return source.replace(ANY, key)
+    start, star, end = old.partition(ANY)
+    is_of = key.startswith(start) and key.endswith(end) and len(key) >= len(start) + len(end)
+    if not (is_of if star else key == old):
+        raise UndefinedError(f"from={source} says nothing of it")
+    return new.replace(ANY, key[len(start) : len(key) - len(end)] if star else "")

@@ -59,7 +59,7 @@ class Budget:
         if type(key) is int:
             self.spend(key.bit_length() >> 8)  # digits take time with their square
             return self.made(str(key))
-        if isinstance(key, tuple) and len(key) <= _MOST_PARTS and all(map(_is_plain, key)):
+        if isinstance(key, tuple) and has_text(key):
             return self.made(f"({', '.join(map(repr, key))}{',' * (len(key) == 1)})")
         return self.made(str(key)) if _is_plain(key) else type(key).__name__
 
@@ -73,6 +73,15 @@ class Budget:
             keys.pop()
         self.spend(1 + sum(map(len, keys)) // 256)
         return self.made(".".join(keys[::-1]))
+
+
+def has_text(key: Any) -> bool:
+    """Whether a key has a text of its own, by which it can be named."""
+    if type(key) is str or type(key) is int:
+        return True
+    if isinstance(key, tuple):
+        return len(key) <= _MOST_PARTS and all(map(_is_plain, key))
+    return _is_plain(key)
 
 
 _MOST_PARTS = 100

@@ -1,17 +1,26 @@
-"""List the entries of a state dict, as `state_dict()` of a module would have them."""
+"""List the entries of a state dict: its tensors at any depth, their keys joined by dots."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget
-from reinit_cli.checkpoints.formats.torch.pickle_records import Dict, Instance, pairs_of
+from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget, has_text
+from reinit_cli.checkpoints.formats.torch.holders import Holders
+from reinit_cli.checkpoints.formats.torch.parts import Part, is_leaf, is_mapping, parts_of
+from reinit_cli.checkpoints.formats.torch.pickle_records import Dict, Instance
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
     attributes_of,
+    is_dict,
     is_module_record,
-    members_of,
+    is_tensor_record,
+    kind_of,
 )
+from reinit_cli.errors import MalformedFileError
+
+LONE = "tensor"
+"""The key of a tensor that is all that a file holds."""
 
 
 # A named tuple: a file may have a hundred thousand, and dataclasses take four times as long.
@@ -21,7 +30,7 @@ class Entry(NamedTuple):
     Attributes:
         key: its whole key.
         value: its record.
-        holder: the dictionary that holds it; None where a module does.
+        holder: the dictionary that holds it; None where a list, an object or a module does.
         at: the number of its pair in the dictionary; 0 where there is none.
     """
 
@@ -31,36 +40,123 @@ class Entry(NamedTuple):
     at: int = 0
 
 
-def entries_of(record: Any, budget: Budget) -> Iterator[Entry]:
-    """Yield what `state_dict()` of a record would have."""
-    if is_module_record(record, budget):
-        yield from _module_entries(record, "", 0, budget)
+@dataclass(slots=True)
+class Surplus:
+    """What the entries of a state dict leave out of it.
+
+    Attributes:
+        rest: paths of what is not an entry, or is more than its entries, each with what it is.
+        attributes: names of what is set on its dictionaries.
+        inside: the identities of the containers that it is made of.
+    """
+
+    rest: list[str] = field(default_factory=list)
+    attributes: list[str] = field(default_factory=list)
+    inside: set[int] = field(default_factory=set)
+
+
+def entries_of(
+    root: Any, budget: Budget, holders: Holders | None = None, surplus: Surplus | None = None
+) -> Iterator[Entry]:
+    """Yield what `state_dict()` of a record would have.
+
+    Dictionaries, lists, tuples, objects and modules below it are part of it. What is not a
+    tensor is an entry only where it lies in a dictionary next to tensors.
+
+    Args:
+        root: the record.
+        budget: what is left of the file's.
+        holders: the containers with tensors in them.
+        surplus: where to note what is left out.
+
+    Raises:
+        MalformedFileError: it is nested too deeply, as what holds itself is.
+    """
+    if is_tensor_record(root):
+        yield Entry(LONE, root)
         return
-    for at, (key, value) in enumerate(pairs_of(record, budget)):
-        if isinstance(key, str):
-            yield Entry(key, value, record, at)
-        elif type(key) is int:
-            yield Entry(budget.text_of(key), value, record, at)
+    walk = _Walk(budget, holders or Holders(budget), surplus or Surplus())
+    waiting = [walk.level(root, "")]
+    while waiting:
+        found = next(waiting[-1], None)
+        if found is None:
+            waiting.pop()
+        elif isinstance(found, Entry):
+            yield found
+        elif len(waiting) > MAX_DEPTH:
+            problem = f"its pickle is nested deeper than {MAX_DEPTH}"
+            raise MalformedFileError(budget.path, problem)
+        else:
+            record, prefix, of_module = found
+            waiting.append(walk.level(record, prefix, of_module=of_module))
 
 
-def _module_entries(record: Any, prefix: str, depth: int, budget: Budget) -> Iterator[Entry]:
-    state = attributes_of(record, budget)
-    left_out = _fleeting(state.get("_non_persistent_buffers_set"), budget)
-    for group in ("_parameters", "_buffers"):
-        for name, value in members_of(state.get(group), budget).items():
-            if value is not None and not (group == "_buffers" and name in left_out):
-                budget.spend(1 + depth // 4)  # it is yielded by every module around it
-                yield Entry(budget.made(prefix + name), value)
-    if depth < MAX_DEPTH:
-        for name, module in members_of(state.get("_modules"), budget).items():
-            if module is not None:
-                inner = budget.made(f"{prefix}{name}.")
-                yield from _module_entries(module, inner, depth + 1, budget)
+_Level = tuple[Any, str, bool]
+"""A container, what its keys start with, and whether it is a part of a module."""
 
 
-def _fleeting(record: Any, budget: Budget) -> set[str]:
-    """Return the names of the buffers that a state dict leaves out."""
-    lists = [getattr(record, "items", ())]
-    lists += (each for each in getattr(record, "args", ()) or () if isinstance(each, list))
-    budget.spend(1 + sum(map(len, lists)))
-    return {item for items in lists for item in items if isinstance(item, str)}
+class _Walk:
+    """The way through the containers of a state dict."""
+
+    def __init__(self, budget: Budget, holders: Holders, surplus: Surplus) -> None:
+        self._budget = budget
+        self._holders = holders
+        self._surplus = surplus
+
+    def level(
+        self, record: Any, prefix: str, *, of_module: bool = False
+    ) -> Iterator[Entry | _Level]:
+        """Yield the entries of one container, and the containers in it.
+
+        Args:
+            record: the container.
+            prefix: what its keys start with.
+            of_module: whether it is a part of a module.
+        """
+        budget = self._budget
+        holder = record if is_mapping(record) else None
+        is_module = is_module_record(record, budget)
+        takes_all = is_module or (holder is not None and _has_tensors(record, budget))
+        self._note(record, prefix, is_named=not of_module)
+        for part in parts_of(record, budget):
+            key, value, at = part
+            if type(key) is not str and not has_text(key):
+                self._leave(prefix, part)
+                continue
+            is_entry = takes_all or is_tensor_record(value)
+            if not is_leaf(value):
+                if self._holders.opens(part):
+                    yield value, budget.made(f"{prefix}{budget.text_of(key)}."), is_module
+                    continue
+                # A module without tensors has no entries.
+                is_entry = is_entry and not (is_module and is_module_record(value, budget))
+            if is_entry:
+                name = budget.text_of(key)
+                key = budget.made(prefix + name) if prefix else name
+                yield Entry(key, value, holder, 0 if holder is None else at)
+            elif not is_module:
+                self._leave(prefix, part)
+
+    def _leave(self, prefix: str, part: Part) -> None:
+        name = self._budget.text_of(part.key)
+        self._budget.spend(1)
+        self._surplus.rest.append(self._budget.made(f"{prefix}{name} ({kind_of(part.value)})"))
+
+    def _note(self, record: Any, prefix: str, *, is_named: bool) -> None:
+        """Note a container, and what of it no entry shows."""
+        self._budget.spend(1, _CONTAINER_NBYTES)
+        self._surplus.inside.add(id(record))
+        if not isinstance(record, Instance):
+            return
+        if is_dict(record):
+            names = attributes_of(record, self._budget)
+            self._surplus.attributes += (self._budget.made(prefix + name) for name in names)
+        elif prefix and is_named:
+            self._surplus.rest.append(self._budget.made(f"{prefix[:-1]} ({kind_of(record)})"))
+
+
+_CONTAINER_NBYTES = 100
+
+
+def _has_tensors(record: Any, budget: Budget) -> bool:
+    return any(is_tensor_record(part.value) for part in parts_of(record, budget))

@@ -2,138 +2,263 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget, Path
-from reinit_cli.checkpoints.formats.torch.entries import entries_of
-from reinit_cli.checkpoints.formats.torch.outline_texts import summary_of
-from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
+from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH
+from reinit_cli.checkpoints.formats.torch.holders import Holders
+from reinit_cli.checkpoints.formats.torch.parts import Part, is_leaf, is_mapping, parts_of
+from reinit_cli.checkpoints.formats.torch.places import Place, followed, places_of
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
-    has_tensors,
-    is_dict,
     is_module_record,
-    kind_of,
-    may_hold_tensors,
-    members_of,
+    is_tensor_record,
 )
+from reinit_cli.checkpoints.formats.torch.tensor_records import Reading
+from reinit_cli.checkpoints.formats.torch.weights import Scale, Weight, is_parameter, numel_of
 from reinit_cli.errors import UnknownNameError, UnsupportedFormatError
 
-ROOTS = ("state_dict", "model_state_dict", "model", "module")
+ROOTS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params")
 """Where training checkpoints keep the state dict, in the order in which they are tried."""
 
+_WRAPPERS = ROOTS[:2]
+"""Those of them that are never the name of a part of a network."""
 
-_MOST_CANDIDATES = 10
+NEARLY_ALL = 0.95
+"""The part of all elements that a place must hold to be the state dict.
+
+Heads and statistics that lie next to a network have less than what is left, and a second
+network has more.
+"""
+
+OF_ITS_SIZE = 0.5
+"""The part of a network's elements from which on another one is too large to be left aside."""
+
+_COPIES = frozenset(("ema", "averaged", "average", "avg", "shadow", "swa", "teacher", "polyak"))
+"""What copies of the weights are called."""
+
+_MOST_PLACES = 10
 """The places that are listed where none is the obvious one."""
 
 
-def find_root(top: Any, budget: Budget) -> tuple[str, Any]:
-    """Return the path of the state dict and the state dict."""
-    names: list[str] = []
-    record = top
-    while not has_tensors(record, budget) and len(names) < MAX_DEPTH:
-        members = members_of(record, budget)
-        name = next((name for name in ROOTS if may_hold_tensors(members.get(name), budget)), None)
-        if name is None:
-            break
-        names.append(name)
-        record = members[name]
-    else:
-        # A state dict may have entries with these names; only what holds others is a root.
-        members = members_of(record, budget)
-        inner = [name for name in ROOTS if has_tensors(members.get(name), budget)]
-        if inner:
-            return ".".join((*names, inner[0])), members[inner[0]]
-        return ".".join(names), record
-    candidates = list(islice(_candidates(top, budget), _MOST_CANDIDATES))
-    if len(candidates) == 1:
-        return candidates[0]
-    if is_dict(record) and next(entries_of(record, budget), None) is None and record is not top:
-        return ".".join(names), record
-    problem = (
-        f"holds tensors in {len(candidates)} places, none the obvious one"
-        if candidates
-        else f"holds no state dict, but {summary_of(top, budget)}"
-    )
-    known = tuple(name for name, _ in candidates)
-    raise UnsupportedFormatError(budget.path, problem, known, kind="root")
+class Search:
+    """The search for the state dict of one file.
 
+    Attributes:
+        holders: the containers with tensors in them.
 
-def find_named_root(top: Any, root: str, budget: Budget) -> tuple[str, Any]:
-    """Follow the names of a root; a name may hold dots itself."""
+    Args:
+        top: what its pickle holds.
+        reading: tells what tensors are.
+    """
 
-    def follow(record: Any, left: str) -> Any:
-        members = members_of(record, budget)
-        if left in members:
-            return members[left]
-        for name, member in members.items():
-            if left.startswith(f"{name}.") and (found := follow(member, left[len(name) + 1 :])):
-                return found
+    def __init__(self, top: Any, reading: Reading) -> None:
+        self._top = Place("", top)
+        self._budget = reading.budget
+        self.holders = Holders(self._budget)
+        self._scale = Scale(reading, self.holders)
+        self._loose_scale = Scale(reading, self.holders, takes_loose=True)
+
+    def found(self) -> Place:
+        """Return the place of the state dict.
+
+        A known name comes first, unless other networks of its size lie next to it; then the
+        smallest place that holds nearly all of the weights.
+
+        Raises:
+            UnsupportedFormatError: there is none.
+        """
+        top = self._top.record
+        if is_tensor_record(top):
+            return self._top
+        if not is_leaf(top) and self.holders.has(top):
+            return self._smallest(self._top)
+        empty = self._empty()
+        if empty is not None:
+            return empty
+        known = self._training()
+        problem = "holds no state dict" + (", only the state of an optimizer" if known else "")
+        raise UnsupportedFormatError(self._budget.path, problem, known, kind="root")
+
+    def named(self, root: str) -> Place:
+        """Return the place that a user names; a name may hold dots itself.
+
+        Raises:
+            UnknownNameError: there is none, or it has no tensors.
+        """
+        is_deep = root.count(".") > MAX_DEPTH
+        top = self._top
+        place = top if root == "." else None
+        if place is None and not is_deep:
+            place = followed(top.record, root, self.holders, self._budget)
+        if place is not None and not is_leaf(place.record):
+            if place.in_training or not self.holders.has(place.record):
+                holders = Holders(self._budget, in_training=True)
+                if holders.has(place.record):
+                    self.holders = holders
+                    return place._replace(in_training=True)
+            if self.holders.has(place.record) or self._is_empty(place.record):
+                return place
+        if place is top and is_tensor_record(top.record):
+            return place
+        known = tuple(islice(places_of(top.record, self.holders, self._budget), _MOST_PLACES))
+        raise UnknownNameError(root, known=known, kind="root", of=self._budget.path)
+
+    def neighbors(self, place: Place) -> Iterator[tuple[Place, bool]]:
+        """Yield the networks next to a place and next to what it lies in, and if they are copies.
+
+        Those are copies that are called so, or have the same keys and shapes.
+        """
+        outer = self._top
+        for container, taken in () if place.in_training else place.way:
+            for part in self._opened(container):
+                if part.at != taken.at:
+                    other = self._smallest(outer.inside(part, self._budget))
+                    is_same = is_copy(part.key) or self._scale.agree(other.record, place.record)
+                    if is_same or self._scale.of(other.record):
+                        yield other, is_same
+            outer = outer.inside(taken, self._budget)
+
+    def _smallest(self, place: Place) -> Place:
+        """Return the smallest place in another that holds nearly all of its weights."""
+        for _ in range(MAX_DEPTH):
+            if is_module_record(place.record, self._budget):
+                break
+            opened = self._opened(place.record)
+            inner = self._known(place, opened)
+            if inner is not None:
+                return self._nested(inner)
+            heaviest = self._heaviest(place.record, opened)
+            # The whole is called "" too.
+            if heaviest is None or heaviest.key == "":
+                break
+            place = place.inside(heaviest, self._budget)
+        return place
+
+    def _opened(self, record: Any) -> list[Part]:
+        return [part for part in parts_of(record, self._budget) if self.holders.opens(part)]
+
+    def _known(self, place: Place, opened: Sequence[Part]) -> Place | None:
+        """Return the place of a known name, unless other networks lie next to it."""
+        named = {part.key: part for part in opened if part.key in ROOTS}
+        for name in ROOTS:
+            if name in named and self._wins(named[name], place.record, opened):
+                return place.inside(named[name], self._budget)
         return None
 
-    if root.count(".") > MAX_DEPTH:
-        raise UnknownNameError(root, kind="root", of=budget.path)
-    record = top if root == "." else follow(top, root)
-    if record is None or not (is_dict(record) or is_module_record(record, budget)):
-        known = tuple(name for name, _ in _candidates(top, budget))
-        raise UnknownNameError(root, known=known, kind="root", of=budget.path)
-    return "" if root == "." else root, record
+    def _wins(self, part: Part, record: Any, opened: Sequence[Part]) -> bool:
+        """Whether a part of a container outweighs the others, copies of it aside."""
+        others = [other for other in opened if other is not part and not is_copy(other.key)]
+        if not others and not self._scale.own(record):
+            return True
+        scale = self._scale if self._scale.of(part.value) else self._loose_scale
+        own = scale.of(part.value)
+        weights = [self._beyond(scale, other.value, part.value) for other in others]
+        weights.append(_without(scale.own(record), own))
+        most = max(map(_numel, weights))
+        return most < OF_ITS_SIZE * _numel(own) and numel_of(weights) <= _numel(own)
+
+    def _beyond(self, scale: Scale, other: Any, record: Any) -> Weight:
+        """Weigh what a network has besides another's tensors; a copy of it has nothing."""
+        own, weight = scale.of(record), scale.of(other)
+        if _numel(weight) == _numel(own) and scale.agree(other, record):
+            return {}
+        return _without(weight, own)
+
+    def _nested(self, place: Place) -> Place:
+        """Follow further known names, as in {"model": {"state_dict": ...}}."""
+        for _ in range(MAX_DEPTH):
+            if is_module_record(place.record, self._budget):
+                break
+            opened = self._opened(place.record)
+            inner = self._known(place, opened)
+            if inner is None:
+                break
+            taken = inner.way[-1][1]
+            if taken.key not in _WRAPPERS and self._heaviest(place.record, opened) != taken:
+                break
+            place = inner
+        return place
+
+    def _heaviest(self, record: Any, opened: Sequence[Part]) -> Part | None:
+        """Return the part that holds nearly all weights of a container, copies aside."""
+        if any(map(is_parameter, parts_of(record, self._budget))):
+            return None
+        counted = self._without_copies(opened)
+        if len(counted) == 1 and not self._scale.own(record):
+            return counted[0]
+        for scale in self._scale, self._loose_scale:
+            weights = [scale.of(part.value) for part in counted]
+            total = numel_of((*weights, scale.own(record)))
+            if total:
+                most, part = max(zip(map(_numel, weights), counted, strict=True), key=_first)
+                return part if most >= NEARLY_ALL * total else None
+        return None
+
+    def _without_copies(self, opened: Sequence[Part]) -> list[Part]:
+        """Return parts without those that are called copies of others among them."""
+        others = [part for part in opened if not is_copy(part.key)]
+        named = {_words(part.key) for part in others}
+
+        def is_copied(part: Part) -> bool:
+            self._budget.spend(1)
+            return _words(part.key) - _COPIES in named or any(
+                self._scale.agree(part.value, other.value) for other in others
+            )
+
+        return [part for part in opened if not (is_copy(part.key) and is_copied(part))]
+
+    def _empty(self) -> Place | None:
+        """Return the place of a known name that has nothing in it."""
+        place = self._top
+        for _ in range(MAX_DEPTH):
+            parts = {
+                part.key: part
+                for part in parts_of(place.record, self._budget)
+                if part.key in ROOTS and is_mapping(part.value)
+            }
+            name = next((name for name in ROOTS if name in parts), None)
+            if name is None:
+                break
+            place = place.inside(parts[name], self._budget)
+        return place if place.way and self._is_empty(place.record) else None
+
+    def _is_empty(self, record: Any) -> bool:
+        return is_mapping(record) and not any(True for _ in parts_of(record, self._budget))
+
+    def _training(self) -> tuple[str, ...]:
+        """Return where optimizers lie that have tensors."""
+        holders = Holders(self._budget, in_training=True)
+        top = self._top.record
+        if is_leaf(top) or not holders.has(top):
+            return ()
+        parts = [part for part in parts_of(top, self._budget) if holders.opens(part)]
+        names = [self._budget.text_of(part.key) for part in parts if self.holders.leaves_out(part)]
+        return tuple(names[:_MOST_PLACES]) or ("",)
 
 
-def _candidates(top: Any, budget: Budget) -> Iterator[tuple[str, Any]]:
-    """Yield every dictionary that holds tensors, with its path."""
-    seen = set()
-    waiting: list[tuple[Path, Any, int]] = [(None, top, 0)]
-    while waiting:
-        path, record, depth = waiting.pop()
-        if id(record) in seen or depth > MAX_DEPTH:
-            continue
-        seen.add(id(record))
-        budget.spend(1, _VISIT_NBYTES)
-        if has_tensors(record, budget):
-            yield budget.path_of(path), record
-            continue
-        members = members_of(record, budget)
-        budget.spend(2 * len(members), _VISIT_NBYTES * len(members))
-        inner = [
-            ((path, key), member, depth + 1)
-            for key, member in members.items()
-            if id(member) not in seen and may_hold_tensors(member, budget)
-        ]
-        waiting += inner[::-1]
+def is_copy(name: Any) -> bool:
+    """Whether a name says that a network is an averaged copy of another."""
+    return not _COPIES.isdisjoint(_words(name))
 
 
-_VISIT_NBYTES = 120
-"""What a part takes that waits to be visited."""
+def _words(name: Any) -> frozenset[str]:
+    if not isinstance(name, str):
+        return frozenset()
+    spaced = "".join(each if each.isalnum() else " " for each in name[:_MOST_CHARS].lower())
+    return frozenset(word.rstrip("0123456789") for word in spaced.split())
 
 
-def ema_copies(top: Any, chosen: str, budget: Budget) -> Iterator[str]:
-    """Yield the paths of averaged copies of the weights."""
-    for key, member in members_of(top, budget).items():
-        if "ema" in key.lower().replace("-", "_").split("_") and key != chosen:
-            for name, _ in _candidates(member, budget):
-                yield budget.made(f"{key}.{name}" if name else key)
+_MOST_CHARS = 100
 
 
-def outside_root(top: Any, root: str, budget: Budget) -> list[str]:
-    """Return the members next to the root, of every dictionary on the way to it."""
-    outside = []
-    prefix = ""
-    record = top
-    left = root
-    while record is not None and left:
-        inner = None
-        for key, member in pairs_of(record, budget):
-            name = budget.text_of(key)
-            if inner is None and (left == name or left.startswith(f"{name}.")):
-                inner, taken = member, name
-            else:
-                budget.spend(1)
-                outside.append(budget.made(f"{prefix}{name} ({kind_of(member)})"))
-        if inner is None:
-            break
-        prefix += f"{taken}."
-        left = left[len(taken) + 1 :]
-        record = inner
-    return outside
+def _without(weight: Weight, other: Weight) -> Weight:
+    return {place: numel for place, numel in weight.items() if place not in other}
+
+
+def _first(pair: tuple[int, Part]) -> int:
+    return pair[0]
+
+
+def _numel(weight: Weight) -> int:
+    return sum(weight.values())

@@ -1,0 +1,94 @@
+"""Look into containers: dictionaries, lists, tuples, objects and modules, one level at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from reinit_cli.checkpoints.formats.torch.budget import Budget
+from reinit_cli.checkpoints.formats.torch.pickle_records import Dict, Instance, pairs_of
+from reinit_cli.checkpoints.formats.torch.record_kinds import (
+    attributes_of,
+    is_dict,
+    is_module_record,
+    is_tensor_record,
+    members_of,
+)
+
+
+# A named tuple: a file may have a hundred thousand, and dataclasses take four times as long.
+class Part(NamedTuple):
+    """A part of a container.
+
+    Attributes:
+        key: its key, index or name there, whatever that is.
+        value: its record.
+        at: its number.
+    """
+
+    key: Any
+    value: Any
+    at: int
+
+
+COMPOSED = (Dict, Instance, list, tuple)
+"""The records that may be containers."""
+
+
+def is_mapping(record: Any) -> bool:
+    """Whether a record has keys and values: a dictionary of any kind, those of users included."""
+    return is_dict(record) or (isinstance(record, Instance) and bool(record.pairs))
+
+
+def is_leaf(record: Any) -> bool:
+    """Whether a record has no parts: a number, a text, a tensor."""
+    return not isinstance(record, COMPOSED) or is_tensor_record(record)
+
+
+def parts_of(record: Any, budget: Budget) -> Iterable[Part]:
+    """Return the parts of a container, as `state_dict()` and Python's own indices name them."""
+    if isinstance(record, (list, tuple)):
+        return _numbered(record, budget)
+    if is_leaf(record):
+        return ()
+    if is_mapping(record):
+        return (Part(*pair, at) for at, pair in enumerate(pairs_of(record, budget)))
+    if record.items:
+        return _numbered(record.items, budget)
+    if is_module_record(record, budget):
+        return _module_parts(record, budget)
+    return attribute_parts(record, budget)
+
+
+def attribute_parts(record: Any, budget: Budget) -> Iterator[Part]:
+    """Return the attributes of an object."""
+    attributes = attributes_of(record, budget)
+    return (Part(name, value, at) for at, (name, value) in enumerate(attributes.items()))
+
+
+def _numbered(items: Any, budget: Budget) -> Iterator[Part]:
+    budget.spend(1 + len(items) // 4)
+    return (Part(at, item, at) for at, item in enumerate(items))
+
+
+def _module_parts(record: Any, budget: Budget) -> Iterator[Part]:
+    """Yield the parameters of a module, the buffers that are saved, and its modules."""
+    state = attributes_of(record, budget)
+    left_out = _fleeting(state.get("_non_persistent_buffers_set"), budget)
+    at = 0
+    for group in ("_parameters", "_buffers", "_modules"):
+        for name, value in members_of(state.get(group), budget).items():
+            is_saved = not (group == "_buffers" and name in left_out)
+            if group == "_modules":
+                is_saved = is_module_record(value, budget)
+            if value is not None and is_saved:
+                yield Part(name, value, at)
+            at += 1
+
+
+def _fleeting(record: Any, budget: Budget) -> set[str]:
+    """Return the names of the buffers that a state dict leaves out."""
+    lists = [getattr(record, "items", ())]
+    lists += (each for each in getattr(record, "args", ()) or () if isinstance(each, list))
+    budget.spend(1 + sum(map(len, lists)))
+    return {item for items in lists for item in items if isinstance(item, str)}

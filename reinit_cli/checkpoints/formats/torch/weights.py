@@ -1,0 +1,187 @@
+"""Weigh the parts of a container by the elements of their tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import starmap, zip_longest
+from math import prod
+from operator import eq
+from typing import Any, NamedTuple
+
+from reinit_cli.checkpoints.formats.torch.entries import entries_of
+from reinit_cli.checkpoints.formats.torch.holders import Holders
+from reinit_cli.checkpoints.formats.torch.parts import Part, parts_of
+from reinit_cli.checkpoints.formats.torch.record_kinds import (
+    is_module_record,
+    is_tensor_record,
+)
+from reinit_cli.checkpoints.formats.torch.tensor_records import Reading
+
+_PARAMETERS = frozenset(("weight", "bias", "kernel", "scale", "gamma", "beta", "embedding"))
+"""The last segments of names that only parameters have."""
+
+
+class _Tensor(NamedTuple):
+    """What counts of a tensor.
+
+    Attributes:
+        place: the same for all that are one tensor.
+        numel: the number of its elements.
+        dims: how many of its dimensions are longer than one.
+        is_raw: whether it is bytes, such as the state of a random generator.
+        shape: its dimensions.
+    """
+
+    place: str
+    numel: int
+    dims: int
+    is_raw: bool
+    shape: tuple[int, ...]
+
+
+Weight = Mapping[str, int]
+"""The elements of each tensor that counts, by where it lies: each tensor once."""
+
+
+def numel_of(weights: Iterable[Weight]) -> int:
+    """Return the elements of all tensors, those in several of the weights once."""
+    together: dict[str, int] = {}
+    for weight in weights:
+        together |= weight
+    return sum(together.values())
+
+
+class Scale:
+    """Weighs containers.
+
+    What lies loose counts only where nothing else does: accuracies, the states of random
+    generators and lists of losses lie next to networks, and are larger than small ones.
+
+    Args:
+        reading: tells what tensors are.
+        holders: the containers with tensors in them.
+        takes_loose: whether what lies loose counts.
+    """
+
+    def __init__(self, reading: Reading, holders: Holders, *, takes_loose: bool = False) -> None:
+        self._reading = reading
+        self._holders = holders
+        self._takes_loose = takes_loose
+        self._tensors: dict[int, _Tensor] = {}
+        self._known: dict[int, Weight] = {}
+
+    def of(self, top: Any) -> Weight:
+        """Weigh a container, with all that is in it."""
+        if id(top) not in self._known:
+            self._known[id(top)] = weight = self._weighed(top)
+            self._reading.budget.spend(0, _TENSOR_NBYTES * len(weight))
+        return self._known[id(top)]
+
+    def _weighed(self, top: Any) -> Weight:
+        weight: dict[str, int] = {}
+        waiting = [top]
+        met = {id(top)}
+        while waiting:
+            record = waiting.pop()
+            parts = list(parts_of(record, self._reading.budget))
+            inner = [part.value for part in parts if self._holders.opens(part)]
+            weight |= self._own(record, parts, any(map(self._is_network, inner)))
+            waiting += (each for each in inner if id(each) not in met)
+            met |= set(map(id, inner))
+            self._reading.budget.spend(1, _VISIT_NBYTES * len(inner))
+        return weight
+
+    def own(self, record: Any) -> Weight:
+        """Weigh what lies in a container itself."""
+        parts = list(parts_of(record, self._reading.budget))
+        inner = (part.value for part in parts if self._holders.opens(part))
+        return self._own(record, parts, any(map(self._is_network, inner)))
+
+    def _is_network(self, record: Any) -> bool:
+        """Whether a container is more than a list of tensors."""
+        if not isinstance(record, (list, tuple)):
+            return True
+        parts = parts_of(record, self._reading.budget)
+        return any(
+            self._holders.opens(part) and not isinstance(part.value, (list, tuple))
+            for part in parts
+        )
+
+    def _own(self, record: Any, parts: Iterable[Part], is_outer: bool) -> dict[str, int]:
+        takes_all = self._takes_loose or is_module_record(record, self._reading.budget)
+        is_loose = is_outer or isinstance(record, (list, tuple))
+        weight = {}
+        for part in parts:
+            if is_tensor_record(part.value):
+                tensor = self._tensor(part)
+                if takes_all or not (tensor.is_raw or (is_loose and not _is_weight(part, tensor))):
+                    weight[tensor.place] = tensor.numel
+        return weight
+
+    def _tensor(self, part: Part) -> _Tensor:
+        known = self._tensors.get(id(part.value))
+        if known is None:
+            budget = self._reading.budget
+            info = self._reading.info(budget.text_of(part.key), part.value)
+            place = f"{info.storage} {info.offset} {info.shape} {info.stride}"
+            if info.storage is None:
+                place = f"alone {len(self._tensors)}"
+            budget.spend(0, _TENSOR_NBYTES + len(place))
+            dims = sum(dim > 1 for dim in info.shape)
+            is_raw = info.dtype == "uint8" and len(info.shape) == 1
+            numel = prod(info.shape[:_MOST_DIMS])
+            known = _Tensor(place, numel, dims, is_raw, info.shape)
+            self._tensors[id(part.value)] = known
+        return known
+
+    def agree(self, one: Any, other: Any) -> bool:
+        """Whether two containers have the same keys, "module." aside, with the same shapes."""
+        return all(starmap(eq, zip_longest(self._shapes(one), self._shapes(other))))
+
+    def _shapes(self, record: Any) -> Iterator[tuple[str, tuple[int, ...]] | None]:
+        for entry in entries_of(record, self._reading.budget, self._holders):
+            if is_tensor_record(entry.value):
+                tensor = self._tensor(Part(entry.key, entry.value, 0))
+                yield entry.key.removeprefix("module."), tensor.shape
+        yield None
+
+
+_TENSOR_NBYTES + len(place))
+            dims = sum(dim > 1 for dim in info.shape)
+            is_raw = info.dtype == "uint8" and len(info.shape) == 1
+            numel = prod(info.shape[:_MOST_DIMS])
+            known = _Tensor(place, numel, dims, is_raw, info.shape)
+            self._tensors[id(part.value)] = known
+        return known
+
+    def agree(self, one: Any, other: Any) -> bool:
+        """Whether two containers have the same keys, "module." aside, with the same shapes."""
+        return self._shapes(one) == self._shapes(other)
+
+    def _shapes(self, record: Any) -> dict[str, tuple[int, ...]]:
+        entries = entries_of(record, self._reading.budget, self._holders)
+        return {
+            entry.key.removeprefix("module."): self._tensor(Part(entry.key, entry.value, 0)).shape
+            for entry in entries
+            if is_tensor_record(entry.value)
+        }
+
+
+_TENSOR_NBYTES = 100
+
+_VISIT_NBYTES = 120
+
+_MOST_DIMS = 64
+"""The dimensions of what torch makes; what has more is not a weight."""
+
+
+def _is_weight(part: Part, tensor: _Tensor) -> bool:
+    """Whether what lies loose is a weight: it is called so, or is a matrix."""
+    return tensor.dims > 1 or is_parameter(part)
+
+
+def is_parameter(part: Part) -> bool:
+    """Whether a part is a tensor that is called as parameters are."""
+    if not isinstance(part.key, str) or not is_tensor_record(part.value):
+        return False
+    return "." in part.key or part.key in _PARAMETERS

@@ -96,6 +96,18 @@ class Files:
         return self.readers[name]
 
 
+class Neighbor(NamedTuple):
+    """A network that a checkpoint holds next to its state dict.
+
+    Attributes:
+        root: its path.
+        is_copy: whether it is a copy of the state dict, such as its average.
+    """
+
+    root: str
+    is_copy: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What is wrong with a checkpoint that can be read all the same.
@@ -132,6 +144,7 @@ class Located:
         unknown_names: what its pickles would import that torch does not allow.
         notes: what a user should know.
         optimizers: the optimizers' states outside the state dict.
+        neighbors: the networks next to the state dict.
         has_record: whether it holds a provenance record.
         files: the names of its files that are read or copied.
         others: those of them that hold no weights, which a new folder gets as they are.
@@ -158,6 +171,7 @@ class Located:
     unknown_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     optimizers: tuple[Optimizer, ...] = ()
+    neighbors: tuple[Neighbor, ...] = ()
     has_record: bool = False
     files: tuple[str, ...] = ("",)
     others: tuple[str, ...] = ()

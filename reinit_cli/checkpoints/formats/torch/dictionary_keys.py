@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.budget import Budget
-from reinit_cli.checkpoints.formats.torch.pickle_records import Global, pairs_of
-from reinit_cli.checkpoints.formats.torch.record_kinds import has_tensors, is_tensor_record
+from reinit_cli.checkpoints.formats.torch.pickle_records import Global, Instance, pairs_of
+from reinit_cli.checkpoints.formats.torch.record_kinds import (
+    PARAMETERS,
+    UTILS,
+    has_tensors,
+    is_plain_tensor,
+    is_tensor_record,
+)
 from reinit_cli.errors import MalformedFileError
 
 _OTHER_WORK = 2
@@ -58,6 +64,8 @@ def _spelled(key: Any, budget: Budget) -> str | None:
             return f"b {key.hex()}"
         case None:
             return "None"
+        case Instance() if is_plain_tensor(key) or key.calls(UTILS, *PARAMETERS):
+            return f"tensor {id(key)}"  # an optimizer's keys; each call makes another one
         case Global():
             return f"name {key.name}"  # modules have other names in Python 2
         case tuple() if len(key) <= _MOST_PARTS:

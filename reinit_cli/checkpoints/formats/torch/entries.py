@@ -8,7 +8,13 @@ from typing import Any, NamedTuple
 
 from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget, has_text
 from reinit_cli.checkpoints.formats.torch.holders import Holders
-from reinit_cli.checkpoints.formats.torch.parts import Part, is_leaf, is_mapping, parts_of
+from reinit_cli.checkpoints.formats.torch.parts import (
+    MODULE_GROUPS,
+    Part,
+    is_leaf,
+    is_mapping,
+    parts_of,
+)
 from reinit_cli.checkpoints.formats.torch.pickle_records import Dict, Instance
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
     attributes_of,
@@ -148,6 +154,7 @@ class _Walk:
         self._surplus.inside.add(id(record))
         if not isinstance(record, Instance):
             return
+        self._surplus.inside.update(map(id, _state_dicts(record, self._budget)))
         if is_dict(record):
             names = attributes_of(record, self._budget)
             self._surplus.attributes += (self._budget.made(prefix + name) for name in names)
@@ -156,6 +163,15 @@ class _Walk:
 
 
 _CONTAINER_NBYTES = 100
+
+
+def _state_dicts(record: Instance, budget: Budget) -> Iterator[Any]:
+    """Yield the dictionaries that hold what an object or a module is made of."""
+    for state in record.state:
+        yield from state if isinstance(state, tuple) else (state,)
+    if is_module_record(record, budget):
+        attributes = attributes_of(record, budget)
+        yield from (attributes.get(group) for group in MODULE_GROUPS)
 
 
 def _has_tensors(record: Any, budget: Budget) -> bool:

@@ -31,6 +31,9 @@ class Part(NamedTuple):
     at: int
 
 
+MODULE_GROUPS = ("_parameters", "_buffers", "_modules")
+"""The attributes of a module that its state dict is made of."""
+
 COMPOSED = (Dict, Instance, list, tuple)
 """The records that may be containers."""
 
@@ -40,9 +43,21 @@ def is_mapping(record: Any) -> bool:
     return is_dict(record) or (isinstance(record, Instance) and bool(record.pairs))
 
 
+def is_sequence(record: Any) -> bool:
+    """Whether a record has numbered parts: a list, a tuple, a queue."""
+    if isinstance(record, Instance):
+        return bool(record.items) and not record.pairs
+    return isinstance(record, (list, tuple))
+
+
 def is_leaf(record: Any) -> bool:
     """Whether a record has no parts: a number, a text, a tensor."""
     return not isinstance(record, COMPOSED) or is_tensor_record(record)
+
+
+def is_object(record: Any) -> bool:
+    """Whether a record is an object of a class that torch does not know."""
+    return isinstance(record, Instance) and not (is_dict(record) or is_tensor_record(record))
 
 
 def parts_of(record: Any, budget: Budget) -> Iterable[Part]:
@@ -76,7 +91,7 @@ def _module_parts(record: Any, budget: Budget) -> Iterator[Part]:
     state = attributes_of(record, budget)
     left_out = _fleeting(state.get("_non_persistent_buffers_set"), budget)
     at = 0
-    for group in ("_parameters", "_buffers", "_modules"):
+    for group in MODULE_GROUPS:
         for name, value in members_of(state.get(group), budget).items():
             is_saved = not (group == "_buffers" and name in left_out)
             if group == "_modules":

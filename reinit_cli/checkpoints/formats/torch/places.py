@@ -11,11 +11,10 @@ from reinit_cli.checkpoints.formats.torch.parts import (
     Part,
     attribute_parts,
     is_leaf,
+    is_object,
     parts_of,
 )
-from reinit_cli.checkpoints.formats.torch.pickle_records import Instance
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
-    is_dict,
     is_module_record,
     is_tensor_record,
     kind_of,
@@ -23,7 +22,7 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
 from reinit_cli.checkpoints.formats.torch.weights import is_parameter
 
 
-class Place(NamedTuple):
+class Node(NamedTuple):
     """A place in what a pickle holds.
 
     Attributes:
@@ -38,20 +37,20 @@ class Place(NamedTuple):
     way: tuple[tuple[Any, Part], ...] = ()
     in_training: bool = False
 
-    def inside(self, part: Part, budget: Budget) -> Place:
+    def inside(self, part: Part, budget: Budget) -> Node:
         """Return the place of a part of it."""
         name = budget.text_of(part.key)
         path = budget.made(f"{self.path}.{name}") if self.way else name
         budget.spend(1 + len(self.way) // 8, _STEP_NBYTES * (1 + len(self.way)))
-        return Place(path, part.value, (*self.way, (self.record, part)), self.in_training)
+        return Node(path, part.value, (*self.way, (self.record, part)), self.in_training)
 
 
 _STEP_NBYTES = 80
 
 
-def followed(top: Any, path: str, holders: Holders, budget: Budget) -> Place | None:
-    """Follow the keys of a path; a key may hold dots itself."""
-    waiting = [(Place("", top), path)]
+def followed(top: Any, path: str, holders: Holders, budget: Budget) -> Iterator[Node]:
+    """Yield the places that a path leads to; several where keys hold dots themselves."""
+    waiting = [(Node("", top), path)]
     met = set()
     while waiting:
         place, left = waiting.pop()
@@ -65,11 +64,10 @@ def followed(top: Any, path: str, holders: Holders, budget: Budget) -> Place | N
             if name is None or not left.startswith(name):
                 continue
             if len(left) == len(name):
-                return _inside(place, part, holders, budget)
-            if left[len(name)] == "." and not is_leaf(part.value):
+                yield _inside(place, part, holders, budget)
+            elif left[len(name)] == "." and not is_leaf(part.value):
                 longer.append((_inside(place, part, holders, budget), left[len(name) + 1 :]))
         waiting += longer[::-1]
-    return None
 
 
 def _all_parts(record: Any, budget: Budget) -> Iterator[Part]:
@@ -78,7 +76,7 @@ def _all_parts(record: Any, budget: Budget) -> Iterator[Part]:
         yield from attribute_parts(record, budget)
 
 
-def _inside(place: Place, part: Part, holders: Holders, budget: Budget) -> Place:
+def _inside(place: Node, part: Part, holders: Holders, budget: Budget) -> Node:
     inner = place.inside(part, budget)
     in_training = place.in_training or holders.leaves_out(part)
     return inner._replace(in_training=in_training)
@@ -87,7 +85,7 @@ def _inside(place: Place, part: Part, holders: Holders, budget: Budget) -> Place
 def places_of(top: Any, holders: Holders, budget: Budget) -> Iterator[str]:
     """Yield the paths of what could be a state dict."""
     met = set()
-    waiting = [Place("", top)]
+    waiting = [Node("", top)]
     while waiting:
         place = waiting.pop()
         record = place.record
@@ -104,7 +102,7 @@ def places_of(top: Any, holders: Holders, budget: Budget) -> Iterator[str]:
             waiting += [place.inside(part, budget) for part in opened][::-1]
 
 
-def rest_around(place: Place, budget: Budget) -> list[str]:
+def rest_around(place: Node, budget: Budget) -> list[str]:
     """Return what lies next to a place and next to the containers on the way to it."""
     rest = []
     prefix = ""
@@ -115,7 +113,7 @@ def rest_around(place: Place, budget: Budget) -> list[str]:
                     budget.spend(1)
                     name = budget.text_of(part.key)
                     rest.append(budget.made(f"{prefix}{name} ({kind_of(part.value)})"))
-        if isinstance(container, Instance) and not is_dict(container):
+        if is_object(container):
             # An object is more than its attributes.
             rest.append(budget.made(f"{prefix[:-1] or 'the whole'} ({kind_of(container)})"))
         prefix = budget.made(f"{prefix}{budget.text_of(taken.key)}.")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
+from reinit_cli.checkpoints.formats.base import Neighbor
 from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH
 from reinit_cli.checkpoints.formats.torch.holders import Holders
+from reinit_cli.checkpoints.formats.torch.outline_texts import summary_of
 from reinit_cli.checkpoints.formats.torch.parts import Part, is_leaf, is_mapping, parts_of
-from reinit_cli.checkpoints.formats.torch.places import Place, followed, places_of
+from reinit_cli.checkpoints.formats.torch.places import Node, followed, places_of
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
     is_module_record,
     is_tensor_record,
 )
 from reinit_cli.checkpoints.formats.torch.tensor_records import Reading
 from reinit_cli.checkpoints.formats.torch.weights import Scale, Weight, is_parameter, numel_of
-from reinit_cli.errors import UnknownNameError, UnsupportedFormatError
+from reinit_cli.errors import MalformedFileError, UnknownNameError, UnsupportedFormatError
 
 ROOTS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params")
 """Where training checkpoints keep the state dict, in the order in which they are tried."""
@@ -53,13 +55,13 @@ class Search:
     """
 
     def __init__(self, top: Any, reading: Reading) -> None:
-        self._top = Place("", top)
+        self._top = Node("", top)
         self._budget = reading.budget
         self.holders = Holders(self._budget)
         self._scale = Scale(reading, self.holders)
         self._loose_scale = Scale(reading, self.holders, takes_loose=True)
 
-    def found(self) -> Place:
+    def found(self) -> Node:
         """Return the place of the state dict.
 
         A known name comes first, unless other networks of its size lie next to it; then the
@@ -76,11 +78,10 @@ class Search:
         empty = self._empty()
         if empty is not None:
             return empty
-        known = self._training()
-        problem = "holds no state dict" + (", only the state of an optimizer" if known else "")
-        raise UnsupportedFormatError(self._budget.path, problem, known, kind="root")
+        problem = f"holds no state dict, but {summary_of(top, self._budget)}"
+        raise UnsupportedFormatError(self._budget.path, problem, self._training(), kind="root")
 
-    def named(self, root: str) -> Place:
+    def named(self, root: str) -> Node:
         """Return the place that a user names; a name may hold dots itself.
 
         Raises:
@@ -88,62 +89,90 @@ class Search:
         """
         is_deep = root.count(".") > MAX_DEPTH
         top = self._top
-        place = top if root == "." else None
-        if place is None and not is_deep:
-            place = followed(top.record, root, self.holders, self._budget)
-        if place is not None and not is_leaf(place.record):
-            if place.in_training or not self.holders.has(place.record):
+        node = top if root == "." else None
+        if node is None and not is_deep:
+            node = next(followed(top.record, root, self.holders, self._budget), None)
+        if node is not None and not is_leaf(node.record):
+            if node.in_training or not self.holders.has(node.record):
                 holders = Holders(self._budget, in_training=True)
-                if holders.has(place.record):
+                if holders.has(node.record):
                     self.holders = holders
-                    return place._replace(in_training=True)
-            if self.holders.has(place.record) or self._is_empty(place.record):
-                return place
-        if place is top and is_tensor_record(top.record):
-            return place
+                    return node._replace(in_training=True)
+            if self.holders.has(node.record) or self._is_empty(node.record):
+                return node
+        if node is top and is_tensor_record(top.record):
+            return node
         known = tuple(islice(places_of(top.record, self.holders, self._budget), _MOST_PLACES))
         raise UnknownNameError(root, known=known, kind="root", of=self._budget.path)
 
-    def neighbors(self, place: Place) -> Iterator[tuple[Place, bool]]:
+    def neighbors(self, node: Node) -> Iterator[Neighbor]:
         """Yield the networks next to a place and next to what it lies in, and if they are copies.
 
         Those are copies that are called so, or have the same keys and shapes.
         """
         outer = self._top
-        for container, taken in () if place.in_training else place.way:
+        for container, taken in () if node.in_training else node.way:
             for part in self._opened(container):
                 if part.at != taken.at:
                     other = self._smallest(outer.inside(part, self._budget))
-                    is_same = is_copy(part.key) or self._scale.agree(other.record, place.record)
+                    if self._is_tied(other, node):
+                        continue
+                    is_same = is_copy(part.key) or self._scale.agree(other.record, node.record)
                     if is_same or self._scale.of(other.record):
-                        yield other, is_same
+                        yield Neighbor(other.path, is_same)
             outer = outer.inside(taken, self._budget)
 
-    def _smallest(self, place: Place) -> Place:
+    def refuse_twice(self, key: str, node: Node) -> NoReturn:
+        """Refuse a state dict that has two entries of one key.
+
+        Raises:
+            UnsupportedFormatError: they lie in different containers, which can be named.
+            MalformedFileError: they are two of one dictionary.
+        """
+        path = self._budget.path
+        found = list(islice(followed(node.record, key, self.holders, self._budget), _MOST_PLACES))
+        spelled = list(dict.fromkeys(map(_spelled, found)))
+        if len(spelled) < 2:
+            raise MalformedFileError(path, f"its state dict has the key {key!r} twice")
+        problem = f"has two entries that are called {key!r}: {' and '.join(spelled[:2])}"
+        raise UnsupportedFormatError(path, problem, tuple(self._parents(node, found)), kind="root")
+
+    def _parents(self, node: Node, found: Sequence[Node]) -> Iterator[str]:
+        """Yield the paths of the containers in a state dict that hold entries."""
+        for each in found:
+            names = [self._budget.text_of(part.key) for _, part in each.way[:-1]]
+            if names:
+                yield ".".join((*filter(None, (node.path,)), *names))
+
+    def _is_tied(self, other: Node, node: Node) -> bool:
+        """Whether all tensors of a place are another's too, so that it is the same network."""
+        return self._loose_scale.of(other.record).keys() <= self._loose_scale.of(node.record).keys()
+
+    def _smallest(self, node: Node) -> Node:
         """Return the smallest place in another that holds nearly all of its weights."""
         for _ in range(MAX_DEPTH):
-            if is_module_record(place.record, self._budget):
+            if is_module_record(node.record, self._budget):
                 break
-            opened = self._opened(place.record)
-            inner = self._known(place, opened)
+            opened = self._opened(node.record)
+            inner = self._known(node, opened)
             if inner is not None:
                 return self._nested(inner)
-            heaviest = self._heaviest(place.record, opened)
+            heaviest = self._heaviest(node.record, opened)
             # The whole is called "" too.
             if heaviest is None or heaviest.key == "":
                 break
-            place = place.inside(heaviest, self._budget)
-        return place
+            node = node.inside(heaviest, self._budget)
+        return node
 
     def _opened(self, record: Any) -> list[Part]:
         return [part for part in parts_of(record, self._budget) if self.holders.opens(part)]
 
-    def _known(self, place: Place, opened: Sequence[Part]) -> Place | None:
+    def _known(self, node: Node, opened: Sequence[Part]) -> Node | None:
         """Return the place of a known name, unless other networks lie next to it."""
         named = {part.key: part for part in opened if part.key in ROOTS}
         for name in ROOTS:
-            if name in named and self._wins(named[name], place.record, opened):
-                return place.inside(named[name], self._budget)
+            if name in named and self._wins(named[name], node.record, opened):
+                return node.inside(named[name], self._budget)
         return None
 
     def _wins(self, part: Part, record: Any, opened: Sequence[Part]) -> bool:
@@ -165,24 +194,24 @@ class Search:
             return {}
         return _without(weight, own)
 
-    def _nested(self, place: Place) -> Place:
+    def _nested(self, node: Node) -> Node:
         """Follow further known names, as in {"model": {"state_dict": ...}}."""
         for _ in range(MAX_DEPTH):
-            if is_module_record(place.record, self._budget):
+            if is_module_record(node.record, self._budget):
                 break
-            opened = self._opened(place.record)
-            inner = self._known(place, opened)
+            opened = self._opened(node.record)
+            inner = self._known(node, opened)
             if inner is None:
                 break
             taken = inner.way[-1][1]
-            if taken.key not in _WRAPPERS and self._heaviest(place.record, opened) != taken:
+            if taken.key not in _WRAPPERS and self._heaviest(node.record, opened) != taken:
                 break
-            place = inner
-        return place
+            node = inner
+        return node
 
     def _heaviest(self, record: Any, opened: Sequence[Part]) -> Part | None:
         """Return the part that holds nearly all weights of a container, copies aside."""
-        if any(map(is_parameter, parts_of(record, self._budget))):
+        if not opened or any(map(is_parameter, parts_of(record, self._budget))):
             return None
         counted = self._without_copies(opened)
         if len(counted) == 1 and not self._scale.own(record):
@@ -208,20 +237,20 @@ class Search:
 
         return [part for part in opened if not (is_copy(part.key) and is_copied(part))]
 
-    def _empty(self) -> Place | None:
+    def _empty(self) -> Node | None:
         """Return the place of a known name that has nothing in it."""
-        place = self._top
+        node = self._top
         for _ in range(MAX_DEPTH):
             parts = {
                 part.key: part
-                for part in parts_of(place.record, self._budget)
+                for part in parts_of(node.record, self._budget)
                 if part.key in ROOTS and is_mapping(part.value)
             }
             name = next((name for name in ROOTS if name in parts), None)
             if name is None:
                 break
-            place = place.inside(parts[name], self._budget)
-        return place if place.way and self._is_empty(place.record) else None
+            node = node.inside(parts[name], self._budget)
+        return node if node.way and self._is_empty(node.record) else None
 
     def _is_empty(self, record: Any) -> bool:
         return is_mapping(record) and not any(True for _ in parts_of(record, self._budget))
@@ -235,6 +264,11 @@ class Search:
         parts = [part for part in parts_of(top, self._budget) if holders.opens(part)]
         names = [self._budget.text_of(part.key) for part in parts if self.holders.leaves_out(part)]
         return tuple(names[:_MOST_PLACES]) or ("",)
+
+
+def _spelled(node: Node) -> str:
+    """Return how Python reaches a place."""
+    return "".join(f"[{part.key!r}]" for _, part in node.way)
 
 
 def is_copy(name: Any) -> bool:

@@ -7,12 +7,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-from reinit_cli.checkpoints.formats.base import Located, Place
+from reinit_cli.checkpoints.formats.base import Located, Neighbor, Place
 from reinit_cli.checkpoints.formats.torch.allowed_names import ALLOWED
 from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget, Path
 from reinit_cli.checkpoints.formats.torch.dictionary_keys import refuse_twice
-from reinit_cli.checkpoints.formats.torch.entries import Entry, entries_of
+from reinit_cli.checkpoints.formats.torch.entries import Entry, Surplus, entries_of
 from reinit_cli.checkpoints.formats.torch.optimizer_records import Optimizers, outside_name
+from reinit_cli.checkpoints.formats.torch.parts import is_object
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
     Instance,
@@ -21,19 +22,13 @@ from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Set,
     pairs_of,
 )
+from reinit_cli.checkpoints.formats.torch.places import Node, rest_around
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
-    attributes_of,
     is_dict,
-    is_module_record,
     is_tensor_record,
     kind_of,
 )
-from reinit_cli.checkpoints.formats.torch.roots import (
-    ema_copies,
-    find_named_root,
-    find_root,
-    outside_root,
-)
+from reinit_cli.checkpoints.formats.torch.roots import Search, is_copy
 from reinit_cli.checkpoints.formats.torch.tensor_records import Reading, Storage
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.tensors.info import TensorInfo, tied_groups
@@ -58,6 +53,7 @@ class Contents:
         notes: what a user should know.
         optimizers: the optimizers' states outside it.
         optimizer_records: the records of these.
+        neighbors: the networks next to it.
     """
 
     root: str = ""
@@ -70,6 +66,7 @@ class Contents:
     notes: list[str] = field(default_factory=list)
     optimizers: list[Optimizer] = field(default_factory=list)
     optimizer_records: list[Any] = field(default_factory=list)
+    neighbors: list[Neighbor] = field(default_factory=list)
 
     def located(self, format_: str, offsets: Mapping[str, int], pickle: Pickle) -> Located:
         """Return what a file holds.
@@ -91,6 +88,7 @@ class Contents:
             unknown_names=_unknown_names(pickle),
             notes=tuple(self.notes),
             optimizers=tuple(self.optimizers),
+            neighbors=tuple(self.neighbors),
         )
 
 
@@ -108,40 +106,45 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
         MalformedFileError: a tensor in it is not what torch writes.
     """
     reading = Reading(budget)
-    chosen, record = (
-        find_named_root(pickle.top, root, budget) if root else find_root(pickle.top, budget)
-    )
-    found = Contents(chosen, storages=reading.storages)
-    own = _note_entries(reading, record, found)
-    seen = _walk(reading, pickle.top, record, own, found)
+    search = Search(pickle.top, reading)
+    node = search.named(root) if root else search.found()
+    found = Contents(node.path, storages=reading.storages)
+    surplus = Surplus()
+    own = _note_entries(reading, search, node, surplus, found)
+    seen = _walk(reading, pickle.top, own, surplus.inside, found)
+    if node.in_training:
+        found.optimizers = []  # their tensors are the state dict
     _check_dropped(reading, pickle.dropped, seen)
     _pay_for_ties(found, budget)
-    found.rest = [*outside_root(pickle.top, chosen, budget), *found.rest]
-    if is_module_record(record, budget):
-        found.rest.append(f"{chosen or 'the whole'} ({kind_of(record)})")
-    else:
-        found.attributes = list(attributes_of(record, budget))
-    for name in ema_copies(pickle.top, chosen, budget):
-        note = f"there is another copy of the weights at {name!r}: --root {name}"
-        found.notes.append(budget.made(note))
+    found.rest = [*rest_around(node, budget), *found.rest, *surplus.rest]
+    if is_object(node.record):
+        found.rest.append(f"{node.path or 'the whole'} ({kind_of(node.record)})")
+    found.attributes = surplus.attributes
+    found.neighbors = list(search.neighbors(node))
+    for each in found.neighbors:
+        if each.is_copy and (root is None or is_copy(each.root)):
+            note = f"there is another copy of the weights at {each.root!r}: --root {each.root}"
+            found.notes.append(budget.made(note))
     return found
 
 
-def _note_entries(reading: Reading, root: Any, found: Contents) -> set[int]:
+def _note_entries(
+    reading: Reading, search: Search, node: Node, surplus: Surplus, found: Contents
+) -> set[int]:
     """Note the entries of the state dict; return the identities of the records of its tensors."""
     budget = reading.budget
     seen = set()
     own = set()
-    for entry in entries_of(root, budget):
+    for entry in entries_of(node.record, budget, search.holders, surplus):
         key, value = entry.key, entry.value
         if key in seen:
-            raise MalformedFileError(budget.path, f"its state dict has the key {key!r} twice")
+            search.refuse_twice(key, node)
         seen.add(key)
         info = reading.info(key, value)
         found.tensors.append(info)
         if not info.is_no_tensor:
             found.entries.append(entry)
-        if id(value) in reading.closed or is_tensor_record(value):
+        if is_tensor_record(value):
             own.add(id(value))
         if info.is_no_tensor:
             found.rest.append(budget.made(f"{key} ({kind_of(value)})"))
@@ -186,23 +189,26 @@ _VISIT_NBYTES = 120
 
 
 def _walk(
-    reading: Reading, top: Any, root: Any, own: AbstractSet[int], found: Contents
+    reading: Reading,
+    top: Any,
+    own: AbstractSet[int],
+    inside: AbstractSet[int],
+    found: Contents,
 ) -> set[int]:
     """Meet everything once, and note the tensors that are not entries of the root.
 
     Args:
         reading: collects the storages.
         top: what the pickle stands for.
-        root: the state dict.
-        own: the identities of the records of its tensors.
+        own: the identities of the records of the tensors of the state dict.
+        inside: those of the containers that it is made of.
         found: where to note them.
 
     Returns:
         The identities of the records that were met.
     """
     budget = reading.budget
-    is_module = is_module_record(root, budget)
-    seen = set(reading.closed)
+    seen = reading.closed & own
     optimizers = Optimizers(reading)
     waiting: list[tuple[Path, Any, int, bool]] = [(None, top, 0, False)]
     while waiting:
@@ -226,7 +232,7 @@ def _walk(
         optimizers.look(path, record)
         if is_dict(record):
             refuse_twice(record, budget)
-        is_other = is_dict(record) and record is not root and not is_module
+        is_other = is_dict(record) and id(record) not in inside
         inner: list[tuple[Path, Any, int, bool]] = []
         for key, part in _parts(record, budget):
             if not isinstance(part, _COMPOSED):

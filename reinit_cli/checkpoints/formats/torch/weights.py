@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import starmap, zip_longest
 from math import prod
 from operator import eq
@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from reinit_cli.checkpoints.formats.torch.entries import entries_of
 from reinit_cli.checkpoints.formats.torch.holders import Holders
-from reinit_cli.checkpoints.formats.torch.parts import Part, parts_of
+from reinit_cli.checkpoints.formats.torch.parts import Part, is_sequence, parts_of
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
     is_module_record,
     is_tensor_record,
 )
 from reinit_cli.checkpoints.formats.torch.tensor_records import Reading
+from reinit_cli.errors import MalformedFileError
 
 _PARAMETERS = frozenset(("weight", "bias", "kernel", "scale", "gamma", "beta", "embedding"))
 """The last segments of names that only parameters have."""
@@ -85,31 +86,30 @@ class Scale:
             record = waiting.pop()
             parts = list(parts_of(record, self._reading.budget))
             inner = [part.value for part in parts if self._holders.opens(part)]
-            weight |= self._own(record, parts, any(map(self._is_network, inner)))
-            waiting += (each for each in inner if id(each) not in met)
-            met |= set(map(id, inner))
+            weight |= self._own(record, parts, inner)
+            for each in inner:
+                if id(each) not in met:
+                    met.add(id(each))
+                    waiting.append(each)
             self._reading.budget.spend(1, _VISIT_NBYTES * len(inner))
         return weight
 
     def own(self, record: Any) -> Weight:
         """Weigh what lies in a container itself."""
         parts = list(parts_of(record, self._reading.budget))
-        inner = (part.value for part in parts if self._holders.opens(part))
-        return self._own(record, parts, any(map(self._is_network, inner)))
+        inner = [part.value for part in parts if self._holders.opens(part)]
+        return self._own(record, parts, inner)
 
     def _is_network(self, record: Any) -> bool:
         """Whether a container is more than a list of tensors."""
-        if not isinstance(record, (list, tuple)):
+        if not is_sequence(record):
             return True
         parts = parts_of(record, self._reading.budget)
-        return any(
-            self._holders.opens(part) and not isinstance(part.value, (list, tuple))
-            for part in parts
-        )
+        return any(self._holders.opens(part) and not is_sequence(part.value) for part in parts)
 
-    def _own(self, record: Any, parts: Iterable[Part], is_outer: bool) -> dict[str, int]:
+    def _own(self, record: Any, parts: Iterable[Part], inner: Sequence[Any]) -> dict[str, int]:
         takes_all = self._takes_loose or is_module_record(record, self._reading.budget)
-        is_loose = is_outer or isinstance(record, (list, tuple))
+        is_loose = is_sequence(record) or any(map(self._is_network, inner))
         weight = {}
         for part in parts:
             if is_tensor_record(part.value):
@@ -136,7 +136,10 @@ class Scale:
 
     def agree(self, one: Any, other: Any) -> bool:
         """Whether two containers have the same keys, "module." aside, with the same shapes."""
-        return all(starmap(eq, zip_longest(self._shapes(one), self._shapes(other))))
+        try:
+            return all(starmap(eq, zip_longest(self._shapes(one), self._shapes(other))))
+        except MalformedFileError:  # what holds itself has no last key
+            return False
 
     def _shapes(self, record: Any) -> Iterator[tuple[str, tuple[int, ...]] | None]:
         for entry in entries_of(record, self._reading.budget, self._holders):
@@ -144,27 +147,6 @@ class Scale:
                 tensor = self._tensor(Part(entry.key, entry.value, 0))
                 yield entry.key.removeprefix("module."), tensor.shape
         yield None
-
-
-_TENSOR_NBYTES + len(place))
-            dims = sum(dim > 1 for dim in info.shape)
-            is_raw = info.dtype == "uint8" and len(info.shape) == 1
-            numel = prod(info.shape[:_MOST_DIMS])
-            known = _Tensor(place, numel, dims, is_raw, info.shape)
-            self._tensors[id(part.value)] = known
-        return known
-
-    def agree(self, one: Any, other: Any) -> bool:
-        """Whether two containers have the same keys, "module." aside, with the same shapes."""
-        return self._shapes(one) == self._shapes(other)
-
-    def _shapes(self, record: Any) -> dict[str, tuple[int, ...]]:
-        entries = entries_of(record, self._reading.budget, self._holders)
-        return {
-            entry.key.removeprefix("module."): self._tensor(Part(entry.key, entry.value, 0)).shape
-            for entry in entries
-            if is_tensor_record(entry.value)
-        }
 
 
 _TENSOR_NBYTES = 100

@@ -92,26 +92,14 @@ def test_a_root_that_is_not_a_dictionary_of_tensors_is_refused(root: str) -> Non
     assert refused.value.known == ("model",)
 
 
-def test_several_places_are_named_where_none_is_obvious(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    torch.save({"net_g": _weights(), "net_d": _weights()}, "gan.pt")
-
-    assert main(["keys", "gan.pt"]) == 2
-
-    error, hint = capsys.readouterr().err.splitlines()
-    assert error == "error: 'gan.pt' holds tensors in 2 places, none the obvious one"
-    assert hint == "hint: try --root net_g or --root net_d"
-
-
-@pytest.mark.parametrize("value", [{}, [], 3, {"epoch": 3}, [torch.ones(2)]], ids=repr)
+@pytest.mark.parametrize("value", [{}, [], 3, {"epoch": 3}, [None, "x"]], ids=repr)
 def test_a_file_without_a_state_dict_is_refused(
     value: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(value, "m.pt")
 
     assert main(["m.pt", "-r", "*=zeros"]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    assert capsys.readouterr().err.startswith("error: 'm.pt' holds no state dict, but ")
 
 
 def test_copies_of_the_weights_are_mentioned(capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,7 +247,7 @@ def test_a_plain_state_dict_names_nothing_unknown() -> None:
 
 def test_tensors_that_have_one_path_have_places_of_their_own() -> None:
     more = {(1,): torch.full((2,), 2.0), (2,): torch.full((2,), 3.0)}
-    torch.save({"state_dict": {"w": torch.ones(2)}, "more": more}, "m.pt")
+    torch.save({"state_dict": {"w": torch.ones(9)}, "more": more}, "m.pt")
 
     with InputFile("m.pt") as file:
         located = locate(file)

@@ -146,11 +146,15 @@ def _compared(path: str) -> tuple[str, str]:
     located = source.located
     assert located is not None
     state = _at(loaded, located.root)
-    if not isinstance(state, Mapping):
+    listed = [tensor.key for tensor in source.tensors]
+    inner: dict[str, list[Any]] = {}
+    _note_paths(state, "" if _is_container(state) else "tensor", inner, 0)
+    if isinstance(state, Mapping) and not any(map(_is_container, state.values())):
+        theirs = [str(key) for key in state if type(key) in {str, int}]
+        if theirs != listed:
+            return "compared", f"torch reads the keys {theirs[:20]}"
+    elif not inner:
         return "compared", f"torch reads a {type(state).__name__} at {located.root!r}"
-    theirs = {str(key): each for key, each in state.items() if type(key) in {str, int}}
-    if list(theirs) != [tensor.key for tensor in source.tensors]:
-        return "compared", f"torch reads the keys {list(theirs)[:20]}"
     data = Path(path).read_bytes()
     whole: dict[str, list[Any]] = {}
     _note_paths(loaded, "", whole, 0)
@@ -162,7 +166,7 @@ def _compared(path: str) -> tuple[str, str]:
             known = whole.get(path_there, []) if path_there else []
             value = known[0] if len(known) == 1 and second not in located.places else None
         else:
-            value = theirs[tensor.key]
+            value = (*inner.get(tensor.key, ()), None)[0]
         if tensor.carried or value is None:
             continue
         why = _unlike(tensor, value, located.places[tensor.key], data)
@@ -171,16 +175,24 @@ def _compared(path: str) -> tuple[str, str]:
     return "compared", ""
 
 
+def _is_container(value: Any) -> bool:
+    return isinstance(value, (Mapping, list, tuple))
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    yield from value.items() if isinstance(value, Mapping) else enumerate(value)
+
+
 def _at(value: Any, path: str) -> Any:
     if not path:
         return value
-    if not isinstance(value, Mapping):
+    if not _is_container(value):
         return None
-    for key, inner in value.items():
-        if path == key:
+    for key, inner in _items(value):
+        if path == str(key):
             return inner
-        if isinstance(key, str) and path.startswith(f"{key}."):
-            found = _at(inner, path[len(key) + 1 :])
+        if path.startswith(f"{key}."):
+            found = _at(inner, path[len(str(key)) + 1 :])
             if found is not None:
                 return found
     return None
@@ -191,9 +203,8 @@ def _note_paths(value: Any, path: str, found: dict[str, list[Any]], depth: int) 
 
     if isinstance(value, torch.Tensor):
         found.setdefault(path, []).append(value)
-    elif depth < 8 and isinstance(value, (Mapping, list, tuple)) and len(value) < 1000:
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, inner in items:
+    elif depth < 8 and _is_container(value) and len(value) < 1000:
+        for key, inner in _items(value):
             _note_paths(inner, f"{path}.{key}" if path else str(key), found, depth + 1)
 
 

@@ -151,7 +151,7 @@ def _compared(path: str) -> tuple[str, str]:
     _note_paths(state, "" if _is_container(state) else "tensor", inner, 0)
     if isinstance(state, Mapping) and not any(map(_is_container, state.values())):
         theirs = [str(key) for key in state if type(key) in {str, int}]
-        if theirs != listed:
+        if theirs != [key for key in listed if key in theirs]:
             return "compared", f"torch reads the keys {theirs[:20]}"
     elif not inner:
         return "compared", f"torch reads a {type(state).__name__} at {located.root!r}"

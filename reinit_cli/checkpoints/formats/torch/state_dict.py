@@ -113,7 +113,7 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
     own = _note_entries(reading, search, node, surplus, found)
     seen = _walk(reading, pickle.top, own, surplus.inside, found)
     if node.in_training:
-        found.optimizers = []  # their tensors are the state dict
+        found.optimizers, found.optimizer_records = [], []  # their tensors are the state dict
     _check_dropped(reading, pickle.dropped, seen)
     _pay_for_ties(found, budget)
     found.rest = [*rest_around(node, budget), *found.rest, *surplus.rest]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.contents import FileContents
-from reinit_cli.checkpoints.formats import format_of
+from reinit_cli.checkpoints.formats import format_of, suffix_of
 from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.collector import collector_paused
@@ -65,7 +65,7 @@ class FileSource:
     @property
     def called(self) -> SourceName:
         """Those of its path; a model is called by its own name."""
-        parts = SourceName.of_file(self.path)
+        parts = SourceName.of_file(self.path, suffix_of(self.path))
         return parts if self.weights is None else SourceName("", self.name, parts.suffix)
 
     @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reinit_cli.checkpoints.file import FileSource, file_source, stream_source
 from reinit_cli.checkpoints.folder import folder_source
-from reinit_cli.checkpoints.formats import SUFFIXES, names_folder
+from reinit_cli.checkpoints.formats import SUFFIXES, names_folder, suffix_of
 from reinit_cli.checkpoints.model import ModelSource
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import SourceError, UnknownNameError
@@ -83,7 +83,7 @@ def names_file_of_weights(model: str, weights: str) -> bool:
     """
     from reinit_cli.checkpoints.models.torchvision import NO_WEIGHTS, weights_in_source
 
-    if os.sep in weights or os.path.splitext(weights)[1].lower() in SUFFIXES:
+    if os.sep in weights or suffix_of(weights).lower() in SUFFIXES:
         return True
     if weights == DEFAULT_WEIGHTS or weights.lower() == NO_WEIGHTS:
         return False

@@ -67,6 +67,14 @@ class FolderSource:
         return self.located.tensors
 
     @property
+    def paths_of_weights(self) -> tuple[str, ...]:
+        """The files that hold its tensors."""
+        names = dict.fromkeys(
+            place.file for places in self.located.places.values() for place in places
+        )
+        return tuple(os.path.join(self.path, name) for name in names)
+
+    @property
     def sizes(self) -> Mapping[str, int]:
         """The size of each of its files."""
         return {name: each.fingerprint.nbytes for name, each in self.listed.items()}

@@ -32,7 +32,7 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
     hint = hint_of(error)
     if isinstance(error, errors.MissingRuleError):
         hint = _meant_command(args) or hint
-    if error.kind == "several" and error.about in args:
+    if error.kind in ("several", "in place") and error.about in args:
         hint = _one_by_one(error, args)
     return one_line(str(error)), one_line(hint) if hint else None
 
@@ -59,7 +59,11 @@ def _one_by_one(error: errors.ReinitError, args: Sequence[str]) -> str:
     """Return the same command for each of the sources that can be named instead."""
     named = error.known[:_MOST_COMMANDS]
     commands = ([path if arg == error.about else arg for arg in args] for path in named)
-    return "name one of them: " + " or ".join(f"reinit {shlex.join(each)}" for each in commands)
+    return (
+        "name "
+        + ("one of them: " if len(error.known) > 1 else "it: ")
+        + " or ".join(f"reinit {shlex.join(each)}" for each in commands)
+    )
 
 
 def _command_of(error: click.ClickException) -> str:
@@ -305,6 +309,11 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.OutputTakenError, "seed"): "name them apart, such as -o '{stem}-seed{seed}{suffix}'",
     (errors.OutputUnwritableError, "link"): _linked,
+    (errors.OutputUnwritableError, "in place"): lambda error: (
+        f"name one of them: {' or '.join(map(shlex.quote, error.known[:_MOST_COMMANDS]))}"
+    ),
+    (errors.OutputUnwritableError, "cache"): "name an output elsewhere with -o",
+    (errors.OutputUnwritableError, "folder"): "name a new folder with -o; nothing of it is removed",
     (errors.OutputUnwritableError, "locked"): "try again when the other run has finished",
     (errors.OutputUnwritableError, "open"): (
         "try again when the other program has closed it, or name a new file with -o"

@@ -59,7 +59,7 @@ from reinit_cli.storage.destination import (
     check_extra_file,
 )
 from reinit_cli.storage.in_place import check_no_link
-from reinit_cli.storage.location import DASH, in_hub_cache
+from reinit_cli.storage.location import DASH, SourceName, name_in_hub_cache
 from reinit_cli.storage.memory import limits
 from reinit_cli.tensors.device import check_device
 
@@ -175,7 +175,8 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     destination = _destination(request, source)
     check_output(request, destination.path)
     layout = choose_layout(request, destination.path, source)
-    if not request.rules and not layout.is_created:
+    is_copy = request.output is not None or request.fix_index
+    if not (request.rules or layout.is_created or is_copy):
         raise MissingRuleError
     decided = decide(source, request, versions)
     donors = decided.references.donors.values()
@@ -200,7 +201,7 @@ def _read(request: Request) -> Request:
     if request.shard_nbytes is not None and request.shard_nbytes < 1:
         raise OutputError("", f"shards have at least a byte, not {request.shard_nbytes}")
     changes = request.dtype or request.reshapes or request.selects or request.tensors_only
-    asks = request.shard_nbytes or changes
+    asks = request.shard_nbytes or request.fix_index or changes
     if not (rules or asks or request.output not in (None, DASH)):
         raise MissingRuleError
     return replace(
@@ -290,7 +291,11 @@ def _check_names(source: Source, *, refuses: bool) -> None:
 
 def _destination(request: Request, source: Source) -> Destination:
     if request.in_place:
-        if source.path is None or source.is_folder or request.output is not None:
+        if isinstance(source, FolderSource) and request.output is None:
+            problem = "a folder is not replaced, but its files can be"
+            known = source.paths_of_weights
+            raise OutputUnwritableError(request.source, problem, known, kind="in place")
+        if source.path is None or request.output is not None:
             problem = "in place means a file as source and no other output"
             raise OutputUnwritableError(request.source, problem)
         check_no_link(source.path)
@@ -316,6 +321,20 @@ def _named(request: Request, source: Source) -> str:
     default = BESIDE if request.shard_nbytes is None else BESIDE_AS_FOLDER
     called = source.called
     output = request.output or default
-    if output.is_beside and in_hub_cache(os.path.realpath(called.parent)):
-        called = replace(called, parent="")
-    return output.of(called, request.seed)
+    path = output.of(called, request.seed)
+    if not output.is_beside or not name_in_hub_cache(os.path.dirname(path)):
+        return path
+    path = output.of(_out_of_hub_cache(called, source), request.seed)
+    if name_in_hub_cache(os.curdir):
+        raise OutputUnwritableError(path, "the current folder is one of a cache", kind="cache")
+    return path
+
+
+def _out_of_hub_cache(called: SourceName, source: Source) -> SourceName:
+    """Return a name in the current folder: the model's for one that is a hash in a cache."""
+    folder = os.path.basename(os.path.realpath(called.parent or os.curdir))
+    if folder not in ("snapshots", "blobs"):
+        return replace(called, parent="")
+    is_blob = folder == "blobs" and source.format is not None
+    suffix = source.format.suffixes[0] if source.format and is_blob else called.suffix
+    return SourceName("", name_in_hub_cache(called.parent or os.curdir), suffix)

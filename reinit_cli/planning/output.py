@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reinit_cli.checkpoints.formats import NEW_FILES, NEW_FOLDER, SUFFIXES, new_file
+from reinit_cli.checkpoints.formats import NEW_FILES, NEW_FOLDER, SUFFIXES, new_file, suffix_of
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import OutputUnwritableError, UnwritableContentError
@@ -111,7 +111,7 @@ def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
 
 
 def _suffix(path: str | None) -> str:
-    return os.path.splitext(path or "")[1].lower()
+    return suffix_of(path or "").lower()
 
 
 def _is_folder(request: Request, path: str | None, source: Source) -> bool:

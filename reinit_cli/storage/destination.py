@@ -74,7 +74,8 @@ def check_destination(
         raise OutputUnwritableError(path, f"there is no folder {folder!r}")
     _check_not_read(path, source, reads, in_place=in_place)
     if os.path.isdir(path):
-        raise OutputUnwritableError(path, "it is a folder, which is never replaced")
+        problem = "it is a folder, which is never replaced"
+        raise OutputUnwritableError(path, problem, kind="folder")
     if os.path.lexists(path):
         if not destination.replaces:
             raise OutputExistsError(path, kind=destination.kind)

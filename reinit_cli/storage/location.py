@@ -14,7 +14,7 @@ class SourceName:
     Attributes:
         parent: the folder it lies in; "" for the current one.
         stem: its name there without the suffix.
-        suffix: from the last dot on; "" for a folder.
+        suffix: it, with its dots; "" for a folder.
     """
 
     parent: str
@@ -22,18 +22,28 @@ class SourceName:
     suffix: str
 
     @classmethod
-    def of_file(cls, path: str) -> SourceName:
+    def of_file(cls, path: str, suffix: str) -> SourceName:
         """Take the path of a file apart."""
         parent, name = os.path.split(path)
-        return cls(parent, *os.path.splitext(name))
+        return cls(parent, name.removesuffix(suffix), suffix)
 
 
-_IN_HUB_CACHE = re.compile(r"(^|/)(models|datasets|spaces)--[^/]+/(snapshots|blobs)(/|$)")
+_IN_HUB_CACHE = re.compile(
+    r"(?:^|/)(?:models|datasets|spaces)--(?:[^/]+--)?([^/]+)/(?:snapshots|blobs)(?:/|$)"
+)
 
 
-def in_hub_cache(folder: str) -> bool:
-    """Whether a folder is one of a hub cache, such as models--OWNER--NAME/snapshots/REVISION."""
-    return _IN_HUB_CACHE.search(folder) is not None
+def name_in_hub_cache(folder: str) -> str:
+    """Return the model's name where a folder is one of a hub cache, or "".
+
+    Such a folder is models--OWNER--NAME/snapshots, one below it, or that of the blobs; a link
+    may have brought it where its name does not tell.
+    """
+    for path in (os.path.abspath(folder), os.path.realpath(folder)):
+        found = _IN_HUB_CACHE.search(path)
+        if found is not None:
+            return found[1]
+    return ""
 
 
 DASH = "-"

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reinit_cli.checkpoints.formats import suffix_of
 from reinit_cli.cli.hints import meant
 from reinit_cli.errors import OutputError, UnknownNameError
 from reinit_cli.request.output_name import OutputName, as_form
@@ -62,10 +63,16 @@ def test_any_path_has_a_form_that_stands_for_it(path: str) -> None:
     ("path", "parts"),
     [
         ("dir/m.x.pt", ("dir", "m.x", ".pt")),
+        ("m.pth.tar", ("", "m", ".pth.tar")),
+        ("a/m.safetensors.bak", ("a", "m", ".safetensors.bak")),
+        ("m.PTH.TAR", ("", "m", ".PTH.TAR")),
+        ("m.bin.safetensors", ("", "m.bin", ".safetensors")),
+        ("v1.5.ckpt", ("", "v1.5", ".ckpt")),
+        ("m.tar", ("", "m", ".tar")),
         ("m", ("", "m", "")),
         ("./.hidden", (".", ".hidden", "")),
         ("/m.pt", ("/", "m", ".pt")),
     ],
 )
 def test_the_path_of_a_file_has_parts(path: str, parts: tuple[str, str, str]) -> None:
-    assert SourceName.of_file(path) == SourceName(*parts)
+    assert SourceName.of_file(path, suffix_of(path)) == SourceName(*parts)

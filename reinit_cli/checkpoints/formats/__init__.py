@@ -5,11 +5,13 @@ They read hostile bytes: nothing in them is called, imported or executed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
 from reinit_cli.checkpoints.formats.detection import recognized
 from reinit_cli.checkpoints.formats.hugging_face.format import HuggingFace
+from reinit_cli.checkpoints.formats.hugging_face.names import is_index
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
 from reinit_cli.checkpoints.formats.torch.zip import TorchZip
@@ -42,6 +44,14 @@ SUFFIXES = tuple(suffix for each in NEW_FILES for suffix in each.suffixes)
 """The suffixes that name the format of a new file."""
 
 
+def suffix_of(path: str) -> str:
+    """Return the suffix of a file's name, such as ".pt", ".pth.tar" or ".safetensors.bak"."""
+    stem, last = os.path.splitext(os.path.basename(path))
+    before = os.path.splitext(stem)[1]
+    is_double = before.lower() in SUFFIXES and last.lower() not in SUFFIXES
+    return before + last if is_double else last
+
+
 def format_of(file: Reader) -> Format:
     """Return the format of a file, by its content.
 
@@ -59,7 +69,8 @@ def format_of_folder(names: Sequence[str]) -> Format:
 
 def names_folder(path: str) -> bool:
     """Whether a path is that of an index, which stands for the folder that it lies in."""
-    return any(path.endswith(each.suffixes) for each in FOLDER_FORMATS)
+    name = os.path.basename(path)
+    return is_index(name) or any(name.endswith(each.suffixes) for each in FOLDER_FORMATS)
 
 
 def new_file(

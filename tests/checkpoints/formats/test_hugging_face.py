@@ -163,9 +163,9 @@ def test_a_default_output_is_never_inside_a_hub_cache() -> None:
 
     assert sorted(Path("hub").rglob("*")) == before
     assert set(os.listdir()) == {
-        *("hub", "link", "0123abcd-reinit", "link-reinit", f"{shard}-reinit.safetensors"),
+        *("hub", "link", "name-reinit", "link-reinit", f"{shard}-reinit.safetensors"),
         "model-00002-of-00002-reinit.safetensors",
-        *("0123abcd-reinit-seed0", "0123abcd-reinit-seed1"),
+        *("name-reinit-seed0", "name-reinit-seed1"),
     }
 
 

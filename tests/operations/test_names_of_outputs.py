@@ -1,0 +1,209 @@
+"""Outputs are called after their sources, and lie where people look for them."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from reinit_cli import rewrite
+from reinit_cli.cli import main
+from reinit_cli.errors import OutputUnwritableError
+
+STATE = {"a.weight": torch.ones(2, 3), "b.bias": torch.zeros(3)}
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("m.pth.tar", "m-reinit.pth.tar"),
+        ("m.th", "m-reinit.th"),
+        ("m.pt.tar", "m-reinit.pt.tar"),
+        ("v1.5.pt", "v1.5-reinit.pt"),
+        ("m.safetensors.bak", "m-reinit.safetensors.bak"),
+        ("m.ckpt.old", "m-reinit.ckpt.old"),
+        ("m.PTH.TAR", "m-reinit.PTH.TAR"),
+    ],
+)
+def test_the_default_name_keeps_the_suffix(source: str, output: str) -> None:
+    if ".safetensors" in source:
+        save_file(STATE, source)
+    else:
+        torch.save(STATE, source)
+
+    rewrite(source, ["a.weight=zeros"])
+
+    assert sorted(os.listdir()) == sorted([source, output])
+    load = load_file if ".safetensors" in source else torch.load
+    assert not load(output)["a.weight"].any()
+
+
+@pytest.mark.parametrize("suffix", [".pth.tar", ".th", ".pt.tar", ".PTH.TAR"])
+def test_suffixes_of_torch_name_its_format(suffix: str) -> None:
+    save_file(STATE, "m.safetensors")
+
+    rewrite("m.safetensors", [], f"new{suffix}")
+
+    assert zipfile.is_zipfile(f"new{suffix}")
+    assert all(torch.equal(torch.load(f"new{suffix}")[key], STATE[key]) for key in STATE)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_a_copy_under_another_name_is_a_copy(kind: str) -> None:
+    source, output = (
+        ("a.safetensors", "b.safetensors") if kind == "safetensors" else ("a.pt", "b.th")
+    )
+    if kind == "safetensors":
+        save_file(STATE, source)
+    else:
+        torch.save(STATE, source, _use_new_zipfile_serialization=kind == "zip")
+
+    assert main([source, "-o", output]) == 0
+
+    assert Path(output).read_bytes() == Path(source).read_bytes()
+
+
+def test_a_copy_of_a_folder_is_a_copy() -> None:
+    Path("hf").mkdir()
+    save_file(STATE, "hf/model.safetensors")
+    Path("hf/config.json").write_text("{}")
+
+    assert main(["hf", "-o", "new/"]) == 0
+
+    for path in Path("hf").iterdir():
+        assert Path("new", path.name).read_bytes() == path.read_bytes()
+
+
+def test_several_files_are_copied_to_a_folder() -> None:
+    for name in ("a.pt", "b.pt"):
+        torch.save(STATE, name)
+
+    assert main(["a.pt", "b.pt", "-o", "new/"]) == 0
+
+    assert all(
+        Path("new", name).read_bytes() == Path(name).read_bytes() for name in ("a.pt", "b.pt")
+    )
+
+
+def test_a_source_alone_is_still_no_copy(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(STATE, "a.pt")
+
+    assert main(["run", "a.pt"]) == 2
+
+    assert "no rule was given" in capsys.readouterr().err
+    assert os.listdir() == ["a.pt"]
+
+
+def test_a_folder_is_not_replaced_and_its_files_are_offered(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("hf").mkdir()
+    save_file(STATE, "hf/model.safetensors")
+
+    assert main(["hf", "-r", "a.weight=zeros", "--in-place"]) == 2
+
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == "error: cannot write 'hf': a folder is not replaced, but its files can be"
+    command = hint.partition("name it: reinit ")[2]
+    assert main(command.split()) == 0
+    assert not load_file("hf/model.safetensors")["a.weight"].any()
+
+
+def test_nothing_is_removed_from_a_folder_that_is_in_the_way(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("hf", "new"):
+        Path(name).mkdir()
+    save_file(STATE, "hf/model.safetensors")
+    Path("new/mine").write_text("mine")
+
+    assert main(["hf", "-r", "a.weight=zeros", "-o", "new/", "--force"]) == 2
+
+    assert capsys.readouterr().err == (
+        "error: cannot write 'new': it is a folder, which is never replaced\n"
+        "hint: name a new folder with -o; nothing of it is removed\n"
+    )
+    assert os.listdir("new") == ["mine"]
+
+
+# --- hub caches ------------------------------------------------------------------------------
+
+
+def _cache(root: str = "hub") -> Path:
+    """Make a snapshot of two files in a hub cache."""
+    model = Path(root, "models--org--my-model")
+    snapshot = model / "snapshots" / "0123abcd"
+    (snapshot / "unet").mkdir(parents=True)
+    (model / "blobs").mkdir()
+    save_file(STATE, model / "blobs" / "beef")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/beef")
+    (snapshot / "unet" / "model.safetensors").symlink_to("../../../blobs/beef")
+    return snapshot
+
+
+@pytest.mark.parametrize(
+    ("named", "output"),
+    [
+        ("{}", "my-model-reinit"),
+        ("{}/", "my-model-reinit"),
+        ("{}/unet", "unet-reinit"),
+        ("{}/model.safetensors", "model-reinit.safetensors"),
+        ("{}/../../blobs/beef", "my-model-reinit.safetensors"),
+        ("cache/models--org--my-model/snapshots/0123abcd", "my-model-reinit"),
+        ("snapshots/0123abcd", "my-model-reinit"),
+        ("moved/snapshots/0123abcd", "my-model-reinit"),
+        ("link", "link-reinit"),
+    ],
+)
+def test_no_default_output_lies_in_a_cache(named: str, output: str) -> None:
+    snapshot = _cache("home/hub")
+    before = sorted(Path("home").rglob("*"))
+    Path("cache").symlink_to("home/hub")
+    Path("snapshots").symlink_to("home/hub/models--org--my-model/snapshots")
+    Path("moved").symlink_to("home/hub/models--org--my-model")
+    Path("link").symlink_to(snapshot)
+    there = {*os.listdir(), output}
+
+    assert main([named.format(snapshot), "-r", "a.weight=zeros"]) == 0
+
+    assert set(os.listdir()) == there
+    assert sorted(Path("home").rglob("*")) == before
+
+
+def test_a_model_whose_folder_is_a_link_elsewhere_is_in_a_cache_too() -> None:
+    _cache("store")
+    Path("hub").mkdir()
+    Path("store/models--org--my-model").rename("store/m1")
+    Path("hub/models--org--my-model").symlink_to(Path("store/m1").resolve())
+
+    assert main(["hub/models--org--my-model/snapshots/0123abcd", "-r", "a.weight=zeros"]) == 0
+
+    assert set(os.listdir()) == {"store", "hub", "my-model-reinit"}
+
+
+def test_from_within_a_cache_an_output_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = _cache()
+    before = sorted(Path("hub").rglob("*"))
+    top = Path.cwd()
+    monkeypatch.chdir(snapshot)
+
+    for source in (".", "model.safetensors"):
+        with pytest.raises(OutputUnwritableError, match="the current folder is one of a cache"):
+            rewrite(source, ["a.weight=zeros"])
+    rewrite(".", ["a.weight=zeros"], str(top / "new"))
+
+    monkeypatch.chdir(top)
+    assert sorted(Path("hub").rglob("*")) == before
+    assert set(os.listdir()) == {"hub", "new"}
+
+
+def test_a_folder_of_a_cache_lists_its_snapshots(capsys: pytest.CaptureFixture[str]) -> None:
+    _cache()
+
+    assert main(["keys", "hub/models--org--my-model"]) == 2
+
+    assert "reinit keys hub/models--org--my-model/snapshots/0123abcd" in capsys.readouterr().err

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.pickle_records import Global
 from reinit_cli.checkpoints.formats.torch.pickle_state import State
-
-Span = tuple[int, int]
-"""Where the bytes start in the file, and where they end."""
+from reinit_cli.checkpoints.formats.torch.tensor_call import Span, memo_events
 
 
 class NotingState(State):
@@ -59,13 +58,7 @@ class Events:
             stored: where the stored value starts.
         """
         number = len(self.at)
-        index = state.index
-        if index < len(state.memo):
-            key = index
-        else:
-            key = self._others.setdefault(str(index), -1 - len(self._others))
-            if -key > len(self._indices):
-                self._indices.append(index)
+        key = self._key_of(state, state.index)
         self.at.append(at)
         self.after.append(after)
         self.key.append(key)
@@ -75,6 +68,38 @@ class Events:
         if stored is not None:
             self._stored[key] = number
         return number
+
+    def add_call(self, state: NotingState, found: re.Match[bytes], start: int) -> int:
+        """Note what the call of a tensor stores and recalls; return the number of the tensor.
+
+        Args:
+            state: the machine.
+            found: the call.
+            start: where the function starts, and with it the tensor.
+        """
+        base = state.base
+        for at, after, index, value_start in memo_events(found):
+            key = self._key_of(state, index)
+            self.at.append(base + at)
+            self.after.append(base + after)
+            self.key.append(key)
+            if value_start == -1:
+                self.start.append(self._stored[key])
+                self.end.append(-1)
+            else:
+                self._stored[key] = len(self.start)
+                self.start.append(base + value_start if value_start >= 0 else start)
+                self.end.append(base + after)
+        self.is_atom += _ATOMS_OF_CALL
+        return len(self.at) - 1
+
+    def _key_of(self, state: NotingState, index: int) -> int:
+        if index < len(state.memo):
+            return index
+        key = self._others.setdefault(str(index), -1 - len(self._others))
+        if -key > len(self._indices):
+            self._indices.append(index)
+        return key
 
     def index_of(self, number: int) -> int:
         """Return the index in the memo."""
@@ -95,3 +120,5 @@ class Events:
 
 
 _ATOMS = (str, bytes, int, float, Global)
+
+_ATOMS_OF_CALL = bytes((1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 0))

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from reinit_cli.checkpoints.formats.torch.memo_events import Span
 from reinit_cli.checkpoints.formats.torch.pickle_pieces import segments_of, without_cut_frames
 from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
+from reinit_cli.checkpoints.formats.torch.tensor_call import Span
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Segment
 

@@ -141,10 +141,10 @@ def _obey(  # noqa: PLR0915, RET503 (see below; `refuse` raises)
                 (index,) = _UINT32(window, at)
                 at += 4
             stack.append(memo[index] if index < len(memo) else state.recall(index))
-            if window[at] == _MARK and (after := call_as_written(state, window, at)):
+            if window[at] == _MARK and (found := call_as_written(state, window, at)):
                 done += _PHRASE_WORTH
                 spent += _PHRASE_NBYTES
-                at = after
+                at = found.end()
         elif code == _BININT1:
             stack.append(window[at])
             at += 1

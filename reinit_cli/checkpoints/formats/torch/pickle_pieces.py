@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
-from reinit_cli.checkpoints.formats.torch.memo_events import Span
+from reinit_cli.checkpoints.formats.torch.tensor_call import Span
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Copy, Literal, Segment
 

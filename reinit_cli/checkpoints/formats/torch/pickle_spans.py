@@ -1,87 +1,21 @@
-"""Note which bytes of a pickle wrote what, so that parts of it can be replaced.
-
-This machine is for runs that edit a pickle. It obeys the same opcodes on the same `State` as
-`pickle_machine` and builds the same kind of records, a few times slower. Of each record it
-notes the span of its opcodes, and of everything that is stored in the memo or recalled from
-it, where that happens.
-
-There is no table of what opcodes do to the stack. The position before an opcode and the
-depths of the stack before and after it tell where each value on the stack starts and ends.
-"""
+"""Tell which bytes of a pickle wrote what, so that parts of it can be replaced."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, NoReturn
 
-from reinit_cli.checkpoints.formats.torch.budget import TOO_MUCH, Budget
-from reinit_cli.checkpoints.formats.torch.memo_events import Events, NotingState, Span
-from reinit_cli.checkpoints.formats.torch.opcodes import COSTS, HANDLERS, Handler
-from reinit_cli.checkpoints.formats.torch.pickle_machine import (
-    MAX_OPCODES,
-    MAX_RECORD_NBYTES,
-    refusing,
-)
-from reinit_cli.checkpoints.formats.torch.pickle_records import Dict, Instance, Persistent, Set
-from reinit_cli.checkpoints.formats.torch.pickle_state import State
+from reinit_cli.checkpoints.formats.torch.budget import Budget
+from reinit_cli.checkpoints.formats.torch.memo_events import Events
+from reinit_cli.checkpoints.formats.torch.pickle_records import Instance, Persistent
+from reinit_cli.checkpoints.formats.torch.tensor_call import CallSpans, Span, call_spans
 from reinit_cli.errors import UnsupportedFormatError
 from reinit_cli.storage.reader import Reader
 
-_STOP = b"."[0]
-
-# The opcodes that the fast machine does itself.
-_OWN: dict[int, Handler] = {
-    b"K"[0]: lambda state: state.stack.append(state.number(1)),
-    b"M"[0]: lambda state: state.stack.append(state.number(2)),
-    b"h"[0]: lambda state: state.stack.append(state.recall(state.number(1))),
-    b"j"[0]: lambda state: state.stack.append(state.recall(state.number(4))),
-    b"r"[0]: lambda state: state.store(state.number(4)),
-    b"t"[0]: lambda state: state.stack.append(tuple(state.since_mark())),
-    b")"[0]: lambda state: state.stack.append(()),
-    0x85: lambda state: state.stack.append((state.pop(),)),
-    0x86: lambda state: state.stack.append((state.pop(), state.pop())[::-1]),
-    0x89: lambda state: state.stack.append(False),
-    b"R"[0]: State.call,
-}
-
-_HANDLERS: list[Handler | None] = [_OWN.get(code, HANDLERS[code]) for code in range(256)]
-
-_PUTS = frozenset(b"pqr\x94")
-
-_RECALLS = frozenset(b"ghj")
-
-_DUP = b"2"[0]
-
-_CHANGES = frozenset(b"aebsu\x90")
-"""What changes the value below its arguments, which stays where it is."""
-
-_DROPS = frozenset(b"01")
-
-_FRAME = 0x95
-
-_IDLE = frozenset((0x80, _FRAME))
-"""What leaves the stack alone, and belongs to no value."""
-
-_SETS, _APPENDS = frozenset(b"sud"), frozenset(b"ael")
-
-_LONE = frozenset(b"sa")
-
-_TUPLES = frozenset(b"t\x85\x86\x87")
-
-_CALL = b"R"[0]
-
-_COMPOSED = (Dict, Instance, Set, list, tuple, Persistent)
-
-_SLOT_NBYTES = 120
-"""What is noted of a value takes while it lies on the stack; of a composed one it stays."""
-
-_EVENT_NBYTES = 48
-
-_PART_NBYTES = 16
-
-_WORK = 4
-"""The opcodes of the fast machine that take as long as one here."""
+_MOST_CALL_NBYTES = 300
+"""Of a tensor as torch.save writes it."""
 
 
 class Pair(NamedTuple):
@@ -97,7 +31,7 @@ class Pair(NamedTuple):
     whole: tuple[Span, ...]
 
 
-class _Slot:
+class Slot:
     """A value on the stack: where the opcodes that made it start and end.
 
     Attributes:
@@ -117,6 +51,7 @@ class _Slot:
 
     @property
     def span(self) -> Span:
+        """Its bytes."""
         return self.start, self.end
 
 
@@ -133,7 +68,8 @@ class Spans:
         budget: what is left of it.
     """
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, file: Reader, budget: Budget) -> None:
+        self._file = file
         self.top: Any = None
         self.end = 0
         self.events = Events()
@@ -141,7 +77,7 @@ class Spans:
         self.late: list[tuple[int, int]] = []
         self.doubled: list[tuple[int, int]] = []
         self.budget = budget
-        self._made: dict[int, _Slot] = {}  # by the identity of a composed record
+        self._made: dict[int, Slot] = {}  # by the identity of a composed record
         self._pairs: dict[int, array[int]] = {}
         self._items: dict[int, array[int]] = {}
         # Of a dictionary that is made of pairs: the arguments of the call, the list, the pairs.
@@ -161,7 +97,7 @@ class Spans:
             UnsupportedFormatError: they were not written for this dictionary alone.
         """
         args, list_, given = self._called.get(id(holder), ((0, 0), (0, 0), []))
-        if self._is_recalled(args, list_, given):
+        if any(map(self.is_recalled, (args, list_, *(pair.whole[0] for pair in given)))):
             self.refuse("it makes a dictionary of pairs that it uses again")
         flat = iter(self._pairs.get(id(holder), ()))
         found = [*given, *map(_pair, flat, flat, flat, flat, flat)]
@@ -169,26 +105,67 @@ class Spans:
             self.refuse("it makes a dictionary in an unusual way")
         return found
 
-    def _is_recalled(self, args: Span, given: Span, pairs: Sequence[Pair]) -> bool:
-        """Whether the list of pairs that a dictionary was made of is used elsewhere too."""
+    def is_recalled(self, made: Span, outside: Span | None = None) -> bool:
+        """Whether what some bytes made is recalled from the memo.
+
+        Args:
+            made: those bytes, all of them.
+            outside: where it does not count that it is.
+        """
         events = self.events
-        parts = {args, given, *(pair.whole[0] for pair in pairs)}
         stored = {
             number
-            for number in events.within(args)
-            if (events.start[number], events.end[number]) in parts
+            for number in events.within(made)
+            if (events.start[number], events.end[number]) == made and number in self._recalled
         }
-        self.budget.spend(len(events.at) // 8)
+        if not stored or outside is None:
+            return bool(stored)
+        self.budget.spend(len(events.at) // 4)
+        start, end = outside
         return any(
-            events.start[number] in stored
-            for number in (range(len(events.at)) if stored else ())
+            events.start[number] in stored and not start <= events.at[number] < end
+            for number in range(len(events.at))
             if not events.is_put(number)
         )
+
+    @cached_property
+    def _recalled(self) -> frozenset[int]:
+        """The numbers of the events that store what is recalled."""
+        pairs = zip(self.events.start, self.events.end, strict=True)
+        return frozenset(stored for stored, end in pairs if end < 0)
 
     def items(self, record: Sequence[Any]) -> list[Span]:
         """Return the bytes of each item of a tuple or a list."""
         flat = self._items.get(id(record), array("q"))
         return list(zip(flat[::3], flat[1::3], strict=True))
+
+    def call(self, record: Instance) -> CallSpans:
+        """Return the bytes of the parts of a tensor.
+
+        Raises:
+            UnsupportedFormatError: they were not written for this tensor alone.
+        """
+        start, end = self.of(record)
+        if id(record.args) not in self._items:
+            data = self._file.read(start, min(_MOST_CALL_NBYTES, end - start))
+            return call_spans(data, start) or self.refuse(_APART)
+        args = self.of(record.args)
+        if not (start < args[0] and args[1] <= end):
+            self.refuse(_APART)
+        items = self.items(record.args)
+        return CallSpans((start, args[0]), items, self.id_items(record.args, items))
+
+    def id_items(self, args: Sequence[Any], items: Sequence[Span]) -> list[Span]:
+        """Return the bytes of each item of the persistent id among the arguments of a tensor."""
+        storage = args[0] if args else None
+        if (
+            not isinstance(storage, Persistent)
+            or not isinstance(storage.id, tuple)
+            or not self.is_made_at(items[0], storage)
+            or not _contains(items[0], self.of(storage.id))
+        ):
+            self.refuse(_APART)
+        return self.items(storage.id)
 
     def is_made_at(self, span: Span, record: Any) -> bool:
         """Whether these bytes made a record, and do not just recall it."""
@@ -204,194 +181,13 @@ class Spans:
         raise UnsupportedFormatError(self.budget.path, problem, kind="edit")
 
 
+_APART = "it shares the parts of tensors"
+
+
+def _contains(outer: Span, inner: Span) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
 def _pair(key: int, key_end: int, value: int, value_end: int, set_at: int) -> Pair:
     whole = ((key, value_end),) if set_at < 0 else ((key, value_end), (set_at, set_at + 1))
     return Pair((key, key_end), (value, value_end), whole)
-
-
-def read_spans(file: Reader, start: int, end: int, budget: Budget) -> Spans:
-    """Read the pickle that starts there, and note its spans.
-
-    Args:
-        file: the file.
-        start: the offset of its first byte.
-        end: the offset after its last possible byte.
-        budget: what reading it may take, from which it is taken.
-
-    Raises:
-        MalformedFileError: it is not a pickle, or takes more than this machine gives.
-    """
-    state = NotingState(file, start, end)
-    return refusing(state, _Machine(state, budget).spans)
-
-
-class _Machine:
-    """Obeys opcodes, and notes what they do to the stack."""
-
-    def __init__(self, state: NotingState, budget: Budget) -> None:
-        self._state = state
-        self._found = Spans(budget)
-        self._slots: list[_Slot] = []
-        self._marks: list[int] = []  # where the opcodes of the marks start
-        self._spent = 0
-
-    def spans(self) -> Spans:  # noqa: RET503 (`refuse` raises)
-        """Obey one opcode after the other."""
-        state, budget = self._state, self._found.budget
-        max_nbytes = min(MAX_RECORD_NBYTES, budget.nbytes)
-        for done in range(min(MAX_OPCODES, budget.work // _WORK)):
-            if state.at >= len(state.window):
-                state.refill(1)
-            at = state.base + state.at
-            code = state.window[state.at]
-            state.at += 1
-            if code == _STOP:
-                budget.spend(done * _WORK, self._spent)
-                return self._stopped()
-            handler = _HANDLERS[code]
-            if handler is None:
-                state.refuse(f"its pickle has the unknown opcode 0x{code:02x}")
-            depth, marks = len(state.stack), len(state.marks)
-            handler(state)
-            self._spent += COSTS[code] + state.taken
-            state.taken = 0
-            if self._spent > max_nbytes:
-                break
-            self._note(code, at, depth, marks)
-        state.refuse(TOO_MUCH)
-
-    def _stopped(self) -> Spans:
-        state, found = self._state, self._found
-        found.top = state.pop()
-        if state.stack or state.marks:
-            state.refuse("its pickle leaves something on the stack")
-        self._close(self._slots)
-        found.end = state.base + state.at
-        return found
-
-    def _note(self, code: int, at: int, depth: int, marks: int) -> None:
-        """Note what an opcode has done.
-
-        Args:
-            code: the opcode.
-            at: where it starts.
-            depth: of the stack before.
-            marks: the number of them before.
-        """
-        state, slots = self._state, self._slots
-        after = state.base + state.at
-        now = len(state.stack)
-        begin = self._marks.pop() if len(state.marks) < marks else None
-        if len(state.marks) > marks:
-            self._marks.append(at)
-        elif code in _PUTS:
-            self._note_put(at, after)
-        elif code in _CHANGES:
-            self._note_change(code, at, after, self._taken(now))
-        elif code in _DROPS:
-            self._taken(now)
-        elif code in _IDLE:
-            if code == _FRAME:
-                self._found.frames.append((at, after + int.from_bytes(self._last(8), "little")))
-        elif now > depth and begin is None:
-            self._push(code, at, after)
-        else:
-            taken = self._taken(now - 1)
-            start = begin if begin is not None else taken[0].start
-            slots.append(_Slot(start, after, state.stack[-1], is_made=True))
-            self._note_made(code, at, taken)
-
-    def _last(self, nbytes: int) -> bytes:
-        return self._state.window[self._state.at - nbytes : self._state.at]
-
-    def _push(self, code: int, at: int, after: int) -> None:
-        state, found = self._state, self._found
-        if code in _RECALLS:
-            found.events.add(state, at, after, None)
-            self._spent += _EVENT_NBYTES
-        elif code == _DUP:
-            found.doubled.append((at, self._slots[-1].start))
-        is_made = code not in _RECALLS and code != _DUP
-        self._slots.append(_Slot(at, after, state.stack[-1], is_made=is_made))
-        if is_made:
-            self._remember(self._slots[-1])
-
-    def _remember(self, slot: _Slot) -> None:
-        if isinstance(slot.value, _COMPOSED):
-            self._spent += _SLOT_NBYTES
-            self._found._made[id(slot.value)] = slot
-
-    def _note_put(self, at: int, after: int) -> None:
-        slot = self._slots[-1]
-        slot.end = after
-        number = self._found.events.add(self._state, at, after, slot.start)
-        self._spent += _EVENT_NBYTES
-        if slot.puts is None:
-            slot.puts = []
-        slot.puts.append(number)
-
-    def _note_change(self, code: int, at: int, after: int, taken: list[_Slot]) -> None:
-        slot = self._slots[-1]
-        if slot.is_made:
-            slot.end = after
-        else:
-            made = self._found._made.get(id(slot.value))
-            self._found.late.append((at, made.start if made is not None else -1))
-            slot.end = after
-        self._note_parts(code, at, slot, taken)
-
-    def _note_made(self, code: int, at: int, taken: list[_Slot]) -> None:
-        slot = self._slots[-1]
-        self._remember(slot)
-        if code in _TUPLES or code in _SETS or code in _APPENDS:
-            self._note_parts(code, at, slot, taken)
-        elif code == _CALL and slot.value.pairs and taken[-1].is_made:
-            self._note_pairs_in(slot.value, taken[-1])
-
-    def _note_parts(self, code: int, at: int, slot: _Slot, taken: list[_Slot]) -> None:
-        set_at = at if code in _LONE else -1
-        if code in _SETS:
-            parts = self._found._pairs.setdefault(id(slot.value), array("q"))
-            for key, value in zip(taken[::2], taken[1::2], strict=True):
-                parts.extend((key.start, key.end, value.start, value.end, set_at))
-        elif isinstance(slot.value, (list, tuple)) and taken:
-            parts = self._found._items.setdefault(id(slot.value), array("q"))
-            for item in taken:
-                parts.extend((item.start, item.end, set_at))
-        self._spent += _PART_NBYTES * len(taken)
-
-    def _note_pairs_in(self, holder: Any, args: _Slot) -> None:
-        """Note the pairs of a dictionary that is made of them, as Python 2 wrote it."""
-        found = self._found
-        given = args.value[0] if len(args.value) == 1 else None
-        items = found.items(args.value)
-        if not isinstance(given, (list, tuple)) or not found.is_made_at(items[0], given):
-            return
-        pairs = []
-        flat = iter(found._items.get(id(given), ()))
-        for inner, start, end, append_at in zip(given, flat, flat, flat, strict=True):
-            parts = found.items(inner)
-            if not found.is_made_at((start, end), inner) or len(parts) != 2:
-                return
-            whole = ((start, end), (append_at, append_at + 1))
-            key, value = parts
-            pairs.append(Pair(key, value, whole if append_at >= 0 else whole[:1]))
-        self._spent += _PAIR_NBYTES * len(pairs)
-        found._called[id(holder)] = args.span, items[0], pairs
-
-    def _taken(self, depth: int) -> list[_Slot]:
-        """Take the slots from a depth on."""
-        taken = self._slots[depth:]
-        del self._slots[depth:]
-        self._close(taken)
-        return taken
-
-    def _close(self, slots: Sequence[_Slot]) -> None:
-        """Note where the values end that were stored."""
-        ends = self._found.events.end
-        for slot in slots:
-            for number in slot.puts or ():
-                ends[number] = slot.end
-
-
-_PAIR_NBYTES = 300

@@ -6,11 +6,16 @@ The records are those that the opcodes would build one by one, in a fifth of the
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from struct import Struct
+from typing import NamedTuple
 
 from reinit_cli.checkpoints.formats.torch.pickle_records import Instance, Persistent
 from reinit_cli.checkpoints.formats.torch.pickle_state import State
+
+Span = tuple[int, int]
+"""Where the bytes start in the file, and where they end."""
 
 _TUPLE, _TUPLE1 = b"t\x85"
 
@@ -58,17 +63,17 @@ def _integers(written: bytes) -> tuple[int, ...]:
     return tuple(values)
 
 
-def call_as_written(state: State, window: bytes, at: int) -> int:
+def call_as_written(state: State, window: bytes, at: int) -> re.Match[bytes] | None:
     """Call the topmost with the arguments of a tensor, as `torch.save` writes them all.
 
     What the opcodes would build one by one is built together, in a fifth of the time.
 
     Returns:
-        Where the call ends in the window; 0 where something else is written there.
+        What is written there; None where that is something else.
     """
     found = _TENSOR_CALL.match(window, at)
     if found is None or state.scattered:
-        return 0
+        return None
     (tag, kind, nbytes, name, put_name, device, numel, view, put_id, start, *rest) = found.groups()
     size, put_size, stride, put_stride, hooks, *last_puts = rest
     memo = state.memo
@@ -83,7 +88,7 @@ def call_as_written(state: State, window: bytes, at: int) -> int:
         or dims is None
         or steps is None
     ):
-        return 0
+        return None
     tag, kind, device, hooks = (memo[index] for index in recalled)
     text = name.decode()
     # A view's metadata, which is None, is the sixth item before torch 1.6.
@@ -92,7 +97,7 @@ def call_as_written(state: State, window: bytes, at: int) -> int:
     args = (Persistent(id_), *_integers(start), dims, steps, False, called)
     state.stack[-1] = tensor = Instance(state.stack[-1], args)
     memo += (text, id_, dims, steps, called, args, tensor)
-    return found.end()
+    return found
 
 
 def _sizes_of(state: State, written: bytes) -> tuple[int, ...] | None:
@@ -102,3 +107,76 @@ def _sizes_of(state: State, written: bytes) -> tuple[int, ...] | None:
         closing = _TUPLE if written[:1] == b"(" else _TUPLE1 + len(sizes) - 1
         state.sizes[written] = sizes if written[-1] == closing else None
     return state.sizes[written]
+
+
+class CallSpans(NamedTuple):
+    """Where the parts of the call of a tensor lie.
+
+    Attributes:
+        function: what is called.
+        args: each of its arguments.
+        id: each item of the persistent id of the storage, which is the first argument.
+    """
+
+    function: Span
+    args: Sequence[Span]
+    id: Sequence[Span]
+
+
+def call_spans(data: bytes, start: int) -> CallSpans | None:
+    """Return where the parts of a tensor lie that `call_as_written` has called.
+
+    Args:
+        data: the opcode that recalls the function, the call, and perhaps more.
+        start: where the data starts in the file.
+    """
+    width = 2 if data[:1] == b"h" else 5
+    found = _TENSOR_CALL.match(data, width)
+    if found is None:
+        return None
+
+    def span(first: int, last: int, before: int = 0) -> Span:
+        return start + found.start(first) - before, start + found.end(last)
+
+    view = [span(_VIEW, _VIEW)] if found[_VIEW] else []
+    at = start + width
+    flag = span(_STRIDE, _STRIDE + 1)[1]
+    return CallSpans(
+        (start, at),
+        (
+            (at + 1, start + found.start(_OFFSET)),
+            span(_OFFSET, _OFFSET),
+            span(_SIZE, _SIZE + 1),
+            span(_STRIDE, _STRIDE + 1),
+            (flag, flag + 1),
+            span(_HOOKS, _HOOKS + 1),
+        ),
+        (span(1, 1), span(2, 2), span(3, 5, 1), span(6, 6), span(7, 7), *view),
+    )
+
+
+def memo_events(found: re.Match[bytes]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield what a call that was matched stores in the memo and recalls from it.
+
+    Yields:
+        Where the opcode starts and ends, the index, and where the value starts that is
+        stored; -1 for what is recalled. Where the function starts, by which the tensor
+        starts, is not known here: it has -2.
+    """
+    for group in _EVENTS:
+        start, end = found.span(group)
+        if group in _STARTS:
+            first, before = _STARTS[group]
+            value_start = found.start(first) + before if first >= 0 else -2
+            yield start - 1, end, int(_UINT32(found[group])[0]), value_start
+        else:
+            yield start, end, _index(found[group]), -1
+
+
+# The groups of the match.
+_VIEW, _OFFSET, _SIZE, _STRIDE, _HOOKS = 8, 10, 11, 13, 15
+
+_EVENTS = (1, 2, 5, 6, 9, 12, 14, 15, 16, 17, 18)
+
+# Of what stores: the group with which its value starts, and how far from there.
+_STARTS = {5: (3, -1), 9: (0, 1), 12: (11, 0), 14: (13, 0), 16: (15, 0), 17: (0, 0), 18: (-1, 0)}

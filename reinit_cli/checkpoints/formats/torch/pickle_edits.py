@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 from reinit_cli.checkpoints.formats.torch.pickle_pieces import segments_of, without_cut_frames
 from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
@@ -38,10 +39,10 @@ class Changed:
     """
 
     source: Span
-    inner: tuple[tuple[Span, bytes], ...]
+    inner: tuple[tuple[Span, Replacement], ...]
 
 
-Replacement = bytes | Changed
+Replacement: TypeAlias = bytes | Changed
 """The opcodes of another value, nothing, or the value with other parts."""
 
 
@@ -127,12 +128,8 @@ class _Editor:
         events = self._events
         is_lost = bytearray(len(events.at))
         for span in ordered:
-            replacement = replacements[span]
-            lost = [span]
-            if isinstance(replacement, Changed) and replacement.source == span:
-                lost = [each for each, _ in replacement.inner]
-            for each in lost:
-                for number in events.within(each):
+            for lost in _lost_in(span, replacements[span]):
+                for number in events.within(lost):
                     is_lost[number] = 1
         recalled = (
             stored
@@ -236,10 +233,12 @@ class _Editor:
         """Make again what an event stored, and store it there."""
         events = self._events
         if number in self._making or len(self._making) >= MAX_DEPTH:
-            self._spans.refuse("it shares a value with what that value is made of")
+            self._spans.refuse(_OF_ITSELF)
         self._making.append(number)
         self._repeat(events.start[number], events.end[number], None)
         self._making.pop()
+        if any(self._memo.get(events.key[each]) == each for each in self._making):
+            self._spans.refuse(_OF_ITSELF)  # the rest of it would be made twice
         if self._is_passing(number):
             return
         if self._memo.get(events.key[number]) != number:
@@ -335,8 +334,19 @@ class _Editor:
                 self.pieces.append(piece)
 
 
+def _lost_in(span: Span, replacement: Replacement) -> Iterator[Span]:
+    """Yield the bytes that are left out where a value is replaced."""
+    if isinstance(replacement, Changed) and replacement.source == span:
+        for inner, part in replacement.inner:
+            yield from _lost_in(inner, part)
+    else:
+        yield span
+
+
 _Replaced = tuple[int, Replacement | None]
 """The number of an event, and what replaced all that it stored; None where it was a part."""
+
+_OF_ITSELF = "it shares a value with what that value is made of"
 
 _TWICE = "it stores two values in one place of its memo"
 

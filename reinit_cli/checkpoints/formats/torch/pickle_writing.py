@@ -25,8 +25,12 @@ def written_number(value: float) -> bytes:
     """Write an integer, a float, or a boolean."""
     if isinstance(value, bool):
         return b"\x88" if value else FALSE
-    if isinstance(value, float):
-        return b"G" + struct.pack(">d", value)
+    if isinstance(value, int):
+        return _written_integer(value)
+    return b"G" + struct.pack(">d", value)
+
+
+def _written_integer(value: int) -> bytes:
     if 0 <= value < 2**8:
         return b"K" + struct.pack("<B", value)
     if 0 <= value < 2**16:
@@ -34,9 +38,9 @@ def written_number(value: float) -> bytes:
     if -(2**31) <= value < 2**31:
         return b"J" + struct.pack("<i", value)
     data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-    return (
-        b"\x8a" + bytes((len(data),)) if len(data) < 256 else b"\x8b" + struct.pack("<I", len(data))
-    ) + data
+    if len(data) < 256:
+        return b"\x8a" + struct.pack("<B", len(data)) + data
+    return b"\x8b" + struct.pack("<I", len(data)) + data
 
 
 def written_sizes(values: Sequence[int]) -> bytes:

@@ -13,6 +13,7 @@ from operator import mul
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH
+from reinit_cli.checkpoints.formats.torch.old_tensors import is_old
 from reinit_cli.checkpoints.formats.torch.pickle_edits import Changed
 from reinit_cli.checkpoints.formats.torch.pickle_records import Global, Instance
 from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
@@ -57,7 +58,9 @@ def changed_tensor(spans: Spans, record: Any, info: TensorInfo) -> Changed:
     return _changed(spans, record, info, 0)
 
 
-def _changed(spans: Spans, record: Any, info: TensorInfo, depth: int) -> Changed:
+def _changed(  # noqa: RET503 (`refuse` raises)
+    spans: Spans, record: Any, info: TensorInfo, depth: int
+) -> Changed:
     if not isinstance(record, Instance) or depth > MAX_DEPTH:
         spans.refuse(f"{info.key!r} is not a tensor")
     whole = spans.of(record)
@@ -65,7 +68,7 @@ def _changed(spans: Spans, record: Any, info: TensorInfo, depth: int) -> Changed
         call = spans.call(record)
         return Changed(whole, tuple(_edits(record.function, record.args, call, info)))
     items = spans.items(record.args)
-    if record.calls(UTILS, *PARAMETERS) and items:
+    if items and (record.calls(UTILS, *PARAMETERS) or is_old(record)):
         inner = _changed(spans, record.args[0], info, depth + 1)
         return Changed(whole, ((items[0], inner),))
     if record.calls(TENSOR, "_rebuild_from_type_v2") and len(items) >= 3:

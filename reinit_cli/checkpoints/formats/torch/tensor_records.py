@@ -54,6 +54,12 @@ _STORAGE_DTYPES = {
 }
 
 
+STORAGE_CLASSES = {
+    dtype: class_ for class_, dtype in _STORAGE_DTYPES.items() if class_ != "UntypedStorage"
+}
+"""The dtypes that have a class of storages of their own, and its name."""
+
+
 CLASSIC_DTYPES = frozenset(_STORAGE_DTYPES.values())
 """Those that have storages of their own, which torch needs in files of before 1.6."""
 

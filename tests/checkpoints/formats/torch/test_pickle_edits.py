@@ -85,6 +85,23 @@ def _form(top: Any) -> str:
     return spelled(top)
 
 
+def _has_tuple_in_itself(top: Any) -> bool:
+    """Whether a tuple is a part of itself, which pickle takes apart."""
+    above: list[Any] = []
+
+    def found(each: Any) -> bool:
+        if not isinstance(each, (list, tuple, dict)):
+            return False
+        if (outer := next((at for at, of in enumerate(above) if of is each), None)) is not None:
+            return any(isinstance(of, tuple) for of in above[outer:])
+        above.append(each)
+        is_found = any(map(found, each.values() if isinstance(each, dict) else each))
+        above.pop()
+        return is_found
+
+    return found(top)
+
+
 # --- how a pickle can be written ------------------------------------------------------------
 
 
@@ -252,7 +269,11 @@ def _check_parts(value: Any, new: Any, protocol: int, writer: str, chance: rando
         spans = _read(data)
         part = [*_parts(spans, spans.top, expected, new)][at]
 
-        found = _edited(data, dict.fromkeys(part.spans, part.replacement))
+        try:
+            found = _edited(data, dict.fromkeys(part.spans, part.replacement))
+        except UnsupportedFormatError:
+            assert _has_tuple_in_itself(expected)
+            continue
 
         part.do()
         assert _form(pickle.loads(found)) == _form(expected)
@@ -290,10 +311,6 @@ WRITTEN: dict[str, tuple[bytes, Any]] = {
     ),
     "a tuple that holds itself": (
         b"}(" + _A + b"]q\x01h\x01\x85q\x02a0h\x02" + _B + b"h\x02K\x03\x86u.",
-        None,
-    ),
-    "parts that hold each other": (
-        b"}(" + _A + b"(]q\x01(h\x01\x85q\x02h\x02e]q\x03h\x02at" + _B + b"h\x03u.",
         None,
     ),
     "stored under two indices": (

@@ -11,8 +11,9 @@ from reinit_cli.checkpoints.formats.base import Edits, Files
 from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.optimizer_records import id_of
 from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle, pairs_of
-from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans, read_spans
+from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
 from reinit_cli.checkpoints.formats.torch.record_kinds import members_of
+from reinit_cli.checkpoints.formats.torch.span_machine import read_spans
 from reinit_cli.checkpoints.formats.torch.state_dict import contents_of
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Literal as Bytes

@@ -234,15 +234,19 @@ class _Editor:
         events = self._events
         if number in self._making or len(self._making) >= MAX_DEPTH:
             self._spans.refuse(_OF_ITSELF)
+        unmade = [each for each in self._making if not self._is_stored(each)]
         self._making.append(number)
         self._repeat(events.start[number], events.end[number], None)
         self._making.pop()
-        if any(self._memo.get(events.key[each]) == each for each in self._making):
-            self._spans.refuse(_OF_ITSELF)  # the rest of it would be made twice
+        if any(map(self._is_stored, unmade)):
+            self._spans.refuse(_OF_ITSELF)  # what is left of it would be made twice
         if self._is_passing(number):
             return
-        if self._memo.get(events.key[number]) != number:
+        if not self._is_stored(number):
             self._spans.refuse(_TWICE)
+
+    def _is_stored(self, number: int) -> bool:
+        return self._memo.get(self._events.key[number]) == number
 
     def _repeat(self, start: int, end: int, changed: Changed | None) -> None:
         """Write bytes of the file again, and recall what is still stored of them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.models.architecture import architecture_of
@@ -91,6 +92,7 @@ def find_references(
     tensors: Sequence[TensorInfo],
     arch: Arch | None,
     otherwise: Architecture | None = None,
+    origins: Mapping[str, str] = MappingProxyType({}),
 ) -> References:
     """Find what initializers refer to.
 
@@ -99,12 +101,13 @@ def find_references(
         tensors: the tensors of the source.
         arch: the architecture that a user names, or None.
         otherwise: the architecture where none is named.
+        origins: for tensors that were renamed, the key before.
 
     Raises:
         SourceError: a checkpoint or an architecture is not there, or cannot be read.
     """
     names = dict.fromkeys(name for init in inits for name in init.checkpoints)
-    architecture = architecture_of(arch, tensors) if arch is not None else otherwise
+    architecture = architecture_of(arch, tensors, origins) if arch is not None else otherwise
     donors = {name: find_source(name) for name in names}
     mine = {tensor.key: tensor.shape for tensor in tensors}
     prefixes = {

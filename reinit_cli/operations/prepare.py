@@ -96,7 +96,8 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     rules = (rule.init for rule in rules_of(request.rules))
     rows = (each.init for each in entries.reshapes.values() if each.init is not None)
     arch = request.arch or source.architecture
-    references = find_references((*rules, *rows), entries.tensors, arch)
+    inits = (*rules, *rows)
+    references = find_references(inits, entries.tensors, arch, origins=entries.origins)
     elsewhere = replace(references.elsewhere, versions=versions)
     plan = planned(entries, request, elsewhere)
     refuse_too_large(plan, limits())

@@ -67,7 +67,8 @@ def as_asked(
         RuleError: a rename, a resize or what else is asked for of keys cannot be obeyed.
     """
     before = entries.tensors
-    entries = _selected(entries, request) if request.selects else entries
+    if request.selects:
+        entries, heads = _selected(entries, request, heads)
     tensors, idle = cast(entries.source, entries.tensors, request)
     tensors = untied(tensors) if request.untie else tensors
     resized = reshaped(entries.source, tensors, resizes_of(request.resize), version)
@@ -84,8 +85,8 @@ def as_asked(
     )
 
 
-def _selected(entries: Entries, request: Request) -> Entries:
-    """Return the entries that are taken, under their new names."""
+def _selected(entries: Entries, request: Request, heads: Heads) -> tuple[Entries, Heads]:
+    """Return the entries that are taken, and a new head, under their new names."""
     keys = [tensor.key for tensor in entries.tensors]
     selection = selection_of(entries.source, keys, request)
     tensors = tuple(
@@ -93,13 +94,15 @@ def _selected(entries: Entries, request: Request) -> Entries:
         for tensor in entries.tensors
         if (name := selection.names.get(tensor.key)) is not None
     )
-    return replace(
+    selected = replace(
         entries,
         tensors=tensors,
         origins=selection.origins,
         dropped=selection.dropped,
         warnings=selection.warnings,
     )
+    names = selection.names
+    return selected, {names[key]: shape for key, shape in heads.items() if key in names}
 
 
 def untied(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:

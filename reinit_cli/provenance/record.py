@@ -105,6 +105,8 @@ def _filled_form(step: Step) -> Form:
     form: Form = {"key": step.key, "init": str(step.init), "sha256": BLANK}
     if step.seed_key != step.key:
         form["seed_key"] = step.seed_key
+    if step.source_key:
+        form["source_key"] = step.source_key
     if step.donor_key:
         form["from"] = step.donor_key
     if step.kept_rows:

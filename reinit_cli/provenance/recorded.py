@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.formats.base import Place
-from reinit_cli.checkpoints.models.architecture import Torchvision
+from reinit_cli.checkpoints.models.architecture import architecture_of
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import RecordError, ReinitError, RuleError
 from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, parse_init
@@ -47,7 +47,10 @@ class RecordReader:
         self._places = source.located.places if source.located else {}
         self._form = form
         arch = architecture_of_record(form)
-        architecture = Torchvision(arch, source.tensors) if arch else None
+        origins = {
+            str(row["key"]): str(row["source_key"]) for row in form["filled"] if "source_key" in row
+        }
+        architecture = architecture_of(arch, source.tensors, origins) if arch else None
         self._elsewhere = Elsewhere(architecture, versions=versions_in(form))
 
     def filled(self, tensor: TensorInfo, row: Form) -> RecordedFill:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from reinit_cli import rewrite, verify
 from reinit_cli.errors import RuleError, UnwritableContentError
 from reinit_cli.operations.rewrite import plan
+from reinit_cli.streams.seeds import seed_for
 
 STATE = {
     "module.conv.weight": torch.arange(16.0).view(4, 4),
@@ -176,3 +177,36 @@ def test_two_keys_of_one_name_are_refused_before_anything_is_written() -> None:
         rewrite("m.pt", [], "out.pt", rename=["module.{conv,norm}.*=*"])
 
     assert not Path("out.pt").exists()
+
+
+def test_the_default_of_a_model_fills_tensors_under_new_names_as_under_their_own() -> None:
+    rules = ["fc.*=default"]
+    rewrite("resnet18", rules, "own.pt", weights="none", num_classes=3)
+
+    rewrite(
+        "resnet18",
+        ["head.*=default"],
+        "out.pt",
+        weights="none",
+        num_classes=3,
+        rename=["fc.*=head.*"],
+        record="r.json",
+    )
+
+    found = torch.load("out.pt")
+    assert found["head.weight"].shape == (3, 512)
+    bound = 512**-0.5
+    drawn = torch.empty(3, 512).uniform_(
+        -bound, bound, generator=torch.Generator().manual_seed(seed_for(0, "head.weight"))
+    )
+    assert torch.allclose(found["head.weight"], drawn)
+    assert not torch.equal(found["head.weight"], torch.load("own.pt")["fc.weight"])
+    assert verify("out.pt", record="r.json").drawn == ("head.weight", "head.bias")
+
+
+def test_a_head_of_other_classes_is_found_under_its_old_name() -> None:
+    torch.save(torchvision.models.resnet18().state_dict(), "m.pt")
+
+    rewrite("m.pt", [], "out.pt", arch="resnet18", num_classes=3, rename=["fc.*=head.*"])
+
+    assert torch.load("out.pt")["head.bias"].shape == (3,)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.checkpoints.models.constructor import (
@@ -22,7 +24,7 @@ from reinit_cli.checkpoints.models.torchvision import (
     model_names,
 )
 from reinit_cli.errors import RuleError, UnknownNameError
-from reinit_cli.initializers import Law, UndefinedError
+from reinit_cli.initializers import Architecture, Law, UndefinedError
 from reinit_cli.initializers.site import Arch
 from reinit_cli.tensors.device import is_out_of_memory
 from reinit_cli.tensors.info import TensorInfo
@@ -196,20 +198,62 @@ def _fills_of_model(name: str, weights: str, arguments: Mapping[str, Any]) -> Fi
     return laws_of(lambda: build_model(model, **arguments))
 
 
-def architecture_of(arch: Arch, tensors: Iterable[TensorInfo]) -> Torchvision | Constructed:
+def architecture_of(
+    arch: Arch,
+    tensors: Iterable[TensorInfo],
+    origins: Mapping[str, str] = MappingProxyType({}),
+) -> Architecture:
     """Return the architecture that a user names.
 
     Args:
         arch: a torchvision model's name, or what makes a module.
         tensors: those of the state dict.
+        origins: for those that were renamed, the key before.
 
     Raises:
         UnknownNameError: there is no such model.
     """
+    found: Architecture
     if isinstance(arch, str):
-        return Torchvision(arch, tensors)
-    name = getattr(arch, "__name__", "the constructor")
-    return Constructed(name, lambda: laws_of(lambda: arch().state_dict()))
+        found = Torchvision(arch, renamed(tensors, origins))
+    else:
+        name = getattr(arch, "__name__", "the constructor")
+        found = Constructed(name, lambda: laws_of(lambda: arch().state_dict()))
+    return Renamed(found, origins) if origins else found
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """An architecture whose tensors have other names in a checkpoint.
+
+    Attributes:
+        architecture: by its own names.
+        origins: for each new name, the one before.
+    """
+
+    architecture: Architecture
+    origins: Mapping[str, str]
+
+    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+        """Return what fills a tensor: the one of this name, or else the one that had another.
+
+        Raises:
+            UndefinedError: it makes no such tensor, or in a way that cannot be replayed.
+        """
+        try:
+            return self.architecture.law(key, shape)
+        except UndefinedError:
+            if key not in self.origins:
+                raise
+        return self.architecture.law(self.origins[key], shape)
+
+
+def renamed(tensors: Iterable[TensorInfo], origins: Mapping[str, str]) -> Iterator[TensorInfo]:
+    """Yield tensors under their names, and where these are new, under those before."""
+    for tensor in tensors:
+        yield tensor
+        if tensor.key in origins:
+            yield replace(tensor, key=origins[tensor.key])
 
 
 def architecture_of_layers(module: nn.Module) -> Constructed:

@@ -295,6 +295,8 @@ def _destination(request: Request, source: Source) -> Destination:
         if isinstance(source, FolderSource) and request.output is None:
             problem = "a folder is not replaced, but its files can be"
             known = source.paths_of_weights
+            for path in known:
+                check_no_link(path)
             raise OutputUnwritableError(request.source, problem, known, kind="in place")
         if source.path is None or request.output is not None:
             problem = "in place means a file as source and no other output"

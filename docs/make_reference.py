@@ -127,7 +127,10 @@ def _initializers() -> Iterator[str]:
         "pattern spells out the last segment of the key, as `*.inv_freq` does; so it does with "
         "integers and bools, and with a `bias` of shape (1, 1, n, n), the causal mask of GPT-2. "
         "A weight of 8 bits or less with scales next to it is skipped too: a weight and its scales "
-        "are filled together or not at all, and a name that takes one of them is an error."
+        "are filled together or not at all, and a name that takes one of them is an error. "
+        "The norms of weight norm (`weight_g`, or `parametrizations.weight.original0`) are set to "
+        "those of the `weight_v` or `original1` that is drawn, so that the weight that the module "
+        "computes follows the law; a rule whose last segment names them owns them."
     )
     yield _table(
         ("last segment", "next to", "what it is", "from"),

@@ -194,7 +194,7 @@ class UnfillableError(RuleError):
     """A tensor that a rule selects but its initializer cannot fill.
 
     `about` is the key, `word` the rule and `of` the initializer. The kind is "wildcard" where
-    only `strict` makes it an error.
+    only `strict` makes it an error, and "norm" where another tensor holds norms of it.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {"": "rule {word!r} cannot fill {about!r}: {problem}"}

@@ -267,6 +267,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.UnmatchedRuleError, ""): _unmatched,
     (errors.UnfillableError, ""): lambda error: f"leave it out, or see reinit inits {error.of}",
+    (errors.UnfillableError, "norm"): "give the norms a rule of their own, such as keep or ones",
     (errors.UnfillableError, "wildcard"): "without --strict it would be skipped",
     (errors.SourceNotFoundError, ""): _source,
     (errors.SourceNotFoundError, "link"): "",

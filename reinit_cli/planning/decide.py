@@ -16,7 +16,13 @@ from reinit_cli.planning.parameters import parameters_of
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.reshape import with_rows
 from reinit_cli.planning.running_statistics import with_buffers
-from reinit_cli.planning.spared import Spared, spared
+from reinit_cli.planning.spared import Spared
+from reinit_cli.planning.weight_norm import (
+    WEIGHT_NORM,
+    WEIGHT_NORM_VERSION,
+    left_alone_of,
+    with_norms,
+)
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.streams.torch import STREAM
@@ -68,10 +74,13 @@ def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
     keys = [tensor.key for tensor in tensors]
     ties = tied_groups(tensors)
     matches = match(tensors, rules, entries.heads, ties)
+    left_alone = left_alone_of(tensors) if entries.spared is None else entries.spared
+    if elsewhere.version_of(WEIGHT_NORM, WEIGHT_NORM_VERSION) < WEIGHT_NORM_VERSION:
+        left_alone = {key: why for key, why in left_alone.items() if not why.norm_of}
     overlaps = overlapping((*tensors, *entries.outside))
-    left_alone = spared(tensors) if entries.spared is None else entries.spared
     deciding = _Deciding(matches.owners, ties, overlaps, left_alone, request, elsewhere)
     steps = _skip_ties_together(tuple(map(deciding.step, tensors)))
+    steps = with_norms(steps, rules, left_alone, overlaps)
     plan = Plan(entries.source, rules, steps, matches.shadowed, request, heads=entries.heads)
     owned = plan.by_rule()
     idle = refuse_idle(plan, owned, matches, keys)
@@ -149,6 +158,8 @@ class _Deciding:
     def _why_spared(self, rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
         """Say why a rule leaves a tensor alone though its initializer could fill it."""
         found = [(key, self.spared[key]) for key in group if key in self.spared]
+        if rule.init.initializer.stream:  # what changes a weight changes its norms too
+            found = [(key, why) for key, why in found if not why.norm_of]
         for key, why in found:
             if not _is_named(rule, key, why):
                 return why.reason

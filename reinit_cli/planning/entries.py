@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from reinit_cli.planning.cast import cast
 from reinit_cli.planning.reshape import RESIZE_VERSION, Reshapes, reshaped, to_shapes
 from reinit_cli.planning.select import selection_of
-from reinit_cli.planning.spared import Spared, spared
+from reinit_cli.planning.spared import Spared
+from reinit_cli.planning.weight_norm import left_alone_of
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
 from reinit_cli.tensors.info import TensorInfo, tied_groups
@@ -77,7 +78,7 @@ def as_asked(
         entries,
         tensors=tensors,
         # A weight is quantized, and has scales, whatever dtype it is cast to; rules alone ask.
-        spared=spared(entries.tensors) if request.rules else {},
+        spared=left_alone_of(entries.tensors) if request.rules else {},
         reshapes={**resized.reshapes, **of_heads},
         heads=tuple(heads),
         warnings=(*entries.warnings, *idle, *resized.notes),

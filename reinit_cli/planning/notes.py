@@ -124,7 +124,7 @@ def _shared_streams(plan: Plan) -> Iterator[str]:
     """Warn of two keys whose seeds agree in the 32 bits that torch's CPU generator uses."""
     seen: dict[int, str] = {}
     for step in plan.fills:
-        if step.law is None or not step.law.is_random:
+        if step.law is None or not step.law.is_random or step.norm_of:
             continue
         first = seen.setdefault(step.seed & 0xFFFFFFFF, step.key)
         if first != step.key:

@@ -47,6 +47,8 @@ class Step:
         head: the key of the new head of classes as part of which it is filled, or "".
         source_key: the key that it has in the source, where it gets another; "" where not.
         resized_with: the key of the weight whose bias it is, and with which it is resized, or "".
+        norm_of: the key of which it holds the norms, where it is filled with these, of ties the
+            first; or "".
     """
 
     tensor: TensorInfo
@@ -65,6 +67,7 @@ class Step:
     head: str = ""
     source_key: str = ""
     resized_with: str = ""
+    norm_of: str = ""
 
     @property
     def origin(self) -> str:
@@ -105,6 +108,11 @@ class Step:
         return self.law.donor_key if isinstance(self.law, Transform) else ""
 
     @property
+    def drawn_from(self) -> str:
+        """The key whose stream it is drawn from; that of norms is the one of what they are of."""
+        return self.norm_of or self.seed_key
+
+    @property
     def drawn_as(self) -> str:
         """The key under which its draw is reported: of ties, the first, whichever is written."""
         return self.seed_key or self.key
@@ -117,7 +125,7 @@ class Step:
     @property
     def follows(self) -> Law | None:
         """The law of all of its elements, where it is known beforehand."""
-        is_drawn = self.action == "fill" and not self.keeps_zeros
+        is_drawn = self.action == "fill" and not self.keeps_zeros and not self.norm_of
         is_known = is_drawn and not isinstance(self.law, Transform)
         return self.law if is_known else None
 

@@ -23,11 +23,13 @@ class Spared:
         reason: what it is.
         needs: the keys without which it cannot be filled: a quantized weight and its scales.
         end: the end of a pattern that names it, where that is more than its last segment.
+        norm_of: the key of which it holds the norms; "" where it holds none.
     """
 
     reason: str
     needs: tuple[str, ...] = ()
     end: str = ""
+    norm_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class NotWeights:
 
 
 _MASK = "a mask"
+_SPECTRAL = "a vector of spectral norm"
 _POSITIONS = "a table of positions"
 _SCALE = "of a quantized weight"
 _QUANTIZER = "of a quantizer"
@@ -59,6 +62,9 @@ NOT_WEIGHTS = (
     NotWeights(
         "torch.nn.utils.prune BasePruningMethod.apply", "a pruning mask", ("*_mask",), ("*_orig",)
     ),
+    NotWeights("torch.nn.utils.spectral_norm", _SPECTRAL, ("*_u", "*_v"), ("*_orig",)),
+    NotWeights("torch.nn.utils.parametrizations.spectral_norm", _SPECTRAL, ("_u",), ("_v",)),
+    NotWeights("torch.nn.utils.parametrizations.spectral_norm", _SPECTRAL, ("_v",), ("_u",)),
     NotWeights("transformers GPT-2, GPT-J, CodeGen", _MASK, ("masked_bias", "causal_mask")),
     NotWeights("timm Swin", _MASK, ("attn_mask",)),
     NotWeights("transformers BERT, RoBERTa, CLIP", _POSITIONS, ("position_ids",)),

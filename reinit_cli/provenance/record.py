@@ -12,7 +12,8 @@ the same bytes. Its digests are SHA-256s in hexadecimal:
     sha256          of the record, with 64 zeros in this place
 
 `laws` has the versions of the initializers that were used, those of version 1 left out; and
-that of resizing, of which version 2 resizes the biases of weights too, where it did.
+that of resizing, of which version 2 resizes the biases of weights too, where it did; and that
+of weight norm, of which version 2 lets norms follow what is drawn, where there are such.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from reinit_cli.planning.job import Job
 from reinit_cli.planning.output import layout_form
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION
+from reinit_cli.planning.weight_norm import WEIGHT_NORM, WEIGHT_NORM_VERSION, are_norms_left
 from reinit_cli.request.json_text import parse_json
 from reinit_cli.request.request import options_form
 from reinit_cli.streams.torch import STREAM
@@ -86,6 +88,8 @@ def laws_form(plan: Plan) -> Form:
     versions = versions_of(step.init for step in drawn_steps(plan) if step.init is not None)
     if any(step.resized_with for step in plan.steps):
         versions[RESIZE] = RESIZE_VERSION
+    if are_norms_left(plan.steps):
+        versions[WEIGHT_NORM] = WEIGHT_NORM_VERSION
     return {"laws": versions} if versions else {}
 
 
@@ -103,8 +107,10 @@ def drawn_steps(plan: Plan) -> Iterator[Step]:
 
 def _filled_form(step: Step) -> Form:
     form: Form = {"key": step.key, "init": str(step.init), "sha256": BLANK}
-    if step.seed_key != step.key:
-        form["seed_key"] = step.seed_key
+    if step.norm_of:
+        form["norm_of"] = step.norm_of
+    if step.drawn_from != step.key:
+        form["seed_key"] = step.drawn_from
     if step.source_key:
         form["source_key"] = step.source_key
     if step.donor_key:

@@ -12,6 +12,7 @@ from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, 
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import law_of_rows, rows_alone
+from reinit_cli.planning.weight_norm import is_norm, norm_law
 from reinit_cli.provenance.record import Form, versions_in
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.info import TensorInfo
@@ -44,6 +45,7 @@ class RecordReader:
             source: the output.
             form: its record.
         """
+        self._tensors = {tensor.key: tensor for tensor in source.tensors}
         self._places = source.located.places if source.located else {}
         self._form = form
         arch = architecture_of_record(form)
@@ -69,13 +71,29 @@ class RecordReader:
             seed = STREAM.seed_for(int(self._form["seed"]), key, init.initializer.stream)
         except (ReinitError, ValueError, TypeError, OverflowError) as error:
             raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
-        law, undrawn = self._law(init, replace(tensor, key=key), kept)
+        of = self._drawn_with(tensor, row)
+        law, undrawn = self._law(init, replace(of, key=key), kept)
+        if law is not None and of is not tensor:
+            law = norm_law(law, of, tensor)
         step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, init=init, kept_rows=kept)
         places = self._places[tensor.key]
         if kept:
             places = tuple(_without_rows(place, tensor, axis, kept) for place in places)
             step = rows_alone(step)
         return RecordedFill(step, str(row["sha256"]), places, undrawn)
+
+    def _drawn_with(self, tensor: TensorInfo, row: Form) -> TensorInfo:
+        """Return the tensor whose draw a tensor depends on: itself, or what it holds norms of.
+
+        Raises:
+            RecordError: there is no such tensor.
+        """
+        if "norm_of" not in row:
+            return tensor
+        of = self._tensors.get(str(row["norm_of"]))
+        if of is None or not is_norm(tensor, of):
+            raise RecordError(tensor.key, "its record says of what it holds norms, wrongly")
+        return of
 
     def _law(self, init: Init, tensor: TensorInfo, kept: int) -> tuple[Law | None, str]:
         """Return the law that a tensor was drawn by, or why that is not known here."""

@@ -96,11 +96,13 @@ def step_form(step: Step, filled: Filled | None) -> dict[str, Any]:
         form["reason"] = step.reason
     if step.tied:
         form["tied"] = step.tied
+    if step.norm_of:
+        form["norm_of"] = step.norm_of
     if step.law is not None:
         both = step.fans
         form |= {
             "seed": step.seed,
-            "seed_key": step.seed_key,
+            "seed_key": step.drawn_from,
             "fan_in": both.fan_in if both else None,
             "fan_out": both.fan_out if both else None,
             "gain": step.gain,

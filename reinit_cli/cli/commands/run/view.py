@@ -191,9 +191,13 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
             yield what, ", ".join(found[:5]) + more
     if plan.request.with_buffers:
         buffers = sum(
-            step.action == "fill" and step.rule is None and not step.head for step in plan.steps
+            step.action == "fill" and step.rule is None and not step.head and not step.norm_of
+            for step in plan.steps
         )
         yield "buffers", f"{plural(buffers, 'running statistic')} reset"
+    norms = sum(bool(step.norm_of) for step in plan.steps)
+    if norms:
+        yield "weight norm", f"{plural(norms, 'tensor')} of norms filled with what is drawn"
     if plan.slots or plan.numbers:
         yield "optimizer", _slots_fact(plan)
     yield "seed", f"{plan.request.seed} (stream {STREAM.name})"

@@ -148,7 +148,8 @@ class RuleError(ReinitError, ValueError):
 
     Its kind is "" for how a rule is written, "tied" where two rules disagree, "architecture"
     where a rule depends on one that is not known, and otherwise what was asked for besides
-    rules: "rename", "drop", "only", "dtype", "resize", "classes" or "optimizer".
+    rules: "rename", "drop", "only", "dtype", "resize", "classes" or "optimizer", and
+    "parameters" where it is not certain which tensors those of an optimizer are.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -156,6 +157,7 @@ class RuleError(ReinitError, ValueError):
         "architecture": "default depends on the architecture, which a checkpoint does not name",
         "classes": "{about!r} {problem}",
         "optimizer": "the optimizer state cannot be reset: {about!r}: {problem}",
+        "parameters": "the optimizer state cannot be reset: {about!r}: {problem}",
     }
 
 

@@ -254,6 +254,10 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.RuleError, "tied"): "give one of them only, both the same initializer, or --untie",
     (errors.RuleError, "resize"): _resize,
+    (errors.RuleError, "parameters"): (
+        "name them in the order of the optimizer's groups: --optimizer-order FILE, a key in "
+        "each line; or ndim, where matrices come first"
+    ),
     **{
         (errors.RuleError, option): _selection(option)
         for option in ("rename", "drop", "only", "dtype")

@@ -38,6 +38,8 @@ def _read_paths(request: Request) -> Iterator[str]:
     yield request.source
     if request.weights is not None and names_file_of_weights(request.source, request.weights):
         yield request.weights
+    if request.optimizer_order is not None:
+        yield request.optimizer_order
     rules = (rule.init for rule in rules_of(request.rules))
     rows = (each.init for each in resizes_of(request.resize))
     for init in (*rules, *rows):

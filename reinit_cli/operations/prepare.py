@@ -28,6 +28,7 @@ from reinit_cli.operations.bounds import (
     check_reads,
     folders_for_output,
 )
+from reinit_cli.operations.optimizer_order import order_of
 from reinit_cli.planning.decide import decide as planned
 from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.folder_files import files_to_copy
@@ -92,7 +93,8 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     wanted = request.num_classes
     heads = heads_of(source, request.arch, wanted) if wanted is not None else {}
     resizing = Elsewhere(versions=versions).version_of(RESIZE, RESIZE_VERSION)
-    entries = as_asked(entries_of(source), request, heads, resizing)
+    saved = replace(entries_of(source), order=order_of(request))
+    entries = as_asked(saved, request, heads, resizing)
     rules = (rule.init for rule in rules_of(request.rules))
     rows = (each.init for each in entries.reshapes.values() if each.init is not None)
     arch = request.arch or source.architecture

@@ -42,7 +42,10 @@ class Job:
     @property
     def reads(self) -> InUse:
         """Every file that is read."""
-        return dict.fromkeys((*self.source.reads, *self.references.reads), CHECKPOINT)
+        order = self.request.optimizer_order
+        listed = {order: "a list of keys"} if order is not None else {}
+        reads = dict.fromkeys((*self.source.reads, *self.references.reads), CHECKPOINT)
+        return listed | reads
 
     @property
     def writes(self) -> InUse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from reinit_cli.errors import RuleError
 from reinit_cli.initializers import Transform, parse_init
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.optimizer_slots import COUNTERS, KNOWN, Slot, slot_of
@@ -72,7 +73,7 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
     ]
     if not any(each is not None for each in matches):
         problem = "its parameters are not those of the state dict"
-        raise unresettable(saved.optimizers[0].path, problem)
+        raise RuleError(saved.optimizers[0].path, problem, kind="parameters")
     for optimizer, matched in zip(saved.optimizers, matches, strict=True):
         if matched is None:
             warnings.append(f"{optimizer.path!r} is of other parameters, and stays")

@@ -391,4 +391,4 @@ def _ambiguous(
     more = f" and {len(keys) - 3:,} more" if len(keys) > 3 else ""
     others = f", and {plural(len(doubtful) - 1, 'other parameter')} likewise" * (len(doubtful) > 1)
     problem = f"its {called(doubtful[0])} may be any of {listed}{more}{others}"
-    return unresettable(optimizer.path, problem)
+    return RuleError(optimizer.path, problem, kind="parameters")

@@ -10,13 +10,15 @@ from reinit_cli.request.resize import resizes_of
 
 
 def reads_of(asked: PartialRequest) -> tuple[str, ...]:
-    """Return what a request with gaps reads: sources, weights, checkpoints that rules name."""
+    """Return what a request with gaps reads: its sources, and what it names besides."""
     rules = (rule.init for rule in asked.get("rules", ()))
     rows = (each.init for each in resizes_of(asked.get("resize", ())))
     weights = asked.get("weights")
+    order = asked.get("optimizer_order")
     return (
         *asked.get("sources", ()),
         *((weights,) if weights is not None else ()),
+        *((order,) if order is not None else ()),
         *(name for init in (*rules, *rows) if init is not None for name in init.checkpoints),
     )
 

@@ -72,6 +72,7 @@ class Request:
     with_buffers: bool = False
     untie: bool = False
     reset_optimizer: bool = False
+    optimizer_order: str | None = None
     allow_paths: Sequence[str] | Bounds = ()
     record: str | bool = False
     check: bool = False
@@ -218,9 +219,15 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "untie": Option("whether tied keys become tensors of their own", "untie", values.read_flag),
     "reset_optimizer": Option(
-        "whether the optimizer's slots of what is filled are zeroed",
+        "whether the optimizer's slots of what is filled become what a new one starts with",
         "reset_optimizer",
         values.read_flag,
+    ),
+    "optimizer_order": Option(
+        "a file with the keys of the optimizer's parameters, group after group, one in each "
+        'line; "ndim" where matrices come first, and then the others; None to look for it',
+        "optimizer_order",
+        is_newer=True,
     ),
     "allow_paths": Option(
         "the folders, besides the current one, in which recipes, plans and records may name "
@@ -263,6 +270,7 @@ class PlanOptions(TypedDict, total=False):
     with_buffers: bool
     untie: bool
     reset_optimizer: bool
+    optimizer_order: str | None
     allow_paths: Sequence[str] | Bounds
 
 

@@ -129,6 +129,7 @@ READING = {
     "one of several sources": "source = ['m.safetensors', '{path}']" + RULE,
     "a rule": "[[rule]]\nmatch = 'a.*'\ninit = 'rewind:{path}'\n",
     "an argument of a rule": "[[rule]]\nmatch = 'a.*'\ninit = 'rewind'\ncheckpoint = '{path}'\n",
+    "an order of parameters": "reset_optimizer = true\noptimizer_order = '{path}'" + RULE,
     "new rows": "resize = 'a.weight=8:rewind:{path}'\n",
     "a rule that another overrides": "[[rule]]\nmatch = 'a.*'\ninit = 'rewind:{path}'\n" + RULE,
 }

@@ -92,6 +92,7 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
         {"copy": (Pattern.parse("a/*"), Pattern.parse("b"))},
     ),
     "reset optimizer": (["--reset-optimizer"], {"reset_optimizer": True}),
+    "an order of parameters": (["--optimizer-order", "ndim"], {"optimizer_order": "ndim"}),
     "paths that recipes may name": (
         ["--allow-path", "../a", "--allow-path", "/b"],
         {"allow_paths": ("../a", "/b")},

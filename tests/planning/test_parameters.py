@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from reinit_cli import plan
+from reinit_cli.cli import main
 from reinit_cli.errors import RuleError
 from reinit_cli.planning.parameter_order import Filled, Positions, by_order
 from reinit_cli.planning.parameters import Parameter, match_parameters
@@ -279,3 +280,107 @@ def test_a_model_of_27_000_tensors_takes_linear_time() -> None:
     assert matched is not None
     assert matched.filled == {_number(5), _number(9_000 + 15)}
     assert Positions(()).of(None) == []
+
+
+# --- an order that is given --------------------------------------------------------------------------
+
+
+def _shuffled(net: nn.Module) -> torch.optim.Optimizer:
+    generator = torch.Generator().manual_seed(5)
+    params = list(net.parameters())
+    return torch.optim.Adam([params[at] for at in torch.randperm(len(params), generator=generator)])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+def test_a_file_of_keys_says_which_parameter_is_which(end: str, tmp_path: Path) -> None:
+    net = Gpt()
+    torch.save(trained(net, _shuffled), tmp_path / "m.pt")
+    named = ["head.weight" if key == "embed.weight" else key for key in true_keys(net, _shuffled)]
+    (tmp_path / "order.txt").write_text(end.join(named) + end, newline="")
+    rules = ["blocks.1.mix.weight=normal", "embed.weight=normal"]
+
+    decided = plan(
+        str(tmp_path / "m.pt"),
+        rules,
+        reset_optimizer=True,
+        optimizer_order=str(tmp_path / "order.txt"),
+    )
+
+    numbers = {int(step.key.split(".")[2]) for step in decided.slots}
+    assert numbers == {named.index("blocks.1.mix.weight"), named.index("head.weight")}
+    assert decided.warnings == ()
+
+
+def test_matrices_first_is_an_order_of_its_own(tmp_path: Path) -> None:
+    def one_group(net: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(sorted(net.parameters(), key=lambda each: each.ndim < 2))
+
+    net = Gpt()
+    torch.save(trained(net, one_group), tmp_path / "m.pt")
+    options: dict[str, Any] = {"reset_optimizer": True, "optimizer_order": "ndim"}
+
+    decided = plan(str(tmp_path / "m.pt"), ["blocks.1.mix.weight=normal"], **options)
+
+    at = true_keys(net, one_group).index("blocks.1.mix.weight")
+    assert {int(step.key.split(".")[2]) for step in decided.slots} == {at}
+    assert decided.warnings == ()
+
+
+ORDERS: dict[str, tuple[str, str]] = {
+    "a key too few": ("embed.weight\n", "and the order 1 key"),
+    "a key that is not there": ("{}nose", "the order names 'nose', which is not in the state dict"),
+    "a key twice": ("{}head.weight", "the order names 'head.weight' twice"),
+    "the wrong shape": ("reversed", "its state of .* is .*, and the tensor"),
+    "no keys": ("\n", "it names no key"),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_an_order_that_cannot_be_is_an_error(name: str, tmp_path: Path) -> None:
+    given, problem = ORDERS[name]
+    net = Gpt()
+    torch.save(trained(net, lambda net: torch.optim.Adam(net.parameters())), tmp_path / "m.pt")
+    named = [key for key, _ in net.named_parameters()]
+    text = given.format("".join(f"{key}\n" for key in named[:-1]))
+    if given == "reversed":
+        text = "\n".join(named[::-1])
+    (tmp_path / "order.txt").write_text(text)
+
+    with pytest.raises(RuleError, match=problem):
+        plan(
+            str(tmp_path / "m.pt"),
+            ["embed.weight=normal"],
+            reset_optimizer=True,
+            optimizer_order=str(tmp_path / "order.txt"),
+        )
+
+
+def test_an_order_without_a_reset_is_an_error(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "m.pt")
+
+    with pytest.raises(RuleError, match="not that it is to be reset"):
+        plan(str(tmp_path / "m.pt"), ["a=zeros"], optimizer_order="ndim")
+
+
+def test_the_command_says_how_an_order_is_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    order = [2, 3, 0, 1]
+
+    def head_first(net: nn.Module) -> torch.optim.Optimizer:
+        params = list(net.parameters())
+        return torch.optim.Adam([params[at] for at in order])
+
+    path = str(tmp_path / "m.pt")
+    torch.save(trained(net, head_first), path)
+    words = [path, "-r", "1.weight=zeros", "--reset-optimizer", "-n"]
+
+    assert main(words) == 0
+    assert "order of the state dict" in capsys.readouterr().err
+
+    (tmp_path / "order.txt").write_text("1.weight\n1.bias\n0.weight\n0.bias\n")
+    assert main([*words, "--optimizer-order", str(tmp_path / "order.txt")]) == 0
+    assert "order" not in capsys.readouterr().err
+    assert main([*words, "--optimizer-order", str(tmp_path / "odrer.txt")]) == 2
+    assert "did you mean" in capsys.readouterr().err

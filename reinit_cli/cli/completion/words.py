@@ -236,7 +236,17 @@ def _of(words: Iterable[str]) -> Callable[[_Values, str], list[str]]:
 _BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
     **dict.fromkeys(("source", "sources", "first", "second"), lambda _, word: _sources(word)),
     **dict.fromkeys(
-        ("output", "config", "configs", "files_from", "report", "record", "allow_paths"), _paths
+        (
+            "output",
+            "config",
+            "configs",
+            "files_from",
+            "report",
+            "record",
+            "allow_paths",
+            "optimizer_order",
+        ),
+        _paths,
     ),
     "rules": _rules,
     **dict.fromkeys(("excluded", "drop", "only", "patterns", "key"), _keys),

@@ -161,7 +161,15 @@ class _Run(click.Command):
 @click.option(
     "--reset-optimizer/--no-reset-optimizer",
     default=None,
-    help="Zero the optimizer's slots of exactly the parameters that rules fill.",
+    help="Give the optimizer's slots of exactly the parameters that rules fill what a new "
+    "optimizer starts with.",
+)
+@click.option(
+    "--optimizer-order",
+    metavar="FILE|ndim",
+    help="Take the optimizer's parameters, where they have no names, for the keys in the lines "
+    "of FILE, group after group; ndim stands for matrices first, then vectors. "
+    "[default: what shapes and the order of the state dict tell]",
 )
 @click.option(
     "--dtype",

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reinit_cli.checkpoints.formats import keeping
 from reinit_cli.checkpoints.formats.base import (
     Edits,
     Files,
@@ -15,6 +16,7 @@ from reinit_cli.checkpoints.formats.base import (
     Recorded,
     whole,
 )
+from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.checkpoints.source import empty_state
 from reinit_cli.storage.listing import ListedFolder
 from reinit_cli.storage.reader import Modes, Reader
@@ -63,6 +65,12 @@ class FileContents:
     def rewritten(self, edits: Edits, record: str = "") -> Mapping[str, list[Segment]]:
         """Return its own bytes with some of them replaced."""
         return self.format.rewritten(self.located, self.opened, edits, record)
+
+    def respelled(self, changes: Respelling, record: str = "") -> Mapping[str, list[Segment]]:
+        """Return its own files with other tensors in them, and everything else as it is."""
+        format_ = keeping(self.format)
+        assert format_ is not None
+        return format_.respelled(self.located, self.opened, changes, record)
 
     def renumbered(self, numbers: Sequence[NewNumber]) -> Edits:
         """Return what replaces numbers of its optimizers."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reinit_cli.checkpoints.formats import new_file_for
 from reinit_cli.checkpoints.formats.base import Edits, Recorded
+from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.checkpoints.source import Contents, empty_state
 from reinit_cli.storage.location import SourceName
 from reinit_cli.storage.reader import Modes, Reader
@@ -97,6 +98,10 @@ class _StateContents:
 
     def rewritten(self, edits: Edits, record: str = "") -> Mapping[str, list[Segment]]:
         del edits, record
+        raise NotImplementedError("a model has no file of its own")
+
+    def respelled(self, changes: Respelling, record: str = "") -> Mapping[str, list[Segment]]:
+        del changes, record
         raise NotImplementedError("a model has no file of its own")
 
     def renumbered(self, numbers: Sequence[NewNumber]) -> Edits:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from reinit_cli.checkpoints.formats.base import Edits, Format, Located, Recorded
+from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.storage.location import SourceName
 from reinit_cli.storage.reader import Fingerprint, Modes, Reader
 from reinit_cli.storage.segments import Check, Segment, View
@@ -29,6 +30,17 @@ class Contents(Protocol):
         Args:
             edits: what replaces bytes of each file; a lone file is "".
             record: a text as long as the record for which room is kept; "" for none.
+        """
+
+    def respelled(self, changes: Respelling, record: str = "") -> Mapping[str, list[Segment]]:
+        """Return the segments of the source's own files with other tensors in them.
+
+        Args:
+            changes: what changes; everything else stays.
+            record: a text as long as the record for which room is kept; "" for none.
+
+        Raises:
+            UnsupportedFormatError: what changes is shared in a way that cannot be kept.
         """
 
     def renumbered(self, numbers: Sequence[NewNumber]) -> Edits:

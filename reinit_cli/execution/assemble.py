@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from reinit_cli.checkpoints.formats.base import SHARD_NBYTES, NewFormat, Place, Supply
+from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.checkpoints.references import OpenDonors
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.errors import OutputUnwritableError
@@ -15,7 +16,8 @@ from reinit_cli.execution.fill import Fill, FillPart, Recast
 from reinit_cli.initializers import Transform
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import is_kept_for_tests
-from reinit_cli.planning.output import Created, content_of
+from reinit_cli.planning.moved import moved_of, new_entries
+from reinit_cli.planning.output import Created, Respelled, content_of
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import rows_alone
 from reinit_cli.storage.location import DASH
@@ -51,7 +53,10 @@ def files_of(
     }
     if isinstance(job.layout, Created):
         return _created(job, job.layout.format, contents, fills, record)
-    files = _rewritten(job, contents, fills, record)
+    if isinstance(job.layout, Respelled):
+        files = _respelled(job, contents, fills, record)
+    else:
+        files = _rewritten(job, contents, fills, record)
     if job.request.verify_crc:
         return files
     return {name: _unchecked(each) for name, each in files.items()}
@@ -61,6 +66,38 @@ def _rewritten(
     job: Job, contents: Contents, fills: Mapping[str, Fill], record: str
 ) -> Mapping[str, list[Segment]]:
     """Return the segments of the source's files with fills in the places of their tensors."""
+    edits, empty = _edits(job, contents, fills)
+    return _with_empty(contents.rewritten(edits, record), empty)
+
+
+def _respelled(
+    job: Job, contents: Contents, fills: Mapping[str, Fill], record: str
+) -> Mapping[str, list[Segment]]:
+    """Return the segments of the source's file with other tensors and keys."""
+    originals = {tensor.key: tensor for tensor in job.source.tensors}
+    moved = moved_of(job.plan.steps, originals)
+    saturates = job.request.saturate
+    data = {
+        first.key: _placed(first, originals[first.origin], contents, fills, saturates=saturates)
+        for first in moved.values()
+    }
+    staying = {key: fill for key, fill in fills.items() if key not in moved}
+    edits, empty = _edits(job, contents, staying)
+    changes = Respelling(new_entries(job.plan.steps, originals, moved), data, edits)
+    return _with_empty(contents.respelled(changes, record), empty)
+
+
+def _with_empty(
+    files: Mapping[str, list[Segment]], empty: Mapping[str, list[Segment]]
+) -> Mapping[str, list[Segment]]:
+    """Return files with fills of tensors without elements, which have no place, at their ends."""
+    return {name: [*segments, *empty.get(name, ())] for name, segments in files.items()}
+
+
+def _edits(
+    job: Job, contents: Contents, fills: Mapping[str, Fill]
+) -> tuple[dict[str, dict[int, Segment]], dict[str, list[Segment]]]:
+    """Return what replaces bytes in the source's files, and fills that have no bytes."""
     assert job.source.located is not None
     edits: dict[str, dict[int, Segment]] = {}
     empty: dict[str, list[Segment]] = {}
@@ -76,8 +113,7 @@ def _rewritten(
     if job.plan.numbers:
         for name, numbers in contents.renumbered(job.plan.numbers).items():
             edits.setdefault(name, {}).update(numbers)
-    files = contents.rewritten(edits, record)
-    return {name: [*segments, *empty.get(name, ())] for name, segments in files.items()}
+    return edits, empty
 
 
 def _in_place(fill: Fill, place: Place, contents: Contents) -> Segment:

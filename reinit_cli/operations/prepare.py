@@ -38,6 +38,7 @@ from reinit_cli.planning.output import (
     BESIDE,
     BESIDE_AS_FOLDER,
     Layout,
+    Rewritten,
     choose_layout,
     content_notes,
     content_of,
@@ -179,7 +180,7 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     check_output(request, destination.path)
     layout = choose_layout(request, destination.path, source)
     is_copy = request.output is not None or request.fix_index
-    if not (request.rules or layout.is_created or is_copy):
+    if not request.rules and isinstance(layout, Rewritten) and not is_copy:
         raise MissingRuleError
     decided = decide(source, request, versions)
     donors = decided.references.donors.values()
@@ -203,7 +204,7 @@ def _read(request: Request) -> Request:
     rules, resizes = rules_of(request.rules), resizes_of(request.resize)
     if request.shard_nbytes is not None and request.shard_nbytes < 1:
         raise OutputError("", f"shards have at least a byte, not {request.shard_nbytes}")
-    changes = request.dtype or request.reshapes or request.selects or request.tensors_only
+    changes = request.changes_entries or request.tensors_only
     asks = request.shard_nbytes or request.fix_index or changes
     if not (rules or asks or request.output not in (None, DASH)):
         raise MissingRuleError

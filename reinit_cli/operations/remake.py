@@ -86,9 +86,8 @@ def _keeps_tensors_only(request: Request, output: Source, form: Form) -> bool:
     """
     if "tensors_only" in form or output.located is None:
         return request.tensors_only
-    if form["source"].get("format") != output.located.format:
-        return request.tensors_only
-    return bool(request.dtype or request.reshapes or request.selects)
+    is_converted = form["source"].get("format") != output.located.format
+    return request.changes_entries or (is_converted and request.tensors_only)
 
 
 def remade(

@@ -6,8 +6,16 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reinit_cli.checkpoints.formats import NEW_FILES, NEW_FOLDER, SUFFIXES, new_file, suffix_of
+from reinit_cli.checkpoints.formats import (
+    NEW_FILES,
+    NEW_FOLDER,
+    SUFFIXES,
+    keeping,
+    new_file,
+    suffix_of,
+)
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
+from reinit_cli.checkpoints.formats.respelling import KeepingFormat
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import OutputUnwritableError, UnwritableContentError
 from reinit_cli.planning.lost import holds_more, unwritten
@@ -35,7 +43,15 @@ class Created:
     is_created = True
 
 
-Layout = Rewritten | Created
+@dataclass(frozen=True, slots=True)
+class Respelled:
+    """The source's own file with other tensors or keys, and everything else as it is."""
+
+    format: KeepingFormat
+    is_created = False
+
+
+Layout = Rewritten | Created | Respelled
 """How the files of an output come about."""
 
 
@@ -70,10 +86,12 @@ def layout_form(request: Request, source: Source, layout: Layout) -> dict[str, b
 
     Those of before say `drop_non_tensors`, which was ignored where a source kept its format.
     """
+    if isinstance(layout, Respelled):
+        return {"tensors_only": False}
     if not isinstance(layout, Created) or layout.format is not source.format:
         return {}
-    changes = request.dtype or request.reshapes or request.selects
-    return {"tensors_only": True} if request.tensors_only and not changes else {}
+    is_new = request.tensors_only and not request.changes_entries
+    return {"tensors_only": True} if is_new else {}
 
 
 def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
@@ -89,9 +107,8 @@ def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
     """
     suffix = _suffix(path)
     own = source.format
-    changes = bool(request.dtype or request.reshapes or request.selects)
     drops = request.tensors_only and source.located is not None and holds_more(source.located)
-    stays = own is not None and not changes and not drops
+    stays = own is not None and not request.changes_entries and not drops
     if _is_folder(request, path, source):
         if path is None or request.in_place or suffix in SUFFIXES:
             problem = "shards go into a folder: name one without a suffix such as .pt"
@@ -102,8 +119,12 @@ def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
         suffix = (own or NEW_FILES[0]).suffixes[0]
     new = new_file(suffix, own, [cast.dtype for cast in casts_of(request.dtype)])
     is_as_before = new is None and source.path is not None and suffix == _suffix(source.path)
-    if own is not None and stays and (suffix in own.suffixes or is_as_before):
-        return Rewritten(own)
+    if own is not None and (suffix in own.suffixes or is_as_before):
+        keeps = keeping(own) if not request.tensors_only else None
+        if stays:
+            return Rewritten(own)
+        if keeps is not None:
+            return Respelled(keeps)
     if new is not None:
         return Created(new)
     problem = f"its suffix names no format; known are {', '.join(SUFFIXES)}, or a folder/"
@@ -150,15 +171,18 @@ def content_notes(
     Raises:
         UnwritableContentError: it cannot hold an entry, or what the source has besides its tensors.
     """
-    if not isinstance(layout, Created):
+    if isinstance(layout, Rewritten):
+        return
+    shortfall = layout.format.refuses(content)
+    if isinstance(layout, Respelled):
+        beyond = [each for each in shortfall.beyond if not each.carried]
+        if beyond:
+            raise UnwritableContentError(path or DASH, _some(beyond))
         return
     if source.located and source.located.attributes:
         yield f"dropped, since it is no tensor: {', '.join(source.located.attributes)}"
-    shortfall = layout.format.refuses(content)
     if shortfall.beyond:
         raise UnwritableContentError(path or DASH, _some(shortfall.beyond), shortfall.suffixes)
-    if content.tensors and all(tensor.is_no_tensor for tensor in content.tensors):
-        raise UnwritableContentError(path or DASH, _some(content.tensors))
     if shortfall.lost and not drops:
         raise _loss(path, shortfall.lost, shortfall.suffixes_of_lost)
     yield from shortfall.notes

@@ -88,6 +88,11 @@ class Request:
         return bool(self.resize) or self.num_classes is not None or self.untie
 
     @property
+    def changes_entries(self) -> bool:
+        """Whether it asks for other entries: their dtypes, shapes, places, keys or number."""
+        return bool(self.dtype or self.reshapes or self.selects)
+
+    @property
     def selects(self) -> bool:
         """Whether it asks for other keys than those of the source."""
         return bool(self.rename or self.drop or self.only)

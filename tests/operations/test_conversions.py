@@ -110,7 +110,7 @@ def test_ties_stay_ties_in_a_torch_file_and_are_filled_under_one_seed() -> None:
 def test_what_is_no_tensor_is_lost_only_where_that_is_asked_for() -> None:
     _save("m.pt", epoch=3, args={"lr": 0.1})
 
-    for output, dtype in (("out.safetensors", None), ("out.pt", "bfloat16"), ("out/", None)):
+    for output, dtype in (("out.safetensors", None), ("cast/", "bfloat16"), ("out/", None)):
         with pytest.raises(
             UnwritableContentError, match=r"would lose epoch \(int\), args \(dict\)"
         ):
@@ -133,7 +133,7 @@ def test_what_is_set_on_a_state_dict_is_told_where_it_is_dropped() -> None:
 def test_a_sparse_tensor_is_refused_by_name_where_it_cannot_go() -> None:
     torch.save({"w": torch.ones(2), "s": torch.eye(3).to_sparse()}, "m.pt")
 
-    for output, dtype in (("out.safetensors", None), ("out.pt", "bfloat16")):
+    for output, dtype in (("out.safetensors", None), ("out/", "bfloat16")):
         with pytest.raises(UnwritableContentError, match="'s', a sparse tensor"):
             rewrite("m.pt", ["w=zeros"], output, dtype=dtype)
 

@@ -12,6 +12,7 @@ from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
 from reinit_cli.checkpoints.formats.detection import recognized
 from reinit_cli.checkpoints.formats.hugging_face.format import HuggingFace
 from reinit_cli.checkpoints.formats.hugging_face.names import is_index
+from reinit_cli.checkpoints.formats.respelling import KeepingFormat
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
 from reinit_cli.checkpoints.formats.torch.zip import TorchZip
@@ -40,6 +41,9 @@ NEW_FILES: tuple[NewFormat, ...] = (_SAFETENSORS, _TORCH_ZIP)
 _CREATED: tuple[NewFormat, ...] = (*NEW_FILES, _TORCH_LEGACY)
 """The formats in which new files are written, where their source has the format already."""
 
+_KEEPING: tuple[KeepingFormat, ...] = (_TORCH_ZIP, _TORCH_LEGACY)
+"""The formats whose files hold more than tensors, which stays where these change."""
+
 SUFFIXES = tuple(suffix for each in NEW_FILES for suffix in each.suffixes)
 """The suffixes that name the format of a new file."""
 
@@ -50,6 +54,11 @@ def suffix_of(path: str) -> str:
     before = os.path.splitext(stem)[1]
     is_double = before.lower() in SUFFIXES and last.lower() not in SUFFIXES
     return before + last if is_double else last
+
+
+def keeping(own: Format | None) -> KeepingFormat | None:
+    """Return a format as one whose tensors can change where everything else stays."""
+    return next((each for each in _KEEPING if each is own), None)
 
 
 def format_of(file: Reader) -> Format:

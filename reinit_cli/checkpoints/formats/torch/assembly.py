@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.formats.base import RECORD_NAME, FileEdits, spliced
@@ -60,6 +60,11 @@ class Layout:
         """Whether the CRC of an entry is kept: torch can be set to write 0 instead."""
         return self.is_skeleton or entry.crc != 0
 
+    def edited(self, edits: FileEdits) -> Iterator[ZipEntry]:
+        """Yield the entries in which bytes are replaced."""
+        offsets = sorted(edits)
+        return (entry for entry in self.entries if is_edited(entry, offsets))
+
     def checks(self, file: Reader) -> list[Check]:
         """Return a check of every storage, and of the pickle."""
         return [_check(file, entry) for entry in self.entries if entry.nbytes]
@@ -96,7 +101,7 @@ class _Assembly:
         old = layout.record_entry
         entries = layout.entries[:-1] if old is not None else layout.entries
         for entry in entries:
-            if self._is_edited(entry):
+            if is_edited(entry, self._offsets):
                 changed[entry.name] = self._put_edited(entry)
             elif is_id(entry) and changed and (order := order_of(layout, before)) is not None:
                 late = self._serialization_id(entry, order, changed)
@@ -153,10 +158,6 @@ class _Assembly:
     @property
     def _record_name(self) -> bytes:
         return f"{self._layout.folder}/{RECORD_NAME}".encode()
-
-    def _is_edited(self, entry: ZipEntry) -> bool:
-        at = bisect_left(self._offsets, entry.offset)
-        return at < len(self._offsets) and self._offsets[at] < entry.offset + entry.nbytes
 
     def _put_edited(self, entry: ZipEntry) -> range:
         end = entry.offset + entry.nbytes
@@ -221,6 +222,12 @@ class _Assembly:
 
         of = tuple(span for span, _ in known if span is not None)
         return Late(entry.nbytes, of, compute)
+
+
+def is_edited(entry: ZipEntry, offsets: Sequence[int]) -> bool:
+    """Whether one of some offsets, which are sorted, lies in an entry."""
+    at = bisect_left(offsets, entry.offset)
+    return at < len(offsets) and offsets[at] < entry.offset + entry.nbytes
 
 
 def is_id(entry: ZipEntry) -> bool:

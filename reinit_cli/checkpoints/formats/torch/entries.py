@@ -15,7 +15,7 @@ from reinit_cli.checkpoints.formats.torch.parts import (
     is_mapping,
     parts_of,
 )
-from reinit_cli.checkpoints.formats.torch.pickle_records import Dict, Instance
+from reinit_cli.checkpoints.formats.torch.pickle_records import Instance
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
     attributes_of,
     is_dict,
@@ -36,13 +36,13 @@ class Entry(NamedTuple):
     Attributes:
         key: its whole key.
         value: its record.
-        holder: the dictionary that holds it; None where a list, an object or a module does.
-        at: the number of its pair in the dictionary; 0 where there is none.
+        holder: the dictionary, list or tuple that holds it; None of a lone tensor.
+        at: the number of its pair or item there.
     """
 
     key: str
     value: Any
-    holder: Dict | Instance | None = None
+    holder: Any = None
     at: int = 0
 
 
@@ -125,7 +125,7 @@ class _Walk:
         takes_all = is_module or (holder is not None and _has_tensors(record, budget))
         self._note(record, prefix, is_named=not of_module)
         for part in parts_of(record, budget):
-            key, value, at = part
+            key, value = part.key, part.value
             if type(key) is not str and not has_text(key):
                 self._leave(prefix, part)
                 continue
@@ -139,7 +139,7 @@ class _Walk:
             if is_entry:
                 name = budget.text_of(key)
                 key = budget.made(prefix + name) if prefix else name
-                yield Entry(key, value, holder, 0 if holder is None else at)
+                yield Entry(key, value, part.holder, part.pair)
             elif not is_module:
                 self._leave(prefix, part)
 

@@ -115,7 +115,7 @@ def _ways(root: Any, entries: Sequence[Entry], budget: Budget) -> dict[str, _Way
     waiting: list[tuple[Any, str, _Way]] = [(root, "", ())]
     while waiting:
         record, prefix, way = waiting.pop()
-        for key, value, at in parts_of(record, budget):
+        for key, value, at, *_ in parts_of(record, budget):
             if type(key) is not str and not has_text(key):
                 continue
             budget.spend(1, _PART_NBYTES)

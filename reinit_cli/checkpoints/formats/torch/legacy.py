@@ -28,6 +28,7 @@ from reinit_cli.checkpoints.formats.base import (
 )
 from reinit_cli.checkpoints.formats.foreign import Foreign, refused
 from reinit_cli.checkpoints.formats.outline import Part
+from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.new_legacy import (
     MAGIC_NUMBER,
@@ -39,6 +40,8 @@ from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering
 from reinit_cli.checkpoints.formats.torch.outline import outline_of
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
+from reinit_cli.checkpoints.formats.torch.relaid_legacy import OldStorages, storage_segments
+from reinit_cli.checkpoints.formats.torch.respelled import respelled
 from reinit_cli.checkpoints.formats.torch.shortfall import shortfall_of
 from reinit_cli.checkpoints.formats.torch.state_dict import (
     TORCH_SUFFIXES,
@@ -47,7 +50,7 @@ from reinit_cli.checkpoints.formats.torch.state_dict import (
 from reinit_cli.checkpoints.formats.torch.tensor_records import CLASSIC_DTYPES, Storage
 from reinit_cli.errors import MalformedFileError, UnwritableContentError
 from reinit_cli.storage.reader import Reader
-from reinit_cli.storage.segments import Check, Segment
+from reinit_cli.storage.segments import Check, Copy, Segment
 from reinit_cli.tensors.info import TensorInfo
 
 _MAX_OPCODES_OF_INFO = 10_000
@@ -118,6 +121,25 @@ class TorchLegacy:
             raise UnwritableContentError(file.path, "a record beside its tensors")
         return {"": spliced(file, 0, file.nbytes, edits.get("", {}))}
 
+    def respelled(
+        self, located: Located, files: Files, changes: Respelling, record: str = ""
+    ) -> Mapping[str, list[Segment]]:
+        """Return the file with other tensors in it.
+
+        Raises:
+            UnsupportedFormatError: what changes is shared in a way that cannot be kept.
+            UnwritableContentError: a record is to be kept in it.
+        """
+        file, where = files[""], located.renumber
+        if record:
+            raise UnwritableContentError(file.path, "a record beside its tensors")
+        assert isinstance(where, Renumbering)
+        new = respelled(file, where, changes)
+        keys = read_pickle(file, where.end, file.nbytes, Budget(file.path), _MAX_OPCODES_OF_KEYS)
+        offsets = _storage_offsets(file, keys.top, keys.end, new.before)
+        old = OldStorages(file, where.end, keys.end, offsets, changes.edits.get("", {}))
+        return {"": [Copy(file, 0, where.start), *new.pickle, *storage_segments(old, new)]}
+
     def recorded(self, located: Located, files: Files) -> Mapping[str, Recorded]:
         """Return none: there is no place for one."""
         del located, files
@@ -155,7 +177,7 @@ def _end_of_start(file: Reader, budget: Budget) -> int:
 
 
 def _storage_offsets(
-    file: Reader, keys: object, start: int, storages: dict[str, Storage]
+    file: Reader, keys: object, start: int, storages: Mapping[str, Storage]
 ) -> dict[str, int]:
     """Return where each storage starts, after a look at every length."""
     if not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):

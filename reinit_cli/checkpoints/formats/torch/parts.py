@@ -12,7 +12,6 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
     is_dict,
     is_module_record,
     is_tensor_record,
-    members_of,
 )
 
 
@@ -24,11 +23,16 @@ class Part(NamedTuple):
         key: its key, index or name there, whatever that is.
         value: its record.
         at: its number.
+        holder: the dictionary, list or tuple that holds it, which for an object or a module is
+            not the container itself.
+        pair: its number there.
     """
 
     key: Any
     value: Any
     at: int
+    holder: Any = None
+    pair: int = 0
 
 
 MODULE_GROUPS = ("_parameters", "_buffers", "_modules")
@@ -63,13 +67,14 @@ def is_object(record: Any) -> bool:
 def parts_of(record: Any, budget: Budget) -> Iterable[Part]:
     """Return the parts of a container, as `state_dict()` and Python's own indices name them."""
     if isinstance(record, (list, tuple)):
-        return _numbered(record, budget)
+        return _numbered(record, record, budget)
     if is_leaf(record):
         return ()
     if is_mapping(record):
-        return (Part(*pair, at) for at, pair in enumerate(pairs_of(record, budget)))
+        pairs = enumerate(pairs_of(record, budget))
+        return (Part(*pair, at, record, at) for at, pair in pairs)
     if record.items:
-        return _numbered(record.items, budget)
+        return _numbered(record, record.items, budget)
     if is_module_record(record, budget):
         return _module_parts(record, budget)
     return attribute_parts(record, budget)
@@ -78,12 +83,29 @@ def parts_of(record: Any, budget: Budget) -> Iterable[Part]:
 def attribute_parts(record: Any, budget: Budget) -> Iterator[Part]:
     """Return the attributes of an object."""
     attributes = attributes_of(record, budget)
-    return (Part(name, value, at) for at, (name, value) in enumerate(attributes.items()))
+    places = {
+        name: (holder, pair)
+        for state in record.state
+        for holder in (state if isinstance(state, tuple) else (state,))
+        for pair, name, _ in _named(holder, budget)
+    }
+    return (
+        Part(name, value, at, *places.get(name, (None, 0)))
+        for at, (name, value) in enumerate(attributes.items())
+    )
 
 
-def _numbered(items: Any, budget: Budget) -> Iterator[Part]:
+def _numbered(record: Any, items: Any, budget: Budget) -> Iterator[Part]:
     budget.spend(1 + len(items) // 4)
-    return (Part(at, item, at) for at, item in enumerate(items))
+    return (Part(at, item, at, record, at) for at, item in enumerate(items))
+
+
+def _named(record: Any, budget: Budget) -> Iterator[tuple[int, str, Any]]:
+    """Yield the members of a dictionary whose keys are texts, each with its number."""
+    if is_dict(record):
+        for pair, (name, value) in enumerate(pairs_of(record, budget)):
+            if isinstance(name, str):
+                yield pair, name, value
 
 
 def _module_parts(record: Any, budget: Budget) -> Iterator[Part]:
@@ -92,12 +114,12 @@ def _module_parts(record: Any, budget: Budget) -> Iterator[Part]:
     left_out = _fleeting(state.get("_non_persistent_buffers_set"), budget)
     at = 0
     for group in MODULE_GROUPS:
-        for name, value in members_of(state.get(group), budget).items():
+        for pair, name, value in _named(state.get(group), budget):
             is_saved = not (group == "_buffers" and name in left_out)
             if group == "_modules":
                 is_saved = is_module_record(value, budget)
             if value is not None and is_saved:
-                yield Part(name, value, at)
+                yield Part(name, value, at, state.get(group), pair)
             at += 1
 
 

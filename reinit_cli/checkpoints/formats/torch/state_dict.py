@@ -45,7 +45,8 @@ class Contents:
     Attributes:
         root: the path of the state dict; "" for the whole.
         tensors: the state dict's entries.
-        entries: the records of those that are tensors, in their order.
+        entries: their records, in the same order.
+        record: that of the state dict.
         outside: the tensors outside it, by their whole path and a remark.
         rest: paths of what is not a tensor, or lies outside, each with what it is.
         attributes: names of what is set on the state dict itself.
@@ -59,6 +60,7 @@ class Contents:
     root: str = ""
     tensors: list[TensorInfo] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    record: Any = None
     outside: list[TensorInfo] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
     attributes: list[str] = field(default_factory=list)
@@ -108,7 +110,7 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
     reading = Reading(budget)
     search = Search(pickle.top, reading)
     node = search.named(root) if root else search.found()
-    found = Contents(node.path, storages=reading.storages)
+    found = Contents(node.path, record=node.record, storages=reading.storages)
     surplus = Surplus()
     own = _note_entries(reading, search, node, surplus, found)
     seen = _walk(reading, pickle.top, own, surplus.inside, found)
@@ -142,8 +144,7 @@ def _note_entries(
         seen.add(key)
         info = reading.info(key, value)
         found.tensors.append(info)
-        if not info.is_no_tensor:
-            found.entries.append(entry)
+        found.entries.append(entry)
         if is_tensor_record(value):
             own.add(id(value))
         if info.is_no_tensor:

@@ -23,9 +23,11 @@ from reinit_cli.checkpoints.formats.base import (
     Recorded,
     Shortfall,
     Supply,
+    spliced,
 )
 from reinit_cli.checkpoints.formats.foreign import Foreign, foreign_archive, refused
 from reinit_cli.checkpoints.formats.outline import Part
+from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.checkpoints.formats.torch.archive import (
     CompressedArchiveError,
     ZipEntry,
@@ -37,6 +39,8 @@ from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering
 from reinit_cli.checkpoints.formats.torch.outline import outline_of
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
+from reinit_cli.checkpoints.formats.torch.relaid import Contents, relaid
+from reinit_cli.checkpoints.formats.torch.respelled import respelled
 from reinit_cli.checkpoints.formats.torch.shortfall import shortfall_of
 from reinit_cli.checkpoints.formats.torch.skeleton import segments_of
 from reinit_cli.checkpoints.formats.torch.state_dict import (
@@ -108,6 +112,30 @@ class TorchZip:
     ) -> Mapping[str, list[Segment]]:
         """Return the archive with some bytes of its entries replaced, and another record."""
         return {"": _layout(located).patched(files[""], edits.get("", {}), record)}
+
+    def respelled(
+        self, located: Located, files: Files, changes: Respelling, record: str = ""
+    ) -> Mapping[str, list[Segment]]:
+        """Return the archive with other tensors in it.
+
+        Raises:
+            UnsupportedFormatError: what changes is shared in a way that cannot be kept.
+        """
+        file, layout = files[""], _layout(located)
+        assert isinstance(located.renumber, Renumbering)
+        new = respelled(file, located.renumber, changes)
+        edits = changes.edits.get("", {})
+        edited = {
+            entry.name: spliced(file, entry.offset, entry.offset + entry.nbytes, edits)
+            for entry in layout.edited(edits)
+        }
+        data = f"{layout.folder}/data"
+        changed = {f"{data}/{name}": parts for name, parts in new.storages.items()}
+        contents = Contents(
+            {**edited, f"{layout.folder}/data.pkl": new.pickle, **changed},
+            {f"{data}/{name}" for name in new.gone},
+        )
+        return {"": relaid(file, layout, contents, record)}
 
     def recorded(self, located: Located, files: Files) -> Mapping[str, Recorded]:
         """Return the record that is the archive's last entry.

@@ -37,16 +37,29 @@ def test_an_entry_of_a_dictionary_is_the_pair_that_it_says(kind: type) -> None:
     top, found, entries = contents(value)
 
     assert [entry.key for entry in entries] == list(value)
-    assert [entry.key for entry in found.entries] == ["a", "b"]
+    assert [entry.key for entry in found.entries] == list(value)
     for entry in entries:
         assert entry.holder is top
         assert top.pairs[2 * entry.at : 2 * entry.at + 2] == [entry.key, entry.value]
 
 
-def test_entries_of_a_module_have_no_dictionary() -> None:
+def test_entries_of_a_module_lie_in_its_dictionaries() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
 
     _, found, _ = contents(net)
 
     assert sorted(entry.key for entry in found.entries) == sorted(net.state_dict())
-    assert all(entry.holder is None for entry in found.entries)
+    for entry in found.entries:
+        name = entry.key.rpartition(".")[2]
+        assert entry.holder.pairs[2 * entry.at : 2 * entry.at + 2] == [name, entry.value]
+
+
+def test_entries_of_lists_and_objects_lie_where_they_say() -> None:
+    value = {"list": [torch.ones(2), (torch.ones(3),)], "more": {"w": torch.ones(4)}}
+
+    _, found, _ = contents(value, ".")
+
+    (first, second, third) = found.entries
+    assert first.holder[first.at] is first.value
+    assert second.holder == (second.value,)
+    assert third.holder.pairs == ["w", third.value]

@@ -23,6 +23,7 @@ from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Copy, Literal, Segment
 from tests.contracts.segments import rendered
+from tests.tools import tool
 
 
 def _layout(file: Reader) -> Layout:
@@ -182,7 +183,7 @@ def test_an_archive_that_another_tool_packed_loads_with_its_new_contents(
         infos = archive.infolist()
     path.unlink()
     if packer == "zip":
-        command = ["zip", "-q", "-0", "-X", "-r", "-D", str(path), "m"]
+        command = [tool("zip"), "-q", "-0", "-X", "-r", "-D", str(path), "m"]
         subprocess.run(command, cwd=tmp_path / "unpacked", check=True)
     else:
         with zipfile.ZipFile(path, "w") as archive:
@@ -192,7 +193,7 @@ def test_an_archive_that_another_tool_packed_loads_with_its_new_contents(
     out = tmp_path / "out.pt"
     out.write_bytes(_bytes(path, contents))
 
-    subprocess.run(["unzip", "-tqq", str(out)], check=True)
+    subprocess.run([tool("unzip"), "-tqq", str(out)], check=True)
     found = torch.load(out)
     assert {key: each.tolist() for key, each in found.items()} == {
         key: each.tolist() for key, each in other.items()
@@ -208,7 +209,7 @@ def test_entries_come_and_go(tmp_path: Path) -> None:
     out = tmp_path / "out.pt"
     out.write_bytes(_bytes(path, contents))
 
-    subprocess.run(["unzip", "-tqq", str(out)], check=True)
+    subprocess.run([tool("unzip"), "-tqq", str(out)], check=True)
     entries = _entries(out)
     names = [name for name in _entries(path) if name != "m/data/0"]
     at = names.index("m/data/1") + 1
@@ -228,6 +229,6 @@ def test_a_record_takes_the_place_of_another(tmp_path: Path) -> None:
     again.write_bytes(_bytes(out, Contents({}), '{"the": "second"}'))
 
     assert _entries(again)["m/reinit.json"] == b'{"the": "second"}'
-    subprocess.run(["unzip", "-tqq", str(again)], check=True)
+    subprocess.run([tool("unzip"), "-tqq", str(again)], check=True)
     assert torch.load(again)["a"].tolist() == [1, 1, 1]
     assert _bytes(again, Contents({})) == plain

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.pickle_records import Global
-from reinit_cli.checkpoints.formats.torch.pickle_state import State
+from reinit_cli.checkpoints.formats.torch.pickle_state import UNSTORED, State
 from reinit_cli.checkpoints.formats.torch.tensor_call import Span, memo_events
 
 
@@ -37,12 +37,16 @@ class Events:
         start, end: of what stores, the span of the value; of what recalls, the number of the
             event that stored it, and -1.
         is_atom: whether what is stored is a text, a number or a name.
+        free: an index after all others.
+        count: whether some count themselves.
     """
 
     def __init__(self) -> None:
         self.at, self.after, self.key = array("q"), array("q"), array("q")
         self.start, self.end = array("q"), array("q")
         self.is_atom = bytearray()
+        self.free = 0
+        self.count = False
         self._stored: dict[int, int] = {}  # key → the last event that stored
         # Files choose the indices, and whoever chooses integers can choose them with one hash.
         self._others: dict[str, int] = {}
@@ -67,6 +71,8 @@ class Events:
         self.is_atom.append(isinstance(state.stack[-1], _ATOMS))
         if stored is not None:
             self._stored[key] = number
+            self.free = max(self.free, state.index + 1)
+            self.count = self.count or after - at == 1
         return number
 
     def add_call(self, state: NotingState, found: re.Match[bytes], start: int) -> int:
@@ -88,13 +94,14 @@ class Events:
                 self.end.append(-1)
             else:
                 self._stored[key] = len(self.start)
+                self.free = max(self.free, index + 1)
                 self.start.append(base + value_start if value_start >= 0 else start)
                 self.end.append(base + after)
         self.is_atom += _ATOMS_OF_CALL
         return len(self.at) - 1
 
     def _key_of(self, state: NotingState, index: int) -> int:
-        if index < len(state.memo):
+        if index < len(state.memo) and state.memo[index] is not UNSTORED:
             return index
         key = self._others.setdefault(str(index), -1 - len(self._others))
         if -key > len(self._indices):

@@ -63,7 +63,7 @@ def decoded(data: bytes) -> str:
 
 
 def _memoize(machine: State) -> None:
-    machine.store(len(machine.memo) + len(machine.scattered))
+    machine.store(machine.stored)
 
 
 def _frame(machine: State) -> None:

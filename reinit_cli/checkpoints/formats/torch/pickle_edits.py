@@ -84,6 +84,7 @@ class _Editor:
         # By index: the number of the event that stored it in the file, or what replaced that.
         self._memo: dict[int, int | _Replaced] = {}
         self._lost: list[tuple[int, int]] = []  # what `Spans.late` has in replaced spans
+        self._homes: dict[bytes, int] = {}  # the indices of names that replace others
         self._making: list[int] = []
         self._wanted: set[int] = set()  # events that store what others recall, and are replaced
         self._nbytes = 0
@@ -187,8 +188,19 @@ class _Editor:
         if isinstance(replacement, Changed):
             self._change(replacement, is_in_place=replacement.source == span)
             return
-        self._put(replacement)
+        homes = self._homes
+        self._put(_get(homes[replacement]) if replacement in homes else replacement)
         self._store_again(span, numbers, replacement)
+        if replacement[:1] == _NAME and replacement not in homes and self._has_room:
+            # Another index after all others: few names are written, and most of them often.
+            homes[replacement] = events.free + len(homes)
+            self._put(_opcode(b"q", b"r", homes[replacement]))
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether the memo can take what it did not hold."""
+        events = self._events
+        return not events.count and events.free < _MAX_FREE and len(self._homes) < _MAX_NAMES
 
     def _store_again(self, span: Span, numbers: range, replacement: bytes) -> None:
         """Store what replaces a value where the value was stored.
@@ -349,6 +361,12 @@ def _lost_in(span: Span, replacement: Replacement) -> Iterator[Span]:
 
 _Replaced = tuple[int, Replacement | None]
 """The number of an event, and what replaced all that it stored; None where it was a part."""
+
+_NAME = b"c"
+
+_MAX_FREE = 2**31
+
+_MAX_NAMES = 100
 
 _OF_ITSELF = "it shares a value with what that value is made of"
 

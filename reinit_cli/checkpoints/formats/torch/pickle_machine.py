@@ -20,7 +20,12 @@ from typing import TypeVar
 from reinit_cli.checkpoints.formats.torch.budget import TOO_MUCH, Budget
 from reinit_cli.checkpoints.formats.torch.opcodes import COSTS, HANDLERS, decoded
 from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
-from reinit_cli.checkpoints.formats.torch.pickle_state import LONG_NBYTES, MAX_MARKS, State
+from reinit_cli.checkpoints.formats.torch.pickle_state import (
+    LONG_NBYTES,
+    MAX_MARKS,
+    UNSTORED,
+    State,
+)
 from reinit_cli.checkpoints.formats.torch.tensor_call import call_as_written
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
@@ -133,6 +138,8 @@ def _obey(  # noqa: PLR0915, RET503 (see below; `refuse` raises)
                 memo.append(stack[-1])
             else:
                 state.store(index)
+                spent += state.taken
+                state.taken = 0
         elif code in (_BINGET, _LONG_BINGET):
             if code == _BINGET:
                 index = window[at]
@@ -140,11 +147,14 @@ def _obey(  # noqa: PLR0915, RET503 (see below; `refuse` raises)
             else:
                 (index,) = _UINT32(window, at)
                 at += 4
-            stack.append(memo[index] if index < len(memo) else state.recall(index))
-            if window[at] == _MARK and (found := call_as_written(state, window, at)):
+            found = memo[index] if index < len(memo) else UNSTORED
+            stack.append(state.recall(index) if found is UNSTORED else found)
+            if window[at] == _MARK and (call := call_as_written(state, window, at)):
                 done += _PHRASE_WORTH
                 spent += _PHRASE_NBYTES
-                at = found.end()
+                spent += state.taken
+                state.taken = 0
+                at = call.end()
         elif code == _BININT1:
             stack.append(window[at])
             at += 1

@@ -27,6 +27,14 @@ MAX_MARKS = 1_000
 MAX_SCATTERED = 100_000
 
 
+MAX_GAP = 2_000_000
+"""The most places of the memo that may be left out in one go, as where entries were dropped."""
+
+
+UNSTORED: Any = type("Unstored", (), {})()
+"""What lies in the memo where nothing was stored."""
+
+
 MAX_STATES = 100
 
 
@@ -62,7 +70,8 @@ class State:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: list[Any] = []
-        # What was stored out of order in the memo. Files choose the numbers, and whoever chooses
+        self.holes = 0  # how many places of it are empty
+        # What was stored far away in the memo. Files choose the numbers, and whoever chooses
         # integers can choose them with one hash; that of a text is Python's secret.
         self.scattered: dict[str, Any] = {}
         self.names: dict[tuple[str, str], Global] = {}
@@ -295,24 +304,49 @@ class State:
 
     def store(self, index: int) -> None:
         """Keep the topmost in the memo; pickles count up from 0, but need not."""
-        if index == len(self.memo):
-            self.memo.append(self.top())
-            if self.scattered:
-                self.scattered.pop(str(index), None)
-        elif 0 <= index < len(self.memo):
-            self.memo[index] = self.top()
+        top = self.top()
+        if 0 <= index < len(self.memo) + MAX_GAP:
+            if index >= len(self.memo):
+                self._reserve(index + 1)
+            if self.memo[index] is UNSTORED:
+                self.holes -= 1
+                if self.scattered:
+                    self.scattered.pop(str(index), None)
+            self.memo[index] = top
         elif len(self.scattered) < MAX_SCATTERED:
-            self.scattered[str(index)] = self.top()
+            self.scattered[str(index)] = top
         else:
             self.refuse("its pickle stores too much out of order")
 
     def recall(self, index: int) -> Any:
         """Return what was stored."""
-        if 0 <= index < len(self.memo):
-            return self.memo[index]
-        if str(index) not in self.scattered:
+        found = self.memo[index] if 0 <= index < len(self.memo) else UNSTORED
+        if found is UNSTORED:
+            found = self.scattered.get(str(index), UNSTORED)
+        if found is UNSTORED:
             self.refuse(f"its pickle recalls {index}, which it did not store")
-        return self.scattered[str(index)]
+        return found
+
+    def makes_room(self, first: int, count: int) -> bool:
+        """Make room in the memo for some values together, unless that is too far away."""
+        if first >= len(self.memo) + MAX_GAP:
+            return False
+        if first + count > len(self.memo):
+            self._reserve(first + count)
+        if self.holes:
+            self.holes -= sum(each is UNSTORED for each in self.memo[first : first + count])
+        return True
+
+    def _reserve(self, count: int) -> None:
+        more = count - len(self.memo)
+        self.memo += [UNSTORED] * more
+        self.holes += more
+        self.taken += 8 * more
+
+    @property
+    def stored(self) -> int:
+        """The number of values in the memo."""
+        return len(self.memo) - self.holes + len(self.scattered)
 
     def integer(self, nbytes: int) -> None:
         """Push a signed integer of that many bytes."""

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from reinit_cli.checkpoints.formats.torch.pickle_records import Instance, Persistent
-from reinit_cli.checkpoints.formats.torch.pickle_state import State
+from reinit_cli.checkpoints.formats.torch.pickle_state import UNSTORED, State
 
 Span = tuple[int, int]
 """Where the bytes start in the file, and where they end."""
@@ -77,16 +77,20 @@ def call_as_written(state: State, window: bytes, at: int) -> re.Match[bytes] | N
     (tag, kind, nbytes, name, put_name, device, numel, view, put_id, start, *rest) = found.groups()
     size, put_size, stride, put_stride, hooks, *last_puts = rest
     memo = state.memo
-    first = len(memo)
+    first = int(_UINT32(put_name)[0])
     recalled = [_index(get) for get in (tag, kind, device, hooks)]
     puts = b"".join((put_name, put_id, put_size, put_stride, *last_puts))
     dims, steps = _sizes_of(state, size), _sizes_of(state, stride)
     if (
         nbytes[0] != len(name)
-        or puts != _SEVEN(*range(first, first + 7))
-        or max(recalled) >= first
+        or puts != _seven_from(first)
         or dims is None
         or steps is None
+        or not (
+            max(recalled) < first
+            if first == len(memo) and not state.holes
+            else _has_room(state, first, recalled)
+        )
     ):
         return None
     tag, kind, device, hooks = (memo[index] for index in recalled)
@@ -96,8 +100,23 @@ def call_as_written(state: State, window: bytes, at: int) -> re.Match[bytes] | N
     called = Instance(hooks, ())
     args = (Persistent(id_), *_integers(start), dims, steps, False, called)
     state.stack[-1] = tensor = Instance(state.stack[-1], args)
-    memo += (text, id_, dims, steps, called, args, tensor)
+    memo[first : first + 7] = (text, id_, dims, steps, called, args, tensor)
     return found
+
+
+def _has_room(state: State, first: int, recalled: Sequence[int]) -> bool:
+    """Whether a tensor that is not the next in the memo can be stored there."""
+    return (
+        max(recalled) < len(state.memo)
+        and not any(first <= each < first + 7 for each in recalled)
+        and all(state.memo[each] is not UNSTORED for each in recalled)
+        and state.makes_room(first, 7)
+    )
+
+
+def _seven_from(first: int) -> bytes:
+    """Return the indices of a tensor's parts, which are stored one after the other."""
+    return _SEVEN(*range(first, first + 7)) if first < 2**32 - 7 else b""
 
 
 def _sizes_of(state: State, written: bytes) -> tuple[int, ...] | None:

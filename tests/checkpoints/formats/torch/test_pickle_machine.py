@@ -110,6 +110,33 @@ def test_what_pickle_writes_is_read_as_pickle_reads_it(value: Any, protocol: int
     assert found.end == len(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"\x80\x02]q\x05(K\x01q\x02h\x05h\x02e.", [1, ..., 1]),
+        (b"\x80\x02](K\x01r\x00\x00\x10\x00K\x02q\x03j\x00\x00\x10\x00h\x03e.", [1, 2, 1, 2]),
+        (
+            b"\x80\x02](K\x01r\xff\xff\xff\x00K\x02r\x00\x00\x10\x00K\x03q\x00j\xff\xff\xff\x00e.",
+            [1, 2, 3, 1],
+        ),
+        (b"\x80\x04](K\x01q\x07K\x02\x94h\x01h\x07e.", [1, 2, 2, 1]),
+        (b"\x80\x04](K\x01r\xff\xff\xff\x00K\x02\x94h\x01j\xff\xff\xff\x00e.", [1, 2, 2, 1]),
+    ],
+)
+def test_a_memo_with_holes_is_read_as_pickle_reads_it(data: bytes, expected: list[Any]) -> None:
+    found = _read(data).top
+
+    assert [... if each is found else each for each in found] == expected
+    oracle = pickle.loads(data)
+    assert [... if each is oracle else each for each in oracle] == expected
+
+
+@pytest.mark.parametrize("index", [b"h\x04", b"h\x06", b"j\x00\x00\x10\x00", b"g-1\n"])
+def test_what_lies_in_a_hole_of_the_memo_is_not_recalled(index: bytes) -> None:
+    with pytest.raises(MalformedFileError, match="did not store"):
+        _read(b"\x80\x02](K\x01q\x05K\x02q\x07" + index + b"e.")
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_many_items_and_shared_ones_are_read(protocol: int) -> None:
     shared = ["shared"]

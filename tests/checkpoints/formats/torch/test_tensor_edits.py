@@ -6,7 +6,7 @@ import io
 import pickletools
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from reinit_cli.checkpoints.formats.torch import span_machine
-from reinit_cli.checkpoints.formats.torch.budget import Budget
-from reinit_cli.checkpoints.formats.torch.pickle_edits import Changed, edited
+from reinit_cli.checkpoints.formats.torch.budget import MAX_WORK, Budget
+from reinit_cli.checkpoints.formats.torch.pickle_edits import Changed, Replacement, edited
+from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.span_machine import read_spans
 from reinit_cli.checkpoints.formats.torch.tensor_call import Span
 from reinit_cli.checkpoints.formats.torch.tensor_edits import changed_tensor
@@ -58,7 +59,7 @@ def _info(dtype: str, shape: tuple[int, ...], storage: str) -> TensorInfo:
 
 
 def _with(
-    data: bytes, changes: Callable[[Any, Any], dict[Span, Changed]]
+    data: bytes, changes: Callable[[Any, Any], Mapping[Span, Replacement]]
 ) -> tuple[bytes, list[Span]]:
     """Edit a pickle; return it, and the spans that no edit touched."""
     Path("x.pkl").write_bytes(data)
@@ -225,3 +226,33 @@ def test_a_tensor_that_torch_writes_often_is_noted_as_its_opcodes_are(
         for one, other in pairs:
             assert fast.of(one) == slow.of(other)
             assert [*map(list, fast.call(one))] == [*map(list, slow.call(other))]
+
+
+def test_a_file_reads_as_fast_after_entries_are_dropped_and_others_cast() -> None:
+    """Holes in the memo and new names keep the shortcut for what torch writes."""
+    value = {f"key {at}": torch.zeros(2, 3) for at in range(3000)}
+    data, _ = _saved(value, 2)
+
+    def changes(spans: Any, top: Any) -> dict[Span, Replacement]:
+        pairs = spans.pairs(top)
+        dropped = {span: b"" for pair in pairs[1000:2000] for span in pair.whole}
+        cast = {
+            pairs[at].value: changed_tensor(
+                spans, top.pairs[2 * at + 1], _info("bfloat16", (2, 3), str(at))
+            )
+            for at in (*range(500, 1000), *range(2001, 3000, 2))
+        }
+        return dropped | cast
+
+    found, _ = _with(data, changes)
+
+    works = []
+    for each in (data, found):
+        Path("x.pkl").write_bytes(each)
+        budget = Budget("x.pkl")
+        with InputFile("x.pkl") as file:
+            top = read_pickle(file, 0, len(each), budget).top
+        works.append((MAX_WORK - budget.work) / (len(top.pairs) // 2))
+    assert works[1] < 1.05 * works[0]
+    assert len(found) < 0.75 * len(data)
+    pickletools.dis(found, io.StringIO())

@@ -11,7 +11,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from reinit_cli.checkpoints.formats.foreign import Foreign, foreign_suffix, refused
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets
@@ -26,8 +26,7 @@ _ZERO = r"(global_step[^/]*/)?(bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_\w+\.pt
 _MEGATRON = r"(iter_\d+/|release/)?mp_rank_\d+(_\d+)*/(model_optim_rng|model_rng|distrib_optim)\.pt"
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(NamedTuple):
     """A kind of folder that another program reads.
 
     Attributes:

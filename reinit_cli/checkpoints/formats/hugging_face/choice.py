@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from reinit_cli.checkpoints.formats.base import Files
 from reinit_cli.checkpoints.formats.hugging_face.names import (
     Series,
     indexed_by,
     is_index,
-    is_like_weights,
     series_of,
     shard_number,
 )
@@ -37,14 +35,16 @@ _ORDER = (
 )
 """What each library loads first: the stem, the kind, and whether it is the index of shards."""
 
-_BY_STEM = ("model", "pytorch_model", "diffusion_pytorch_model", "consolidated")
+_RANKS = {each: rank for rank, each in enumerate(_ORDER)}
+
+_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "consolidated")
+_STARTS = tuple(f"{stem}{end}" for stem in _STEMS for end in ".-")
 """Names of which one is read whatever its suffix is, where no library would load another."""
 
 _MAX_CONFIG_NBYTES = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class WeightsSet:
+class WeightsSet(NamedTuple):
     """Files that hold all weights together.
 
     Attributes:
@@ -65,40 +65,40 @@ class WeightsSet:
         return cls(name, indexed_by(name) or Series(name, "", ""), is_indexed=True)
 
     @property
-    def index(self) -> str | None:
+    def index_name(self) -> str | None:
         """The name of the index, if there is one."""
         return self.name if self.is_indexed else None
 
     @property
     def new_index(self) -> str | None:
         """The name that an index of its shards would have; None where there is one file."""
-        return self.series.index if self.series.count else None
+        return self.series.index_name if self.series.shards else None
 
     @property
     def is_complete(self) -> bool:
         """Whether all shards are there, as far as their names tell."""
-        return {shard_number(name) for name in self.files} == {*range(1, self.series.count + 1)}
+        return {shard_number(name) for name in self.files} == {*range(1, self.series.shards + 1)}
 
     @property
     def rank(self) -> int:
         """Its place among what the libraries load; the last for anything else."""
-        key = (self.series.stem, self.series.kind, self.is_indexed)
-        return _ORDER.index(key) if key in _ORDER else len(_ORDER)
+        return _RANKS.get((self.series.stem, self.series.kind, self.is_indexed), len(_ORDER))
 
 
-@dataclass(frozen=True, slots=True)
-class Sets:
+class Sets(NamedTuple):
     """All sets of weights of a folder.
 
     Attributes:
         indexed: those with an index.
         shards: those of shards, whether or not an index names them.
         lone: those of one file.
+        likely: all files that most likely hold weights of the same model, and all indices.
     """
 
     indexed: tuple[WeightsSet, ...]
     shards: tuple[WeightsSet, ...]
     lone: tuple[WeightsSet, ...]
+    likely: frozenset[str]
 
     @classmethod
     def of(cls, names: Iterable[str]) -> Sets:
@@ -109,15 +109,17 @@ class Sets:
             series = series_of(name)
             if is_index(name):
                 indexed.append(WeightsSet.of_index(name))
-            elif series is not None and series.count:
+            elif series is not None and series.shards:
                 shards[series].append(name)
             elif series is not None:
                 lone.append(WeightsSet(name, series, (name,)))
-        together = (
+        together = tuple(
             WeightsSet(found[0], series, tuple(found))
             for series, found in ((series, sorted(found)) for series, found in shards.items())
         )
-        return cls(tuple(indexed), tuple(together), tuple(lone))
+        sets = (*together, *(each for each in lone if each.series.is_like_weights))
+        likely = {each.name for each in indexed}.union(*(each.files for each in sets))
+        return cls(tuple(indexed), together, tuple(lone), frozenset(likely))
 
     @property
     def names(self) -> list[str]:
@@ -158,7 +160,7 @@ class Sets:
         usual = [
             each
             for each in self.lone
-            if each.series.kind == "safetensors" or _starts_like_weights(each.name)
+            if each.series.kind == "safetensors" or each.name.startswith(_STARTS)
         ]
         found = usual or self.lone
         return found[0] if len(found) == 1 else None
@@ -170,8 +172,7 @@ class Sets:
             index: the index of the set that is read, or None.
             read: its files.
         """
-        alike = {each.name for each in self.lone if not is_like_weights(each.name)}
-        taken = {*read, *alike, index}
+        taken = {*read, index}
         found = {each.name: each.files for each in (*self.indexed, *self.shards, *self.lone)}
         return [name for name in self.names if name not in taken and taken.isdisjoint(found[name])]
 
@@ -216,11 +217,7 @@ def _config(files: Files) -> dict[str, object]:
         return {}
 
 
-def _starts_like_weights(name: str) -> bool:
-    return any(name.startswith((f"{stem}.", f"{stem}-")) for stem in _BY_STEM)
-
-
 def siblings(shards: Sequence[str], names: Iterable[str]) -> list[str]:
     """Return the names that are those of further shards of the same series."""
-    series = {found for found in map(series_of, shards) if found is not None and found.count}
+    series = {found for found in map(series_of, shards) if found is not None and found.shards}
     return [name for name in names if name not in shards and series_of(name) in series]

@@ -32,7 +32,6 @@ from reinit_cli.checkpoints.formats.base import (
     whole,
 )
 from reinit_cli.checkpoints.formats.detection import recognized
-from reinit_cli.checkpoints.formats.foreign_folders import foreign_folder, unclear
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets, WeightsSet, siblings
 from reinit_cli.checkpoints.formats.hugging_face.index import (
     faults_of,
@@ -133,7 +132,7 @@ class HuggingFace:
         """
         sets = Sets.of(_top(files))
         shards, faults = self._shards(files, _chosen(files, sets), root)
-        stale = stale_of(files, shards.files)
+        stale = stale_of(files, shards.files, sets)
         own = {*shards.files, RECORD_NAME, *stale, *files.outside}
         others = tuple(name for name in files.readers if name not in own)
         has_record = RECORD_NAME in files.readers and RECORD_NAME not in files.outside
@@ -153,7 +152,7 @@ class HuggingFace:
         self, files: Files, found: WeightsSet, root: str | None
     ) -> tuple[_Shards, tuple[Fault, ...]]:
         """Read the files of weights, and compare them with their index."""
-        index = found.index
+        index = found.index_name
         weight_map = weight_map_of(files[index]) if index is not None else {}
         named = dict.fromkeys(weight_map.values()) if index is not None else found.files
         there = [name for name in named if name in files.readers]
@@ -220,7 +219,7 @@ class HuggingFace:
             for name, shard in shards.items()
         }
         if len(files) > 1:
-            files[names.index] = [Literal(index_text(shards))]
+            files[names.index_name] = [Literal(index_text(shards))]
         return {**files, **supply.others, **_own_record(supply.record)}
 
 
@@ -238,7 +237,12 @@ def _chosen(files: Files, sets: Sets) -> WeightsSet:
     if files.index:
         return WeightsSet.of_index(files.index)
     found = sets.chosen(files)
-    if found is None and "model_index.json" not in files.readers:
+    if found is not None:
+        return found
+    # Most folders are clear, and a file that is listed needs none of it.
+    from reinit_cli.checkpoints.formats.foreign_folders import foreign_folder, unclear
+
+    if "model_index.json" not in files.readers:
         found = sets.any_name() if foreign_folder(files.readers) is None else None
     if found is None:
         raise unclear(files.path, files.readers)

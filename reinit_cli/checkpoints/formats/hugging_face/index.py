@@ -114,9 +114,9 @@ def files_of_keys(path: str, shards: Mapping[str, Sequence[TensorInfo]]) -> dict
 def _gaps(shards: Sequence[str]) -> Iterator[Fault]:
     series = series_of(shards[0])
     there = {shard_number(name) for name in shards}
-    if series is not None and series.count <= _MOST_SHARDS:
-        numbers = (at for at in range(1, series.count + 1) if at not in there)
-        gone = _some("{} does not exist", [(series.shard(at, series.count),) for at in numbers])
+    if series is not None and series.shards <= _MOST_SHARDS:
+        numbers = (at for at in range(1, series.shards + 1) if at not in there)
+        gone = _some("{} does not exist", [(series.shard(at, series.shards),) for at in numbers])
         if gone:
             yield Fault(gone)
 

@@ -11,8 +11,7 @@ model.safetensors.index.fp16.json           (diffusers before 0.31: .fp16.index.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 INDEX_SUFFIX = ".index.json"
 """How the name of an index of shards ends, unless it is one of a variant."""
@@ -28,56 +27,58 @@ LIBRARIES = {
 PEFT_STEM = "adapter_model"
 """PEFT reads one file alone, however large it is."""
 
-_KINDS = r"(?P<kind>safetensors|bin|pth\.tar|pt\.tar|ckpt\.tar|pt|pth|ckpt|th)"
+# Texts, which `re` compiles and keeps when the first folder is read: most sources are files.
+_KINDS = r"(?P<kind>(?i:safetensors|bin|pth\.tar|pt\.tar|ckpt\.tar|pt|pth|ckpt|th))"
 
-_FILE = re.compile(rf"(?P<base>.+)\.{_KINDS}", re.DOTALL)
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".th", ".tar")
+"""How names of weights end: few do, and this is looked at first."""
 
-_SHARD = re.compile(
-    r"(?P<base>.+)[-_.](?P<at>[0-9]{1,6})[-_]of[-_](?P<count>[0-9]{1,6})(?:\.(?P<variant>[\w-]+))?",
-    re.DOTALL,
+_FILE = rf"(?s)(?P<base>.+)\.{_KINDS}"
+
+_SHARD = r"(?s)(?P<base>.+)[-_.](?P<at>[0-9]{1,6})[-_]of[-_](?P<count>[0-9]{1,6})(?:\.(?P<variant>[\w-]+))?"
+
+_INDEX = rf"(?s)(?P<base>.+)\.{_KINDS}(?:\.(?P<old>[\w-]+))?\.index(?:\.(?P<variant>[\w-]+))?\.json"
+
+_ANY_INDEX = r"(?s).*\.index(\.[\w-]+)?\.json"
+
+_LIKE_WEIGHTS = (
+    r"(?si)(?:.*[._-])?(?:[a-z]*model|weights?|checkpoint|ckpt|consolidated|best|last|latest|final|ema|"
+    r"epoch|step|state_?dict|net|network)(?:[._=\d-].*)?"
 )
 
-_INDEX = re.compile(
-    rf"(?P<base>.+)\.{_KINDS}(?:\.(?P<old>[\w-]+))?\.index(?:\.(?P<variant>[\w-]+))?\.json",
-    re.DOTALL,
-)
-
-_ANY_INDEX = re.compile(r".*\.index(\.[\w-]+)?\.json", re.DOTALL)
-
-_LIKE_WEIGHTS = re.compile(
-    r"(?:.*[._-])?(?:[a-z]*model|weights?|checkpoint|ckpt|consolidated|best|last|latest|final|ema|"
-    r"epoch|step|state_?dict|net|network)(?:[._=\d-].*)?",
-    re.DOTALL | re.IGNORECASE,
-)
-
-_TRAINING = re.compile(
+_TRAINING = (
     r"(optimizer|scheduler|scaler|sampler|dl_state_dict|rng_state|random_states)(_\d+)*"
     r"\.(pt|pth|bin|pkl)"
 )
 
-_ARGUMENTS = re.compile(r"training_args\.(bin|pt)|trainer_args\.(bin|pt)")
+_ARGUMENTS = r"train(ing|er)_args\.(bin|pt)"
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+# A named tuple: a folder may have a hundred thousand, and dataclasses take four times as long.
+class Series(NamedTuple):
     """Files of weights that belong together by their names.
 
     Attributes:
         stem: how their names start.
         variant: a variant such as "fp16", or "".
         kind: their suffix, without the first dot.
-        count: how many shards there are in all; 0 for one file.
+        shards: how many there are in all; 0 for one file.
     """
 
     stem: str
     variant: str
     kind: str
-    count: int = 0
+    shards: int = 0
 
     @property
     def library(self) -> str:
         """The library that looks for such a name, or ""."""
         return LIBRARIES.get(self.stem, "")
+
+    @property
+    def is_like_weights(self) -> bool:
+        """Whether a file next to the weights is most likely a second set of them."""
+        return self.kind == "safetensors" or re.fullmatch(_LIKE_WEIGHTS, self.stem) is not None
 
     @property
     def base(self) -> str:
@@ -90,7 +91,7 @@ class Series:
         return f"{self.base}.{self.kind}"
 
     @property
-    def index(self) -> str:
+    def index_name(self) -> str:
         """The name of the index of shards."""
         variant = f".{self.variant}" if self.variant else ""
         return f"{self.stem}.{self.kind}.index{variant}.json"
@@ -115,11 +116,11 @@ class Series:
 
 def series_of(name: str) -> Series | None:
     """Return the series of a file of weights, or None where the name is not one of weights."""
-    found = _FILE.fullmatch(name)
-    if found is None or is_training_state(name) or _ARGUMENTS.fullmatch(name):
+    found = re.fullmatch(_FILE, name) if name.lower().endswith(_SUFFIXES) else None
+    if found is None or is_training_state(name) or re.fullmatch(_ARGUMENTS, name):
         return None
-    base, kind = found["base"], found["kind"]
-    shard = _SHARD.fullmatch(base)
+    base, kind = found["base"], found["kind"].lower()
+    shard = re.fullmatch(_SHARD, base)
     if shard is None:
         return Series(*_with_variant(base), kind)
     stem, variant = _with_variant(shard["base"])
@@ -128,18 +129,19 @@ def series_of(name: str) -> Series | None:
 
 def shard_number(name: str) -> int:
     """Return the number of a shard, or 0 for a file that is not one."""
-    found = _FILE.fullmatch(name)
-    shard = _SHARD.fullmatch(found["base"]) if found else None
+    found = re.fullmatch(_FILE, name)
+    shard = re.fullmatch(_SHARD, found["base"]) if found else None
     return int(shard["at"]) if shard else 0
 
 
 def indexed_by(name: str) -> Series | None:
     """Return the series of the shards that an index is for, as far as its name tells."""
-    found = _INDEX.fullmatch(name)
+    found = re.fullmatch(_INDEX, name)
     if found is None:
         return None
     stem, variant = _with_variant(found["base"])
-    return Series(stem, variant or found["variant"] or found["old"] or "", found["kind"])
+    variant = variant or found["variant"] or found["old"] or ""
+    return Series(stem, variant, found["kind"].lower())
 
 
 def _with_variant(base: str) -> tuple[str, str]:
@@ -150,20 +152,12 @@ def _with_variant(base: str) -> tuple[str, str]:
 
 def is_index(name: str) -> bool:
     """Whether a file is an index of shards."""
-    return _ANY_INDEX.fullmatch(name) is not None
+    return name.endswith(".json") and re.fullmatch(_ANY_INDEX, name) is not None
 
 
 def is_training_state(name: str) -> bool:
     """Whether a file is the state of an optimizer, a scheduler or a random generator."""
-    return _TRAINING.fullmatch(name) is not None
-
-
-def is_like_weights(name: str) -> bool:
-    """Whether a torch file next to the weights is most likely a second set of them."""
-    series = series_of(name)
-    if series is None:
-        return False
-    return series.kind == "safetensors" or _LIKE_WEIGHTS.fullmatch(series.stem) is not None
+    return re.fullmatch(_TRAINING, name) is not None
 
 
 def is_plain(name: str) -> bool:

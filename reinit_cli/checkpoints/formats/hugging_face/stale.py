@@ -6,42 +6,43 @@ import re
 from collections.abc import Collection
 
 from reinit_cli.checkpoints.formats.base import Files
-from reinit_cli.checkpoints.formats.hugging_face.names import (
-    is_index,
-    is_like_weights,
-    is_training_state,
-)
+from reinit_cli.checkpoints.formats.hugging_face.choice import Sets
+from reinit_cli.checkpoints.formats.hugging_face.names import is_training_state
 
-_PLACES = re.compile(
-    r"(original|onnx|openvino|coreml|tflite|gguf|ggml|flax|tensorflow|checkpoint-[\w.-]+|"
-    r"global_step\d+|pytorch_model_fsdp_\d+|[^/]+\.mlpackage)/",
-    re.IGNORECASE,
+_PLACES = (
+    r"(?i)(original|onnx|openvino|coreml|tflite|gguf|ggml|flax|tensorflow|checkpoint-[\w.-]+|"
+    r"global_step\d+|pytorch_model_fsdp_\d+|[^/]+\.mlpackage)/"
 )
 """Folders that hold the same weights in another format, or those of another time."""
 
-_FORMATS = re.compile(
-    r".*\.(gguf|ggml|llamafile|onnx|onnx_data\w*|onnx\.data|ort|h5|hdf5|keras|msgpack|tflite|"
+_FORMATS = (
+    r"(?is).*\.(gguf|ggml|llamafile|onnx|onnx_data\w*|onnx\.data|ort|h5|hdf5|keras|msgpack|tflite|"
     r"mlmodel|ot|pdparams|pdopt|pdiparams|pdmodel|pb|pte|t7|engine|plan|trt|nemo|mar|"
     r"ckpt\.(index|meta)|data-\d{5}-of-\d{5})|(.*/)?(openvino_\w+\.(xml|bin)|variables\.index|"
-    r"(model|weights)(\.\d+)?\.npz)",
-    re.IGNORECASE | re.DOTALL,
+    r"(model|weights)(\.\d+)?\.npz)"
 )
 """Names of weights in formats that are not read."""
 
-_SHARDED_OPTIMIZER = re.compile(r"optimizer_\d+/")
+_SHARDED_OPTIMIZER = r"optimizer_\d+/"
 
 
-def stale_of(files: Files, read: Collection[str | None]) -> dict[str, int]:
+def stale_of(files: Files, read: Collection[str | None], sets: Sets) -> dict[str, int]:
     """Return the files that hold other weights, or the same in another format, with their sizes.
+
+    A folder below may hold a component of the model, which has weights of its own.
 
     Args:
         files: those of a folder.
         read: the names of those that are read.
+        sets: the sets of weights that it has, folders below left out.
     """
+    own = {*read, *files.outside}
+    places, formats = re.compile(_PLACES), re.compile(_FORMATS)
     return {
         name: file.nbytes
         for name, file in files.readers.items()
-        if name not in read and name not in files.outside and _is_stale(name)
+        if name in sets.likely or places.match(name) or formats.fullmatch(name)
+        if name not in own
     }
 
 
@@ -50,12 +51,5 @@ def training_of(files: Files) -> tuple[str, ...]:
     return tuple(
         name
         for name in files.readers
-        if is_training_state(name) or _SHARDED_OPTIMIZER.match(name) is not None
+        if is_training_state(name) or re.match(_SHARDED_OPTIMIZER, name) is not None
     )
-
-
-def _is_stale(name: str) -> bool:
-    if _PLACES.match(name) or _FORMATS.fullmatch(name):
-        return True
-    # A folder below may hold a component of the model, which has weights of its own.
-    return "/" not in name and (is_index(name) or is_like_weights(name))

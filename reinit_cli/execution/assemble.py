@@ -21,7 +21,7 @@ from reinit_cli.planning.output import Created, Respelled, content_of
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import rows_alone
 from reinit_cli.storage.location import DASH
-from reinit_cli.storage.segments import Check, Copy, Segment, View
+from reinit_cli.storage.segments import Check, Copy, Literal, Segment, View
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.slice import narrowed
 
@@ -143,7 +143,7 @@ def _created(
             if not step.tensor.carried
         },
         lambda: _state(job, contents, tensors),
-        contents.others(),
+        _others(job, contents),
         os.path.basename(job.destination.path or "archive.pt"),
         job.request.shard_nbytes or SHARD_NBYTES,
         record,
@@ -153,6 +153,14 @@ def _created(
         first = next(iter(files))
         files[first] = [*files[first], *contents.checks()]
     return files
+
+
+def _others(job: Job, contents: Contents) -> Mapping[str, list[Segment]]:
+    """Return the files of a folder that hold no weights, as they are to be."""
+    texts: dict[str, list[Segment]] = {
+        name: [Literal(text.encode())] for name, text in job.texts.items()
+    }
+    return {**contents.others(), **texts}
 
 
 def _state(job: Job, contents: Contents, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:

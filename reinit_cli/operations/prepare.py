@@ -28,6 +28,7 @@ from reinit_cli.operations.bounds import (
     check_reads,
     folders_for_output,
 )
+from reinit_cli.operations.configs import followed
 from reinit_cli.operations.optimizer_order import order_of
 from reinit_cli.planning.decide import decide as planned
 from reinit_cli.planning.entries import Entries, as_asked
@@ -189,10 +190,12 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     check_faults(source, request, is_created=layout.is_created)
     source, left_out = _with_files(source, decided.plan, layout)
     doubts = [doubt for donor in donors for doubt in doubts_about(donor)]
+    configs = followed(source, decided.plan, layout)
     notes = (*_notes(decided.plan, source, destination, layout), *left_out, *doubts)
-    plan = replace(decided.plan, warnings=(*decided.plan.warnings, *notes))
+    warnings = (*decided.plan.warnings, *notes, *configs.warnings)
+    plan = replace(decided.plan, warnings=warnings, config=configs.changes)
     wanted = pictured(plan) if request.sketch else frozenset()
-    return Job(source, plan, destination, layout, wanted, decided.references)
+    return Job(source, plan, destination, layout, wanted, decided.references, texts=configs.texts)
 
 
 def _read(request: Request) -> Request:

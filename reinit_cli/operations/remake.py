@@ -75,7 +75,10 @@ def request_of(text: str, output: Source, form: Form, allowed: Sequence[str]) ->
     path = output.path or ""
     named = path if not output.is_folder else path.rstrip("/") + "/"
     request = replace(request, output=named, arch=architecture_of_record(form), record=False)
-    return replace(request, tensors_only=_keeps_tensors_only(request, output, form))
+    # Records of before configs followed name no member of them that changed.
+    keeps = request.keep_config or "config" not in form
+    only = _keeps_tensors_only(request, output, form)
+    return replace(request, tensors_only=only, keep_config=keeps)
 
 
 def _keeps_tensors_only(request: Request, output: Source, form: Form) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from reinit_cli.checkpoints.references import References
@@ -24,6 +25,7 @@ class Job:
         pictured: the filled keys of which histograms are counted.
         references: what the rules refer to besides the source.
         written: the paths that all jobs of the command write, where there are several.
+        texts: the other files of a folder that change, by name.
     """
 
     source: Source
@@ -33,6 +35,7 @@ class Job:
     pictured: frozenset[str] = frozenset()
     references: References = field(default_factory=References)
     written: tuple[str, ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def request(self) -> Request:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reinit_cli.initializers import Fans, Init, Law, Statistic, Transform
+from reinit_cli.planning.config_sizes import Change
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
@@ -163,6 +164,7 @@ class Plan:
         slots: one for each slot of an optimizer that is reset.
         heads: the keys of a new head of classes, filled as its model does where no rule says
             otherwise.
+        config: the members of a folder's configs that follow what becomes of its tensors.
         dropped: the keys of the source that are left out.
         numbers: those of an optimizer's slots that are reset.
     """
@@ -175,6 +177,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     slots: tuple[Step, ...] = ()
     heads: tuple[str, ...] = ()
+    config: tuple[Change, ...] = ()
     dropped: tuple[str, ...] = ()
     numbers: tuple[NewNumber, ...] = ()
 

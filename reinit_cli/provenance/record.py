@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, NoReturn
 
 from reinit_cli.checkpoints.find import find_source
@@ -75,6 +76,7 @@ def blank_record(job: Job, digest: tuple[int, str], *, is_inside: bool) -> Form:
         "rule": [rule.serial() for rule in plan.rules],
         "filled": [_filled_form(step) for step in drawn_steps(plan)],
         **({} if is_inside else {"tensors": [_tensor_form(step) for step in plan.steps]}),
+        **config_form(plan),
         "rest": {"sha256": BLANK},
         "sha256": BLANK,
     }
@@ -91,6 +93,11 @@ def laws_form(plan: Plan) -> Form:
     if are_norms_left(plan.steps):
         versions[WEIGHT_NORM] = WEIGHT_NORM_VERSION
     return {"laws": versions} if versions else {}
+
+
+def config_form(plan: Plan) -> Form:
+    """Return the members of configs that change, as a member of its own where any does."""
+    return {"config": [asdict(change) for change in plan.config]} if plan.config else {}
 
 
 def torch_version() -> str:

@@ -71,6 +71,7 @@ class Request:
     num_classes: int | None = None
     with_buffers: bool = False
     untie: bool = False
+    keep_config: bool = False
     reset_optimizer: bool = False
     optimizer_order: str | None = None
     allow_paths: Sequence[str] | Bounds = ()
@@ -223,6 +224,13 @@ OPTIONS: Mapping[str, Option] = {
         values.read_flag,
     ),
     "untie": Option("whether tied keys become tensors of their own", "untie", values.read_flag),
+    "keep_config": Option(
+        "whether the config.json of a folder stays as it is where tensors are resized, cast or "
+        "untied",
+        "keep_config",
+        values.read_flag,
+        is_newer=True,
+    ),
     "reset_optimizer": Option(
         "whether the optimizer's slots of what is filled become what a new one starts with",
         "reset_optimizer",
@@ -282,6 +290,7 @@ class PlanOptions(TypedDict, total=False):
 class RewriteOptions(PlanOptions, total=False):
     """The options of `rewrite`."""
 
+    keep_config: bool
     dtype: Casts
     saturate: bool
     shard_nbytes: int | None

@@ -85,6 +85,7 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
     "number of classes": (["--num-classes", "7"], {"num_classes": 7}),
     "with buffers": (["--with-buffers"], {"with_buffers": True}),
     "untie": (["--untie"], {"untie": True}),
+    "keep_config": (["--keep-config"], {"keep_config": True}),
     "saturate": (["--saturate"], {"saturate": True}),
     "a new index": (["--fix-index"], {"fix_index": True}),
     "files of a folder": (

@@ -106,14 +106,18 @@ def check(name: str, said: str) -> None:
     model.save_pretrained("before")
     assert main(["run", "before", "-o", "after/", *asked.pop("argv")]) == 0
 
-    before, after = (_loaded(type(model), folder) for folder in ("before", "after"))
+    before = _loaded(type(model), "before", None)
+    after = _loaded(type(model), "after", asked.get("dtype"))
 
     assert_as_asked(before.state_dict(), after.state_dict(), **asked)
 
 
-def _loaded(kind: Any, folder: str) -> Any:
+def _loaded(kind: Any, folder: str, dtype: str | None) -> Any:
     """Load a model, and see that the library finds in its folder exactly what it expects."""
-    model, info = kind.from_pretrained(folder, output_loading_info=True)
+    is_asked = dtype is not None and issubclass(kind, diffusers.ModelMixin)
+    # transformers takes the dtype from the config; diffusers has to be asked for it.
+    asked = {"torch_dtype": getattr(torch, dtype)} if dtype is not None and is_asked else {}
+    model, info = kind.from_pretrained(folder, output_loading_info=True, **asked)
     assert not any(info.values()), info
     return model
 

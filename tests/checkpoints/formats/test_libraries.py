@@ -55,6 +55,87 @@ def test_a_folder_of_several_shards_is_loaded(server: Server, name: str) -> None
     _check(server, name, argv=["--shard-size", "4KB"])
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_a_folder_that_is_cast_is_loaded_in_its_new_dtype(server: Server, name: str) -> None:
+    _check(server, name, argv=["--dtype", "bfloat16"], dtype="bfloat16")
+
+
+@pytest.mark.parametrize("count", [45, 33])
+@pytest.mark.parametrize(
+    ("name", "resized", "patterns"),
+    [
+        (
+            "llama",
+            "{model.embed_tokens,lm_head}.weight",
+            ["model.embed_tokens.weight", "lm_head.weight"],
+        ),
+        (
+            "mixtral",
+            "{model.embed_tokens,lm_head}.weight",
+            ["model.embed_tokens.weight", "lm_head.weight"],
+        ),
+        ("gpt2", "transformer.wte.weight", ["transformer.wte.weight", "lm_head.weight"]),
+        ("gpt2-classifier", "transformer.wte.weight", ["transformer.wte.weight"]),
+        ("bert-classifier", "*.word_embeddings.weight", ["*.word_embeddings.weight"]),
+        (
+            "bert-masked",
+            "*.word_embeddings.weight",
+            ["*.word_embeddings.weight", "cls.predictions.bias", "cls.predictions.decoder.*"],
+        ),
+        ("t5", "shared.weight", ["shared.weight", "*.embed_tokens.weight", "lm_head.weight"]),
+        (
+            "bart",
+            "model.shared.weight",
+            [
+                "model.shared.weight",
+                "*.embed_tokens.weight",
+                "lm_head.weight",
+                "final_logits_bias",
+            ],
+        ),
+    ],
+)
+def test_a_folder_with_another_vocabulary_is_loaded(
+    server: Server, name: str, resized: str, patterns: list[str], count: int
+) -> None:
+    argv = ["--resize", f"{resized}={count}:zeros"]
+    _check(server, name, argv=argv, rows=dict.fromkeys(patterns, count))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("gpt2-classifier", "score.weight"),
+        ("bert-classifier", "classifier.weight"),
+        ("vit", "classifier.weight"),
+    ],
+)
+def test_a_folder_with_another_number_of_labels_is_loaded(
+    server: Server, name: str, head: str, count: int
+) -> None:
+    module = head.removesuffix("weight")
+    argv = ["--resize", f"{head}={count}:zeros"]
+    _check(server, name, argv=argv, rows={f"{module}*": count})
+
+
+@pytest.mark.parametrize(
+    ("name", "resized", "patterns", "count"),
+    [
+        ("gpt2", "transformer.wpe.weight", ["transformer.wpe.weight"], 25),
+        ("bert-masked", "*.position_embeddings.weight", ["*.position_embeddings.weight"], 25),
+        ("bert-masked", "*.token_type_embeddings.weight", ["*.token_type_embeddings.weight"], 4),
+        ("bart", "*.embed_positions.weight", ["*.embed_positions.weight"], 27),
+        ("unet", "conv_out.weight", ["conv_out.*"], 6),
+    ],
+)
+def test_a_folder_with_other_positions_types_or_channels_is_loaded(
+    server: Server, name: str, resized: str, patterns: list[str], count: int
+) -> None:
+    argv = ["--resize", f"{resized}={count}:zeros"]
+    _check(server, name, argv=argv, rows=dict.fromkeys(patterns, count))
+
+
 def test_an_adapter_whose_tensors_are_filled_is_loaded(server: Server) -> None:
     argv = ["-r", "*.0.*.lora_B.weight=constant:0.5"]
     _check(server, argv=argv, fills={"*.0.*.lora_B.*": 0.5})

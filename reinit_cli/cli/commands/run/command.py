@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +17,6 @@ from reinit_cli.cli.options import (
     json_option,
     rename_option,
     report_option,
-    report_place,
     root_option,
     seeds_option,
     weights_option,
@@ -36,11 +35,10 @@ if TYPE_CHECKING:
     from reinit_cli.cli.commands.run.results import Report
     from reinit_cli.cli.render.meter import Meter
     from reinit_cli.operations.batch import Failure
-    from reinit_cli.operations.rewrite import Outcome, ReportFile
+    from reinit_cli.operations.rewrite import ReportFile
     from reinit_cli.planning.job import Job
     from reinit_cli.request.pattern import Pattern
     from reinit_cli.request.rule import Rule
-    from reinit_cli.storage.destination import Destination
 
 SOME_FAILED = 3
 """The exit code if some inputs of a batch failed, and others did not."""
@@ -157,6 +155,11 @@ class _Run(click.Command):
     "--untie/--no-untie",
     default=None,
     help="Make tied keys tensors of their own, each with its own stream.",
+)
+@click.option(
+    "--keep-config/--no-keep-config",
+    default=None,
+    help="Leave the config.json of a folder as it is where tensors are resized, cast or untied.",
 )
 @click.option(
     "--reset-optimizer/--no-reset-optimizer",
@@ -286,6 +289,7 @@ def command(
     reinit *.pt -c recipe.toml --seed 0..4 -o "out/{stem}-seed{seed}.pt"
     """
     from reinit_cli.cli.commands.run.asked import read_asked
+    from reinit_cli.cli.commands.run.page import report_file
     from reinit_cli.cli.commands.run.results import Report, report_stream
     from reinit_cli.cli.render.meter import Meter
     from reinit_cli.cli.terminal import refuse_terminal, warn
@@ -325,7 +329,7 @@ def command(
                 for each in planned:
                     told.take(each)
             else:
-                page = _report_file(report, planned, asked)
+                page = report_file(report, planned, asked)
                 _run(planned, told, meter, page, keeps_going=keep_going, at_once=jobs)
     with told.naming_outputs(report):
         told.finish()
@@ -370,29 +374,3 @@ def _check_beside(asked: Asked, report: str | None, *, dry_run: bool) -> None:
         raise click.UsageError("--report shows what was drawn, and a dry run draws nothing")
     if report is not None and asked.is_batch:
         raise click.UsageError("--report shows one rewrite; give it one source and one seed")
-
-
-def _report_file(
-    report: str | None, planned: Sequence[Job | Failure], asked: Asked
-) -> ReportFile | None:
-    """Return the report of a lone job, after every check; None if none is asked for."""
-    from reinit_cli.operations.rewrite import ReportFile
-    from reinit_cli.planning.job import Job
-
-    for job in planned:
-        if isinstance(job, Job):
-            in_use = {**asked.reads, **job.reads, **job.writes}
-            has_pictures, force = bool(job.pictured), job.request.force
-            place = report_place(report, in_use, has_pictures=has_pictures, force=force)
-            return ReportFile(place, _page_of(place)) if place is not None else None
-    return None
-
-
-def _page_of(place: Destination) -> Callable[[Outcome], bytes]:
-    def page(outcome: Outcome) -> bytes:
-        from reinit_cli.cli.commands.run.view import page_of_rewrite
-        from reinit_cli.cli.render.file import report_data
-
-        return report_data(place, page_of_rewrite(outcome))
-
-    return page

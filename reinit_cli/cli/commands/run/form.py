@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reinit_cli.cli.render.json import VERSION, moments_form
 from reinit_cli.planning.output import layout_form
-from reinit_cli.provenance.record import laws_form
+from reinit_cli.provenance.record import config_form, laws_form
 from reinit_cli.request.request import options_form
 from reinit_cli.streams.torch import STREAM
 
@@ -61,6 +61,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             *(step.key for step in plan.slots),
             *(number.at.path for number in plan.numbers),
         ],
+        **config_form(plan),
         "check": _check_form(plan) if plan.request.check else None,
         "warnings": list(plan.warnings),
         "dry_run": outcome is None,

@@ -189,6 +189,8 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
         if found:
             more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
             yield what, ", ".join(found[:5]) + more
+    for file in dict.fromkeys(change.file for change in plan.config):
+        yield file, ", ".join(str(change) for change in plan.config if change.file == file)
     if plan.request.with_buffers:
         buffers = sum(
             step.action == "fill" and step.rule is None and not step.head and not step.norm_of

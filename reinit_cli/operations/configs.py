@@ -1,0 +1,96 @@
+"""Read the configs of a source, and let them follow what becomes of its tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+from reinit_cli.checkpoints.formats.strict_json import JsonError, parse_object
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.errors import ReinitError
+from reinit_cli.planning.config import CONFIG, CONFIGS, Changed, Followed, follow
+from reinit_cli.planning.output import Layout
+from reinit_cli.planning.plan import Plan
+from reinit_cli.planning.tokens import TOKENIZERS
+from reinit_cli.storage.local import LocalStore
+from reinit_cli.storage.reader import Reader
+
+MAX_CONFIG_NBYTES = 32 * 2**20
+"""The longest config or file of a tokenizer that is read."""
+
+
+def followed(source: Source, plan: Plan, layout: Layout) -> Followed:
+    """Return how the configs of a source follow; where they do not, what they say otherwise.
+
+    Args:
+        source: what is read.
+        plan: what happens to its tensors.
+        layout: how the files of the output come about.
+
+    Raises:
+        SourceError: a config of a folder cannot be read.
+    """
+    changed = Changed.of(plan, source.tensors)
+    if changed.is_nothing or source.path is None:
+        return Followed()
+    if not (source.is_folder and layout.format.is_folder):
+        said, _ = _valid(_next_to(source.path, is_folder=source.is_folder))
+        return Followed(warnings=tuple(_said_otherwise(follow(said, changed))))
+    texts, notes = _valid(_of_folder(source, with_tokens=bool(changed.resized)))
+    found = follow(texts, changed)
+    if plan.request.keep_config:
+        return Followed(warnings=(*notes, *_kept(found), *found.warnings))
+    return replace(found, warnings=(*notes, *found.warnings))
+
+
+def _kept(found: Followed) -> Iterator[str]:
+    """Say what configs that are kept say otherwise than the tensors are."""
+    for change in found.changes:
+        yield f"{change.file} is kept, though it should say {change}"
+
+
+def _said_otherwise(found: Followed) -> Iterator[str]:
+    """Say what the configs of a source say that an output without configs is not."""
+    if found.changes:
+        file = found.changes[0].file
+        said = ", ".join(map(str, found.changes))
+        yield f"the output gets no {file}; in that of the source this would change: {said}"
+
+
+def _next_to(path: str, *, is_folder: bool) -> Iterator[tuple[str, Reader]]:
+    """Yield the config next to a file, or in a folder, and its reader."""
+    store = LocalStore()
+    found = os.path.join(path if is_folder else os.path.dirname(path), CONFIG)
+    if store.kind_of(found) == "file":
+        with suppress(ReinitError), store.open(found) as file:
+            yield CONFIG, file
+
+
+def _of_folder(source: Source, *, with_tokens: bool) -> Iterator[tuple[str, Reader]]:
+    """Yield the files of a folder that say something about tensors, and their readers."""
+    others = source.located.others if source.located is not None else ()
+    with source.open(0) as contents:
+        files = contents.files()
+        for name in (*CONFIGS, *(TOKENIZERS if with_tokens else ())):
+            if name in others:
+                yield name, files[name]
+
+
+def _valid(files: Iterable[tuple[str, Reader]]) -> tuple[dict[str, str], list[str]]:
+    """Return the texts of files that can be read, and what is wrong with the others."""
+    texts: dict[str, str] = {}
+    notes: list[str] = []
+    for name, file in files:
+        if file.nbytes > MAX_CONFIG_NBYTES:
+            notes.append(f"{name} is not read: it is longer than {MAX_CONFIG_NBYTES:,} bytes")
+            continue
+        data = file.read(0, file.nbytes)
+        try:
+            if name.endswith(".json"):
+                parse_object(data, "it", allows_floats=True)
+            texts[name] = data.decode()
+        except (JsonError, UnicodeDecodeError) as error:
+            notes.append(f"{name} is not read: {error}")
+    return texts, notes

@@ -1,0 +1,158 @@
+"""Replace and add members of a JSON text, and leave every other byte as it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any
+
+from reinit_cli.checkpoints.formats.strict_json import is_valid_text
+
+_WHITE = re.compile(r"[ \t\n\r]*")
+
+_DECODER = json.JSONDecoder()
+
+MAX_DEPTH = 8
+"""The most objects around one whose members are told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value in a text.
+
+    Attributes:
+        value: what it is in Python; of an object that is looked into, None.
+        start, end: where it is in the text.
+        members: of an object, each by its name; of a name that is there twice, the last.
+        names: of an object, where each of these names starts.
+    """
+
+    value: Any
+    start: int
+    end: int
+    members: Mapping[str, Node] | None = None
+    names: Mapping[str, int] = field(default_factory=dict)
+
+    def get(self, name: str) -> Any:
+        """Return the value of a member that is no object, or None."""
+        found = (self.members or {}).get(name)
+        return None if found is None else found.value
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A part of a text and what replaces it."""
+
+    start: int
+    end: int
+    text: str
+
+
+def parse(text: str, whole: AbstractSet[str] = frozenset()) -> Node:
+    """Return the object that a text holds.
+
+    Args:
+        text: JSON, which is known to be valid.
+        whole: the names of objects that are not looked into.
+
+    Raises:
+        ValueError: it is not an object, or nested too deeply.
+    """
+    try:
+        node = _value(text, _skip(text, 0), 0, whole)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if node.members is None:
+        raise ValueError("it is not an object")
+    return node
+
+
+def _value(text: str, start: int, depth: int, whole: AbstractSet[str]) -> Node:
+    if text[start : start + 1] == "{" and depth < MAX_DEPTH:
+        return _object(text, start, depth, whole)
+    value, end = _DECODER.raw_decode(text, start)
+    return Node(value, start, end)
+
+
+def _object(text: str, start: int, depth: int, whole: AbstractSet[str]) -> Node:
+    members: dict[str, Node] = {}
+    names: dict[str, int] = {}
+    at = _skip(text, start + 1)
+    while text[at] != "}":
+        name, end = _DECODER.raw_decode(text, at)
+        names[name] = at
+        value = _skip(text, _skip(text, end) + 1)
+        deeper = MAX_DEPTH if name in whole else depth + 1
+        members[name] = _value(text, value, deeper, whole)
+        at = _skip(text, members[name].end)
+        at = _skip(text, at + 1) if text[at] == "," else at
+    return Node(None, start, at + 1, members, names)
+
+
+def _skip(text: str, at: int) -> int:
+    found = _WHITE.match(text, at)
+    return found.end() if found is not None else at
+
+
+def objects(node: Node, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Node]]:
+    """Yield an object and those in it, with the names on the way to each."""
+    yield path, node
+    for name, member in (node.members or {}).items():
+        if member.members is not None:
+            yield from objects(member, (*path, name))
+
+
+def replacing(text: str, parent: Node, name: str, value: object) -> Edit:
+    """Return the edit that gives a member of an object another value."""
+    assert parent.members is not None
+    member = parent.members[name]
+    return Edit(member.start, member.end, _written(text, parent, value))
+
+
+def adding(text: str, parent: Node, name: str, value: object) -> Edit:
+    """Return the edit that adds a member to an object, in its place where they are sorted."""
+    assert parent.members is not None
+    added = f"{json.dumps(name)}: {_written(text, parent, value)}"
+    lead = _lead(text, parent)
+    if not parent.members:
+        return Edit(parent.start, parent.end, f"{{{added}}}")
+    in_order = list(parent.members)
+    if in_order == sorted(in_order):
+        for other in in_order:
+            if other > name:
+                at = parent.names[other]
+                return Edit(at, at, f"{added},{lead or ' '}")
+    end = parent.members[in_order[-1]].end
+    return Edit(end, end, f",{lead or ' '}{added}")
+
+
+def edited(text: str, edits: Iterable[Edit]) -> str:
+    """Return a text with edits, none of which overlaps another."""
+    parts: list[str] = []
+    reached = 0
+    # Those that add something at one place do so in the order in which they were made.
+    for edit in sorted(edits, key=lambda edit: edit.start):
+        parts += (text[reached : edit.start], edit.text)
+        reached = edit.end
+    return "".join((*parts, text[reached:]))
+
+
+def _lead(text: str, parent: Node) -> str:
+    """Return the white space before the first member of an object."""
+    return text[parent.start + 1 : _skip(text, parent.start + 1)]
+
+
+def _written(text: str, parent: Node, value: object) -> str:
+    """Return a value as the members of an object are written."""
+    is_ascii = text.isascii() or not is_valid_text(json.dumps(value, ensure_ascii=False))
+    inner = _lead(text, parent).rpartition("\n")
+    if not inner[1]:
+        return json.dumps(value, ensure_ascii=is_ascii)
+    before = text[: parent.end - 1]
+    outer = before[len(before.rstrip(" \t")) :]
+    unit = inner[2].removeprefix(outer) or "  "
+    lines = json.dumps(value, ensure_ascii=is_ascii, indent=unit)
+    return lines.replace("\n", f"\n{inner[2]}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import chdir
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +18,12 @@ import click
 
 import reinit_cli
 from reinit_cli import errors
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.formats.outline import Part
+from reinit_cli.checkpoints.formats.torch.record_kinds import CARRIED
 from reinit_cli.cli.group import COMMANDS, group
+from reinit_cli.cli.hints import hint_of
+from reinit_cli.cli.render.contents import MEMBERS
 from reinit_cli.execution.fill import Filled
 from reinit_cli.initializers import REGISTRY, Initializer
 from reinit_cli.initializers.declaration import COMMON, LAYOUT, REQUIRED, Parameter, written
@@ -64,6 +72,7 @@ def pages() -> dict[str, str]:
         "reference/initializers.md": _page(_initializers()),
         "reference/commands.md": _page(_commands()),
         "reference/python.md": _page(_python()),
+        "reference/what-is-read.md": _page(_what_is_read()),
     }
 
 
@@ -393,6 +402,131 @@ def _docstring(of: object) -> Iterator[str]:
             else:
                 entries.append(_escaped(line.strip()))
         yield "\n".join(entries)
+
+
+# --- what is read ----------------------------------------------------------------------------
+
+
+def _what_is_read() -> Iterator[str]:
+    # The tables are those that the tests go through, and the tests are not installed.
+    sys.path.append(str(ROOT))
+    yield "# What is read"
+    yield (
+        "A file is told by its content, whatever its name; a folder by the names in it. "
+        "Nothing in a file is executed, and what is not read is named, with the way on."
+    )
+    yield from _nestings()
+    yield from _carried()
+    yield from _folders()
+    yield from _foreign()
+    yield from _outline()
+
+
+def _nestings() -> Iterator[str]:
+    found: Any = import_module("tests.checkpoints.formats.torch.nestings")
+    yield "## Where a torch file has its state dict"
+    yield (
+        "A known name comes first, unless other networks of its size lie next to it; then the "
+        "smallest place that holds nearly all of the weights. `--root` names another, by the path "
+        "in the third column; `.` is the whole."
+    )
+    yield _table(
+        ("the file holds", "as written by", "state dict at", "other networks", "a key of it"),
+        (
+            (
+                name,
+                nesting.who,
+                f"`{nesting.root or '.'}`",
+                _code(nesting.networks),
+                f"`{next(iter(nesting.keys))}`",
+            )
+            for name, nesting in found.NESTINGS.items()
+        ),
+    )
+
+
+def _carried() -> Iterator[str]:
+    yield "## Tensors that are carried along"
+    yield (
+        "These are listed and written again byte for byte, and not filled: a rule that names one "
+        "is an error, and a wildcard skips it."
+    )
+    numpy = "an array of NumPy, and of its objects, big-endian numbers or Fortran order"
+    yield "\n".join(f"- {each}" for each in dict.fromkeys((*CARRIED.values(), numpy)))
+
+
+def _folders() -> Iterator[str]:
+    found: Any = import_module("tests.checkpoints.formats.folders")
+    yield "## Folders"
+    yield "What is in a folder says which of its files are read; what is refused gets the way on."
+    yield _table(
+        ("folder", "holds", "what happens", "the way on"),
+        (
+            (
+                kind.what,
+                _code([*kind.weights, *kind.indices, *kind.others][:_MOST_NAMED]),
+                f"{kind.happens}{f': {_escaped(kind.says)}' if kind.says else ''}",
+                f"`{kind.way.strip()}`" if kind.way.startswith(_COMMANDS) else kind.way,
+            )
+            for kind in found.KINDS
+        ),
+    )
+
+
+_MOST_NAMED = 3
+
+_COMMANDS = ("reinit ", "python ", "zip ", "accelerate ", "tools/")
+
+
+def _foreign() -> Iterator[str]:
+    found: Any = import_module("tests.checkpoints.formats.test_foreign")
+    yield "## Files that are named and not read"
+    yield "They are told by their first bytes and their suffix, also where a pipe brings them."
+    rows = [
+        *(("m.safetensors", content, what) for content, what, _ in found.STAND_INS.values()),
+        *((name, content, what) for name, (content, what) in found.FOREIGN.items()),
+        *(
+            (f"m.{suffix}", compress(found.save(found.STATE)), what)
+            for compress, suffix, what in found.COMPRESSED.values()
+        ),
+    ]
+    yield _table(
+        ("a file such as", "is named", "the way on"),
+        (
+            (f"`{name}`", _escaped(what), _way(name, content))
+            for name, content, what in rows
+            if len(what) < _LONGEST
+        ),
+    )
+
+
+_LONGEST = 100
+
+
+def _way(name: str, content: bytes) -> str:
+    """Return what the command line hints at where it is given such a file."""
+    with TemporaryDirectory() as folder, chdir(folder):
+        Path(name).write_bytes(content)
+        try:
+            find_source(name if "." in name else f"./{name}")
+        except errors.ReinitError as error:
+            return _escaped(hint_of(error) or "")
+    raise AssertionError(f"{name} is read")
+
+
+def _outline() -> Iterator[str]:
+    yield "## What `keys --meta --json` prints"
+    yield (
+        "One object. `reinit keys --meta FILE` prints the same for people, of files without a "
+        "state dict too. A member that is added later changes no other."
+    )
+    yield _table(("member", "what it is"), ((f"`{name}`", text) for name, text in MEMBERS.items()))
+    yield "Each part of the outline is an object of these members:"
+    yield from list(_docstring(Part))[2:]
+
+
+def _code(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
 
 
 def main() -> None:

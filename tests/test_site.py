@@ -17,7 +17,12 @@ from tests.pages import DOCS, PAGES, ROOT, Block, blocks_of, commands_of, shell,
 GIVEN = "recipes.md"
 """The page that starts from the README's checkpoint; test_documents runs it."""
 
-GENERATED = ("reference/commands.md", "reference/initializers.md", "reference/python.md")
+GENERATED = (
+    "reference/commands.md",
+    "reference/initializers.md",
+    "reference/python.md",
+    "reference/what-is-read.md",
+)
 
 TYPED = {
     name: blocks

@@ -154,8 +154,12 @@ def _roots(error: errors.ReinitError) -> str:
 
 
 def _root(error: errors.UnsupportedFormatError) -> str:
+    tries = _roots(error)
+    if tries and not error.problem.startswith("holds no "):
+        return tries
+    # Its tensors are those of an optimizer, if it has any: few people want them.
     held = f"reinit keys --meta {shlex.quote(error.about)} shows what it holds"
-    return _roots(error) or held
+    return f"{held}, or {tries}" if tries else held
 
 
 def _resize(error: errors.RuleError) -> str:

@@ -19,7 +19,9 @@ import torch
 from torch import nn
 
 from reinit_cli.cli import main
+from reinit_cli.cli.render.contents import MEMBERS
 from reinit_cli.operations.contents import describe
+from tests.checkpoints.formats.torch.nestings import NESTINGS
 
 
 class Strategy(enum.Enum):
@@ -144,6 +146,58 @@ def test_everything_next_to_a_state_dict_is_outlined() -> None:
     assert not [path for path in found if path.startswith(("model.", "ema.", "log.6"))]
 
 
+@pytest.mark.parametrize("name", NESTINGS)
+def test_the_state_dict_is_one_line_wherever_it_lies(name: str) -> None:
+    nesting = NESTINGS[name]
+    torch.save(nesting.saves(), "m.pt")
+
+    parts = describe("m.pt").parts
+
+    found = [(part.path, part.tensors) for part in parts if part.kind == "state dict"]
+    assert found == [(nesting.root, len(nesting.keys))]
+    below = [part.path for part in parts if part.path.startswith(f"{nesting.root}.")]
+    assert not set(below) & {f"{nesting.root}.{key}" for key in nesting.keys}
+    assert len({part.path for part in parts if part.kind != "more"}) == len(parts)
+
+
+def test_the_state_of_parameters_without_groups_is_one_line() -> None:
+    _, state = _trained(torch.optim.Adam)
+    torch.save({"model": {"w": torch.ones(9, 9)}, "moments": state["state"]}, "m.pt")
+
+    found = {part.path: part for part in describe("m.pt").parts}
+
+    assert found["moments"].text == "4 members: exp_avg, exp_avg_sq, step"
+    assert found["moments"].tensors == 12
+    assert not [path for path in found if path.startswith("moments.")]
+
+
+def test_an_optimizer_that_was_pickled_whole_is_summed_up() -> None:
+    module = nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.25)
+    module(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    torch.save({"model": module, "optim": optimizer}, "m.pt")
+
+    found = {part.path: part.text for part in describe("m.pt").parts}
+
+    assert found["optim"] == "2 parameters in 1 group, torch.optim.adam.Adam"
+    assert found["optim.state"] == "2 parameters: exp_avg, exp_avg_sq, step"
+    assert "lr 0.25" in found["optim.param_groups.0"]
+    assert "optim.defaults" not in found
+
+
+def test_the_hint_names_the_tensors_of_an_optimizer_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.save(_trained(torch.optim.Adam)[1], "opt.pt")
+
+    assert main(["keys", "opt.pt"]) == 2
+
+    assert capsys.readouterr().err.splitlines()[1] == (
+        "hint: reinit keys --meta opt.pt shows what it holds, or try --root ."
+    )
+
+
 def test_tied_tensors_count_once_in_an_outline() -> None:
     shared = torch.zeros(5, 2)
     torch.save({"a": {"w": shared, "v": shared}, "b": {"c": {"e": shared, "n": 3}}}, "m.pt")
@@ -184,6 +238,7 @@ def test_an_outline_has_its_form_in_json(capsys: pytest.CaptureFixture[str]) -> 
     assert main(["keys", "--meta", "m.pt", "--json"]) == 0
 
     form = json.loads(capsys.readouterr().out)
+    assert form.keys() == MEMBERS.keys()
     assert form["outline"] == [
         {"path": "", "kind": "dict", "text": "2 members", "tensors": 0, "nbytes": 0},
         {"path": "lr", "kind": "float", "text": "0.5", "tensors": 0, "nbytes": 0},

@@ -148,7 +148,8 @@ class RuleError(ReinitError, ValueError):
 
     Its kind is "" for how a rule is written, "tied" where two rules disagree, "architecture"
     where a rule depends on one that is not known, and otherwise what was asked for besides
-    rules: "rename", "drop", "only", "dtype", "resize", "classes" or "optimizer", and
+    rules: "rename" ("form" for how one is written, "clash" for a name that two keys would have),
+    "drop", "only", "dtype", "resize", "classes", "optimizer", or
     "parameters" where it is not certain which tensors those of an optimizer are.
     """
 

@@ -266,6 +266,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         (errors.RuleError, option): _selection(option)
         for option in ("rename", "drop", "only", "dtype")
     },
+    (errors.RuleError, "form"): "write it as OLD=NEW, such as --rename 'module.*=*'",
+    (errors.RuleError, "clash"): "drop one of them, or give it another name",
     (errors.RuleError, "architecture"): (
         "name it with --arch, such as --arch resnet50; reinit models lists the names"
     ),

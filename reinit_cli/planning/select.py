@@ -54,7 +54,7 @@ def selection_of(source: str, keys: Sequence[str], request: Request) -> Selectio
         key for at, key in enumerate(keys) if (not request.only or at in only) and at not in drop
     ]
     if keys and not taken:
-        raise RuleError(source, f"no key of {source} is left", kind="keys")
+        raise RuleError(source, f"no key of {source} is left")
     names = selecting.renamed(taken)
     _refuse_collisions(source, taken, names)
     left = dict(zip(taken, names, strict=True))
@@ -95,7 +95,7 @@ class _Selecting:
             for at, name in new.items():
                 if not name:
                     problem = f"rename {rename.text!r} leaves nothing of {names[at]!r}"
-                    raise RuleError(rename.text, problem, kind="keys")
+                    raise RuleError(rename.text, problem)
                 names[at] = name
         return names
 
@@ -126,4 +126,4 @@ def _refuse_collisions(source: str, keys: Sequence[str], names: Sequence[str]) -
         f", and {plural(len(clashes) - 1, 'more name')} would be given twice" if clashes[1:] else ""
     )
     problem = f"{one!r} and {two!r} of {source} would both be named {name!r}{more}"
-    raise RuleError(name, problem, kind="keys")
+    raise RuleError(name, problem, kind="clash")

@@ -67,8 +67,13 @@ class Clock:
         Raises:
             TimeoutError: none is.
         """
-        if time.thread_time() - self._started > self.seconds:
+        if self.is_over:
             raise TimeoutError
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no time is left."""
+        return time.thread_time() - self._started > self.seconds
 
     @contextmanager
     def slow(self) -> Iterator[Clock]:

@@ -83,6 +83,8 @@ class Rename:
         Raises:
             PatternError: it takes too long, or the names are too long.
         """
+        if clock.is_over:
+            raise PatternError(self.text, "it takes too long to match")
         found: dict[int, str] = {}
         left = MAX_CHARACTERS
         references = len(_GROUP.findall(self._template))

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from reinit_cli import rewrite, verify
-from reinit_cli.errors import RuleError, UnwritableContentError
+from reinit_cli.cli import main
+from reinit_cli.errors import RuleError, UnsupportedFormatError, UnwritableContentError
 from reinit_cli.operations.rewrite import plan
 from reinit_cli.streams.seeds import seed_for
 
@@ -210,3 +217,223 @@ def test_a_head_of_other_classes_is_found_under_its_old_name() -> None:
     rewrite("m.pt", [], "out.pt", arch="resnet18", num_classes=3, rename=["fc.*=head.*"])
 
     assert torch.load("out.pt")["head.bias"].shape == (3,)
+
+
+def _training() -> dict[str, object]:
+    table = torch.randn(6, 4)
+    model = {
+        "m.embed": table,
+        "m.head": table,
+        "m.fc": torch.randn(3, 4),
+        "m.steps": torch.tensor(2),
+    }
+    optimizer = {"state": {0: {"exp_avg": torch.ones(3, 4)}}, "param_groups": [{"lr": 0.1}]}
+    return {"epoch": 3, "model": model, "optimizer": optimizer, "args": argparse.Namespace(a=1)}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_everything_else_in_a_training_checkpoint_is_kept(legacy: bool) -> None:
+    saved: Any = _training()
+    torch.save(saved, "run.pt", _use_new_zipfile_serialization=not legacy)
+
+    rewrite(
+        "run.pt", ["fc=zeros"], "out.pt", rename=["m.*=*"], drop=["m.steps"], dtype=["fc=float64"]
+    )
+
+    found = torch.load("out.pt", weights_only=False)
+    assert list(found) == ["epoch", "model", "optimizer", "args"]
+    assert_holds(
+        found["model"],
+        {
+            "embed": saved["model"]["m.embed"],
+            "head": saved["model"]["m.head"],
+            "fc": torch.zeros(3, 4, dtype=torch.float64),
+        },
+    )
+    assert found["model"]["embed"].data_ptr() == found["model"]["head"].data_ptr()
+    assert found["epoch"] == 3
+    assert found["args"] == saved["args"]
+    assert torch.equal(found["optimizer"]["state"][0]["exp_avg"], torch.ones(3, 4))
+
+
+def test_a_network_is_taken_out_of_a_training_checkpoint_and_renamed() -> None:
+    saved: Any = _training()
+    ema = {f"module.{key}": tensor + 1 for key, tensor in saved["model"].items()}
+    torch.save(saved | {"model_ema": ema}, "run.pt")
+
+    rewrite(
+        "run.pt",
+        [],
+        "ema.pt",
+        root="model_ema",
+        tensors_only=True,
+        rename=["module.m.*=*"],
+        only=["*.fc", "*.embed"],
+    )
+
+    assert_holds(
+        torch.load("ema.pt"),
+        {"embed": ema["module.m.embed"], "fc": ema["module.m.fc"]},
+    )
+
+
+def test_nested_dictionaries_keep_their_levels_where_names_allow() -> None:
+    torch.save(
+        {"actor": {"fc.w": torch.ones(2), "x": torch.zeros(1)}, "critic": {"fc.w": torch.ones(3)}},
+        "m.pt",
+    )
+
+    rewrite(
+        "m.pt",
+        [],
+        "out.pt",
+        rename=["actor.*=policy.*", "critic.fc.w=critic.out"],
+        drop=["actor.x"],
+    )
+
+    found = torch.load("out.pt")
+    assert {key: list(inner) for key, inner in found.items()} == {
+        "policy": ["fc.w"],
+        "critic": ["out"],
+    }
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {"actor": {"fc": torch.ones(2)}, "critic": {"fc": torch.ones(3)}},
+        [torch.ones(2), torch.ones(3)],
+        torch.nn.Linear(2, 2),
+    ],
+    ids=["nested", "list", "module"],
+)
+def test_a_pickle_without_a_place_for_a_key_is_refused_and_tensors_alone_are_not(
+    saved: object,
+) -> None:
+    torch.save(saved, "m.pt")
+    keys = [step.key for step in plan("m.pt", []).steps]
+
+    with pytest.raises(UnsupportedFormatError):
+        rewrite("m.pt", [], "out.pt", rename=[f"{keys[0]}=elsewhere"])
+    assert not Path("out.pt").exists()
+
+    rewrite("m.pt", [], "out.pt", rename=[f"{keys[0]}=elsewhere"], tensors_only=True)
+    assert list(torch.load("out.pt")) == ["elsewhere", *keys[1:]]
+
+
+def test_a_torch_file_that_is_renamed_is_verified() -> None:
+    torch.save(_training(), "run.pt")
+
+    rewrite("run.pt", ["fc=normal"], "out.pt", rename=["m.*=*"], drop=["m.steps"], record=True)
+
+    assert verify("out.pt").holds
+    assert verify("out.pt", source="run.pt").holds
+
+
+def test_a_pipe_is_renamed() -> None:
+    torch.save(STATE, "m.pt")
+    command = [sys.executable, "-m", "reinit_cli", "-", "--rename", "module.*=*", "-o", "-", "-q"]
+
+    with open("m.pt", "rb") as source, open("out.pt", "wb") as out:
+        subprocess.run(command, stdin=source, stdout=out, check=True)
+
+    assert_holds(torch.load("out.pt"), RENAMED)
+
+
+def test_a_file_is_renamed_in_its_place() -> None:
+    save_file(RENAMED, "m.safetensors", {"format": "pt"})
+
+    rewrite("m.safetensors", [], rename=["*=net.*"], in_place=True)
+
+    assert set(load_file("m.safetensors")) == {f"net.{key}" for key in RENAMED}
+
+
+def test_inputs_of_a_batch_that_a_rename_does_not_fit_fail_alone() -> None:
+    torch.save(STATE, "a.pt")
+    torch.save(RENAMED, "b.pt")
+
+    code = main(["a.pt", "b.pt", "--rename", "module.*=*", "-o", "out/", "--keep-going", "-q"])
+
+    assert code == 3
+    assert_holds(torch.load("out/a.pt"), RENAMED)
+    assert not Path("out/b.pt").exists()
+
+
+def test_a_plan_and_a_record_make_the_same_file_again() -> None:
+    save_file(STATE, "m.safetensors", {"format": "pt"})
+    asked = ["--rename", "module.*=*", "--drop", "step", "--only", "module.*", "--only", "step"]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main(["m.safetensors", *asked, "-o", "a.safetensors", "-n", "--json"]) == 0
+    Path("plan.json").write_text(said.getvalue())
+
+    assert main(["-c", "plan.json", "-q"]) == 0
+    assert main(["m.safetensors", *asked, "--record", "-o", "b.safetensors", "-q"]) == 0
+    assert main(["m.safetensors", "-c", "b.safetensors", "-o", "c.safetensors", "-q"]) == 0
+
+    assert set(load_file("a.safetensors")) == {key for key in RENAMED if key != "step"}
+    assert Path("b.safetensors").read_bytes() == Path("c.safetensors").read_bytes()
+
+
+def test_the_table_of_a_run_shows_old_and_new_names() -> None:
+    torch.save(STATE, "m.pt")
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        main(["m.pt", "--rename", "module.fc.*=head.*", "--drop", "step", "-n", "-v"])
+
+    lines = said.getvalue().splitlines()
+    assert "module.fc.bias → head.bias\tcopy\t3\tbfloat16" in lines
+    assert "renamed\tmodule.fc.weight → head.weight, module.fc.bias → head.bias" in lines
+    assert "dropped\tstep" in lines
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            ["--rename", "modul.*=*"],
+            [
+                "error: rename 'modul.*=*' matches no key of m.pt",
+                "hint: did you mean --rename 'module.*=*'?",
+            ],
+        ),
+        (
+            ["--drop", "module.fc.wieght"],
+            [
+                "error: drop 'module.fc.wieght' matches no key of m.pt",
+                "hint: did you mean --drop module.fc.weight?",
+            ],
+        ),
+        (
+            ["--only", "*.nrom.*"],
+            [
+                "error: only '*.nrom.*' matches no key of m.pt",
+                "hint: did you mean --only '*.norm.*'?",
+            ],
+        ),
+        (
+            ["--rename", "module.*"],
+            [
+                "error: rename 'module.*' has no '='; a rename is OLD=NEW",
+                "hint: write it as OLD=NEW, such as --rename 'module.*=*'",
+            ],
+        ),
+        (
+            ["--rename", "step=__metadata__", "-o", "o.safetensors"],
+            [
+                "error: 'o.safetensors' cannot hold '__metadata__', a key that the format keeps "
+                "for itself",
+                "hint: -o with a .pt name can hold it",
+            ],
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_what_to_type(
+    asked: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(STATE, "m.pt")
+
+    assert main(["m.pt", *asked]) == 2
+
+    assert capsys.readouterr().err.splitlines() == said
+    assert sorted(path.name for path in Path().iterdir()) == ["m.pt"]

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from reinit_cli.checkpoints.formats.base import (
@@ -32,6 +32,7 @@ from reinit_cli.checkpoints.formats.base import (
     Supply,
     spliced,
 )
+from reinit_cli.checkpoints.formats.safetensors_dtypes import NBITS, TORCH_NAMES, own_name
 from reinit_cli.checkpoints.formats.strict_json import (
     WHITE_SPACE,
     JsonError,
@@ -63,42 +64,6 @@ MAX_METADATA = 100_000
 
 _DEPTH_OF_MEMBERS = 2
 """Objects around the members of an entry."""
-
-_TORCH_NAMES = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "U16": "uint16",
-    "I16": "int16",
-    "U32": "uint32",
-    "I32": "int32",
-    "U64": "uint64",
-    "I64": "int64",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F32": "float32",
-    "F64": "float64",
-    "C64": "complex64",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz",
-    "F8_E5M2FNUZ": "float8_e5m2fnuz",
-    "F8_E8M0": "float8_e8m0fnu",
-}
-"""torch's names of the dtypes; F4 and F6 have none of their own, and keep these."""
-
-_OWN_NAMES = {torch: own for own, torch in _TORCH_NAMES.items()}
-
-_NBITS = {
-    "F4": 4,
-    "F6_E2M3": 6,
-    "F6_E3M2": 6,
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E8M0"), 8),
-    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
-    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
-    **dict.fromkeys(("I32", "U32", "F32"), 32),
-    **dict.fromkeys(("C64", "I64", "U64", "F64"), 64),
-}
 
 
 class _MalformedError(Exception):
@@ -195,7 +160,7 @@ class Safetensors:
 
     def refuses(self, content: Content) -> Shortfall:
         """Return the tensors without a name here, what a pickle holds, and ties."""
-        beyond = [each for each in content.tensors if not _holds(each)]
+        beyond = [_named(each) for each in content.tensors if not _holds(each)]
         if content.rest:
             beyond = [each for each in beyond if not each.is_no_tensor]
         rest = ", ".join(content.rest)
@@ -212,7 +177,7 @@ class Safetensors:
         first, so that every tensor starts at a multiple of its element's size.
         """
         tensors = [tensor for tensor in content.tensors if not tensor.carried]
-        in_data_order = sorted(tensors, key=lambda tensor: -_NBITS[_own_name(tensor)])
+        in_data_order = sorted(tensors, key=lambda tensor: -NBITS[own_name(tensor)])
         record = supply.record
         metadata = {**content.metadata, **({RECORD: record} if record else {})}
         first = {METADATA: metadata} if metadata else {}
@@ -222,7 +187,7 @@ class Safetensors:
 
 
 def _info(key: str, entry: _Entry) -> TensorInfo:
-    dtype = _TORCH_NAMES.get(entry.dtype, entry.dtype)
+    dtype = TORCH_NAMES.get(entry.dtype, entry.dtype)
     return TensorInfo(key, dtype, entry.shape, entry.end - entry.start)
 
 
@@ -285,7 +250,7 @@ def _entry(key: str, value: object) -> _Entry:
     if len(members) != len(value):
         raise _MalformedError(f"{quoted(key)} has a member twice")
     dtype = members.get("dtype")
-    if not isinstance(dtype, str) or dtype not in _NBITS:
+    if not isinstance(dtype, str) or dtype not in NBITS:
         shown = quoted(dtype) if isinstance(dtype, str) else reprlib.repr(dtype)
         raise _MalformedError(f"{quoted(key)} has no dtype that the format knows: {shown}")
     shape = _integers(key, "shape", members.get("shape"))
@@ -297,7 +262,7 @@ def _entry(key: str, value: object) -> _Entry:
         for member, ignored in value:
             check_text(member)
             check_unused(ignored, depth=_DEPTH_OF_MEMBERS)
-    nbits = _numel(key, shape) * _NBITS[dtype]
+    nbits = _numel(key, shape) * NBITS[dtype]
     if nbits % 8 or end - start != nbits // 8:
         raise _MalformedError(
             f"{quoted(key)} has {end - start} bytes, but its dtype and shape take {nbits / 8:g}"
@@ -383,7 +348,7 @@ def _members_of(
     }
     return {
         tensor.key: {
-            "dtype": _own_name(tensor),
+            "dtype": own_name(tensor),
             "shape": tensor.shape,
             "data_offsets": spans[tensor.key],
         }
@@ -391,10 +356,15 @@ def _members_of(
     }
 
 
+def _named(tensor: TensorInfo) -> TensorInfo:
+    """Return a tensor that cannot be held, with what is wrong with its key, if it is the key."""
+    if tensor.key == METADATA:
+        return replace(tensor, carried="a key that the format keeps for itself")
+    if not is_valid_text(tensor.key):
+        return replace(tensor, carried="a key that is not valid text")
+    return tensor
+
+
 def _holds(tensor: TensorInfo) -> bool:
     is_key = tensor.key != METADATA and is_valid_text(tensor.key)
-    return is_key and not tensor.carried and _own_name(tensor) in _NBITS
-
-
-def _own_name(tensor: TensorInfo) -> str:
-    return _OWN_NAMES.get(tensor.dtype, tensor.dtype)
+    return is_key and not tensor.carried and own_name(tensor) in NBITS

@@ -102,23 +102,22 @@ def foreign_folder(names: Iterable[str]) -> Foreign | None:
     return next(filter(None, (kind.found(names) for kind in KINDS)), None)
 
 
-def unclear(path: str, names: Iterable[str]) -> ReinitError:
+def unclear(path: str, names: Iterable[str], found: Sequence[str]) -> ReinitError:
     """Return the error for a folder in which no one set of weights is meant.
 
     Args:
         path: the folder.
         names: those of all files in it and below.
+        found: what in it could be meant.
     """
     names = tuple(names)
     top = [name for name in names if os.sep not in name]
     if "model_index.json" in top:
-        found = [*Sets.of(top).names, *_below(names)]
-        return _several(path, "is a diffusers pipeline, whose models are", found)
+        models = [*found, *_below(names)]
+        return _several(path, "is a diffusers pipeline, whose models are", models)
     other = foreign_folder(names)
     if other is not None:
         return refused(path, other)
-    sets = Sets.of(top)
-    found = sets.names
     if found:
         return _several(path, f"holds {plural(len(found), 'set')} of weights:", found)
     below = _below(names)

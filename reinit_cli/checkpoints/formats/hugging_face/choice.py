@@ -60,6 +60,11 @@ class WeightsSet(NamedTuple):
     is_indexed: bool = False
 
     @classmethod
+    def of_file(cls, name: str) -> Self:
+        """Return those that are one file, whatever its name."""
+        return cls(name, Series(name, "", ""), (name,))
+
+    @classmethod
     def of_index(cls, name: str) -> Self:
         """Return those that an index names."""
         return cls(name, indexed_by(name) or Series(name, "", ""), is_indexed=True)

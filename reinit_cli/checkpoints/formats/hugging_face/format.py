@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from reinit_cli.checkpoints.formats.base import (
     RECORD_NAME,
@@ -34,10 +35,12 @@ from reinit_cli.checkpoints.formats.base import (
 from reinit_cli.checkpoints.formats.detection import recognized
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets, WeightsSet, siblings
 from reinit_cli.checkpoints.formats.hugging_face.index import (
+    dead_links,
     faults_of,
     faults_without,
     files_of_keys,
     index_text,
+    none_there,
     split,
     weight_map_of,
 )
@@ -47,6 +50,7 @@ from reinit_cli.checkpoints.formats.hugging_face.names import (
     Series,
     indexed_by,
     is_index,
+    is_nameless_weights,
     series_of,
 )
 from reinit_cli.checkpoints.formats.hugging_face.stale import stale_of, training_of
@@ -54,6 +58,11 @@ from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import quoted
+
+_MOST_LOOKED_AT = 200
+"""How many files are looked at where none has a name of weights."""
+
+_HEAD_NBYTES = 512
 
 _MOST_UNREAD = 5
 """How many sets of weights are named that are not read."""
@@ -131,7 +140,7 @@ class HuggingFace:
             MalformedFileError: its index is wrong.
         """
         sets = Sets.of(_top(files))
-        shards, faults = self._shards(files, _chosen(files, sets), root)
+        shards, faults = self._shards(files, self._chosen(files, sets), root)
         stale = stale_of(files, shards.files, sets)
         own = {*shards.files, RECORD_NAME, *stale, *files.outside}
         others = tuple(name for name in files.readers if name not in own)
@@ -157,7 +166,7 @@ class HuggingFace:
         named = dict.fromkeys(weight_map.values()) if index is not None else found.files
         there = [name for name in named if name in files.readers]
         if not there:
-            there = [next(iter(named))]  # which says that there is no such file
+            raise none_there(files, found.name, named)
         more = siblings(there, _top(files)) if index is not None else []
         parts = {name: self._part(files[name], root) for name in (*there, *more)}
         shards = _Shards(index or found.new_index, index is not None, parts)
@@ -166,7 +175,47 @@ class HuggingFace:
         keys = files_of_keys(files.path if index is None else files[index].path, shards.tensors)
         if index is None:
             return shards, faults_without(found.files)
-        return shards, faults_of(index, weight_map, keys, parts)
+        return shards, (
+            *faults_of(index, weight_map, keys, parts),
+            *dead_links(index, named, files.left_out),
+        )
+
+    def _chosen(self, files: Files, sets: Sets) -> WeightsSet:
+        """Return the set of weights that is meant.
+
+        Raises:
+            ReinitError: that is not clear.
+        """
+        if files.index:
+            return WeightsSet.of_index(files.index)
+        found = sets.chosen(files)
+        if found is not None:
+            return found
+        # Most folders are clear, and a file that is listed needs none of it.
+        from reinit_cli.checkpoints.formats.foreign_folders import foreign_folder, unclear
+
+        names = sets.names
+        if "model_index.json" not in files.readers and foreign_folder(files.readers) is None:
+            found = sets.any_name()
+            names = names or self._by_content(files)
+            if found is None and len(names) == 1:
+                found = WeightsSet.of_file(names[0])
+        if found is None:
+            raise unclear(files.path, files.readers, names)
+        return found
+
+    def _by_content(self, files: Files) -> list[str]:
+        """Return the files that start as one of weights does, whatever they are called."""
+        found = (
+            name
+            for name in islice(_top(files), _MOST_LOOKED_AT)
+            if is_nameless_weights(name) and name not in files.outside
+        )
+        return [
+            name
+            for name in found
+            if any(each.recognizes(files[name].head(_HEAD_NBYTES)) for each in self._formats)
+        ]
 
     def _part(self, file: Reader, root: str | None) -> _Part:
         format_ = recognized(file, self._formats)
@@ -226,27 +275,6 @@ class HuggingFace:
 def _top(files: Files) -> list[str]:
     """Return the names of the files that are not in folders below."""
     return [name for name in files.readers if "/" not in name]
-
-
-def _chosen(files: Files, sets: Sets) -> WeightsSet:
-    """Return the set of weights that is meant.
-
-    Raises:
-        ReinitError: that is not clear.
-    """
-    if files.index:
-        return WeightsSet.of_index(files.index)
-    found = sets.chosen(files)
-    if found is not None:
-        return found
-    # Most folders are clear, and a file that is listed needs none of it.
-    from reinit_cli.checkpoints.formats.foreign_folders import foreign_folder, unclear
-
-    if "model_index.json" not in files.readers:
-        found = sets.any_name() if foreign_folder(files.readers) is None else None
-    if found is None:
-        raise unclear(files.path, files.readers)
-    return found
 
 
 def _alerts(files: Files, sets: Sets, shards: _Shards) -> tuple[str, ...]:

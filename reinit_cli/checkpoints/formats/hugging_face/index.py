@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+import os
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
-from reinit_cli.checkpoints.formats.base import Fault
+from reinit_cli.checkpoints.formats.base import Fault, Files
 from reinit_cli.checkpoints.formats.hugging_face.names import (
     Series,
     is_plain,
@@ -14,7 +15,7 @@ from reinit_cli.checkpoints.formats.hugging_face.names import (
     shard_number,
 )
 from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, parse_object
-from reinit_cli.errors import MalformedFileError
+from reinit_cli.errors import MalformedFileError, UnreadableSourceError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import listed, quoted
@@ -85,6 +86,20 @@ def faults_of(
         _some("it lacks {} of {}", extra),
     )
     return tuple(Fault(f"{quoted(index)}: {problem}") for problem in problems if problem)
+
+
+def dead_links(index: str, named: Iterable[str], left_out: Container[str]) -> tuple[Fault, ...]:
+    """Return which of the files that an index names are links that lead nowhere."""
+    problem = _some("{} leads nowhere", [(name,) for name in named if name in left_out])
+    return (Fault(f"{quoted(index)}: {problem}"),) if problem else ()
+
+
+def none_there(files: Files, index: str, named: Iterable[str]) -> UnreadableSourceError:
+    """Return the error for an index that names no file that exists."""
+    problem = _some("{}", [(name,) for name in named])
+    return UnreadableSourceError(
+        os.path.join(files.path, index), f"none of the files that it names exists: {problem}"
+    )
 
 
 def faults_without(shards: Sequence[str]) -> tuple[Fault, ...]:

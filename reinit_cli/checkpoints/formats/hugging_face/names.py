@@ -51,6 +51,9 @@ _TRAINING = (
     r"\.(pt|pth|bin|pkl)"
 )
 
+_ARCHIVES = (".zip", ".npz", ".keras", ".whl", ".jar", ".docx", ".xlsx", ".pptx", ".epub")
+"""What starts as an archive of torch does."""
+
 _ARGUMENTS = r"train(ing|er)_args\.(bin|pt)"
 
 
@@ -158,6 +161,12 @@ def is_index(name: str) -> bool:
 def is_training_state(name: str) -> bool:
     """Whether a file is the state of an optimizer, a scheduler or a random generator."""
     return re.fullmatch(_TRAINING, name) is not None
+
+
+def is_nameless_weights(name: str) -> bool:
+    """Whether a file may be one of weights if its content says so."""
+    is_known = is_training_state(name) or re.fullmatch(_ARGUMENTS, name) is not None
+    return not is_known and not name.lower().endswith(_ARCHIVES)
 
 
 def is_plain(name: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -147,3 +149,56 @@ def test_many_files_are_listed_within_bounds(capsys: pytest.CaptureFixture[str])
         value("exp", "a")
     assert main(["keys", "exp"]) == 2
     assert len(capsys.readouterr().err) < 1000
+
+
+@pytest.mark.parametrize("name", ["model_best.tar", "checkpoint", "net.pkl", "weights.PT", "w.dat"])
+def test_the_content_tells_where_no_name_does(name: str) -> None:
+    save(f"exp/{name}", state(3, *A))
+    Path("exp/log.txt").write_text("epoch 1")
+    with zipfile.ZipFile("exp/code.zip", "w") as archive:
+        archive.writestr("train.py", "")
+
+    assert main(["exp", "-r", "a.weight=zeros"]) == 0
+
+    assert sorted(os.listdir("exp-reinit")) == sorted(os.listdir("exp"))
+    assert value("exp-reinit") == 0
+
+
+def test_two_files_without_names_of_weights_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    save("exp/one.tar", state(1))
+    save("exp/two.tar", state(2))
+
+    assert main(["keys", "exp"]) == 2
+
+    assert "reinit keys exp/one.tar or reinit keys exp/two.tar" in capsys.readouterr().err
+
+
+def test_a_file_of_the_user_elsewhere_is_not_taken_for_weights() -> None:
+    save("home/secret.tar", state(1))
+    Path("exp").mkdir()
+    Path("exp/link.tar").symlink_to("../home/secret.tar")
+
+    assert main(["keys", "exp"]) == 2
+
+
+def test_a_configuration_elsewhere_is_not_read() -> None:
+    _make("model.safetensors", 1)
+    _make("model.safetensors.index.json", 2)
+    Path("config.json").write_text('{"transformers_weights": "model.safetensors.index.json"}')
+    Path("hf/config.json").symlink_to("../config.json")
+
+    assert value("hf") == 1
+
+
+def test_a_folder_of_many_names_takes_little_time() -> None:
+    Path("hf").mkdir()
+    for at in range(10_000):
+        kind = ("ckpt", "bin", "safetensors")[at % 3]
+        Path(f"hf/weights-{at:05d}-of-10000.{'x' * 150}.{kind}").touch()
+        Path(f"hf/best_{at}.{kind}").touch()
+    _make("model.safetensors", 1)
+    started = time.process_time()
+
+    assert main(["keys", "hf"]) == 0
+
+    assert time.process_time() - started < 2

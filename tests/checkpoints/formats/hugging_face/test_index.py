@@ -173,3 +173,25 @@ def test_what_was_mended_differs_in_nothing_else() -> None:
     rewrite("hf", ["a.weight=zeros"], fix_index=True)
 
     assert [each.key for each in diff("hf", "hf-reinit") if each.differs] == ["a.weight"]
+
+
+def test_an_index_of_which_no_file_exists_names_them(capsys: pytest.CaptureFixture[str]) -> None:
+    index(INDEX, {f"k{at}": f"model-0000{at}-of-00009.safetensors" for at in range(1, 10)})
+
+    assert main(["keys", "hf"]) == 2
+
+    err = capsys.readouterr().err
+    assert "none of the files that it names exists: 'model-00001-of-00009.safetensors'" in err
+    assert "and 6 more like that" in err
+
+
+def test_a_link_that_leads_nowhere_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    weight_map = shards("hf", "model", "safetensors", KEYS, 1.0)
+    index(INDEX, weight_map)
+    gone = Path("hf", weight_map["b.weight"])
+    gone.unlink()
+    gone.symlink_to("../blobs/beef")
+
+    assert main(["keys", "hf"]) == 0
+
+    assert f"{gone.name!r} leads nowhere" in capsys.readouterr().err

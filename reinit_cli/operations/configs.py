@@ -32,8 +32,11 @@ def followed(source: Source, plan: Plan, layout: Layout) -> Followed:
     Raises:
         SourceError: a config of a folder cannot be read.
     """
+    asks = plan.request.dtype is not None or plan.request.reshapes
+    if not asks or source.path is None:
+        return Followed()
     changed = Changed.of(plan, source.tensors)
-    if changed.is_nothing or source.path is None:
+    if changed.is_nothing:
         return Followed()
     if not (source.is_folder and layout.format.is_folder):
         said, _ = _valid(_next_to(source.path, is_folder=source.is_folder))

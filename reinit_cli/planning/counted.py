@@ -64,6 +64,7 @@ LABELS = Counted(
             *("classification_head.out_proj", "classifier.out_proj", "score.out_proj"),
             *("cls_classifier", "distillation_classifier", "dist_head", "head_dist", "cls"),
             *("classifier.linear", "class_embed", "class_labels_classifier", "class_predictor"),
+            "class_labels_classifier.layers",
             "sequence_summary.summary",
         )
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -62,6 +63,36 @@ def _vit() -> Any:
     return hf.ViTForImageClassification(config)
 
 
+def _marian() -> Any:
+    halves = {"layers": 1, "attention_heads": 2, "ffn_dim": 24}
+    sizes = {f"{half}_{n}": of for half in ("encoder", "decoder") for n, of in halves.items()}
+    config = hf.MarianConfig(d_model=16, decoder_start_token_id=0, **sizes, **POSITIONS, **IDS)
+    return hf.MarianMTModel(config)
+
+
+def _two_berts() -> Any:
+    halves = _bert(), _bert(is_decoder=True, add_cross_attention=True)
+    config = hf.EncoderDecoderConfig.from_encoder_decoder_configs(*halves)
+    return hf.EncoderDecoderModel(config)
+
+
+def _deit() -> Any:
+    config = hf.DeiTConfig(image_size=8, patch_size=4, num_labels=3, **SIZES)
+    return hf.DeiTForImageClassificationWithTeacher(config)
+
+
+def _yolos() -> Any:
+    config = hf.YolosConfig(
+        image_size=[16, 16], patch_size=8, num_detection_tokens=4, num_labels=3, **SIZES
+    )
+    return hf.YolosForObjectDetection(config)
+
+
+def _clip() -> Any:
+    text, vision = {**SIZES, **POSITIONS, **IDS}, {"image_size": 8, "patch_size": 4, **SIZES}
+    return hf.CLIPModel(hf.CLIPConfig(text_config=text, vision_config=vision))
+
+
 def _unet() -> Any:
     return diffusers.UNet2DConditionModel(
         sample_size=8,
@@ -88,6 +119,11 @@ MODELS: Mapping[str, Callable[[], Any]] = {
     "bart": _bart,
     "vit": _vit,
     "unet": _unet,
+    "marian": _marian,
+    "two-berts": _two_berts,
+    "deit": _deit,
+    "yolos": _yolos,
+    "clip": _clip,
 }
 
 
@@ -99,11 +135,16 @@ def check(name: str, said: str) -> None:
         said: JSON: `argv`, the options of the command; and what they should change, by patterns
             of keys as the library has them: `fills`, to which number; `rows`, of which tensors
             the first rows stay and how many others, which are zeros, follow; `dtype`, of all.
+            `as_torch`: whether the folder has a torch file, in which ties are ties.
     """
     asked = json.loads(said)
     torch.manual_seed(0)
     model = MODELS[name]()
     model.save_pretrained("before")
+    if asked.pop("as_torch", False):
+        # As transformers saved before safetensors, which say nothing of ties.
+        Path("before/model.safetensors").unlink()
+        torch.save(model.state_dict(), "before/pytorch_model.bin")
     assert main(["run", "before", "-o", "after/", *asked.pop("argv")]) == 0
 
     before = _loaded(type(model), "before", None)
@@ -126,9 +167,10 @@ def check_adapter(said: str) -> None:
     """Rewrite the folder of a LoRA adapter with a head of its own, and load it on its base.
 
     Args:
-        said: as `check` takes it.
+        said: as `check` takes it; `labels`, of the base on which it is loaded afterwards.
     """
     asked = json.loads(said)
+    labels = asked.pop("labels", 3)
     torch.manual_seed(0)
     MODELS["bert-classifier"]().save_pretrained("base")
     adapted = peft.get_peft_model(
@@ -138,15 +180,19 @@ def check_adapter(said: str) -> None:
     adapted.save_pretrained("before")
     assert main(["run", "before", "-o", "after/", *asked.pop("argv")]) == 0
 
-    before, after = (_loaded_adapter(folder) for folder in ("before", "after"))
+    before, after = _loaded_adapter("before", 3), _loaded_adapter("after", labels)
 
     assert_as_asked(before, after, **asked)
 
 
-def _loaded_adapter(folder: str) -> Mapping[str, Tensor]:
-    base = hf.BertForSequenceClassification.from_pretrained("base")
+def _loaded_adapter(folder: str, labels: int) -> Mapping[str, Tensor]:
+    base = hf.BertForSequenceClassification.from_pretrained(
+        "base", num_labels=labels, ignore_mismatched_sizes=True
+    )
     adapted = peft.PeftModel.from_pretrained(base, folder)
-    return dict(adapted.state_dict())
+    # The base has a head of its own, which the adapter's stands for.
+    state = adapted.state_dict()
+    return {key: tensor for key, tensor in state.items() if ".original_module." not in key}
 
 
 def assert_as_asked(

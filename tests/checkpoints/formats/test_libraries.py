@@ -50,7 +50,7 @@ def test_a_folder_whose_tensors_are_filled_is_loaded(server: Server, name: str) 
     _check(server, name, argv=argv, fills={RULES[name]: 0.5})
 
 
-@pytest.mark.parametrize("name", sorted(RULES.keys() - {"unet"}))
+@pytest.mark.parametrize("name", RULES)
 def test_a_folder_of_several_shards_is_loaded(server: Server, name: str) -> None:
     _check(server, name, argv=["--shard-size", "4KB"])
 
@@ -93,6 +93,23 @@ def test_a_folder_that_is_cast_is_loaded_in_its_new_dtype(server: Server, name: 
                 "final_logits_bias",
             ],
         ),
+        (
+            "marian",
+            "model.shared.weight",
+            [
+                "model.shared.weight",
+                "*.embed_tokens.weight",
+                "lm_head.weight",
+                "final_logits_bias",
+            ],
+        ),
+        ("two-berts", "encoder.*.word_embeddings.weight", ["encoder.*.word_embeddings.weight"]),
+        (
+            "two-berts",
+            "decoder.*.word_embeddings.weight",
+            ["decoder.*.word_embeddings.weight", "*.predictions.bias", "*.predictions.decoder.*"],
+        ),
+        ("clip", "*.token_embedding.weight", ["*.token_embedding.weight"]),
     ],
 )
 def test_a_folder_with_another_vocabulary_is_loaded(
@@ -109,6 +126,7 @@ def test_a_folder_with_another_vocabulary_is_loaded(
         ("gpt2-classifier", "score.weight"),
         ("bert-classifier", "classifier.weight"),
         ("vit", "classifier.weight"),
+        ("deit", "*_classifier.weight"),
     ],
 )
 def test_a_folder_with_another_number_of_labels_is_loaded(
@@ -134,6 +152,23 @@ def test_a_folder_with_other_positions_types_or_channels_is_loaded(
 ) -> None:
     argv = ["--resize", f"{resized}={count}:zeros"]
     _check(server, name, argv=argv, rows=dict.fromkeys(patterns, count))
+
+
+def test_a_detector_with_another_number_of_labels_is_loaded(server: Server) -> None:
+    head = "class_labels_classifier.layers.2"
+    argv = ["--resize", f"{head}.weight=6:zeros"]
+    _check(server, "yolos", argv=argv, rows={f"{head}.*": 6})
+
+
+def test_an_adapter_with_another_number_of_labels_is_loaded(server: Server) -> None:
+    argv = ["--resize", "*.classifier.weight=5:zeros"]
+    _check(server, argv=argv, labels=5, rows={"*.classifier.*": 5})
+
+
+@pytest.mark.parametrize("name", ["gpt2", "t5"])
+def test_a_head_that_is_untied_is_loaded_as_one_of_its_own(server: Server, name: str) -> None:
+    argv = ["--untie", "-r", "lm_head.weight=constant:0.5"]
+    _check(server, name, argv=argv, as_torch=True, fills={"lm_head.weight": 0.5})
 
 
 def test_an_adapter_whose_tensors_are_filled_is_loaded(server: Server) -> None:

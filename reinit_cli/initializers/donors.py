@@ -44,7 +44,8 @@ def _prefixed(site: Site, checkpoint: str, donor: Donor) -> dict[str, str]:
     for prefix in site.elsewhere.prefixes.get(checkpoint, ()):
         key = prefix.applied(site.key)
         if key is not None and key in donor:
-            found[key] = f"{prefix.text}*=*" if prefix.is_removed else f"{prefix.text}*"
+            old = f"{prefix.removed}*=" if prefix.removed else ""
+            found[key] = f"{old}{prefix.added}*"
     return found
 
 

@@ -7,7 +7,8 @@ Wrappers put one in front of every key: `module.` (DataParallel), `_orig_mod.` (
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import product
 from typing import NamedTuple
 
 _MOST_BEGINNINGS = 20
@@ -16,26 +17,27 @@ _MOST_BEGINNINGS = 20
 _LONGEST = 2_000
 """The longest key whose beginnings are tried."""
 
+_MOST_COMMON = 3
+"""The most beginnings of all keys that are tried."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 """The shape of each key."""
 
 
 class Prefix(NamedTuple):
-    """A prefix by which keys differ.
+    """A change of what keys have in front.
 
     Attributes:
-        text: the prefix, with its dot.
-        is_removed: whether it is taken away, rather than put in front.
+        removed: the prefix that is taken away, with its dot, or "".
+        added: the one that is put in its place, or "".
     """
 
-    text: str
-    is_removed: bool
+    removed: str = ""
+    added: str = ""
 
     def applied(self, key: str) -> str | None:
         """Return the other name of a key; None where it has not the prefix."""
-        if not self.is_removed:
-            return self.text + key
-        return key.removeprefix(self.text) if key.startswith(self.text) else None
+        return self.added + key[len(self.removed) :] if key.startswith(self.removed) else None
 
 
 def beginnings(key: str) -> Iterator[tuple[str, str]]:
@@ -48,11 +50,18 @@ def beginnings(key: str) -> Iterator[tuple[str, str]]:
         at = key.find(".", at + 1)
 
 
+def common_beginnings(keys: Collection[str]) -> list[str]:
+    """Return the shortest beginnings that more than half of some keys have."""
+    counts = Counter(text for key in keys for text, _ in beginnings(key))
+    return sorted(text for text, count in counts.items() if 2 * count > len(keys))[:_MOST_COMMON]
+
+
 def fitting_prefixes(mine: Shapes, theirs: Shapes) -> tuple[Prefix, ...]:
     """Return the prefixes that make the keys of one checkpoint those of another.
 
     Half the tensors of the smaller one must be found in the other, in their shapes. Where they
-    are found without a prefix, there is none.
+    are found without a prefix, there is none. That both have a prefix of their own is what is
+    thought of last.
 
     Args:
         mine: the tensors whose keys are changed.
@@ -61,12 +70,14 @@ def fitting_prefixes(mine: Shapes, theirs: Shapes) -> tuple[Prefix, ...]:
     needed = max(1, (min(len(mine), len(theirs)) + 1) // 2)
     if sum(theirs.get(key) == shape for key, shape in mine.items()) >= needed:
         return ()
-    removed = _count(mine, theirs)
-    added = _count(theirs, mine)
-    return (
-        *(Prefix(text, is_removed=True) for text, count in removed.items() if count >= needed),
-        *(Prefix(text, is_removed=False) for text, count in added.items() if count >= needed),
+    removed, added = _count(mine, theirs), _count(theirs, mine)
+    one_sided = (
+        *(Prefix(removed=text) for text, count in removed.items() if count >= needed),
+        *(Prefix(added=text) for text, count in added.items() if count >= needed),
     )
+    both = product(common_beginnings(mine), common_beginnings(theirs)) if not one_sided else ()
+    exchanged = (Prefix(old, new) for old, new in both)
+    return one_sided or tuple(each for each in exchanged if _found(each, mine, theirs) >= needed)
 
 
 def _count(longer: Shapes, shorter: Shapes) -> Counter[str]:
@@ -77,3 +88,9 @@ def _count(longer: Shapes, shorter: Shapes) -> Counter[str]:
         for text, rest in beginnings(key)
         if shorter.get(rest) == shape
     )
+
+
+def _found(prefix: Prefix, mine: Shapes, theirs: Shapes) -> int:
+    """Count the tensors that are found under another prefix."""
+    names = ((prefix.applied(key), shape) for key, shape in mine.items())
+    return sum(name is not None and theirs.get(name) == shape for name, shape in names)

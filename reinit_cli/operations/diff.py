@@ -13,7 +13,7 @@ from typing import Literal
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.execution.sketches import BINS, PICTURES
-from reinit_cli.operations.prefix import Prefix, prefix_between
+from reinit_cli.operations.prefix import PrefixDifference, prefix_between
 from reinit_cli.operations.stats import Measured, measure_source
 from reinit_cli.planning.select import selection_of
 from reinit_cli.request.pattern import Pattern, select_keys
@@ -225,7 +225,7 @@ def compare_keys(
     return found + added
 
 
-def prefix_of(found: Sequence[Difference]) -> Prefix | None:
+def prefix_of(found: Sequence[Difference]) -> PrefixDifference | None:
     """Return the prefix that explains why keys of two sources differ, or None."""
     first = {each.key for each in found if each.first is not None}
     moved = (each.second.key for each in found if each.change == "moved" and each.second)

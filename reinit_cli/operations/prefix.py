@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from itertools import product
 
-from reinit_cli.initializers.prefixes import beginnings
+from reinit_cli.initializers.prefixes import Prefix, beginnings, common_beginnings
 from reinit_cli.request.pattern import Pattern
 
 _MOST_SHARED = 5
@@ -20,19 +22,17 @@ _LEAST_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Prefix:
+class PrefixDifference:
     """A prefix by which keys differ.
 
     Attributes:
-        text: the prefix, with its dot.
-        is_removed: whether the first source has it, rather than the second.
+        prefix: what makes keys of the first source those of the second.
         explained: how many keys are the same but for it.
         unexplained: how many others only one of the sources has, after a rename by it.
         shared: a few keys that both sources have, and that a prefix in front would change.
     """
 
-    text: str
-    is_removed: bool
+    prefix: Prefix
     explained: int = 0
     unexplained: int = 0
     shared: tuple[str, ...] = ()
@@ -40,21 +40,20 @@ class Prefix:
     @property
     def rename(self) -> str:
         """The rename that makes keys of the first source those of the second."""
-        if self.is_removed:
-            return f"{Pattern.escape(self.text).replace('=', '[=]')}*=*"
-        if not self.shared:
-            return f"*={Pattern.escape(self.text)}*"
+        removed, added = self.prefix
+        if removed or not self.shared:
+            old = Pattern.escape(removed).replace("=", "[=]") if removed else ""
+            return f"{old}*={Pattern.escape(added) if added else ''}*"
         others = "|".join(f"{re.escape(key)}$" for key in self.shared)
-        return f"re:(?!{others})(.*)={self.text.replace(_BACKSLASH, 2 * _BACKSLASH)}{_BACKSLASH}1"
+        return f"re:(?!{others})(.*)={added.replace(_BACKSLASH, 2 * _BACKSLASH)}{_BACKSLASH}1"
 
     def applied(self, key: str) -> str:
         """Return the name of a key of the first source under the rename."""
-        if self.is_removed:
-            return key.removeprefix(self.text)
-        return key if key in self.shared else self.text + key
+        name = None if key in self.shared else self.prefix.applied(key)
+        return key if name is None else name
 
 
-def prefix_between(first: AbstractSet[str], second: AbstractSet[str]) -> Prefix | None:
+def prefix_between(first: AbstractSet[str], second: AbstractSet[str]) -> PrefixDifference | None:
     """Return the prefix that explains nearly all differences between keys, or None.
 
     Args:
@@ -64,35 +63,36 @@ def prefix_between(first: AbstractSet[str], second: AbstractSet[str]) -> Prefix 
     mine, theirs = first - second, second - first
     if not mine or not theirs:
         return None
-    removed = Counter(prefix for key in mine for prefix, rest in beginnings(key) if rest in theirs)
-    added = Counter(prefix for key in theirs for prefix, rest in beginnings(key) if rest in mine)
-    found = [
-        *(_explaining(prefix, first, second, is_removed=True) for prefix in _likely(removed)),
-        *(_explaining(prefix, first, second, is_removed=False) for prefix in _likely(added)),
-    ]
+    found = [_explaining(prefix, first, second) for prefix in _likely(mine, theirs)]
     fitting = [
         each
         for each in found
         if each.explained >= _LEAST_SHARE * min(len(mine), len(theirs))
         and each.unexplained < (len(mine) + len(theirs)) / 2
     ]
-    return min(fitting, key=lambda each: (each.unexplained, each.text), default=None)
+    return min(fitting, key=lambda each: (each.unexplained, each.rename), default=None)
 
 
-def _likely(counts: Counter[str]) -> list[str]:
-    return [prefix for prefix, _ in counts.most_common(2)]
+def _likely(mine: AbstractSet[str], theirs: AbstractSet[str]) -> Iterator[Prefix]:
+    """Yield the prefixes that may explain why keys differ."""
+    removed = Counter(text for key in mine for text, rest in beginnings(key) if rest in theirs)
+    added = Counter(text for key in theirs for text, rest in beginnings(key) if rest in mine)
+    yield from (Prefix(removed=text) for text, _ in removed.most_common(2))
+    yield from (Prefix(added=text) for text, _ in added.most_common(2))
+    both = product(common_beginnings(mine), common_beginnings(theirs))
+    yield from (Prefix(old, new) for old, new in both)
 
 
 def _explaining(
-    text: str, first: AbstractSet[str], second: AbstractSet[str], *, is_removed: bool
-) -> Prefix:
+    prefix: Prefix, first: AbstractSet[str], second: AbstractSet[str]
+) -> PrefixDifference:
     both = first & second
-    shared = tuple(sorted(both)) if not is_removed and len(both) <= _MOST_SHARED else ()
-    prefix = Prefix(text, is_removed, shared=shared)
-    renamed = [prefix.applied(key) for key in first]
+    is_risky = not prefix.removed and len(both) <= _MOST_SHARED
+    difference = PrefixDifference(prefix, shared=tuple(sorted(both)) if is_risky else ())
+    renamed = [difference.applied(key) for key in first]
     names = set(renamed)
     # Two keys of one name would be refused.
     clashes = len(renamed) - len(names)
     explained = len(names & second) - len(both)
     left = len(names ^ second) + clashes * len(first)
-    return replace(prefix, explained=explained, unexplained=left)
+    return replace(difference, explained=explained, unexplained=left)

@@ -193,8 +193,8 @@ def test_a_prefix_that_explains_all_differences_is_named_with_the_command_to_typ
         "reinit diff ddp.pt plain.pt --rename 'module.*=*'"
     )
     assert json.loads(reinit("diff", "plain.pt", "ddp.pt", "--json").out)["prefix"] == {
-        "text": "module.",
-        "in": "second",
+        "removed": "",
+        "added": "module.",
         "keys": 2,
         "rename": ["*=module.*"],
     }

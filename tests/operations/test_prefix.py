@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reinit_cli.operations.prefix import Prefix, prefix_between
+from reinit_cli.operations.prefix import PrefixDifference, prefix_between
 from reinit_cli.request.regex import Clock
 from reinit_cli.request.rename import Rename
 
 KEYS = {f"layers.{at}.{name}" for at in range(10) for name in ("weight", "bias")}
 
 
-def under(prefix: Prefix, keys: set[str]) -> set[str]:
+def under(prefix: PrefixDifference, keys: set[str]) -> set[str]:
     """Return the names that the rename gives keys."""
     listed = sorted(keys)
     new = Rename.parse(prefix.rename).renamed(listed, Clock())
@@ -28,8 +28,8 @@ def test_a_prefix_is_found_in_either_source_and_its_rename_undoes_it(text: str) 
 
     assert removed is not None
     assert added is not None
-    assert (removed.text, removed.is_removed, removed.explained) == (text, True, 20)
-    assert (added.text, added.is_removed, added.explained) == (text, False, 20)
+    assert (removed.prefix.removed, removed.explained) == (text, 20)
+    assert (added.prefix.added, added.explained) == (text, 20)
     assert under(removed, prefixed) == KEYS
     assert under(added, KEYS) == prefixed
 
@@ -40,7 +40,7 @@ def test_a_few_keys_may_differ_otherwise() -> None:
     )
 
     assert found is not None
-    assert (found.text, found.explained, found.unexplained) == ("module.", 20, 3)
+    assert (found.prefix.removed, found.explained, found.unexplained) == ("module.", 20, 3)
 
 
 def test_part_of_a_larger_network_is_found() -> None:
@@ -50,6 +50,16 @@ def test_part_of_a_larger_network_is_found() -> None:
 
     assert found is not None
     assert found.rename == "encoder.*=*"
+
+
+def test_each_source_may_have_a_prefix_of_its_own() -> None:
+    first, second = {f"module.{key}" for key in KEYS}, {f"model.{key}" for key in KEYS}
+
+    found = prefix_between(first, second)
+
+    assert found is not None
+    assert found.rename == "module.*=model.*"
+    assert under(found, first) == second
 
 
 def test_keys_that_both_have_keep_their_names() -> None:

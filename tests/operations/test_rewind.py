@@ -51,6 +51,16 @@ def test_one_prefix_that_the_source_has_or_lacks_is_found(prefix: str) -> None:
     assert all(torch.equal(found[key], tensor) for key, tensor in EARLY.items())
 
 
+def test_a_prefix_of_one_is_exchanged_for_that_of_the_other() -> None:
+    torch.save({f"model.{key}": tensor for key, tensor in EARLY.items()}, "early.pt")
+    _late("module.")
+
+    rewrite("late.pt", ["*=rewind:early.pt"], "out.pt")
+
+    found = torch.load("out.pt")
+    assert all(torch.equal(found[f"module.{key}"], tensor) for key, tensor in EARLY.items())
+
+
 def test_of_two_prefixes_none_is_taken_and_each_can_be_named() -> None:
     ema = {f"ema.{key}": tensor + 1 for key, tensor in EARLY.items()}
     torch.save(ema | {f"model.{key}": tensor for key, tensor in EARLY.items()}, "early.pt")
@@ -185,15 +195,16 @@ def _shapes(*keys: str) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize(
     ("mine", "theirs", "prefixes"),
     [
-        (_shapes("m.a.w", "m.b.w"), _shapes("a.w", "b.w"), [Prefix("m.", is_removed=True)]),
-        (_shapes("a.w", "b.w"), _shapes("m.a.w", "m.b.w"), [Prefix("m.", is_removed=False)]),
+        (_shapes("m.a.w", "m.b.w"), _shapes("a.w", "b.w"), [Prefix(removed="m.")]),
+        (_shapes("a.w", "b.w"), _shapes("m.a.w", "m.b.w"), [Prefix(added="m.")]),
         (_shapes("a.w", "b.w"), _shapes("a.w", "b.w", "m.a.w", "m.b.w"), []),
         (_shapes("m.a.w", "m.b.w"), {"a.w": (3,), "b.w": (3,)}, []),
+        (_shapes("m.a.w", "m.b.w"), _shapes("n.a.w", "n.b.w"), [Prefix("m.", "n.")]),
         (_shapes("m.a.w", "m.b.w", "m.c.w"), _shapes("w", "x", "y", "z"), []),
         (
             _shapes("m.a.w"),
             _shapes("a.w", "w"),
-            [Prefix("m.", is_removed=True), Prefix("m.a.", is_removed=True)],
+            [Prefix(removed="m."), Prefix(removed="m.a.")],
         ),
     ],
 )

@@ -44,7 +44,7 @@ from reinit_cli.operations.diff import (
     names_of,
     prefix_of,
 )
-from reinit_cli.operations.prefix import Prefix
+from reinit_cli.operations.prefix import PrefixDifference
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.rename import Rename
 from reinit_cli.storage.destination import CHECKPOINT
@@ -156,7 +156,7 @@ class Compared:
     second: str
     found: Sequence[Difference]
     rename: Sequence[Rename] = ()
-    prefix: Prefix | None = None
+    prefix: PrefixDifference | None = None
 
 
 def _refuse_unmatched(
@@ -196,16 +196,17 @@ def differences_sheet(compared: Compared, *, shows_same: bool) -> Sheet:
     return Sheet(_COLUMNS, rows, facts).without_empty_columns()
 
 
-def _about(prefix: Prefix, compared: Compared) -> str:
+def _about(prefix: PrefixDifference, compared: Compared) -> str:
     """Say which keys a prefix explains, and what compares them."""
     differ = f"{plural(prefix.explained, 'key')} {'differ' if prefix.explained > 1 else 'differs'}"
-    where = compared.first if prefix.is_removed else compared.second
+    sides = zip(prefix.prefix, (compared.first, compared.second), strict=True)
+    where = " and ".join(f"{text!r}, which {name} has in front" for text, name in sides if text)
     renames = [f"--rename {shlex.quote(each)}" for each in _renames(compared, prefix)]
     command = f"reinit diff {shlex.join((compared.first, compared.second))} {' '.join(renames)}"
-    return f"{differ} only in {prefix.text!r}, which {where} has in front: {command}"
+    return f"{differ} only in {where}: {command}"
 
 
-def _renames(compared: Compared, prefix: Prefix) -> list[str]:
+def _renames(compared: Compared, prefix: PrefixDifference) -> list[str]:
     return [*(each.text for each in compared.rename), prefix.rename]
 
 
@@ -303,8 +304,8 @@ def differences_form(compared: Compared, *, shows_same: bool) -> dict[str, Any]:
         form["rename"] = [each.text for each in compared.rename]
     if prefix is not None:
         form["prefix"] = {
-            "text": prefix.text,
-            "in": "first" if prefix.is_removed else "second",
+            "removed": prefix.prefix.removed,
+            "added": prefix.prefix.added,
             "keys": prefix.explained,
             "rename": _renames(compared, prefix),
         }

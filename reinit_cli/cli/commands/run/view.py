@@ -17,6 +17,8 @@ from reinit_cli.planning.job import Job
 from reinit_cli.planning.match import head_rule
 from reinit_cli.planning.notes import skip_notes
 from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.request.pattern import patterns_of
+from reinit_cli.request.rename import renames_of
 from reinit_cli.request.rule import Rule
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.moments import Moments
@@ -329,6 +331,10 @@ def _batch_facts(results: Sequence[Result]) -> Iterator[tuple[str, str]]:
     for plan in [job.plan for job in jobs[:1]]:
         for rule in (*map(head_rule, plan.heads), *plan.rules):
             yield "rule", f"{rule.pattern.text} = {described(rule.init)}"
+        request = plan.request
+        yield from (("rename", each.text) for each in renames_of(request.rename))
+        yield from (("drop", each.text) for each in patterns_of(request.drop))
+        yield from (("only", each.text) for each in patterns_of(request.only))
         seeds = dict.fromkeys(str(job.plan.request.seed) for job in jobs)
         yield "seed", f"{', '.join(seeds)} (stream {STREAM.name})"
         yield "device", plan.request.device

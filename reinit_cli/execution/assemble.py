@@ -16,7 +16,7 @@ from reinit_cli.execution.fill import Fill, FillPart, Recast
 from reinit_cli.initializers import Transform
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import is_kept_for_tests
-from reinit_cli.planning.moved import moved_of, new_entries
+from reinit_cli.planning.moved import moved_of, new_entries, new_slots
 from reinit_cli.planning.output import Created, Respelled, content_of
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import rows_alone
@@ -81,9 +81,12 @@ def _respelled(
         first.key: _placed(first, originals[first.origin], contents, fills, saturates=saturates)
         for first in moved.values()
     }
-    staying = {key: fill for key, fill in fills.items() if key not in moved}
+    slots = {step.key for step in job.plan.slots if step.was is not None}
+    data |= {key: (fills[key],) for key in slots}
+    staying = {key: fill for key, fill in fills.items() if key not in moved and key not in slots}
     edits, empty = _edits(job, contents, staying)
-    changes = Respelling(new_entries(job.plan.steps, originals, moved), data, edits)
+    entries = {**new_entries(job.plan.steps, originals, moved), **new_slots(job.plan)}
+    changes = Respelling(entries, data, edits)
     return _with_empty(contents.respelled(changes, record), empty)
 
 

@@ -35,6 +35,7 @@ from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.folder_files import files_to_copy
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import refuse_too_large
+from reinit_cli.planning.outgrown import outgrown
 from reinit_cli.planning.output import (
     BESIDE,
     BESIDE_AS_FOLDER,
@@ -43,6 +44,7 @@ from reinit_cli.planning.output import (
     choose_layout,
     content_notes,
     content_of,
+    layout_for,
     source_notes,
 )
 from reinit_cli.planning.plan import Plan
@@ -184,6 +186,7 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     if not request.rules and isinstance(layout, Rewritten) and not is_copy:
         raise MissingRuleError
     decided = decide(source, request, versions)
+    layout = layout_for(decided.plan, source, layout)
     donors = decided.references.donors.values()
     check_links(donors, request)
     _check_content(request, source, destination, layout)
@@ -252,7 +255,9 @@ def _notes(plan: Plan, source: Source, destination: Destination, layout: Layout)
     content = content_of(source, tuple(step.tensor for step in plan.steps))
     drops = plan.request.tensors_only
     changed = content_notes(source, content, destination.path, layout, drops=drops)
-    return (*source_notes(source), *changed)
+    located = source.located
+    kept = located.optimizers if located is not None and not layout.is_created else ()
+    return (*source_notes(source), *changed, *outgrown(plan, kept))
 
 
 def check_faults(source: Source, request: Request, *, is_created: bool = False) -> None:

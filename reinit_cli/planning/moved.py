@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.respelling import NewEntry
-from reinit_cli.planning.plan import Step
+from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 
 
@@ -56,3 +56,12 @@ def new_entries(
             entries[step.origin] = NewEntry(step.key)
     kept = {step.origin for step in steps}
     return entries | {key: None for key in originals if key not in kept}
+
+
+def new_slots(plan: Plan) -> Mapping[str, NewEntry | None]:
+    """Return what becomes of the slots of optimizers that cannot stay where they are."""
+    resized = (step for step in plan.slots if step.was is not None)
+    entries: dict[str, NewEntry | None] = {
+        step.key: NewEntry(step.key, replace(step.tensor, storage=step.key)) for step in resized
+    }
+    return entries | dict.fromkeys(plan.forgotten)

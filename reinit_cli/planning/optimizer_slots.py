@@ -23,7 +23,8 @@ class Slot:
             that says it; None where it stays, because it never changes or is not read.
         source: where that is written; files of torch are those of torch/optim.
         shape: how it follows from the parameter's.
-        unless: the option of the group that must be zero for the start to be right.
+        unless: the option of the group with which, unless it is zero, there is no such slot at
+            the start.
         needs: the slot without which this one is of another optimizer.
         is_shared: whether it is of all parameters of its group.
     """
@@ -115,6 +116,22 @@ KNOWN: Mapping[str, Slot] = {slot.name: slot for slot in SLOTS}
 
 COUNTERS = ("step",)
 """The numbers in a group that are not options of it."""
+
+
+def shape_for(slot: Slot, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the shape of a slot of a parameter of some shape; None where nobody knows."""
+    match slot.shape:
+        case "parameter":
+            return shape
+        case "rows":
+            return (*shape[:-1], 1)
+        case "columns":
+            return (*shape[:-2], 1, *shape[-1:])
+        case "row sums":
+            return shape[:-1]
+        case "column sums":
+            return (*shape[:-2], *shape[-1:])
+    return None
 
 
 def slot_of(name: str, state: State) -> Slot | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from reinit_cli.errors import RuleError
 from reinit_cli.initializers import Transform, parse_init
 from reinit_cli.planning.fit import unholdable
-from reinit_cli.planning.optimizer_slots import COUNTERS, KNOWN, Slot, slot_of
+from reinit_cli.planning.optimizer_slots import COUNTERS, KNOWN, Slot, shape_for, shape_of, slot_of
 from reinit_cli.planning.parameters import (
     Matched,
     Order,
@@ -64,10 +64,15 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
     """
     if not saved.optimizers:
         raise unresettable(plan.source, "holds no optimizer state")
-    fills = {step.origin: step for step in plan.steps if step.action == "fill"}
+    fills = {step.origin: step for step in plan.steps if step.action in ("fill", "resize")}
+    _check_ties(plan, saved, fills)
+    for each in saved.parameters:
+        found = [fills[key] for key in each.keys if key in fills]
+        fills |= dict.fromkeys(each.keys, found[0]) if found and len(each.keys) > 1 else {}
     steps: list[Step] = []
     numbers: list[NewNumber] = []
     warnings: list[str] = []
+    forgotten: list[str] = []
     matches = [
         match_parameters(each, saved.parameters, fills, saved.order) for each in saved.optimizers
     ]
@@ -78,13 +83,32 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
         if matched is None:
             warnings.append(f"{optimizer.path!r} is of other parameters, and stays")
             continue
-        reset = _Reset(optimizer, matched)
+        reset = _Reset(optimizer, matched, fills)
         steps += reset.steps()
-        steps += reset.copies(fills)
+        steps += reset.copies()
         numbers += reset.numbers()
+        forgotten += reset.forgotten()
         warnings += reset.warnings()
     slots = _once(steps, saved, matches)
-    return replace(plan, slots=slots, numbers=tuple(numbers), warnings=(*plan.warnings, *warnings))
+    return replace(
+        plan,
+        slots=slots,
+        numbers=tuple(numbers),
+        forgotten=tuple(forgotten),
+        warnings=(*plan.warnings, *warnings),
+    )
+
+
+def _check_ties(plan: Plan, saved: Saved, fills: Mapping[str, Step]) -> None:
+    """Refuse to reset the state of keys that were one tensor, and become several.
+
+    Raises:
+        RuleError: there are such keys.
+    """
+    for each in saved.parameters if plan.request.untie else ():
+        if len(each.keys) > 1 and any(key in fills for key in each.keys):
+            problem = f"{each.keys[0]!r} and {each.keys[1]!r} have one state, and are untied"
+            raise unresettable(plan.source, problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +118,12 @@ class _Reset:
     Attributes:
         optimizer: as it was saved.
         matched: which of its parameters are filled.
+        fills: what fills or resizes them, by the keys of the source.
     """
 
     optimizer: Optimizer
     matched: Matched
+    fills: Mapping[str, Step]
 
     def steps(self) -> Iterator[Step]:
         """Yield a step for each tensor that is reset."""
@@ -105,8 +131,22 @@ class _Reset:
             for name, tensor in state.tensors.items():
                 slot = slots[name]
                 start = self._start(group, slot, of)
-                if start is not None:
-                    yield self._step(tensor, start, self._name(of, name))
+                shape = self._new_shape(tensor, slot, of)
+                if start is not None and not self._has_none(group, slot):
+                    step = self._step(tensor.with_shape(shape), start, self._name(of, name))
+                    is_moved = shape != tensor.shape
+                    yield replace(
+                        step,
+                        tensor=step.tensor if is_moved else tensor,
+                        was=tensor.shape if is_moved else None,
+                    )
+
+    def forgotten(self) -> Iterator[str]:
+        """Yield the key of each tensor that a new optimizer does not have yet."""
+        for group, _, state, slots in self._states():
+            for name, tensor in state.tensors.items():
+                if self._has_none(group, slots[name]):
+                    yield tensor.key
 
     def numbers(self) -> Iterator[NewNumber]:
         """Yield each number that is reset."""
@@ -118,7 +158,7 @@ class _Reset:
                     at = NumberAt(self.optimizer.path, of, name)
                     yield NewNumber(at, number, _like(number, start))
 
-    def copies(self, fills: Mapping[str, Step]) -> Iterator[Step]:
+    def copies(self) -> Iterator[Step]:
         """Yield a step for each copy in 32 bits of a tensor that is filled.
 
         Raises:
@@ -127,7 +167,7 @@ class _Reset:
         for group in self.optimizer.groups:
             for id_, copy in zip(group.ids, group.masters, strict=False):
                 if id_ in self.matched.filled:
-                    yield self._copy(copy, self.matched.keys.get(id_), fills)
+                    yield self._copy(copy, self.matched.keys.get(id_))
 
     def warnings(self) -> Iterator[str]:
         """Yield what a user should know."""
@@ -201,11 +241,8 @@ class _Reset:
             RuleError: no number does.
         """
         options = group.shared
-        if slot.unless in options.tensors or options.numbers.get(slot.unless):
-            problem = (
-                f"its {slot.name} of {self._key(of)} does not start as a number, "
-                f"since its {slot.unless} is not zero"
-            )
+        if slot.unless in options.tensors:
+            problem = f"its {slot.unless} is a tensor, and not read"
             raise unresettable(self.optimizer.path, problem)
         if not isinstance(slot.start, str):
             return slot.start
@@ -219,6 +256,39 @@ class _Reset:
             problem = f"its {slot.name} of {self._key(of)} starts as lr, which its group has not"
             raise unresettable(self.optimizer.path, problem)
         return options.numbers.get(slot.start, 0.0)
+
+    @staticmethod
+    def _has_none(group: Group, slot: Slot) -> bool:
+        """Whether a new optimizer has no such slot before its first step."""
+        return bool(group.shared.numbers.get(slot.unless))
+
+    def _new_shape(self, tensor: TensorInfo, slot: Slot, of: ParameterId | int) -> tuple[int, ...]:
+        """Return the shape that a slot gets.
+
+        Raises:
+            RuleError: its parameter is resized, and nobody knows.
+        """
+        resized = [] if isinstance(of, int) else self._resized(of)
+        if not resized or not tensor.shape:
+            return tensor.shape
+        shapes = {step.tensor.shape for step in resized}
+        shape = shape_for(slot, shapes.pop())
+        if shapes or shape is None or len(resized) > 1:
+            problem = f"its {self._name(of, slot.name)} cannot be resized"
+            raise unresettable(self.optimizer.path, problem)
+        return shape
+
+    def _resized(self, of: ParameterId) -> list[Step]:
+        """Return what resizes a parameter, or any where it is not known which it is."""
+        state = self.optimizer.states.get(of, State())
+        key = self.matched.keys.get(of)
+        if key is not None and not is_shared(state):
+            step = self.fills.get(key)
+            return [step] if step is not None and step.was is not None else []
+        was = shape_of(state)
+        return [
+            each for each in self.fills.values() if each.was is not None and was in (None, each.was)
+        ]
 
     def _step(self, tensor: TensorInfo, start: Number, name: str) -> Step:
         """Return the step that fills a tensor with its start.
@@ -236,9 +306,10 @@ class _Reset:
             raise unresettable(self.optimizer.path, f"its {name} is {problem or tensor.dtype}")
         return Step(tensor, "fill", law=law, seed_key=tensor.key, init=init)
 
-    def _copy(self, copy: TensorInfo, key: str | None, fills: Mapping[str, Step]) -> Step:
-        step = fills.get(key or "")
-        if step is None or isinstance(step.law, Transform) or step.keeps_zeros:
+    def _copy(self, copy: TensorInfo, key: str | None) -> Step:
+        step = self.fills.get(key or "")
+        is_plain = step is not None and step.action == "fill" and step.was is None
+        if step is None or not is_plain or isinstance(step.law, Transform) or step.keeps_zeros:
             name = repr(key) if key else "a parameter"
             problem = f"it has a copy in 32 bits of {name}, which cannot be filled alike"
             raise unresettable(self.optimizer.path, problem)

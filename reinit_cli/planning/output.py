@@ -17,8 +17,9 @@ from reinit_cli.checkpoints.formats import (
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
 from reinit_cli.checkpoints.formats.respelling import KeepingFormat
 from reinit_cli.checkpoints.source import Source
-from reinit_cli.errors import OutputUnwritableError, UnwritableContentError
+from reinit_cli.errors import OutputUnwritableError, RuleError, UnwritableContentError
 from reinit_cli.planning.lost import holds_more, unwritten
+from reinit_cli.planning.plan import Plan
 from reinit_cli.request.cast import casts_of
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import Request
@@ -129,6 +130,21 @@ def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
         return Created(new)
     problem = f"its suffix names no format; known are {', '.join(SUFFIXES)}, or a folder/"
     raise OutputUnwritableError(path or DASH, problem)
+
+
+def layout_for(plan: Plan, source: Source, layout: Layout) -> Layout:
+    """Return how files come about once it is known what is left out of them.
+
+    Raises:
+        RuleError: the format cannot leave out what a new optimizer does not have.
+    """
+    if not plan.forgotten or not isinstance(layout, Rewritten):
+        return layout
+    keeps = keeping(layout.format)
+    if keeps is None:
+        problem = f"its format keeps {plan.forgotten[0]!r}, which a new optimizer does not have"
+        raise RuleError(source.name, problem, kind="optimizer")
+    return Respelled(keeps)
 
 
 def _suffix(path: str | None) -> str:

@@ -167,6 +167,7 @@ class Plan:
         config: the members of a folder's configs that follow what becomes of its tensors.
         dropped: the keys of the source that are left out.
         numbers: those of an optimizer's slots that are reset.
+        forgotten: the keys of an optimizer's slots that are left out, since a new one has none.
     """
 
     source: str
@@ -180,6 +181,7 @@ class Plan:
     config: tuple[Change, ...] = ()
     dropped: tuple[str, ...] = ()
     numbers: tuple[NewNumber, ...] = ()
+    forgotten: tuple[str, ...] = ()
 
     @property
     def fills(self) -> Iterator[Step]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from reinit_cli import plan, rewrite
+from reinit_cli.cli import main
 from reinit_cli.errors import RuleError
 from reinit_cli.planning.optimizer_slots import SLOTS
 
@@ -47,6 +48,7 @@ KINDS: dict[str, Make] = {
     "Rprop": lambda params: OPTIM.Rprop(params, lr=0.013),
     "SGD": lambda params: OPTIM.SGD(params, lr=0.1),
     "SGD, momentum": lambda params: OPTIM.SGD(params, lr=0.1, momentum=0.9),
+    "SGD, dampened": lambda params: OPTIM.SGD(params, lr=0.1, momentum=0.9, dampening=0.4),
     "SGD, nesterov": lambda params: OPTIM.SGD(params, lr=0.1, momentum=0.9, nesterov=True),
     "SGD, fused": lambda params: OPTIM.SGD(params, lr=0.1, momentum=0.9, fused=True),
 }
@@ -55,16 +57,21 @@ KINDS: dict[str, Make] = {
 class Net(nn.Module):
     """A network whose two halves differ in shape; of matrices alone, as Muon wants them."""
 
-    def __init__(self, *, has_bias: bool) -> None:
+    def __init__(self, *, has_bias: bool, rows: int = 4) -> None:
         super().__init__()
         self.body = nn.Linear(6, 5, bias=has_bias)
-        self.head = nn.Linear(5, 4, bias=has_bias)
+        self.head = nn.Linear(5, rows, bias=has_bias)
 
 
-def net_for(kind: str) -> Net:
+def net_for(kind: str, saved: State | None = None) -> Net:
+    """Return a new network, or one for the weights of a checkpoint."""
+    rows = 4 if saved is None else len(saved["model"]["head.weight"])
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return Net(has_bias=kind != "Muon")
+        net = Net(has_bias=kind != "Muon", rows=rows)
+    if saved is not None:
+        net.load_state_dict(saved["model"])
+    return net
 
 
 def gradient(parameter: torch.Tensor, name: str, number: int) -> torch.Tensor:
@@ -87,8 +94,7 @@ def stepped(
 
 def resumed(kind: str, make: Make, saved: State) -> list[State]:
     """Go on from a checkpoint."""
-    net = net_for(kind)
-    net.load_state_dict(saved["model"])
+    net = net_for(kind, saved)
     optimizer = make(net.parameters())
     optimizer.load_state_dict(saved["optimizer"])
     return stepped(net, optimizer, TRAINED, STEPS)
@@ -96,8 +102,7 @@ def resumed(kind: str, make: Make, saved: State) -> list[State]:
 
 def fresh(kind: str, make: Make, saved: State) -> list[State]:
     """Start with a new optimizer from the weights of a checkpoint."""
-    net = net_for(kind)
-    net.load_state_dict(saved["model"])
+    net = net_for(kind, saved)
     return stepped(net, make(net.parameters()), TRAINED, STEPS)
 
 
@@ -108,9 +113,12 @@ def trained(kind: str, make: Make) -> State:
     return {"model": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}
 
 
-def reset(saved: State, tmp_path: Path, rule: str = "head.*=normal:std=0.3") -> State:
+def reset(
+    saved: State, tmp_path: Path, rule: str = "head.*=normal:std=0.3", **options: Any
+) -> State:
     torch.save(saved, tmp_path / "run.pt")
-    rewrite(str(tmp_path / "run.pt"), [rule], str(tmp_path / "out.pt"), reset_optimizer=True)
+    options["reset_optimizer"] = True
+    rewrite(str(tmp_path / "run.pt"), [rule], str(tmp_path / "out.pt"), **options)
     return torch.load(tmp_path / "out.pt", weights_only=False)
 
 
@@ -122,7 +130,8 @@ def assert_moves_as_new(kind: str, make: Make, saved: State, after: State) -> No
         for key, value in got[at].items():
             expected = (new if key.startswith("head.") else untouched)[at][key]
             assert torch.equal(value, expected), (key, at)
-    if any(after["optimizer"]["state"].values()):
+    is_resized = after["model"]["head.weight"].shape != saved["model"]["head.weight"].shape
+    if any(after["optimizer"]["state"].values()) and not is_resized:
         old = resumed(kind, make, {**saved, "model": after["model"]})
         assert not all(torch.equal(got[-1][key], old[-1][key]) for key in got[-1]), "no reset seen"
 
@@ -268,6 +277,70 @@ def test_sparse_adam_starts_again(tmp_path: Path) -> None:
         assert torch.equal(got["a.weight"], untouched["a.weight"])
 
 
+@pytest.mark.parametrize("rows", [7, 2])
+@pytest.mark.parametrize(
+    "kind",
+    ["Adam", "Adagrad, with an accumulator", "Adafactor", "Rprop", "SGD, dampened", "SGD", "NAdam"],
+)
+def test_a_resized_parameter_moves_as_it_would_under_a_new_optimizer(
+    kind: str, rows: int, tmp_path: Path
+) -> None:
+    saved = trained(kind, KINDS[kind])
+
+    after = reset(saved, tmp_path, "head.bias=zeros", resize=[f"head.weight={rows}:normal"])
+
+    assert after["epoch"] == 3
+    assert after["model"]["head.weight"].shape == (rows, 5)
+    assert_moves_as_new(kind, KINDS[kind], saved, after)
+
+
+def test_a_cast_and_a_rename_keep_the_optimizer_and_reset_it(tmp_path: Path) -> None:
+    saved = trained("Adam", KINDS["Adam"])
+    _with_int_steps(saved)
+
+    after = reset(saved, tmp_path, "new.*=normal", dtype="float64", rename=["head.*=new.*"])
+
+    assert after["model"]["new.weight"].dtype == torch.float64
+    steps = [after["optimizer"]["state"][at]["step"] for at in range(4)]
+    assert steps == [TRAINED, TRAINED, 0, 0]
+    assert not after["optimizer"]["state"][2]["exp_avg"].any()
+
+
+def test_an_optimizer_that_no_longer_fits_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "run.pt", str(tmp_path / "out.pt")
+    torch.save(trained("Adam", KINDS["Adam"]), path)
+
+    assert main([str(path), "-r", "head.*=normal", "--resize", "head.weight=7", "-o", out]) == 0
+
+    assert (
+        "warning: 'optimizer' no longer fits: it keeps the old shape of 'head.weight'; "
+        "--reset-optimizer gives it the new one\n"
+    ) in capsys.readouterr().err
+
+
+def test_lbfgs_cannot_be_resized(tmp_path: Path) -> None:
+    with pytest.raises(RuleError, match=r"of 'body\.weight' cannot be resized"):
+        reset(_lbfgs_saved(), tmp_path, "*=normal", resize=["head.weight=7"])
+
+
+def test_tied_keys_that_are_untied_are_refused(tmp_path: Path) -> None:
+    weight = nn.Parameter(torch.ones(3, 3))
+    optimizer = torch.optim.Adam([weight])
+    weight.grad = torch.ones(3, 3)
+    optimizer.step()
+    model = {"embed": weight.data, "head": weight.data}
+
+    with pytest.raises(RuleError, match="'embed' and 'head' have one state, and are untied"):
+        reset(
+            {"model": model, "optimizer": optimizer.state_dict()},
+            tmp_path,
+            "head=zeros",
+            untie=True,
+        )
+
+
 def test_every_optimizer_of_torch_is_stepped() -> None:
     found = {
         name
@@ -406,11 +479,19 @@ def test_what_cannot_be_reset_is_refused_by_name(name: str, tmp_path: Path) -> N
     assert not (tmp_path / "o.pt").exists()
 
 
-def test_dampened_momentum_does_not_start_as_zeros_and_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
+def test_dampened_momentum_does_not_start_as_zeros_and_is_left_out(
+    is_zip: bool, tmp_path: Path
+) -> None:
     def dampened(net: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(net.parameters(), momentum=0.9, dampening=0.5)
 
-    _saved(tmp_path / "m.pt", dampened)
+    saved = _saved(tmp_path / "m.pt", dampened)
+    torch.save(saved, tmp_path / "m.pt", _use_new_zipfile_serialization=is_zip)
 
-    with pytest.raises(RuleError, match="dampening is not zero"):
-        plan(str(tmp_path / "m.pt"), ["3.*=zeros"], reset_optimizer=True)
+    rewrite(str(tmp_path / "m.pt"), ["3.*=zeros"], str(tmp_path / "o.pt"), reset_optimizer=True)
+
+    after = torch.load(tmp_path / "o.pt")
+    assert after["epoch"] == 3
+    for number, slots in after["optimizer"]["state"].items():
+        assert list(slots) == ([] if number in (6, 7) else ["momentum_buffer"])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from reinit_cli.checkpoints.formats.base import Edits, Files
 from reinit_cli.checkpoints.formats.torch.budget import Budget
+from reinit_cli.checkpoints.formats.torch.entries import Entry
 from reinit_cli.checkpoints.formats.torch.optimizer_records import id_of
 from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle, pairs_of
 from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
 from reinit_cli.checkpoints.formats.torch.record_kinds import members_of
 from reinit_cli.checkpoints.formats.torch.span_machine import read_spans
-from reinit_cli.checkpoints.formats.torch.state_dict import contents_of
+from reinit_cli.checkpoints.formats.torch.state_dict import Contents, contents_of
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Literal as Bytes
 from reinit_cli.storage.segments import Segment
@@ -75,7 +76,8 @@ def _edits(file: Reader, where: Renumbering, numbers: Sequence[NewNumber]) -> di
     values = {each.at: each.value for each in numbers}
     holders = {(at.optimizer, at.of) for at in values}
     edits: dict[int, Segment] = {}
-    for held in _held(spans, budget, where.root):
+    found = contents_of(Pickle(spans.top, spans.end, (), ()), budget, where.root or ".")
+    for held in _held(found, budget):
         if (held.optimizer, held.of) not in holders:
             continue
         keys = (key for key, _ in pairs_of(held.holder, budget))
@@ -90,9 +92,31 @@ def _edits(file: Reader, where: Renumbering, numbers: Sequence[NewNumber]) -> di
     return edits
 
 
-def _held(spans: Spans, budget: Budget, root: str) -> Iterator[_Held]:
+def slot_entries(found: Contents, keys: Collection[str], budget: Budget) -> list[Entry]:
+    """Return where tensors lie that optimizers keep for single parameters.
+
+    Args:
+        found: what a pickle holds.
+        keys: those of the tensors.
+        budget: what is left of the file's.
+    """
+    states = {each.path: each.states for each in found.optimizers}
+    entries = []
+    for held in _held(found, budget) if keys else ():
+        state = None if isinstance(held.of, int) else states[held.optimizer].get(held.of)
+        for at, (slot, value) in enumerate(pairs_of(held.holder, budget)):
+            known = None if state is None else state.tensors.get(slot)
+            if known is not None and known.key in keys:
+                budget.spend(1, _ENTRY_NBYTES)
+                entries.append(Entry(known.key, value, held.holder, at))
+    return entries
+
+
+_ENTRY_NBYTES = 120
+
+
+def _held(found: Contents, budget: Budget) -> Iterator[_Held]:
     """Yield what the optimizers of a pickle keep."""
-    found = contents_of(Pickle(spans.top, spans.end, (), ()), budget, root or ".")
     for optimizer, record in zip(found.optimizers, found.optimizer_records, strict=True):
         members = members_of(record, budget)
         for number, group in enumerate(members["param_groups"]):

@@ -17,7 +17,7 @@ from reinit_cli.checkpoints.formats.respelling import NewEntry, Respelling
 from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.entries import Entry
 from reinit_cli.checkpoints.formats.torch.key_edits import key_edits
-from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering
+from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering, slot_entries
 from reinit_cli.checkpoints.formats.torch.pickle_edits import Replacement, edited
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
@@ -71,7 +71,10 @@ def respelled(file: Reader, where: Renumbering, changes: Respelling) -> Respelle
     budget = Budget(file.path)
     spans = read_spans(file, where.start, where.end, budget)
     found = contents_of(Pickle(spans.top, spans.end, (), ()), budget, where.root or ".")
-    places = _places_of(spans, found, changes.entries, budget)
+    own = {entry.key for entry in found.entries}
+    slots = slot_entries(found, changes.entries.keys() - own, budget)
+    entries = [*found.entries, *slots]
+    places = _places_of(spans, entries, changes.entries, budget)
     replaced = {
         (id(place.entry.holder), place.entry.at)
         for key, place in places.items()
@@ -83,10 +86,14 @@ def respelled(file: Reader, where: Renumbering, changes: Respelling) -> Respelle
     keys = {
         key: new.key if new is not None else None
         for key, new in changes.entries.items()
-        if new is None or new.key != key
+        if key in own and (new is None or new.key != key)
     }
     if keys:
         replacements |= key_edits(spans, found.record, found.entries, keys, budget)
+    for slot in slots:
+        if changes.entries[slot.key] is None:
+            pair = spans.pairs(slot.holder)[slot.at]
+            replacements |= dict.fromkeys(pair.whole, b"")
     for at, number in changes.edits.get("", {}).items():
         if where.start <= at < where.end:
             assert isinstance(number, Literal)
@@ -121,14 +128,19 @@ def _is_replaced(new: NewEntry | None) -> bool:
 
 
 def _places_of(
-    spans: Spans, found: Contents, changes: Mapping[str, NewEntry | None], budget: Budget
+    spans: Spans,
+    entries: Sequence[Entry],
+    changes: Mapping[str, NewEntry | None],
+    budget: Budget,
 ) -> dict[str, _Place]:
     """Return where the entries that change lie."""
     pairs: dict[int, list[Any]] = {}
     places = {}
-    for entry in found.entries:
+    for entry in entries:
         if entry.key not in changes:
             continue
+        if entry.key in places:
+            spans.refuse(f"{entry.key!r} lies in two places")
         budget.spend(4, _PLACE_NBYTES)
         if isinstance(entry.holder, (list, tuple)):
             value = spans.items(entry.holder)[entry.at]
@@ -140,7 +152,7 @@ def _places_of(
             if held is None:
                 held = pairs[id(entry.holder)] = spans.pairs(entry.holder)
             places[entry.key] = _Place(entry, held[entry.at].value)
-    _check_shared(spans, found, changes)
+    _check_shared(spans, entries, changes)
     return places
 
 
@@ -154,10 +166,12 @@ def _lone(spans: Spans, entry: Entry) -> Span:
     return spans.of(entry.value)
 
 
-def _check_shared(spans: Spans, found: Contents, changes: Mapping[str, NewEntry | None]) -> None:
+def _check_shared(
+    spans: Spans, entries: Sequence[Entry], changes: Mapping[str, NewEntry | None]
+) -> None:
     """Refuse to change a dictionary or list that lies under several keys under one of them."""
     met: dict[tuple[int, int], Entry] = {}
-    for entry in found.entries:
+    for entry in entries:
         first = met.setdefault((id(entry.holder), entry.at), entry)
         if first is entry:
             continue
@@ -223,7 +237,7 @@ def _names_of(
     found: Contents, changes: Mapping[str, NewEntry | None], used: AbstractSet[str]
 ) -> dict[str, str]:
     """Return the name of each new storage, by what the changed tensors call it."""
-    old = {tensor.key: str(tensor.storage) for tensor in found.tensors}
+    old = {tensor.key: str(tensor.storage) for tensor in (*found.tensors, *found.outside)}
     numbers = [int(name) for name in found.storages if name.isdecimal() and len(name) <= 20]
     fresh = count(max(numbers, default=-1) + 1)
     names: dict[str, str] = {}

@@ -60,6 +60,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         "beside": [
             *(step.key for step in plan.slots),
             *(number.at.path for number in plan.numbers),
+            *plan.forgotten,
         ],
         **config_form(plan),
         "check": _check_form(plan) if plan.request.check else None,

@@ -202,7 +202,7 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     norms = sum(bool(step.norm_of) for step in plan.steps)
     if norms:
         yield "weight norm", f"{plural(norms, 'tensor')} of norms filled with what is drawn"
-    if plan.slots or plan.numbers:
+    if plan.slots or plan.numbers or plan.forgotten:
         yield "optimizer", _slots_fact(plan)
     yield "seed", f"{plan.request.seed} (stream {STREAM.name})"
     yield "device", plan.request.device
@@ -225,8 +225,9 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
 def _slots_fact(plan: Plan) -> str:
     """Say how many slots of an optimizer are reset."""
     inits = {step.init.initializer.name for step in plan.slots if step.init is not None}
-    is_zero = inits <= {"zeros"} and not any(number.value for number in plan.numbers)
-    count = plural(len(plan.slots) + len(plan.numbers), "slot")
+    has_values = plan.forgotten or any(number.value for number in plan.numbers)
+    is_zero = inits <= {"zeros"} and not has_values
+    count = plural(len(plan.slots) + len(plan.numbers) + len(plan.forgotten), "slot")
     return f"{count} {'zeroed' if is_zero else 'reset'}"
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reinit_cli.checkpoints.file import FileSource, stream_source
+from reinit_cli.checkpoints.file import FileSource, file_source, stream_source
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats import format_of
 from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.formats.outline import Outlining, Part
@@ -53,11 +54,20 @@ def describe(text: str, weights: str | None = None, root: str | None = None) -> 
             raise
         with InputFile(error.about) as file:
             return _without_state_dict(file)
-    if not isinstance(source, FileSource):
+    lone = _lone_file(source, root)
+    if lone is None:
         return _of(source, ())
-    with InputFile(source.path) as file:
-        file.check_unchanged(source.fingerprint)
-        return _of(source, _parts(source.format, file, source.located))
+    with InputFile(lone.path) as file:
+        file.check_unchanged(lone.fingerprint)
+        return _of(source, _parts(lone.format, file, lone.located))
+
+
+def _lone_file(source: Source, root: str | None) -> FileSource | None:
+    """Return the file that a source is, or the one in a folder that holds all of its weights."""
+    if isinstance(source, FileSource):
+        return source
+    paths = source.paths_of_weights if isinstance(source, FolderSource) else ()
+    return file_source(paths[0], paths[0], root) if len(paths) == 1 else None
 
 
 def _of_standard_input(root: str | None) -> Holdings:

@@ -215,6 +215,21 @@ def test_a_module_is_outlined_by_its_class() -> None:
     assert found["other.n"].text == "3"
 
 
+def test_the_one_file_of_weights_in_a_folder_is_outlined(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    module, state = _trained(torch.optim.Adam)
+    Path("run").mkdir()
+    torch.save({"state_dict": module.state_dict(), "optimizer": state}, "run/last.ckpt")
+    Path("run/args.yaml").write_text("lr: 1")
+
+    assert main(["keys", "--meta", "run"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "optimizer.state\tdict\t4 parameters: exp_avg, exp_avg_sq, step\t208 B" in lines
+    assert not [line for line in lines if "exp_avg_sq (outside" in line]
+
+
 def test_a_pipe_without_a_state_dict_is_outlined() -> None:
     data = io.BytesIO()
     torch.save({"lr": 0.5}, data)

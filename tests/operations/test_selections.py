@@ -437,3 +437,28 @@ def test_what_cannot_be_done_is_said_with_what_to_type(
 
     assert capsys.readouterr().err.splitlines() == said
     assert sorted(path.name for path in Path().iterdir()) == ["m.pt"]
+
+
+@pytest.mark.parametrize(
+    ("is_named", "which"),
+    [(True, "parameters, such as 'head.weight', that"), (False, "parameters that")],
+)
+def test_an_optimizer_that_keeps_state_of_what_is_left_out_is_named(
+    is_named: bool, which: str
+) -> None:
+    net = torch.nn.Sequential()
+    net.add_module("body", torch.nn.Linear(2, 2))
+    net.add_module("head", torch.nn.Linear(2, 1))
+    optimizer = torch.optim.Adam(net.named_parameters() if is_named else net.parameters())
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, "run.pt")
+
+    whole = rewrite("run.pt", [], "out.pt", drop=["head.*"]).job.plan
+    alone = rewrite("run.pt", [], "alone.pt", drop=["head.*"], tensors_only=True).job.plan
+
+    assert [each for each in whole.warnings if "no longer fits" in each] == [
+        f"'optimizer' no longer fits: it keeps the state of {which} are left out; "
+        "--tensors-only leaves it out too"
+    ]
+    assert not [each for each in alone.warnings if "no longer fits" in each]

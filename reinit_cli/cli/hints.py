@@ -236,6 +236,16 @@ def _recipe(error: errors.RecipeError) -> str:
     return _did_you_mean(meant(error))
 
 
+def _head(error: errors.RuleError) -> str:
+    """Return how a head of labels is resized by its name."""
+    if not error.known:
+        return ""
+    key = (
+        error.known[0] if len(error.known) == 1 else f"{{{','.join(error.known[:_MOST_COMMANDS])}}}"
+    )
+    return f"--resize {shlex.quote(f'{key}={error.word}:normal:std=0.02')} keeps the rows that fit"
+
+
 _NEW_ROWS = "write it as PATTERN=N:INIT, such as embed.weight=50300:mean or :normal:std=0.02"
 
 _SCRATCH = "temporary files go into TMPDIR: name a folder with room, such as TMPDIR=/var/tmp"
@@ -258,6 +268,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.RuleError, "tied"): "give one of them only, both the same initializer, or --untie",
     (errors.RuleError, "resize"): _resize,
+    (errors.RuleError, "classes"): _head,
     (errors.RuleError, "parameters"): (
         "name them in the order of the optimizer's groups: --optimizer-order FILE, a key in "
         "each line; or ndim, where matrices come first"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.find import find_source
@@ -30,6 +30,7 @@ from reinit_cli.operations.bounds import (
 )
 from reinit_cli.operations.configs import followed
 from reinit_cli.operations.optimizer_order import order_of
+from reinit_cli.planning.counted import LABELS, counted_as
 from reinit_cli.planning.decide import decide as planned
 from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.folder_files import files_to_copy
@@ -134,7 +135,9 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
     name = source.architecture or arch
     if not isinstance(name, str):
         problem = "is a checkpoint: name its model with --arch, or --resize its head"
-        raise RuleError(source.name, problem, kind="classes")
+        raise RuleError(
+            source.name, problem, _heads_of_labels(source), kind="classes", word=str(num_classes)
+        )
     made = heads(name, num_classes)
     found = {
         tensor.key: shape
@@ -142,8 +145,24 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
         if (shape := next(filter(None, map(made.get, endings(tensor.key))), None))
     }
     if not found:
-        raise RuleError(source.name, f"has no head of {name}", kind="classes")
+        raise RuleError(
+            source.name,
+            f"has no head of {name}",
+            _heads_of_labels(source),
+            kind="classes",
+            word=str(num_classes),
+        )
     return found
+
+
+def _heads_of_labels(source: Source) -> Sequence[str]:
+    """Return the keys of weights that by their names are of heads of labels."""
+    return [
+        tensor.key
+        for tensor in source.tensors
+        if len(tensor.shape) > 1 and tensor.key.endswith(".weight")
+        if LABELS in counted_as(tensor.key)
+    ]
 
 
 def prepare(request: Request, found: Source | None = None) -> Job:

@@ -325,6 +325,31 @@ def test_an_adapter_names_the_model_that_has_to_have_the_same_shape() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("shapes", "hint"),
+    [
+        (HEAD, "classifier.weight=7:normal:std=0.02"),
+        (
+            {"cls_classifier.weight": (3, 4), "distillation_classifier.weight": (3, 4)},
+            "'{cls_classifier.weight,distillation_classifier.weight}=7:normal:std=0.02'",
+        ),
+    ],
+)
+@pytest.mark.parametrize("arch", [(), ("--arch", "resnet50")])
+def test_a_number_of_classes_for_a_folder_is_answered_with_the_resize_of_its_head(
+    shapes: Shapes, hint: str, arch: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _folder({**shapes, "bert.pooler.dense.weight": (3, 4)}, config=NAMED)
+
+    assert main(["run", "hf", "--num-classes", "7", "-o", "out/", *arch]) == 2
+
+    said = f"hint: --resize {hint} keeps the rows that fit\n"
+    assert capsys.readouterr().err.endswith(said)
+    pattern = hint.strip("'")
+    assert main(["run", "hf", "--resize", pattern, "-o", "out/"]) == 0
+    assert len(json.loads(Path("out/config.json").read_text())["id2label"]) == 7
+
+
 def test_a_config_that_is_kept_is_said_to_be_wrong() -> None:
     _folder(BOTH, config={"vocab_size": 10})
     before = Path("hf/config.json").read_bytes()

@@ -77,22 +77,16 @@ def call_as_written(state: State, window: bytes, at: int) -> re.Match[bytes] | N
     (tag, kind, nbytes, name, put_name, device, numel, view, put_id, start, *rest) = found.groups()
     size, put_size, stride, put_stride, hooks, *last_puts = rest
     memo = state.memo
-    first = int(_UINT32(put_name)[0])
+    first = len(memo)
     recalled = [_index(get) for get in (tag, kind, device, hooks)]
     puts = b"".join((put_name, put_id, put_size, put_stride, *last_puts))
     dims, steps = _sizes_of(state, size), _sizes_of(state, stride)
-    if (
-        nbytes[0] != len(name)
-        or puts != _seven_from(first)
-        or dims is None
-        or steps is None
-        or not (
-            max(recalled) < first
-            if first == len(memo) and not state.holes
-            else _has_room(state, first, recalled)
-        )
-    ):
+    if nbytes[0] != len(name) or dims is None or steps is None:
         return None
+    if state.holes or puts != _SEVEN(*range(first, first + 7)) or max(recalled) >= first:
+        first = _place_of(state, puts, recalled)
+        if first < 0:
+            return None
     tag, kind, device, hooks = (memo[index] for index in recalled)
     text = name.decode()
     # A view's metadata, which is None, is the sixth item before torch 1.6.
@@ -104,19 +98,21 @@ def call_as_written(state: State, window: bytes, at: int) -> re.Match[bytes] | N
     return found
 
 
-def _has_room(state: State, first: int, recalled: Sequence[int]) -> bool:
-    """Whether a tensor that is not the next in the memo can be stored there."""
-    return (
-        max(recalled) < len(state.memo)
+def _place_of(state: State, puts: bytes, recalled: Sequence[int]) -> int:
+    """Return where in the memo a tensor is stored that is not the next; -1 where it cannot be."""
+    first = int(_UINT32(puts)[0])
+    is_stored = (
+        first < _LAST
+        and puts == _SEVEN(*range(first, first + 7))
+        and max(recalled) < len(state.memo)
         and not any(first <= each < first + 7 for each in recalled)
         and all(state.memo[each] is not UNSTORED for each in recalled)
         and state.makes_room(first, 7)
     )
+    return first if is_stored else -1
 
 
-def _seven_from(first: int) -> bytes:
-    """Return the indices of a tensor's parts, which are stored one after the other."""
-    return _SEVEN(*range(first, first + 7)) if first < 2**32 - 7 else b""
+_LAST = 2**32 - 7
 
 
 def _sizes_of(state: State, written: bytes) -> tuple[int, ...] | None:

@@ -45,6 +45,21 @@ class Fingerprint:
         return replace(self, ctime_ns=status.st_ctime_ns) == Fingerprint.of(status)
 
 
+class Readable(Protocol):
+    """Bytes that are read from any place."""
+
+    @property
+    def path(self) -> str:
+        """What people call them."""
+
+    @property
+    def nbytes(self) -> int:
+        """Their number."""
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return exactly those bytes."""
+
+
 class Reader(Protocol):
     """A file that is read from any place, or a pipe that is read in order."""
 

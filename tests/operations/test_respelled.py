@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -495,3 +495,83 @@ def reinit_process() -> Callable[..., bytes]:
         return subprocess.run(command, input=stdin, capture_output=True, check=True).stdout
 
     return run
+
+
+# --- what is shared ---------------------------------------------------------------------------
+
+
+def _run(value: Any, root: str | None = None, **options: Any) -> Any:
+    torch.save(value, "a.pt")
+    rewrite("a.pt", [], "b.pt", root=root, **options)
+    return torch.load("b.pt", weights_only=False)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_recurrent_network_computes_with_its_cast_weights(is_first: bool) -> None:
+    """It holds them in a list too, from which it computes."""
+    network = nn.LSTM(3, 4)
+    others = {"weights": list(network.parameters())}
+    value = {**others, "model": network} if is_first else {"model": network, **others}
+
+    loaded = _run(value, "model", dtype="bfloat16")
+
+    weights = list(loaded["model"].parameters())
+    held = loaded["model"]._flat_weights
+    assert all(each is other for each, other in zip(held, weights, strict=True))
+    assert loaded["model"](torch.zeros(2, 3, dtype=torch.bfloat16))[0].dtype == torch.bfloat16
+    assert all(map(torch.equal, loaded["weights"], network.parameters()))
+
+
+@pytest.mark.parametrize("place", ["first", "last", "inside"])
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"dtype": "float16"}, {"a": torch.float16, "b": torch.float16}),
+        ({"rename": ["*a=*z"]}, {"z": torch.float32, "b": torch.float32}),
+        ({"drop": ["*a"]}, {"b": torch.float32}),
+    ],
+    ids=["cast", "renamed", "dropped"],
+)
+def test_a_state_dict_that_is_kept_twice_changes_in_one_place(
+    place: str, options: dict[str, Any], expected: dict[str, torch.dtype]
+) -> None:
+    state = OrderedDict(a=torch.ones(2), b=torch.zeros(3))
+    value = {
+        "first": {"best": state, "model": state},
+        "last": {"model": state, "best": state},
+        "inside": {"model": {"net": state}, "best": state},
+    }[place]
+
+    loaded = _run(value, "model.net" if place == "inside" else "model", **options)
+
+    changed = loaded["model"]["net"] if place == "inside" else loaded["model"]
+    assert {key: tensor.dtype for key, tensor in changed.items()} == expected
+    assert list(loaded["best"]) == ["a", "b"]
+    assert all(torch.equal(loaded["best"][key], state[key]) for key in state)
+
+
+def test_a_dictionary_of_the_state_dict_that_lies_elsewhere_too_is_refused() -> None:
+    shared = {"a": torch.ones(2)}
+
+    with pytest.raises(UnsupportedFormatError, match="lies outside it too"):
+        _run({"best": shared, "model": {"net": shared}}, "model", dtype="float16")
+
+    assert os.listdir() == ["a.pt"]
+
+
+def test_one_tensor_under_two_keys_stays_one_whatever_else_shares_it() -> None:
+    shared = torch.ones(2)
+
+    loaded = _run(
+        {"best": {"a": shared}, "model": {"a": shared, "b": shared}}, "model", dtype="float16"
+    )
+
+    assert loaded["model"]["a"] is loaded["model"]["b"]
+    assert loaded["model"]["a"].dtype == torch.float16
+    assert torch.equal(loaded["best"]["a"], shared)
+
+
+def test_a_queue_of_tensors_is_cast() -> None:
+    loaded = _run({"model": deque([torch.ones(2), torch.zeros(3)])}, dtype="float16")
+
+    assert [each.dtype for each in loaded["model"]] == [torch.float16] * 2

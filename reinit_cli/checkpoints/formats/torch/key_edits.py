@@ -49,7 +49,7 @@ def key_edits(
         if way is None:
             spans.refuse(f"it holds {entry.key!r} in a place that cannot be changed")
         moves.append(_Move(entry.key, keys.get(entry.key, entry.key), way, 0))
-    names = _Names(spans, root)
+    names = _Names(spans)
     _decide(moves, names)
     return dict(names.edits(budget))
 
@@ -136,9 +136,8 @@ class _Names:
         spans: of the pickle.
     """
 
-    def __init__(self, spans: Spans, root: Any) -> None:
+    def __init__(self, spans: Spans) -> None:
         self.spans = spans
-        self._root = root
         self._holders: dict[int, Any] = {}
         self._new: dict[int, dict[int, str | None]] = {}
 
@@ -167,17 +166,15 @@ class _Names:
             old = [budget.text_of(key) for key, _ in pairs_of(record, budget)]
             changed = {at: name for at, name in new.items() if name != old[at]}
             if changed:
-                self._check(record, old, changed)
+                self._check(old, changed)
                 yield from _edits(self.spans.pairs(record), changed)
 
-    def _check(self, record: Any, old: list[str], changed: Mapping[int, str | None]) -> None:
-        """Refuse names that a dictionary has already, and one that others hold too."""
+    def _check(self, old: list[str], changed: Mapping[int, str | None]) -> None:
+        """Refuse names that a dictionary has already."""
         names = [name for name in map(changed.get, range(len(old)), old) if name is not None]
         twice = next((name for name in changed.values() if name and names.count(name) > 1), None)
         if twice is not None:
             self.spans.refuse(f"it holds {twice!r} already")
-        if self.spans.is_recalled(self.spans.of(record), outside=self.spans.of(self._root)):
-            self.spans.refuse("a dictionary whose keys change lies outside the state dict too")
 
 
 def _edits(

@@ -9,14 +9,18 @@ twice through the file: as it was, and as it will be.
 from __future__ import annotations
 
 import struct
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TypeAlias
 
 from reinit_cli.checkpoints.formats.torch.pickle_pieces import segments_of, without_cut_frames
 from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
+from reinit_cli.checkpoints.formats.torch.replacements import (
+    Changed,
+    Replacement,
+    lost_in,
+    often_in,
+)
 from reinit_cli.checkpoints.formats.torch.tensor_call import Span
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Segment
@@ -27,23 +31,6 @@ _MAX_NEW_NBYTES = 64 * 2**20
 """The most that the pickle may grow by what is made again."""
 
 _MEMOIZE = b"\x94"
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """A value as it is written somewhere, with parts of it replaced.
-
-    Attributes:
-        source: where it is written.
-        inner: what is replaced there, in order, and by which opcodes.
-    """
-
-    source: Span
-    inner: tuple[tuple[Span, Replacement], ...]
-
-
-Replacement: TypeAlias = bytes | Changed
-"""The opcodes of another value, nothing, or the value with other parts."""
 
 
 def edited(
@@ -84,7 +71,8 @@ class _Editor:
         # By index: the number of the event that stored it in the file, or what replaced that.
         self._memo: dict[int, int | _Replaced] = {}
         self._lost: list[tuple[int, int]] = []  # what `Spans.late` has in replaced spans
-        self._homes: dict[bytes, int] = {}  # the indices of names that replace others
+        self._homes: dict[Replacement, int] = {}  # the indices of what comes again
+        self._often: frozenset[Changed] = frozenset()
         self._making: list[int] = []
         self._wanted: set[int] = set()  # events that store what others recall, and are replaced
         self._nbytes = 0
@@ -94,6 +82,7 @@ class _Editor:
         ordered = sorted(replacements)
         self._check(ordered)
         self._wanted = self._missed(ordered, replacements)
+        self._often = often_in(replacements)
         reached = start
         for span in ordered:
             self._keep(reached, span[0])
@@ -129,7 +118,7 @@ class _Editor:
         events = self._events
         is_lost = bytearray(len(events.at))
         for span in ordered:
-            for lost in _lost_in(span, replacements[span]):
+            for lost in lost_in(span, replacements[span]):
                 for number in events.within(lost):
                     is_lost[number] = 1
         recalled = (
@@ -157,18 +146,26 @@ class _Editor:
                 if events.counts_itself(number) and len(memo) != events.index_of(number):
                     self._spans.refuse("it counts its memo, and what counts is replaced")
                 memo[key] = self._stored(number, changed)
-            elif memo.get(key) != events.start[number]:
+            elif not self._has(key, events.start[number], changed):
                 self._put((reached, events.at[number]))
                 self._make(events.start[number])
                 reached = events.after[number]
         self._put((reached, end))
+
+    def _has(self, key: int, wanted: int, changed: Changed | None) -> bool:
+        """Whether the memo has what is recalled: of a changed value its parts as they become."""
+        stored = self._memo.get(key)
+        if stored == wanted:
+            return True
+        return changed is not None and isinstance(stored, tuple) and stored[0] == wanted
 
     def _stored(self, number: int, changed: Changed | None) -> int | _Replaced:
         """Return what is stored within a changed value: it, or a part of it that stays."""
         if changed is None:
             return number
         start, end = self._events.start[number], self._events.end[number]
-        if all(span[1] <= start or end <= span[0] for span, _ in changed.inner):
+        at = bisect_right(changed.inner, start, key=lambda each: each[0][1])
+        if at == len(changed.inner) or changed.inner[at][0][0] >= end:
             return number
         return number, changed if (start, end) == changed.source else None
 
@@ -185,22 +182,33 @@ class _Editor:
             if is_all and self._memo.get(events.key[first]) == stored:
                 self._put(span)
                 return
-        if isinstance(replacement, Changed):
-            self._change(replacement, is_in_place=replacement.source == span)
+        if isinstance(replacement, Changed) and replacement.source == span:
+            self._change(replacement, is_in_place=True)
             return
-        homes = self._homes
-        self._put(_get(homes[replacement]) if replacement in homes else replacement)
-        self._store_again(span, numbers, replacement)
-        if replacement[:1] == _NAME and replacement not in homes and self._has_room:
-            # Another index after all others: few names are written, and most of them often.
+        if replacement in self._homes:
+            self._put(_get(self._homes[replacement]))
+        elif isinstance(replacement, Changed):
+            self._change(replacement, is_in_place=False)
+        else:
+            self._put(replacement)
+        if not isinstance(replacement, Changed):
+            self._store_again(span, numbers, replacement)
+        self._house(replacement)
+
+    def _house(self, replacement: Replacement) -> None:
+        """Store what comes again under an index after all others.
+
+        Few names are written, and most of them often.
+        """
+        events, homes = self._events, self._homes
+        if isinstance(replacement, Changed):
+            is_often = replacement in self._often
+        else:
+            is_often = replacement[:1] == _NAME
+        has_room = not events.count and events.free < _MAX_FREE and len(homes) < _MOST_HOMES
+        if is_often and has_room and replacement not in homes:
             homes[replacement] = events.free + len(homes)
             self._put(_opcode(b"q", b"r", homes[replacement]))
-
-    @property
-    def _has_room(self) -> bool:
-        """Whether the memo can take what it did not hold."""
-        events = self._events
-        return not events.count and events.free < _MAX_FREE and len(self._homes) < _MAX_NAMES
 
     def _store_again(self, span: Span, numbers: range, replacement: bytes) -> None:
         """Store what replaces a value where the value was stored.
@@ -290,6 +298,8 @@ class _Editor:
                 self._put((reached, events.at[number]))
                 self._make(events.start[number])
                 reached = events.after[number]
+            elif self._stored(events.start[number], changed) != events.start[number]:
+                self._spans.refuse(_OF_ITSELF)  # what is stored is not what it becomes
         self._put((reached, end))
 
     def _live(self, start: int, numbers: range, end: int) -> list[tuple[int, int, int]]:
@@ -350,15 +360,6 @@ class _Editor:
                 self.pieces.append(piece)
 
 
-def _lost_in(span: Span, replacement: Replacement) -> Iterator[Span]:
-    """Yield the bytes that are left out where a value is replaced."""
-    if isinstance(replacement, Changed) and replacement.source == span:
-        for inner, part in replacement.inner:
-            yield from _lost_in(inner, part)
-    else:
-        yield span
-
-
 _Replaced = tuple[int, Replacement | None]
 """The number of an event, and what replaced all that it stored; None where it was a part."""
 
@@ -366,7 +367,7 @@ _NAME = b"c"
 
 _MAX_FREE = 2**31
 
-_MAX_NAMES = 100
+_MOST_HOMES = 100_000
 
 _OF_ITSELF = "it shares a value with what that value is made of"
 

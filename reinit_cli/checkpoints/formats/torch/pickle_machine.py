@@ -28,7 +28,7 @@ from reinit_cli.checkpoints.formats.torch.pickle_state import (
 )
 from reinit_cli.checkpoints.formats.torch.tensor_call import call_as_written
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.storage.reader import Reader
+from reinit_cli.storage.reader import Readable
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ _PHRASE_NBYTES = 700
 
 
 def read_pickle(
-    file: Reader, start: int, end: int, budget: Budget, max_opcodes: int = MAX_OPCODES
+    file: Readable, start: int, end: int, budget: Budget, max_opcodes: int = MAX_OPCODES
 ) -> Pickle:
     """Read the pickle that starts there.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 from reinit_cli.checkpoints.formats.torch.tensor_call import Span
 from reinit_cli.storage.reader import Reader
@@ -15,6 +16,37 @@ LONG_NBYTES = 64 * 2**10
 _WINDOW_NBYTES = 256 * 2**10
 
 _FRAME_NBYTES = 9
+
+
+class Joined:
+    """The bytes of segments that are copied or known, one after the other.
+
+    Attributes:
+        path: what people call them.
+        nbytes: their number.
+    """
+
+    def __init__(self, path: str, segments: Sequence[Segment]) -> None:
+        self.path = path
+        self._segments = segments
+        self._ends = list(accumulate(segment.nbytes for segment in segments))
+        self.nbytes = self._ends[-1] if segments else 0
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Return exactly those bytes."""
+        parts = []
+        at = bisect_right(self._ends, offset)
+        while nbytes > 0:
+            segment = self._segments[at]
+            first = offset - self._ends[at] + segment.nbytes
+            count = min(nbytes, segment.nbytes - first)
+            if isinstance(segment, Copy):
+                parts.append(segment.file.read(segment.offset + first, count))
+            else:
+                assert isinstance(segment, Literal)
+                parts.append(bytes(segment.data[first : first + count]))
+            at, offset, nbytes = at + 1, offset + count, nbytes - count
+        return b"".join(parts)
 
 
 def without_cut_frames(

@@ -12,7 +12,7 @@ from reinit_cli.checkpoints.formats.torch.memo_events import Events
 from reinit_cli.checkpoints.formats.torch.pickle_records import Instance, Persistent
 from reinit_cli.checkpoints.formats.torch.tensor_call import CallSpans, Span, call_spans
 from reinit_cli.errors import UnsupportedFormatError
-from reinit_cli.storage.reader import Reader
+from reinit_cli.storage.reader import Readable
 
 _MOST_CALL_NBYTES = 300
 """Of a tensor as torch.save writes it."""
@@ -68,7 +68,7 @@ class Spans:
         budget: what is left of it.
     """
 
-    def __init__(self, file: Reader, budget: Budget) -> None:
+    def __init__(self, file: Readable, budget: Budget) -> None:
         self._file = file
         self.top: Any = None
         self.end = 0
@@ -105,27 +105,12 @@ class Spans:
             self.refuse("it makes a dictionary in an unusual way")
         return found
 
-    def is_recalled(self, made: Span, outside: Span | None = None) -> bool:
-        """Whether what some bytes made is recalled from the memo.
-
-        Args:
-            made: those bytes, all of them.
-            outside: where it does not count that it is.
-        """
+    def is_recalled(self, made: Span) -> bool:
+        """Whether what some bytes made, all of them, is recalled from the memo."""
         events = self.events
-        stored = {
-            number
-            for number in events.within(made)
-            if (events.start[number], events.end[number]) == made and number in self._recalled
-        }
-        if not stored or outside is None:
-            return bool(stored)
-        self.budget.spend(len(events.at) // 4)
-        start, end = outside
         return any(
-            events.start[number] in stored and not start <= events.at[number] < end
-            for number in range(len(events.at))
-            if not events.is_put(number)
+            (events.start[number], events.end[number]) == made and number in self._recalled
+            for number in events.within(made)
         )
 
     @cached_property

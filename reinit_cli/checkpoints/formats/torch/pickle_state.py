@@ -19,7 +19,7 @@ from reinit_cli.checkpoints.formats.torch.tensor_states import (
     keeps_values,
 )
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.storage.reader import Reader
+from reinit_cli.storage.reader import Readable
 
 MAX_MARKS = 1_000
 
@@ -61,7 +61,7 @@ _WINDOW_NBYTES = 256 * 2**10
 class State:
     """The stack, the memo, and the window on the bytes."""
 
-    def __init__(self, file: Reader, start: int, end: int) -> None:
+    def __init__(self, file: Readable, start: int, end: int) -> None:
         self.file = file
         self.end = end
         self.base = start  # where the window lies in the file

@@ -18,21 +18,25 @@ from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.entries import Entry
 from reinit_cli.checkpoints.formats.torch.key_edits import key_edits
 from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering, slot_entries
-from reinit_cli.checkpoints.formats.torch.pickle_edits import Replacement, edited
-from reinit_cli.checkpoints.formats.torch.pickle_records import (
-    Dict,
-    Instance,
-    Persistent,
-    Pickle,
-    Set,
-    pairs_of,
-)
+from reinit_cli.checkpoints.formats.torch.parts import is_mapping
+from reinit_cli.checkpoints.formats.torch.pickle_edits import edited
+from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
+from reinit_cli.checkpoints.formats.torch.pickle_pieces import Joined
+from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
 from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
+from reinit_cli.checkpoints.formats.torch.replacements import Replacement
+from reinit_cli.checkpoints.formats.torch.shared_edits import (
+    in_its_place,
+    lies_alone,
+    with_followers,
+)
 from reinit_cli.checkpoints.formats.torch.span_machine import read_spans
 from reinit_cli.checkpoints.formats.torch.state_dict import Contents, contents_of
+from reinit_cli.checkpoints.formats.torch.storage_names import Leaving, names_used
 from reinit_cli.checkpoints.formats.torch.tensor_call import Span
 from reinit_cli.checkpoints.formats.torch.tensor_edits import changed_tensor
 from reinit_cli.checkpoints.formats.torch.tensor_records import Storage
+from reinit_cli.errors import UnsupportedFormatError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Literal, Segment
 from reinit_cli.tensors.info import TensorInfo
@@ -73,23 +77,29 @@ def respelled(file: Reader, where: Renumbering, changes: Respelling) -> Respelle
     found = contents_of(Pickle(spans.top, spans.end, (), ()), budget, where.root or ".")
     own = {entry.key for entry in found.entries}
     slots = slot_entries(found, changes.entries.keys() - own, budget)
-    entries = [*found.entries, *slots]
-    places = _places_of(spans, entries, changes.entries, budget)
-    replaced = {
-        (id(place.entry.holder), place.entry.at)
-        for key, place in places.items()
-        if _is_replaced(changes.entries[key])
-    }
-    used = _names_used(spans.top, replaced, budget)
+    places = _places_of(spans, found.entries, changes.entries, budget)
+    slot_places = _places_of(spans, slots, changes.entries, budget)
+    root, way = found.record, found.way
+    is_alone = lies_alone(spans, root, way, {place.value for place in places.values()})
+    leaving = _leaving(places if is_alone else {}, slot_places, changes.entries)
+    used = names_used(spans.top, root, leaving, budget)
     names = _names_of(found, changes.entries, used)
-    replacements = dict(_replacements(spans, places, changes.entries, names))
+    replacements = with_followers(
+        spans,
+        root,
+        dict(_replacements(spans, places, changes.entries, names)),
+        {place.value for key, place in places.items() if _stays(key, changes.entries)},
+    )
     keys = {
         key: new.key if new is not None else None
         for key, new in changes.entries.items()
         if key in own and (new is None or new.key != key)
     }
     if keys:
-        replacements |= key_edits(spans, found.record, found.entries, keys, budget)
+        replacements |= key_edits(spans, root, found.entries, keys, budget)
+    if not is_alone:
+        replacements = in_its_place(spans, root, way, replacements)
+    replacements |= _replacements(spans, slot_places, changes.entries, names)
     for slot in slots:
         if changes.entries[slot.key] is None:
             pair = spans.pairs(slot.holder)[slot.at]
@@ -98,8 +108,10 @@ def respelled(file: Reader, where: Renumbering, changes: Respelling) -> Respelle
         if where.start <= at < where.end:
             assert isinstance(number, Literal)
             replacements[at, at + number.nbytes] = bytes(number.data)
+    pickle = edited(file, where.start, where.end, spans, replacements)
+    after = _storages_of(Joined(file.path, pickle), where, _expected(found, changes.entries, names))
     return Respelled(
-        edited(file, where.start, where.end, spans, replacements),
+        pickle,
         {names[share]: data for share, data in changes.data.items()},
         {
             names[str(new.tensor.storage)]: new.tensor.numel
@@ -107,7 +119,7 @@ def respelled(file: Reader, where: Renumbering, changes: Respelling) -> Respelle
             if new is not None and new.tensor is not None
         },
         found.storages,
-        found.storages.keys() - used - set(names.values()),
+        found.storages.keys() - after,
     )
 
 
@@ -122,9 +134,16 @@ class _Place(NamedTuple):
     entry: Entry
     value: Span
 
+    @property
+    def where(self) -> tuple[int, int]:
+        """Its place in what the records stand for."""
+        return id(self.entry.holder), self.entry.at
 
-def _is_replaced(new: NewEntry | None) -> bool:
-    return new is None or new.tensor is not None
+
+def _stays(key: str, changes: Mapping[str, NewEntry | None]) -> bool:
+    """Whether the value of an entry stays as it is."""
+    new = changes.get(key, NewEntry(key))
+    return new is not None and new.tensor is None
 
 
 def _places_of(
@@ -133,20 +152,20 @@ def _places_of(
     changes: Mapping[str, NewEntry | None],
     budget: Budget,
 ) -> dict[str, _Place]:
-    """Return where the entries that change lie."""
+    """Return where the entries that change lie, and others that are the same objects."""
     pairs: dict[int, list[Any]] = {}
     places = {}
+    changing = {id(entry.value) for entry in entries if not _stays(entry.key, changes)}
     for entry in entries:
-        if entry.key not in changes:
+        if entry.key not in changes and id(entry.value) not in changing:
             continue
         if entry.key in places:
             spans.refuse(f"{entry.key!r} lies in two places")
         budget.spend(4, _PLACE_NBYTES)
-        if isinstance(entry.holder, (list, tuple)):
-            value = spans.items(entry.holder)[entry.at]
-            places[entry.key] = _Place(entry, value)
-        elif entry.holder is None:
+        if entry.holder is None:
             places[entry.key] = _Place(entry, _lone(spans, entry))
+        elif not is_mapping(entry.holder):
+            places[entry.key] = _Place(entry, spans.items(entry.holder)[entry.at])
         else:
             held = pairs.get(id(entry.holder))
             if held is None:
@@ -190,47 +209,28 @@ def _change_of(key: str, changes: Mapping[str, NewEntry | None]) -> object:
     return new.tensor and replace(new.tensor, key=""), new.key == key
 
 
-_COMPOSED = (Dict, Instance, Set, list, tuple, Persistent)
-
-_VISIT_NBYTES = 120
-
-
-def _parts(record: Any, budget: Budget) -> Iterator[tuple[int, Any]]:
-    """Yield what a record is made of, pairs and items with their numbers, the rest with -1."""
-    if isinstance(record, (list, tuple, Set)):
-        items = record.items if isinstance(record, Set) else record
-        budget.spend(len(items) // 4)
-        yield from enumerate(items)
-        return
-    if isinstance(record, Persistent):
-        yield -1, record.id
-    for at, (key, value) in enumerate(pairs_of(record, budget)):
-        yield at, value
-        if isinstance(key, _COMPOSED):
-            yield -1, key
-    if isinstance(record, Instance):
-        budget.spend(len(record.items) // 4)
-        yield from ((-1, part) for part in (record.args, record.function))
-        yield from ((-1, part) for part in (*record.state, *record.items))
+def _leaving(
+    places: Mapping[str, _Place],
+    slots: Mapping[str, _Place],
+    changes: Mapping[str, NewEntry | None],
+) -> Leaving:
+    """Return what leaves a pickle where its entries change, and slots of optimizers."""
+    return Leaving(
+        frozenset(
+            id(place.entry.value)
+            for key, place in places.items()
+            if (new := changes.get(key)) is not None and new.tensor is not None
+        ),
+        frozenset(place.where for key, place in places.items() if _stays(key, changes)),
+        frozenset(
+            place.where
+            for key, place in (*places.items(), *slots.items())
+            if (key in slots and not _stays(key, changes)) or changes.get(key, _KEPT) is None
+        ),
+    )
 
 
-def _names_used(top: Any, replaced: AbstractSet[tuple[int, int]], budget: Budget) -> set[str]:
-    """Return the names of the storages that lie in something that is not replaced."""
-    used: set[str] = set()
-    seen: set[int] = set()
-    waiting = [top]
-    while waiting:
-        record = waiting.pop()
-        if id(record) in seen:
-            continue
-        seen.add(id(record))
-        if isinstance(record, Persistent) and isinstance(record.id, tuple) and len(record.id) > 2:
-            used.add(str(record.id[2]))
-        for at, part in _parts(record, budget):
-            if isinstance(part, _COMPOSED) and (id(record), at) not in replaced:
-                budget.spend(1, _VISIT_NBYTES)
-                waiting.append(part)
-    return used
+_KEPT = NewEntry("")
 
 
 def _names_of(
@@ -261,7 +261,50 @@ def _replacements(
 ) -> Iterator[tuple[Span, Replacement]]:
     """Yield what replaces the values of entries."""
     for key, place in places.items():
-        new = changes[key]
+        new = changes.get(key)
         if new is not None and new.tensor is not None:
             tensor = replace(new.tensor, storage=names[str(new.tensor.storage)])
             yield place.value, changed_tensor(spans, place.entry.value, tensor)
+
+
+def _expected(
+    found: Contents, changes: Mapping[str, NewEntry | None], names: Mapping[str, str]
+) -> dict[str, _Expected]:
+    """Return what the state dict holds afterwards, by key."""
+    expected = {}
+    for tensor in found.tensors:
+        new = changes.get(tensor.key, NewEntry(tensor.key))
+        if new is None or tensor.is_no_tensor:
+            continue
+        what = new.tensor or tensor
+        storage = names[str(what.storage)] if new.tensor else what.storage
+        expected[new.key] = (what.dtype, what.shape, storage)
+    return expected
+
+
+_Expected = tuple[str, tuple[int, ...], object]
+"""The dtype, the shape and the storage of a tensor."""
+
+
+def _storages_of(
+    pickle: Joined, where: Renumbering, expected: Mapping[str, _Expected]
+) -> AbstractSet[str]:
+    """Read a new pickle, and return the names of the storages in it.
+
+    Raises:
+        UnsupportedFormatError: it is not what was to be written.
+    """
+    budget = Budget(pickle.path)
+    read = read_pickle(pickle, 0, pickle.nbytes, budget)
+    if expected:  # without a tensor there is no state dict
+        tensors = {
+            tensor.key: (tensor.dtype, tensor.shape, tensor.storage)
+            for tensor in contents_of(read, budget, where.root or ".").tensors
+            if not tensor.is_no_tensor
+        }
+        if tensors != expected:
+            raise UnsupportedFormatError(pickle.path, _OTHERWISE, kind="edit")
+    return names_used(read.top, None, Leaving(), budget)
+
+
+_OTHERWISE = "it would not be read as what was asked for"

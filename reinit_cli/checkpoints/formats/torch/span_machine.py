@@ -256,7 +256,7 @@ class _Machine:
             parts = self._found._pairs.setdefault(id(slot.value), array("q"))
             for key, value in zip(taken[::2], taken[1::2], strict=True):
                 parts.extend((key.start, key.end, value.start, value.end, set_at))
-        elif isinstance(slot.value, (list, tuple)) and taken:
+        elif taken and (code in _TUPLES or code in _APPENDS):
             parts = self._found._items.setdefault(id(slot.value), array("q"))
             for item in taken:
                 parts.extend((item.start, item.end, set_at))

@@ -13,7 +13,7 @@ from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget, Path
 from reinit_cli.checkpoints.formats.torch.dictionary_keys import refuse_twice
 from reinit_cli.checkpoints.formats.torch.entries import Entry, Surplus, entries_of
 from reinit_cli.checkpoints.formats.torch.optimizer_records import Optimizers, outside_name
-from reinit_cli.checkpoints.formats.torch.parts import is_object
+from reinit_cli.checkpoints.formats.torch.parts import Part, is_object
 from reinit_cli.checkpoints.formats.torch.pickle_records import (
     Dict,
     Instance,
@@ -47,6 +47,7 @@ class Contents:
         tensors: the state dict's entries.
         entries: their records, in the same order.
         record: that of the state dict.
+        way: the containers on the way to it, each with the part that was taken.
         outside: the tensors outside it, by their whole path and a remark.
         rest: paths of what is not a tensor, or lies outside, each with what it is.
         attributes: names of what is set on the state dict itself.
@@ -61,6 +62,7 @@ class Contents:
     tensors: list[TensorInfo] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     record: Any = None
+    way: tuple[tuple[Any, Part], ...] = ()
     outside: list[TensorInfo] = field(default_factory=list)
     rest: list[str] = field(default_factory=list)
     attributes: list[str] = field(default_factory=list)
@@ -110,7 +112,7 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
     reading = Reading(budget)
     search = Search(pickle.top, reading)
     node = search.named(root) if root else search.found()
-    found = Contents(node.path, record=node.record, storages=reading.storages)
+    found = Contents(node.path, record=node.record, way=node.way, storages=reading.storages)
     surplus = Surplus()
     own = _note_entries(reading, search, node, surplus, found)
     seen = _walk(reading, pickle.top, own, surplus.inside, found)

@@ -14,7 +14,6 @@ from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH
 from reinit_cli.checkpoints.formats.torch.old_tensors import is_old
-from reinit_cli.checkpoints.formats.torch.pickle_edits import Changed
 from reinit_cli.checkpoints.formats.torch.pickle_records import Global, Instance
 from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
 from reinit_cli.checkpoints.formats.torch.pickle_writing import (
@@ -32,6 +31,7 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
     WITH_DTYPE,
     is_plain_tensor,
 )
+from reinit_cli.checkpoints.formats.torch.replacements import Changed
 from reinit_cli.checkpoints.formats.torch.tensor_call import CallSpans, Span
 from reinit_cli.checkpoints.formats.torch.tensor_records import STORAGE_CLASSES
 from reinit_cli.tensors.dtype import itemsize_of

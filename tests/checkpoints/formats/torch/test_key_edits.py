@@ -212,12 +212,6 @@ REFUSED: dict[str, tuple[Any, Rename, str, str]] = {
         "m",
         "holds 'b' already",
     ),
-    "of a dictionary that lies elsewhere too": (
-        {"model": (state := {"a": A}), "ema": state},
-        _mapping({"a": "b"}),
-        "model",
-        "outside the state dict too",
-    ),
     "of one dictionary in two ways": (
         {"a": shared, "b": shared},
         _mapping({"a.w": "a.v"}),

@@ -15,8 +15,9 @@ import torch
 
 from reinit_cli.checkpoints.formats.torch import span_machine
 from reinit_cli.checkpoints.formats.torch.budget import MAX_WORK, Budget
-from reinit_cli.checkpoints.formats.torch.pickle_edits import Changed, Replacement, edited
+from reinit_cli.checkpoints.formats.torch.pickle_edits import edited
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
+from reinit_cli.checkpoints.formats.torch.replacements import Changed, Replacement
 from reinit_cli.checkpoints.formats.torch.span_machine import read_spans
 from reinit_cli.checkpoints.formats.torch.tensor_call import Span
 from reinit_cli.checkpoints.formats.torch.tensor_edits import changed_tensor

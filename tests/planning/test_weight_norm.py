@@ -173,17 +173,22 @@ def test_norms_that_were_changed_are_found(way: str) -> None:
     assert finding.what == repr(norm)
 
 
-def test_a_record_from_before_is_made_again_as_it_was() -> None:
+@pytest.mark.parametrize("rules", [("*.weight_v=normal",), ("*=normal", "*.bias=keep")])
+def test_a_record_from_before_is_made_again_as_it_was(
+    rules: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Then a wildcard filled norms like any other tensor, and a name left them."""
-    state = _normed("old").state_dict()
-    save_file(state, "m.safetensors")
-    rewrite(
-        "m.safetensors", ["*=normal", "*.weight_g=normal"], "out.safetensors", record="out.json"
-    )
-    record = json.loads(Path("out.json").read_text())
-    assert "weight_norm" not in record.get("laws", {})
+    save_file(_normed("old").state_dict(), "m.safetensors")
+    with monkeypatch.context() as before:
+        before.setattr("reinit_cli.planning.weight_norm.norms", lambda _: {})
+        rewrite("m.safetensors", rules, "old.safetensors", record=True)
+    rewrite("m.safetensors", rules, "new.safetensors", record=True)
+    old, new = load_file("old.safetensors"), load_file("new.safetensors")
+    assert old["0.weight_v"].equal(new["0.weight_v"])
+    assert not old["0.weight_g"].equal(new["0.weight_g"])
 
-    assert verify("out.safetensors", record="out.json", source="m.safetensors").findings == ()
+    assert verify("old.safetensors", source="m.safetensors").findings == ()
+    assert verify("new.safetensors", source="m.safetensors").findings == ()
 
 
 def test_a_change_of_a_weight_changes_its_norms_too() -> None:

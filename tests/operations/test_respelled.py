@@ -575,3 +575,95 @@ def test_a_queue_of_tensors_is_cast() -> None:
     loaded = _run({"model": deque([torch.ones(2), torch.zeros(3)])}, dtype="float16")
 
     assert [each.dtype for each in loaded["model"]] == [torch.float16] * 2
+
+
+# --- optimizers ------------------------------------------------------------------------------
+
+
+def _trained(optimizer_of: Callable[..., torch.optim.Optimizer]) -> dict[str, Any]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    optimizer = optimizer_of(model.parameters())
+    for _ in range(2):
+        model(torch.randn(5, 4)).square().sum().backward()
+        optimizer.step()
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 2}
+
+
+def test_state_of_the_old_shape_is_kept_with_a_warning() -> None:
+    saved = _trained(torch.optim.Adam)
+    _save(saved)
+
+    outcome = rewrite("m.pt", [], "o.pt", resize=("1.*=5:zeros",))
+
+    assert [each for each in outcome.job.plan.warnings if "old shape" in each] == [
+        "'optimizer' no longer fits: it keeps the old shape of '1.weight'; --reset-optimizer "
+        "gives it the new one"
+    ]
+    assert_same(torch.load("o.pt")["optimizer"], saved["optimizer"])
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "optimizer_of",
+    [
+        torch.optim.Adam,
+        torch.optim.Adafactor,
+        torch.optim.RMSprop,
+        lambda parameters: torch.optim.SGD(parameters, 0.1, momentum=0.9),
+    ],
+    ids=["Adam", "Adafactor", "RMSprop", "SGD"],
+)
+def test_reset_state_has_the_new_shape_and_steps(
+    is_new: bool, optimizer_of: Callable[..., torch.optim.Optimizer]
+) -> None:
+    saved = _trained(optimizer_of)
+    _save(saved, is_new=is_new)
+
+    rewrite("m.pt", [], "o.pt", resize=("1.*=5:zeros",), reset_optimizer=True, record="r.json")
+
+    assert verify("o.pt", record="r.json", source="m.pt").findings == ()
+    found = torch.load("o.pt")
+    before = saved["optimizer"]["state"]
+    for number, state in found["optimizer"]["state"].items():
+        for slot, value in state.items():
+            if number < 2:
+                assert_same(value, before[number][slot])
+            elif isinstance(value, Tensor):
+                assert not value.any()
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 5))
+    model.load_state_dict(found["model"])
+    optimizer = optimizer_of(model.parameters())
+    fresh = optimizer_of(model.parameters())
+    optimizer.load_state_dict(found["optimizer"])
+    model(torch.randn(5, 4)).square().sum().backward()
+    optimizer.step()
+    fresh.step()
+    for parameter in (model[1].weight, model[1].bias):
+        shapes = {
+            slot: each.shape for slot, each in fresh.state[parameter].items() if each is not None
+        }
+        assert {
+            slot: each.shape
+            for slot, each in optimizer.state[parameter].items()
+            if each is not None
+        } == shapes
+
+
+def test_a_storage_that_the_pickle_drops_stays_in_the_file() -> None:
+    """torch writes no POP, and whoever loads the file still looks for what it takes away."""
+    _save({"w": torch.ones(3)})
+    with zipfile.ZipFile("m.pt") as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    storage = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" + b"%dX\3\0\0\0cpuK\3tQ"
+    data = entries["m/data.pkl"]
+    entries["m/data.pkl"] = data[:2] + storage % 0 + b"0" + data[2:]
+    with zipfile.ZipFile("dropped.pt", "w") as archive:
+        for name, each in entries.items():
+            archive.writestr(name, each)
+    assert torch.load("dropped.pt", weights_only=False)["w"].tolist() == [1, 1, 1]
+
+    rewrite("dropped.pt", [], "o.pt", dtype="float64")
+
+    assert _storages("o.pt") == {"0": 12, "1": 24}
+    assert torch.load("o.pt", weights_only=False)["w"].dtype == torch.float64

@@ -60,6 +60,7 @@ class Spans:
 
     Attributes:
         top: what the pickle stands for.
+        dropped: what it takes from its stack and leaves out.
         end: where it ends in the file.
         events: what goes through the memo.
         frames: where each FRAME opcode starts, and where its frame ends.
@@ -71,6 +72,7 @@ class Spans:
     def __init__(self, file: Readable, budget: Budget) -> None:
         self._file = file
         self.top: Any = None
+        self.dropped: tuple[Any, ...] = ()
         self.end = 0
         self.events = Events()
         self.frames: list[Span] = []

@@ -82,7 +82,7 @@ def respelled(file: Reader, where: Renumbering, changes: Respelling) -> Respelle
     root, way = found.record, found.way
     is_alone = lies_alone(spans, root, way, {place.value for place in places.values()})
     leaving = _leaving(places if is_alone else {}, slot_places, changes.entries)
-    used = names_used(spans.top, root, leaving, budget)
+    used = names_used((spans.top, *spans.dropped), root, leaving, budget)
     names = _names_of(found, changes.entries, used)
     replacements = with_followers(
         spans,

@@ -147,6 +147,7 @@ class _Machine:
     def _stopped(self) -> Spans:
         state, found = self._state, self._found
         found.top = state.pop()
+        found.dropped = tuple(state.dropped)
         if state.stack or state.marks:
             state.refuse("its pickle leaves something on the stack")
         self._close(self._slots)

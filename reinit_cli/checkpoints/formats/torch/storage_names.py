@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,20 +41,22 @@ class Leaving:
         return in_root and id(part) in self.changing and where not in self.staying
 
 
-def names_used(top: Any, root: Any, leaving: Leaving, budget: Budget) -> set[str]:
+def names_used(tops: Sequence[Any], root: Any, leaving: Leaving, budget: Budget) -> set[str]:
     """Return the names of the storages that lie in something that stays.
 
     Args:
-        top: what the pickle holds.
+        tops: what the pickle holds, and what it makes and drops.
         root: the state dict in it.
         leaving: what leaves it.
         budget: what is left of the file's.
     """
     used: set[str] = set()
     seen: set[tuple[int, bool]] = set()
-    waiting = [(top, top is root)]
-    if leaving.has((id(None), 0), top, in_root=top is root):
-        waiting.clear()
+    waiting = [
+        (top, top is root)
+        for top in tops
+        if not leaving.has((id(None), 0), top, in_root=top is root)
+    ]
     while waiting:
         record, in_root = waiting.pop()
         if (id(record), in_root) in seen:

@@ -200,7 +200,13 @@ class _Run(click.Command):
     default=None,
     help="Write the state dict's tensors and nothing else: no optimizer state, epochs, objects.",
 )
-@click.option("--drop-non-tensors/--no-drop-non-tensors", "tensors_only", default=None, hidden=True)
+@click.option(
+    "--drop-non-tensors/--no-drop-non-tensors",
+    "tensors_only",
+    default=None,
+    hidden=True,
+    help="The older name of --tensors-only.",
+)
 @click.option(
     "--copy",
     type=PatternType(),

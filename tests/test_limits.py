@@ -9,7 +9,7 @@ import pytest
 from reinit_cli import text
 from reinit_cli.checkpoints.formats import base, safetensors, strict_json
 from reinit_cli.checkpoints.formats.hugging_face import index
-from reinit_cli.checkpoints.formats.torch import archive, budget, pickle_machine
+from reinit_cli.checkpoints.formats.torch import archive, budget, outline, pickle_machine
 from reinit_cli.request import glob, recipe, regex, resize, values
 from reinit_cli.storage import local
 
@@ -36,6 +36,12 @@ SAID = {
         (pickle_machine.MAX_OPCODES, "1,200,000 opcodes", 1),
         (budget.MAX_WORK, "2,800,000 opcodes", 1),
         (budget.MAX_NBYTES, "180 MB", 10**6),
+    ),
+    "the outline of `keys --meta`": (
+        (outline.MAX_PARTS, "300 lines", 1),
+        (outline.MAX_LEVELS, "5 levels", 1),
+        (outline.MOST_MEMBERS, "30 members", 1),
+        (outline.MOST_ITEMS, "6 items", 1),
     ),
     "a provenance record": ((base.MAX_RECORD_NBYTES, "64 MiB", 2**20),),
     "a recipe": (

@@ -42,13 +42,13 @@ from reinit_cli.text import plural, shape
 MAX_PARTS = 300
 """The most lines."""
 
-_MAX_DEPTH = 5
+MAX_LEVELS = 5
 """The most levels below the whole."""
 
-_MOST_MEMBERS = 30
+MOST_MEMBERS = 30
 """The members of a dictionary or an object that get a line each."""
 
-_MOST_ITEMS = 6
+MOST_ITEMS = 6
 """The items of a list that do: most often they are alike."""
 
 _MOST_OWN_LINES = 3
@@ -90,7 +90,7 @@ def outline_of(top: Any, budget: Budget, located: Located | None) -> tuple[Part,
             parts.append(found.pop(0) if found else _part(here, record, tensors))
         shown = [*found, *_inside(record, path, tensors, is_root=is_root, is_known=bool(found))]
         below = [one if isinstance(one, Part) else (*one, depth + 1) for one in shown]
-        waiting += reversed(below if depth < _MAX_DEPTH else [])
+        waiting += reversed(below if depth < MAX_LEVELS else [])
     return tuple(parts)
 
 
@@ -181,7 +181,7 @@ def _inside(
         members = [member for member in members if not is_tensor_record(member[1])]
     if is_known:
         members = [member for member in members if member[0] not in ("state", "param_groups")]
-    most = _MOST_ITEMS if isinstance(record, (list, tuple)) else _MOST_MEMBERS
+    most = MOST_ITEMS if isinstance(record, (list, tuple)) else MOST_MEMBERS
     for key, value in members[:most]:
         infos = tensors.below(value) if is_root and _is_part(key, value, budget) else {}
         if infos:

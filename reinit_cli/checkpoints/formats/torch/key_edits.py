@@ -8,6 +8,7 @@ no keys of their own in the pickle.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -171,8 +172,9 @@ class _Names:
 
     def _check(self, old: list[str], changed: Mapping[int, str | None]) -> None:
         """Refuse names that a dictionary has already."""
-        names = [name for name in map(changed.get, range(len(old)), old) if name is not None]
-        twice = next((name for name in changed.values() if name and names.count(name) > 1), None)
+        names = map(changed.get, range(len(old)), old)
+        counts = Counter(name for name in names if name is not None)
+        twice = next((name for name in changed.values() if name and counts[name] > 1), None)
         if twice is not None:
             self.spans.refuse(f"it holds {twice!r} already")
 

@@ -137,7 +137,7 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
         "architecture": "there is no torchvision model {about!r}",
         "weights": "{of} has no weights {about!r}; {problem}",
         "key": "{of} has no key {about!r}",
-        "root": "{of!r} has no dictionary at {about!r}",
+        "root": "{of!r} has no state dict at {about!r}",
         "file to copy": "{of!r} has no file {about!r} to copy",
         "placeholder": "output {of!r}: there is no placeholder '{{{about}}}'; there is {problem}",
     }

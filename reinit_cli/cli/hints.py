@@ -150,7 +150,8 @@ def _key(error: errors.UnknownNameError) -> str:
 def _roots(error: errors.ReinitError) -> str:
     roots = (meant(error) or error.known)[:3]
     tries = " or ".join(f"--root {shlex.quote(root or '.')}" for root in roots)
-    return f"try {tries}" if tries else ""
+    more = [root or "." for root in error.known if root not in roots]
+    return f"try {tries}" + (f"; there are also {', '.join(more)}" if more else "") if tries else ""
 
 
 def _root(error: errors.UnsupportedFormatError) -> str:

@@ -163,8 +163,8 @@ weights_option = click.option(
 root_option = click.option(
     "--root",
     metavar="PATH",
-    help="Take the state dict at this path of a training checkpoint, such as model_ema; '.' is "
-    "the whole.  [default: state_dict, model_state_dict, model or module]",
+    help="Take the state dict at this path of a torch file, such as model_ema, 0 or "
+    "agents.0.actor; '.' is the whole.  [default: found by name, or by weight]",
 )
 
 arch_option = click.option(

@@ -216,7 +216,7 @@ def _options_of_plan(form: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-_OF_SOURCE = ("name", "path", "weights", "format", "root", "nbytes", "sha256")
+_OF_SOURCE = ("name", "path", "weights", "format", "root", "networks", "nbytes", "sha256")
 
 
 def _table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import click
 
@@ -18,7 +19,7 @@ from reinit_cli.cli.options import (
 from reinit_cli.cli.parameters import (
     PatternType,
 )
-from reinit_cli.cli.render.facts import summed
+from reinit_cli.cli.render.facts import place_facts, summed
 from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.table import Column, Sheet, show
 from reinit_cli.cli.terminal import warn_about
@@ -105,7 +106,9 @@ def command(
     elif as_json:
         sys.stdout.writelines(line + "\n" for line in key_forms(listing))
     elif tree or long or (is_terminal and not null):
-        show(_sheet(listing, tree=tree, group=group, is_terminal=is_terminal), sys.stdout)
+        sheet = _sheet(listing, tree=tree, group=group, is_terminal=is_terminal)
+        facts = (*sheet.facts, *place_facts(found.located))
+        show(replace(sheet, facts=facts), sys.stdout)
     else:
         _print_lines(_names(listing.tensors, group=group), "\0" if null else "\n")
     ctx.exit(0 if listing.tensors else 1)

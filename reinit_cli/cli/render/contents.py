@@ -8,7 +8,7 @@ from typing import Any
 
 from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.source import doubts_about
-from reinit_cli.cli.render.facts import summed
+from reinit_cli.cli.render.facts import place_facts, summed
 from reinit_cli.cli.render.json import VERSION
 from reinit_cli.cli.render.table import Column, Sheet
 from reinit_cli.operations.contents import Holdings
@@ -40,6 +40,7 @@ def _facts(holdings: Holdings) -> Iterator[tuple[str, str]]:
             yield name, form[name]
     if source is None:
         return
+    yield from (fact for fact in place_facts(source.located) if fact[0] != "state dict at")
     yield "total", summed(source.tensors, repeated_keys(source.tensors))
     if form["has_record"]:
         yield "record", "of what made it; `reinit verify` tells whether it holds"
@@ -91,6 +92,7 @@ def contents_form(holdings: Holdings) -> dict[str, Any]:
         "source": holdings.name,
         "format": holdings.format,
         "root": located.root if located else None,
+        "networks": [each._asdict() for each in located.neighbors] if located else [],
         "weights": source.weights if source else None,
         "tensors": len(source.tensors) if source else 0,
         "metadata": dict(source.metadata) if source else {},

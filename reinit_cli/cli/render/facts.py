@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import shlex
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import nbytes, number, plural
 
 if TYPE_CHECKING:
+    from reinit_cli.checkpoints.formats.base import Located
     from reinit_cli.initializers.declaration import Init
 
 
@@ -19,6 +21,23 @@ def summed(tensors: Iterable[TensorInfo], repeated: Collection[str] = ()) -> str
     numel = plural(sum(tensor.numel for tensor in own), "parameter")
     total = nbytes(sum(tensor.nbytes for tensor in own))
     return f"{plural(len(found), 'tensor')}, {numel}, {total}"
+
+
+def place_facts(located: Located | None) -> Iterator[tuple[str, str]]:
+    """Yield where the state dict lies in a file, and the networks next to it."""
+    if located is None:
+        return
+    if located.root:
+        yield "state dict at", located.root
+    for each in located.neighbors[:_MOST_NETWORKS]:
+        what = "copy of the weights" if each.is_copy else "another network"
+        yield what, f"{each.root}: --root {shlex.quote(each.root)}"
+    if len(located.neighbors) > _MOST_NETWORKS:
+        yield "more networks", f"{len(located.neighbors) - _MOST_NETWORKS:,}"
+
+
+_MOST_NETWORKS = 5
+"""The networks that are listed."""
 
 
 def described(init: Init) -> str:

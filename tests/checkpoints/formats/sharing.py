@@ -294,6 +294,74 @@ SHARING: dict[str, Callable[[], bytes]] = {
         + b"".join(text(at) + b"N" for at in range(100_000))
         + b"u."
     ),
+    "a list in itself, and a tensor": lambda: START + b"]r\0\0\0\0(" + again(0) + TENSOR + b"e.",
+    "a model in itself, and a tensor": lambda: (
+        START + b"}r\0\0\0\0(" + text("w") + TENSOR + text("model") + again(0) + b"u."
+    ),
+    "tensors in lists, doubled": lambda: (
+        START + doubled(sequence(TENSOR), 60, lambda inner: sequence(inner, inner)) + b"."
+    ),
+    "tensors in tuples, doubled": lambda: START + doubled(TENSOR, 60, tuple_pair) + b".",
+    "tensors in dictionaries, doubled": lambda: (
+        START + doubled(mapping(("w", TENSOR)), 60, dict_pair) + b"."
+    ),
+    "networks next to each other, doubled": lambda: (
+        START
+        + doubled(
+            mapping(("a.w", TENSOR)),
+            60,
+            lambda inner: mapping(("model", inner), ("net", inner), ("ema", inner)),
+        )
+        + b"."
+    ),
+    "objects of tensors, doubled": lambda: (
+        START
+        + doubled(
+            mapping(("w", TENSOR)),
+            60,
+            lambda inner: hostile.name("m", "C", 2) + b")\x81" + dict_pair(inner) + b"b",
+        )
+        + b"."
+    ),
+    "a network 99 dictionaries deep": lambda: START + nested("k", 99, TENSOR) + b".",
+    "a network 900 dictionaries deep": lambda: START + nested("k", 900, TENSOR) + b".",
+    "20,000 networks": lambda: START + _many(20_000, mapping(("w", TENSOR))) + b".",
+    "20,000 networks in a list": lambda: (
+        START + sequence(*[mapping(("w", TENSOR))] * 20_000) + b"."
+    ),
+    "20,000 networks next to a state dict": lambda: saved(
+        *((f"k{at}", mapping(("w", TENSOR))) for at in range(20_000))
+    ),
+    "20,000 averages of different networks": lambda: saved(
+        *((f"ema_{at}", mapping((f"w{at}", TENSOR))) for at in range(20_000))
+    ),
+    "20,000 averages without what they average": lambda: (
+        START
+        + mapping(
+            *((f"ema_{at}", mapping((f"w{at}", TENSOR))) for at in range(20_000)),
+            *((f"net{at}", mapping((f"v{at}", TENSOR))) for at in range(200)),
+        )
+        + b"."
+    ),
+    "one network under 4,000 names": lambda: _before(
+        kept(_many(4_000, TENSOR), 0), START + _many(4_000, again(0)) + b"."
+    ),
+    "one network under 4,000 names, next to a state dict": lambda: _before(
+        kept(_many(4_000, TENSOR), 0),
+        saved(*((f"k{at}", again(0)) for at in range(4_000))),
+    ),
+    "10,000 optimizers, and one network": lambda: saved(
+        *(
+            (
+                f"o{at}",
+                mapping(("state", b"}"), ("param_groups", sequence(mapping(("params", b"]"))))),
+            )
+            for at in range(10_000)
+        )
+    ),
+    "what is called an optimizer, doubled": lambda: saved(
+        ("optimizer", doubled(mapping(("w", TENSOR)), 60, dict_pair))
+    ),
     "integers of a kilobyte": lambda: (
         START + sequence(*[b"\x8b\xe8\x03\0\0" + b"\x01" * 1000] * 6_000) + b"."
     ),

@@ -10,10 +10,10 @@ from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH, Budget, has_t
 from reinit_cli.checkpoints.formats.torch.holders import Holders
 from reinit_cli.checkpoints.formats.torch.parts import (
     MODULE_GROUPS,
+    Fields,
     Part,
-    is_leaf,
+    fields_of,
     is_mapping,
-    parts_of,
 )
 from reinit_cli.checkpoints.formats.torch.pickle_records import Instance
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
@@ -82,23 +82,45 @@ def entries_of(
         yield Entry(LONE, root)
         return
     walk = _Walk(budget, holders or Holders(budget), surplus or Surplus())
-    waiting = [walk.level(root, "")]
-    while waiting:
-        found = next(waiting[-1], None)
-        if found is None:
-            waiting.pop()
-        elif isinstance(found, Entry):
-            yield found
-        elif len(waiting) > MAX_DEPTH:
-            problem = f"its pickle is nested deeper than {MAX_DEPTH}"
-            raise MalformedFileError(budget.path, problem)
+    levels = [walk.level(root, "")]
+    while levels:
+        level = levels[-1]
+        prefix = level.prefix
+        for key, value, at, holder, pair in level.fields:
+            if is_tensor_record(value) and has_text(key):
+                name = key if type(key) is str else budget.text_of(key)
+                whole = budget.made(prefix + name) if prefix else name
+                yield Entry(whole, value, holder, pair)
+                continue
+            part = Part(key, value, at, holder, pair)
+            inner = walk.inside(level, part)
+            if inner is not None:
+                levels.append(inner)
+                break
+            if walk.is_entry(level, part):
+                whole = budget.made(prefix + budget.text_of(key))
+                yield Entry(whole, value, holder, pair)
         else:
-            record, prefix, of_module = found
-            waiting.append(walk.level(record, prefix, of_module=of_module))
+            levels.pop()
 
 
-_Level = tuple[Any, str, bool]
-"""A container, what its keys start with, and whether it is a part of a module."""
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A container on the way.
+
+    Attributes:
+        fields: its parts that were not met yet.
+        prefix: what its keys start with.
+        is_module: whether it is a module.
+        takes_all: whether what is not a tensor is an entry too.
+        depth: how many containers it lies in.
+    """
+
+    fields: Iterator[Fields]
+    prefix: str
+    is_module: bool
+    takes_all: bool
+    depth: int
 
 
 class _Walk:
@@ -109,48 +131,45 @@ class _Walk:
         self._holders = holders
         self._surplus = surplus
 
-    def level(
-        self, record: Any, prefix: str, *, of_module: bool = False
-    ) -> Iterator[Entry | _Level]:
-        """Yield the entries of one container, and the containers in it.
-
-        Args:
-            record: the container.
-            prefix: what its keys start with.
-            of_module: whether it is a part of a module.
-        """
+    def level(self, record: Any, prefix: str, outer: _Level | None = None) -> _Level:
+        """Return a container to walk through, with what its keys start with."""
         budget = self._budget
-        holder = record if is_mapping(record) else None
         is_module = is_module_record(record, budget)
-        takes_all = is_module or (holder is not None and _has_tensors(record, budget))
-        self._note(record, prefix, is_named=not of_module)
-        for part in parts_of(record, budget):
-            key, value = part.key, part.value
-            if type(key) is not str and not has_text(key):
-                self._leave(prefix, part)
-                continue
-            is_entry = takes_all or is_tensor_record(value)
-            if not is_leaf(value):
-                if self._holders.opens(part):
-                    yield value, budget.made(f"{prefix}{budget.text_of(key)}."), is_module
-                    continue
-                # A module without tensors has no entries.
-                is_entry = is_entry and not (is_module and is_module_record(value, budget))
-            if is_entry:
-                name = budget.text_of(key)
-                key = budget.made(prefix + name) if prefix else name
-                yield Entry(key, value, part.holder, part.pair)
-            elif not is_module:
-                self._leave(prefix, part)
+        takes_all = is_module or (is_mapping(record) and _has_tensors(record, budget))
+        self._note(record, prefix, is_named=not (outer and outer.is_module))
+        fields = iter(fields_of(record, budget))
+        depth = outer.depth + 1 if outer else 0
+        return _Level(fields, prefix, is_module, takes_all, depth)
 
-    def _leave(self, prefix: str, part: Part) -> None:
+    def inside(self, level: _Level, part: Part) -> _Level | None:
+        """Return a part to walk through; None where it has no tensors.
+
+        Raises:
+            MalformedFileError: it is nested too deeply.
+        """
+        if not self._holders.opens(part):
+            return None
+        if level.depth >= MAX_DEPTH:
+            problem = f"its pickle is nested deeper than {MAX_DEPTH}"
+            raise MalformedFileError(self._budget.path, problem)
+        prefix = self._budget.made(f"{level.prefix}{self._budget.text_of(part.key)}.")
+        return self.level(part.value, prefix, level)
+
+    def is_entry(self, level: _Level, part: Part) -> bool:
+        """Whether what has no tensors is an entry all the same; what is not is noted."""
+        if level.is_module:
+            return not is_module_record(part.value, self._budget)
+        if level.takes_all and has_text(part.key):
+            return True
         name = self._budget.text_of(part.key)
         self._budget.spend(1)
-        self._surplus.rest.append(self._budget.made(f"{prefix}{name} ({kind_of(part.value)})"))
+        said = f"{level.prefix}{name} ({kind_of(part.value)})"
+        self._surplus.rest.append(self._budget.made(said))
+        return False
 
     def _note(self, record: Any, prefix: str, *, is_named: bool) -> None:
         """Note a container, and what of it no entry shows."""
-        self._budget.spend(1, _CONTAINER_NBYTES)
+        self._budget.spend(_CONTAINER_WORK, _CONTAINER_NBYTES)
         self._surplus.inside.add(id(record))
         if not isinstance(record, Instance):
             return
@@ -161,6 +180,9 @@ class _Walk:
         elif prefix and is_named:
             self._surplus.rest.append(self._budget.made(f"{prefix[:-1]} ({kind_of(record)})"))
 
+
+_CONTAINER_WORK = 20
+"""The opcodes that take as long as the way into a container."""
 
 _CONTAINER_NBYTES = 100
 
@@ -175,4 +197,4 @@ def _state_dicts(record: Instance, budget: Budget) -> Iterator[Any]:
 
 
 def _has_tensors(record: Any, budget: Budget) -> bool:
-    return any(is_tensor_record(part.value) for part in parts_of(record, budget))
+    return any(is_tensor_record(fields[1]) for fields in fields_of(record, budget))

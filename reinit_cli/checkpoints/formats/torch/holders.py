@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.budget import Budget, has_text
-from reinit_cli.checkpoints.formats.torch.parts import Part, is_leaf, parts_of
+from reinit_cli.checkpoints.formats.torch.parts import COMPOSED, Part, fields_of, is_leaf
 from reinit_cli.checkpoints.formats.torch.record_kinds import is_tensor_record
 from reinit_cli.checkpoints.formats.torch.training_state import is_training_state
 
@@ -74,10 +74,11 @@ class Holders:
     def _inner(self, record: Any) -> list[Any] | None:
         """Return the containers in a container; None where it has tensors itself."""
         inner = []
-        for part in parts_of(record, self._budget):
-            if has_text(part.key):
-                if is_tensor_record(part.value):
+        for fields in fields_of(record, self._budget):
+            key, value = fields[:2]
+            if isinstance(value, COMPOSED) and has_text(key):
+                if is_tensor_record(value):
                     return None
-                if not is_leaf(part.value) and not self.leaves_out(part):
-                    inner.append(part.value)
+                if not self.leaves_out(Part(*fields)):
+                    inner.append(value)
         return inner

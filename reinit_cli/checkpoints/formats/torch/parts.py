@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, repeat, starmap
 from typing import Any, NamedTuple
 
 from reinit_cli.checkpoints.formats.torch.budget import Budget
@@ -11,6 +12,7 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
     attributes_of,
     is_dict,
     is_module_record,
+    is_plain_tensor,
     is_tensor_record,
 )
 
@@ -64,20 +66,38 @@ def is_object(record: Any) -> bool:
     return isinstance(record, Instance) and not (is_dict(record) or is_tensor_record(record))
 
 
+Fields = tuple[Any, Any, int, Any, int]
+"""Those of a part, which are cheaper than parts where there are many."""
+
+
 def parts_of(record: Any, budget: Budget) -> Iterable[Part]:
     """Return the parts of a container, as `state_dict()` and Python's own indices name them."""
+    return starmap(Part, fields_of(record, budget))
+
+
+def fields_of(record: Any, budget: Budget) -> Iterable[Fields]:
+    """Return the fields of the parts of a container."""
     if isinstance(record, (list, tuple)):
         return _numbered(record, record, budget)
     if is_leaf(record):
         return ()
     if is_mapping(record):
-        pairs = enumerate(pairs_of(record, budget))
-        return (Part(*pair, at, record, at) for at, pair in pairs)
+        budget.spend(1 + len(record.pairs) // 4)
+        return zip(record.pairs[::2], record.pairs[1::2], count(), repeat(record), count())
     if record.items:
         return _numbered(record, record.items, budget)
     if is_module_record(record, budget):
         return _module_parts(record, budget)
     return attribute_parts(record, budget)
+
+
+def inner_parts(record: Any, budget: Budget) -> Iterator[Part]:
+    """Yield the parts that are containers themselves."""
+    for fields in fields_of(record, budget):
+        value = fields[1]
+        # Most parts of a state dict are plain tensors.
+        if not (type(value) is Instance and is_plain_tensor(value)) and not is_leaf(value):
+            yield Part(*fields)
 
 
 def attribute_parts(record: Any, budget: Budget) -> Iterator[Part]:
@@ -95,9 +115,9 @@ def attribute_parts(record: Any, budget: Budget) -> Iterator[Part]:
     )
 
 
-def _numbered(record: Any, items: Any, budget: Budget) -> Iterator[Part]:
-    budget.spend(1 + len(items) // 4)
-    return (Part(at, item, at, record, at) for at, item in enumerate(items))
+def _numbered(record: Any, items: Sequence[Any], budget: Budget) -> Iterator[Fields]:
+    budget.spend(1 + len(items) // 2)
+    return zip(count(), items, count(), repeat(record), count())
 
 
 def _named(record: Any, budget: Budget) -> Iterator[tuple[int, str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -10,7 +11,13 @@ from reinit_cli.checkpoints.formats.base import Neighbor
 from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH
 from reinit_cli.checkpoints.formats.torch.holders import Holders
 from reinit_cli.checkpoints.formats.torch.outline_texts import summary_of
-from reinit_cli.checkpoints.formats.torch.parts import Part, is_leaf, is_mapping, parts_of
+from reinit_cli.checkpoints.formats.torch.parts import (
+    Part,
+    inner_parts,
+    is_leaf,
+    is_mapping,
+    parts_of,
+)
 from reinit_cli.checkpoints.formats.torch.places import Node, followed, places_of
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
     is_module_record,
@@ -105,19 +112,25 @@ class Search:
         known = tuple(islice(places_of(top.record, self.holders, self._budget), _MOST_PLACES))
         raise UnknownNameError(root, known=known, kind="root", of=self._budget.path)
 
-    def neighbors(self, node: Node) -> Iterator[Neighbor]:
-        """Yield the networks next to a place and next to what it lies in, and if they are copies.
+    def neighbors(self, node: Node, storages: AbstractSet[str]) -> Iterator[Neighbor]:
+        """Yield the networks next to a place and next to what it lies in.
 
-        Those are copies that are called so, or have the same keys and shapes.
+        Those are copies that are called so, or have the same keys and shapes. What is the same
+        network under another name is not yielded.
+
+        Args:
+            node: the place.
+            storages: the storages of its tensors.
         """
         outer = self._top
         for container, taken in () if node.in_training else node.way:
             for part in self._opened(container):
                 if part.at != taken.at:
                     other = self._smallest(outer.inside(part, self._budget))
-                    if self._is_tied(other, node):
+                    is_same = is_copy(part.key)
+                    if not is_same and self._scale.lies_in(other.record, storages):
                         continue
-                    is_same = is_copy(part.key) or self._scale.agree(other.record, node.record)
+                    is_same = is_same or self._scale.agree(other.record, node.record)
                     if is_same or self._scale.of(other.record):
                         yield Neighbor(other.path, is_same)
             outer = outer.inside(taken, self._budget)
@@ -144,10 +157,6 @@ class Search:
             if names:
                 yield ".".join((*filter(None, (node.path,)), *names))
 
-    def _is_tied(self, other: Node, node: Node) -> bool:
-        """Whether all tensors of a place are another's too, so that it is the same network."""
-        return self._loose_scale.of(other.record).keys() <= self._loose_scale.of(node.record).keys()
-
     def _smallest(self, node: Node) -> Node:
         """Return the smallest place in another that holds nearly all of its weights."""
         for _ in range(MAX_DEPTH):
@@ -165,7 +174,7 @@ class Search:
         return node
 
     def _opened(self, record: Any) -> list[Part]:
-        return [part for part in parts_of(record, self._budget) if self.holders.opens(part)]
+        return [part for part in inner_parts(record, self._budget) if self.holders.opens(part)]
 
     def _known(self, node: Node, opened: Sequence[Part]) -> Node | None:
         """Return the place of a known name, unless other networks lie next to it."""
@@ -243,7 +252,7 @@ class Search:
         for _ in range(MAX_DEPTH):
             parts = {
                 part.key: part
-                for part in parts_of(node.record, self._budget)
+                for part in inner_parts(node.record, self._budget)
                 if part.key in ROOTS and is_mapping(part.value)
             }
             name = next((name for name in ROOTS if name in parts), None)

@@ -124,7 +124,8 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
     if is_object(node.record):
         found.rest.append(f"{node.path or 'the whole'} ({kind_of(node.record)})")
     found.attributes = surplus.attributes
-    found.neighbors = list(search.neighbors(node))
+    storages = {str(info.storage) for info in found.tensors if info.storage is not None}
+    found.neighbors = list(search.neighbors(node, storages))
     for each in found.neighbors:
         if each.is_copy and (root is None or is_copy(each.root)):
             note = f"there is another copy of the weights at {each.root!r}: --root {each.root}"
@@ -147,7 +148,7 @@ def _note_entries(
         info = reading.info(key, value)
         found.tensors.append(info)
         found.entries.append(entry)
-        if is_tensor_record(value):
+        if id(value) in reading.closed or is_tensor_record(value):
             own.add(id(value))
         if info.is_no_tensor:
             found.rest.append(budget.made(f"{key} ({kind_of(value)})"))

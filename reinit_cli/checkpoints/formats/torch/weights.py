@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import starmap, zip_longest
 from math import prod
 from operator import eq
@@ -80,19 +81,24 @@ class Scale:
 
     def _weighed(self, top: Any) -> Weight:
         weight: dict[str, int] = {}
+        for record, parts, inner in self._below(top):
+            weight |= self._own(record, parts, inner)
+        return weight
+
+    def _below(self, top: Any) -> Iterator[tuple[Any, Sequence[Part], Sequence[Any]]]:
+        """Yield a container and those in it once, each with its parts and those that are opened."""
         waiting = [top]
         met = {id(top)}
         while waiting:
             record = waiting.pop()
             parts = list(parts_of(record, self._reading.budget))
             inner = [part.value for part in parts if self._holders.opens(part)]
-            weight |= self._own(record, parts, inner)
+            yield record, parts, inner
             for each in inner:
                 if id(each) not in met:
                     met.add(id(each))
                     waiting.append(each)
             self._reading.budget.spend(1, _VISIT_NBYTES * len(inner))
-        return weight
 
     def own(self, record: Any) -> Weight:
         """Weigh what lies in a container itself."""
@@ -134,8 +140,18 @@ class Scale:
             self._tensors[id(part.value)] = known
         return known
 
+    def lies_in(self, top: Any, storages: AbstractSet[str]) -> bool:
+        """Whether all tensors of a container lie in some storages."""
+        return all(
+            str(self._reading.info("", part.value).storage) in storages
+            for _, parts, _ in self._below(top)
+            for part in parts
+            if is_tensor_record(part.value)
+        )
+
     def agree(self, one: Any, other: Any) -> bool:
         """Whether two containers have the same keys, "module." aside, with the same shapes."""
+        self._reading.budget.spend(_AGREE_WORK)
         try:
             return all(starmap(eq, zip_longest(self._shapes(one), self._shapes(other))))
         except MalformedFileError:  # what holds itself has no last key
@@ -152,6 +168,9 @@ class Scale:
 _TENSOR_NBYTES = 100
 
 _VISIT_NBYTES = 120
+
+_AGREE_WORK = 60
+"""The opcodes that take as long as a look at the first keys of two containers."""
 
 _MOST_DIMS = 64
 """The dimensions of what torch makes; what has more is not a weight."""

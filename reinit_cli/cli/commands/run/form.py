@@ -45,6 +45,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             "weights": job.source.weights,
             "format": located.format if located else None,
             "root": located.root if located else None,
+            "networks": [each._asdict() for each in located.neighbors] if located else [],
         },
         "output": {
             "path": job.destination.path,

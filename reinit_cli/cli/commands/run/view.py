@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from reinit_cli.cli.render.facts import described, summed
+from reinit_cli.cli.render.facts import described, place_facts, summed
 from reinit_cli.cli.render.html import Page, without_folders
 from reinit_cli.cli.render.panels import panels_of_rewrite
 from reinit_cli.cli.render.table import Column, Sheet
@@ -208,8 +208,7 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     yield "device", plan.request.device
     weights = job.source.weights
     yield "source", job.source.name + (f", weights {weights}" if weights else "")
-    if job.source.located and job.source.located.root:
-        yield "state dict at", job.source.located.root
+    yield from place_facts(job.source.located)
     output = job.destination.path or "standard output"
     if plan.request.check:
         yield "check", _check_fact(plan, outcome)

@@ -98,7 +98,7 @@ class FolderSource:
         files = {name: self.listed[name] for name in self.located.files}
         modes = Modes({name: each.mode for name, each in files.items()}, self.folders)
         with ExitStack() as stack:
-            opened = Files(self.path, _readers(self.store, self.path, files, stack))
+            opened = Files(self.path, readers_of(self.store, self.path, files, stack))
             folder = ListedFolder(self.path, self.listed, files.keys(), self.store)
             yield FileContents(self.format, self.located, opened, modes, folder)
 
@@ -119,14 +119,14 @@ def folder_source(path: str, root: str | None) -> FolderSource:
     listing = store.list(folder, path)
     format_ = format_of_folder(tuple(listing.files))
     with ExitStack() as stack, collector_paused():
-        readers = _readers(store, folder, listing.files, stack)
+        readers = readers_of(store, folder, listing.files, stack)
         outside = frozenset(name for name, each in listing.files.items() if each.leads_out)
         index = "" if is_folder else os.path.basename(path)
         located = format_.locate(Files(folder, readers, index, listing.left_out, outside), root)
     return FolderSource(path, folder, format_, located, listing.files, listing.folders, store)
 
 
-def _readers(
+def readers_of(
     store: Store, folder: str, files: Mapping[str, Listed], stack: ExitStack
 ) -> Mapping[str, Reader]:
     """Return readers of files, each opened when its first byte is read."""

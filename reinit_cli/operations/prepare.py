@@ -11,6 +11,7 @@ from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.models.architecture import endings, heads
 from reinit_cli.checkpoints.references import References, find_references
 from reinit_cli.checkpoints.source import Source, doubts_about
+from reinit_cli.checkpoints.trained import with_optimizer
 from reinit_cli.errors import (
     MalformedFileError,
     MissingRuleError,
@@ -36,7 +37,7 @@ from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.folder_files import files_to_copy
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import refuse_too_large
-from reinit_cli.planning.outgrown import outgrown
+from reinit_cli.planning.outgrown import copied_state, outgrown
 from reinit_cli.planning.output import (
     BESIDE,
     BESIDE_AS_FOLDER,
@@ -196,6 +197,7 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     request = _read(request)
     check_reads(request)
     source = found or find_source(request.source, request.weights, request.root)
+    source = with_state(source, request)
     _check_names(source, refuses=request.refuse_unknown_globals)
     request = replace(request, device=check_device(request.device))
     destination = _destination(request, source)
@@ -218,6 +220,17 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     plan = replace(decided.plan, warnings=warnings, config=configs.changes)
     wanted = pictured(plan) if request.sketch else frozenset()
     return Job(source, plan, destination, layout, wanted, decided.references, texts=configs.texts)
+
+
+def with_state(source: Source, request: Request) -> Source:
+    """Return a source with the optimizer in its folder, where that is to be reset.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    if isinstance(source, FolderSource) and request.reset_optimizer:
+        return with_optimizer(source)
+    return source
 
 
 def _read(request: Request) -> Request:
@@ -310,7 +323,10 @@ def _with_files(source: Source, plan: Plan, layout: Layout) -> tuple[Source, tup
             raise OutputError(source.name, kind="copy")
         return source, ()
     files = files_to_copy(source.located, source.sizes, plan, source.tensors)
-    notes = tuple(files.notes(source.path, source.located.unreachable))
+    notes = (
+        *files.notes(source.path, source.located.unreachable),
+        *copied_state(plan, files.copied),
+    )
     return replace(source, located=source.located.with_others(files.copied)), notes
 
 

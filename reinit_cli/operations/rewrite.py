@@ -17,7 +17,7 @@ from reinit_cli.execution.engine import run, total_nbytes
 from reinit_cli.execution.fill import Fill, Filled, Observer, filled_ranges
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.bounds import check_links
-from reinit_cli.operations.prepare import check_faults, decide, prepare
+from reinit_cli.operations.prepare import check_faults, decide, prepare, with_state
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import refuse_too_large
 from reinit_cli.planning.plan import Plan, Step
@@ -204,7 +204,7 @@ def plan(source: str, rules: Iterable[Rule | str], **options: Unpack[PlanOptions
     """
     read = rules_of(rules)
     request = Request(source, read, **options)
-    found = find_source(source, request.weights, request.root)
+    found = with_state(find_source(source, request.weights, request.root), request)
     request = replace(request, device=check_device(request.device))
     decided = decide(found, request)
     check_faults(found, request)

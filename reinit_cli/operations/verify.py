@@ -12,6 +12,7 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats.base import RECORD_NAME, Recorded, record_text
 from reinit_cli.checkpoints.source import Contents, Source
+from reinit_cli.checkpoints.trained import with_optimizer
 from reinit_cli.errors import (
     RecordError,
     UnknownNameError,
@@ -98,6 +99,8 @@ def verify(
         text = _text_of(output, record, inside)
         form = parse_record(text, record or output)
         found = _at_root(found, output, form)
+        if isinstance(found, FolderSource) and form.get("reset_optimizer"):
+            found = with_optimizer(found)
     with found.open(0) as contents:
         verdict = _verified(found, contents, form, inside, progress or unwatched)
         if not is_whole(form, text):

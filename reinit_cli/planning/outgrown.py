@@ -8,7 +8,23 @@ from reinit_cli.planning.optimizer_slots import shape_of
 from reinit_cli.planning.plan import Plan
 from reinit_cli.tensors.dtype import FLOATS
 from reinit_cli.tensors.info import RUNNING_STATISTICS
-from reinit_cli.tensors.optimizer import Optimizer
+from reinit_cli.tensors.optimizer import STATE_FILES, Optimizer
+
+
+def copied_state(plan: Plan, copied: Sequence[str]) -> Iterator[str]:
+    """Say which files of an optimizer's state go along as they are.
+
+    Args:
+        plan: what happens to the tensors.
+        copied: the names of the other files of a folder that are copied.
+    """
+    is_filled = any(step.action == "fill" for step in plan.steps)
+    for name in STATE_FILES if is_filled and not plan.request.reset_optimizer else ():
+        if name in copied:
+            yield (
+                f"{name!r} is copied as it is; --reset-optimizer resets what it keeps of the "
+                "filled tensors"
+            )
 
 
 def outgrown(plan: Plan, optimizers: Sequence[Optimizer]) -> Iterator[str]:

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from reinit_cli.tensors.info import TensorInfo
 
+STATE_FILES = ("optimizer.pt", "optimizer.bin")
+"""The files in which transformers and accelerate save the state of an optimizer."""
+
 
 class ParameterNumber(NamedTuple):
     """The number of a parameter, as text.

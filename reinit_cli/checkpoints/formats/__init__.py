@@ -61,6 +61,16 @@ def keeping(own: Format | None) -> KeepingFormat | None:
     return next((each for each in _KEEPING if each is own), None)
 
 
+def training_format(file: Reader) -> KeepingFormat:
+    """Return the format of a file that holds an optimizer.
+
+    Raises:
+        UnsupportedFormatError, MalformedFileError: it is none of those that can.
+    """
+    own = recognized(file, _KEEPING)
+    return next(each for each in _KEEPING if each is own)
+
+
 def format_of(file: Reader) -> Format:
     """Return the format of a file, by its content.
 

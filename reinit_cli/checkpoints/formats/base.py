@@ -155,6 +155,7 @@ class Located:
         faults: what keeps it from being rewritten, unless that is mended on the way.
         record_member: the name in the metadata that is a provenance record; "" for none.
         renumber: returns what replaces numbers of the optimizers; None where there are none.
+        trained: files of training state that follows the weights: their format, what is in them.
         own: what the format itself needs to rewrite the files; nobody else's business.
     """
 
@@ -182,6 +183,7 @@ class Located:
     faults: tuple[Fault, ...] = ()
     record_member: str = ""
     renumber: Renumber | None = None
+    trained: Mapping[str, tuple[Format, Located]] = field(default_factory=dict)
     own: object = None
 
     @property

@@ -46,6 +46,13 @@ class KeepingFormat(Format, Protocol):
     def refuses(self, content: Content) -> Shortfall:
         """Return what a checkpoint could not hold."""
 
+    def training(self, files: Files) -> Located:
+        """Find the optimizers of files whose state dict is somewhere else.
+
+        Raises:
+            MalformedFileError: they cannot be read as what they are.
+        """
+
     def respelled(
         self, located: Located, files: Files, changes: Respelling, record: str = ""
     ) -> Mapping[str, list[Segment]]:

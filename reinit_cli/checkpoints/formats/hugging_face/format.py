@@ -238,7 +238,7 @@ class HuggingFace:
             name: _rewritten(part, files[name], edits.get(name, {}))
             for name, part in shards.parts.items()
         }
-        others = {name: whole(files[name]) for name in located.others}
+        others = {name: _other(name, located, files, edits) for name in located.others}
         index = {shards.index: _index(shards, located, files)} if shards.index else {}
         return {**rewritten, **index, **others, **_own_record(record)}
 
@@ -315,6 +315,14 @@ def _shards(located: Located) -> _Shards:
 
 def _rewritten(part: _Part, file: Reader, edits: FileEdits) -> list[Segment]:
     return part.format.rewritten(part.located, Files.lone(file), {"": edits})[""]
+
+
+def _other(name: str, located: Located, files: Files, edits: Edits) -> list[Segment]:
+    """Return another file of the folder, with what is replaced in it."""
+    companion = located.trained.get(name)
+    if companion is None or name not in edits:
+        return whole(files[name])
+    return _rewritten(_Part(*companion), files[name], edits[name])
 
 
 def _own_record(record: str) -> dict[str, list[Segment]]:

@@ -12,7 +12,7 @@ There are no digests and there is no padding, so a patched file is as good as a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -39,13 +39,15 @@ from reinit_cli.checkpoints.formats.torch.new_legacy import (
 from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering
 from reinit_cli.checkpoints.formats.torch.outline import outline_of
 from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
-from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
+from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle, pairs_of
 from reinit_cli.checkpoints.formats.torch.relaid_legacy import OldStorages, storage_segments
 from reinit_cli.checkpoints.formats.torch.respelled import respelled
 from reinit_cli.checkpoints.formats.torch.shortfall import shortfall_of
 from reinit_cli.checkpoints.formats.torch.state_dict import (
     TORCH_SUFFIXES,
+    Contents,
     contents_of,
+    training_of,
 )
 from reinit_cli.checkpoints.formats.torch.tensor_records import CLASSIC_DTYPES, Storage
 from reinit_cli.errors import MalformedFileError, UnwritableContentError
@@ -83,16 +85,28 @@ class TorchLegacy:
         Raises:
             MalformedFileError, UnsupportedFormatError, UnknownNameError: as they say.
         """
-        file = files[""]
+        return self._located(files[""], lambda pickle, budget: contents_of(pickle, budget, root))
+
+    def training(self, files: Files) -> Located:
+        """Find the optimizers of a file whose state dict is in another one.
+
+        Raises:
+            MalformedFileError: a tensor in it is not what torch writes.
+        """
+        return self._located(files[""], training_of)
+
+    def _located(self, file: Reader, find: Callable[[Pickle, Budget], Contents]) -> Located:
         file.make_seekable()
         budget = Budget(file.path)
         start = _end_of_start(file, budget)
         pickle = read_pickle(file, start, file.nbytes, budget)
         keys = read_pickle(file, pickle.end, file.nbytes, budget, _MAX_OPCODES_OF_KEYS)
-        found = contents_of(pickle, budget, root)
+        found = find(pickle, budget)
         offsets = _storage_offsets(file, keys.top, keys.end, found.storages)
         located = found.located(self.name, offsets, pickle)
-        return replace(located, renumber=Renumbering(start, pickle.end, found.root))
+        has_root = found.record is not None
+        renumber = Renumbering(start, pickle.end, found.root, has_root=has_root)
+        return replace(located, renumber=renumber)
 
     def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:
         """Return what a file holds in a few lines."""

@@ -15,7 +15,7 @@ from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle, pairs_of
 from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
 from reinit_cli.checkpoints.formats.torch.record_kinds import members_of
 from reinit_cli.checkpoints.formats.torch.span_machine import read_spans
-from reinit_cli.checkpoints.formats.torch.state_dict import Contents, contents_of
+from reinit_cli.checkpoints.formats.torch.state_dict import Contents, contents_of, training_of
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Literal as Bytes
 from reinit_cli.storage.segments import Segment
@@ -50,11 +50,13 @@ class Renumbering:
         start: where its pickle starts.
         end: the offset after it.
         root: the path of the state dict in what it holds; "" for the whole.
+        has_root: whether it holds a state dict.
     """
 
     start: int
     end: int
     root: str
+    has_root: bool = True
 
     def __call__(self, files: Files, numbers: Sequence[NewNumber]) -> Edits:
         """Return what replaces numbers.
@@ -76,7 +78,11 @@ def _edits(file: Reader, where: Renumbering, numbers: Sequence[NewNumber]) -> di
     values = {each.at: each.value for each in numbers}
     holders = {(at.optimizer, at.of) for at in values}
     edits: dict[int, Segment] = {}
-    found = contents_of(Pickle(spans.top, spans.end, (), ()), budget, where.root or ".")
+    pickle = Pickle(spans.top, spans.end, (), ())
+    has_root = where.has_root
+    found = (
+        contents_of(pickle, budget, where.root or ".") if has_root else training_of(pickle, budget)
+    )
     for held in _held(found, budget):
         if (held.optimizer, held.of) not in holders:
             continue

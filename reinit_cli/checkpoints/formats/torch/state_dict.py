@@ -133,6 +133,24 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
     return found
 
 
+def training_of(pickle: Pickle, budget: Budget) -> Contents:
+    """Find the optimizers in a pickle whose state dict is in another file.
+
+    Args:
+        pickle: what was read.
+        budget: what is left of the file's.
+
+    Raises:
+        MalformedFileError: a tensor in it is not what torch writes.
+    """
+    reading = Reading(budget)
+    found = Contents(storages=reading.storages)
+    seen = _walk(reading, pickle.top, set(), set(), found)
+    _check_dropped(reading, pickle.dropped, seen)
+    _pay_for_ties(found, budget)
+    return found
+
+
 def _note_entries(
     reading: Reading, search: Search, node: Node, surplus: Surplus, found: Contents
 ) -> set[int]:

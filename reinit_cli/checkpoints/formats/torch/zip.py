@@ -11,7 +11,7 @@ NAME is the stem of the file's name when it was written, and any name will do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.base import (
@@ -46,7 +46,9 @@ from reinit_cli.checkpoints.formats.torch.skeleton import segments_of
 from reinit_cli.checkpoints.formats.torch.state_dict import (
     TORCH_SUFFIXES,
     contents_of,
+    training_of,
 )
+from reinit_cli.checkpoints.formats.torch.state_dict import Contents as Found
 from reinit_cli.checkpoints.formats.torch.tensor_records import Storage
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.crc32 import crc32
@@ -76,13 +78,23 @@ class TorchZip:
         Raises:
             MalformedFileError, UnsupportedFormatError, UnknownNameError: as they say.
         """
-        file = files[""]
+        return self._located(files[""], lambda pickle, budget: contents_of(pickle, budget, root))
+
+    def training(self, files: Files) -> Located:
+        """Find the optimizers of an archive whose state dict is in another file.
+
+        Raises:
+            MalformedFileError: a tensor in it is not what torch writes.
+        """
+        return self._located(files[""], training_of)
+
+    def _located(self, file: Reader, find: Callable[[Pickle, Budget], Found]) -> Located:
         if not self.recognizes(file.head(4)):
             problem = "it starts neither as a zip archive, nor as a pickle, nor as safetensors"
             raise MalformedFileError(file.path, problem, "torch file")
         file.make_seekable()
         folder, entries, budget, pickle = _read(file)
-        found = contents_of(pickle, budget, root)
+        found = find(pickle, budget)
         offsets = _storage_offsets(file, folder, entries, found.storages)
         layout = layout_of(file, tuple(entries.values()))
         has_record = layout.record_entry is not None
@@ -93,7 +105,7 @@ class TorchZip:
             own_name=folder,
             has_record=has_record,
             own=layout,
-            renumber=Renumbering(start, pickle.end, found.root),
+            renumber=Renumbering(start, pickle.end, found.root, has_root=found.record is not None),
         )
 
     def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:

@@ -304,7 +304,7 @@ def _storages_of(
         }
         if tensors != expected:
             raise UnsupportedFormatError(pickle.path, _OTHERWISE, kind="edit")
-    return names_used(read.top, None, Leaving(), budget)
+    return names_used((read.top, *read.dropped), None, Leaving(), budget)
 
 
 _OTHERWISE = "it would not be read as what was asked for"

@@ -121,7 +121,7 @@ CASES = {
     "unknown suffix": (
         ["model.safetensors", "-r", "*=zeros", "-o", "out.h5"],
         "error: cannot write 'out.h5': its suffix names no format; "
-        "known are .safetensors, .pt, .pth, .bin, .ckpt, or a folder/",
+        "known are .safetensors, .pt, .pth, .bin, .ckpt, .th, .pth.tar, .pt.tar, or a folder/",
         None,
     ),
     "folder without weights": (

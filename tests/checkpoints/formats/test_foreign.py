@@ -295,12 +295,13 @@ def test_a_shard_that_is_a_link_to_nothing_is_named(capsys: pytest.CaptureFixtur
     index = {"metadata": {}, "weight_map": weight_map}
     Path("hf/model.safetensors.index.json").write_text(json.dumps(index))
 
-    error, _ = _errors(capsys, "hf")
+    assert main(["keys", "hf"]) == 0
+    assert main(["hf", "-r", "*=zeros"]) == 2
 
-    assert error == (
-        "error: cannot read 'hf/b.safetensors': it is a link that leads nowhere, "
-        "or not a regular file"
-    )
+    warning, error, _ = capsys.readouterr().err.splitlines()
+    problem = "'model.safetensors.index.json': 'b.safetensors' is a link that leads nowhere"
+    assert error == f"error: 'hf' cannot be rewritten as it is: {problem}"
+    assert warning == f"warning: 'hf': {problem}"
 
 
 ELSEWHERE = {

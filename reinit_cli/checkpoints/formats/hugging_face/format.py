@@ -35,7 +35,6 @@ from reinit_cli.checkpoints.formats.base import (
 from reinit_cli.checkpoints.formats.detection import recognized
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets, WeightsSet, siblings
 from reinit_cli.checkpoints.formats.hugging_face.index import (
-    dead_links,
     faults_of,
     faults_without,
     files_of_keys,
@@ -175,10 +174,7 @@ class HuggingFace:
         keys = files_of_keys(files.path if index is None else files[index].path, shards.tensors)
         if index is None:
             return shards, faults_without(found.files)
-        return shards, (
-            *faults_of(index, weight_map, keys, parts),
-            *dead_links(index, named, files.left_out),
-        )
+        return shards, faults_of(index, weight_map, keys, parts, files.left_out)
 
     def _chosen(self, files: Files, sets: Sets) -> WeightsSet:
         """Return the set of weights that is meant.

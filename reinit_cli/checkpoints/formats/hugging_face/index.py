@@ -62,7 +62,11 @@ def _members_of(file: Reader) -> Pairs:
 
 
 def faults_of(
-    index: str, weight_map: Mapping[str, str], found: Mapping[str, str], files: Container[str]
+    index: str,
+    weight_map: Mapping[str, str],
+    found: Mapping[str, str],
+    files: Container[str],
+    dead: Container[str],
 ) -> tuple[Fault, ...]:
     """Return everything in which an index differs from the files.
 
@@ -71,27 +75,23 @@ def faults_of(
         weight_map: for each key the file that it names.
         found: for each key the file that has it.
         files: the names of those that were found.
+        dead: the names of links that lead nowhere.
     """
     if found == weight_map:
         return ()
     named = weight_map.items()
-    missing = [(name,) for name in dict.fromkeys(weight_map.values()) if name not in files]
+    absent = [(name,) for name in dict.fromkeys(weight_map.values()) if name not in files]
     moved = [(key, found[key], name) for key, name in named if found.get(key, name) != name]
     lost = [(key, name) for key, name in named if key not in found and name in files]
     extra = [(key, name) for key, name in found.items() if key not in weight_map]
     problems = (
-        _some("{} does not exist", missing),
+        _some("{} does not exist", [row for row in absent if row[0] not in dead]),
+        _some("{} is a link that leads nowhere", [row for row in absent if row[0] in dead]),
         _some("{} is in {}, not in {}", moved),
         _some("{} is not in {}", lost),
         _some("it lacks {} of {}", extra),
     )
     return tuple(Fault(f"{quoted(index)}: {problem}") for problem in problems if problem)
-
-
-def dead_links(index: str, named: Iterable[str], left_out: Container[str]) -> tuple[Fault, ...]:
-    """Return which of the files that an index names are links that lead nowhere."""
-    problem = _some("{} leads nowhere", [(name,) for name in named if name in left_out])
-    return (Fault(f"{quoted(index)}: {problem}"),) if problem else ()
 
 
 def none_there(files: Files, index: str, named: Iterable[str]) -> UnreadableSourceError:

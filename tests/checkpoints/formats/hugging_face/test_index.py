@@ -194,4 +194,4 @@ def test_a_link_that_leads_nowhere_is_called_so(capsys: pytest.CaptureFixture[st
 
     assert main(["keys", "hf"]) == 0
 
-    assert f"{gone.name!r} leads nowhere" in capsys.readouterr().err
+    assert f"{gone.name!r} is a link that leads nowhere" in capsys.readouterr().err

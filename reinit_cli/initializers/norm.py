@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 else:
     torch = LazyModule("torch")
 
+_LONG_RUN = 64
+"""The elements from which on a run of one norm is summed by itself."""
+
+_PORTION_NUMEL = 2**16
+"""What is squared together: its sums stay in a processor's cache."""
+
 _PEAK_PER_BYTE = 5
 """What a draw takes that says nothing of its memory."""
 
@@ -23,8 +29,8 @@ _PEAK_PER_BYTE = 5
 class NormOf(Law):
     """The norms of another draw, which is made again from the same stream.
 
-    Squares are added in float64, in the order of the elements, so that the sums depend on
-    neither blocks nor threads.
+    Squares are added in float64, element by element, so that the sums depend on neither threads
+    nor the width of a machine's vectors.
 
     Attributes:
         of: the law of that draw.
@@ -49,16 +55,15 @@ class NormOf(Law):
 
     def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
         """Draw again, and write the norms."""
-        import torch
-
-        sums = torch.zeros(tensor.numel(), dtype=torch.float64, device=tensor.device)
+        numel = math.prod(self.shape)
+        inner = numel if self.dim is None else math.prod(self.shape[self.dim + 1 :])
+        sums = (_Runs if inner >= _LONG_RUN else _Cycles)(tensor.numel(), inner)
         reached = 0
         for block in self._drawn(tensor, generator):
-            at = torch.arange(reached, reached + block.numel(), device=block.device)
-            reached += block.numel()
-            at = at.zero_() if self.dim is None else self._index(at)
-            sums.index_add_(0, at, block.double().square_())
-        tensor.copy_(sums.sqrt_().view(tensor.shape))
+            for some in torch.split(block, _PORTION_NUMEL):
+                sums.add(some.double().square_(), reached)
+                reached += some.numel()
+        tensor.copy_(sums.total().sqrt_().view(tensor.shape))
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
         """Return what the draw takes, and the sums."""
@@ -67,7 +72,7 @@ class NormOf(Law):
         of = self.of.working_nbytes(self.shape, drawn)
         if of is None:
             of = _PEAK_PER_BYTE * math.prod(self.shape) * drawn
-        return of + 16 * math.prod(shape)
+        return of + 16 * _LONG_RUN * math.prod(shape)
 
     def _drawn(self, tensor: torch.Tensor, generator: torch.Generator) -> Iterator[torch.Tensor]:
         dtype = torch.float64 if self.is_wide else torch.float32
@@ -76,10 +81,72 @@ class NormOf(Law):
             return
         whole = torch.empty(self.shape, dtype=dtype, device=tensor.device)
         self.of.fill(whole, generator)
-        yield whole.view(-1)
+        # Other devices add in any order, and some know no float64.
+        yield whole.view(-1).cpu()
 
-    def _index(self, at: torch.Tensor) -> torch.Tensor:
-        """Turn the numbers of elements into their indices in the dimension."""
-        assert self.dim is not None
-        inner = math.prod(self.shape[self.dim + 1 :])
-        return at.div_(inner, rounding_mode="floor").remainder_(self.shape[self.dim])
+
+class _Runs:
+    """Sums of runs of elements that have one norm, which are long."""
+
+    def __init__(self, count: int, inner: int) -> None:
+        """Start with nothing.
+
+        Args:
+            count: the number of norms.
+            inner: the elements of a run; the next run is of the next norm.
+        """
+        self._inner = inner
+        self._sums = torch.zeros(count, dtype=torch.float64, device="cpu")
+
+    def add(self, squares: torch.Tensor, start: int) -> None:
+        """Add the squares of elements, which are lost, the first of which has a number."""
+        head = min(-start % self._inner, len(squares))
+        self._add_runs(squares[:head].view(1, head), start)
+        whole = (len(squares) - head) // self._inner
+        end = head + whole * self._inner
+        self._add_runs(squares[head:end].view(whole, self._inner), start + head)
+        self._add_runs(squares[end:].view(1, len(squares) - end), start + end)
+
+    def _add_runs(self, runs: torch.Tensor, start: int) -> None:
+        if runs.numel():
+            first = start // self._inner
+            at = torch.arange(first, first + len(runs), device="cpu")
+            self._sums.index_add_(0, at.remainder_(len(self._sums)), _summed(runs.T))
+
+    def total(self) -> torch.Tensor:
+        """Return the sums."""
+        return self._sums
+
+
+class _Cycles:
+    """The same where runs are short: all of them together make a cycle."""
+
+    def __init__(self, count: int, inner: int) -> None:
+        """Start with nothing; arguments as above."""
+        self._inner = inner
+        self._sums = torch.zeros(count * inner, dtype=torch.float64, device="cpu")
+
+    def add(self, squares: torch.Tensor, start: int) -> None:
+        """Add the squares of elements, which are lost, the first of which has a number."""
+        cycle = len(self._sums)
+        head = min(-start % cycle, len(squares))
+        self._sums[start % cycle :][:head] += squares[:head]
+        whole = (len(squares) - head) // cycle
+        end = head + whole * cycle
+        if whole:
+            self._sums += _summed(squares[head:end].view(whole, cycle))
+        self._sums[: len(squares) - end] += squares[end:]
+
+    def total(self) -> torch.Tensor:
+        """Return the sums."""
+        return _summed(self._sums.view(-1, self._inner).T)
+
+
+def _summed(rows: torch.Tensor) -> torch.Tensor:
+    """Return the sum of rows, which are lost: halves are added, in one order on every machine."""
+    count = len(rows)
+    while count > 1:
+        half = count // 2
+        rows[:half] += rows[count - half : count]
+        count -= half
+    return rows[0]

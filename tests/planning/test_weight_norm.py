@@ -286,11 +286,11 @@ def test_a_large_norm_takes_no_more_memory_than_its_blocks() -> None:
 
     law = NormOf(Normal(0.0, 1.0), (10**6, 10**3), is_wide=False, dim=0)
 
-    assert law.working_nbytes((10**6, 1), 4) == 16 * 10**6
+    assert law.working_nbytes((10**6, 1), 4) < 4 * 10**9 / 3
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
-def test_norms_depend_on_no_threads_and_no_blocks(threads: int) -> None:
+def test_norms_do_not_depend_on_threads(threads: int) -> None:
     before = torch.get_num_threads()
     state = {"w_v": torch.empty(300, 9000), "w_g": torch.empty(300, 1)}
     try:
@@ -299,8 +299,21 @@ def test_norms_depend_on_no_threads_and_no_blocks(threads: int) -> None:
     finally:
         torch.set_num_threads(before)
 
-    squares = state["w_v"].double().square()
-    sums = torch.zeros(300, dtype=torch.float64)
-    for column in squares.T:
-        sums += column
-    assert state["w_g"][:, 0].equal(sums.sqrt().float())
+    expected = state["w_v"].double().norm(dim=1, keepdim=True).float()
+    torch.testing.assert_close(state["w_g"], expected, rtol=2e-7, atol=0)
+    first = {"w_v": torch.empty(300, 9000), "w_g": torch.empty(300, 1)}
+    apply_(first, ["*=normal"])
+    assert state["w_g"].equal(first["w_g"])
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, None])
+@pytest.mark.parametrize("shape", [(7, 5, 3), (900, 70, 65), (3, 1, 200_000), (1_100_000, 2, 1)])
+def test_norms_are_those_along_any_dimension(shape: tuple[int, ...], dim: int | None) -> None:
+    kept = [size if at == dim else 1 for at, size in enumerate(shape)] if dim is not None else []
+    state = {"w_v": torch.empty(shape), "w_g": torch.empty(kept)}
+
+    apply_(state, ["*=uniform"])
+
+    others = tuple(at for at in range(3) if at != dim)
+    norms = torch.linalg.vector_norm(state["w_v"].double(), dim=others, keepdim=dim is not None)
+    torch.testing.assert_close(state["w_g"], norms.float(), rtol=2e-7, atol=0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.checkpoints.formats import new_file_for
 from reinit_cli.checkpoints.formats.base import Edits, Recorded
 from reinit_cli.checkpoints.formats.respelling import Respelling
+from reinit_cli.checkpoints.formats.torch.module_versions import new_paths
 from reinit_cli.checkpoints.source import Contents, empty_state
 from reinit_cli.storage.location import SourceName
 from reinit_cli.storage.reader import Modes, Reader
@@ -129,7 +130,9 @@ class _StateContents:
             key = origins.get(tensor.key, tensor.key)
             state[tensor.key] = empty.get(tensor.key, self.state[key])
         if origins and hasattr(state, "_metadata"):
-            state._metadata = type(state._metadata)(_renamed_modules(state._metadata, origins))
+            state._metadata = type(state._metadata)(
+                _renamed_modules(state._metadata, {origins.get(key, key): key for key in state})
+            )
         renamed: Mapping[str, Any] = state
         return renamed
 
@@ -138,23 +141,17 @@ class _StateContents:
 
 
 def _renamed_modules(
-    modules: Mapping[str, object], origins: Mapping[str, str]
+    modules: Mapping[str, object], keys: Mapping[str, str]
 ) -> Mapping[str, object]:
     """Return what torch says of modules under the names that their tensors get.
 
     Args:
         modules: what it says of each, by its path.
-        origins: for each key that is new, the key before.
+        keys: for each key before, the new one.
     """
-    found = dict(modules)
-    for new, old in origins.items():
-        path, was = new.split("."), old.split(".")
-        # As far as their ends are the same, the modules around both are the same.
-        while path and was and path[-1] == was[-1]:
-            path, was = path[:-1], was[:-1]
-            if ".".join(was) in modules:
-                found[".".join(path)] = modules[".".join(was)]
-    return found
+    new = new_paths(modules, keys)
+    named = ((new.get(path, path), said) for path, said in modules.items())
+    return {path: said for path, said in named if path is not None}
 
 
 def _with_own_storages(state: Mapping[str, Any]) -> Mapping[str, Any]:

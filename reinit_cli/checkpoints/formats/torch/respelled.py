@@ -17,6 +17,7 @@ from reinit_cli.checkpoints.formats.respelling import NewEntry, Respelling
 from reinit_cli.checkpoints.formats.torch.budget import Budget
 from reinit_cli.checkpoints.formats.torch.entries import Entry
 from reinit_cli.checkpoints.formats.torch.key_edits import key_edits
+from reinit_cli.checkpoints.formats.torch.module_versions import metadata_edits
 from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering, slot_entries
 from reinit_cli.checkpoints.formats.torch.parts import is_mapping
 from reinit_cli.checkpoints.formats.torch.pickle_edits import edited
@@ -97,6 +98,9 @@ def respelled(file: Reader, where: Renumbering, changes: Respelling) -> Respelle
     }
     if keys:
         replacements |= key_edits(spans, root, found.entries, keys, budget)
+        left = {entry.key: keys.get(entry.key, entry.key) for entry in found.entries}
+        kept = {key: new for key, new in left.items() if new is not None}
+        replacements |= metadata_edits(spans, root, kept, budget)
     if not is_alone:
         replacements = in_its_place(spans, root, way, replacements)
     replacements |= _replacements(spans, slot_places, changes.entries, names)

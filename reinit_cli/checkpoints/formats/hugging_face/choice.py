@@ -32,6 +32,8 @@ _ORDER = (
     ("diffusion_pytorch_model", "bin", True),
     ("adapter_model", "safetensors", False),
     ("adapter_model", "bin", False),
+    ("open_clip_model", "safetensors", False),
+    ("open_clip_pytorch_model", "bin", False),
 )
 """What each library loads first: the stem, the kind, and whether it is the index of shards."""
 
@@ -146,12 +148,21 @@ class Sets(NamedTuple):
         Args:
             files: the folder, whose configuration may name the file.
         """
+        config = _config(files) if len(self.indexed) + len(self.lone) > 1 else {}
+        named = [
+            each
+            for each in (*self.indexed, *self.lone)
+            if each.name == config.get("transformers_weights")
+        ]
+        if named:
+            return named[0]
         known = [each for each in (*self.indexed, *self.lone) if each.rank < len(_ORDER)]
         plain = [each for each in known if not each.series.variant]
         if plain:
-            return self._preferred(plain, files)
+            first = _first_library(config, files)
+            return min(plain, key=lambda each: _order(each, first))
         if known and len({each.series.variant for each in known}) == 1:
-            return self._preferred(known, files)
+            return min(known, key=lambda each: each.rank)
         if known:
             return None
         if self.indexed:
@@ -187,15 +198,6 @@ class Sets(NamedTuple):
         first = min(found, key=lambda each: (each.series.kind != "safetensors", each.name))
         rivals = [each for each in found if each.series.kind == first.series.kind]
         return first if len(rivals) == 1 else None
-
-    def _preferred(self, found: Sequence[WeightsSet], files: Files) -> WeightsSet:
-        if len(found) == 1:
-            return found[0]
-        config = _config(files)
-        named = config.get("transformers_weights")
-        by_name = [each for each in found if each.name == named]
-        first = _first_library(config, files)
-        return by_name[0] if by_name else min(found, key=lambda each: _order(each, first))
 
 
 def _order(found: WeightsSet, first: str) -> tuple[bool, int]:

@@ -53,6 +53,7 @@ from reinit_cli.checkpoints.formats.hugging_face.names import (
     series_of,
 )
 from reinit_cli.checkpoints.formats.hugging_face.stale import stale_of, training_of
+from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo
@@ -186,7 +187,7 @@ class HuggingFace:
             return WeightsSet.of_index(files.index)
         found = sets.chosen(files)
         if found is not None:
-            return found
+            return _with_index(found, files)
         # Most folders are clear, and a file that is listed needs none of it.
         from reinit_cli.checkpoints.formats.foreign_folders import foreign_folder, unclear
 
@@ -271,6 +272,18 @@ class HuggingFace:
 def _top(files: Files) -> list[str]:
     """Return the names of the files that are not in folders below."""
     return [name for name in files.readers if "/" not in name]
+
+
+def _with_index(found: WeightsSet, files: Files) -> WeightsSet:
+    """Return one file with the index that names nothing else, where there is one."""
+    index = found.series.index_name
+    if found.is_indexed or index not in files.readers:
+        return found
+    try:
+        named = {*weight_map_of(files[index]).values()}
+    except MalformedFileError:
+        return found
+    return WeightsSet.of_index(index) if named == {found.name} else found
 
 
 def _alerts(files: Files, sets: Sets, shards: _Shards) -> tuple[str, ...]:

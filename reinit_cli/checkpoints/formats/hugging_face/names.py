@@ -21,8 +21,14 @@ LIBRARIES = {
     "pytorch_model": "transformers",
     "diffusion_pytorch_model": "diffusers",
     "adapter_model": "PEFT",
+    "open_clip_model": "open_clip",
+    "open_clip_pytorch_model": "open_clip",
+    "consolidated": "mistral-inference",
 }
 """The libraries that look for weights under these names."""
+
+_OF_NEW = {"pytorch_model": "model", "open_clip_pytorch_model": "open_clip_model"}
+"""What is called otherwise where it is a safetensors file."""
 
 PEFT_STEM = "adapter_model"
 """PEFT reads one file alone, however large it is."""
@@ -113,8 +119,7 @@ class Series(NamedTuple):
         old = series_of(name)
         if old is None or not old.library:
             return cls("model", "", "safetensors")
-        stem = "model" if old.stem == "pytorch_model" else old.stem
-        return cls(stem, old.variant, "safetensors")
+        return cls(_OF_NEW.get(old.stem, old.stem), old.variant, "safetensors")
 
 
 def series_of(name: str) -> Series | None:

@@ -30,6 +30,7 @@ ORDERS = {
         "diffusion_pytorch_model.bin",
     ),
     "PEFT": ("adapter_model.safetensors", "adapter_model.bin"),
+    "open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
     "a variant": ("model.fp16.safetensors", "model.safetensors.index.fp16.json"),
 }
 
@@ -76,6 +77,37 @@ def test_a_configuration_can_name_the_file() -> None:
     Path("hf/config.json").write_text(json.dumps({"transformers_weights": name}))
 
     assert value("hf") == 2
+
+
+def test_a_configuration_can_name_a_file_that_no_library_knows() -> None:
+    _make("model.safetensors", 1)
+    _make("tuned.safetensors", 2)
+    Path("hf/config.json").write_text(json.dumps({"transformers_weights": "tuned.safetensors"}))
+
+    assert value("hf") == 2
+
+
+def test_an_index_of_the_one_file_belongs_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    _make("model.safetensors", 1)
+    index("hf/model.safetensors.index.json", dict.fromkeys(A, "model.safetensors"))
+
+    assert main(["hf", "-o", "new/"]) == 0
+
+    assert capsys.readouterr().err == ""
+    assert sorted(os.listdir("new")) == ["model.safetensors", "model.safetensors.index.json"]
+
+
+def test_doubts_about_a_checkpoint_that_a_rule_names_are_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _make("model.safetensors", 1)
+    _make("pytorch_model.bin", 2)
+    save("m.safetensors", state(3, *A))
+
+    assert main(["m.safetensors", "-r", "*=rewind:./hf"]) == 0
+
+    assert "several sets of weights" in capsys.readouterr().err
+    assert value("m-reinit.safetensors") == 1
 
 
 def test_a_set_that_is_named_is_read_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,8 @@ FILES = {
     "adapter_model.safetensors": "adapter_model.safetensors",
     "adapter_model.bin": "adapter_model.safetensors",
     "pytorch_model.fp16.bin": "model.fp16.safetensors",
+    "open_clip_pytorch_model.bin": "open_clip_model.safetensors",
+    "consolidated.safetensors": "consolidated.safetensors",
     "best.pt": "model.safetensors",
 }
 

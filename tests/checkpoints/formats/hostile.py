@@ -185,6 +185,43 @@ def checkpoint(payload: bytes, protocol: int) -> bytes:
     return start + b"(d" + members + text("state_dict", protocol) + weights + b"s."
 
 
+def _mapping(*members: tuple[str, bytes]) -> bytes:
+    return b"(d" + b"".join(text(key, 2) + value + b"s" for key, value in members)
+
+
+_W = _mapping(("w", tensor(2)))
+
+_MODEL = name("m", "C", 2) + b")\x81"
+
+
+def _optimizer(payload: bytes) -> bytes:
+    state = b"(d" + number(0, 2) + payload + b"s"
+    groups = b"](" + _mapping(("params", b"](" + number(0, 2) + b"e")) + b"e"
+    return _mapping(
+        ("optimizer", _mapping(("state", state), ("param_groups", groups))), ("net", _W)
+    )
+
+
+PLACES: dict[str, Callable[[bytes, bytes], bytes]] = {
+    "a list": lambda call, _: b"](" + call + _W + b"e",
+    "a tuple": lambda call, _: b"(" + _W + call + b"t",
+    "a state dict": lambda call, _: _mapping(("w", tensor(2)), ("x", call)),
+    "a list in a state dict": lambda call, _: _mapping(
+        ("w", tensor(2)), ("inner", b"](" + call + tensor(2) + b"e")
+    ),
+    "the attributes of an object": lambda call, _: (
+        _MODEL + _mapping(("weights", _W), ("x", call)) + b"b"
+    ),
+    "the class of an object": lambda _, named: named + b")\x81" + _W + b"b",
+    "the class of a dictionary": lambda _, named: named + b")R" + text("w", 2) + tensor(2) + b"s",
+    "the class of a list": lambda _, named: named + b")R" + _W + b"a",
+    "an optimizer": lambda call, _: _optimizer(call),
+    "an average": lambda call, _: _mapping(("model", _W), ("ema", call)),
+    "a known name": lambda call, _: _mapping(("state_dict", call), ("weights", _W)),
+}
+"""Where a call, or the name of what is called, can lie around a state dict."""
+
+
 def pickles() -> Iterator[tuple[str, bytes]]:
     """Yield every gadget, called in every way in every protocol, with a name of its own."""
     for module, attribute, args in GADGETS:
@@ -192,6 +229,10 @@ def pickles() -> Iterator[tuple[str, bytes]]:
             for protocol in PROTOCOLS:
                 payload = make(module, attribute, args, protocol)
                 yield f"{module}.{attribute} by {way} in {protocol}", checkpoint(payload, protocol)
+        call = _called(b"R")(module, attribute, args, 2)
+        for place, put in PLACES.items():
+            pickled = b"\x80\x02" + put(call, name(module, attribute, 2)) + b"."
+            yield f"{module}.{attribute} in {place}", pickled
 
 
 def write_archive(path: Path, pickled: bytes, storage: bytes = bytes(16)) -> None:

@@ -131,7 +131,7 @@ class Search:
                     if not is_same and self._scale.lies_in(other.record, storages):
                         continue
                     is_same = is_same or self._scale.agree(other.record, node.record)
-                    if is_same or self._scale.of(other.record):
+                    if is_same or self._scale.has_floats(other.record):
                         yield Neighbor(other.path, is_same)
             outer = outer.inside(taken, self._budget)
 
@@ -159,6 +159,7 @@ class Search:
 
     def _smallest(self, node: Node) -> Node:
         """Return the smallest place in another that holds nearly all of its weights."""
+        met = {id(node.record)}
         for _ in range(MAX_DEPTH):
             if is_module_record(node.record, self._budget):
                 break
@@ -167,9 +168,10 @@ class Search:
             if inner is not None:
                 return self._nested(inner)
             heaviest = self._heaviest(node.record, opened)
-            # The whole is called "" too.
-            if heaviest is None or heaviest.key == "":
+            # The whole is called "" too, and what holds itself has no smallest place.
+            if heaviest is None or heaviest.key == "" or id(heaviest.value) in met:
                 break
+            met.add(id(heaviest.value))
             node = node.inside(heaviest, self._budget)
         return node
 
@@ -223,7 +225,7 @@ class Search:
         if not opened or any(map(is_parameter, parts_of(record, self._budget))):
             return None
         counted = self._without_copies(opened)
-        if len(counted) == 1 and not self._scale.own(record):
+        if len(counted) == 1 and self._is_alone(counted[0], record):
             return counted[0]
         for scale in self._scale, self._loose_scale:
             weights = [scale.of(part.value) for part in counted]
@@ -232,6 +234,13 @@ class Search:
                 most, part = max(zip(map(_numel, weights), counted, strict=True), key=_first)
                 return part if most >= NEARLY_ALL * total else None
         return None
+
+    def _is_alone(self, part: Part, record: Any) -> bool:
+        """Whether nothing that counts lies next to a part of a container."""
+        if not any(is_tensor_record(each.value) for each in parts_of(record, self._budget)):
+            return True
+        # What lies loose counts where there is nothing else.
+        return not self._scale.own(record) and self._scale.weighs(part.value)
 
     def _without_copies(self, opened: Sequence[Part]) -> list[Part]:
         """Return parts without those that are called copies of others among them."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from reinit_cli.checkpoints.formats.torch.entries import entries_of
 from reinit_cli.checkpoints.formats.torch.holders import Holders
+from reinit_cli.checkpoints.formats.torch.numpy_records import array_of
 from reinit_cli.checkpoints.formats.torch.parts import Part, is_sequence, parts_of
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
     is_module_record,
@@ -18,6 +19,7 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
 )
 from reinit_cli.checkpoints.formats.torch.tensor_records import Reading
 from reinit_cli.errors import MalformedFileError
+from reinit_cli.tensors.dtype import DTYPES
 
 _PARAMETERS = frozenset(("weight", "bias", "kernel", "scale", "gamma", "beta", "embedding"))
 """The last segments of names that only parameters have."""
@@ -30,7 +32,9 @@ class _Tensor(NamedTuple):
         place: the same for all that are one tensor.
         numel: the number of its elements.
         dims: how many of its dimensions are longer than one.
-        is_raw: whether it is bytes, such as the state of a random generator.
+        is_raw: whether it is not a weight: bytes, such as the state of a random generator, or
+            an array of NumPy.
+        is_float: whether it has values that are not integers.
         shape: its dimensions.
     """
 
@@ -38,6 +42,7 @@ class _Tensor(NamedTuple):
     numel: int
     dims: int
     is_raw: bool
+    is_float: bool
     shape: tuple[int, ...]
 
 
@@ -100,6 +105,23 @@ class Scale:
                     waiting.append(each)
             self._reading.budget.spend(1, _VISIT_NBYTES * len(inner))
 
+    def weighs(self, top: Any) -> bool:
+        """Whether anything in a container counts."""
+        return any(
+            any(map(is_parameter, parts)) or self._own(record, parts, inner)
+            for record, parts, inner in self._below(top)
+        )
+
+    def has_floats(self, top: Any) -> bool:
+        """Whether anything in a container counts and has floats, as every network has."""
+        return any(
+            self._tensor(part).is_float
+            for record, parts, inner in self._below(top)
+            if self._own(record, parts, inner)
+            for part in parts
+            if is_tensor_record(part.value)
+        )
+
     def own(self, record: Any) -> Weight:
         """Weigh what lies in a container itself."""
         parts = list(parts_of(record, self._reading.budget))
@@ -134,9 +156,12 @@ class Scale:
                 place = f"alone {len(self._tensors)}"
             budget.spend(0, _TENSOR_NBYTES + len(place))
             dims = sum(dim > 1 for dim in info.shape)
-            is_raw = info.dtype == "uint8" and len(info.shape) == 1
+            is_bytes = info.dtype == "uint8" and len(info.shape) == 1
+            is_raw = is_bytes or array_of(part.value) is not None
             numel = prod(info.shape[:_MOST_DIMS])
-            known = _Tensor(place, numel, dims, is_raw, info.shape)
+            dtype = DTYPES.get(info.dtype)
+            is_float = dtype is None or dtype.kind not in ("integer", "bool")
+            known = _Tensor(place, numel, dims, is_raw, is_float, info.shape)
             self._tensors[id(part.value)] = known
         return known
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -90,6 +91,13 @@ def _tied() -> dict[str, Any]:
     return {"embedder": {"weight": shared, "head": shared}, "other": {"w": torch.ones(5)}}
 
 
+def _cycle() -> dict[str, Any]:
+    """Return a state dict next to something that holds itself."""
+    more: dict[str, Any] = {}
+    more["itself"] = more
+    return {**weights(), "more": more}
+
+
 def _flat(*names: str) -> dict[str, tuple[Any, ...]]:
     return {name: (name,) for name in names or ("fc.weight", "fc.bias")}
 
@@ -149,6 +157,15 @@ NESTINGS: dict[str, Nesting] = {
     ),
     "the state of a random generator": Nesting(
         lambda: {"weights": weights(), "rng_state": torch.get_rng_state()}, "weights", _flat()
+    ),
+    "the states of random generators alone": Nesting(
+        lambda: {"cpu": torch.get_rng_state(), "others": [torch.arange(3)], "epoch": 3},
+        "",
+        {"cpu": ("cpu",), "others.0": ("others", 0)},
+        who="transformers",
+    ),
+    "arrays of NumPy": Nesting(
+        lambda: {"net_a": weights(), "history": {"loss": np.arange(1000.0)}}, "net_a", _flat()
     ),
     "lists of losses": Nesting(
         lambda: {"net": weights(), "losses": [torch.tensor(float(at)) for at in range(50)]},
@@ -257,6 +274,10 @@ NESTINGS: dict[str, Nesting] = {
         "",
         {**_flat(), "norm.weight": ("norm", "weight")},
     ),
+    "integers next to a network": Nesting(
+        lambda: {"model": weights(), "split": {"rows": torch.arange(3)}}, "model", _flat()
+    ),
+    "a network in itself": Nesting(_cycle, "", _flat()),
     "a list of tensors": Nesting(
         lambda: [torch.ones(2), torch.zeros(3)], "", {"0": (0,), "1": (1,)}
     ),

@@ -454,7 +454,8 @@ def test_no_gadget_is_obeyed_however_it_is_called() -> None:
     told = json.loads(done.stdout)
 
     assert len(hostile.GADGETS) >= 25
-    assert len(told["outcomes"]) == 2 * len(hostile.GADGETS) * len(hostile.WAYS) * 6
+    ways = 6 * len(hostile.WAYS) + len(hostile.PLACES)
+    assert len(told["outcomes"]) == 2 * len(hostile.GADGETS) * ways
     assert [event for event, _ in told["usual"] if event.startswith(_FORBIDDEN)] == []
     opened = {args.split("'")[1] for event, args in told["usual"] if event == "open"}
     # What memory there is stands in files of the system.
@@ -466,6 +467,10 @@ def test_no_gadget_is_obeyed_however_it_is_called() -> None:
     assert min(told["obeyed"].values()) >= 1
     outcomes = list(told["outcomes"].values())
     assert outcomes.count("rewritten") > len(outcomes) / 2
+    placed = [
+        each for name, each in told["outcomes"].items() if " in a" in name or " in the" in name
+    ]
+    assert placed.count("rewritten") > len(placed) * 0.9
 
 
 def test_names_are_listed_and_calls_are_records() -> None:

@@ -181,7 +181,7 @@ class _Walk:
             self._surplus.rest.append(self._budget.made(f"{prefix[:-1]} ({kind_of(record)})"))
 
 
-_CONTAINER_WORK = 20
+_CONTAINER_WORK = 30
 """The opcodes that take as long as the way into a container."""
 
 _CONTAINER_NBYTES = 100

@@ -23,6 +23,8 @@ _MASTERS = "fp32_from_fp16"
 _STATE_NBYTES = 400
 """What the slots of a parameter take, without what is in them."""
 
+_SLOT_NBYTES = 100
+
 _ID_NBYTES = 60
 
 
@@ -96,11 +98,12 @@ class Optimizers:
         )
 
     def _state(self, base: str, record: Any) -> State:
-        self._budget.spend(2, _STATE_NBYTES)
+        held = members_of(record, self._budget)
+        self._budget.spend(2 + 2 * len(held), _STATE_NBYTES + _SLOT_NBYTES * len(held))
         tensors: dict[str, TensorInfo] = {}
         numbers: dict[str, int | float] = {}
         others: list[str] = []
-        for slot, value in members_of(record, self._budget).items():
+        for slot, value in held.items():
             if is_tensor_record(value):
                 tensors[slot] = self._tensor(f"{base}.{slot}", value)
             elif type(value) in (int, float):

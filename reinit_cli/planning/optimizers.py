@@ -69,6 +69,7 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
     for each in saved.parameters:
         found = [fills[key] for key in each.keys if key in fills]
         fills |= dict.fromkeys(each.keys, found[0]) if found and len(each.keys) > 1 else {}
+    resized = [step for step in fills.values() if step.was is not None]
     steps: list[Step] = []
     numbers: list[NewNumber] = []
     warnings: list[str] = []
@@ -83,7 +84,7 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
         if matched is None:
             warnings.append(f"{optimizer.path!r} is of other parameters, and stays")
             continue
-        reset = _Reset(optimizer, matched, fills)
+        reset = _Reset(optimizer, matched, fills, resized)
         steps += reset.steps()
         steps += reset.copies()
         numbers += reset.numbers()
@@ -119,16 +120,19 @@ class _Reset:
         optimizer: as it was saved.
         matched: which of its parameters are filled.
         fills: what fills or resizes them, by the keys of the source.
+        resized: those of the latter that resize.
     """
 
     optimizer: Optimizer
     matched: Matched
     fills: Mapping[str, Step]
+    resized: Sequence[Step]
 
     def steps(self) -> Iterator[Step]:
         """Yield a step for each tensor that is reset."""
         for group, of, state, slots in self._states():
-            for name, tensor in state.tensors.items():
+            is_all = _is_forgotten(group, state, slots)
+            for name, tensor in () if is_all else state.tensors.items():
                 slot = slots[name]
                 start = self._start(group, slot, of)
                 shape = self._new_shape(tensor, slot, of)
@@ -144,8 +148,9 @@ class _Reset:
     def forgotten(self) -> Iterator[str]:
         """Yield the key of each tensor that a new optimizer does not have yet."""
         for group, _, state, slots in self._states():
+            is_all = _is_forgotten(group, state, slots)
             for name, tensor in state.tensors.items():
-                if self._has_none(group, slots[name]):
+                if is_all or self._has_none(group, slots[name]):
                     yield tensor.key
 
     def numbers(self) -> Iterator[NewNumber]:
@@ -286,9 +291,7 @@ class _Reset:
             step = self.fills.get(key)
             return [step] if step is not None and step.was is not None else []
         was = shape_of(state)
-        return [
-            each for each in self.fills.values() if each.was is not None and was in (None, each.was)
-        ]
+        return [each for each in self.resized if was in (None, each.was)]
 
     def _step(self, tensor: TensorInfo, start: Number, name: str) -> Step:
         """Return the step that fills a tensor with its start.
@@ -324,6 +327,15 @@ class _Reset:
             return f"group {of}"
         key = of if isinstance(of, str) else self.matched.keys.get(of)
         return repr(key) if key is not None else f"parameter {of.digits}"  # type: ignore[union-attr]
+
+
+def _is_forgotten(group: Group, state: State, slots: Mapping[str, Slot]) -> bool:
+    """Whether all that is kept for a parameter is left out, for a new optimizer to make it.
+
+    That is where the start of a slot is an option that is a tensor, which is not read.
+    """
+    has_others = bool(state.numbers or state.others)
+    return not has_others and any(slot.start in group.shared.tensors for slot in slots.values())
 
 
 def _shared(options: State) -> State:

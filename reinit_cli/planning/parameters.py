@@ -296,8 +296,7 @@ def _unnamed(
         return Matched(_chosen(by_shapes), known)
     if ordered is None:
         raise _ambiguous(optimizer, unnamed, dict(unnamed.flat(whatever)), doubtful, positions)
-    ranges, free = ordered
-    return _certain(optimizer, unnamed, ranges, free, known, is_assumed=True)
+    return _certain(optimizer, unnamed, ordered, known, doubtful)
 
 
 def _by_ndim(
@@ -311,33 +310,37 @@ def _by_ndim(
     if found is None:
         problem = "its parameters are not matrices first, and then the others"
         raise unresettable(optimizer.path, problem)
-    ranges, free = found
-    known = _keys_of(unnamed, ranges)
-    return _certain(optimizer, unnamed, ranges, free, known, is_assumed=False)
+    return _certain(optimizer, unnamed, found, _keys_of(unnamed, found[0]), ())
 
 
 def _certain(
     optimizer: Optimizer,
     unnamed: _Unnamed,
-    ranges: Sequence[Sequence[Range]],
-    free: Positions,
+    ordered: tuple[Sequence[Sequence[Range]], Positions],
     known: Mapping[ParameterId, str],
-    *,
-    is_assumed: bool,
+    assumed: Sequence[ParameterId],
 ) -> Matched:
     """Return which parameters are filled in every choice that keeps the order.
+
+    Args:
+        optimizer: as it was saved.
+        unnamed: its parameters.
+        ordered: what each may be, and the tensors among which these are.
+        known: the keys of those that can be one alone.
+        assumed: those that nothing but an assumed order tells from others.
 
     Raises:
         RuleError: there are choices that differ.
     """
+    ranges, free = ordered
     verdicts = _verdicts(unnamed, ranges, Filled(free, unnamed.filled), _needed(optimizer))
     doubtful = [id_ for id_, is_filled in verdicts.items() if is_filled is None]
     if doubtful:
         raise _ambiguous(optimizer, unnamed, dict(unnamed.flat(ranges)), doubtful, free)
     chosen = _chosen(verdicts)
-    first = next((id_ for id_ in verdicts if id_ in chosen), None)
-    assumed = known.get(first, "its parameters") if first is not None and is_assumed else ""
-    return Matched(chosen, known, assumed)
+    first = next((id_ for id_ in assumed if id_ in chosen), None)
+    named = "" if first is None else known.get(first, called(first))
+    return Matched(chosen, known, named)
 
 
 def _verdicts(

@@ -42,6 +42,7 @@ KINDS: dict[str, Make] = {
     "Muon": lambda params: OPTIM.Muon(params, lr=0.02),
     "NAdam": lambda params: OPTIM.NAdam(params, lr=0.01),
     "NAdam, foreach": lambda params: OPTIM.NAdam(params, lr=0.01, foreach=True),
+    "Rprop, lr a tensor": lambda params: OPTIM.Rprop(params, lr=torch.tensor(0.013), foreach=False),
     "RAdam": lambda params: OPTIM.RAdam(params, lr=0.01),
     "RMSprop": lambda params: OPTIM.RMSprop(params, lr=0.01),
     "RMSprop, centered": lambda params: OPTIM.RMSprop(params, lr=0.01, momentum=0.9, centered=True),
@@ -275,6 +276,22 @@ def test_sparse_adam_starts_again(tmp_path: Path) -> None:
     for got, new, untouched in zip(*paths, strict=True):
         assert torch.equal(got["b.weight"], new["b.weight"])
         assert torch.equal(got["a.weight"], untouched["a.weight"])
+
+
+def test_each_group_has_an_accumulator_of_its_own(tmp_path: Path) -> None:
+    def make(params: Any) -> torch.optim.Optimizer:
+        listed = list(params)
+        optimizer = torch.optim.Adagrad(
+            [{"params": listed[:2]}, {"params": listed[2:]}], lr=0.1, initial_accumulator_value=0.1
+        )
+        optimizer.param_groups[1]["initial_accumulator_value"] = 0.3
+        for parameter in listed[2:]:
+            optimizer.state[parameter]["sum"].fill_(0.3)
+        return optimizer
+
+    saved = trained("Adagrad", make)
+
+    assert_moves_as_new("Adagrad", make, saved, reset(saved, tmp_path))
 
 
 @pytest.mark.parametrize("rows", [7, 2])

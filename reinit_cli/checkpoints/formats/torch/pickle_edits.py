@@ -12,6 +12,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import TypeAlias
 
 from reinit_cli.checkpoints.formats.torch.pickle_pieces import segments_of, without_cut_frames
 from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
@@ -69,7 +70,7 @@ class _Editor:
         self._spans = spans
         self._events = spans.events
         # By index: the number of the event that stored it in the file, or what replaced that.
-        self._memo: dict[int, int | _Replaced] = {}
+        self._memo: dict[int, _Stored] = {}
         self._lost: list[tuple[int, int]] = []  # what `Spans.late` has in replaced spans
         self._homes: dict[Replacement, int] = {}  # the indices of what comes again
         self._often: frozenset[Changed] = frozenset()
@@ -94,7 +95,8 @@ class _Editor:
         """Refuse spans that hold more than values."""
         starts = [start for start, _ in ordered]
         for (_, end), (start, _) in pairwise(ordered):
-            assert end <= start  # no value is replaced twice
+            if start < end:
+                self._spans.refuse("a part of it is replaced twice")
 
         def around(at: int) -> Span | None:
             found = bisect_left(starts, at + 1) - 1
@@ -153,13 +155,13 @@ class _Editor:
         self._put((reached, end))
 
     def _has(self, key: int, wanted: int, changed: Changed | None) -> bool:
-        """Whether the memo has what is recalled: of a changed value its parts as they become."""
+        """Whether the memo has what is recalled, which within a changed value holds changes."""
         stored = self._memo.get(key)
         if stored == wanted:
             return True
-        return changed is not None and isinstance(stored, tuple) and stored[0] == wanted
+        return changed is not None and stored == (wanted, changed)
 
-    def _stored(self, number: int, changed: Changed | None) -> int | _Replaced:
+    def _stored(self, number: int, changed: Changed | None) -> _Stored:
         """Return what is stored within a changed value: it, or a part of it that stays."""
         if changed is None:
             return number
@@ -167,14 +169,20 @@ class _Editor:
         at = bisect_right(changed.inner, start, key=lambda each: each[0][1])
         if at == len(changed.inner) or changed.inner[at][0][0] >= end:
             return number
-        return number, changed if (start, end) == changed.source else None
+        return number, changed
 
     # What is replaced
 
-    def _replace(self, span: Span, replacement: Replacement) -> None:
-        """Put something in the place of a value, and store it where the value was stored."""
-        numbers = self._events.within(span)
+    def _replace(self, span: Span, replacement: Replacement, *, is_in_place: bool = True) -> None:
+        """Put something in the place of a value.
+
+        Args:
+            span: the bytes of the value.
+            replacement: what comes there.
+            is_in_place: whether it does; else it comes where all around it is written again.
+        """
         events = self._events
+        numbers = events.within(span)
         first = numbers.start
         if len(numbers) == 1 and not events.is_put(first):
             is_all = (events.at[first], events.after[first]) == span
@@ -182,7 +190,7 @@ class _Editor:
             if is_all and self._memo.get(events.key[first]) == stored:
                 self._put(span)
                 return
-        if isinstance(replacement, Changed) and replacement.source == span:
+        if isinstance(replacement, Changed) and replacement.source == span and is_in_place:
             self._change(replacement, is_in_place=True)
             return
         if replacement in self._homes:
@@ -191,7 +199,7 @@ class _Editor:
             self._change(replacement, is_in_place=False)
         else:
             self._put(replacement)
-        if not isinstance(replacement, Changed):
+        if is_in_place and isinstance(replacement, bytes):
             self._store_again(span, numbers, replacement)
         self._house(replacement)
 
@@ -223,8 +231,7 @@ class _Editor:
             self._put(stores if replacement else b"N" + stores + b"0")
             for number in counted:
                 is_whole = (events.start[number], events.end[number]) == span
-                stored = number, replacement if is_whole else None
-                self._memo[events.key[number]] = stored
+                self._memo[events.key[number]] = (number if is_whole else -1, replacement)
             return
         last = numbers[-1] if numbers else -1
         is_last = last >= 0 and (events.start[last], events.after[last]) == span
@@ -235,17 +242,12 @@ class _Editor:
     def _change(self, changed: Changed, *, is_in_place: bool) -> None:
         """Put a value with other parts."""
         reached, end = changed.source
+        write = self._keep if is_in_place else self._repeat
         for span, replacement in changed.inner:
-            if is_in_place:
-                self._keep(reached, span[0], changed)
-            else:
-                self._repeat(reached, span[0], changed)
-            self._replace(span, replacement)
+            write(reached, span[0], changed)
+            self._replace(span, replacement, is_in_place=is_in_place)
             reached = span[1]
-        if is_in_place:
-            self._keep(reached, end, changed)
-        else:
-            self._repeat(reached, end, changed)
+        write(reached, end, changed)
 
     # What is made again
 
@@ -360,8 +362,8 @@ class _Editor:
                 self.pieces.append(piece)
 
 
-_Replaced = tuple[int, Replacement | None]
-"""The number of an event, and what replaced all that it stored; None where it was a part."""
+_Stored: TypeAlias = int | tuple[int, Replacement]
+"""The number of an event that stored something; and what replaces that, or what it is part of."""
 
 _NAME = b"c"
 

@@ -85,12 +85,9 @@ def respelled(file: Reader, where: Renumbering, changes: Respelling) -> Respelle
     leaving = _leaving(places if is_alone else {}, slot_places, changes.entries)
     used = names_used((spans.top, *spans.dropped), root, leaving, budget)
     names = _names_of(found, changes.entries, used)
-    replacements = with_followers(
-        spans,
-        root,
-        dict(_replacements(spans, places, changes.entries, names)),
-        {place.value for key, place in places.items() if _stays(key, changes.entries)},
-    )
+    changed = dict(_replacements(spans, places, changes.entries, names))
+    others = {place.value for place in places.values()} - changed.keys()
+    replacements = with_followers(spans, root, changed, others)
     keys = {
         key: new.key if new is not None else None
         for key, new in changes.entries.items()

@@ -27,7 +27,7 @@ def with_followers(
         spans: of the pickle.
         root: the state dict.
         replacements: what replaces its entries.
-        kept: the values of entries that are the same objects and do not change.
+        kept: the values of entries that are the same objects, and stay or are dropped.
 
     Raises:
         UnsupportedFormatError: one of them changes in two ways.

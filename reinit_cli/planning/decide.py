@@ -81,6 +81,8 @@ def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
     deciding = _Deciding(matches.owners, ties, overlaps, left_alone, request, elsewhere)
     steps = _skip_ties_together(tuple(map(deciding.step, tensors)))
     steps = with_norms(steps, rules, left_alone, overlaps)
+    if request.strict:
+        _refuse_skipped(steps, rules)
     plan = Plan(entries.source, rules, steps, matches.shadowed, request, heads=entries.heads)
     owned = plan.by_rule()
     idle = refuse_idle(plan, owned, matches, keys)
@@ -115,14 +117,9 @@ class _Deciding:
             return Step(tensor, "keep", owner.position, tied=tied)
         law, reason = self._law_or_reason(tensor, owner.rule, group)
         if reason:
-            if owner.insists or self.request.strict:
-                raise UnfillableError(
-                    tensor.key,
-                    reason,
-                    kind="" if owner.insists else "wildcard",
-                    word=owner.rule.text,
-                    of=init.initializer.name,
-                )
+            if owner.insists or (self.request.strict and not self._may_follow(tensor, reason)):
+                kind = "" if owner.insists else "wildcard"
+                raise _unfillable(tensor.key, reason, owner.rule, kind)
             return Step(tensor, "skip", owner.position, reason=reason, tied=tied)
         return Step(
             tensor,
@@ -137,6 +134,11 @@ class _Deciding:
             fans=init.fans(tensor.shape),
             head=owner.head,
         )
+
+    def _may_follow(self, tensor: TensorInfo, reason: str) -> bool:
+        """Whether a tensor is skipped because it holds norms, which other tensors decide."""
+        why = self.spared.get(tensor.key)
+        return why is not None and bool(why.norm_of) and reason == why.reason
 
     def _law_or_reason(
         self, tensor: TensorInfo, rule: Rule, group: Sequence[str]
@@ -169,6 +171,22 @@ class _Deciding:
                     return f"{why.reason}; {other!r} would have to be filled too"
         is_other_kind = rule.pattern.is_wildcard and dtype.kind in ("integer", "bool")
         return f"{dtype.kind} values" if is_other_kind and not found else ""
+
+
+def _unfillable(key: str, reason: str, rule: Rule, kind: str) -> UnfillableError:
+    name = rule.init.initializer.name
+    return UnfillableError(key, reason, kind=kind, word=rule.text, of=name)
+
+
+def _refuse_skipped(steps: Sequence[Step], rules: Sequence[Rule]) -> None:
+    """Refuse norms that a wildcard takes while nothing is drawn that they would follow.
+
+    Raises:
+        UnfillableError: there are such.
+    """
+    for step in steps:
+        if step.action == "skip" and step.rule is not None:
+            raise _unfillable(step.key, step.reason, rules[step.rule], "wildcard")
 
 
 def _is_named(rule: Rule, key: str, why: Spared) -> bool:

@@ -130,6 +130,19 @@ def test_norms_alone_are_left_by_a_wildcard(way: str, capsys: pytest.CaptureFixt
     assert steps[norm]["reason"] == f"follows {key.rpartition('.')[2]}"
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_norms_that_follow_are_not_skipped_where_skips_are_errors(way: str) -> None:
+    _, key, norm = WAYS[way]
+    save_file(_normed(way).state_dict(), "m.safetensors")
+
+    rewrite("m.safetensors", ["*=normal"], "out.safetensors", strict=True)
+
+    written = load_file("out.safetensors")
+    torch.testing.assert_close(written[norm][:, 0], written[key].norm(dim=1))
+    with pytest.raises(UnfillableError, match="follows"):
+        rewrite("m.safetensors", ["*=normal", f"{key}=keep"], "other.safetensors", strict=True)
+
+
 def test_a_plan_says_what_norms_are_of(capsys: pytest.CaptureFixture[str]) -> None:
     save_file(_normed("old").state_dict(), "m.safetensors")
 

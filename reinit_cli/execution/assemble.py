@@ -86,8 +86,24 @@ def _respelled(
     staying = {key: fill for key, fill in fills.items() if key not in moved and key not in slots}
     edits, empty = _edits(job, contents, staying)
     entries = {**new_entries(job.plan.steps, originals, moved), **new_slots(job.plan)}
-    changes = Respelling(entries, data, edits)
-    return _with_empty(contents.respelled(changes, record), empty)
+    return _with_empty(contents.respelled(Respelling(entries, data, edits), record), empty)
+
+
+def check_changes(job: Job) -> None:
+    """Refuse what cannot change in the source's pickle, before anything is written.
+
+    Raises:
+        UnsupportedFormatError: what changes is shared, or written, in a way that cannot be kept.
+    """
+    if not (isinstance(job.layout, Respelled) or job.plan.numbers):
+        return
+    with job.source.open(job.request.seed) as contents:
+        edits = contents.renumbered(job.plan.numbers) if job.plan.numbers else {}
+        if isinstance(job.layout, Respelled):
+            originals = {tensor.key: tensor for tensor in job.source.tensors}
+            moved = moved_of(job.plan.steps, originals)
+            entries = {**new_entries(job.plan.steps, originals, moved), **new_slots(job.plan)}
+            contents.respelled(Respelling(entries, {}, edits))
 
 
 def _with_empty(

@@ -21,6 +21,7 @@ from reinit_cli.errors import (
     UnsupportedFormatError,
     UnwritableContentError,
 )
+from reinit_cli.execution.assemble import check_changes
 from reinit_cli.execution.sketches import pictured
 from reinit_cli.initializers.site import Arch, Elsewhere, Versions
 from reinit_cli.operations.bounds import (
@@ -185,6 +186,7 @@ def prepare(request: Request, found: Source | None = None) -> Job:
         in_use = {**reads, path: CHECKPOINT} if path is not None else reads
         record = check_extra_file(request.record, in_use, "record", replaces=request.force)
         destinations.append(record)
+    check_changes(job)
     lost = (note for each in destinations for note in lost_with(each))
     return replace(job, plan=replace(job.plan, warnings=(*job.plan.warnings, *lost)))
 

@@ -10,6 +10,8 @@ from reinit_cli import text
 from reinit_cli.checkpoints.formats import base, safetensors, strict_json
 from reinit_cli.checkpoints.formats.hugging_face import index
 from reinit_cli.checkpoints.formats.torch import archive, budget, outline, pickle_machine
+from reinit_cli.operations import configs
+from reinit_cli.planning import config_sizes, json_edit
 from reinit_cli.request import glob, recipe, regex, resize, values
 from reinit_cli.storage import local
 
@@ -28,6 +30,13 @@ SAID = {
         (safetensors.MAX_METADATA, "100,000 names", 1),
     ),
     "the index of a Hugging Face folder": ((index.MAX_INDEX_NBYTES, "48 MiB", 2**20),),
+    "a `config.json` that follows": (
+        (configs.MAX_CONFIG_NBYTES, "4 MiB", 2**20),
+        (json_edit.MAX_MEMBERS, "20,000 members", 1),
+        (json_edit.MAX_OBJECTS, "256 objects", 1),
+        (config_sizes.MAX_LABELS, "1,000,000 labels", 1),
+    ),
+    "a tokenizer whose tokens are counted": ((configs.MAX_TOKENIZER_NBYTES, "32 MiB", 2**20),),
     "an archive of `torch.save`": (
         (archive.MAX_ENTRIES, "150,000 entries", 1),
         (archive.MAX_DIRECTORY_NBYTES, "32 MiB", 2**20),

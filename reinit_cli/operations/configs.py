@@ -17,8 +17,11 @@ from reinit_cli.planning.tokens import TOKENIZERS
 from reinit_cli.storage.local import LocalStore
 from reinit_cli.storage.reader import Reader
 
-MAX_CONFIG_NBYTES = 32 * 2**20
-"""The longest config or file of a tokenizer that is read."""
+MAX_CONFIG_NBYTES = 4 * 2**20
+"""The longest config that follows: one with 21,843 labels has 1.5 MB."""
+
+MAX_TOKENIZER_NBYTES = 32 * 2**20
+"""The longest file of a tokenizer whose tokens are counted."""
 
 
 def followed(source: Source, plan: Plan, layout: Layout) -> Followed:
@@ -40,7 +43,7 @@ def followed(source: Source, plan: Plan, layout: Layout) -> Followed:
         return Followed()
     if not (source.is_folder and layout.format.is_folder):
         said, _ = _valid(_next_to(source.path, is_folder=source.is_folder))
-        return Followed(warnings=tuple(_said_otherwise(follow(said, changed))))
+        return Followed(warnings=tuple(_said_otherwise(source, follow(said, changed))))
     texts, notes = _valid(_of_folder(source, with_tokens=bool(changed.resized)))
     found = follow(texts, changed)
     if plan.request.keep_config:
@@ -54,21 +57,25 @@ def _kept(found: Followed) -> Iterator[str]:
         yield f"{change.file} is kept, though it should say {change}"
 
 
-def _said_otherwise(found: Followed) -> Iterator[str]:
-    """Say what the configs of a source say that an output without configs is not."""
+def _said_otherwise(source: Source, found: Followed) -> Iterator[str]:
+    """Say what the config of a source says otherwise than an output without one is."""
     if found.changes:
-        file = found.changes[0].file
+        path = _path_of_config(source.path or "", is_folder=source.is_folder)
         said = ", ".join(map(str, found.changes))
-        yield f"the output gets no {file}; in that of the source this would change: {said}"
+        yield f"for the output, {path!r} would have to say {said}"
 
 
 def _next_to(path: str, *, is_folder: bool) -> Iterator[tuple[str, Reader]]:
     """Yield the config next to a file, or in a folder, and its reader."""
     store = LocalStore()
-    found = os.path.join(path if is_folder else os.path.dirname(path), CONFIG)
+    found = _path_of_config(path, is_folder=is_folder)
     if store.kind_of(found) == "file":
         with suppress(ReinitError), store.open(found) as file:
             yield CONFIG, file
+
+
+def _path_of_config(path: str, *, is_folder: bool) -> str:
+    return os.path.join(path if is_folder else os.path.dirname(path), CONFIG)
 
 
 def _of_folder(source: Source, *, with_tokens: bool) -> Iterator[tuple[str, Reader]]:
@@ -86,8 +93,9 @@ def _valid(files: Iterable[tuple[str, Reader]]) -> tuple[dict[str, str], list[st
     texts: dict[str, str] = {}
     notes: list[str] = []
     for name, file in files:
-        if file.nbytes > MAX_CONFIG_NBYTES:
-            notes.append(f"{name} is not read: it is longer than {MAX_CONFIG_NBYTES:,} bytes")
+        most = MAX_CONFIG_NBYTES if name in CONFIGS else MAX_TOKENIZER_NBYTES
+        if file.nbytes > most:
+            notes.append(f"{name} is not read: it is longer than {most:,} bytes")
             continue
         data = file.read(0, file.nbytes)
         try:

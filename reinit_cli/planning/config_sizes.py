@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
 
 from reinit_cli.planning.counted import (
-    COUNTED,
     LABELS,
+    VOCABULARY,
     Counted,
     counted_as,
     is_embedding,
@@ -32,10 +35,13 @@ _HALVES = {
 }
 """The members that count what is in a part of a model, and the names of such parts."""
 
+_LEAST_ALONE = 10
+"""The least number of rows that says by itself what they are of; smaller ones coincide."""
+
 _LABEL = re.compile(r"[0-9]{1,7}")
 """The name of a label in a map of labels."""
 
-_MOST_LABELS = 1_000_000
+MAX_LABELS = 1_000_000
 """The most labels for which a config has names."""
 
 _MOST_NAMED = 3
@@ -171,10 +177,19 @@ class Sizes:
             keys: those of all tensors.
         """
         self._file = file
-        self._nodes = list(objects(root))
-        self._root = root
-        self._segments = {segment for key in keys for segment in key.split(".")}
         self._heads = _named_heads(root)
+        self._numbers: dict[int, list[_Member]] = {}
+        self._labels: dict[int, list[_Member]] = {}
+        stems: set[str] = set()
+        for path, node in objects(root):
+            stems |= {name.removesuffix("_config") for name in path}
+            for name, number in _numbers_in(node):
+                self._numbers.setdefault(number, []).append(_Member(path, node, (name,)))
+            for count in _counts_of_labels(node, is_root=node is root):
+                members = _members_of_labels(node, count)
+                self._labels.setdefault(count, []).append(_Member(path, node, members))
+        self._parts = _parts(stems, {segment for key in keys for segment in key.split(".")})
+        self._telling = {"shared", *chain(*self._parts.values(), *_HALVES.values())}
         self._found: dict[str, str] = {}
         self.notes: list[str] = []
 
@@ -184,15 +199,17 @@ class Sizes:
 
     def followed(self, resized: Sequence[Resized]) -> Iterator[Count]:
         """Yield what changes; `notes` says then what is not certain."""
+        alike: dict[object, list[Resized]] = {}
+        for each in resized:
+            alike.setdefault(self._what_tells(each), []).append(each)
         wanted: dict[object, dict[int, tuple[Count, str]]] = {}
         unknown: list[Resized] = []
-        for each in resized:
-            counts = self._counts_of(each)
+        for group in alike.values():
+            counts = self._counts_of(group[0])
             for count in counts:
-                wanted.setdefault(count.place, {}).setdefault(count.now, (count, each.key))
-                self._found[each.key] = count.kind.what
-            if not counts:
-                unknown.append(each)
+                wanted.setdefault(count.place, {}).setdefault(count.now, (count, group[0].key))
+            self._found |= {each.key: counts[0].kind.what for each in group if counts}
+            unknown += group if not counts else ()
         for choices in wanted.values():
             (count, key), *others = choices.values()
             if others:
@@ -205,80 +222,63 @@ class Sizes:
                 yield count
         self.notes += self._notes_of(unknown)
 
+    def _what_tells(self, resized: Resized) -> object:
+        """Return all of a tensor that says which numbers count its rows."""
+        key = resized.key
+        telling = frozenset(self._telling.intersection(key.split(".")))
+        return resized.was, resized.now, self._kinds(key), telling, is_embedding(key), is_head(key)
+
+    def _kinds(self, key: str) -> tuple[Counted, ...]:
+        return (LABELS,) if ".".join(module_of(key)) in self._heads else counted_as(key)
+
     def _counts_of(self, resized: Resized) -> list[Count]:
         """Return the numbers that surely count the rows of a tensor."""
-        kinds = counted_as(resized.key)
-        if ".".join(module_of(resized.key)) in self._heads:
-            kinds = (LABELS,)
+        kinds = self._kinds(resized.key)
         if not kinds:
             return self._alone(resized)
-        by_kind = {kind.what: self._of_kind(kind, resized) for kind in kinds}
-        found = [counts for counts in by_kind.values() if counts]
+        by_kind = [self._of_kind(kind, resized) for kind in kinds]
+        found = [counts for counts in by_kind if counts]
         return found[0] if len(found) == 1 else []
 
     def _of_kind(self, kind: Counted, resized: Resized) -> list[Count]:
         """Return the numbers of a kind that count a tensor's rows."""
         for extra in kind.extra:
-            counts = [
-                each
-                for path, node in self._nodes
-                if self._is_of(path, resized.key)
-                for each in self._in(path, node, kind, resized, extra)
-            ]
+            counts = list(self._counting(kind, resized, extra))
             if counts:
                 return counts
         return []
 
-    def _in(
-        self, path: tuple[str, ...], node: Node, kind: Counted, resized: Resized, extra: int
-    ) -> list[Count]:
-        was, now = resized.was - extra, resized.now - extra
+    def _counting(self, kind: Counted, resized: Resized, extra: int) -> Iterator[Count]:
+        was, now, key = resized.was - extra, resized.now - extra, resized.key
         if kind is LABELS:
-            members = _members_of_labels(node, was, is_root=node is self._root)
-            members = members if 0 < now <= _MOST_LABELS else ()
-            return [Count(self._file, path, node, members, was, now, kind)] if members else []
-        names = [name for name in kind.members if _is_number(node.get(name), was)]
-        fitting = [name for name in names if _counts(name, resized.key)]
-        special = [name for name in fitting if name in _HALVES]
-        if special and "shared" not in resized.key.split("."):
-            fitting = special
-        return [Count(self._file, path, node, (name,), was, now, kind) for name in fitting]
-
-    def _is_of(self, path: tuple[str, ...], key: str) -> bool:
-        """Whether a config within the config may be of the part that a tensor is in."""
+            found = self._labels.get(was, []) if 0 < now <= MAX_LABELS else []
+        else:
+            found = [
+                each
+                for each in self._numbers.get(was, [])
+                if each.names[0] in kind.members and _counts(each.names[0], key)
+            ]
         own = set(key.split("."))
-        for name in path:
-            stem = name.removesuffix("_config")
-            parts = {each for each in self._segments if each == stem or each.startswith(f"{stem}_")}
-            if parts and not parts & own:
-                return False
-        return True
+        found = [each for each in found if self._is_of(each.path, own)]
+        special = {each.path for each in found if each.names[0] in _HALVES}
+        for path, node, names in found:
+            if path not in special or names[0] in _HALVES or "shared" in own:
+                yield Count(self._file, path, node, names, was, now, kind)
+
+    def _is_of(self, path: tuple[str, ...], own: AbstractSet[str]) -> bool:
+        """Whether a config within the config may be of the part that a tensor is in."""
+        parts = (self._parts[name.removesuffix("_config")] for name in path)
+        return all(not part or not part.isdisjoint(own) for part in parts)
 
     def _alone(self, resized: Resized) -> list[Count]:
         """Return the number that counts a tensor of any name, where no other is the same."""
-        counts = [
-            count
-            for kind in COUNTED
-            for path, node in self._nodes
-            if self._is_of(path, resized.key)
-            for count in self._in(path, node, kind, resized, 0)
-            if all(name in (node.members or {}) for name in count.members)
-        ]
-        kinds = {count.kind.what for count in counts}
-        said = {name for count in counts for name in count.members}
-        others = [name for name in self._same(resized.was) if name.rpartition(".")[2] not in said]
-        return counts if len(kinds) == 1 and not others else []
-
-    def _same(self, number: int) -> list[str]:
-        """Return the members that are a number, but for those that number something."""
-        return [
-            ".".join((*path, name))
-            for path, node in self._nodes
-            for name, member in (node.members or {}).items()
-            if not _numbers_something(name)
-            if _is_number(member.value, number)
-            or (isinstance(member.value, list) and number in member.value)
-        ]
+        if resized.was < _LEAST_ALONE:
+            return []
+        kinds = [list(self._counting(kind, resized, 0)) for kind in (VOCABULARY, LABELS)]
+        found = [counts for counts in kinds if counts]
+        said = {name for counts in found for count in counts for name in count.members}
+        others = [name for each in self._numbers.get(resized.was, []) for name in each.names]
+        return found[0] if len(found) == 1 and said.issuperset(others) else []
 
     def _notes_of(self, unknown: Sequence[Resized]) -> Iterator[str]:
         """Say which tensors are resized without a change of the config."""
@@ -286,7 +286,7 @@ class Sizes:
         for each in unknown:
             by_rows.setdefault((each.was, each.now), []).append(each.key)
         for (was, now), keys in by_rows.items():
-            same = self._same(was)
+            same = [".".join((*path, *names)) for path, _, names in self._numbers.get(was, [])]
             more = f" and {len(keys) - _MOST_NAMED:,} more" if len(keys) > _MOST_NAMED else ""
             named = ", ".join(map(repr, keys[:_MOST_NAMED])) + more
             have = "has" if len(keys) == 1 else "have"
@@ -294,12 +294,36 @@ class Sizes:
             yield f"{self._file} {what}, and {named} now {have} {now} rows"
 
 
-def _numbers_something(name: str) -> bool:
-    return name.endswith(("_id", "_ids", "_index", "_token"))
+class _Member(NamedTuple):
+    """Members of an object in a config that say one number."""
+
+    path: tuple[str, ...]
+    node: Node
+    names: tuple[str, ...]
 
 
-def _is_number(value: object, number: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value == number
+def _numbers_in(node: Node) -> Iterator[tuple[str, int]]:
+    """Yield the numbers of an object and of lists in it, but for those that number something."""
+    for name, member in (node.members or {}).items():
+        if not name.endswith(("_id", "_ids", "_index", "_token")):
+            values = member.value if isinstance(member.value, list) else [member.value]
+            yield from ((name, each) for each in dict.fromkeys(_integers(values)))
+
+
+def _integers(values: Iterable[object]) -> Iterator[int]:
+    return (each for each in values if isinstance(each, int) and not isinstance(each, bool))
+
+
+def _parts(stems: Iterable[str], segments: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Return for each name of a config within a config the parts of the model that it is of."""
+    parts: dict[str, set[str]] = {stem: set() for stem in stems}
+    for segment in segments:
+        words = segment.split("_")
+        for at in range(1, len(words) + 1):
+            stem = "_".join(words[:at])
+            if stem in parts:
+                parts[stem].add(segment)
+    return {stem: frozenset(found) for stem, found in parts.items()}
 
 
 def _counts(name: str, key: str) -> bool:
@@ -311,22 +335,27 @@ def _counts(name: str, key: str) -> bool:
     return name not in _HALVES or not set(_HALVES[name]).isdisjoint(key.split("."))
 
 
-def _members_of_labels(node: Node, count: int, *, is_root: bool) -> tuple[str, ...]:
-    """Return the members that say how many labels there are, if they are so many."""
+def _counts_of_labels(node: Node, *, is_root: bool) -> Iterator[int]:
+    """Yield the numbers of labels that an object says, or that it has by default."""
     labels = node.get("id2label")
-    numbers = [name for name in _NUMBERS_OF_LABELS if _is_number(node.get(name), count)]
-    has_labels = isinstance(labels, dict) and len(labels) == count
-    members = [*(["id2label"] if has_labels else []), *numbers]
-    if isinstance(node.get("label2id"), dict) and has_labels:
-        members.insert(1, "label2id")
-    names = node.get("label_names")
+    said = [len(labels)] if isinstance(labels, dict) else []
+    said += _integers(node.get(name) for name in _NUMBERS_OF_LABELS)
+    says = any(node.get(name) is not None for name in ("id2label", *_NUMBERS_OF_LABELS))
+    if is_root and not says and isinstance(node.get("architectures"), list):
+        said.append(_DEFAULT_LABELS)
+    yield from dict.fromkeys(said)
+
+
+def _members_of_labels(node: Node, count: int) -> tuple[str, ...]:
+    """Return the members that say that there are so many labels, or that are to say it."""
+    labels, names = node.get("id2label"), node.get("label_names")
+    members = [name for name in _NUMBERS_OF_LABELS if count in _integers([node.get(name)])]
+    if isinstance(labels, dict) and len(labels) == count:
+        has_numbers = isinstance(node.get("label2id"), dict)
+        members = ["id2label", *(["label2id"] if has_numbers else []), *members]
     if members and isinstance(names, list) and len(names) == count:
         members.append("label_names")
-    says = any(node.get(name) is not None for name in ("id2label", *_NUMBERS_OF_LABELS))
-    is_default = is_root and not says and count == _DEFAULT_LABELS
-    if is_default and isinstance(node.get("architectures"), list):
-        return ("id2label", "label2id")
-    return tuple(members)
+    return tuple(members) or ("id2label", "label2id")
 
 
 def _named_heads(root: Node) -> frozenset[str]:

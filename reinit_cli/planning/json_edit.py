@@ -18,6 +18,12 @@ _DECODER = json.JSONDecoder()
 MAX_DEPTH = 8
 """The most objects around one whose members are told apart."""
 
+MAX_OBJECTS = 256
+"""The most objects whose members are told apart."""
+
+MAX_MEMBERS = 20_000
+"""The most members of these."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -59,10 +65,10 @@ def parse(text: str, whole: AbstractSet[str] = frozenset()) -> Node:
         whole: the names of objects that are not looked into.
 
     Raises:
-        ValueError: it is not an object, or nested too deeply.
+        ValueError: it is not an object, is nested too deeply, or has too many members.
     """
     try:
-        node = _value(text, _skip(text, 0), 0, whole)
+        node = _Parser(text, whole).value(_skip(text, 0), 0)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if node.members is None:
@@ -70,26 +76,40 @@ def parse(text: str, whole: AbstractSet[str] = frozenset()) -> Node:
     return node
 
 
-def _value(text: str, start: int, depth: int, whole: AbstractSet[str]) -> Node:
-    if text[start : start + 1] == "{" and depth < MAX_DEPTH:
-        return _object(text, start, depth, whole)
-    value, end = _DECODER.raw_decode(text, start)
-    return Node(value, start, end)
+class _Parser:
+    """Tells the members of objects apart, those of the first objects that it meets."""
 
+    def __init__(self, text: str, whole: AbstractSet[str]) -> None:
+        self._text = text
+        self._whole = whole
+        self._objects = 0
+        self._members = 0
 
-def _object(text: str, start: int, depth: int, whole: AbstractSet[str]) -> Node:
-    members: dict[str, Node] = {}
-    names: dict[str, int] = {}
-    at = _skip(text, start + 1)
-    while text[at] != "}":
-        name, end = _DECODER.raw_decode(text, at)
-        names[name] = at
-        value = _skip(text, _skip(text, end) + 1)
-        deeper = MAX_DEPTH if name in whole else depth + 1
-        members[name] = _value(text, value, deeper, whole)
-        at = _skip(text, members[name].end)
-        at = _skip(text, at + 1) if text[at] == "," else at
-    return Node(None, start, at + 1, members, names)
+    def value(self, start: int, depth: int) -> Node:
+        """Return the value that starts at a place."""
+        is_object = self._text[start : start + 1] == "{"
+        if is_object and depth < MAX_DEPTH and self._objects < MAX_OBJECTS:
+            self._objects += 1
+            return self._object(start, depth)
+        value, end = _DECODER.raw_decode(self._text, start)
+        return Node(value, start, end)
+
+    def _object(self, start: int, depth: int) -> Node:
+        text = self._text
+        members: dict[str, Node] = {}
+        names: dict[str, int] = {}
+        at = _skip(text, start + 1)
+        while text[at] != "}":
+            self._members += 1
+            if self._members > MAX_MEMBERS:
+                raise ValueError(f"it has more than {MAX_MEMBERS:,} members")
+            name, end = _DECODER.raw_decode(text, at)
+            names[name] = at
+            value = _skip(text, _skip(text, end) + 1)
+            members[name] = self.value(value, MAX_DEPTH if name in self._whole else depth + 1)
+            at = _skip(text, members[name].end)
+            at = _skip(text, at + 1) if text[at] == "," else at
+        return Node(None, start, at + 1, members, names)
 
 
 def _skip(text: str, at: int) -> int:

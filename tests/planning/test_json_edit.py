@@ -98,3 +98,12 @@ def test_what_is_nested_deeper_is_a_value(depth: int) -> None:
 def test_what_is_not_an_object_is_refused() -> None:
     with pytest.raises(ValueError, match="it is not an object"):
         parse("[]")
+
+
+def test_objects_beyond_the_first_are_values_and_too_many_members_are_refused() -> None:
+    text = json.dumps({"a": [], **{str(at): {"n": at} for at in range(300)}})
+
+    assert len(list(objects(parse(text)))) == 256
+    assert json.loads(edited(text, [replacing(text, parse(text), "299", 0)]))["299"] == 0
+    with pytest.raises(ValueError, match="it has more than 20,000 members"):
+        parse(json.dumps(dict.fromkeys(map(str, range(20_001)), 0)))

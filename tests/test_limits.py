@@ -49,7 +49,8 @@ SAID = {
     "the outline of `keys --meta`": (
         (outline.MAX_PARTS, "300 lines", 1),
         (outline.MAX_LEVELS, "5 levels", 1),
-        (outline.MOST_MEMBERS, "30 members", 1),
+        (outline.MOST_VALUES, "200 members", 1),
+        (outline.MOST_MEMBERS, "30 hold others", 1),
         (outline.MOST_ITEMS, "6 items", 1),
     ),
     "a provenance record": ((base.MAX_RECORD_NBYTES, "64 MiB", 2**20),),

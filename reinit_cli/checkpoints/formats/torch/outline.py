@@ -46,7 +46,10 @@ MAX_LEVELS = 5
 """The most levels below the whole."""
 
 MOST_MEMBERS = 30
-"""The members of a dictionary or an object that get a line each."""
+"""The members of a dictionary or an object that get a line each, where they hold others."""
+
+MOST_VALUES = 200
+"""The members that do in all: a program may have as many options."""
 
 MOST_ITEMS = 6
 """The items of a list that do: most often they are alike."""
@@ -132,6 +135,18 @@ def _part(here: str, record: Any, tensors: Tensors) -> Part:
     return Part(here, kind, count_of(record))
 
 
+def _first(members: Sequence[Member], budget: Budget, *, is_list: bool) -> list[Member]:
+    """Return the members that get lines: as many as there is room for."""
+    few: list[Member] = []
+    nested = 0
+    for member in members[: MOST_ITEMS if is_list else MOST_VALUES]:
+        nested += inline(member[1], budget) is None
+        if nested > MOST_MEMBERS:
+            break
+        few.append(member)
+    return few
+
+
 def _are_alike(record: Any, budget: Budget) -> bool:
     """Whether a dictionary holds many dictionaries of the same keys, as an optimizer's state."""
     if not isinstance(record, Dict) or len(record.pairs) < 2 * _LEAST_ALIKE:
@@ -181,8 +196,8 @@ def _inside(
         members = [member for member in members if not is_tensor_record(member[1])]
     if is_known:
         members = [member for member in members if member[0] not in ("state", "param_groups")]
-    most = MOST_ITEMS if isinstance(record, (list, tuple)) else MOST_MEMBERS
-    for key, value in members[:most]:
+    few = _first(members, budget, is_list=isinstance(record, (list, tuple)))
+    for key, value in few:
         infos = tensors.below(value) if is_root and _is_part(key, value, budget) else {}
         if infos:
             here = path_text((path, key), budget)
@@ -190,6 +205,6 @@ def _inside(
             yield Part(here, kind_in_outline(value), text, len(infos), nbytes_of(infos.values()))
         else:
             yield (path, key), value
-    left = len(members) - most
+    left = len(members) - len(few)
     if left > 0:
         yield Part(path_text(path, budget), "more", f"{left:,} more")

@@ -271,6 +271,15 @@ def test_an_outline_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(out.splitlines()) == 7
 
 
+def test_all_arguments_of_a_program_are_listed() -> None:
+    names = [f"option_{at}" for at in range(120)]
+    torch.save(argparse.Namespace(**dict.fromkeys(names, 0.5)), "training_args.bin")
+
+    parts = describe("training_args.bin").parts
+
+    assert [part.path for part in parts] == ["", *names]
+
+
 def test_an_outline_is_short_whatever_a_file_holds() -> None:
     text = "x" * 10**6
     deep: Any = 1

@@ -462,3 +462,17 @@ def test_an_optimizer_that_keeps_state_of_what_is_left_out_is_named(
         "--tensors-only leaves it out too"
     ]
     assert not [each for each in alone.warnings if "no longer fits" in each]
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_what_the_dropped_first_tensor_was_made_of_is_made_for_the_others(protocol: int) -> None:
+    """The first tensor in a pickle stores the names that the others recall, and its ties too."""
+    table, other = torch.randn(3, 2), torch.randn(2)
+    model = {"a.w": table, "b.w": table, "c": other}
+    torch.save({"model": model, "ema": dict(model)}, "m.pt", pickle_protocol=protocol)
+
+    rewrite("m.pt", [], "out.pt", root="model", drop=["a.*"], dtype="bfloat16")
+
+    found = torch.load("out.pt", weights_only=protocol == 2)
+    assert_holds(found["model"], {"b.w": table.bfloat16(), "c": other.bfloat16()})
+    assert_holds(found["ema"], model)

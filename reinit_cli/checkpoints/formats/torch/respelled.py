@@ -109,7 +109,7 @@ def respelled(file: Reader, where: Renumbering, changes: Respelling) -> Respelle
         if where.start <= at < where.end:
             assert isinstance(number, Literal)
             replacements[at, at + number.nbytes] = bytes(number.data)
-    pickle = edited(file, where.start, where.end, spans, replacements)
+    pickle = edited(file, where.start, where.end, spans, _outermost(replacements))
     after = _storages_of(Joined(file.path, pickle), where, _expected(found, changes.entries, names))
     return Respelled(
         pickle,
@@ -122,6 +122,21 @@ def respelled(file: Reader, where: Renumbering, changes: Respelling) -> Respelle
         found.storages,
         found.storages.keys() - after,
     )
+
+
+def _outermost(replacements: Mapping[Span, Replacement]) -> dict[Span, Replacement]:
+    """Return replacements without those of values that are left out with what holds them.
+
+    A tie that changes may be made where a key of it is dropped.
+    """
+    kept: dict[Span, Replacement] = {}
+    reached = 0
+    for start, end in sorted(replacements, key=lambda span: (span[0], -span[1])):
+        if end <= reached:
+            continue
+        kept[start, end] = replacements[start, end]
+        reached = end if replacements[start, end] == b"" else reached
+    return kept
 
 
 class _Place(NamedTuple):

@@ -68,6 +68,8 @@ MEMBERS = {
     "source": "what the source is called",
     "format": "the name of its format; null of a model",
     "root": "the path of the state dict, empty for the whole; null where there is none",
+    "networks": "the other networks that a torch file holds: the `root` of each, as `--root` takes "
+    "it, and whether it `is_copy`, as averages are",
     "weights": "the weights of a model, or null",
     "tensors": "the number of entries of the state dict",
     "metadata": "the strings that it holds besides its tensors",

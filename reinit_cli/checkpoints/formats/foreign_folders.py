@@ -112,15 +112,15 @@ def unclear(path: str, names: Iterable[str], found: Sequence[str]) -> ReinitErro
     """
     names = tuple(names)
     top = [name for name in names if os.sep not in name]
-    if "model_index.json" in top:
-        models = [*found, *_below(names)]
+    below = _below(names)
+    models = [*found, *below]
+    if "model_index.json" in top and models:
         return _several(path, "is a diffusers pipeline, whose models are", models)
     other = foreign_folder(names)
     if other is not None:
         return refused(path, other)
     if found:
         return _several(path, f"holds {plural(len(found), 'set')} of weights:", found)
-    below = _below(names)
     if below:
         return _several(path, "holds no weights itself, but there are", below)
     states = [name for name in names if is_training_state(name)]

@@ -152,6 +152,22 @@ KINDS = (
         ("modules.json",),
         reads=_ONE,
     ),
+    Kind("one file of any suffix", {"model_best.tar": _ONE}, ("log.txt",), reads=_ONE),
+    Kind(
+        "open_clip",
+        {"open_clip_model.safetensors": _ONE, "open_clip_pytorch_model.bin": ("b.weight",)},
+        ("open_clip_config.json",),
+        happens="safetensors is read, as open_clip does",
+        reads=_ONE,
+        says="several sets of weights",
+    ),
+    Kind(
+        "one shard without an index, next to another file",
+        {"model-00001-of-00001.safetensors": _ONE, "best.pt": ("b.weight",)},
+        happens="the shard is read; rewritten with --fix-index",
+        reads=_ONE,
+        says="'model-00001-of-00001.safetensors' is read, and not 'best.pt'",
+    ),
     Kind(
         "several files of any name",
         {"best.pt": _ONE, "last.pt": _ONE},
@@ -176,6 +192,12 @@ KINDS = (
         happens=REFUSED,
         says="is a diffusers pipeline, whose models are",
         way="reinit keys kind/unet",
+    ),
+    Kind(
+        "a pipeline without a model",
+        others=("model_index.json",),
+        happens=REFUSED,
+        says="a folder needs an index or one file of weights; it has none",
     ),
     Kind(
         "checkpoints of a training, one below the other",

@@ -292,14 +292,20 @@ def _alerts(files: Files, sets: Sets, shards: _Shards) -> tuple[str, ...]:
     if not unread:
         return ()
     read = shards.files[-1] if shards.has_index else shards.files[0]
-    series = indexed_by(read) or series_of(read)
-    library = series.library if series is not None else ""
-    loads = f", as {library} does" if library and not (series and series.variant) else ""
+    library = _loading(read)
+    loads = f", as {library} does" if library else ""
     more = f" and {len(unread) - _MOST_UNREAD:,} more" if len(unread) > _MOST_UNREAD else ""
     others = ", ".join(map(quoted, unread[:_MOST_UNREAD])) + more
     return (
         f"{files.path!r} has several sets of weights: {quoted(read)} is read{loads}, and not {others}",
     )
+
+
+def _loading(name: str) -> str:
+    """Return the library that loads what has this name unless it is told otherwise, or ""."""
+    series = indexed_by(name) or series_of(name)
+    is_found = series is not None and not series.variant and not series.shards
+    return series.library if series is not None and is_found else ""
 
 
 def _index(shards: _Shards, located: Located, files: Files) -> list[Segment]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.budget import Budget, Path
-from reinit_cli.checkpoints.formats.torch.pickle_records import pairs_of
+from reinit_cli.checkpoints.formats.torch.pickle_records import Dict, pairs_of
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
-    is_dict,
     is_optimizer,
     is_tensor_record,
     members_of,
@@ -19,6 +18,9 @@ from reinit_cli.tensors.optimizer import Group, Optimizer, ParameterId, Paramete
 _WRAPPED = "optimizer_state_dict"
 _MASTERS = "fp32_from_fp16"
 """The members of what apex.fp16_utils.FP16_Optimizer saves, a list of tensors for each group."""
+
+_MOST_PAIRS = 64
+"""The keys and values of what it saves at most: it has six, and a few more."""
 
 _STATE_NBYTES = 400
 """What the slots of a parameter take, without what is in them."""
@@ -58,9 +60,9 @@ class Optimizers:
         if is_optimizer(record, self._budget):
             self.found.append(self._optimizer(path, record))
             self.records.append(record)
-        elif is_dict(record):
+        elif _may_wrap(record):
             members = members_of(record, self._budget)
-            if _MASTERS in members and _WRAPPED in members:
+            if _WRAPPED in members:
                 self._masters[id(members[_WRAPPED])] = (path, members[_MASTERS])
 
     def _optimizer(self, path: Path, record: Any) -> Optimizer:
@@ -85,6 +87,7 @@ class Optimizers:
         names = members.get("param_names")
         if not isinstance(names, list) or len(names) != len(ids):
             names = None
+        self._budget.spend(len(copies))
         masters = [
             self._tensor(f"{place}.{number}", copy)
             for number, copy in enumerate(copies)
@@ -119,6 +122,12 @@ class Optimizers:
             known = self._reading.info(outside_name(self._reading, path), record)
             self._met[id(record)] = known
         return known
+
+
+def _may_wrap(record: Any) -> bool:
+    """Whether something is a small dictionary with copies of parameters."""
+    is_small = isinstance(record, Dict) and len(record.pairs) <= _MOST_PAIRS
+    return is_small and _MASTERS in record.pairs[::2]
 
 
 def _has(masters: Any, number: int) -> bool:

@@ -9,8 +9,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
-from reinit_cli.checkpoints.formats.strict_json import is_valid_text
-
 _WHITE = re.compile(r"[ \t\n\r]*")
 
 _DECODER = json.JSONDecoder()
@@ -167,7 +165,9 @@ def _lead(text: str, parent: Node) -> str:
 
 def _written(text: str, parent: Node, value: object) -> str:
     """Return a value as the members of an object are written."""
-    is_ascii = text.isascii() or not is_valid_text(json.dumps(value, ensure_ascii=False))
+    # Half of a surrogate pair can be written as an escape alone.
+    is_half = any("\ud800" <= each <= "\udfff" for each in json.dumps(value, ensure_ascii=False))
+    is_ascii = text.isascii() or is_half
     inner = _lead(text, parent).rpartition("\n")
     if not inner[1]:
         return json.dumps(value, ensure_ascii=is_ascii)

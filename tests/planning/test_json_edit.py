@@ -17,7 +17,7 @@ VALUES = st.recursive(
         st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
     ),
     max_leaves=10,
-)
+).map(lambda value: json.loads(json.dumps(value, sort_keys=True)))
 FORMS = st.dictionaries(st.text(max_size=3), VALUES, min_size=1, max_size=5)
 STYLES = st.sampled_from(
     [

@@ -16,6 +16,7 @@ from reinit_cli.checkpoints.formats.torch.parts import (
     inner_parts,
     is_leaf,
     is_mapping,
+    is_sequence,
     parts_of,
 )
 from reinit_cli.checkpoints.formats.torch.places import Node, followed, places_of
@@ -191,7 +192,7 @@ class Search:
         others = [other for other in opened if other is not part and not is_copy(other.key)]
         if not others and not self._scale.own(record):
             return True
-        scale = self._scale if self._scale.of(part.value) else self._loose_scale
+        scale = self._scale if self._scale.has_named(part.value) else self._loose_scale
         own = scale.of(part.value)
         weights = [self._beyond(scale, other.value, part.value) for other in others]
         weights.append(_without(scale.own(record), own))
@@ -227,20 +228,20 @@ class Search:
         counted = self._without_copies(opened)
         if len(counted) == 1 and self._is_alone(counted[0], record):
             return counted[0]
-        for scale in self._scale, self._loose_scale:
-            weights = [scale.of(part.value) for part in counted]
-            total = numel_of((*weights, scale.own(record)))
-            if total:
-                most, part = max(zip(map(_numel, weights), counted, strict=True), key=_first)
-                return part if most >= NEARLY_ALL * total else None
-        return None
+        is_named = bool(self._scale.own(record)) and not is_sequence(record)
+        is_named = is_named or any(self._scale.has_named(part.value) for part in counted)
+        scale = self._scale if is_named else self._loose_scale
+        weights = [scale.of(part.value) for part in counted]
+        total = numel_of((*weights, scale.own(record)))
+        most, part = max(zip(map(_numel, weights), counted, strict=True), key=_first)
+        return part if total and most >= NEARLY_ALL * total else None
 
     def _is_alone(self, part: Part, record: Any) -> bool:
         """Whether nothing that counts lies next to a part of a container."""
         if not any(is_tensor_record(each.value) for each in parts_of(record, self._budget)):
             return True
         # What lies loose counts where there is nothing else.
-        return not self._scale.own(record) and self._scale.weighs(part.value)
+        return not self._scale.own(record) and self._scale.has_named(part.value)
 
     def _without_copies(self, opened: Sequence[Part]) -> list[Part]:
         """Return parts without those that are called copies of others among them."""

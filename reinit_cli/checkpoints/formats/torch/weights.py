@@ -105,11 +105,12 @@ class Scale:
                     waiting.append(each)
             self._reading.budget.spend(1, _VISIT_NBYTES * len(inner))
 
-    def weighs(self, top: Any) -> bool:
-        """Whether anything in a container counts."""
+    def has_named(self, top: Any) -> bool:
+        """Whether anything in a container counts that is not in a list."""
         return any(
             any(map(is_parameter, parts)) or self._own(record, parts, inner)
             for record, parts, inner in self._below(top)
+            if not is_sequence(record)
         )
 
     def has_floats(self, top: Any) -> bool:

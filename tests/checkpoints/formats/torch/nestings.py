@@ -286,6 +286,17 @@ NESTINGS: dict[str, Nesting] = {
         "shadow_params",
         {"0": (0,), "1": (1,)},
     ),
+    "lists of weights and biases": Nesting(
+        lambda: {"weights": [torch.ones(3, 3), torch.ones(3)], "biases": [torch.ones(3)]},
+        "",
+        {"weights.0": ("weights", 0), "weights.1": ("weights", 1), "biases.0": ("biases", 0)},
+    ),
+    "a small known name, and a list of matrices": Nesting(
+        lambda: {"net": {"w": torch.ones(2)}, "layers": [torch.ones(9, 9), torch.ones(9)]},
+        "layers",
+        {"0": (0,), "1": (1,)},
+        ("net",),
+    ),
     "a tensor": Nesting(lambda: torch.ones(2, 3), "", {"tensor": ()}),
     "a dictionary by default": Nesting(lambda: defaultdict(list, weights()), "", _flat()),
     "a dictionary of another class": Nesting(

@@ -52,6 +52,7 @@ from reinit_cli.planning.output import (
 )
 from reinit_cli.planning.plan import Plan
 from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION
+from reinit_cli.request.bounds import Bounds
 from reinit_cli.request.cast import as_asked_for, casts_of
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.pattern import patterns_of
@@ -205,7 +206,9 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     destination = _destination(request, source)
     check_output(request, destination.path)
     layout = choose_layout(request, destination.path, source)
-    is_copy = request.output is not None or request.fix_index
+    # A recipe without rules is most likely one that came out empty; a record may be of a copy.
+    has_recipe = isinstance(request.allow_paths, Bounds) and versions is None
+    is_copy = request.fix_index or (request.output is not None and not has_recipe)
     if not request.rules and isinstance(layout, Rewritten) and not is_copy:
         raise MissingRuleError
     decided = decide(source, request, versions)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from reinit_cli import rewrite
+from reinit_cli import rewrite, verify
 from reinit_cli.cli import main
 from reinit_cli.errors import OutputUnwritableError
 
@@ -65,6 +65,23 @@ def test_a_copy_under_another_name_is_a_copy(kind: str) -> None:
     assert main([source, "-o", output]) == 0
 
     assert Path(output).read_bytes() == Path(source).read_bytes()
+
+
+def test_an_empty_recipe_makes_no_copy() -> None:
+    save_file(STATE, "a.safetensors")
+    Path("empty.json").write_text("{}")
+
+    assert main(["a.safetensors", "-c", "empty.json", "-o", "b.safetensors"]) == 2
+
+    assert not Path("b.safetensors").exists()
+
+
+def test_the_record_of_a_copy_is_verified() -> None:
+    save_file(STATE, "a.safetensors")
+
+    assert main(["a.safetensors", "-o", "b.safetensors", "--record"]) == 0
+
+    assert verify("b.safetensors", source="a.safetensors").holds
 
 
 def test_a_copy_of_a_folder_is_a_copy() -> None:

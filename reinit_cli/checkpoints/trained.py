@@ -71,6 +71,7 @@ class _Renaming:
             ": ".join(filter(None, (self.name, optimizer.path))),
             tuple(map(self._group, optimizer.groups)),
             {id_: self._state(state) for id_, state in optimizer.states.items()},
+            optimizer.copies,
         )
 
     def _group(self, group: Group) -> Group:

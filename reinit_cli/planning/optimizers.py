@@ -84,6 +84,9 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
         if matched is None:
             warnings.append(f"{optimizer.path!r} is of other parameters, and stays")
             continue
+        if optimizer.copies and matched.filled:
+            problem = f"the weights in 32 bits next to it, {optimizer.copies!r}, would stay"
+            raise unresettable(optimizer.path, problem)
         reset = _Reset(optimizer, matched, fills, resized)
         steps += reset.steps()
         steps += reset.copies()

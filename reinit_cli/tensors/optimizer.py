@@ -70,11 +70,13 @@ class Optimizer:
         path: where it lies in the file.
         groups: of its parameters, in order.
         states: what is kept for each parameter that has state.
+        copies: the name of copies of its parameters next to it, in a form that is not known; or "".
     """
 
     path: str
     groups: tuple[Group, ...]
     states: Mapping[ParameterId, State] = field(default_factory=dict)
+    copies: str = ""
 
     @property
     def ids(self) -> tuple[ParameterId, ...]:

@@ -281,6 +281,15 @@ def test_copies_that_cannot_be_filled_alike_are_refused(tmp_path: Path) -> None:
         plan(str(tmp_path / "m.pt"), ["2.weight=shuffle"], reset_optimizer=True)
 
 
+@pytest.mark.parametrize("name", ["fp32_from_fp16_params", "fp32_groups_flat"])
+def test_copies_in_32_bits_in_another_form_are_refused_by_name(name: str, tmp_path: Path) -> None:
+    saved = trained("Adam", torch.optim.Adam)
+    saved["optimizer"] = {"optimizer": saved["optimizer"], name: [[torch.ones(2)]]}
+
+    with pytest.raises(RuleError, match=f"'{name}', would stay"):
+        reset(saved, tmp_path)
+
+
 # --- what nobody knows ---------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from reinit_cli.checkpoints.formats.torch.budget import Budget, Path
 from reinit_cli.checkpoints.formats.torch.pickle_records import Dict, pairs_of
 from reinit_cli.checkpoints.formats.torch.record_kinds import (
+    is_dict,
     is_optimizer,
     is_tensor_record,
     members_of,
@@ -18,6 +19,9 @@ from reinit_cli.tensors.optimizer import Group, Optimizer, ParameterId, Paramete
 _WRAPPED = "optimizer_state_dict"
 _MASTERS = "fp32_from_fp16"
 """The members of what apex.fp16_utils.FP16_Optimizer saves, a list of tensors for each group."""
+
+_COPIES = ("fp32_", "single_partition_of_fp32")
+"""How names of copies in 32 bits start, in apex, Megatron and DeepSpeed."""
 
 _MOST_PAIRS = 64
 """The keys and values of what it saves at most: it has six, and a few more."""
@@ -45,6 +49,7 @@ class Optimizers:
         self._budget = reading.budget
         self._met: dict[int, TensorInfo] = {}
         self._masters: dict[int, Any] = {}
+        self._copies: dict[int, str] = {}  # the names of copies that nobody knows
 
     def met(self, record: Any) -> TensorInfo | None:
         """Return what is known of a tensor that belongs to an optimizer."""
@@ -62,8 +67,11 @@ class Optimizers:
             self.records.append(record)
         elif _may_wrap(record):
             members = members_of(record, self._budget)
-            if _WRAPPED in members:
+            if _MASTERS in members and _WRAPPED in members:
                 self._masters[id(members[_WRAPPED])] = (path, members[_MASTERS])
+                return
+            name = next(key for key in members if key.startswith(_COPIES))
+            self._copies |= {id(member): name for member in members.values()}
 
     def _optimizer(self, path: Path, record: Any) -> Optimizer:
         members = members_of(record, self._budget)
@@ -76,10 +84,11 @@ class Optimizers:
             groups.append(self._group(base, group, copies, place))
         states: dict[ParameterId, State] = {}
         for parameter, state in pairs_of(members["state"], self._budget):
-            if isinstance(parameter, (int, str)):
+            if isinstance(parameter, (int, str)) and is_dict(state):
                 base = self._budget.path_of(((path, "state"), parameter))
                 states[id_of(parameter, self._budget)] = self._state(base, state)
-        return Optimizer(self._budget.path_of(path), tuple(groups), states)
+        copies = self._copies.get(id(record), "")
+        return Optimizer(self._budget.path_of(path), tuple(groups), states, copies)
 
     def _group(self, base: str, record: Any, copies: Any, place: str) -> Group:
         members = members_of(record, self._budget)
@@ -111,7 +120,7 @@ class Optimizers:
                 tensors[slot] = self._tensor(f"{base}.{slot}", value)
             elif type(value) in (int, float):
                 numbers[slot] = value
-            elif value is not None and type(value) is not bool:
+            elif value is not None:
                 others.append(slot)
         return State(tensors, numbers, tuple(others))
 
@@ -127,7 +136,8 @@ class Optimizers:
 def _may_wrap(record: Any) -> bool:
     """Whether something is a small dictionary with copies of parameters."""
     is_small = isinstance(record, Dict) and len(record.pairs) <= _MOST_PAIRS
-    return is_small and _MASTERS in record.pairs[::2]
+    keys = record.pairs[::2] if is_small else ()
+    return any(isinstance(key, str) and key.startswith(_COPIES) for key in keys)
 
 
 def _has(masters: Any, number: int) -> bool:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from reinit_cli import rewrite, verify
 from reinit_cli.errors import UnwritableContentError
+from reinit_cli.request.recipe import parse_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -175,3 +176,23 @@ def test_a_record_of_before_that_dropped_nothing_still_verifies() -> None:
 
     findings = verify("o.pt", record="r.json", source="run.pt").findings
     assert [str(each) for each in findings] == ["the record is not as it was written"]
+
+
+def test_a_record_of_before_whose_cast_dropped_everything_else_still_verifies() -> None:
+    """A change of dtypes wrote the state dict alone, where there was nothing to ask for too."""
+    torch.save(torch.nn.Linear(4, 3).state_dict(), "m.pt")
+    rewrite("m.pt", ["bias=normal"], "o.pt", tensors_only=True, dtype="float16", record="r.json")
+    form = json.loads(Path("r.json").read_text())
+    assert form["drop_non_tensors"] is True
+    assert "tensors_only" not in form
+
+    Path("r.json").write_text(json.dumps({**form, "drop_non_tensors": False}))
+
+    findings = verify("o.pt", record="r.json", source="m.pt").findings
+    assert [str(each) for each in findings] == ["the record is not as it was written"]
+
+
+def test_a_recipe_of_before_says_the_same_by_the_older_name() -> None:
+    said = parse_recipe(b"drop_non_tensors = true", "r.toml")
+
+    assert said == parse_recipe(b"tensors_only = true", "r.toml") == {"tensors_only": True}

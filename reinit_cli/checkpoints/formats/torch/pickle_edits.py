@@ -74,6 +74,7 @@ class _Editor:
         self._lost: list[tuple[int, int]] = []  # what `Spans.late` has in replaced spans
         self._homes: dict[Replacement, int] = {}  # the indices of what comes again
         self._often: frozenset[Changed] = frozenset()
+        self._recalls: list[int] = []  # where a changed value recalls what changes in it
         self._making: list[int] = []
         self._wanted: set[int] = set()  # events that store what others recall, and are replaced
         self._nbytes = 0
@@ -148,18 +149,13 @@ class _Editor:
                 if events.counts_itself(number) and len(memo) != events.index_of(number):
                     self._spans.refuse("it counts its memo, and what counts is replaced")
                 memo[key] = self._stored(number, changed)
-            elif not self._has(key, events.start[number], changed):
+            elif changed is not None and memo.get(key) == (events.start[number], changed):
+                self._recalls.append(events.at[number])  # what it becomes, within it
+            elif memo.get(key) != events.start[number]:
                 self._put((reached, events.at[number]))
                 self._make(events.start[number])
                 reached = events.after[number]
         self._put((reached, end))
-
-    def _has(self, key: int, wanted: int, changed: Changed | None) -> bool:
-        """Whether the memo has what is recalled, which within a changed value holds changes."""
-        stored = self._memo.get(key)
-        if stored == wanted:
-            return True
-        return changed is not None and stored == (wanted, changed)
 
     def _stored(self, number: int, changed: Changed | None) -> _Stored:
         """Return what is stored within a changed value: it, or a part of it that stays."""
@@ -167,9 +163,11 @@ class _Editor:
             return number
         start, end = self._events.start[number], self._events.end[number]
         at = bisect_right(changed.inner, start, key=lambda each: each[0][1])
-        if at == len(changed.inner) or changed.inner[at][0][0] >= end:
-            return number
-        return number, changed
+        has_changes = at < len(changed.inner) and changed.inner[at][0][0] < end
+        recalled = bisect_left(self._recalls, start)
+        if has_changes or (recalled < len(self._recalls) and self._recalls[recalled] < end):
+            return number, changed
+        return number
 
     # What is replaced
 

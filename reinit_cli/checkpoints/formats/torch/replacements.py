@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,18 +27,20 @@ Replacement: TypeAlias = bytes | Changed
 
 
 def often_in(replacements: Mapping[Span, Replacement]) -> frozenset[Changed]:
-    """Return the values that come in several places, in none of which they were made."""
+    """Return the changed values that are written several times where they were not made."""
     met: set[Changed] = set()
     often: set[Changed] = set()
-    waiting = [replacements.items()]
+    waiting: list[tuple[Iterable[tuple[Span, Replacement]], bool]] = [(replacements.items(), False)]
     while waiting:
-        for span, each in waiting.pop():
-            if isinstance(each, Changed) and each.source != span:
+        pairs, is_elsewhere = waiting.pop()
+        for span, each in pairs:
+            if not isinstance(each, Changed):
+                continue
+            is_other = is_elsewhere or each.source != span
+            if is_other:
                 (often if each in met else met).add(each)
-            elif isinstance(each, Changed) and any(
-                isinstance(part, Changed) for _, part in each.inner
-            ):
-                waiting.append(dict(each.inner).items())
+            if any(isinstance(part, Changed) for _, part in each.inner):
+                waiting.append((each.inner, is_other))
     return frozenset(often)
 
 

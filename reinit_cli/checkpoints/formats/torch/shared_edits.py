@@ -7,7 +7,7 @@ to a whole state dict that is kept under two keys.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -123,21 +123,30 @@ def in_its_place(
 def _is_shared(spans: Spans, root: Any, edits: Collection[Span]) -> bool:
     """Whether something outside a state dict recalls a part of it in which others change."""
     made, events = spans.of(root), spans.events
-    starts = sorted(edits)
     inside = events.within(made)
-    spans.budget.spend(len(events.at) // 8)
-    recalled = {
-        events.start[number]
+    spans.budget.spend(len(events.at) // 4)
+    changes = sorted(start for start, _ in edits)
+    for number in inside:
+        if events.is_put(number) or events.is_atom[events.start[number]]:
+            continue
+        if _holds(spans, events.start[number], changes):
+            insort(changes, events.at[number])
+    return any(
+        _holds(spans, events.start[number], changes)
         for numbers in (range(inside.start), range(inside.stop, len(events.at)))
         for number in numbers
-        if not events.is_put(number) and events.start[number] in inside
-    }
-    for number in recalled:
-        whole = events.start[number], events.end[number]
-        first = bisect_left(starts, (whole[0], -1))
-        if first < len(starts) and _contains(whole, starts[first]) and starts[first] != whole:
-            return True
-    return False
+        if not events.is_put(number)
+        and events.start[number] in inside
+        and not events.is_atom[events.start[number]]
+        and (events.start[events.start[number]], events.end[events.start[number]]) not in edits
+    )
+
+
+def _holds(spans: Spans, number: int, changes: Sequence[int]) -> bool:
+    """Whether something changes in what an event stored."""
+    start, end = spans.events.start[number], spans.events.end[number]
+    first = bisect_left(changes, start)
+    return first < len(changes) and changes[first] < end
 
 
 def _place_of(spans: Spans, way: Sequence[tuple[Any, Part]]) -> Span | None:

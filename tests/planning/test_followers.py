@@ -161,6 +161,20 @@ def test_the_bias_of_a_head_with_rows_of_its_own_stays_with_them() -> None:
     assert _warnings("{lm_head,transformer.wte}.weight=12:zeros") == ()
 
 
+def test_a_bias_that_may_be_of_either_embedding_is_resized_with_both_alone() -> None:
+    words = {f"{half}.embed_tokens.weight": (10, 4) for half in ("a", "b")}
+    before = _save({**words, "lm_head.bias": (10,)})
+
+    one, both = _resized("a.*.weight=12:zeros"), _resized("*.weight=12:zeros")
+
+    assert torch.equal(one["lm_head.bias"], before["lm_head.bias"])
+    assert torch.equal(both["lm_head.bias"], torch.cat([before["lm_head.bias"], torch.zeros(2)]))
+    assert _warnings("a.*.weight=12:zeros") == (
+        "'b.embed_tokens.weight', 'lm_head.bias' still have as many rows as "
+        "'a.embed_tokens.weight' had",
+    )
+
+
 @pytest.mark.parametrize(
     ("key", "shape", "other", "like"),
     [

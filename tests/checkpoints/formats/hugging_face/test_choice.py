@@ -222,6 +222,7 @@ def test_a_configuration_elsewhere_is_not_read() -> None:
     assert value("hf") == 1
 
 
+@pytest.mark.slow
 def test_a_folder_of_many_names_takes_little_time() -> None:
     Path("hf").mkdir()
     for at in range(10_000):

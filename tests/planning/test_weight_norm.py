@@ -214,6 +214,32 @@ def test_a_change_of_a_weight_changes_its_norms_too() -> None:
     assert all(written[key].equal(2 * tensor) for key, tensor in state.items())
 
 
+def test_a_change_of_what_is_there_leaves_norms_that_no_rule_takes() -> None:
+    state = _normed("old").state_dict()
+    save_file(state, "m.safetensors")
+
+    rewrite("m.safetensors", ["*.weight_v=scale:2"], "out.safetensors")
+
+    written = load_file("out.safetensors")
+    assert written["0.weight_v"].equal(2 * state["0.weight_v"])
+    assert written["0.weight_g"].equal(state["0.weight_g"])
+
+
+def test_tied_layers_have_tied_norms() -> None:
+    first = _normed("old")
+    both = nn.ModuleDict({"a": first, "b": first})
+    torch.save(both.state_dict(), "m.pt")
+
+    rewrite("m.pt", ["*.weight_v=normal"], "out.pt")
+
+    written = torch.load("out.pt")
+    expected = _expected(nn.init.normal_, (7, 5), "a.0.weight_v")
+    assert written["b.0.weight_v"].equal(expected)
+    assert written["b.0.weight_g"].data_ptr() == written["a.0.weight_g"].data_ptr()
+    norms = expected.double().norm(dim=1, keepdim=True).float()
+    torch.testing.assert_close(written["a.0.weight_g"], norms, rtol=2e-7, atol=0)
+
+
 def test_norms_where_zeros_are_kept_are_refused() -> None:
     save_file(_normed("old").state_dict(), "m.safetensors")
 

@@ -182,9 +182,8 @@ class _Reset:
         path = self.optimizer.path
         if self.matched.assumed:
             yield (
-                f"{path!r} has parameters without names: that {self.matched.assumed!r} is one of "
-                "those reset follows from the order of the state dict; --optimizer-order "
-                "gives another"
+                f"{path!r} has parameters without names: only the order of the state dict says "
+                f"which of them is {self.matched.assumed!r}; --optimizer-order gives another order"
             )
         if not any(self.optimizer.states.get(each) for each in self.matched.filled):
             yield f"{path!r} holds no state of what the rules fill"

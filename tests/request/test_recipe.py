@@ -392,3 +392,22 @@ def test_a_hostile_recipe_costs_little() -> None:
             check=True,
         )
         assert done.stdout.startswith("recipe 'r': ")
+
+
+@pytest.mark.parametrize("field", ["rename", "drop", "only", "dtype"])
+def test_patterns_on_keys_are_bounded_together_as_those_of_rules_are(field: str) -> None:
+    end = {"rename": "=b", "dtype": "=float32"}.get(field, "")
+    few, many = ([f"re:a{{{at}}}{end}" for at in range(count)] for count in (50, 3_000))
+
+    read = parse_recipe(json.dumps({field: few}).encode(), "r.json")
+
+    assert [
+        len(each) for name, each in read.items() if name == field and isinstance(each, tuple)
+    ] == [50]
+    with pytest.raises(RecipeError, match="stand for more than 100,000 names"):
+        parse_recipe(json.dumps({field: many}).encode(), "r.json")
+
+
+def test_a_rename_of_a_stranger_is_read_as_one_of_a_user_is() -> None:
+    with pytest.raises(RecipeError, match="rename: rename 'module' has no '='"):
+        parse_recipe(b'rename = "module"', "r.toml")

@@ -360,6 +360,7 @@ def _together(shards: _Shards) -> Located:
         metadata={key: text for _, located in found for key, text in located.metadata.items()},
         framework=found[0][1].framework,
         root=found[0][1].root,
+        neighbors=found[0][1].neighbors if len(found) == 1 else (),
         outside=tuple(_of(name, tensor) for name, located in found for tensor in located.outside),
         rest=tuple(item for _, located in found for item in located.rest),
         attributes=_distinct(located.attributes for _, located in found),

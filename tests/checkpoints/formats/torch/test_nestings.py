@@ -91,6 +91,23 @@ def test_the_state_dict_is_found(name: str, is_zip: bool) -> None:
     assert set(nesting.lost) <= set(found.rest)
 
 
+@pytest.mark.parametrize("name", NESTINGS)
+def test_a_cast_reaches_every_tensor_that_is_found(name: str) -> None:
+    nesting = NESTINGS[name]
+    save(nesting.saves())
+
+    rewrite("m.pt", [], "cast.pt", dtype="bfloat16")
+
+    before, after = (
+        at_root(torch.load(path, weights_only=False), nesting.root) for path in ("m.pt", "cast.pt")
+    )
+    for path in nesting.keys.values():
+        tensor = reached(before, path)
+        dtype = torch.bfloat16 if tensor.is_floating_point() else tensor.dtype
+        assert reached(after, path).dtype == dtype
+        assert torch.equal(reached(after, path), tensor.to(dtype))
+
+
 SIDE = {"conv.weight": torch.full((7,), 5.0), "conv.bias": torch.full((3,), 6.0)}
 
 TRAINING = {
@@ -214,6 +231,14 @@ def test_the_report_says_where_the_state_dict_is_and_what_is_next_to_it(
     assert plan["source"]["networks"] == networks
     Path("plan.json").write_text(json.dumps(plan))
     assert main(["-c", "plan.json", "-n"]) == 0
+
+
+def test_a_folder_of_one_file_lists_the_networks_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run").mkdir()
+    torch.save({"net_a": weights(), "net_a_ema": weights(2)}, "run/best.pt")
+
+    assert main(["keys", "run", "-l"]) == 0
+    assert "copy of the weights\tnet_a_ema: --root net_a_ema" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])

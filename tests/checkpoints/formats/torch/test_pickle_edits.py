@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import pickletools
 import random
 import struct
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -453,3 +455,66 @@ def test_a_pickle_without_an_end_or_with_an_empty_stack_is_refused() -> None:
         Path("x.pkl").write_bytes(data)
         with pytest.raises(MalformedFileError):
             _read(data)
+
+
+# --- what a stranger's pickle costs ---------------------------------------------------------
+
+
+def _put(index: int) -> bytes:
+    return b"r" + struct.pack("<I", index)
+
+
+def _again(index: int) -> bytes:
+    return b"j" + struct.pack("<I", index)
+
+
+def _two(first: bytes, second: bytes) -> bytes:
+    return b"\x80\x02}(" + _A + first + _B + second + b"u."
+
+
+def _marked(parts: Iterator[bytes]) -> bytes:
+    return b"(" + b"".join(parts) + b"t"
+
+
+_MANY = 150_000
+
+COSTLY: dict[str, Callable[[], bytes]] = {
+    "many numbers that are recalled": lambda: _two(
+        _marked(b"K\1" + _put(at) for at in range(_MANY)), _marked(map(_again, range(_MANY)))
+    ),
+    "tuples in tuples": lambda: _two(
+        b"K\1" + b"".join(_put(at) + b"\x85" for at in range(_MANY)),
+        _marked(map(_again, range(_MANY))),
+    ),
+    "twice in twice": lambda: _two(
+        b"K\1"
+        + _put(0)
+        + b"".join(_again(at) * 2 + b"\x86" + _put(at + 1) + b"\x86" for at in range(60_000)),
+        _again(60_000),
+    ),
+    "one index over and over": lambda: _two(
+        _marked(b"K\1" + _put(0) for _ in range(_MANY)),
+        _marked(_again(0) + b"K\2" + _put(0) for _ in range(_MANY)),
+    ),
+    "a list that is changed from everywhere": lambda: _two(
+        b"]" + _put(0), _marked(_again(0) + b"K\1a" for _ in range(_MANY))
+    ),
+    "holes in the memo": lambda: _two(
+        _marked(b"K\1" + _put(1_900_000 * at) for at in range(2_000)), b"K\1"
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_hostile_pickle_ends_within_its_budget(name: str) -> None:
+    data = COSTLY[name]()
+    started = time.process_time()
+
+    with contextlib.suppress(MalformedFileError, UnsupportedFormatError):
+        Path("x.pkl").write_bytes(data)
+        spans = _read(data)
+        found = _edited(data, {spans.pairs(spans.top)[0].value: b"K\5"})
+        assert pickle.loads(found)["a"] == 5
+
+    assert time.process_time() - started < 20

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from reinit_cli.checkpoints.formats.base import Neighbor
 from reinit_cli.checkpoints.formats.torch.budget import MAX_DEPTH
+from reinit_cli.checkpoints.formats.torch.entries import entries_of
 from reinit_cli.checkpoints.formats.torch.holders import Holders
 from reinit_cli.checkpoints.formats.torch.outline_texts import summary_of
 from reinit_cli.checkpoints.formats.torch.parts import (
@@ -46,6 +47,9 @@ OF_ITS_SIZE = 0.5
 
 _COPIES = frozenset(("ema", "averaged", "average", "avg", "shadow", "swa", "teacher", "polyak"))
 """What copies of the weights are called."""
+
+_FEW = 16
+"""The entries up to which a known name may be something small, such as hyperparameters."""
 
 _MOST_PLACES = 10
 """The places that are listed where none is the obvious one."""
@@ -189,7 +193,12 @@ class Search:
 
     def _wins(self, part: Part, record: Any, opened: Sequence[Part]) -> bool:
         """Whether a part of a container outweighs the others, copies of it aside."""
+        copies = [other for other in opened if other is not part and is_copy(other.key)]
         others = [other for other in opened if other is not part and not is_copy(other.key)]
+        if copies and self._is_small(part.value):
+            # An average of something else.
+            most = _numel(self._loose_scale.of(part.value)) / OF_ITS_SIZE
+            others += [each for each in copies if _numel(self._scale.of(each.value)) > most]
         if not others and not self._scale.own(record):
             return True
         scale = self._scale if self._scale.has_named(part.value) else self._loose_scale
@@ -198,6 +207,12 @@ class Search:
         weights.append(_without(scale.own(record), own))
         most = max(map(_numel, weights))
         return most < OF_ITS_SIZE * _numel(own) and numel_of(weights) <= _numel(own)
+
+    def _is_small(self, record: Any) -> bool:
+        """Whether a container has few tensors, so that it may not be the network."""
+        return not any(
+            True for _ in islice(entries_of(record, self._budget, self.holders), _FEW, None)
+        )
 
     def _beyond(self, scale: Scale, other: Any, record: Any) -> Weight:
         """Weigh what a network has besides another's tensors; a copy of it has nothing."""

@@ -196,6 +196,12 @@ NESTINGS: dict[str, Nesting] = {
         _flat(),
         ("net",),
     ),
+    "a small known name, and an average of something else": Nesting(
+        lambda: {"params": {"lr": torch.tensor(0.1)}, "g_ema": weights(width=50)},
+        "g_ema",
+        _flat(),
+        ("params",),
+    ),
     "networks and their optimizers": Nesting(
         lambda: {
             "netG": weights(),

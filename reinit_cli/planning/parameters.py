@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from reinit_cli.errors import RuleError
 from reinit_cli.planning.optimizer_slots import odd_slots, shape_of
+from reinit_cli.planning.parameter_names import named_keys
 from reinit_cli.planning.parameter_order import (
     Filled,
     Positions,
@@ -109,10 +110,11 @@ def match_parameters(
             problem = f"its {name} of {called(id_)} is {shape(found)}, unlike its other slots"
             raise unresettable(optimizer.path, problem)
     if order is not None and list(order) != [NDIM]:
-        return _named(optimizer, _in_order(optimizer, parameters, order), parameters, filled)
-    names = _names_of(optimizer, parameters)
+        keys = _in_order(optimizer, parameters, order)
+        return _as_named(optimizer, [keys], parameters, filled)
+    names = named_keys(optimizer, {key: None for each in parameters for key in each.keys})
     if names is not None:
-        return _named(optimizer, names, parameters, filled) if names else None
+        return _as_named(optimizer, names, parameters, filled)
     if order is not None:
         return _by_ndim(optimizer, parameters, filled)
     return _unnamed(optimizer, parameters, filled)
@@ -126,38 +128,6 @@ def unresettable(path: str, problem: str) -> RuleError:
 def called(id_: ParameterId) -> str:
     """Return how people call a parameter without a key."""
     return repr(id_) if isinstance(id_, str) else f"parameter {id_.digits}"
-
-
-# --- with names ----------------------------------------------------------------------------------
-
-
-def _names_of(
-    optimizer: Optimizer, parameters: Sequence[Parameter]
-) -> Mapping[ParameterId, str] | None:
-    """Return the keys that an optimizer names, as far as the state dict has them."""
-    ids = optimizer.ids
-    known = {key for each in parameters for key in each.keys}
-    if optimizer.names is None:
-        texts = [each for each in ids if isinstance(each, str)]
-        if not texts or len(texts) < len(ids) or not any(each in known for each in texts):
-            return None
-    names = optimizer.names or [str(each) for each in ids]
-    more, less = _wrapped(names, known)
-    keys = ((id_, more + name.removeprefix(less)) for id_, name in zip(ids, names, strict=True))
-    return {id_: key for id_, key in keys if key in known}
-
-
-def _wrapped(names: Sequence[str], known: Collection[str]) -> tuple[str, str]:
-    """Return what wrappers of the model put in front of keys, and in front of names."""
-    missing = next((name for name in names if name not in known), None)
-    if missing is None or any(name in known for name in names):
-        return "", ""
-    for key in known:
-        if key.endswith(f".{missing}"):
-            return key[: -len(missing)], ""
-        if missing.endswith(f".{key}"):
-            return "", missing[: -len(key)]
-    return "", ""
 
 
 def _in_order(
@@ -186,10 +156,42 @@ def _in_order(
     return dict(zip(ids, order, strict=True))
 
 
+def _as_named(
+    optimizer: Optimizer,
+    choices: Sequence[Mapping[ParameterId, str]],
+    parameters: Sequence[Parameter],
+    filled: Collection[str],
+) -> Matched | None:
+    """Return which parameters are filled, whichever of the choices the names mean.
+
+    Raises:
+        RuleError: that depends on which it is.
+    """
+    of = {key: each for each in parameters for key in each.keys}
+    fitting = [keys for keys in choices if not any(_unlike(optimizer, keys, of))] or choices[:1]
+    found = [_named(optimizer, keys, of, filled) for keys in fitting]
+    if any(each.filled != found[0].filled for each in found):
+        differing = {id_ for each in found for id_ in each.filled ^ found[0].filled}
+        id_ = next(each for each in optimizer.ids if each in differing)
+        may_be = list(dict.fromkeys(each[id_] for each in fitting if id_ in each))
+        raise _doubtful(optimizer, id_, may_be, len(differing) - 1)
+    return found[0] if found else None
+
+
+def _unlike(
+    optimizer: Optimizer, keys: Mapping[ParameterId, str], of: Mapping[str, Parameter]
+) -> Iterator[str]:
+    """Yield why the state of parameters is not that of their keys."""
+    for id_, key in keys.items():
+        found = shape_of(optimizer.states.get(id_, State()))
+        if found is not None and found != of[key].shape:
+            yield f"its state of {key!r} is {shape(found)}, and the tensor {shape(of[key].shape)}"
+
+
 def _named(
     optimizer: Optimizer,
     keys: Mapping[ParameterId, str],
-    parameters: Sequence[Parameter],
+    of: Mapping[str, Parameter],
     filled: Collection[str],
 ) -> Matched:
     """Return which parameters are filled where each has a key.
@@ -197,14 +199,9 @@ def _named(
     Raises:
         RuleError: a slot has not the shape of its parameter.
     """
-    of = {key: each for each in parameters for key in each.keys}
-    for id_, key in keys.items():
-        found = shape_of(optimizer.states.get(id_, State()))
-        if found is not None and found != of[key].shape:
-            problem = (
-                f"its state of {key!r} is {shape(found)}, and the tensor {shape(of[key].shape)}"
-            )
-            raise unresettable(optimizer.path, problem)
+    problem = next(_unlike(optimizer, keys, of), None)
+    if problem is not None:
+        raise unresettable(optimizer.path, problem)
     chosen = (id_ for id_, key in keys.items() if not filled_none(of[key], filled))
     return Matched(frozenset(chosen), keys)
 
@@ -212,9 +209,6 @@ def _named(
 def filled_none(parameter: Parameter, filled: Collection[str]) -> bool:
     """Whether no key of a tensor is filled."""
     return not any(key in filled for key in parameter.keys)
-
-
-# --- without names -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,8 +384,14 @@ def _ambiguous(
 ) -> RuleError:
     """Say which parameter may be which keys."""
     keys = [unnamed.parameters[at].key for at in positions.within(ranges[doubtful[0]])]
+    return _doubtful(optimizer, doubtful[0], keys, len(doubtful) - 1)
+
+
+def _doubtful(
+    optimizer: Optimizer, id_: ParameterId, keys: Sequence[str], others: int
+) -> RuleError:
     listed = ", ".join(map(repr, keys[:3]))
     more = f" and {len(keys) - 3:,} more" if len(keys) > 3 else ""
-    others = f", and {plural(len(doubtful) - 1, 'other parameter')} likewise" * (len(doubtful) > 1)
-    problem = f"its {called(doubtful[0])} may be any of {listed}{more}{others}"
+    likewise = f", and {plural(others, 'other parameter')} likewise" * (others > 0)
+    problem = f"its {called(id_)} may be any of {listed}{more}{likewise}"
     return RuleError(optimizer.path, problem, kind="parameters")

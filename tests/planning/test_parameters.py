@@ -191,6 +191,45 @@ def test_names_may_differ_by_what_wraps_the_model(
     assert warnings == ()
 
 
+def _two_alike(net: nn.Module, part: str) -> dict[str, Any]:
+    """Return a checkpoint whose optimizer was given a part of the network, by its own names."""
+    named = list(net.get_submodule(part).named_parameters())
+    return trained(net, lambda _: torch.optim.Adam(named))
+
+
+def test_names_of_a_part_that_may_be_of_another_part_are_asked_for(tmp_path: Path) -> None:
+    net = nn.ModuleDict({each: nn.Linear(3, 3) for each in "abcd"})
+    torch.save(_two_alike(net, "c"), tmp_path / "m.pt")
+
+    for part in "abcd":
+        with pytest.raises(RuleError, match=r"may be any of 'a\.weight', 'b\.weight'"):
+            reset_numbers(tmp_path / "m.pt", [f"{part}.weight=zeros"])
+    assert reset_numbers(tmp_path / "m.pt", ["*.weight=zeros"]) == ([0], ())
+
+
+def test_names_of_a_part_are_those_of_the_part_that_has_the_shapes(tmp_path: Path) -> None:
+    net = nn.ModuleDict({"a": nn.Linear(3, 4), "b": nn.Linear(3, 5), "c": nn.BatchNorm1d(3)})
+    torch.save(_two_alike(net, "b"), tmp_path / "m.pt")
+
+    assert reset_numbers(tmp_path / "m.pt", ["b.bias=zeros"]) == ([1], ())
+    none, warnings = reset_numbers(tmp_path / "m.pt", ["a.bias=zeros"])
+    assert none == []
+    assert warnings == ("'optimizer' holds no state of what the rules fill",)
+
+
+def test_names_of_a_part_are_those_of_the_part_that_has_the_most_of_them(tmp_path: Path) -> None:
+    net = nn.ModuleDict(
+        {
+            "long": nn.Sequential(*(nn.Linear(3, 3) for _ in range(3))),
+            "short": nn.Sequential(*(nn.Linear(3, 3) for _ in range(2))),
+        }
+    )
+    torch.save(_two_alike(net, "long"), tmp_path / "m.pt")
+
+    assert reset_numbers(tmp_path / "m.pt", ["long.1.weight=zeros"]) == ([2], ())
+    assert reset_numbers(tmp_path / "m.pt", ["short.1.weight=zeros"])[0] == []
+
+
 def test_an_optimizer_of_another_network_stays_and_is_reported(tmp_path: Path) -> None:
     net, other = nn.Linear(3, 4), nn.Linear(5, 6)
     saved = trained(net, lambda net: torch.optim.Adam(net.parameters()))

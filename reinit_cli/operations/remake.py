@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.formats import new_file
+from reinit_cli.checkpoints.folder import FolderSource
+from reinit_cli.checkpoints.formats import new_file, new_folder
 from reinit_cli.checkpoints.formats.base import Recorded
+from reinit_cli.checkpoints.formats.hugging_face.stale import copied_before
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import (
     ReinitError,
@@ -118,10 +120,15 @@ def remade(
 
 
 def _with_kind(job: Job, output: Source) -> Job:
-    """Return a job that writes a new file of the output's kind: all were archives before."""
+    """Return a job that writes new files of the output's kind.
+
+    All torch files were archives before, and files in folders were called as transformers does.
+    """
     own = output.format
-    if own is None or own.is_folder or not isinstance(job.layout, Created):
+    if own is None or output.located is None or not isinstance(job.layout, Created):
         return job
+    if own.is_folder:
+        return replace(job, layout=Created(new_folder(output.located.files[0])))
     new = new_file(own.suffixes[0], own)
     return replace(job, layout=Created(new)) if new is not None else job
 
@@ -129,18 +136,24 @@ def _with_kind(job: Job, output: Source) -> Job:
 def _job_from(request: Request, source: Source, form: Form) -> Job | None:
     """Return the job that a record describes, or None where its source was another one.
 
-    Which files of a folder were copied, and so digested, only the job knows.
+    Which files of a folder were copied, and so digested, only the job knows, and the time.
     """
-    seed = request.seed
-    if not source.is_folder and not _is_recorded(source, seed, form):
+    if isinstance(source, FolderSource):
+        before = replace(source, located=copied_before(source.located))
+        return _job_from_folder(request, source, form) or _job_from_folder(request, before, form)
+    if not _is_recorded(source, request.seed, form):
         return None
+    return job_of(request, source, versions_in(form))
+
+
+def _job_from_folder(request: Request, source: FolderSource, form: Form) -> Job | None:
     try:
         job = job_of(request, source, versions_in(form))
     except ReinitError:
-        if source.is_folder and not _is_recorded(source, seed, form):
+        if not _is_recorded(source, request.seed, form):
             return None
         raise
-    return job if not source.is_folder or _is_recorded(job.source, seed, form) else None
+    return job if _is_recorded(job.source, request.seed, form) else None
 
 
 def _is_recorded(source: Source, seed: int, form: Form) -> bool:

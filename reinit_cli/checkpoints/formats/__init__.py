@@ -92,6 +92,11 @@ def names_folder(path: str) -> bool:
     return is_index(name) or any(name.endswith(each.suffixes) for each in FOLDER_FORMATS)
 
 
+def new_folder(file: str) -> NewFormat:
+    """Return the format of new files that are called as if they replaced one of weights."""
+    return HuggingFace(FILE_FORMATS, _SAFETENSORS, file)
+
+
 def new_file(
     suffix: str, own: Format | None = None, dtypes: Iterable[str] = ()
 ) -> NewFormat | None:

@@ -114,15 +114,17 @@ class HuggingFace:
     is_folder = True
     holds_record = True
 
-    def __init__(self, formats: Sequence[Format], new: NewFormat) -> None:
+    def __init__(self, formats: Sequence[Format], new: NewFormat, called_as: str = "") -> None:
         """Declare what its files can be.
 
         Args:
             formats: the formats of its files of weights.
             new: the format of new ones.
+            called_as: the file of weights after which new ones are called; "" for the source's.
         """
         self._formats = formats
         self._new = new
+        self._called_as = called_as
 
     def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
         """Whether a folder has an index or a file of weights."""
@@ -257,7 +259,7 @@ class HuggingFace:
     def created(self, content: Content, supply: Supply) -> Mapping[str, list[Segment]]:
         """Return the segments of new shards, of their index and of the other files."""
         tensors = [tensor for tensor in content.tensors if not tensor.carried]
-        names = Series.of_new(content.file)
+        names = Series.of_new(self._called_as or content.file)
         shards = split(tensors, _most_nbytes(names, supply.shard_nbytes), names)
         without_record = replace(supply, record="")
         files = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import replace
 
-from reinit_cli.checkpoints.formats.base import Files
+from reinit_cli.checkpoints.formats.base import Files, Located
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets
 from reinit_cli.checkpoints.formats.hugging_face.names import is_training_state
 
@@ -24,6 +25,12 @@ _FORMATS = (
 """Names of weights in formats that are not read."""
 
 _SHARDED_OPTIMIZER = r"optimizer_\d+/"
+
+_LEFT_OUT_BEFORE = (
+    r"(model|pytorch_model|diffusion_pytorch_model|tf_model|flax_model|consolidated)[.-].*"
+    r"(safetensors|bin|pt|pth|h5|msgpack|index\.json)|.*\.safetensors"
+)
+"""Names that stood for other weights until `--copy` came, in the folder itself alone."""
 
 
 def stale_of(files: Files, read: Collection[str | None], sets: Sets) -> dict[str, int]:
@@ -53,3 +60,11 @@ def training_of(files: Files) -> tuple[str, ...]:
         for name in files.readers
         if is_training_state(name) or re.match(_SHARDED_OPTIMIZER, name) is not None
     )
+
+
+def copied_before(located: Located) -> Located:
+    """Return a folder with the files that went along until `--copy` came: records are of them."""
+    is_stale = re.compile(_LEFT_OUT_BEFORE).fullmatch
+    others = [name for name in located.others if "/" in name or not is_stale(name)]
+    others += [name for name in located.stale if "/" in name or not is_stale(name)]
+    return replace(located.with_others(tuple(others)), fitting=(), stale={})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -91,12 +91,26 @@ class FolderSource:
         is_name = os.path.basename(path) not in ("", ".", "..")
         return SourceName(*os.path.split(path if is_name else os.path.abspath(self.path)), "")
 
+    def _folders_kept(self) -> Mapping[str, int]:
+        """Return the folders in it without those of which no file is read or copied.
+
+        An empty `checkpoint-500/` would be taken for a checkpoint to resume from.
+        """
+        located = self.located
+        left_out = {*located.stale, *located.fitting}.difference(located.files)
+        emptied = _folders_of(left_out) - _folders_of(located.files)
+        return {
+            name: mode
+            for name, mode in self.folders.items()
+            if emptied.isdisjoint(_folders_of([f"{name}/"]))
+        }
+
     @contextmanager
     def open(self, seed: int) -> Iterator[Contents]:
         """Open its files when their turn comes."""
         del seed
         files = {name: self.listed[name] for name in self.located.files}
-        modes = Modes({name: each.mode for name, each in files.items()}, self.folders)
+        modes = Modes({name: each.mode for name, each in files.items()}, self._folders_kept())
         with ExitStack() as stack:
             opened = Files(self.path, readers_of(self.store, self.path, files, stack))
             folder = ListedFolder(self.path, self.listed, files.keys(), self.store)
@@ -124,6 +138,17 @@ def folder_source(path: str, root: str | None) -> FolderSource:
         index = "" if is_folder else os.path.basename(path)
         located = format_.locate(Files(folder, readers, index, listing.left_out, outside), root)
     return FolderSource(path, folder, format_, located, listing.files, listing.folders, store)
+
+
+def _folders_of(names: Iterable[str]) -> set[str]:
+    """Return all folders in which files lie, those above included."""
+    found: set[str] = set()
+    for name in names:
+        folder = os.path.dirname(name)
+        while folder and folder not in found:
+            found.add(folder)
+            folder = os.path.dirname(folder)
+    return found
 
 
 def readers_of(

@@ -59,6 +59,19 @@ def test_what_is_stale_is_left_out_and_everything_else_is_copied(stale: tuple[st
         assert folder in said, name
 
 
+def test_no_folder_is_left_of_files_that_are_left_out() -> None:
+    """The Trainer resumes from the last `checkpoint-*`, whatever is in it."""
+    _folder("checkpoint-5/model.safetensors", "checkpoint-5/a/b.txt", "original/params.json")
+    _folder("onnx/model.onnx", "onnx/kept/model.onnx", "optimizer_0/__0_0.distcp", "runs/events")
+    os.makedirs("hf/checkpoint-5/empty")
+    os.makedirs("hf/logs/empty")
+
+    rewrite("hf", [], "new/", resize=["a.weight=4:zeros"], copy=["onnx/kept/*"])
+
+    folders = {str(each.relative_to("new")) for each in Path("new").rglob("*") if each.is_dir()}
+    assert folders == {"onnx", "onnx/kept", "runs", "logs", "logs/empty"}
+
+
 def test_the_report_has_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     _folder("original/a.pth", "original/b.pth", "model.gguf")
 

@@ -149,8 +149,9 @@ class RuleError(ReinitError, ValueError):
     Its kind is "" for how a rule is written, "tied" where two rules disagree, "architecture"
     where a rule depends on one that is not known, and otherwise what was asked for besides
     rules: "rename" ("form" for how one is written, "clash" for a name that two keys would have),
-    "drop", "only", "dtype", "resize", "classes", "optimizer", or
-    "parameters" where it is not certain which tensors those of an optimizer are.
+    "drop", "only", "dtype", "resize", "classes", "optimizer",
+    "parameters" where it is not certain which tensors those of an optimizer are, or "owner"
+    where it is not certain of which network an optimizer is.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -159,6 +160,7 @@ class RuleError(ReinitError, ValueError):
         "classes": "{about!r} {problem}",
         "optimizer": "the optimizer state cannot be reset: {about!r}: {problem}",
         "parameters": "the optimizer state cannot be reset: {about!r}: {problem}",
+        "owner": "the optimizer state cannot be reset: {about!r}: {problem}",
     }
 
 

@@ -270,6 +270,10 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RuleError, "tied"): "give one of them only, both the same initializer, or --untie",
     (errors.RuleError, "resize"): _resize,
     (errors.RuleError, "classes"): _head,
+    (errors.RuleError, "owner"): (
+        "take the whole with --root ., and name the parameters of all optimizers, one after the "
+        "other: --optimizer-order FILE, a key in each line"
+    ),
     (errors.RuleError, "parameters"): (
         "name them in the order of the optimizer's groups: --optimizer-order FILE, a key in "
         "each line; or ndim, where matrices come first"

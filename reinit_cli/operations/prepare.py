@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
+from reinit_cli.checkpoints.formats.torch.roots import is_copy
 from reinit_cli.checkpoints.models.architecture import endings, heads
 from reinit_cli.checkpoints.references import References, find_references
 from reinit_cli.checkpoints.source import Source, doubts_about
@@ -50,6 +51,7 @@ from reinit_cli.planning.output import (
     layout_for,
     source_notes,
 )
+from reinit_cli.planning.owners import Surroundings
 from reinit_cli.planning.plan import Plan
 from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION
 from reinit_cli.request.bounds import Bounds
@@ -119,7 +121,10 @@ def entries_of(source: Source) -> Entries:
     located = source.located
     if located is None:
         return Entries(source.name, source.tensors)
-    return Entries(source.name, source.tensors, located.outside, located.optimizers)
+    others = sorted(located.neighbors, key=lambda each: not each.is_copy)
+    is_average = is_copy(located.root) and any(each.is_copy for each in others)
+    around = Surroundings(located.root, tuple(each.root for each in others), is_average)
+    return Entries(source.name, source.tensors, located.outside, located.optimizers, around=around)
 
 
 def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str, tuple[int, ...]]:

@@ -11,7 +11,8 @@ from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.match import Owner, match
 from reinit_cli.planning.notes import refuse_idle, shared_outside, warnings_of
-from reinit_cli.planning.optimizers import Saved, with_optimizers
+from reinit_cli.planning.optimizers import with_optimizers
+from reinit_cli.planning.owners import Saved
 from reinit_cli.planning.parameters import parameters_of
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.reshape import with_rows
@@ -54,7 +55,8 @@ def _saved(entries: Entries) -> Saved:
     """Return the optimizers of a checkpoint, which are of its tensors as it has them."""
     tensors = entries.before or entries.tensors
     everything = (*tensors, *entries.outside)
-    return Saved(entries.optimizers, parameters_of(tensors), everything, entries.order)
+    parameters = parameters_of(tensors)
+    return Saved(entries.optimizers, parameters, everything, entries.order, entries.around)
 
 
 def _with_origins(plan: Plan, entries: Entries) -> Plan:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reinit_cli.planning.cast import cast
+from reinit_cli.planning.owners import ALONE, Surroundings
 from reinit_cli.planning.reshape import RESIZE_VERSION, Reshapes, reshaped, to_shapes
 from reinit_cli.planning.select import selection_of
 from reinit_cli.planning.spared import Spared
@@ -36,6 +37,7 @@ class Entries:
         warnings: what a user should know of these keys.
         before: the entries as the checkpoint has them, once `tensors` are as they are asked for.
         order: the keys of the optimizers' parameters, where the user gives them.
+        around: where the state dict lies.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Entries:
     warnings: tuple[str, ...] = ()
     before: tuple[TensorInfo, ...] = ()
     order: tuple[str, ...] | None = None
+    around: Surroundings = ALONE
 
 
 def as_asked(

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reinit_cli.errors import RuleError
 from reinit_cli.initializers import Transform, parse_init
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.optimizer_slots import COUNTERS, KNOWN, Slot, shape_for, shape_of, slot_of
+from reinit_cli.planning.owners import Saved, matches_of
 from reinit_cli.planning.parameters import (
     Matched,
-    Order,
-    Parameter,
     called,
     is_shared,
-    match_parameters,
     unresettable,
 )
 from reinit_cli.planning.plan import Plan, Step
@@ -31,24 +28,6 @@ from reinit_cli.tensors.optimizer import (
 )
 
 _ZEROS = parse_init("zeros")
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """The optimizers of a checkpoint, and what else lies in it.
-
-    Attributes:
-        optimizers: all of them.
-        parameters: the tensors of the state dict that may be parameters, as the checkpoint has
-            them.
-        tensors: everything that may share memory with an optimizer's slots.
-        order: the keys of the parameters, where the user gives them.
-    """
-
-    optimizers: tuple[Optimizer, ...]
-    parameters: tuple[Parameter, ...]
-    tensors: tuple[TensorInfo, ...]
-    order: Order = None
 
 
 def with_optimizers(plan: Plan, saved: Saved) -> Plan:
@@ -74,12 +53,7 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
     numbers: list[NewNumber] = []
     warnings: list[str] = []
     forgotten: list[str] = []
-    matches = [
-        match_parameters(each, saved.parameters, fills, saved.order) for each in saved.optimizers
-    ]
-    if not any(each is not None for each in matches):
-        problem = "its parameters are not those of the state dict"
-        raise RuleError(saved.optimizers[0].path, problem, kind="parameters")
+    matches = matches_of(saved, fills)
     for optimizer, matched in zip(saved.optimizers, matches, strict=True):
         if matched is None:
             warnings.append(f"{optimizer.path!r} is of other parameters, and stays")

@@ -242,6 +242,83 @@ def test_an_optimizer_of_another_network_stays_and_is_reported(tmp_path: Path) -
     assert "'critic' is of other parameters, and stays" in decided.warnings
 
 
+def _moments_left(path: Path, **options: Any) -> dict[str, list[int]]:
+    """Return the numbers of the parameters of each optimizer that are not reset."""
+    decided = plan(str(path), options.pop("rules"), reset_optimizer=True, **options)
+    reset = {step.key.partition(" ")[0] for step in decided.slots}
+    saved = torch.load(path)
+    return {
+        name: [at for at in each["state"] if f"{name}.state.{at}.exp_avg" not in reset]
+        for name, each in saved.items()
+        if "param_groups" in each
+    }
+
+
+def _critics(path: Path, *, is_named: bool = False) -> None:
+    """Save two networks alike, each with an optimizer."""
+
+    def adam(net: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(net.named_parameters() if is_named else net.parameters())
+
+    one, two = (trained(nn.Linear(3, 4), adam) for _ in "12")
+    torch.save(
+        {"q1": one["model"], "q2": two["model"], "a": one["optimizer"], "b": two["optimizer"]}, path
+    )
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_the_optimizer_of_a_network_alike_is_never_taken_for_that_of_the_root(
+    tmp_path: Path, is_named: bool
+) -> None:
+    _critics(tmp_path / "m.pt", is_named=is_named)
+
+    with pytest.raises(RuleError, match="'a': it may be of 'q1', as 'b' may, or of 'q2'"):
+        _moments_left(tmp_path / "m.pt", rules=["weight=zeros"], root="q1")
+    with pytest.raises(RuleError, match=r"may be any of 'q1\.weight', 'q2\.weight'"):
+        _moments_left(tmp_path / "m.pt", rules=["q1.weight=zeros"], root=".")
+    both = _moments_left(tmp_path / "m.pt", rules=["q?.weight=zeros"], root=".")
+    assert both == {"a": [1], "b": [1]}
+
+
+def test_an_order_names_the_keys_of_one_optimizer_after_the_other(tmp_path: Path) -> None:
+    _critics(tmp_path / "m.pt")
+    order = tmp_path / "order.txt"
+    order.write_text("q1.weight\nq1.bias\nq2.weight\nq2.bias\n")
+
+    left = _moments_left(
+        tmp_path / "m.pt", rules=["q2.weight=zeros"], root=".", optimizer_order=str(order)
+    )
+
+    assert left == {"a": [0, 1], "b": [1]}
+
+
+def test_the_optimizer_next_to_the_root_is_the_one_that_is_reset(tmp_path: Path) -> None:
+    agents = [
+        trained(nn.Linear(3, 4), lambda net: torch.optim.Adam(net.parameters())) for _ in "12"
+    ]
+    torch.save({"agents": agents}, tmp_path / "m.pt")
+
+    decided = plan(
+        str(tmp_path / "m.pt"), ["weight=zeros"], root="agents.1.model", reset_optimizer=True
+    )
+
+    assert {step.key.rpartition(".")[0] for step in decided.slots if "exp_avg " in step.key} == {
+        "agents.1.optimizer.state.0"
+    }
+    assert "'agents.0.optimizer' is of other parameters, and stays" in decided.warnings
+
+
+def test_an_average_has_no_optimizer(tmp_path: Path) -> None:
+    net = nn.Linear(3, 4)
+    saved = trained(net, lambda net: torch.optim.Adam(net.parameters()))
+    average = {key: each.clone() for key, each in net.state_dict().items()}
+    torch.save({**saved, "model_ema": average}, tmp_path / "m.pt")
+
+    with pytest.raises(RuleError, match="not of 'model_ema', an average, but of 'model'"):
+        _moments_left(tmp_path / "m.pt", rules=["weight=zeros"], root="model_ema")
+    assert _moments_left(tmp_path / "m.pt", rules=["weight=zeros"]) == {"optimizer": [1]}
+
+
 # --- the search itself -----------------------------------------------------------------------------
 
 

@@ -132,20 +132,23 @@ _CARRIED: dict[str, tuple[Callable[[], Any], str]] = {
     "a truth": (lambda: True, "not a tensor but bool"),
     "a text": (lambda: "x" * 100_000, "not a tensor but"),
     "bytes": (lambda: b"\0" * 100_000, "not a tensor but"),
-    "a list of tensors": (lambda: [torch.ones(2)], "not a tensor but list"),
-    "a dictionary": (lambda: {"w": torch.ones(2), 3: {4.0}}, "not a tensor but dict"),
-    "an array": (lambda: np.arange(3.0), "not a tensor but numpy"),
+    "an array": (lambda: np.arange(3.0), "a NumPy array"),
     "a number of numpy": (lambda: np.float64(3), "not a tensor but numpy"),
     "a size": (lambda: torch.Size([2, 3]), "not a tensor but torch.Size"),
     "a dtype": (lambda: torch.float16, "not a tensor but"),
     "a device": (lambda: torch.device("cpu"), "not a tensor but torch.device"),
     "a namespace": (lambda: argparse.Namespace(lr=0.1), "not a tensor but argparse.Namespace"),
     "a path": (lambda: pathlib.PurePosixPath("a/b"), "not a tensor but pathlib.PurePosixPath"),
-    "a module": (lambda: Layer(2, 3), "not a tensor but tests."),
     "an optimizer's state": (
         lambda: torch.optim.Adam([nn.Parameter(torch.ones(2))]).state_dict(),
         "not a tensor but dict",
     ),
+}
+_NESTED: dict[str, tuple[Callable[[], Any], str, Callable[[Any], torch.Tensor]]] = {
+    "a list of tensors": (lambda: [torch.ones(2)], "x.0", lambda x: x[0]),
+    "a tuple of tensors": (lambda: (3, torch.ones(2)), "x.1", lambda x: x[1]),
+    "a dictionary": (lambda: {"w": torch.ones(2), 3: {4.0}}, "x.w", lambda x: x["w"]),
+    "a module": (lambda: Layer(2, 3), "x.weight", lambda x: x.weight),
 }
 _FILLED = {**_OF_DTYPES, **_LAYOUTS}
 _NEW = "new/m.pt"
@@ -159,7 +162,7 @@ def _folders() -> None:
 
 
 def test_there_are_over_sixty_kinds() -> None:
-    assert len(_FILLED) + len(_EXACT) + len(_CARRIED) >= 64
+    assert len(_FILLED) + len(_EXACT) + len(_CARRIED) + len(_NESTED) >= 64
 
 
 def _save(make: Callable[[], Any], *, is_zip: bool = True) -> dict[str, Any]:
@@ -247,10 +250,22 @@ def test_what_cannot_be_filled_is_refused_by_name_and_copied(name: str, is_zip: 
         assert after == _saved(state)
 
 
+@pytest.mark.parametrize("name", _NESTED)
+def test_a_tensor_within_an_entry_is_filled_by_a_key_of_its_own(name: str) -> None:
+    make, key, tensor_of = _NESTED[name]
+    state = _save(make)
+    with torch.no_grad():
+        tensor_of(state["x"]).zero_()
+
+    rewrite("m.pt", [f"{key}=zeros"], _NEW)
+
+    assert Path("new/m.pt").read_bytes() == _saved(state)
+
+
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
-@pytest.mark.parametrize("name", [*_FILLED, *_EXACT, *_CARRIED])
+@pytest.mark.parametrize("name", [*_FILLED, *_EXACT, *_CARRIED, *_NESTED])
 def test_keep_alone_is_the_identity(name: str, is_zip: bool) -> None:
-    make = {**_FILLED, **_EXACT}.get(name) or _CARRIED[name][0]
+    make = {**_FILLED, **_EXACT}.get(name) or {**_CARRIED, **_NESTED}[name][0]
     try:
         _save(make, is_zip=is_zip)
     except (RuntimeError, NotImplementedError, AttributeError) as error:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from reinit_cli import apply_, diff, rewrite, stats
 from reinit_cli.checkpoints import formats
 from reinit_cli.execution import produce
+from reinit_cli.execution.draw import Lose
 from reinit_cli.execution.fill import Fill
 from reinit_cli.operations.prepare import prepare
 from reinit_cli.operations.rewrite import execute
@@ -64,9 +65,9 @@ def test_each_tensor_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     original = produce.draw_fill
 
-    def watched(fill: Fill, device: str) -> object:
+    def watched(fill: Fill, device: str, lose: Lose) -> object:
         drawn.append(fill.step.key)
-        return original(fill, device)
+        return original(fill, device, lose)
 
     monkeypatch.setattr(produce, "draw_fill", watched)
 

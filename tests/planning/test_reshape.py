@@ -156,8 +156,9 @@ def test_a_torch_file_is_what_torch_would_save(tmp_path: Path) -> None:
 
     expected = {**state, "fc.weight": torch.ones(4, 3), "fc.bias": torch.ones(4)}
     (tmp_path / "expected").mkdir()
-    torch.save(expected, tmp_path / "expected" / "out.pt")
-    assert out.read_bytes() == (tmp_path / "expected" / "out.pt").read_bytes()
+    # The archive keeps the name that it has inside: that of the source when it was saved.
+    torch.save(expected, tmp_path / "expected" / "m.pt")
+    assert out.read_bytes() == (tmp_path / "expected" / "m.pt").read_bytes()
 
 
 def test_the_plan_shows_what_a_shape_was(model: Path) -> None:
@@ -175,11 +176,14 @@ def test_the_last_resize_that_matches_decides(model: Path) -> None:
     assert (after["head.weight"].shape[0], after["head.bias"].shape[0]) == (10, 20)
 
 
-def test_other_content_than_tensors_is_not_lost_silently(tmp_path: Path) -> None:
+def test_other_content_than_tensors_is_kept_or_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": torch.ones(3, 2)}, "epoch": 3}, tmp_path / "m.pt")
 
+    kept = torch.load(_rewritten(tmp_path / "m.pt", "w=2"))
+
+    assert (kept["epoch"], kept["state_dict"]["w"].shape) == (3, (2, 2))
     with pytest.raises(UnwritableContentError, match="epoch"):
-        _rewritten(tmp_path / "m.pt", "w=2")
+        rewrite(str(tmp_path / "m.pt"), [], str(tmp_path / "m.safetensors"), resize=["w=2"])
 
 
 @pytest.mark.parametrize(

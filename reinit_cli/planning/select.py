@@ -88,10 +88,11 @@ class _Selecting:
         All keys are renamed together, so that two can change places by a third name.
         """
         names, clock = list(keys), Clock()
-        for rename in renames_of(self.request.rename):
+        for number, rename in enumerate(renames_of(self.request.rename)):
             new = rename.renamed(names, clock)
             if not new:
-                self._refuse("rename", rename.text, rename.pattern.text, names)
+                after = ", as the renames before it name them" if number else ""
+                self._refuse("rename", rename.text, rename.pattern.text, names, after)
             for at, name in new.items():
                 if not name:
                     problem = f"rename {rename.text!r} leaves nothing of {names[at]!r}"
@@ -99,9 +100,11 @@ class _Selecting:
                 names[at] = name
         return names
 
-    def _refuse(self, option: str, text: str, pattern: str, keys: Sequence[str]) -> None:
+    def _refuse(
+        self, option: str, text: str, pattern: str, keys: Sequence[str], after: str = ""
+    ) -> None:
         """Refuse what matches nothing, or note it where that is allowed."""
-        problem = f"{option} {text!r} matches no key of {self.source}"
+        problem = f"{option} {text!r} matches no key of {self.source}{after}"
         if not self.request.allow_unmatched:
             raise RuleError(text, problem, keys, kind=option, word=pattern, of=self.source)
         self.warnings.append(problem)

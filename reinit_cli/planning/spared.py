@@ -41,7 +41,8 @@ class NotWeights:
         reason: what they are.
         names: last segments of keys; "*" in front stands for any beginning.
         next_to: last segments of which one lies in the same module, with the same beginning
-            where it has a "*"; none where the name says enough.
+            where it has a "*", or in the one around it after "../"; none where the name says
+            enough.
     """
 
     source: str
@@ -65,6 +66,12 @@ NOT_WEIGHTS = (
     NotWeights("torch.nn.utils.spectral_norm", _SPECTRAL, ("*_u", "*_v"), ("*_orig",)),
     NotWeights("torch.nn.utils.parametrizations.spectral_norm", _SPECTRAL, ("_u",), ("_v",)),
     NotWeights("torch.nn.utils.parametrizations.spectral_norm", _SPECTRAL, ("_v",), ("_u",)),
+    NotWeights(
+        "torch.nn.utils.parametrizations.orthogonal",
+        "the base of an orthogonal weight",
+        ("base",),
+        ("../original",),
+    ),
     NotWeights("transformers GPT-2, GPT-J, CodeGen", _MASK, ("masked_bias", "causal_mask")),
     NotWeights("timm Swin", _MASK, ("attn_mask",)),
     NotWeights("transformers BERT, RoBERTa, CLIP", _POSITIONS, ("position_ids",)),
@@ -144,16 +151,23 @@ def spared(tensors: Sequence[TensorInfo]) -> Mapping[str, Spared]:
 
 
 def _why(tensor: TensorInfo, names: Mapping[str, TensorInfo]) -> Spared | None:
-    module, dot, last = tensor.key.rpartition(".")
+    module, _, last = tensor.key.rpartition(".")
     if last == "bias" and _is_causal(tensor.shape):
         return Spared("a causal mask", end=".".join(tensor.key.split(".")[-2:]))
     if last.startswith(_BELOW_WEIGHT) and module in names:
         return Spared(_SCALE)
     for row, start in _rows_of(last):
-        others = [module + dot + other.replace("*", start) for other in row.next_to]
+        others = [_next_to(module, other.replace("*", start)) for other in row.next_to]
         if not others or any(other in names for other in others):
             return Spared(row.reason)
     return None
+
+
+def _next_to(module: str, name: str) -> str:
+    """Return the key of what lies in a module, or with "../" in the one that this lies in."""
+    if name.startswith("../"):
+        return _next_to(module.rpartition(".")[0], name.removeprefix("../"))
+    return f"{module}.{name}" if module else name
 
 
 def _rows_of(last: str) -> Iterator[tuple[NotWeights, str]]:

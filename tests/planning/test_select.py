@@ -45,7 +45,10 @@ def test_two_keys_change_places_by_a_third_name() -> None:
     ("options", "problem"),
     [
         ({"rename": ["modul.*=*"]}, "rename 'modul.*=*' matches no key of m.pt"),
-        ({"rename": ["step=x", "step=y"]}, "rename 'step=y' matches no key of m.pt"),
+        (
+            {"rename": ["step=x", "step=y"]},
+            "rename 'step=y' matches no key of m.pt, as the renames before it name them",
+        ),
         ({"drop": ["*.b.biass"]}, "drop '*.b.biass' matches no key of m.pt"),
         ({"only": ["x.*"]}, "only 'x.*' matches no key of m.pt"),
         ({"drop": ["*"]}, "no key of m.pt is left"),

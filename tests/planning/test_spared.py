@@ -155,6 +155,20 @@ def test_a_mask_of_torchs_pruning_is_left_alone() -> None:
     assert _filled(plan) == {"0.weight_orig", "0.bias"}
 
 
+def test_the_base_of_an_orthogonal_weight_is_left_alone() -> None:
+    net = nn.utils.parametrizations.orthogonal(nn.Linear(4, 4))
+    plan = _plan(infos_of(net.state_dict()), "*=normal")
+    base = "parametrizations.weight.0.base"
+
+    assert _skipped(plan) == {base: "the base of an orthogonal weight"}
+    state = net.state_dict()
+    for key in _filled(plan):
+        nn.init.normal_(state[key])
+    assert torch.allclose(net.weight @ net.weight.T, torch.eye(4), atol=1e-5)
+    assert base in _filled(_plan(infos_of(net.state_dict()), "*.base=eye"))
+    assert _filled(_plan(infos_of({"base": torch.zeros(3)}), "*=normal")) == {"base"}
+
+
 def test_tables_of_a_model_of_torchvision_are_left_alone() -> None:
     from torchvision.models import swin_t
 

@@ -189,7 +189,7 @@ def _state(job: Job, contents: Contents, tensors: Sequence[TensorInfo]) -> Mappi
         OutputUnwritableError: it is too large for the address space.
     """
     try:
-        origins = {step.key: step.source_key for step in job.plan.steps if step.source_key}
+        origins = {step.key: step.origin for step in job.plan.steps if step.origin != step.key}
         return contents.state_dict(tensors, origins)
     except RuntimeError as error:  # torch lays it out as memory, which it never touches
         nbytes = sum(tensor.nbytes for tensor in tensors)

@@ -11,6 +11,7 @@ from reinit_cli.request.pattern import KeyIndex
 from reinit_cli.request.request import Request
 from reinit_cli.tensors.dtype import DTYPES, FLOATS
 from reinit_cli.tensors.info import TensorInfo, tied_groups
+from reinit_cli.text import plural
 
 
 def cast(
@@ -35,6 +36,7 @@ def cast(
             known = [known.name for known in FLOATS]
             raise UnknownNameError(each.dtype, known=known, kind="float dtype")
     chosen, warnings = _chosen(source, tensors, casts, allows=request.allow_unmatched)
+    warnings += _left(tensors, casts)
     ties = tied_groups(tensors)
     for group in dict.fromkeys(ties.values()):
         ranks = [chosen[key] for key in group if key in chosen]
@@ -70,6 +72,18 @@ def _chosen(
             warnings.append(problem)
         chosen |= dict.fromkeys(floats, rank)
     return chosen, tuple(warnings)
+
+
+def _left(tensors: Sequence[TensorInfo], casts: Sequence[Cast]) -> tuple[str, ...]:
+    """Say which floating tensors keep their dtype though a cast matches them."""
+    floats = [each for each in tensors if each.carried and DTYPES.get(each.dtype) in FLOATS]
+    index = KeyIndex([tensor.key for tensor in floats])
+    left = sorted({at for each in casts for at in index.select(each.pattern)})
+    if not left:
+        return ()
+    first = floats[left[0]]
+    more = f", and {plural(len(left) - 1, 'other')} keep their dtypes" if left[1:] else ""
+    return (f"{first.key!r}, {first.carried}{more or ', keeps its dtype'}",)
 
 
 def _as(

@@ -292,7 +292,7 @@ class _Reset:
             name = repr(key) if key else "a parameter"
             problem = f"it has a copy in 32 bits of {name}, which cannot be filled alike"
             raise unresettable(self.optimizer.path, problem)
-        return replace(step, tensor=copy, rule=None, tied=(), fans=None, head="", source_key="")
+        return replace(step, tensor=copy, rule=None, tied=(), fans=None, head="", source_key=None)
 
     def _name(self, of: ParameterId | int, slot: str) -> str:
         return f"{slot} of {self._key(of)}"

@@ -215,5 +215,5 @@ def _loss(
 
 def _some(tensors: Sequence[TensorInfo]) -> str:
     first = tensors[0]
-    more = f" and {plural(len(tensors) - 1, 'other entry')}" if len(tensors) > 1 else ""
+    more = f" and {plural(len(tensors) - 1, 'other')}" if len(tensors) > 1 else ""
     return f"{first.key!r}, {first.carried or 'of dtype ' + first.dtype}{more}"

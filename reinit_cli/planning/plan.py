@@ -46,7 +46,7 @@ class Step:
         kept_rows: where it is resized, how many rows of it are kept.
         fans: its fans as its initializer reads them, where it is filled and has them.
         head: the key of the new head of classes as part of which it is filled, or "".
-        source_key: the key that it has in the source, where it gets another; "" where not.
+        source_key: the key that it has in the source, where it gets another, or None.
         resized_with: the key of the weight whose bias it is, and with which it is resized, or "".
         norm_of: the key of which it holds the norms, where it is filled with these, of ties the
             first; or "".
@@ -66,14 +66,14 @@ class Step:
     kept_rows: int = 0
     fans: Fans | None = None
     head: str = ""
-    source_key: str = ""
+    source_key: str | None = None
     resized_with: str = ""
     norm_of: str = ""
 
     @property
     def origin(self) -> str:
         """The key that it has in the source."""
-        return self.source_key or self.key
+        return self.key if self.source_key is None else self.source_key
 
     @property
     def key(self) -> str:

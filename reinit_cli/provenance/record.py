@@ -118,7 +118,7 @@ def _filled_form(step: Step) -> Form:
         form["norm_of"] = step.norm_of
     if step.drawn_from != step.key:
         form["seed_key"] = step.drawn_from
-    if step.source_key:
+    if step.source_key is not None:
         form["source_key"] = step.source_key
     if step.donor_key:
         form["from"] = step.donor_key
@@ -130,7 +130,7 @@ def _filled_form(step: Step) -> Form:
 def _tensor_form(step: Step) -> Form:
     return {
         "key": step.key,
-        **({"source_key": step.source_key} if step.source_key else {}),
+        **({} if step.source_key is None else {"source_key": step.source_key}),
         "shape": step.tensor.shape,
         "dtype": step.tensor.dtype,
         "nbytes": step.tensor.nbytes,

@@ -248,3 +248,19 @@ def test_dtypes_of_some_are_in_recipes_and_records() -> None:
         main(["m.safetensors", "-c", "o.safetensors", "-o", "again.safetensors", "--record"]) == 0
     )
     assert Path("again.safetensors").read_bytes() == Path("o.safetensors").read_bytes()
+
+
+def test_floats_that_keep_their_dtype_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = {f"{name}.weight": torch.ones(2, 2).numpy() for name in "abc"}
+    torch.save({"model": arrays}, "arrays.pkl.pt")
+    torch.save({"a": torch.ones(2), "b": torch.eye(2).to_sparse(), "n": 3}, "sparse.pt")
+
+    assert main(["arrays.pkl.pt", "--dtype", "float16", "-o", "a.pt"]) == 0
+    assert main(["sparse.pt", "--dtype", "float16", "-o", "s.pt"]) == 0
+
+    warned = capsys.readouterr().err
+    assert "warning: 'a.weight', a NumPy array, and 2 others keep their dtypes\n" in warned
+    assert "warning: 'b', a sparse tensor, keeps its dtype\n" in warned
+    assert torch.load("s.pt", weights_only=False)["b"].dtype == torch.float32
+    assert main(["arrays.pkl.pt", "-o", "a.safetensors"]) == 2
+    assert "'a.weight', a NumPy array and 2 others\n" in capsys.readouterr().err

@@ -668,3 +668,16 @@ def test_a_storage_that_the_pickle_drops_stays_in_the_file() -> None:
 
     assert _storages("o.pt") == {"0": 12, "1": 24}
     assert torch.load("o.pt", weights_only=False)["w"].dtype == torch.float64
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_key_without_a_letter_gets_a_name(is_new: bool) -> None:
+    state = {"": torch.ones(2), "a": torch.zeros(3)}
+    torch.save(state, "m.pt", _use_new_zipfile_serialization=is_new)
+
+    rewrite("m.pt", (), "out.pt", rename=["*=net.*"], record="r.json")
+
+    loaded = torch.load("out.pt")
+    assert list(loaded) == ["net.", "net.a"]
+    assert torch.equal(loaded["net."], state[""])
+    assert verify("out.pt", record="r.json").findings == ()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def summed(tensors: Iterable[TensorInfo], repeated: Collection[str] = ()) -> str:
     """Return how many tensors, parameters and bytes there are; the repeated add no bytes."""
-    found = list(tensors)
+    found = [tensor for tensor in tensors if not tensor.is_no_tensor]
     own = [tensor for tensor in found if tensor.key not in repeated]
     numel = plural(sum(tensor.numel for tensor in own), "parameter")
     total = nbytes(sum(tensor.nbytes for tensor in own))

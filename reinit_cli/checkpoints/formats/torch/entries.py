@@ -76,7 +76,7 @@ def entries_of(
         surplus: where to note what is left out.
 
     Raises:
-        MalformedFileError: it is nested too deeply, as what holds itself is.
+        MalformedFileError: it is nested too deeply.
     """
     if is_tensor_record(root):
         yield Entry(LONE, root)
@@ -101,7 +101,7 @@ def entries_of(
                 whole = budget.made(prefix + budget.text_of(key))
                 yield Entry(whole, value, holder, pair)
         else:
-            levels.pop()
+            walk.leave(levels.pop())
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,7 @@ class _Level:
     """A container on the way.
 
     Attributes:
+        record: the container itself.
         fields: its parts that were not met yet.
         prefix: what its keys start with.
         is_module: whether it is a module.
@@ -116,6 +117,7 @@ class _Level:
         depth: how many containers it lies in.
     """
 
+    record: Any
     fields: Iterator[Fields]
     prefix: str
     is_module: bool
@@ -130,6 +132,7 @@ class _Walk:
         self._budget = budget
         self._holders = holders
         self._surplus = surplus
+        self._open: set[int] = set()
 
     def level(self, record: Any, prefix: str, outer: _Level | None = None) -> _Level:
         """Return a container to walk through, with what its keys start with."""
@@ -139,15 +142,20 @@ class _Walk:
         self._note(record, prefix, is_named=not (outer and outer.is_module))
         fields = iter(fields_of(record, budget))
         depth = outer.depth + 1 if outer else 0
-        return _Level(fields, prefix, is_module, takes_all, depth)
+        self._open.add(id(record))
+        return _Level(record, fields, prefix, is_module, takes_all, depth)
+
+    def leave(self, level: _Level) -> None:
+        """Note that a container was walked through."""
+        self._open.remove(id(level.record))
 
     def inside(self, level: _Level, part: Part) -> _Level | None:
-        """Return a part to walk through; None where it has no tensors.
+        """Return a part to walk through; None where it has no tensors, or holds what holds it.
 
         Raises:
             MalformedFileError: it is nested too deeply.
         """
-        if not self._holders.opens(part):
+        if id(part.value) in self._open or not self._holders.opens(part):
             return None
         if level.depth >= MAX_DEPTH:
             problem = f"its pickle is nested deeper than {MAX_DEPTH}"

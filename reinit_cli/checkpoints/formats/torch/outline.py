@@ -57,6 +57,9 @@ MOST_ITEMS = 6
 _MOST_OWN_LINES = 3
 """The tensors among other members that get a line each."""
 
+_Above = tuple[tuple[int, str], ...]
+"""The identities of what a record lies in, each with its path: it may hold itself."""
+
 _LEAST_ALIKE = 4
 """How many dictionaries of the same keys get one line together."""
 
@@ -74,7 +77,7 @@ def outline_of(top: Any, budget: Budget, located: Located | None) -> tuple[Part,
     """
     tensors = Tensors(budget)
     parts: list[Part] = []
-    waiting: list[Part | tuple[Path, Any, int]] = [(None, top, 0)]
+    waiting: list[Part | tuple[Path, Any, _Above]] = [(None, top, ())]
     while waiting:
         each = waiting.pop()
         if len(parts) == MAX_PARTS:
@@ -83,8 +86,12 @@ def outline_of(top: Any, budget: Budget, located: Located | None) -> tuple[Part,
         if isinstance(each, Part):
             parts.append(each)
             continue
-        path, record, depth = each
+        path, record, above = each
         here = path_text(path, budget)
+        outer = dict(above).get(id(record))
+        if outer is not None:
+            parts.append(Part(here, kind_in_outline(record), f"the same as {outer or 'the whole'}"))
+            continue
         is_root = located is not None and here == located.root
         found = optimizer_lines(record, path, tensors)
         if located is not None and is_root:
@@ -92,8 +99,9 @@ def outline_of(top: Any, budget: Budget, located: Located | None) -> tuple[Part,
         else:
             parts.append(found.pop(0) if found else _part(here, record, tensors))
         shown = [*found, *_inside(record, path, tensors, is_root=is_root, is_known=bool(found))]
-        below = [one if isinstance(one, Part) else (*one, depth + 1) for one in shown]
-        waiting += reversed(below if depth < MAX_LEVELS else [])
+        longer = (*above, (id(record), here))
+        below = [one if isinstance(one, Part) else (*one, longer) for one in shown]
+        waiting += reversed(below if len(above) < MAX_LEVELS else [])
     return tuple(parts)
 
 
@@ -198,7 +206,8 @@ def _inside(
         members = [member for member in members if member[0] not in ("state", "param_groups")]
     few = _first(members, budget, is_list=isinstance(record, (list, tuple)))
     for key, value in few:
-        infos = tensors.below(value) if is_root and _is_part(key, value, budget) else {}
+        is_part = is_root and value is not record and _is_part(key, value, budget)
+        infos = tensors.below(value) if is_part else {}
         if infos:
             here = path_text((path, key), budget)
             text = plural(len(infos), "tensor")

@@ -28,7 +28,7 @@ from reinit_cli.checkpoints.formats.torch.record_kinds import (
     is_tensor_record,
     kind_of,
 )
-from reinit_cli.checkpoints.formats.torch.roots import Search, is_copy
+from reinit_cli.checkpoints.formats.torch.roots import Search
 from reinit_cli.checkpoints.formats.torch.tensor_records import Reading, Storage
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.tensors.info import TensorInfo, tied_groups
@@ -126,10 +126,6 @@ def contents_of(pickle: Pickle, budget: Budget, root: str | None) -> Contents:
     found.attributes = surplus.attributes
     storages = {str(info.storage) for info in found.tensors if info.storage is not None}
     found.neighbors = list(search.neighbors(node, storages))
-    for each in found.neighbors:
-        if each.is_copy and (root is None or is_copy(each.root)):
-            note = f"there is another copy of the weights at {each.root!r}: --root {each.root}"
-            found.notes.append(budget.made(note))
     return found
 
 

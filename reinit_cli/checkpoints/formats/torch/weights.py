@@ -114,9 +114,12 @@ class Scale:
         )
 
     def has_floats(self, top: Any) -> bool:
-        """Whether anything in a container counts and has floats, as every network has."""
+        """Whether anything in a container counts and has floats, as every network has.
+
+        Scalars alone are no network: callbacks keep the best losses, each by the name of a file.
+        """
         return any(
-            self._tensor(part).is_float
+            self._tensor(part).is_float and self._tensor(part).dims
             for record, parts, inner in self._below(top)
             if self._own(record, parts, inner)
             for part in parts
@@ -180,7 +183,7 @@ class Scale:
         self._reading.budget.spend(_AGREE_WORK)
         try:
             return all(starmap(eq, zip_longest(self._shapes(one), self._shapes(other))))
-        except MalformedFileError:  # what holds itself has no last key
+        except MalformedFileError:  # it is nested too deeply
             return False
 
     def _shapes(self, record: Any) -> Iterator[tuple[str, tuple[int, ...]] | None]:

@@ -91,7 +91,7 @@ def step_form(step: Step, filled: Filled | None) -> dict[str, Any]:
         "action": step.action,
         "rule": step.rule,
     }
-    if step.source_key:
+    if step.source_key is not None:
         form["source_key"] = step.source_key
     if step.was is not None:
         form["was"] = step.was

@@ -90,7 +90,10 @@ def steps_sheet(job: Job, outcome: Outcome | None) -> Sheet:
             _verdict(findings.get(step.seed_key, ())),
         )
         for step in job.plan.steps
-        if step.rule is not None or step.was is not None or step.init is not None or step.source_key
+        if step.rule is not None
+        or step.was is not None
+        or step.init is not None
+        or step.source_key is not None
     ]
     return Sheet(_STEP_COLUMNS, rows).without_empty_columns()
 
@@ -148,7 +151,7 @@ def _merged(parts: Iterable[Moments]) -> Moments:
 
 def _names(step: Step) -> str:
     """Return a step's key, with the old one before it if it changes."""
-    before = f"{step.source_key} → " if step.source_key else ""
+    before = "" if step.source_key is None else f"{step.source_key} → "
     return before + step.key
 
 
@@ -186,7 +189,7 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     yield "untouched", summed(untouched, repeated)
     yield "total", summed([step.tensor for step in plan.steps], repeated)
     resized = [f"{step.key} {_shapes(step)}" for step in plan.steps if step.was is not None]
-    renamed = [_names(step) for step in plan.steps if step.source_key]
+    renamed = [_names(step) for step in plan.steps if step.source_key is not None]
     for what, found in (("renamed", renamed), ("dropped", plan.dropped), ("resized", resized)):
         if found:
             more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""

@@ -317,3 +317,17 @@ def test_a_list_in_itself_is_outlined() -> None:
     torch.save({"circle": circle, "sd": OrderedDict(circle=circle)}, "m.pt")
 
     assert describe("m.pt").parts[0].text == "2 members"
+
+
+def test_what_holds_itself_is_outlined_once() -> None:
+    inner: dict[str, Any] = {"n": [1, {}]}
+    inner["itself"] = inner["n"][1]["up"] = inner
+    net: dict[str, Any] = {"a.weight": torch.ones(2, 2)}
+    net["self"] = net
+
+    lines = _outline({"state_dict": net, "objects": inner})
+
+    assert lines["objects.itself"] == ("dict", "the same as objects")
+    assert lines["objects.n.1.up"] == ("dict", "the same as objects")
+    assert lines["state_dict.self"] == ("dict", "the same as state_dict")
+    assert not any(path.startswith("objects.itself.") for path in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +109,9 @@ def test_copies_of_the_weights_are_mentioned(capsys: pytest.CaptureFixture[str])
     assert main(["m.pt", "-r", "a.bias=zeros", "-n"]) == 0
 
     captured = capsys.readouterr()
-    assert "warning: there is another copy of the weights at 'ema': --root ema" in captured.err
+    assert captured.out.count("--root ema") == 1
+    assert "copy of the weights\tema: --root ema" in captured.out
+    assert not captured.err
     assert "state dict at\tstate_dict" in captured.out
 
 
@@ -254,3 +257,49 @@ def test_tensors_that_have_one_path_have_places_of_their_own() -> None:
         (first,), (second,) = (located.places[tensor.key] for tensor in located.outside)
         values = [file.read(place.offset, place.nbytes) for place in (first, second)]
     assert values == [each.numpy().tobytes() for each in more.values()]
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_a_container_that_holds_itself_is_read_and_changed_once(is_zip: bool) -> None:
+    inner: dict[str, Any] = {"w": torch.ones(3, 2)}
+    whole: dict[str, Any] = {"a.weight": torch.zeros(2), "inner": inner, "self": None}
+    whole["self"] = inner["outer"] = whole
+    torch.save({"net": whole, "k": 1}, "m.pt", _use_new_zipfile_serialization=is_zip)
+
+    assert main(["m.pt", "--dtype", "float64", "-o", "out.pt", "-q"]) == 0
+
+    net = torch.load("out.pt")["net"]
+    assert net["self"] is net
+    assert net["inner"]["outer"] is net
+    assert list(net) == ["a.weight", "inner", "self"]
+    assert net["inner"]["w"].dtype == net["a.weight"].dtype == torch.float64
+
+
+@pytest.mark.slow
+def test_many_containers_that_hold_each_other_take_bounded_time() -> None:
+    many: list[dict[str, Any]] = [{"w": torch.ones(1)} for _ in range(30)]
+    for each in many:
+        each |= {str(at): other for at, other in enumerate(many)}
+    torch.save({"net": many[0]}, "m.pt")
+    start = time.process_time()
+
+    assert main(["keys", "m.pt"]) == 2
+
+    assert time.process_time() - start < 20
+
+
+def test_the_best_losses_of_a_callback_are_no_network(capsys: pytest.CaptureFixture[str]) -> None:
+    best = {"best_model_score": torch.tensor(0.5), "best_k_models": {"a/b.ckpt": torch.tensor(0.5)}}
+    torch.save({"state_dict": _weights(), "callbacks": {"ModelCheckpoint": best}}, "m.ckpt")
+
+    assert main(["keys", "m.ckpt", "--meta"]) == 0
+
+    assert "--root" not in capsys.readouterr().out
+
+
+def test_what_is_not_a_tensor_is_not_counted_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({**_weights(), "_extra_state": {"n": 1}, "step": 5}, "m.pt")
+
+    assert main(["keys", "m.pt", "-l"]) == 0
+
+    assert f"total\t{len(_weights())} tensors, " in capsys.readouterr().out

@@ -46,7 +46,7 @@ def parse_object(data: bytes, what: str, offset: int = 0, *, allows_floats: bool
         data: the text in UTF-8, which starts with "{" after white space.
         what: what it is called: "its header".
         offset: where it starts in its file.
-        allows_floats: whether numbers need not be integers.
+        allows_floats: whether numbers need not be integers, or finite, as Python writes them.
 
     Raises:
         JsonError: it is not an object, or takes more than this parser gives.
@@ -78,7 +78,7 @@ def parse_object(data: bytes, what: str, offset: int = 0, *, allows_floats: bool
             parsed = json.loads(
                 text,
                 object_pairs_hook=Pairs,
-                parse_constant=refuse,
+                parse_constant=float if allows_floats else refuse,
                 parse_float=float if allows_floats else refuse,
                 # A call for each number takes as long as everything else, and few need one.
                 parse_int=integer if _STRANGE_INTEGER.search(data) else None,

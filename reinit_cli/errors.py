@@ -342,7 +342,8 @@ class UnwritableContentError(OutputError):
     """Content that the format of an output cannot hold.
 
     `known` holds the suffix of a format that can. The kind is "rest" for what lies next to the
-    tensors and would be lost, and "record" for a provenance record.
+    tensors and would be lost, and "record" for a provenance record. `of` is the only file of
+    weights in a folder, which would keep it if it were named.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {

@@ -206,6 +206,8 @@ _AS_IT_IS = "leave out the change of dtypes, shapes or ties to keep it"
 
 def _lost(error: errors.UnwritableContentError) -> str:
     keeps = f"give -o a {error.known[0]} name to keep it" if error.known else _AS_IT_IS
+    if error.of:
+        keeps = f"name the file itself, {shlex.quote(error.of)}, and a file as -o to keep it"
     return f"{keeps}, or add --tensors-only to leave it out"
 
 

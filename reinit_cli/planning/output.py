@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats import (
     NEW_FILES,
     NEW_FOLDER,
@@ -200,17 +201,19 @@ def content_notes(
     if shortfall.beyond:
         raise UnwritableContentError(path or DASH, _some(shortfall.beyond), shortfall.suffixes)
     if shortfall.lost and not drops:
-        raise _loss(path, shortfall.lost, shortfall.suffixes_of_lost)
+        raise _loss(path, shortfall.lost, shortfall.suffixes_of_lost, source)
     yield from shortfall.notes
 
 
 def _loss(
-    path: str | None, lost: Sequence[str], suffixes: tuple[str, ...]
+    path: str | None, lost: Sequence[str], suffixes: tuple[str, ...], source: Source
 ) -> UnwritableContentError:
     """Return that a format cannot hold what lies next to the tensors."""
+    files = source.paths_of_weights if isinstance(source, FolderSource) else ()
+    of = files[0] if len(files) == 1 else ""
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
     problem = f"{', '.join(lost[:5])}{more}"
-    return UnwritableContentError(path or DASH, problem, suffixes, kind="rest")
+    return UnwritableContentError(path or DASH, problem, suffixes, kind="rest", of=of)
 
 
 def _some(tensors: Sequence[TensorInfo]) -> str:

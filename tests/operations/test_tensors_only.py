@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from reinit_cli import rewrite, verify
+from reinit_cli.cli import main
 from reinit_cli.errors import UnwritableContentError
 from reinit_cli.request.recipe import parse_recipe
 
@@ -196,3 +197,20 @@ def test_a_recipe_of_before_says_the_same_by_the_older_name() -> None:
     said = parse_recipe(b"drop_non_tensors = true", "r.toml")
 
     assert said == parse_recipe(b"tensors_only = true", "r.toml") == {"tensors_only": True}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--dtype", "float16", "-o", "new/"], ["-r", "weight=zeros", "-o", "new.pt"]]
+)
+def test_the_only_file_of_a_folder_is_named_where_it_would_keep_everything(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("hf").mkdir()
+    torch.save({"state_dict": torch.nn.Linear(2, 2).state_dict(), "epoch": 3}, "hf/best.pt")
+
+    assert main(["hf", *arguments]) == 2
+
+    hint = capsys.readouterr().err.splitlines()[1]
+    assert hint.startswith("hint: name the file itself, hf/best.pt, and a file as -o to keep it,")
+    assert main(["hf/best.pt", *arguments[:2], "-o", "kept.pt"]) == 0
+    assert torch.load("kept.pt")["epoch"] == 3

@@ -89,11 +89,15 @@ class Files:
             UnreadableSourceError: it leads nowhere, or is not a file.
         """
         if name in self.left_out:
-            problem = "it is a link that leads nowhere, or not a regular file"
-            raise UnreadableSourceError(os.path.join(self.path, name), problem)
+            raise self.dead(name)
         if name not in self.readers:
             raise SourceNotFoundError(os.path.join(self.path, name), known=self.readers)
         return self.readers[name]
+
+    def dead(self, name: str) -> UnreadableSourceError:
+        """Return the error for a name that was left out, as nothing can be read there."""
+        problem = "it is a link that leads nowhere, or not a regular file"
+        return UnreadableSourceError(os.path.join(self.path, name), problem)
 
 
 class Neighbor(NamedTuple):

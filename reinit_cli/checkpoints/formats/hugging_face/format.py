@@ -53,7 +53,7 @@ from reinit_cli.checkpoints.formats.hugging_face.names import (
     series_of,
 )
 from reinit_cli.checkpoints.formats.hugging_face.stale import stale_of, training_of
-from reinit_cli.errors import MalformedFileError
+from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo
@@ -199,6 +199,8 @@ class HuggingFace:
             names = names or self._by_content(files)
             if found is None and len(names) == 1:
                 found = WeightsSet.of_file(names[0])
+            if not names and _dead(files):
+                raise files.dead(_dead(files)[0])
         if found is None:
             raise unclear(files.path, files.readers, names)
         return found
@@ -276,6 +278,11 @@ def _top(files: Files) -> list[str]:
     return [name for name in files.readers if "/" not in name]
 
 
+def _dead(files: Files) -> list[str]:
+    """Return names of weights that are links that lead nowhere, as after a cache was cleaned."""
+    return [name for name in files.left_out if "/" not in name and series_of(name) is not None]
+
+
 def _with_index(found: WeightsSet, files: Files) -> WeightsSet:
     """Return one file with the index that names nothing else, where there is one."""
     index = found.series.index_name
@@ -283,7 +290,7 @@ def _with_index(found: WeightsSet, files: Files) -> WeightsSet:
         return found
     try:
         named = {*weight_map_of(files[index]).values()}
-    except MalformedFileError:
+    except (MalformedFileError, UnsupportedFormatError):
         return found
     return WeightsSet.of_index(index) if named == {found.name} else found
 

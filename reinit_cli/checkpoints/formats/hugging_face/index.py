@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from reinit_cli.checkpoints.formats.base import Fault, Files
+from reinit_cli.checkpoints.formats.foreign import LOOKED_AT_NBYTES, foreign, refused
 from reinit_cli.checkpoints.formats.hugging_face.names import (
     Series,
     is_plain,
@@ -34,6 +35,7 @@ def weight_map_of(file: Reader) -> dict[str, str]:
 
     Raises:
         MalformedFileError: it is not an index, or names a file elsewhere.
+        UnsupportedFormatError: a download left something else in its place.
     """
     path, members = file.path, _members_of(file)
     maps = [value for name, value in members if name == "weight_map"]
@@ -58,6 +60,9 @@ def _members_of(file: Reader) -> Pairs:
     try:
         return parse_object(data.strip(b" \n\t\r"), "it", allows_floats=True)
     except JsonError as error:
+        other = foreign(file.path, data[:LOOKED_AT_NBYTES])
+        if other is not None and other.is_stand_in and not data.lstrip().startswith(b"{"):
+            raise refused(file.path, other) from None
         _refuse(file.path, str(error))
 
 

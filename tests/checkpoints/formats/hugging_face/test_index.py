@@ -195,3 +195,39 @@ def test_a_link_that_leads_nowhere_is_called_so(capsys: pytest.CaptureFixture[st
     assert main(["keys", "hf"]) == 0
 
     assert f"{gone.name!r} is a link that leads nowhere" in capsys.readouterr().err
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12345\n"
+
+
+def test_an_index_that_is_a_pointer_of_git_lfs_is_called_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shards("hf", "model", "safetensors", KEYS, 1.0)
+    Path(INDEX).write_text(POINTER)
+
+    assert main(["keys", "hf"]) == 2
+
+    assert capsys.readouterr().err == (
+        f"error: '{INDEX}' is a Git LFS pointer, not the file itself (12,345 bytes)\n"
+        "hint: fetch it: git -C hf lfs pull\n"
+    )
+
+
+def test_one_file_is_read_next_to_an_index_that_is_a_pointer() -> None:
+    save("hf/model.safetensors", state(1))
+    Path(INDEX).write_text(POINTER)
+
+    assert [each.key for each in stats("hf")] == sorted(KEYS)
+
+
+def test_a_folder_whose_weights_are_a_dangling_link_is_not_called_empty(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As in a hub cache whose blobs were removed."""
+    Path("hf").mkdir()
+    Path("hf/model.safetensors").symlink_to("../../blobs/abc")
+
+    assert main(["keys", "hf"]) == 2
+
+    assert "'hf/model.safetensors': it is a link that leads nowhere" in capsys.readouterr().err

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats import (
     NEW_FILES,
     NEW_FOLDER,
@@ -209,11 +208,19 @@ def _loss(
     path: str | None, lost: Sequence[str], suffixes: tuple[str, ...], source: Source
 ) -> UnwritableContentError:
     """Return that a format cannot hold what lies next to the tensors."""
-    files = source.paths_of_weights if isinstance(source, FolderSource) else ()
-    of = files[0] if len(files) == 1 else ""
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
     problem = f"{', '.join(lost[:5])}{more}"
-    return UnwritableContentError(path or DASH, problem, suffixes, kind="rest", of=of)
+    return UnwritableContentError(
+        path or DASH, problem, suffixes, kind="rest", of=_only_file(source)
+    )
+
+
+def _only_file(source: Source) -> str:
+    """Return the path of the file that holds all weights of a folder, or ""."""
+    if source.located is None or not source.is_folder:
+        return ""
+    found = {place.file for places in source.located.places.values() for place in places}
+    return os.path.join(source.path or "", *found) if len(found) == 1 else ""
 
 
 def _some(tensors: Sequence[TensorInfo]) -> str:

@@ -277,8 +277,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "other: --optimizer-order FILE, a key in each line"
     ),
     (errors.RuleError, "parameters"): (
-        "name them in the order of the optimizer's groups: --optimizer-order FILE, a key in "
-        "each line; or ndim, where matrices come first"
+        "name them in the order of the optimizer's groups, of several optimizers one after the "
+        "other: --optimizer-order FILE, a key in each line; or ndim, where matrices come first"
     ),
     **{
         (errors.RuleError, option): _selection(option)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from reinit_cli.errors import RuleError
 from reinit_cli.planning.optimizer_slots import shape_of
-from reinit_cli.planning.parameters import NDIM, Matched, Order, Parameter, match_parameters
+from reinit_cli.planning.parameter_names import named_keys
+from reinit_cli.planning.parameters import NDIM, Matched, Order, Parameter, match_parameters, unlike
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import Optimizer
 
@@ -62,14 +63,28 @@ def matches_of(saved: Saved, filled: Collection[str]) -> list[Matched | None]:
         RuleError: that is not certain, or none is of the state dict.
     """
     orders = _orders_for(saved.optimizers, saved.order)
+    others = _others(saved)
     found = [
-        match_parameters(each, saved.parameters, filled, order)
+        None if each.path in others else match_parameters(each, saved.parameters, filled, order)
         for each, order in zip(saved.optimizers, orders, strict=True)
     ]
     if all(each is None for each in found):
         problem = "its parameters are not those of the state dict"
         raise RuleError(saved.optimizers[0].path, problem, kind="parameters")
     return _owned(saved.optimizers, found, saved.parameters, saved.around)
+
+
+def _others(saved: Saved) -> Collection[str]:
+    """Return the paths of optimizers of other networks, whose layers have the same names."""
+    if saved.order is not None or not saved.around.neighbors or len(saved.optimizers) == 1:
+        return ()
+    of = {key: each for each in saved.parameters for key in each.keys}
+    named = {each.path: (each, named_keys(each, of)) for each in saved.optimizers}
+    return {
+        path
+        for path, (optimizer, choices) in named.items()
+        if choices and all(any(unlike(optimizer, keys, of)) for keys in choices)
+    }
 
 
 def _orders_for(optimizers: Sequence[Optimizer], order: Order) -> list[Order]:

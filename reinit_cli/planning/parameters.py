@@ -168,7 +168,7 @@ def _as_named(
         RuleError: that depends on which it is.
     """
     of = {key: each for each in parameters for key in each.keys}
-    fitting = [keys for keys in choices if not any(_unlike(optimizer, keys, of))] or choices[:1]
+    fitting = [keys for keys in choices if not any(unlike(optimizer, keys, of))] or choices[:1]
     found = [_named(optimizer, keys, of, filled) for keys in fitting]
     if any(each.filled != found[0].filled for each in found):
         differing = {id_ for each in found for id_ in each.filled ^ found[0].filled}
@@ -178,7 +178,7 @@ def _as_named(
     return found[0] if found else None
 
 
-def _unlike(
+def unlike(
     optimizer: Optimizer, keys: Mapping[ParameterId, str], of: Mapping[str, Parameter]
 ) -> Iterator[str]:
     """Yield why the state of parameters is not that of their keys."""
@@ -199,7 +199,7 @@ def _named(
     Raises:
         RuleError: a slot has not the shape of its parameter.
     """
-    problem = next(_unlike(optimizer, keys, of), None)
+    problem = next(unlike(optimizer, keys, of), None)
     if problem is not None:
         raise unresettable(optimizer.path, problem)
     chosen = (id_ for id_, key in keys.items() if not filled_none(of[key], filled))

@@ -280,6 +280,22 @@ def test_the_optimizer_of_a_network_alike_is_never_taken_for_that_of_the_root(
     assert both == {"a": [1], "b": [1]}
 
 
+def test_names_of_another_network_with_other_shapes_are_not_those_of_the_root(
+    tmp_path: Path,
+) -> None:
+    def adam(net: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(net.named_parameters())
+
+    one, two = trained(nn.Linear(3, 4), adam), trained(nn.Linear(3, 1), adam)
+    torch.save(
+        {"G": one["model"], "D": two["model"], "g": one["optimizer"], "d": two["optimizer"]},
+        tmp_path / "m.pt",
+    )
+
+    for root, left in (("G", {"g": [1], "d": [0, 1]}), ("D", {"g": [0, 1], "d": [1]})):
+        assert _moments_left(tmp_path / "m.pt", rules=["weight=zeros"], root=root) == left
+
+
 def test_an_order_names_the_keys_of_one_optimizer_after_the_other(tmp_path: Path) -> None:
     _critics(tmp_path / "m.pt")
     order = tmp_path / "order.txt"

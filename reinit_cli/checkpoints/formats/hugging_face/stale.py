@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.base import Files, Located
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets
-from reinit_cli.checkpoints.formats.hugging_face.names import is_training_state
+from reinit_cli.checkpoints.formats.hugging_face.names import PEFT_STEM, is_training_state
 
 _PLACES = (
     r"(?i)(original|onnx|openvino|coreml|tflite|gguf|ggml|flax|tensorflow|checkpoint-[\w.-]+|"
@@ -43,7 +43,7 @@ def stale_of(files: Files, read: Collection[str | None], sets: Sets) -> dict[str
         read: the names of those that are read.
         sets: the sets of weights that it has, folders below left out.
     """
-    own = {*read, *files.outside}
+    own = {*read, *files.outside, *_adapters(files, read, sets)}
     places, formats = re.compile(_PLACES), re.compile(_FORMATS)
     return {
         name: file.nbytes
@@ -51,6 +51,15 @@ def stale_of(files: Files, read: Collection[str | None], sets: Sets) -> dict[str
         if name in sets.likely or places.match(name) or formats.fullmatch(name)
         if name not in own
     }
+
+
+def _adapters(files: Files, read: Collection[str | None], sets: Sets) -> set[str]:
+    """Return the weights of an adapter next to those that are read.
+
+    Its configuration goes along, and transformers fails where it finds that alone.
+    """
+    found = {each.name for each in sets.lone if each.series.stem == PEFT_STEM}
+    return found if "adapter_config.json" in files.readers and found.isdisjoint(read) else set()
 
 
 def training_of(files: Files) -> tuple[str, ...]:

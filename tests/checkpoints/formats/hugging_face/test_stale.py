@@ -59,6 +59,28 @@ def test_what_is_stale_is_left_out_and_everything_else_is_copied(stale: tuple[st
         assert folder in said, name
 
 
+def test_an_adapter_next_to_a_model_goes_along_with_its_configuration() -> None:
+    """transformers loads both, and fails where it finds the configuration alone."""
+    _folder("config.json", "adapter_config.json", "adapter_model.safetensors", "model.gguf")
+
+    rewrite("hf", ["a.weight=zeros"], "new/", record=True)
+
+    assert _files("new") - {"reinit.json"} == {
+        *("config.json", "model.safetensors", "adapter_config.json", "adapter_model.safetensors")
+    }
+    assert verify("new", source="hf").findings == ()
+
+
+def test_the_other_file_of_an_adapter_is_left_out() -> None:
+    save("ad/adapter_model.safetensors", state(1))
+    save("ad/adapter_model.bin", state(2))
+    Path("ad/adapter_config.json").write_text("{}")
+
+    rewrite("ad", ["a.weight=zeros"], "new/")
+
+    assert _files("new") == {"adapter_config.json", "adapter_model.safetensors"}
+
+
 def test_no_folder_is_left_of_files_that_are_left_out() -> None:
     """The Trainer resumes from the last `checkpoint-*`, whatever is in it."""
     _folder("checkpoint-5/model.safetensors", "checkpoint-5/a/b.txt", "original/params.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from reinit_cli.planning.optimizer_slots import shape_of
@@ -9,6 +10,8 @@ from reinit_cli.planning.plan import Plan
 from reinit_cli.tensors.dtype import FLOATS
 from reinit_cli.tensors.info import RUNNING_STATISTICS
 from reinit_cli.tensors.optimizer import STATE_FILES, Optimizer
+
+_NUMBERED = r"optimizer_\d+\.(pt|bin)"
 
 
 def copied_state(plan: Plan, copied: Sequence[str]) -> Iterator[str]:
@@ -19,12 +22,15 @@ def copied_state(plan: Plan, copied: Sequence[str]) -> Iterator[str]:
         copied: the names of the other files of a folder that are copied.
     """
     is_filled = any(step.action == "fill" for step in plan.steps)
-    for name in STATE_FILES if is_filled and not plan.request.reset_optimizer else ():
-        if name in copied:
-            yield (
-                f"{name!r} is copied as it is; --reset-optimizer resets what it keeps of the "
-                "filled tensors"
-            )
+    there = [name for name in STATE_FILES if name in copied] if is_filled else []
+    if not plan.request.reset_optimizer:
+        way = "--reset-optimizer resets what it keeps of the filled tensors"
+        yield from (f"{name!r} is copied as it is; {way}" for name in there)
+        return
+    # accelerate numbers the optimizers of several models.
+    more = sorted(name for name in copied if re.fullmatch(_NUMBERED, name))
+    for name in (*there[1:], *more) if there else ():
+        yield f"{name!r} is copied as it is; --reset-optimizer resets {there[0]!r} alone"
 
 
 def outgrown(plan: Plan, optimizers: Sequence[Optimizer]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,26 @@ def test_without_the_option_it_is_copied_and_the_report_says_so(
         "warning: 'optimizer.pt' is copied as it is; --reset-optimizer resets what it keeps of "
         "the filled tensors\n"
     )
+
+
+def test_optimizers_of_other_models_are_copied_and_the_report_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With several models, accelerate saves `optimizer.bin`, `optimizer_1.bin` and so on."""
+    source, out = tmp_path / "trained", tmp_path / "out"
+    trainer_folder(source)
+    (source / "optimizer.pt").rename(source / "optimizer.bin")
+    shutil.copy(source / "optimizer.bin", source / "optimizer_1.bin")
+    rule = f"{next(iter(load_file(source / 'model.safetensors')))}=zeros"
+
+    assert main([str(source), "-r", rule, "--reset-optimizer", "-o", f"{out}/"]) == 0
+
+    assert (
+        "warning: 'optimizer_1.bin' is copied as it is; --reset-optimizer resets 'optimizer.bin' "
+        "alone\n"
+    ) in capsys.readouterr().err
+    assert (out / "optimizer_1.bin").read_bytes() == (source / "optimizer_1.bin").read_bytes()
+    assert (out / "optimizer.bin").read_bytes() != (source / "optimizer.bin").read_bytes()
 
 
 def test_a_folder_without_an_optimizer_has_nothing_to_reset(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
-from reinit_cli.checkpoints.formats.torch.roots import is_copy
 from reinit_cli.checkpoints.models.architecture import endings, heads
 from reinit_cli.checkpoints.references import References, find_references
 from reinit_cli.checkpoints.source import Source, doubts_about
@@ -32,10 +31,11 @@ from reinit_cli.operations.bounds import (
     folders_for_output,
 )
 from reinit_cli.operations.configs import followed
+from reinit_cli.operations.entries import entries_of
 from reinit_cli.operations.optimizer_order import order_of
 from reinit_cli.planning.counted import LABELS, counted_as
 from reinit_cli.planning.decide import decide as planned
-from reinit_cli.planning.entries import Entries, as_asked
+from reinit_cli.planning.entries import as_asked
 from reinit_cli.planning.folder_files import files_to_copy
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import refuse_too_large
@@ -51,7 +51,6 @@ from reinit_cli.planning.output import (
     layout_for,
     source_notes,
 )
-from reinit_cli.planning.owners import Surroundings
 from reinit_cli.planning.plan import Plan
 from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION
 from reinit_cli.request.bounds import Bounds
@@ -103,7 +102,7 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     wanted = request.num_classes
     heads = heads_of(source, request.arch, wanted) if wanted is not None else {}
     resizing = Elsewhere(versions=versions).version_of(RESIZE, RESIZE_VERSION)
-    saved = replace(entries_of(source), order=order_of(request))
+    saved = replace(entries_of(source, request.root), order=order_of(request))
     entries = as_asked(saved, request, heads, resizing)
     rules = (rule.init for rule in rules_of(request.rules))
     rows = (each.init for each in entries.reshapes.values() if each.init is not None)
@@ -114,17 +113,6 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     plan = planned(entries, request, elsewhere)
     refuse_too_large(plan, limits())
     return Decided(plan, references)
-
-
-def entries_of(source: Source) -> Entries:
-    """Describe the entries of a source."""
-    located = source.located
-    if located is None:
-        return Entries(source.name, source.tensors)
-    others = sorted(located.neighbors, key=lambda each: not each.is_copy)
-    is_average = is_copy(located.root) and any(each.is_copy for each in others)
-    around = Surroundings(located.root, tuple(each.root for each in others), is_average)
-    return Entries(source.name, source.tensors, located.outside, located.optimizers, around=around)
 
 
 def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str, tuple[int, ...]]:

@@ -67,6 +67,12 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
         numbers += reset.numbers()
         forgotten += reset.forgotten()
         warnings += reset.warnings()
+        twin = saved.around.twin
+        if twin and matched.filled and saved.order is None:
+            root = saved.around.root
+            warnings.append(
+                f"{optimizer.path!r} is taken for that of {root!r}, and not of {twin!r}"
+            )
     slots = _once(steps, saved, matches)
     return replace(
         plan,

@@ -22,11 +22,14 @@ class Surroundings:
         root: its path.
         neighbors: the paths of other networks, copies of it first.
         is_average: whether it is an average of one of those, which no optimizer steps.
+        twin: the path of a network of the same tensors that is not an average, where the user
+            chose between them; or "".
     """
 
     root: str = ""
     neighbors: tuple[str, ...] = ()
     is_average: bool = False
+    twin: str = ""
 
 
 ALONE = Surroundings()

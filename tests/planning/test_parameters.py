@@ -324,6 +324,20 @@ def test_the_optimizer_next_to_the_root_is_the_one_that_is_reset(tmp_path: Path)
     assert "'agents.0.optimizer' is of other parameters, and stays" in decided.warnings
 
 
+def test_the_one_optimizer_of_two_networks_alike_is_taken_for_that_of_the_root_with_a_warning(
+    tmp_path: Path,
+) -> None:
+    net = nn.Linear(3, 4)
+    saved = trained(net, lambda net: torch.optim.Adam(net.parameters()))
+    target = {key: each.clone() for key, each in net.state_dict().items()}
+    torch.save({**saved, "target": target}, tmp_path / "m.pt")
+
+    for root, twin in (("model", "target"), ("target", "model")):
+        decided = plan(str(tmp_path / "m.pt"), ["weight=zeros"], root=root, reset_optimizer=True)
+        taken = f"'optimizer' is taken for that of {root!r}, and not of {twin!r}"
+        assert decided.warnings == (taken,)
+
+
 def test_an_average_has_no_optimizer(tmp_path: Path) -> None:
     net = nn.Linear(3, 4)
     saved = trained(net, lambda net: torch.optim.Adam(net.parameters()))

@@ -1,0 +1,31 @@
+"""Describe the entries of a source, and what lies around them."""
+
+from __future__ import annotations
+
+from reinit_cli.checkpoints.formats.base import Located
+from reinit_cli.checkpoints.formats.torch.roots import is_copy
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.planning.entries import Entries
+from reinit_cli.planning.owners import Surroundings
+
+
+def entries_of(source: Source, root: str | None) -> Entries:
+    """Describe the entries of a source.
+
+    Args:
+        source: what has them.
+        root: the path of the state dict, where the user gives it.
+    """
+    located = source.located
+    if located is None:
+        return Entries(source.name, source.tensors)
+    around = _around(located, is_chosen=root is not None)
+    return Entries(source.name, source.tensors, located.outside, located.optimizers, around=around)
+
+
+def _around(located: Located, *, is_chosen: bool) -> Surroundings:
+    others = sorted(located.neighbors, key=lambda each: not each.is_copy)
+    alike = [each.root for each in others if each.is_copy]
+    is_average = is_copy(located.root) and bool(alike)
+    twin = next((each for each in alike if not is_copy(each)), "") if is_chosen else ""
+    return Surroundings(located.root, tuple(each.root for each in others), is_average, twin)

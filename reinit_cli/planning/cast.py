@@ -15,7 +15,10 @@ from reinit_cli.text import plural
 
 
 def cast(
-    source: str, tensors: tuple[TensorInfo, ...], request: Request
+    source: str,
+    tensors: tuple[TensorInfo, ...],
+    request: Request,
+    outside: Sequence[TensorInfo] = (),
 ) -> tuple[tuple[TensorInfo, ...], tuple[str, ...]]:
     """Return tensors with the dtypes that are asked for, and warnings; only floats change.
 
@@ -23,6 +26,7 @@ def cast(
         source: the name of what they are from.
         tensors: all of them.
         request: what is asked for.
+        outside: other tensors, which keep their dtype and may share memory.
 
     Raises:
         UnknownNameError: a dtype is not one of floats.
@@ -43,8 +47,14 @@ def cast(
         # A tie is one tensor, and the last that matches any of its keys decides.
         chosen |= dict.fromkeys(group, max(ranks)) if ranks else {}
     is_partial = not all(each.is_for_all for each in casts)
+    shared = {str(each.storage) for each in outside if each.storage is not None}
     return tuple(
-        _as(tensor, casts[chosen[tensor.key]].dtype, ties, is_partial=is_partial)
+        _as(
+            tensor,
+            casts[chosen[tensor.key]].dtype,
+            ties,
+            is_partial=is_partial or str(tensor.storage) in shared,
+        )
         if tensor.key in chosen
         else tensor
         for tensor in tensors

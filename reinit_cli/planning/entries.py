@@ -73,7 +73,7 @@ def as_asked(
     before = entries.tensors
     if request.selects:
         entries, heads = _selected(entries, request, heads)
-    tensors, idle = cast(entries.source, entries.tensors, request)
+    tensors, idle = cast(entries.source, entries.tensors, request, entries.outside)
     tensors = untied(tensors) if request.untie else tensors
     resized = reshaped(entries.source, tensors, resizes_of(request.resize), version)
     tensors, of_heads = to_shapes(resized.tensors, heads, {})

@@ -264,3 +264,20 @@ def test_floats_that_keep_their_dtype_are_named(capsys: pytest.CaptureFixture[st
     assert torch.load("s.pt", weights_only=False)["b"].dtype == torch.float32
     assert main(["arrays.pkl.pt", "-o", "a.safetensors"]) == 2
     assert "'a.weight', a NumPy array and 2 others\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_what_shares_memory_with_a_copy_of_the_weights_is_cast_and_filled(is_new: bool) -> None:
+    state = {"a": torch.zeros(3), "b": torch.zeros(2)}
+    state["c"] = state["a"]
+    saved = {"state_dict": state, "state_dict_ema": dict(state)}
+    torch.save(saved, "m.pt", _use_new_zipfile_serialization=is_new)
+
+    rewrite("m.pt", ["a=ones"], "o.pt", dtype="float64")
+
+    loaded = torch.load("o.pt")
+    assert torch.equal(loaded["state_dict"]["a"], torch.ones(3, dtype=torch.float64))
+    assert loaded["state_dict"]["c"].data_ptr() == loaded["state_dict"]["a"].data_ptr()
+    assert all(
+        torch.equal(loaded["state_dict_ema"][key], torch.zeros_like(state[key])) for key in state
+    )

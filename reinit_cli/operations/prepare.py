@@ -283,8 +283,7 @@ def _notes(plan: Plan, source: Source, destination: Destination, layout: Layout)
         UnwritableContentError: the output's format cannot hold something.
     """
     content = content_of(source, tuple(step.tensor for step in plan.steps))
-    drops = plan.request.tensors_only
-    changed = content_notes(source, content, destination.path, layout, drops=drops)
+    changed = content_notes(source, content, destination.path, layout, plan.request)
     located = source.located
     kept = located.optimizers if located is not None and not layout.is_created else ()
     return (*source_notes(source), *changed, *outgrown(plan, kept))

@@ -15,6 +15,7 @@ from reinit_cli.checkpoints.formats import (
     suffix_of,
 )
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
+from reinit_cli.checkpoints.formats.hugging_face.names import PEFT_STEM, series_of
 from reinit_cli.checkpoints.formats.respelling import KeepingFormat
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import OutputUnwritableError, RuleError, UnwritableContentError
@@ -173,7 +174,7 @@ def content_of(source: Source, tensors: tuple[TensorInfo, ...]) -> Content:
 
 
 def content_notes(
-    source: Source, content: Content, path: str | None, layout: Layout, *, drops: bool
+    source: Source, content: Content, path: str | None, layout: Layout, request: Request
 ) -> Iterator[str]:
     """Say what the format of a new file changes.
 
@@ -182,7 +183,7 @@ def content_notes(
         content: what the file is to hold.
         path: the output, or None for standard output.
         layout: how its files come about.
-        drops: whether what it cannot hold may be lost.
+        request: whether what it cannot hold may be lost, and how large its shards are.
 
     Raises:
         UnwritableContentError: it cannot hold an entry, or what the source has besides its tensors.
@@ -199,9 +200,19 @@ def content_notes(
         yield f"dropped, since it is no tensor: {', '.join(source.located.attributes)}"
     if shortfall.beyond:
         raise UnwritableContentError(path or DASH, _some(shortfall.beyond), shortfall.suffixes)
-    if shortfall.lost and not drops:
+    if shortfall.lost and not request.tensors_only:
         raise _loss(path, shortfall.lost, shortfall.suffixes_of_lost, source)
     yield from shortfall.notes
+    if request.shard_nbytes is not None:
+        yield from _adapter_notes(content, request.shard_nbytes)
+
+
+def _adapter_notes(content: Content, shard_nbytes: int) -> Iterator[str]:
+    """Say where an adapter is split, which PEFT loads from one file alone."""
+    series = series_of(content.file)
+    is_split = sum(tensor.nbytes for tensor in content.tensors) > shard_nbytes
+    if series is not None and series.stem == PEFT_STEM and is_split:
+        yield "PEFT loads an adapter from one file alone, which it is without --shard-size"
 
 
 def _loss(

@@ -194,3 +194,16 @@ def test_new_weights_win_over_a_copy_of_the_same_name() -> None:
 
     assert "model.safetensors.index.json" in os.listdir("new")
     assert sorted(os.listdir("new")) == ["model.safetensors", "model.safetensors.index.json"]
+
+
+def test_an_adapter_that_is_split_is_said_to_be_what_its_library_does_not_load() -> None:
+    save("ad/adapter_model.safetensors", state(1))
+    said = "PEFT loads an adapter from one file alone, which it is without --shard-size"
+
+    split = rewrite("ad", [], "split/", shard_nbytes=24)
+    whole = rewrite("ad", [], "whole/", shard_nbytes=10**6)
+
+    assert len(list(Path("split").glob("adapter_model-*.safetensors"))) > 1
+    assert said in split.job.plan.warnings
+    assert _files("whole") == {"adapter_model.safetensors"}
+    assert said not in whole.job.plan.warnings

@@ -20,7 +20,7 @@ import reinit_cli
 from reinit_cli import errors
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.formats.outline import Part
-from reinit_cli.checkpoints.formats.torch.record_kinds import CARRIED
+from reinit_cli.checkpoints.formats.torch.pickles.record_kinds import CARRIED
 from reinit_cli.cli.group import COMMANDS, group
 from reinit_cli.cli.hints import hint_of
 from reinit_cli.cli.render.contents import MEMBERS

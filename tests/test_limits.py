@@ -9,7 +9,9 @@ import pytest
 from reinit_cli import text
 from reinit_cli.checkpoints.formats import base, safetensors, strict_json
 from reinit_cli.checkpoints.formats.hugging_face import index
-from reinit_cli.checkpoints.formats.torch import archive, budget, outline, pickle_machine
+from reinit_cli.checkpoints.formats.torch.contents import outline
+from reinit_cli.checkpoints.formats.torch.files import archive
+from reinit_cli.checkpoints.formats.torch.pickles import budget, machine
 from reinit_cli.operations import configs
 from reinit_cli.planning import config_sizes, json_edit
 from reinit_cli.request import glob, recipe, regex, resize, values
@@ -42,7 +44,7 @@ SAID = {
         (archive.MAX_DIRECTORY_NBYTES, "32 MiB", 2**20),
     ),
     "the pickle of a torch file": (
-        (pickle_machine.MAX_OPCODES, "1,200,000 opcodes", 1),
+        (machine.MAX_OPCODES, "1,200,000 opcodes", 1),
         (budget.MAX_WORK, "2,800,000 opcodes", 1),
         (budget.MAX_NBYTES, "180 MB", 10**6),
     ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.checkpoints.formats import new_file_for
 from reinit_cli.checkpoints.formats.base import Edits, Recorded
 from reinit_cli.checkpoints.formats.respelling import Respelling
-from reinit_cli.checkpoints.formats.torch.module_versions import new_paths
+from reinit_cli.checkpoints.formats.torch.edits.module_versions import new_paths
 from reinit_cli.checkpoints.source import Contents, empty_state
 from reinit_cli.storage.location import SourceName
 from reinit_cli.storage.reader import Modes, Reader

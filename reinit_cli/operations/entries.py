@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reinit_cli.checkpoints.formats.base import Located
-from reinit_cli.checkpoints.formats.torch.roots import is_copy
+from reinit_cli.checkpoints.formats.torch.contents.roots import is_copy
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.owners import Surroundings

@@ -331,7 +331,7 @@ def test_the_crc_of_what_is_copied_is_that_of_the_bytes() -> None:
 
     rewrite("m.safetensors", ["a.bias=zeros"], "m.pt")
 
-    from reinit_cli.checkpoints.formats.torch.archive import read_entries
+    from reinit_cli.checkpoints.formats.torch.files.archive import read_entries
 
     content = Path("m.pt").read_bytes()
     with InputFile("m.pt") as file:

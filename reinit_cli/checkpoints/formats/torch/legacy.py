@@ -29,27 +29,27 @@ from reinit_cli.checkpoints.formats.base import (
 from reinit_cli.checkpoints.formats.foreign import Foreign, refused
 from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.formats.respelling import Respelling
-from reinit_cli.checkpoints.formats.torch.budget import Budget
-from reinit_cli.checkpoints.formats.torch.new_legacy import (
-    MAGIC_NUMBER,
-    NUMEL_NBYTES,
-    PROTOCOL,
-    legacy_segments,
-)
-from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering
-from reinit_cli.checkpoints.formats.torch.outline import outline_of
-from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
-from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle, pairs_of
-from reinit_cli.checkpoints.formats.torch.relaid_legacy import OldStorages, storage_segments
-from reinit_cli.checkpoints.formats.torch.respelled import respelled
-from reinit_cli.checkpoints.formats.torch.shortfall import shortfall_of
-from reinit_cli.checkpoints.formats.torch.state_dict import (
+from reinit_cli.checkpoints.formats.torch.contents.outline import outline_of
+from reinit_cli.checkpoints.formats.torch.contents.state_dict import (
     TORCH_SUFFIXES,
     Contents,
     contents_of,
     training_of,
 )
-from reinit_cli.checkpoints.formats.torch.tensor_records import CLASSIC_DTYPES, Storage
+from reinit_cli.checkpoints.formats.torch.edits.optimizer_numbers import Renumbering
+from reinit_cli.checkpoints.formats.torch.edits.respelled import respelled
+from reinit_cli.checkpoints.formats.torch.files.new_legacy import (
+    MAGIC_NUMBER,
+    NUMEL_NBYTES,
+    PROTOCOL,
+    legacy_segments,
+)
+from reinit_cli.checkpoints.formats.torch.files.relaid_legacy import OldStorages, storage_segments
+from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
+from reinit_cli.checkpoints.formats.torch.pickles.machine import read_pickle
+from reinit_cli.checkpoints.formats.torch.pickles.records import Pickle, pairs_of
+from reinit_cli.checkpoints.formats.torch.pickles.tensor_records import CLASSIC_DTYPES, Storage
+from reinit_cli.checkpoints.formats.torch.shortfall import shortfall_of
 from reinit_cli.errors import MalformedFileError, UnwritableContentError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Copy, Segment

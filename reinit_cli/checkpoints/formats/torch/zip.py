@@ -28,28 +28,28 @@ from reinit_cli.checkpoints.formats.base import (
 from reinit_cli.checkpoints.formats.foreign import Foreign, foreign_archive, refused
 from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.formats.respelling import Respelling
-from reinit_cli.checkpoints.formats.torch.archive import (
-    CompressedArchiveError,
-    ZipEntry,
-    read_entries,
-)
-from reinit_cli.checkpoints.formats.torch.assembly import Layout, layout_of
-from reinit_cli.checkpoints.formats.torch.budget import Budget
-from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering
-from reinit_cli.checkpoints.formats.torch.outline import outline_of
-from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
-from reinit_cli.checkpoints.formats.torch.pickle_records import Pickle
-from reinit_cli.checkpoints.formats.torch.relaid import Contents, relaid
-from reinit_cli.checkpoints.formats.torch.respelled import respelled
-from reinit_cli.checkpoints.formats.torch.shortfall import shortfall_of
-from reinit_cli.checkpoints.formats.torch.skeleton import segments_of
-from reinit_cli.checkpoints.formats.torch.state_dict import (
+from reinit_cli.checkpoints.formats.torch.contents.outline import outline_of
+from reinit_cli.checkpoints.formats.torch.contents.state_dict import (
     TORCH_SUFFIXES,
     contents_of,
     training_of,
 )
-from reinit_cli.checkpoints.formats.torch.state_dict import Contents as Found
-from reinit_cli.checkpoints.formats.torch.tensor_records import Storage
+from reinit_cli.checkpoints.formats.torch.contents.state_dict import Contents as Found
+from reinit_cli.checkpoints.formats.torch.edits.optimizer_numbers import Renumbering
+from reinit_cli.checkpoints.formats.torch.edits.respelled import respelled
+from reinit_cli.checkpoints.formats.torch.files.archive import (
+    CompressedArchiveError,
+    ZipEntry,
+    read_entries,
+)
+from reinit_cli.checkpoints.formats.torch.files.assembly import Layout, layout_of
+from reinit_cli.checkpoints.formats.torch.files.relaid import Contents, relaid
+from reinit_cli.checkpoints.formats.torch.files.skeleton import segments_of
+from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
+from reinit_cli.checkpoints.formats.torch.pickles.machine import read_pickle
+from reinit_cli.checkpoints.formats.torch.pickles.records import Pickle
+from reinit_cli.checkpoints.formats.torch.pickles.tensor_records import Storage
+from reinit_cli.checkpoints.formats.torch.shortfall import shortfall_of
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.reader import Reader

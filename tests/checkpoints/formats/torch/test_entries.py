@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from reinit_cli.checkpoints.formats.torch.budget import Budget
-from reinit_cli.checkpoints.formats.torch.entries import Entry, entries_of
-from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
-from reinit_cli.checkpoints.formats.torch.state_dict import Contents, contents_of
+from reinit_cli.checkpoints.formats.torch.contents.entries import Entry, entries_of
+from reinit_cli.checkpoints.formats.torch.contents.state_dict import Contents, contents_of
+from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
+from reinit_cli.checkpoints.formats.torch.pickles.machine import read_pickle
 from reinit_cli.storage.local import InputFile
 
 

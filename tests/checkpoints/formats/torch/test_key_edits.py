@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from reinit_cli.checkpoints.formats.torch.budget import Budget
-from reinit_cli.checkpoints.formats.torch.entries import entries_of
-from reinit_cli.checkpoints.formats.torch.key_edits import key_edits
-from reinit_cli.checkpoints.formats.torch.pickle_edits import edited
-from reinit_cli.checkpoints.formats.torch.span_machine import read_spans
+from reinit_cli.checkpoints.formats.torch.contents.entries import entries_of
+from reinit_cli.checkpoints.formats.torch.edits.key_edits import key_edits
+from reinit_cli.checkpoints.formats.torch.edits.pickle_edits import edited
+from reinit_cli.checkpoints.formats.torch.edits.span_machine import read_spans
+from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
 from reinit_cli.errors import UnsupportedFormatError
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Copy, Literal

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from reinit_cli import rewrite
-from reinit_cli.checkpoints.formats.torch.module_versions import new_paths
+from reinit_cli.checkpoints.formats.torch.edits.module_versions import new_paths
 
 
 @pytest.fixture(autouse=True)

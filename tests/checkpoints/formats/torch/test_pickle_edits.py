@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reinit_cli.checkpoints.formats.torch.budget import Budget
-from reinit_cli.checkpoints.formats.torch.pickle_edits import edited
-from reinit_cli.checkpoints.formats.torch.pickle_records import Dict, Instance
-from reinit_cli.checkpoints.formats.torch.pickle_spans import Spans
-from reinit_cli.checkpoints.formats.torch.replacements import Replacement
-from reinit_cli.checkpoints.formats.torch.span_machine import read_spans
-from reinit_cli.checkpoints.formats.torch.tensor_call import Span
+from reinit_cli.checkpoints.formats.torch.edits.pickle_edits import edited
+from reinit_cli.checkpoints.formats.torch.edits.replacements import Replacement
+from reinit_cli.checkpoints.formats.torch.edits.span_machine import read_spans
+from reinit_cli.checkpoints.formats.torch.edits.spans import Spans
+from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
+from reinit_cli.checkpoints.formats.torch.pickles.records import Dict, Instance
+from reinit_cli.checkpoints.formats.torch.pickles.tensor_call import Span
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Copy, Literal, Segment

@@ -18,11 +18,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reinit_cli.checkpoints.formats.torch import pickle_machine
-from reinit_cli.checkpoints.formats.torch.allowed_names import ALLOWED
-from reinit_cli.checkpoints.formats.torch.budget import Budget
-from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
-from reinit_cli.checkpoints.formats.torch.pickle_records import (
+from reinit_cli.checkpoints.formats.torch.pickles import machine
+from reinit_cli.checkpoints.formats.torch.pickles.allowed_names import ALLOWED
+from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
+from reinit_cli.checkpoints.formats.torch.pickles.machine import read_pickle
+from reinit_cli.checkpoints.formats.torch.pickles.records import (
     Dict,
     Global,
     Instance,
@@ -306,7 +306,7 @@ def _shown(record: Any) -> Any:
 
 def _opcode_by_opcode(data: bytes) -> Pickle:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pickle_machine, "call_as_written", lambda *_: 0)
+        patch.setattr(machine, "call_as_written", lambda *_: 0)
         return _read(data)
 
 
@@ -314,10 +314,10 @@ def _opcode_by_opcode(data: bytes) -> Pickle:
 def test_a_tensor_read_in_one_match_is_that_of_its_opcodes(is_zip: bool) -> None:
     data = _pickle_of_tensors(is_zip)
     calls = []
-    original = pickle_machine.call_as_written
+    original = machine.call_as_written
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            pickle_machine,
+            machine,
             "call_as_written",
             lambda *args: calls.append(original(*args)) or calls[-1],
         )

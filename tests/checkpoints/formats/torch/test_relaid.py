@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.serialization import config
 
-from reinit_cli.checkpoints.formats.torch.archive import read_entries
-from reinit_cli.checkpoints.formats.torch.assembly import Layout, layout_of
-from reinit_cli.checkpoints.formats.torch.relaid import Contents, relaid
+from reinit_cli.checkpoints.formats.torch.files.archive import read_entries
+from reinit_cli.checkpoints.formats.torch.files.assembly import Layout, layout_of
+from reinit_cli.checkpoints.formats.torch.files.relaid import Contents, relaid
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Copy, Literal, Segment

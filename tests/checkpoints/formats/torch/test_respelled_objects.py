@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from reinit_cli.checkpoints.formats.respelling import NewEntry, Respelling
-from reinit_cli.checkpoints.formats.torch.budget import Budget
-from reinit_cli.checkpoints.formats.torch.optimizer_numbers import Renumbering
-from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
-from reinit_cli.checkpoints.formats.torch.pickle_pieces import Joined
-from reinit_cli.checkpoints.formats.torch.respelled import respelled
-from reinit_cli.checkpoints.formats.torch.state_dict import contents_of
+from reinit_cli.checkpoints.formats.torch.contents.state_dict import contents_of
+from reinit_cli.checkpoints.formats.torch.edits.optimizer_numbers import Renumbering
+from reinit_cli.checkpoints.formats.torch.edits.pieces import Joined
+from reinit_cli.checkpoints.formats.torch.edits.respelled import respelled
+from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
+from reinit_cli.checkpoints.formats.torch.pickles.machine import read_pickle
 from reinit_cli.errors import UnsupportedFormatError
 from reinit_cli.storage.local import InputFile
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from reinit_cli.checkpoints.formats.torch import span_machine
-from reinit_cli.checkpoints.formats.torch.budget import MAX_WORK, Budget
-from reinit_cli.checkpoints.formats.torch.pickle_edits import edited
-from reinit_cli.checkpoints.formats.torch.pickle_machine import read_pickle
-from reinit_cli.checkpoints.formats.torch.replacements import Changed, Replacement
-from reinit_cli.checkpoints.formats.torch.span_machine import read_spans
-from reinit_cli.checkpoints.formats.torch.tensor_call import Span
-from reinit_cli.checkpoints.formats.torch.tensor_edits import changed_tensor
+from reinit_cli.checkpoints.formats.torch.edits import span_machine
+from reinit_cli.checkpoints.formats.torch.edits.pickle_edits import edited
+from reinit_cli.checkpoints.formats.torch.edits.replacements import Changed, Replacement
+from reinit_cli.checkpoints.formats.torch.edits.span_machine import read_spans
+from reinit_cli.checkpoints.formats.torch.edits.tensor_edits import changed_tensor
+from reinit_cli.checkpoints.formats.torch.pickles.budget import MAX_WORK, Budget
+from reinit_cli.checkpoints.formats.torch.pickles.machine import read_pickle
+from reinit_cli.checkpoints.formats.torch.pickles.tensor_call import Span
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Copy, Literal
 from reinit_cli.tensors.dtype import DTYPES

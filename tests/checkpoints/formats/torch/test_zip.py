@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from reinit_cli import rewrite
-from reinit_cli.checkpoints.formats.torch.archive import CompressedArchiveError, read_entries
+from reinit_cli.checkpoints.formats.torch.files.archive import CompressedArchiveError, read_entries
 from reinit_cli.errors import MalformedFileError, ReinitError
 from reinit_cli.storage.local import InputFile
 from tests.checkpoints.formats.locating import locate

@@ -1,0 +1,1 @@
+"""Find the state dict in a pickle, and outline everything else."""

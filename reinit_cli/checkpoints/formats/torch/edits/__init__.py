@@ -1,0 +1,1 @@
+"""Replace parts of a pickle and keep every other byte."""

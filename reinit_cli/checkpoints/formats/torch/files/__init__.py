@@ -1,0 +1,1 @@
+"""Lay out the files around a pickle: archives, and what came before them."""

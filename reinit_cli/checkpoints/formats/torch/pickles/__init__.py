@@ -1,0 +1,1 @@
+"""Read pickles as inert records, and tell what a record stands for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from reinit_cli.errors import RuleError
 from reinit_cli.planning.cast import cast
 from reinit_cli.planning.owners import ALONE, Surroundings
 from reinit_cli.planning.reshape import RESIZE_VERSION, Reshapes, reshaped, to_shapes
@@ -98,6 +99,9 @@ def _selected(entries: Entries, request: Request, heads: Heads) -> tuple[Entries
         for tensor in entries.tensors
         if (name := selection.names.get(tensor.key)) is not None
     )
+    if _have_tensors(entries.tensors) and not _have_tensors(tensors):
+        # A file without one holds no state dict, and could not be read again.
+        raise RuleError(entries.source, f"no tensor of {entries.source} is left")
     selected = replace(
         entries,
         tensors=tensors,
@@ -107,6 +111,10 @@ def _selected(entries: Entries, request: Request, heads: Heads) -> tuple[Entries
     )
     names = selection.names
     return selected, {names[key]: shape for key, shape in heads.items() if key in names}
+
+
+def _have_tensors(entries: Sequence[TensorInfo]) -> bool:
+    return not all(entry.is_no_tensor for entry in entries)
 
 
 def untied(tensors: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:

@@ -476,3 +476,13 @@ def test_what_the_dropped_first_tensor_was_made_of_is_made_for_the_others(protoc
     found = torch.load("out.pt", weights_only=protocol == 2)
     assert_holds(found["model"], {"b.w": table.bfloat16(), "c": other.bfloat16()})
     assert_holds(found["ema"], model)
+
+
+def test_a_selection_that_leaves_no_tensor_is_refused() -> None:
+    """A number next to tensors is an entry too, but a file of it alone holds no state dict."""
+    torch.save({"w": torch.ones(2), "step": 5}, "m.pt")
+
+    with pytest.raises(RuleError, match=r"no tensor of m\.pt is left"):
+        rewrite("m.pt", [], "out.pt", only=["step"])
+
+    assert not Path("out.pt").exists()

@@ -200,7 +200,6 @@ NESTINGS: dict[str, Nesting] = {
         lambda: {"params": {"lr": torch.tensor(0.1)}, "g_ema": weights(width=50)},
         "g_ema",
         _flat(),
-        ("params",),
     ),
     "networks and their optimizers": Nesting(
         lambda: {

@@ -481,7 +481,7 @@ _COMMANDS = ("reinit ", "python ", "zip ", "accelerate ", "tools/")
 def _foreign() -> Iterator[str]:
     found: Any = import_module("tests.checkpoints.formats.test_foreign")
     yield "## Files that are named and not read"
-    yield "They are told by their first bytes and their suffix, also where a pipe brings them."
+    yield "They are recognized by their first bytes and their suffix, in a pipe too."
     rows = [
         *(("m.safetensors", content, what) for content, what, _ in found.STAND_INS.values()),
         *((name, content, what) for name, (content, what) in found.FOREIGN.items()),

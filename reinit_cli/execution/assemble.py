@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from reinit_cli.checkpoints.formats.base import SHARD_NBYTES, NewFormat, Place, Supply
-from reinit_cli.checkpoints.formats.respelling import Respelling
+from reinit_cli.checkpoints.formats.respelling import NewEntry, Respelling
 from reinit_cli.checkpoints.references import OpenDonors
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.errors import OutputUnwritableError
@@ -74,8 +74,7 @@ def _respelled(
     job: Job, contents: Contents, fills: Mapping[str, Fill], record: str
 ) -> Mapping[str, list[Segment]]:
     """Return the segments of the source's file with other tensors and keys."""
-    originals = {tensor.key: tensor for tensor in job.source.tensors}
-    moved = moved_of(job.plan.steps, originals)
+    originals, moved, entries = _changes(job)
     saturates = job.request.saturate
     data = {
         first.key: _placed(first, originals[first.origin], contents, fills, saturates=saturates)
@@ -85,7 +84,6 @@ def _respelled(
     data |= {key: (fills[key],) for key in slots}
     staying = {key: fill for key, fill in fills.items() if key not in moved and key not in slots}
     edits, empty = _edits(job, contents, staying)
-    entries = {**new_entries(job.plan.steps, originals, moved), **new_slots(job.plan)}
     return _with_empty(contents.respelled(Respelling(entries, data, edits), record), empty)
 
 
@@ -100,10 +98,18 @@ def check_changes(job: Job) -> None:
     with job.source.open(job.request.seed) as contents:
         edits = contents.renumbered(job.plan.numbers) if job.plan.numbers else {}
         if isinstance(job.layout, Respelled):
-            originals = {tensor.key: tensor for tensor in job.source.tensors}
-            moved = moved_of(job.plan.steps, originals)
-            entries = {**new_entries(job.plan.steps, originals, moved), **new_slots(job.plan)}
+            *_, entries = _changes(job)
             contents.respelled(Respelling(entries, {}, edits))
+
+
+def _changes(
+    job: Job,
+) -> tuple[Mapping[str, TensorInfo], Mapping[str, Step], Mapping[str, NewEntry | None]]:
+    """Return the source's tensors, the steps of those that move, and what becomes of entries."""
+    originals = {tensor.key: tensor for tensor in job.source.tensors}
+    moved = moved_of(job.plan.steps, originals)
+    entries = {**new_entries(job.plan.steps, originals, moved), **new_slots(job.plan)}
+    return originals, moved, entries
 
 
 def _with_empty(

@@ -96,10 +96,7 @@ class TorchLegacy:
         return self._located(files[""], training_of)
 
     def _located(self, file: Reader, find: Callable[[Pickle, Budget], Contents]) -> Located:
-        file.make_seekable()
-        budget = Budget(file.path)
-        start = _end_of_start(file, budget)
-        pickle = read_pickle(file, start, file.nbytes, budget)
+        budget, start, pickle = _read(file)
         keys = read_pickle(file, pickle.end, file.nbytes, budget, _MAX_OPCODES_OF_KEYS)
         found = find(pickle, budget)
         offsets = _storage_offsets(file, keys.top, keys.end, found.storages)
@@ -110,10 +107,7 @@ class TorchLegacy:
 
     def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:
         """Return what a file holds in a few lines."""
-        file = files[""]
-        file.make_seekable()
-        budget = Budget(file.path)
-        pickle = read_pickle(file, _end_of_start(file, budget), file.nbytes, budget)
+        budget, _, pickle = _read(files[""])
         return outline_of(pickle.top, budget, located)
 
     def checks(self, located: Located, files: Files) -> list[Check]:
@@ -174,6 +168,14 @@ class TorchLegacy:
 def _is_newer(tensor: TensorInfo) -> bool:
     """Whether torch loads a tensor from archives alone: its storage has no type."""
     return not tensor.carried and tensor.dtype not in CLASSIC_DTYPES
+
+
+def _read(file: Reader) -> tuple[Budget, int, Pickle]:
+    """Return what is left of a file's budget, where the object's pickle starts, and the pickle."""
+    file.make_seekable()
+    budget = Budget(file.path)
+    start = _end_of_start(file, budget)
+    return budget, start, read_pickle(file, start, file.nbytes, budget)
 
 
 def _end_of_start(file: Reader, budget: Budget) -> int:

@@ -15,6 +15,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.record_kinds import (
     name_of,
 )
 from reinit_cli.checkpoints.formats.torch.pickles.records import (
+    COMPOSED,
     Dict,
     Global,
     Instance,
@@ -37,8 +38,6 @@ _MOST_DIGITS = 100
 
 _NESTED = 2
 """How deep lists within a line may be."""
-
-_COMPOSED = (Dict, Instance, Persistent, Set, list, tuple)
 
 _RECONSTRUCTORS = ("copy_reg", "copyreg")
 
@@ -151,7 +150,7 @@ def _inline(record: Any, depth: int, budget: Budget) -> str | None:
 def _items(items: Sequence[Any], depth: int, budget: Budget) -> str | None:
     budget.spend(1 + len(items) // 4)
     shown = [_inline(item, depth - 1, budget) for item in items[:_MOST_ITEMS]]
-    if None in shown or any(isinstance(item, _COMPOSED) for item in items[_MOST_ITEMS:]):
+    if None in shown or any(isinstance(item, COMPOSED) for item in items[_MOST_ITEMS:]):
         return None
     texts = [text or "None" for text in shown if text is not None]
     left = len(items) - _MOST_ITEMS

@@ -22,7 +22,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.record_kinds import (
     kind_of,
 )
 from reinit_cli.checkpoints.formats.torch.pickles.records import (
-    Dict,
+    COMPOSED,
     Instance,
     Persistent,
     Pickle,
@@ -199,9 +199,6 @@ def _places_of(
     return places
 
 
-_COMPOSED = (Dict, Instance, Set, list, tuple, Persistent)
-
-
 _VISIT_NBYTES = 120
 """What a part takes that waits to be visited."""
 
@@ -231,7 +228,7 @@ def _walk(
     waiting: list[tuple[Path, Any, int, bool]] = [(None, top, 0, False)]
     while waiting:
         path, record, depth, is_known = waiting.pop()
-        if id(record) in seen or not isinstance(record, _COMPOSED):
+        if id(record) in seen or not isinstance(record, COMPOSED):
             continue
         seen.add(id(record))
         if depth > MAX_DEPTH:
@@ -253,7 +250,7 @@ def _walk(
         is_other = is_dict(record) and id(record) not in inside
         inner: list[tuple[Path, Any, int, bool]] = []
         for key, part in _parts(record, budget):
-            if not isinstance(part, _COMPOSED):
+            if not isinstance(part, COMPOSED):
                 continue
             longer = path if key is None else (path, key)
             if is_other and id(part) in own:
@@ -277,7 +274,7 @@ def _check_dropped(reading: Reading, dropped: Sequence[Any], seen: set[int]) -> 
     waiting = list(dropped)
     while waiting:
         record = waiting.pop()
-        if id(record) in seen or not isinstance(record, _COMPOSED):
+        if id(record) in seen or not isinstance(record, COMPOSED):
             continue
         seen.add(id(record))
         if isinstance(record, Persistent):

@@ -24,7 +24,9 @@ from reinit_cli.checkpoints.formats.torch.pickles.machine import (
     refusing,
 )
 from reinit_cli.checkpoints.formats.torch.pickles.opcodes import COSTS, HANDLERS, Handler
-from reinit_cli.checkpoints.formats.torch.pickles.records import Dict, Instance, Persistent, Set
+from reinit_cli.checkpoints.formats.torch.pickles.records import (
+    COMPOSED,
+)
 from reinit_cli.checkpoints.formats.torch.pickles.state import State
 from reinit_cli.checkpoints.formats.torch.pickles.tensor_call import (
     call_as_written,
@@ -73,8 +75,6 @@ _LONE = frozenset(b"sa")
 _TUPLES = frozenset(b"t\x85\x86\x87")
 
 _CALL = b"R"[0]
-
-_COMPOSED = (Dict, Instance, Set, list, tuple, Persistent)
 
 _SLOT_NBYTES = 120
 """What is noted of a value takes while it lies on the stack; of a composed one it stays."""
@@ -220,7 +220,7 @@ class _Machine:
         self._remember(called)
 
     def _remember(self, slot: Slot) -> None:
-        if isinstance(slot.value, _COMPOSED):
+        if isinstance(slot.value, COMPOSED):
             self._spent += _SLOT_NBYTES
             self._found._made[id(slot.value)] = slot
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickles.records import (
-    Dict,
+    COMPOSED,
     Instance,
     Persistent,
     Set,
@@ -65,15 +65,13 @@ def names_used(tops: Sequence[Any], root: Any, leaving: Leaving, budget: Budget)
         if isinstance(record, Persistent) and isinstance(record.id, tuple) and len(record.id) > 2:
             used.add(str(record.id[2]))
         for at, part in _parts(record, budget):
-            if not isinstance(part, _COMPOSED):
+            if not isinstance(part, COMPOSED):
                 continue
             if not leaving.has((id(record), at), part, in_root=in_root):
                 budget.spend(1, _VISIT_NBYTES)
                 waiting.append((part, in_root or part is root))
     return used
 
-
-_COMPOSED = (Dict, Instance, Set, list, tuple, Persistent)
 
 _VISIT_NBYTES = 120
 
@@ -89,7 +87,7 @@ def _parts(record: Any, budget: Budget) -> Iterator[tuple[int, Any]]:
         yield -1, record.id
     for at, (key, value) in enumerate(pairs_of(record, budget)):
         yield at, value
-        if isinstance(key, _COMPOSED):
+        if isinstance(key, COMPOSED):
             yield -1, key
     if isinstance(record, Instance):
         budget.spend(len(record.items) // 4)

@@ -74,6 +74,10 @@ class Persistent:
         self.id = id
 
 
+COMPOSED = (Dict, Instance, Set, list, tuple, Persistent)
+"""The records that are made of others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Long:
     """A text, bytes or integer too long to be kept: where it lies in the file."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from reinit_cli.checkpoints.formats.torch.pickles.records import (
+    COMPOSED,
     Dict,
     Global,
     Instance,
     Long,
-    Persistent,
     Set,
 )
 from reinit_cli.checkpoints.formats.torch.pickles.tensor_states import (
@@ -170,7 +170,7 @@ class State:
 
     def drop(self, items: list[Any]) -> None:
         """Note what is taken from the stack and put nowhere."""
-        self.dropped += [item for item in items if isinstance(item, _COMPOSED)]
+        self.dropped += [item for item in items if isinstance(item, COMPOSED)]
 
     # What opcodes build
 
@@ -355,9 +355,6 @@ class State:
         else:
             self.taken += nbytes
             self.stack.append(int.from_bytes(self.take(nbytes), "little", signed=True))
-
-
-_COMPOSED = (Dict, Instance, Set, list, tuple, Persistent)
 
 
 def _makes_dict(function: Any) -> bool:

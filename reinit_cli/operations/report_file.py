@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.writer import put_file
@@ -13,6 +15,7 @@ def write_alone(destination: Destination, data: bytes) -> None:
     Raises:
         OutputUnwritableError: the disk is full or the folder refuses.
     """
-    with LocalOutput(destination) as output:
+    # A signal may raise as the first call to close it begins; no other does after it.
+    with ExitStack() as backstop, backstop.push(LocalOutput(destination)) as output:
         put_file(output, destination, data)
         output.commit()

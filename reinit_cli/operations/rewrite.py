@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Self, Unpack
 
@@ -145,7 +146,9 @@ def execute(
         recorder_ = recorder or Recorder.of(job, contents)
         files = files_of(job, contents, donors, recorder_.blank)
         nbytes = sum(map(total_nbytes, files.values()))
-        with output or _output(job, contents, files, stream) as opened:
+        to = output or _output(job, contents, files, stream)
+        # A signal may raise as the first call to close it begins; no other does after it.
+        with ExitStack() as backstop, backstop.push(to) as opened:
             filled |= run(files, opened, request.device, progress or unwatched, observe, seal)
             if checks.have_failed:
                 return outcome()

@@ -98,6 +98,7 @@ class LocalOutput:
         self._extras: list[WholeFile] = []
         self._written: list[str] = []
         self._locked = ExitStack()
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         """Lock the source where it is replaced, and hand the output out."""
@@ -106,8 +107,11 @@ class LocalOutput:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        """Remove what was not committed."""
+        """Remove what was not committed, once."""
         with signals_held(), self._locked:
+            if self._is_closed:
+                return
+            self._is_closed = True
             left = discarded(self._whole)
             for inside in self._inside:
                 inside.discard()

@@ -314,14 +314,18 @@ class PipeOutput:
         self._sent: list[PipeWriter | SpooledWriter] = []
         self._extras: list[WholeFile] = []
         self._written: list[str] = []
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         """Hand it out."""
         return self
 
     def __exit__(self, *failure: object) -> None:
-        """Forget what was not committed; what a pipe was given is gone."""
+        """Forget, once, what was not committed; what a pipe was given is gone."""
         with signals_held():
+            if self._is_closed:
+                return
+            self._is_closed = True
             left = discarded(self._extras)
             for each in self._sent:
                 each.discard()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager
 
 from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.names import remove_if_there
@@ -39,19 +38,31 @@ def open_scratch() -> int:
         return fd
 
 
-@contextmanager
-def scratch_folder() -> Iterator[str]:
-    """Make a folder for as long as the context lasts.
+class ScratchFolder:
+    """A folder that exists for as long as the context lasts."""
 
-    Raises:
-        OutputUnwritableError: TMPDIR is missing, full, or refuses.
-    """
-    with ExitStack() as stack:
+    def __init__(self) -> None:
+        """Begin without it."""
+        self._folder: TemporaryFolder | None = None
+
+    def __enter__(self) -> str:
+        """Make it, and return its path.
+
+        Raises:
+            OutputUnwritableError: TMPDIR is missing, full, or refuses.
+        """
         with naming_scratch(), signals_held():
             remove_stale(_path())
-            folder = TemporaryFolder(_path())
-            stack.push(lambda _, error, __: _remove(folder, error))
-        yield folder.path
+            self._folder = TemporaryFolder(_path())
+            return self._folder.path
+
+    def __exit__(self, *failure: object) -> None:
+        """Remove it; a second call does nothing."""
+        with signals_held():
+            folder, self._folder = self._folder, None
+            is_gone = folder is None or folder.remove()
+        if folder is not None and not is_gone:
+            note_left([folder.outer], failure[1], ())
 
 
 def check_room() -> None:
@@ -70,9 +81,3 @@ def check_room() -> None:
 
 def _path() -> str:
     return os.path.join(scratch_place(), "reinit")
-
-
-def _remove(folder: TemporaryFolder, error: BaseException | None) -> None:
-    with signals_held():
-        is_gone = folder.remove()
-    note_left([] if is_gone else [folder.outer], error, ())

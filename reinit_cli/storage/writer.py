@@ -60,7 +60,7 @@ class Output(Protocol):
         """Hand it out."""
 
     def __exit__(self, *failure: object) -> None:
-        """Undo what was not committed."""
+        """Undo what was not committed; a second call does nothing."""
 
     def file(self, name: str, nbytes: int) -> Writer:
         """Return the writer of a file.

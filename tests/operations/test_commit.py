@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
@@ -20,6 +21,8 @@ from reinit_cli.operations.prepare import prepare
 from reinit_cli.operations.rewrite import Outcome, ReportFile, execute
 from reinit_cli.request.request import Request
 from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.local_output import LocalOutput
+from reinit_cli.storage.scratch import ScratchFolder
 
 STATE = {"a.weight": torch.ones(300, 40), "b.weight": torch.ones(20, 30)}
 REINIT = (sys.executable, "-m", "reinit_cli")
@@ -283,3 +286,49 @@ def test_two_runs_to_one_new_folder_leave_the_folder_of_one_of_them() -> None:
     assert {lines[0] for lines in said if lines} <= refused
     assert sorted(os.listdir()) == ["model", "new"]
     assert not load_file("new/model.safetensors")["a.weight"].any()
+
+
+@pytest.mark.parametrize("moment", range(12))
+@pytest.mark.parametrize(
+    ("output", "closed"),
+    [
+        (None, LocalOutput),
+        ("new.safetensors", LocalOutput),
+        ("folder", LocalOutput),
+        ("new.pt", ScratchFolder),
+    ],
+)
+def test_a_signal_as_an_output_is_closed_leaves_nothing_behind(
+    output: str | None,
+    closed: type[LocalOutput | ScratchFolder],
+    moment: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python lets a signal raise as a function begins, those that clean up included."""
+    monkeypatch.setenv("TMPDIR", os.getcwd())
+    save_file(STATE, "model.safetensors")
+    shard_nbytes = 48_000 if output == "folder" else None
+    job = prepare(
+        Request(
+            *("model.safetensors", ("a*=zeros",), output),
+            in_place=output is None,
+            shard_nbytes=shard_nbytes,
+        )
+    )
+    calls: list[str] = []
+
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and (calls or frame.f_code is closed.__exit__.__code__):
+            calls.append(frame.f_code.co_name)
+            if len(calls) > moment:
+                raise SystemExit(129)
+
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(SystemExit):
+            execute(job)
+    finally:
+        sys.setprofile(None)
+
+    assert calls
+    assert not [name for name in os.listdir() if ".reinit" in name]

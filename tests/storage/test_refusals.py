@@ -22,7 +22,7 @@ from reinit_cli.storage import names, system, whole_file
 from reinit_cli.storage.destination import Destination, check_destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.local_output import LocalOutput
-from reinit_cli.storage.scratch import open_scratch, scratch_folder
+from reinit_cli.storage.scratch import ScratchFolder, open_scratch
 from reinit_cli.storage.whole_file import WholeFile
 
 DATA = bytes(range(250)) * 1000
@@ -360,7 +360,7 @@ def test_a_folder_for_temporaries_that_is_missing_is_one_error(
         open_scratch()
     with (
         pytest.raises(OutputUnwritableError, match="'missing': no such file or directory"),
-        scratch_folder(),
+        ScratchFolder(),
     ):
         pass
 
@@ -375,7 +375,7 @@ def test_what_a_killed_run_left_in_the_folder_for_temporaries_is_removed_by_the_
     (left / "folder/out.pt").touch()
     (left / "reinit-temporary").touch()
 
-    with scratch_folder() as folder:
+    with ScratchFolder() as folder:
         assert os.listdir(folder) == []
         assert os.stat(os.path.dirname(folder)).st_mode & 0o777 == 0o700
         assert not left.exists()
@@ -390,6 +390,6 @@ def test_a_folder_in_the_folder_for_temporaries_that_cannot_be_removed_is_named(
     monkeypatch.setenv("TMPDIR", "scratch")
     with (
         pytest.raises(OutputUnwritableError, match=r"^'scratch/\.reinit.*could not be removed$"),
-        scratch_folder(),
+        ScratchFolder(),
     ):
         monkeypatch.setattr(shutil, "rmtree", _refuse(errno.EIO))

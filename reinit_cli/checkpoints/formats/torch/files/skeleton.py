@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from io import BytesIO
 from itertools import accumulate
@@ -20,7 +20,7 @@ from reinit_cli.checkpoints.formats.torch.files.archive import ZipEntry, read_en
 from reinit_cli.checkpoints.formats.torch.files.assembly import layout_of
 from reinit_cli.errors import OutputUnwritableError
 from reinit_cli.storage.local import InputFile
-from reinit_cli.storage.scratch import check_room, scratch_folder, scratch_place
+from reinit_cli.storage.scratch import ScratchFolder, check_room, scratch_place
 from reinit_cli.storage.segments import Copy, Literal, Segment
 
 
@@ -42,7 +42,8 @@ def segments_of(
     """
     storages = _storages(state)
     by_storage = {state[key].untyped_storage()._cdata: parts for key, parts in contents.items()}
-    with scratch_folder() as folder:
+    # A signal may raise as the first call to remove it begins; no other does after it.
+    with ExitStack() as backstop, backstop.push(ScratchFolder()) as folder:
         path = os.path.join(folder, name)
         _save_skeleton(state, path, has_data=len(contents) < len(state))
         with InputFile(path) as skeleton:

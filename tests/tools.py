@@ -17,6 +17,28 @@ def tool(name: str) -> str:
     return found
 
 
+def needs_torch(version: str, why: str) -> None:
+    """Skip a test whose oracle is a newer torch than the one that is installed."""
+    pytest.importorskip("torch", minversion=version, reason=f"{why} since torch {version}")
+
+
+def needs_safetensors(*dtypes: str) -> None:
+    """Skip a test whose oracle is a safetensors that knows these dtypes."""
+    for version, names in _SINCE.items():
+        if names.intersection(dtypes):
+            pytest.importorskip(
+                "safetensors", minversion=version, reason=f"these dtypes are new in {version}"
+            )
+
+
+_SINCE = {
+    "0.6": {"uint16", "uint32", "uint64"},
+    "0.7": {"complex64"},
+    "0.8": {"float8_e4m3fnuz", "float8_e5m2fnuz"},
+}
+"""The version of safetensors that learned these dtypes."""
+
+
 def missing(reason: str) -> None:
     """Skip a test for lack of something; in CI, where all of it is installed, fail."""
     if os.environ.get("CI"):

@@ -15,6 +15,7 @@ from torch import nn
 
 from reinit_cli import rewrite, seed_for
 from reinit_cli.errors import RuleError
+from tests.tools import needs_torch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -36,6 +37,11 @@ def _numbers(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     if dtype.itemsize == 1 and dtype.is_floating_point and dtype != torch.float8_e5m2:
         return numbers.to(torch.uint8).view(dtype)
     return numbers.to(dtype)
+
+
+def _viewed(name: str, *, since: str) -> torch.Tensor:
+    needs_torch(since, f"{name} is a dtype")
+    return _numbers(3, 4, dtype=torch.uint8).view(getattr(torch, name))
 
 
 def _with(tensor: torch.Tensor, **attributes: Any) -> torch.Tensor:
@@ -98,11 +104,11 @@ _CARRIED: dict[str, tuple[Callable[[], Any], str]] = {
     "immense and expanded": (lambda: torch.zeros(1).expand(2**50), "its elements overlap"),
     "unfolded": (lambda: _numbers(10).unfold(0, 4, 2), "its elements overlap in memory"),
     "float8 of scales": (
-        lambda: _numbers(3, 4, dtype=torch.uint8).view(torch.float8_e8m0fnu),
+        lambda: _viewed("float8_e8m0fnu", since="2.7"),
         "float8_e8m0fnu can be carried",
     ),
     "float4": (
-        lambda: _numbers(3, 4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+        lambda: _viewed("float4_e2m1fn_x2", since="2.8"),
         "float4_e2m1fn_x2 can be carried",
     ),
     "conjugated": (lambda: _numbers(3, dtype=torch.complex64).conj(), "a conjugated or negated"),

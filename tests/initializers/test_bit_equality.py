@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import NOWHERE, Elsewhere, Site, parse_init
 from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.device import one_thread
+from tests.tools import needs_torch
 
 CONV = (64, 3, 11, 11)
 MATRIX = (37, 53)
@@ -91,6 +93,8 @@ def _cases() -> Iterator[tuple[str, tuple[int, ...], Reference]]:
 def test_a_draw_is_torch_s(
     text: str, shape: tuple[int, ...], reference: Reference, dtype: str
 ) -> None:
+    if text.startswith("trunc_normal"):
+        needs_torch("2.12", "trunc_normal_ redraws what is out of bounds")
     seed = seed_for(11, "features.0.weight")
     law = parse_init(text).law(shape)
     assert law is not None
@@ -101,6 +105,27 @@ def test_a_draw_is_torch_s(
         got = draw(law, shape, dtype, seed, "cpu")
 
     assert torch.equal(got, expected)
+
+
+OF_TORCH_2_14 = {
+    ("trunc_normal", "float32"): "465bc2643e5e9506",
+    ("trunc_normal", "float64"): "becbb4dc6af593b3",
+    ("trunc_normal:0,1,1.9,9", "float32"): "531d7ee1069acfbb",
+    ("trunc_normal:0,1,1.9,9", "float64"): "53c2a056369b13ab",
+}
+"""SHA-256 of what `nn.init.trunc_normal_` of torch 2.14 gives (300, 257) under seed 7."""
+
+
+@pytest.mark.filterwarnings("ignore:mean is more than 2 std")
+@pytest.mark.parametrize(("text", "dtype"), OF_TORCH_2_14)
+def test_a_truncated_normal_is_the_same_whatever_torch_is_installed(text: str, dtype: str) -> None:
+    shape = (300, 257)
+    law = parse_init(text).law(shape)
+    assert law is not None
+
+    drawn = draw(law, shape, dtype, 7, "cpu")
+
+    assert sha256(drawn.numpy().tobytes()).hexdigest()[:16] == OF_TORCH_2_14[text, dtype]
 
 
 ORTHOGONAL = [(37, 53), (53, 37), (64, 3, 11, 11), (256, 128), (8, 4, 3)]

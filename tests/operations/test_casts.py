@@ -13,6 +13,7 @@ from reinit_cli import rewrite, verify
 from reinit_cli.cli import main
 from reinit_cli.errors import TensorError
 from reinit_cli.streams.seeds import seed_for
+from tests.tools import needs_safetensors
 
 NARROW = ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz"]
 INF = float("inf")
@@ -57,6 +58,8 @@ def test_saturated_numbers_are_those_that_torch_clamps(dtype: str, suffix: str) 
     values = _wide(dtype)
     wanted = getattr(torch, dtype)
     largest = torch.finfo(wanted).max
+    if suffix == ".safetensors":
+        needs_safetensors(dtype)
     save_file({"a": values}, "m.safetensors")
 
     rewrite("m.safetensors", [], f"o{suffix}", dtype=dtype, saturate=True)
@@ -67,6 +70,7 @@ def test_saturated_numbers_are_those_that_torch_clamps(dtype: str, suffix: str) 
 
 @pytest.mark.parametrize("saturate", [False, True])
 def test_what_was_infinite_or_nan_stays_so(saturate: bool) -> None:
+    needs_safetensors(*NARROW)
     values = torch.tensor([INF, -INF, float("nan"), 1.0])
     save_file({"a": values}, "m.safetensors")
 
@@ -86,6 +90,7 @@ def test_a_cast_between_small_dtypes_is_looked_at_too() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.uint8])
 def test_what_is_not_of_floats_is_laid_out_and_stays_as_it_is(dtype: torch.dtype) -> None:
+    needs_safetensors(str(dtype).removeprefix("torch."))
     values = torch.arange(6).reshape(2, 3).to(dtype).t()
     torch.save({"a": values, "b": torch.ones(2)}, "m.pt")
     rewrite("m.pt", [], "o.safetensors", dtype="float16")

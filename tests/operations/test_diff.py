@@ -15,6 +15,7 @@ from reinit_cli import rewrite
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.operations.diff import Difference, compare, compare_keys
 from reinit_cli.tensors.distance import Tolerance
+from tests.tools import needs_safetensors
 
 
 def _compare(first: str, second: str, rtol: float = 0.0, atol: float = 0.0) -> list[Difference]:
@@ -233,6 +234,7 @@ def test_views_that_lie_alike_are_compared_as_they_lie() -> None:
 
 
 def test_a_complex_tensor_is_compared_with_a_real_one() -> None:
+    needs_safetensors("complex64")
     save_file({"x": torch.tensor([1.0, 2.0])}, "real.safetensors")
     save_file({"x": torch.tensor([1 + 0j, 2 + 1j])}, "complex.safetensors")
 

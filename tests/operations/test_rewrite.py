@@ -28,6 +28,7 @@ from reinit_cli.request.request import Request
 from reinit_cli.storage.local import InputFile
 from reinit_cli.tensors.dtype import DTYPES
 from tests.checkpoints.formats.locating import locate
+from tests.tools import needs_safetensors
 
 
 def _source(name: str = "m.safetensors", order: int = 1) -> dict[str, torch.Tensor]:
@@ -287,6 +288,7 @@ def test_metadata_that_a_torch_file_cannot_hold_is_told() -> None:
     "name", [name for name in DTYPES if name not in ("complex32", "complex128")]
 )
 def test_every_dtype_that_can_be_filled_is(name: str) -> None:
+    needs_safetensors(name)
     dtype = getattr(torch, name)
     save_file({"w": torch.zeros(3, 2).to(dtype), "x": torch.zeros(2)}, "m.safetensors")
 

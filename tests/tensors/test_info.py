@@ -14,6 +14,7 @@ from torch import nn
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo, overlapping, tied_groups
 from reinit_cli.tensors.live import infos_of
+from tests.tools import needs_torch
 
 COUNT = torch.arange(24).view(6, 4)
 """Every element is its own place in the storage."""
@@ -183,6 +184,7 @@ def test_stride_zero_is_the_first_reason_of_an_overlap() -> None:
 
 
 def test_a_tensor_that_cannot_be_filled_is_met_too() -> None:
+    needs_torch("2.7", "float8_e8m0fnu is a dtype")
     base = torch.zeros(8, dtype=torch.uint8)
     infos = infos_of({"scale": base.view(torch.float8_e8m0fnu), "w": base})
 
@@ -252,6 +254,7 @@ def test_every_dtype_is_known_by_torch_s_name_and_size(name: str) -> None:
     "name", ["float8_e8m0fnu", "float4_e2m1fn_x2"], ids=["float8_e8m0fnu", "float4"]
 )
 def test_a_dtype_of_scales_is_carried(name: str) -> None:
+    needs_torch("2.8", f"{name} is a dtype")
     info = _info(torch.empty(4, dtype=getattr(torch, name)))
 
     assert (info.dtype, info.nbytes, info.fillable_dtype) == (name, 4, None)

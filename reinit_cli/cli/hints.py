@@ -107,7 +107,27 @@ def _spelled(otherwise: str) -> Callable[[Any], str]:
 
 
 def _arguments(error: errors.ArgumentError) -> str:
-    return _did_you_mean(meant(error), f"reinit inits {error.about} explains its arguments")
+    """Offer whole rules where they are known, and words for one that is misspelled."""
+    offered = meant(error)
+    if error.word is None and error.of:
+        offered = tuple(f"-r {shlex.quote(f'{error.of}={each}')}" for each in offered)
+    if error.kind == "point" and offered:
+        offered = (f"{offered[0]}, with a decimal point", *offered[1:])
+        return f"did you mean {', or '.join(offered)}?"
+    return _did_you_mean(offered, f"reinit inits {error.about} explains its arguments")
+
+
+def _initializer(error: errors.UnknownNameError) -> str:
+    from reinit_cli.initializers.synonyms import initializers_offered
+
+    offered = initializers_offered(error.about) or meant(error)
+    return _did_you_mean(offered, "reinit inits lists the initializers")
+
+
+def _rule(error: errors.RuleError) -> str:
+    if error.known:
+        return f"did you mean -r {shlex.quote(error.known[0])}?"
+    return f"give it an initializer, such as -r {shlex.quote(f'{error.about}=zeros')}"
 
 
 def _placeholder(error: errors.UnknownNameError) -> str:
@@ -256,7 +276,7 @@ _SCRATCH = "temporary files go into TMPDIR: name a folder with room, such as TMP
 _BRACES = "{{ and }} stand for braces"
 
 HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
-    (errors.UnknownNameError, "initializer"): _spelled("reinit inits lists the initializers"),
+    (errors.UnknownNameError, "initializer"): _initializer,
     (errors.UnknownNameError, "dtype"): _spelled("dtypes have torch's names, such as bfloat16"),
     (errors.UnknownNameError, "float dtype"): lambda error: _did_you_mean(error.known),
     (errors.UnknownNameError, "device"): "--device auto takes the best that is there",
@@ -268,6 +288,10 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "placeholder"): _placeholder,
     (errors.UnknownNameError, "file to copy"): _spelled(
         "--copy takes globs on paths in the folder, such as 'original/*'"
+    ),
+    (errors.RuleError, "rule"): _rule,
+    (errors.RuleError, "pattern"): lambda error: (
+        f"say which tensors: -r {shlex.quote(f'*.weight={error.about}')}"
     ),
     (errors.RuleError, "tied"): "give one of them only, both the same initializer, or --untie",
     (errors.RuleError, "resize"): _resize,

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
-from reinit_cli.errors import ArgumentError
+from reinit_cli.errors import ArgumentError, UnknownNameError
 from reinit_cli.initializers.declaration import COMMON, Init, Initializer
+from reinit_cli.initializers.loose import respelled
 from reinit_cli.initializers.parameters import Nested, Text
 from reinit_cli.initializers.registry import REGISTRY
+from reinit_cli.initializers.synonyms import other_initializer, word_meant
+
+_MOST_WORDS, _SUCH = 6, "relu"
+"""How many words are listed in an error, and which one stands for more."""
 
 _COMMON_NAMES = {parameter.name for parameter in COMMON}
 
@@ -16,17 +22,36 @@ def parse_init(text: str) -> Init:
     """Read "NAME" or "NAME:ARGS".
 
     ARGS are separated by commas: `name=value`, numbers in the order of torch's signature,
-    and words that are recognized by their kind in any order.
+    and words that are recognized by their kind in any order. What people write instead is
+    understood where it has one meaning: torch's calls, other libraries' names.
 
     Raises:
         UnknownNameError: no initializer has the name.
         ArgumentError: an argument is not what the initializer takes.
     """
+    try:
+        return _parsed(text)
+    except (UnknownNameError, ArgumentError) as error:
+        meant = None if error.kind == "empty" else respelled(text, REGISTRY)
+        if meant is None or meant == text:
+            raise
+        try:
+            return _parsed(meant)
+        except ArgumentError as closer:
+            # A call that is understood but for one argument is refused for that.
+            raise (closer if isinstance(error, UnknownNameError) else error) from None
+
+
+def _parsed(text: str) -> Init:
+    """Read an initializer that is written as a rule has it; it raises as `parse_init` does."""
     name, colon, args = text.partition(":")
     declared = REGISTRY[name.strip()]
     words = [word.strip() for word in args.split(",")] if colon else []
     if "" in words:
-        raise ArgumentError(declared.name, "an argument is empty", (declared.example,))
+        # Also where a script leaves out a value, so that nothing else is read into it.
+        raise ArgumentError(
+            declared.name, "an argument is empty", (declared.example,), kind="empty"
+        )
     return declared.bind(_by_name(declared, words))
 
 
@@ -38,6 +63,23 @@ def inner_init(text: str) -> Init:
         ArgumentError: an argument is not what it takes.
     """
     return parse_init(text.replace(";", ","))
+
+
+def inner_text(text: str) -> str:
+    """Return the text of an initializer within another, which is kept where it is as a rule has it.
+
+    It raises as `inner_init` does.
+    """
+    return text if is_plain(text.replace(";", ",")) else str(inner_init(text)).replace(",", ";")
+
+
+def is_plain(text: str) -> bool:
+    """Whether an initializer is written as a rule has it, rather than understood."""
+    try:
+        _parsed(text)
+    except (UnknownNameError, ArgumentError):
+        return False
+    return text.partition(":")[0].strip() in REGISTRY
 
 
 def versions_of(inits: Iterable[Init]) -> dict[str, int]:
@@ -52,6 +94,7 @@ def versions_of(inits: Iterable[Init]) -> dict[str, int]:
 
 
 def _by_name(declared: Initializer, words: list[str]) -> dict[str, object]:
+    _refuse_misread(declared, words)
     named = [word.partition("=") for word in words if _is_named(word)]
     bare = [word for word in words if not _is_named(word)]
     given: dict[str, object] = {}
@@ -64,7 +107,8 @@ def _by_name(declared: Initializer, words: list[str]) -> dict[str, object]:
         rest = [word for word in words if word not in bare]
         meant = (",".join((form.format(bare[0]), *rest)) for form in declared.lone)
         texts = tuple(f"{declared.name}:{each}" for each in meant)
-        raise ArgumentError(declared.name, f"{bare[0]} alone is ambiguous", texts)
+        problem = f"{bare[0]} alone is ambiguous"
+        raise ArgumentError(declared.name, problem, texts, kind="lone")
     return given
 
 
@@ -91,16 +135,95 @@ def _place(declared: Initializer, given: dict[str, object], word: str) -> str:
                 return parameter.name
         raise ArgumentError(declared.name, f"{word} is one number too many", (declared.example,))
     for parameter in declared.parameters:
-        if word in parameter.kind.words:
+        if word_meant(word, parameter.kind.words) is not None:
             return parameter.name
     for parameter in declared.parameters:
         if isinstance(parameter.kind, Text) and parameter.name not in given:
             return parameter.name
+    other = other_initializer(declared.name, word)
     known = [known for parameter in declared.parameters for known in parameter.kind.words]
     names = [f"{parameter.name}=" for parameter in declared.parameters]
-    takes = ", ".join((*names, *known))
-    problem = f"unknown argument {word!r}; it takes {takes}"
+    problem = f"unknown argument {word!r}; it takes {_taken(declared)}"
+    if other is not None:
+        raise ArgumentError(declared.name, problem, (other,))
     raise ArgumentError(declared.name, problem, (*known, *names), word=word)
+
+
+def _taken(declared: Initializer) -> str:
+    """Say what it takes: names of arguments, and words where they are few."""
+    names = [f"{parameter.name}=" for parameter in declared.parameters]
+    groups = [parameter.kind.words for parameter in declared.parameters]
+    words = [word for group in groups if len(group) <= _MOST_WORDS for word in group]
+    many = (
+        [f"a nonlinearity such as {_SUCH}"]
+        if any(len(group) > _MOST_WORDS for group in groups)
+        else []
+    )
+    *first, last = (*names, *words, *many)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _refuse_misread(declared: Initializer, words: Sequence[str]) -> None:
+    """Refuse a number after a named argument, as Python does, and a decimal comma.
+
+    Raises:
+        ArgumentError: there is one; `known` is what was perhaps meant.
+    """
+    for at, word in enumerate(words):
+        if at == 0 or _is_named(word) or not _is_number(word):
+            continue
+        named = next((each for each in words[:at] if _is_named(each)), None)
+        if named is not None:
+            problem = f"the number {word} comes after the named argument {named}"
+            raise _misread(declared, words, at, problem)
+        if _FRACTION.fullmatch(word):
+            raise _misread(declared, words, at, f"{word!r} is not a number of its own")
+    takes = sum(parameter.kind.takes_numbers for parameter in declared.parameters)
+    are_halves = len(words) % 2 == 0 and all(_INTEGER.fullmatch(word) for word in words)
+    if are_halves and len(words) > takes > 0:
+        raise _misread(declared, words, len(words) - 1, f"{words[-1]} is one number too many")
+
+
+_FRACTION, _INTEGER = re.compile("0[0-9]+"), re.compile("-?[0-9]+")
+
+
+def _misread(declared: Initializer, words: Sequence[str], at: int, problem: str) -> ArgumentError:
+    """Return the error, with the texts that may be meant, a decimal fraction first."""
+    joined = _with_points(words)
+    pointed = _likely(declared, joined) if len(joined) < len(words) else ()
+    named: tuple[str, ...] = ()
+    given = {word.partition("=")[0].strip() for word in words if _is_named(word)}
+    numbers = [each.name for each in declared.parameters if each.kind.takes_numbers]
+    free = [name for name in numbers if name not in given]
+    if free and given and not _FRACTION.fullmatch(words[at]):
+        named = _likely(declared, [*words[:at], f"{free[0]}={words[at]}", *words[at + 1 :]])
+    kind = "point" if pointed else "behind"
+    return ArgumentError(declared.name, problem, (*pointed, *named), kind=kind)
+
+
+def _likely(declared: Initializer, words: Sequence[str]) -> tuple[str, ...]:
+    """Return the text of some arguments, if it is a valid one, or lacks only others."""
+    text = f"{declared.name}:{','.join(words)}"
+    try:
+        _parsed(text)
+    except ArgumentError as error:
+        lone = error.known[:1] if error.kind == "lone" else ()
+        return (text,) if error.kind == "missing" else lone
+    return (text,)
+
+
+def _with_points(words: Sequence[str]) -> list[str]:
+    """Join integers that a comma parts to decimal fractions."""
+    joined: list[str] = []
+    is_open = False
+    for word in words:
+        if is_open and re.fullmatch("[0-9]+", word):
+            joined[-1] += f".{word}"
+            is_open = False
+        else:
+            joined.append(word)
+            is_open = re.fullmatch(r"(?:\w+\s*=\s*)?-?[0-9]+", word) is not None
+    return joined
 
 
 def _is_named(word: str) -> bool:

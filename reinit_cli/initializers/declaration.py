@@ -24,6 +24,7 @@ from reinit_cli.initializers.parameters import (
     Value,
 )
 from reinit_cli.initializers.site import Site
+from reinit_cli.initializers.synonyms import argument_meant, other_initializer
 from reinit_cli.text import plural
 
 KEEP = "keep"
@@ -140,11 +141,11 @@ class Initializer:
         """
         known = {parameter.name: parameter for parameter in self.all_parameters}
         read: Arguments = {}
-        for name, value in given.items():
-            if name not in known:
-                takes = ", ".join(known) or "none"
-                problem = f"unknown argument {name!r}; it takes {takes}"
-                raise ArgumentError(self.name, problem, known, word=name)
+        for written_name, value in given.items():
+            name = self._named(written_name, known)
+            if name in read:
+                twice = f"{name} is given twice, as {given.get(name, read[name])} and {value}"
+                raise ArgumentError(self.name, twice)
             read[name] = self._read(known[name], value)
         ndim = typing.cast("int | None", read.pop("ndim", None))
         min_ndim = typing.cast("int", read.pop("min_ndim", 0))
@@ -153,9 +154,23 @@ class Initializer:
         completed = self.complete(self.name, read)
         for parameter in self.parameters:
             if parameter.default is REQUIRED and parameter.name not in completed:
-                raise ArgumentError(self.name, f"{parameter.name} is missing", (self.example,))
+                problem = f"{parameter.name} is missing"
+                raise ArgumentError(self.name, problem, (self.example,), kind="missing")
         arguments = self._defaults() | completed
         return Init(self, tuple(arguments.items()), ndim, min_ndim, keep_zeros, layout)
+
+    def _named(self, name: str, known: Mapping[str, Parameter]) -> str:
+        """Return the name of an argument, as torch has it.
+
+        Raises:
+            ArgumentError: there is none of that name.
+        """
+        found = name if name in known else argument_meant(name, tuple(known))
+        if found is None:
+            takes = ", ".join(known) or "none"
+            problem = f"unknown argument {name!r}; it takes {takes}"
+            raise ArgumentError(self.name, problem, known, word=name)
+        return found
 
     def _layout(self, read: Arguments) -> Layout:
         """Take the arguments of the layout out of those that were read."""
@@ -174,6 +189,9 @@ class Initializer:
         except ValueError as error:
             problem = f"{parameter.name} must be {error}, not {value!r}"
             word = value if isinstance(value, str) else None
+            other = other_initializer(self.name, word or "")
+            if other is not None:
+                raise ArgumentError(self.name, problem, (other,)) from error
             known = () if word is None else parameter.kind.words
             raise ArgumentError(self.name, problem, known, word=word) from error
 

@@ -12,6 +12,7 @@ from typing import Annotated, Protocol
 
 from reinit_cli.initializers.fans import AXES
 from reinit_cli.initializers.gains import NONLINEARITIES
+from reinit_cli.initializers.synonyms import word_meant
 from reinit_cli.text import parse_integer, parse_number
 
 Value = float | int | str | None
@@ -116,9 +117,10 @@ class Choice:
 
     def read(self, value: object) -> str:
         """Return the word."""
-        if value not in self.words:
+        found = word_meant(value, self.words) if isinstance(value, str) else None
+        if found is None:
             raise ValueError(self.describe())
-        return str(value)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +145,14 @@ class Gain:
 
     def read(self, value: object) -> float | str:
         """Return the number, or the nonlinearity's name."""
-        if isinstance(value, str) and value in self.words:
-            return value
+        found = word_meant(value, self.words) if isinstance(value, str) else None
+        if found is not None:
+            return found
         try:
             return self.number.read(value)
         except ValueError as error:
-            raise ValueError(self.describe()) from error
+            problem = f"{self.number.describe()} or a nonlinearity such as relu"
+            raise ValueError(problem) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +251,10 @@ class Flag:
 
     def read(self, value: object) -> bool:
         """Return it."""
-        known = {"true": True, "false": False}
-        found = value if isinstance(value, bool) else known.get(str(value).lower())
-        if found is None:
+        word = word_meant(str(value), ("true", "false"))
+        if word is None:
             raise ValueError(self.describe())
-        return found
+        return word == "true"
 
 
 def _exact(value: object, number: float) -> float:

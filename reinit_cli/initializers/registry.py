@@ -9,6 +9,7 @@ from reinit_cli.errors import PackageError, UnknownNameError
 from reinit_cli.initializers.declaration import Arguments, Initializer, asked_by, parameters_of
 from reinit_cli.initializers.fans import Fans
 from reinit_cli.initializers.law import Law
+from reinit_cli.initializers.synonyms import name_meant
 
 Build = TypeVar("Build", bound=Callable[..., Law | None])
 
@@ -77,13 +78,21 @@ class Registry:
                 problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
                 raise PackageError(package, problem, kind="plugin", of=entry.name) from error
 
+    def meant(self, name: str) -> Initializer | None:
+        """Return the initializer of that name or alias, or the only one that it can mean."""
+        found = self._find(name)
+        if found is None:
+            known = name_meant(name, self._by_name)
+            return None if known is None else self._by_name[known]
+        return found
+
     def __getitem__(self, name: str) -> Initializer:
-        """Return the initializer of that name or alias.
+        """Return the initializer of that name or alias, or the only one that it can mean.
 
         Raises:
             UnknownNameError: there is none.
         """
-        found = self._find(name)
+        found = self.meant(name)
         if found is None:
             raise UnknownNameError(name, known=self._by_name, kind="initializer")
         return found

@@ -25,7 +25,6 @@ SPLITS = {
     "fc.weight=zeros": ("fc.weight", "zeros"),
     "a=b=zeros": ("a=b", "zeros"),
     "a=zeros=ones": ("a", None),
-    "a= zeros": ("a", "zeros"),
     "a=zeros_": ("a", "zeros"),
     "a=he_normal:relu": ("a", "kaiming_normal"),
     "a=normal:std=1": ("a", "normal"),
@@ -39,7 +38,7 @@ def test_a_rule_is_split_before_the_first_known_initializer(
 ) -> None:
     pattern, name = expected
     if name is None:
-        with pytest.raises(UnknownNameError):
+        with pytest.raises(ArgumentError):
             Rule.parse(text)
         return
     rule = Rule.parse(text)
@@ -120,8 +119,8 @@ WRONG = {
     "normal:std=nan": ("normal: std must be a number of at least 0, not 'nan'", ()),
     "normal:std=inf": ("normal: std must be a number of at least 0, not 'inf'", ()),
     "normal:std=-1": ("normal: std must be a number of at least 0, not '-1'", ()),
-    "normal:sd=1": (
-        "normal: unknown argument 'sd'; it takes mean, std, ndim, min_ndim, keep_zeros",
+    "normal:sdt=1": (
+        "normal: unknown argument 'sdt'; it takes mean, std, ndim, min_ndim, keep_zeros",
         ("std",),
     ),
     "zeros:3": ("zeros: it takes no argument '3', only ndim=, min_ndim= and keep_zeros=", ()),
@@ -152,15 +151,13 @@ WRONG = {
     ),
     "xavier_uniform:relu,tanh": ("xavier_uniform: gain is given twice, as relu and tanh", ()),
     "xavier_uniform:-1": (
-        "xavier_uniform: gain must be a number of at least 0 or a nonlinearity (linear, conv1d, "
-        "conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, tanh, "
-        "relu, selu, leaky_relu, gelu, silu, mish, elu, softplus, hardswish, hardtanh, softsign, relu6), "
+        "xavier_uniform: gain must be a number of at least 0 or a nonlinearity such as relu, "
         "not '-1'",
         (),
     ),
     "kaiming_normal:mode=fan_avg": (
         "kaiming_normal: mode must be one of fan_in, fan_out, not 'fan_avg'",
-        ("fan_in",),
+        ("variance_scaling:2,fan_avg,normal",),
     ),
 }
 
@@ -212,7 +209,7 @@ def test_whatever_the_text_the_answer_is_ours(text: str) -> None:
         rule = Rule.parse(text)
     except (RuleError, UnknownNameError):
         return
-    assert rule.text == text
+    assert rule.text == text or Rule.parse(rule.text) == rule
 
 
 # --- keys that hold "=", and rules that are none ------------------------------------------
@@ -237,13 +234,16 @@ def test_keys_may_hold_equals_signs(text: str, parts: tuple[str, str]) -> None:
 
 
 NO_RULES = {
-    "": "rule '' has no '='; a rule is PATTERN=INIT[:ARGS]",
-    "fc.weight": "rule 'fc.weight' has no '='; a rule is PATTERN=INIT[:ARGS]",
-    "fc.weight:zeros": "rule 'fc.weight:zeros' has no '='; a rule is PATTERN=INIT[:ARGS]",
+    "": "rule '' needs an '=': PATTERN=INIT",
+    "fc.weight": "rule 'fc.weight' needs an '=': PATTERN=INIT",
+    "fc.weight:zeros": "rule 'fc.weight:zeros' needs an '=': PATTERN=INIT",
+    "normal:std=0.02": "rule 'normal:std=0.02' has no pattern: PATTERN=INIT",
     "=zeros": "pattern '': it is empty",
     "a[=zeros": "pattern 'a[': '[' is not closed; '[[]' is a literal one",
     "a=": "unknown initializer ''",
-    "a=zeros=ones": "unknown initializer 'zeros=ones'",
+    "a=zeros=ones": "zeros: it takes no argument 'ones', only ndim=, min_ndim= and keep_zeros=",
+    "a=b=zerros": "unknown initializer 'b=zerros'",
+    "a=std=0.02": "unknown initializer 'std=0.02'",
     "a=zeros:=ones": "zeros: unknown argument ''; it takes ndim, min_ndim, keep_zeros",
 }
 
@@ -295,9 +295,7 @@ def test_the_names_of_others_are_accepted(alias: str, name: str) -> None:
         ("kaming_normal", "kaiming_normal"),
         ("xavier_unifrm", "xavier_uniform"),
         ("glorot_unform", "glorot_uniform"),
-        ("HE_NORMAL", "he_normal"),
-        ("Zeros", "zeros"),
-        ("normal__", "normal"),
+        ("HE_NORML", "he_normal"),
         ("orthogonl", "orthogonal"),
         ("kep", "keep"),
     ],
@@ -425,7 +423,7 @@ def test_a_slope_is_refused_where_no_leaky_relu_uses_it(name: str, nonlinearity:
         ("trunc_normal:0.02", ("trunc_normal:std=0.02", "trunc_normal:mean=0.02")),
         ("uniform:0.1", ("uniform:a=-0.1,b=0.1", "uniform:a=0,b=0.1")),
         ("normal:0.02,min_ndim=2", ("normal:std=0.02,min_ndim=2", "normal:mean=0.02,min_ndim=2")),
-        ("uniform:min_ndim=2,1", ("uniform:a=-1,b=1,min_ndim=2", "uniform:a=0,b=1,min_ndim=2")),
+        ("uniform:1,min_ndim=2", ("uniform:a=-1,b=1,min_ndim=2", "uniform:a=0,b=1,min_ndim=2")),
     ],
 )
 def test_a_lone_number_that_could_be_two_arguments_is_refused(
@@ -444,12 +442,6 @@ def test_a_lone_number_is_clear_where_only_one_argument_can_be_meant() -> None:
     assert parse_init("sparse:0.5").given["sparsity"] == 0.5
 
 
-NONLINEARITY_LIST = (
-    "linear, conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, "
-    "sigmoid, tanh, relu, selu, leaky_relu, gelu, silu, mish, "
-    "elu, softplus, hardswish, hardtanh, softsign, relu6"
-)
-
 MORE_WRONG = {
     "normal: ": ("normal: an argument is empty", ("normal:std=0.02",)),
     "zeros:,": ("zeros: an argument is empty", ("zeros",)),
@@ -457,9 +449,9 @@ MORE_WRONG = {
     "ones:relu": ("ones: it takes no argument 'relu', only ndim=, min_ndim= and keep_zeros=", ()),
     "keep:1": ("keep: it takes no argument '1'", ()),
     "constant:x": ("constant: unknown argument 'x'; it takes val=", ()),
-    "constant:1,2": ("constant: 2 is one number too many", ("constant:0.5",)),
-    "constant:value=2": (
-        "constant: unknown argument 'value'; it takes val, ndim, min_ndim, keep_zeros",
+    "constant:1,2": ("constant: 2 is one number too many", ("constant:1.2",)),
+    "constant:vaule=2": (
+        "constant: unknown argument 'vaule'; it takes val, ndim, min_ndim, keep_zeros",
         ("val",),
     ),
     "normal:=3": (
@@ -470,10 +462,6 @@ MORE_WRONG = {
     "normal:std=": ("normal: std must be a number of at least 0, not ''", ()),
     "normal:mean=nan": ("normal: mean must be a number, not 'nan'", ()),
     "normal:mean=1e999": ("normal: mean must be a number, not '1e999'", ()),
-    "normal:Std=1": (
-        "normal: unknown argument 'Std'; it takes mean, std, ndim, min_ndim, keep_zeros",
-        ("std",),
-    ),
     "normal:min_dim=2": (
         "normal: unknown argument 'min_dim'; it takes mean, std, ndim, min_ndim, keep_zeros",
         ("min_ndim",),
@@ -493,21 +481,22 @@ MORE_WRONG = {
     "dirac:-1": ("dirac: groups must be an integer of at least 1, not '-1'", ()),
     "xavier_normal:2,0.2": ("xavier_normal: a is the slope of leaky_relu, and 2.0 has none", ()),
     "xavier_uniform:rleu": (
-        f"xavier_uniform: unknown argument 'rleu'; it takes gain=, a=, {NONLINEARITY_LIST}",
+        "xavier_uniform: unknown argument 'rleu'; it takes gain=, a= or a nonlinearity such as "
+        "relu",
         ("relu", "relu6"),
     ),
     "xavier_normal:gain=geluu": (
-        "xavier_normal: gain must be a number of at least 0 or a nonlinearity "
-        f"({NONLINEARITY_LIST}), not 'geluu'",
+        "xavier_normal: gain must be a number of at least 0 or a nonlinearity such as relu, "
+        "not 'geluu'",
         ("gelu",),
     ),
     "orthogonal:inf": (
-        f"orthogonal: gain must be a number or a nonlinearity ({NONLINEARITY_LIST}), not 'inf'",
+        "orthogonal: gain must be a number or a nonlinearity such as relu, not 'inf'",
         (),
     ),
     "kaiming_normal:fan_ot": (
         "kaiming_normal: unknown argument 'fan_ot'; it takes a=, mode=, nonlinearity=, "
-        f"fan_in, fan_out, {NONLINEARITY_LIST}",
+        "fan_in, fan_out or a nonlinearity such as relu",
         ("fan_out",),
     ),
     "kaiming_normal:fan_in,fan_out": (
@@ -525,11 +514,11 @@ MORE_WRONG = {
     "kaiming_normal:nan": ("kaiming_normal: a must be a number, not 'nan'", ()),
     "kaiming_normal:nonlinearity=geluu": (
         "kaiming_normal: nonlinearity must be a number of at least 0 or a nonlinearity "
-        f"({NONLINEARITY_LIST}), not 'geluu'",
+        "such as relu, not 'geluu'",
         ("gelu",),
     ),
-    "kaiming_uniform:mode=FAN_IN": (
-        "kaiming_uniform: mode must be one of fan_in, fan_out, not 'FAN_IN'",
+    "kaiming_uniform:mode=fan_inn": (
+        "kaiming_uniform: mode must be one of fan_in, fan_out, not 'fan_inn'",
         ("fan_in",),
     ),
 }
@@ -635,8 +624,8 @@ def test_a_rule_from_python_takes_values_and_their_texts() -> None:
         ("foo", {"std": 1}, "unknown initializer 'foo'"),
         (
             "normal",
-            {"sd": 1},
-            "normal: unknown argument 'sd'; it takes mean, std, ndim, min_ndim, keep_zeros",
+            {"sdt": 1},
+            "normal: unknown argument 'sdt'; it takes mean, std, ndim, min_ndim, keep_zeros",
         ),
         ("normal", {"std": None}, "normal: std must be a number of at least 0, not None"),
         ("normal", {"std": [1]}, "normal: std must be a number of at least 0, not [1]"),
@@ -651,7 +640,7 @@ def test_a_rule_from_python_takes_values_and_their_texts() -> None:
         (
             "orthogonal",
             {"gain": True},
-            f"orthogonal: gain must be a number or a nonlinearity ({NONLINEARITY_LIST}), not True",
+            "orthogonal: gain must be a number or a nonlinearity such as relu, not True",
         ),
     ],
 )

@@ -6,7 +6,7 @@ import math
 from typing import Annotated
 
 from reinit_cli.errors import ArgumentError
-from reinit_cli.initializers.arguments import inner_init
+from reinit_cli.initializers.arguments import inner_init, inner_text
 from reinit_cli.initializers.blocks import GROUP_NUMEL
 from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.fans import Fans, UndefinedError, need_ndim
@@ -35,7 +35,8 @@ def _check_inner(name: str, given: Arguments) -> Arguments:
             raise ArgumentError(name, f"{REGISTRY[inner].name} cannot be within another")
         init = inner_init(text)
         if init.keeps or init.initializer.stream or init.keep_zeros:
-            raise ArgumentError(name, f"{init} depends on what is there, and a part cannot")
+            raise ArgumentError(name, f"{init} depends on existing values, and a part cannot")
+        return {**given, "inner": inner_text(text)}
     return given
 
 

@@ -35,11 +35,11 @@ from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.operations.stats import Measured, Statistics
 from reinit_cli.operations.verify import Verdict
 from reinit_cli.planning.plan import Plan, Step
-from reinit_cli.planning.spared import NOT_WEIGHTS
 from reinit_cli.provenance.compare import Gap
 from reinit_cli.request.request import PlanOptions, Request, RewriteOptions
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.moments import Moments
+from reinit_cli.tensors.spared import NOT_WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reinit_cli.request.pattern import KeyIndex, Pattern
+from reinit_cli.tensors.counts import Counts, buffer_keys, count
 from reinit_cli.tensors.info import TensorInfo, repeated_keys, tied_groups
 
 _DIGITS = re.compile(r"([0-9]+)")
@@ -22,11 +23,18 @@ class Listing:
         tensors: their entries.
         aliases: for a tied key the first of its ties.
         repeated: the keys that add nothing to a sum, since a tied one does.
+        buffers: the keys of the buffers.
     """
 
     tensors: Sequence[TensorInfo]
     aliases: Mapping[str, str]
     repeated: Collection[str]
+    buffers: Collection[str]
+
+    @property
+    def counts(self) -> Counts:
+        """How much they are."""
+        return count(self.tensors, self.repeated, self.buffers)
 
 
 def list_keys(
@@ -48,7 +56,7 @@ def list_keys(
         chosen.sort(key=ORDERS[order])
     groups = tied_groups(tensors)
     aliases = {key: tied[0] for key, tied in groups.items() if key != tied[0]}
-    return Listing(chosen, aliases, repeated_keys(chosen, groups))
+    return Listing(chosen, aliases, repeated_keys(chosen, groups), buffer_keys(tensors))
 
 
 def choose(

@@ -62,8 +62,8 @@ class Branch(NamedTuple):
         depth: how many modules it lies in.
         tensor: the tensor itself, or None for a module.
         leaves: the number of tensors in a module.
-        numel: the number of their elements; of a tied tensor's once.
-        nbytes: the bytes of those.
+        parameters: the elements of those that are parameters; of a tied tensor's once.
+        nbytes: the bytes of all; of a tied tensor's once.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Branch(NamedTuple):
     depth: int
     tensor: TensorInfo | None
     leaves: int
-    numel: int
+    parameters: int
     nbytes: int
 
 
@@ -155,11 +155,13 @@ class _Module:
     around: _Module | None = None
     inside: list[TensorInfo | _Module] = field(default_factory=list)
     leaves: int = 0
-    numel: int = 0
+    parameters: int = 0
     nbytes: int = 0
 
 
-def tree_of(tensors: Sequence[TensorInfo], repeated: Collection[str] = ()) -> list[Branch]:
+def tree_of(
+    tensors: Sequence[TensorInfo], repeated: Collection[str] = (), buffers: Collection[str] = ()
+) -> list[Branch]:
     """Return modules and tensors as they lie in each other, each before what is in it.
 
     Segments are parted by dots. What has one name but comes apart in the state dict stands
@@ -168,6 +170,7 @@ def tree_of(tensors: Sequence[TensorInfo], repeated: Collection[str] = ()) -> li
     Args:
         tensors: the entries.
         repeated: the keys that add nothing to a sum, since a tied one does.
+        buffers: the keys of the buffers.
     """
     whole = _Module("")
     modules = {"": whole}
@@ -180,16 +183,16 @@ def tree_of(tensors: Sequence[TensorInfo], repeated: Collection[str] = ()) -> li
         module.inside.append(tensor)
         module.leaves += 1
         if tensor.key not in repeated:
-            module.numel += tensor.numel
+            module.parameters += tensor.numel if tensor.key not in buffers else 0
             module.nbytes += tensor.nbytes
     # What is inside was made after what is around it.
     for module in reversed(modules.values()):
         if module.around is not None:
             module.around.leaves += module.leaves
-            module.around.numel += module.numel
+            module.around.parameters += module.parameters
             module.around.nbytes += module.nbytes
     found: list[Branch] = []
-    _collect(whole, found)
+    _collect(whole, found, buffers)
     return found
 
 
@@ -214,15 +217,15 @@ def _module(modules: dict[str, _Module], prefix: str) -> _Module:
     return module
 
 
-def _collect(module: _Module, found: list[Branch]) -> None:
+def _collect(module: _Module, found: list[Branch], buffers: Collection[str]) -> None:
     start = len(module.prefix)
     depth = module.depth + 1
     for each in module.inside:
         if isinstance(each, _Module):
             path = each.prefix[:-1]
-            sums = (each.leaves, each.numel, each.nbytes)
+            sums = (each.leaves, each.parameters, each.nbytes)
             found.append(Branch(path[start:], path, depth, None, *sums))
-            _collect(each, found)
+            _collect(each, found, buffers)
         else:
-            sums = (1, each.numel, each.nbytes)
+            sums = (1, each.numel if each.key not in buffers else 0, each.nbytes)
             found.append(Branch(each.key[start:], each.key, depth, each, *sums))

@@ -17,7 +17,6 @@ from reinit_cli.planning.parameters import parameters_of
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.reshape import with_rows
 from reinit_cli.planning.running_statistics import with_buffers
-from reinit_cli.planning.spared import Spared
 from reinit_cli.planning.weight_norm import (
     WEIGHT_NORM,
     WEIGHT_NORM_VERSION,
@@ -29,6 +28,7 @@ from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.dtype import Dtype
 from reinit_cli.tensors.info import TensorInfo, overlapping, tied_groups
+from reinit_cli.tensors.spared import Spared
 
 
 def decide(entries: Entries, request: Request, elsewhere: Elsewhere = NOWHERE) -> Plan:

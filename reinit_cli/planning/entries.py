@@ -10,12 +10,12 @@ from reinit_cli.planning.cast import cast
 from reinit_cli.planning.owners import ALONE, Surroundings
 from reinit_cli.planning.reshape import RESIZE_VERSION, Reshapes, reshaped, to_shapes
 from reinit_cli.planning.select import selection_of
-from reinit_cli.planning.spared import Spared
 from reinit_cli.planning.weight_norm import left_alone_of
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.tensors.optimizer import Optimizer
+from reinit_cli.tensors.spared import Spared
 
 Heads = Mapping[str, tuple[int, ...]]
 """The tensors of a new head of classes, and the shapes that they are to have."""

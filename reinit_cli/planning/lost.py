@@ -61,5 +61,5 @@ def _counted(what: str, tensors: list[TensorInfo]) -> str:
     if not tensors:
         return what
     count = f"{plural(len(tensors), 'tensor')}, "
-    held = plural(sum(tensor.numel for tensor in tensors), "parameter")
+    held = plural(sum(tensor.numel for tensor in tensors), "element")
     return f"{what[:-1]}: {'' if what.endswith('(a tensor)') else count}{held})"

@@ -16,9 +16,9 @@ from reinit_cli.errors import UnfillableError
 from reinit_cli.initializers import Law, Transform
 from reinit_cli.initializers.norm import NormOf
 from reinit_cli.planning.plan import Step
-from reinit_cli.planning.spared import Spared, spared
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.spared import Spared, spared
 
 _FOLLOWS = "follows "
 _OLD = "_g", "_v"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from reinit_cli.tensors.dtype import DTYPES, Dtype
@@ -28,6 +28,7 @@ class TensorInfo:
         offset: where in the storage it starts, in elements.
         stride: in elements; None means contiguous.
         carried: why it can only be carried along ("a sparse tensor"), or None.
+        is_buffer: whether the module that has it has it as a buffer; None where no module says.
     """
 
     key: str
@@ -38,6 +39,7 @@ class TensorInfo:
     offset: int = 0
     stride: tuple[int, ...] | None = None
     carried: str | None = None
+    is_buffer: bool | None = field(default=None, compare=False)
 
     @property
     def numel(self) -> int:

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
 
 def infos_of(state: Mapping[str, Any]) -> tuple[TensorInfo, ...]:
     """Return what is known of every entry of a state dict, in its order."""
     return tuple(_info(key, value) for key, value in state.items())
+
+
+def infos_of_module(module: Module) -> tuple[TensorInfo, ...]:
+    """Return what is known of every entry of a module's state dict, and which are buffers."""
+    infos = infos_of(module.state_dict())
+    is_buffer = dict.fromkeys(_names(module.named_parameters(remove_duplicate=False)), False)
+    is_buffer |= dict.fromkeys(_names(module.named_buffers(remove_duplicate=False)), True)
+    return tuple(replace(info, is_buffer=is_buffer.get(info.key)) for info in infos)
+
+
+def _names(named: Iterable[tuple[str, Tensor]]) -> Iterator[str]:
+    return (name for name, _ in named)
 
 
 def _info(key: str, value: Any) -> TensorInfo:

@@ -38,11 +38,11 @@ def test_a_long_list_in_a_pipe_has_tabs(reinit: Callable[..., Done], layers: Pat
     header, *rows, total = [line.split("\t") for line in done.out.splitlines()]
     assert header == ["key", "shape", "dtype", "parameters", "bytes", "mark"]
     assert sorted(rows) == [
-        ["layers.0.norm.running_mean", "4", "float16", "4", "8 B", "buffer"],
-        ["layers.0.norm.steps", "scalar", "int64", "1", "8 B", "buffer"],
+        ["layers.0.norm.running_mean", "4", "float16", "", "8 B", "buffer"],
+        ["layers.0.norm.steps", "scalar", "int64", "", "8 B", "buffer"],
         ["layers.0.up.weight", "8x4", "float32", "32", "128 B", ""],
     ]
-    assert total == ["total", "3 tensors, 37 parameters, 144 B"]
+    assert total == ["total", "3 tensors, 32 parameters, 5 in buffers, 144 B"]
 
 
 def test_groups_are_patterns_that_can_be_typed(reinit: Callable[..., Done], layers: Path) -> None:
@@ -66,10 +66,10 @@ def test_a_tree_has_the_sums_of_modules(reinit: Callable[..., Done], layers: Pat
 
     rows = [line.split("\t") for line in done.out.splitlines()]
     assert rows[0] == ["module", "tensors", "shape", "dtype", "parameters", "bytes", "mark"]
-    assert ["layers", "6", "", "", "74", "288 B", ""] in rows
-    assert ["layers.1", "3", "", "", "37", "144 B", ""] in rows
-    assert ["layers.1.norm", "2", "", "", "5", "16 B", ""] in rows
-    assert ["layers.1.norm.steps", "", "scalar", "int64", "1", "8 B", "buffer"] in rows
+    assert ["layers", "6", "", "", "64", "288 B", ""] in rows
+    assert ["layers.1", "3", "", "", "32", "144 B", ""] in rows
+    assert ["layers.1.norm", "2", "", "", "0", "16 B", ""] in rows
+    assert ["layers.1.norm.steps", "", "scalar", "int64", "", "8 B", "buffer"] in rows
     assert ["layers.1.up.weight", "", "8x4", "float32", "32", "128 B", ""] in rows
 
 
@@ -108,7 +108,7 @@ def test_a_tie_counts_once_and_is_marked(reinit: Callable[..., Done]) -> None:
     torch.save({"head": shared, "embed": shared}, "m.pt")
 
     assert reinit("keys", "m.pt", "-l").out.splitlines()[1:] == [
-        "head\t5x2\tfloat32\t10\t40 B\ttied to embed",
+        "head\t5x2\tfloat32\t\t\ttied to embed",
         "embed\t5x2\tfloat32\t10\t40 B\t",
         "total\t2 tensors, 10 parameters, 40 B",
     ]
@@ -124,7 +124,7 @@ def test_a_tie_counts_where_its_other_key_is_not_listed(reinit: Callable[..., Do
     assert long[-1] == "total\t1 tensor, 10 parameters, 40 B"
     assert tree == [
         "head\t1\t\t\t0\t0 B\t",
-        "head.w\t\t5x2\tfloat32\t10\t40 B\ttied to embed.w",
+        "head.w\t\t5x2\tfloat32\t\t\ttied to embed.w",
         "embed\t1\t\t\t10\t40 B\t",
         "embed.w\t\t5x2\tfloat32\t10\t40 B\t",
         "x\t1\t\t\t1\t4 B\t",
@@ -148,7 +148,7 @@ def test_what_is_beside_the_tensors_is_shown(reinit: Callable[..., Done], layers
     source, format_, total, *metadata = reinit("keys", "m.safetensors", "--meta").out.splitlines()
 
     assert (source, format_) == ("source\tm.safetensors", "format\tsafetensors")
-    assert total == "total\t35 tensors, 487 parameters, 1.9 kB"
+    assert total == "total\t35 tensors, 432 parameters, 55 in buffers, 1.9 kB"
     assert sorted(metadata) == ["metadata author\tsomebody", "metadata format\tpt"]
 
 

@@ -50,6 +50,7 @@ def test_keys_as_json_have_a_line_each(reinit: Callable[..., Done], checkpoint: 
         "dtype": "bfloat16",
         "nbytes": 160,
         "alias_of": None,
+        "is_buffer": False,
     }
 
 

@@ -112,7 +112,7 @@ def test_a_tree_has_every_module_before_what_is_in_it() -> None:
     tensors = _tensors("a.0.w", "a.0.b", "c", "a.1.w")
 
     assert [
-        (each.path, each.depth, each.leaves, each.numel, each.nbytes, each.tensor)
+        (each.path, each.depth, each.leaves, each.parameters, each.nbytes, each.tensor)
         for each in tree_of(tensors)
     ] == [
         ("a", 0, 3, 6, 24, None),
@@ -136,7 +136,7 @@ def test_a_tensor_and_a_module_may_have_one_name() -> None:
 def test_what_is_repeated_adds_to_no_sum() -> None:
     tree = tree_of(_tensors("a.v", "a.w", "b.w"), {"a.w"})
 
-    assert [(each.path, each.leaves, each.numel) for each in tree] == [
+    assert [(each.path, each.leaves, each.parameters) for each in tree] == [
         ("a", 2, 2),
         ("a.v", 1, 2),
         ("a.w", 1, 2),
@@ -153,7 +153,7 @@ def test_every_tensor_is_in_the_tree_once(keys: list[str]) -> None:
     for module in tree:
         if not module.tensor:
             inside = [key for key in keys if key.startswith(f"{module.path}.")]
-            assert (module.leaves, module.numel) == (len(inside), 2 * len(inside))
+            assert (module.leaves, module.parameters) == (len(inside), 2 * len(inside))
 
 
 def test_keys_of_very_many_segments_are_no_trouble() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from reinit_cli import apply_, rewrite, seed_for
 from reinit_cli.errors import (
@@ -240,9 +241,11 @@ def test_a_tied_tensor_is_drawn_once_and_written_under_both_names(
 ) -> None:
     from reinit_cli.checkpoints.models import torchvision as models
 
-    shared = torch.zeros(5, 4)
-    state = {"head.weight": shared, "embed.weight": shared, "x": torch.zeros(6)[2:]}
-    monkeypatch.setattr(models, "_build", lambda *_: state)
+    shared = nn.Parameter(torch.zeros(5, 4))
+    net = nn.ModuleDict({"head": nn.Linear(4, 5, bias=False), "embed": nn.Embedding(5, 4)})
+    net["head"].weight = net["embed"].weight = shared
+    net.register_buffer("x", torch.zeros(6)[2:])
+    monkeypatch.setattr(models, "_module", lambda *_: net)
 
     outcome = rewrite("alexnet", ["head.weight=normal:std=1"], "out.safetensors", weights="none")
     rewrite("alexnet", ["head.weight=normal:std=1", "x=ones"], "out.pt", weights="none")

@@ -66,7 +66,7 @@ def test_tensors_alone_stay_in_a_file_of_the_same_kind(
         assert torch.equal(found[key].double(), cast.double())
     # torch loads float8 from archives alone.
     assert _is_legacy("clean.pt") is (not is_new and dtype != "float8_e4m3fn")
-    left_out = "epoch (int), model_ema (dict: 2 tensors, 15 parameters), optimizer (dict: 6 tensors"
+    left_out = "epoch (int), model_ema (dict: 2 tensors, 15 elements), optimizer (dict: 6 tensors"
     assert any(left_out in each for each in outcome.job.plan.warnings)
 
 
@@ -113,7 +113,7 @@ def test_a_file_of_tensors_alone_stays_as_it_is() -> None:
 LOST = {
     "a tensor outside": (
         {"state_dict": {"w": torch.ones(3)}, "acc": torch.zeros(5)},
-        r"would lose acc \(a tensor: 5 parameters\)$",
+        r"would lose acc \(a tensor: 5 elements\)$",
     ),
     "an optimizer": (
         {
@@ -123,7 +123,7 @@ LOST = {
                 "param_groups": [{"params": [0]}],
             },
         },
-        r"would lose optimizer \(dict: 1 tensor, 3 parameters\)$",
+        r"would lose optimizer \(dict: 1 tensor, 3 elements\)$",
     ),
     "a stream in a state dict": (
         {"w": torch.ones(3), "_extra_state": io.BytesIO(b"scale")},

@@ -20,6 +20,7 @@ from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
     from torchvision.models import WeightsEnum
 
 NO_WEIGHTS = "none"
@@ -174,11 +175,11 @@ def summarize_model(name: str) -> ModelSummary:
 
 def inspect_model(model: Model) -> tuple[TensorInfo, ...]:
     """Return the entries of a model's state dict, without its weights and offline."""
-    from reinit_cli.tensors.live import infos_of
+    from reinit_cli.tensors.live import infos_of_module
 
     # Quantizing runs the model once, so nothing of it can stay on `meta`.
-    with nullcontext() if _is_quantized(model) else _on_meta():
-        return infos_of(build_model(model))
+    with own_random_state(0), nullcontext() if _is_quantized(model) else _on_meta():
+        return infos_of_module(_module(model, _nothing))
 
 
 def build_model(model: Model, **arguments: Any) -> Mapping[str, Any]:
@@ -241,6 +242,11 @@ def load_model(model: Model, seed: int) -> Mapping[str, Any]:
 
 
 def _build(model: Model, fetch: Fetch, **others: Any) -> Mapping[str, Any]:
+    state: Mapping[str, Any] = _module(model, fetch, **others).state_dict()
+    return state
+
+
+def _module(model: Model, fetch: Fetch, **others: Any) -> Module:
     import torch
     import torchvision
 
@@ -252,9 +258,8 @@ def _build(model: Model, fetch: Fetch, **others: Any) -> Mapping[str, Any]:
     with _loading_with(fetch), torch.no_grad(), warnings.catch_warnings():
         # A user cannot fix deprecations in torchvision's own code.
         warnings.simplefilter("ignore")
-        built = torchvision.models.get_model(model.name, **arguments)
-        state: Mapping[str, Any] = built.eval().state_dict()
-        return state
+        module: Module = torchvision.models.get_model(model.name, **arguments)
+        return module.eval()
 
 
 def has_backbone_weights(name: str) -> bool:

@@ -19,7 +19,7 @@ from reinit_cli.cli.options import (
 from reinit_cli.cli.parameters import (
     PatternType,
 )
-from reinit_cli.cli.render.facts import place_facts, summed
+from reinit_cli.cli.render.facts import place_facts
 from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.table import Column, Sheet, show
 from reinit_cli.cli.terminal import warn_about
@@ -27,8 +27,8 @@ from reinit_cli.collector import collector_paused
 from reinit_cli.operations.keys import ORDERS, Listing, list_keys
 from reinit_cli.operations.outline import Branch, Group
 from reinit_cli.request.pattern import Pattern
-from reinit_cli.tensors.dtype import DTYPES
-from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
+from reinit_cli.tensors.counts import count, counted_text
+from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import nbytes, shape
 
 
@@ -132,7 +132,7 @@ def _sheet(listing: Listing, *, tree: bool, group: bool, is_terminal: bool) -> S
     from reinit_cli.operations.outline import groups_of, tree_of
 
     if tree:
-        branches = tree_of(listing.tensors, listing.repeated)
+        branches = tree_of(listing.tensors, listing.repeated, listing.buffers)
         return tree_sheet(branches, listing, is_indented=is_terminal)
     if group:
         return groups_sheet(groups_of(listing.tensors), listing)
@@ -192,9 +192,8 @@ def keys_sheet(listing: Listing) -> Sheet:
         (
             tensor.key,
             *_kind(tensor),
-            f"{tensor.numel:,}",
-            nbytes(tensor.nbytes),
-            _mark(tensor, listing.aliases),
+            *_sizes((tensor,), listing),
+            _mark(tensor, listing),
         )
         for tensor in listing.tensors
     ]
@@ -208,9 +207,8 @@ def groups_sheet(groups: Sequence[Group], listing: Listing) -> Sheet:
             group.pattern,
             f"×{len(group.tensors)}" if len(group.tensors) > 1 else "",
             *_kind(group.tensors[0]),
-            f"{sum(tensor.numel for tensor in group.tensors):,}",
-            nbytes(sum(tensor.nbytes for tensor in group.tensors)),
-            _mark(group.tensors[0], {}),
+            *_sizes(group.tensors, listing),
+            _mark(group.tensors[0], replace(listing, aliases={})),
         )
         for group in groups
     ]
@@ -230,9 +228,12 @@ def tree_sheet(tree: Sequence[Branch], listing: Listing, *, is_indented: bool) -
             "  " * branch.depth + branch.name if is_indented else branch.path,
             "" if branch.tensor else f"{branch.leaves:,}",
             *(_kind(branch.tensor) if branch.tensor else ("", "")),
-            f"{branch.numel:,}",
-            nbytes(branch.nbytes),
-            _mark(branch.tensor, listing.aliases) if branch.tensor else "",
+            *(
+                _sizes((branch.tensor,), listing)
+                if branch.tensor
+                else (f"{branch.parameters:,}", nbytes(branch.nbytes))
+            ),
+            _mark(branch.tensor, listing) if branch.tensor else "",
         )
         for branch in tree
     ]
@@ -240,22 +241,26 @@ def tree_sheet(tree: Sequence[Branch], listing: Listing, *, is_indented: bool) -
 
 
 def _totals(listing: Listing) -> tuple[tuple[str, str], ...]:
-    return (("total", summed(listing.tensors, listing.repeated)),)
+    return (("total", counted_text(listing.counts)),)
+
+
+def _sizes(tensors: Sequence[TensorInfo], listing: Listing) -> tuple[str, str]:
+    """Return the parameters and bytes of tensors, so that the columns add up to the totals."""
+    counts = count(tensors, listing.repeated, listing.buffers)
+    is_counted = any(tensor.key not in listing.repeated for tensor in tensors)
+    return f"{counts.parameters:,}" if counts.parameters else "", nbytes(
+        counts.nbytes
+    ) if is_counted else ""
 
 
 def _kind(tensor: TensorInfo) -> tuple[str, str]:
     return shape(tensor.shape) if tensor.nbytes or not tensor.carried else "", tensor.dtype
 
 
-def _mark(tensor: TensorInfo, aliases: Mapping[str, str]) -> str:
-    if tensor.key in aliases:
-        return f"tied to {aliases[tensor.key]}"
-    if tensor.carried:
-        return tensor.carried
-    known = DTYPES.get(tensor.dtype)
-    # Only floats have gradients, so whatever else a module has is a buffer.
-    is_buffer = known is not None and known.kind in ("integer", "bool")
-    return "buffer" if is_buffer or tensor.key.rpartition(".")[2] in RUNNING_STATISTICS else ""
+def _mark(tensor: TensorInfo, listing: Listing) -> str:
+    if tensor.key in listing.aliases:
+        return f"tied to {listing.aliases[tensor.key]}"
+    return tensor.carried or ("buffer" if tensor.key in listing.buffers else "")
 
 
 def key_forms(listing: Listing) -> Iterator[str]:
@@ -269,5 +274,6 @@ def key_forms(listing: Listing) -> Iterator[str]:
                 "dtype": tensor.dtype,
                 "nbytes": tensor.nbytes,
                 "alias_of": listing.aliases.get(tensor.key),
+                "is_buffer": tensor.key in listing.buffers,
             }
         )

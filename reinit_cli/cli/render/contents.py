@@ -8,11 +8,11 @@ from typing import Any
 
 from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.source import doubts_about
-from reinit_cli.cli.render.facts import place_facts, summed
+from reinit_cli.cli.render.facts import place_facts
 from reinit_cli.cli.render.json import VERSION
 from reinit_cli.cli.render.table import Column, Sheet
 from reinit_cli.operations.contents import Holdings
-from reinit_cli.tensors.info import repeated_keys
+from reinit_cli.tensors.counts import counted_text, counts_of
 from reinit_cli.text import nbytes, shape
 
 _COLUMNS = (Column("holds"), Column("kind"), Column("value"), Column("bytes", is_number=True))
@@ -41,7 +41,7 @@ def _facts(holdings: Holdings) -> Iterator[tuple[str, str]]:
     if source is None:
         return
     yield from (fact for fact in place_facts(source.located) if fact[0] != "state dict at")
-    yield "total", summed(source.tensors, repeated_keys(source.tensors))
+    yield "total", counted_text(counts_of(source.tensors))
     if form["has_record"]:
         yield "record", "of what made it; `reinit verify` tells whether it holds"
     metadata = source.located.plain_metadata if source.located else source.metadata

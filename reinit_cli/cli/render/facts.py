@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.text import nbytes, number, plural
+from reinit_cli.text import number
 
 if TYPE_CHECKING:
     from reinit_cli.checkpoints.formats.base import Located
     from reinit_cli.initializers.declaration import Init
-
-
-def summed(tensors: Iterable[TensorInfo], repeated: Collection[str] = ()) -> str:
-    """Return how many tensors, parameters and bytes there are; the repeated add no bytes."""
-    found = [tensor for tensor in tensors if not tensor.is_no_tensor]
-    own = [tensor for tensor in found if tensor.key not in repeated]
-    numel = plural(sum(tensor.numel for tensor in own), "parameter")
-    total = nbytes(sum(tensor.nbytes for tensor in own))
-    return f"{plural(len(found), 'tensor')}, {numel}, {total}"
 
 
 def place_facts(located: Located | None) -> Iterator[tuple[str, str]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from reinit_cli.cli.render.facts import described, place_facts, summed
+from reinit_cli.cli.render.facts import described, place_facts
 from reinit_cli.cli.render.html import Page, without_folders
 from reinit_cli.cli.render.panels import panels_of_rewrite
 from reinit_cli.cli.render.table import Column, Sheet
@@ -21,6 +21,7 @@ from reinit_cli.request.pattern import patterns_of
 from reinit_cli.request.rename import renames_of
 from reinit_cli.request.rule import Rule
 from reinit_cli.streams.torch import STREAM
+from reinit_cli.tensors.counts import Counts, buffer_keys, count, counted_text
 from reinit_cli.tensors.moments import Moments
 from reinit_cli.text import nbytes, number, plural, shape
 
@@ -60,8 +61,9 @@ def rules_sheet(job: Job, outcome: Outcome | None) -> Sheet:
     """
     filled = outcome.filled if outcome else {}
     plan = job.plan
+    buffers = _buffers(plan)
     rows = [
-        _rule_row(rule, steps, shadowed, filled)
+        _rule_row(rule, steps, shadowed, filled, buffers)
         for rule, steps, shadowed in (
             *_heads(plan),
             *zip(plan.rules, plan.by_rule(), plan.shadowed, strict=True),
@@ -125,20 +127,22 @@ def page_of_rewrite(outcome: Outcome) -> Page:
 
 
 def _rule_row(
-    rule: Rule, steps: Sequence[Step], shadowed: int, filled: Mapping[str, Filled]
+    rule: Rule,
+    steps: Sequence[Step],
+    shadowed: int,
+    filled: Mapping[str, Filled],
+    buffers: Collection[str],
 ) -> tuple[str, ...]:
     fills = [step for step in steps if step.action == "fill"]
     expected = _merged(
         expected_moments(step.follows, step.tensor.numel) for step in fills if step.follows
     )
     drawn = _merged(filled[step.seed_key].after for step in fills if step.seed_key in filled)
-    counted = steps if rule.init.keeps else fills
+    counts = _counts(steps if rule.init.keeps else fills, buffers)
     return (
         rule.pattern.text,
         described(rule.init),
-        f"{len(counted):,}",
-        f"{_numel(counted):,}",
-        nbytes(_nbytes(counted)),
+        *_amounts(counts),
         _std(expected),
         _std(drawn),
         "; ".join(_notes(rule, steps, shadowed)),
@@ -184,10 +188,10 @@ def _notes(rule: Rule, steps: Sequence[Step], shadowed: int) -> Iterator[str]:
 
 def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     plan = job.plan
-    repeated = {step.key for step in plan.steps if step.is_repeated}
-    untouched = [step.tensor for step in plan.steps if step.action not in ("fill", "resize")]
-    yield "untouched", summed(untouched, repeated)
-    yield "total", summed([step.tensor for step in plan.steps], repeated)
+    buffers = _buffers(plan)
+    untouched = [step for step in plan.steps if step.action not in ("fill", "resize")]
+    yield "untouched", counted_text(_counts(untouched, buffers))
+    yield "total", counted_text(_counts(plan.steps, buffers))
     resized = [f"{step.key} {_shapes(step)}" for step in plan.steps if step.was is not None]
     renamed = [_names(step) for step in plan.steps if step.source_key is not None]
     for what, found in (("renamed", renamed), ("dropped", plan.dropped), ("resized", resized)):
@@ -197,11 +201,11 @@ def _facts(job: Job, outcome: Outcome | None) -> Iterator[tuple[str, str]]:
     for file in dict.fromkeys(change.file for change in plan.config):
         yield file, ", ".join(str(change) for change in plan.config if change.file == file)
     if plan.request.with_buffers:
-        buffers = sum(
+        reset = sum(
             step.action == "fill" and step.rule is None and not step.head and not step.norm_of
             for step in plan.steps
         )
-        yield "buffers", f"{plural(buffers, 'running statistic')} reset"
+        yield "buffers", f"{plural(reset, 'running statistic')} reset"
     norms = sum(bool(step.norm_of) for step in plan.steps)
     if norms:
         yield "weight norm", f"{plural(norms, 'tensor')} of norms filled with what is drawn"
@@ -247,14 +251,20 @@ def _check_fact(plan: Plan, outcome: Outcome | None) -> str:
     return f"{said}, {odds}"
 
 
-def _numel(steps: Iterable[Step]) -> int:
-    """Return the parameters of the steps' tensors, those of ties once."""
-    return sum(step.tensor.numel for step in steps if not step.is_repeated)
+def _buffers(plan: Plan) -> frozenset[str]:
+    """Return the keys of the buffers among what a plan is about."""
+    return buffer_keys([step.tensor for step in plan.steps])
 
 
-def _nbytes(steps: Iterable[Step]) -> int:
-    """Return the bytes of the steps' tensors, those of ties once."""
-    return sum(step.tensor.nbytes for step in steps if not step.is_repeated)
+def _counts(steps: Sequence[Step], buffers: Collection[str]) -> Counts:
+    """Count the steps' tensors, those of ties once."""
+    repeated = {step.key for step in steps if step.is_repeated}
+    return count([step.tensor for step in steps], repeated, buffers)
+
+
+def _amounts(counts: Counts) -> tuple[str, str, str]:
+    """Return the tensors, parameters and bytes of a row."""
+    return f"{counts.tensors:,}", f"{counts.parameters:,}", nbytes(counts.nbytes)
 
 
 def _step_row(step: Step, filled: Filled | None) -> tuple[str, ...]:
@@ -321,9 +331,7 @@ def _batch_row(result: Result, *, has_seed: bool) -> tuple[str, ...]:
     fills = [step for step in job.plan.steps if step.action == "fill"]
     return (
         *named,
-        f"{len(fills):,}",
-        f"{_numel(fills):,}",
-        nbytes(_nbytes(fills)),
+        *_amounts(_counts(fills, _buffers(job.plan))),
         job.destination.path or "standard output",
         "; ".join(skip_notes(job.plan.steps)),
     )

@@ -24,12 +24,14 @@ class Spared:
         needs: the keys without which it cannot be filled: a quantized weight and its scales.
         end: the end of a pattern that names it, where that is more than its last segment.
         norm_of: the key of which it holds the norms; "" where it holds none.
+        of: the key of the quantized weight to which it belongs; "" where it belongs to none.
     """
 
     reason: str
     needs: tuple[str, ...] = ()
     end: str = ""
     norm_of: str = ""
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +148,18 @@ def spared(tensors: Sequence[TensorInfo]) -> Mapping[str, Spared]:
         if scales:
             reason = f"quantized, and scaled by {scales[0].rpartition('.')[2]}"
             found[weight.key] = Spared(reason, scales)
-            found |= {key: Spared(_SCALE, (weight.key,)) for key in scales}
+            found |= {key: Spared(_SCALE, (weight.key,), of=weight.key) for key in scales}
     return found
+
+
+def quantized_weights(left_alone: Mapping[str, Spared]) -> frozenset[str]:
+    """Return the keys of the quantized weights among what a wildcard leaves alone.
+
+    They may be integers, as those of GPTQ, which no wildcard takes anyway.
+    """
+    weights = {each.of for each in left_alone.values() if each.of}
+    # A scale may have a scale of its own, as those of ModelOpt have.
+    return frozenset(key for key in weights if key not in left_alone or not left_alone[key].of)
 
 
 def _why(tensor: TensorInfo, names: Mapping[str, TensorInfo]) -> Spared | None:
@@ -155,11 +167,12 @@ def _why(tensor: TensorInfo, names: Mapping[str, TensorInfo]) -> Spared | None:
     if last == "bias" and _is_causal(tensor.shape):
         return Spared("a causal mask", end=".".join(tensor.key.split(".")[-2:]))
     if last.startswith(_BELOW_WEIGHT) and module in names:
-        return Spared(_SCALE)
+        return Spared(_SCALE, of=module)
     for row, start in _rows_of(last):
         others = [_next_to(module, other.replace("*", start)) for other in row.next_to]
-        if not others or any(other in names for other in others):
-            return Spared(row.reason)
+        present = [other for other in others if other in names]
+        if present or not others:
+            return Spared(row.reason, of=present[0] if row.reason == _SCALE else "")
     return None
 
 

@@ -22,8 +22,10 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.formats.torch.pickles.record_kinds import CARRIED
 from reinit_cli.cli.group import COMMANDS, group
+from reinit_cli.cli.help import Command
 from reinit_cli.cli.hints import hint_of
 from reinit_cli.cli.render.contents import MEMBERS
+from reinit_cli.cli.render.manual import Entry
 from reinit_cli.execution.fill import Filled
 from reinit_cli.initializers import REGISTRY, Initializer
 from reinit_cli.initializers.declaration import COMMON, LAYOUT, REQUIRED, Parameter, written
@@ -236,7 +238,7 @@ def _default(parameter: Parameter) -> str:
 
 def _commands() -> Iterator[str]:
     yield "# Commands"
-    yield "What `reinit COMMAND -h` prints, of every command."
+    yield "What `reinit COMMAND --help` prints, for every command. `reinit COMMAND -h` is shorter."
     yield _table(
         ("command", "what for"),
         ((f"[`reinit {name}`](#reinit-{name})", text) for name, (_, text) in COMMANDS.items()),
@@ -255,7 +257,7 @@ def _commands() -> Iterator[str]:
     parent = click.Context(group, info_name="reinit", **group.context_settings)
     for name in COMMANDS:
         found = group.get_command(parent, name)
-        assert found is not None
+        assert isinstance(found, Command)
         yield from _command(
             found, click.Context(found, parent, info_name=name, **found.context_settings)
         )
@@ -267,22 +269,31 @@ def _from_the_readme(start: str) -> str:
     return start + readme.partition(start)[2].partition("\n\n")[0]
 
 
-def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+def _command(command: Command, context: click.Context) -> Iterator[str]:
+    sentence, paragraphs, examples = command.described()
     yield f"## {context.command_path}"
-    yield _fenced(f"{context.command_path} {' '.join(command.collect_usage_pieces(context))}")
-    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
-        if paragraph.startswith("\b\n"):
-            yield _fenced(paragraph.removeprefix("\b\n"))
-        else:
-            yield _escaped(" ".join(paragraph.split("\n")))
-    records = [
-        each.get_help_record(context) for each in command.params if isinstance(each, click.Option)
-    ]
-    helped = command.get_help_option(context)
-    records += [helped.get_help_record(context)] if helped else []
-    yield "\n".join(
-        f"- `{names}`: {_escaped(' '.join(text.split()))}" for names, text in filter(None, records)
-    )
+    yield _escaped(_joined(sentence))
+    yield _fenced(command.usage_line(context).removeprefix("Usage: "))
+    yield from (_escaped(_joined(each)) for each in paragraphs)
+    for section in command.sections(context):
+        yield f"**{section.heading}**"
+        yield "\n".join(f"- `{each.name.strip()}`: {_explained(each)}" for each in section.entries)
+    if command.epilog:
+        yield _escaped(command.epilog)
+    if examples:
+        yield _fenced("\n".join(examples))
+
+
+def _joined(lines: str) -> str:
+    return " ".join(lines.split())
+
+
+def _explained(entry: Entry) -> str:
+    """Return the text of an entry as part of a list, with its tables as they are."""
+    lines = entry.text.splitlines()
+    tables = [f"  {line}" for line in lines if line.startswith("  ")]
+    prose = _escaped(_joined(" ".join(line for line in lines if not line.startswith("  "))))
+    return "\n".join((prose, "", "    ```text", *tables, "    ```")) if tables else prose
 
 
 def _escaped(text: str) -> str:

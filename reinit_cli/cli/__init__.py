@@ -21,9 +21,10 @@ def main(args: Sequence[str]) -> int:
         args: the arguments after the program's name.
     """
     from reinit_cli.cli.broken import broken_package
-    from reinit_cli.cli.hints import explain, explain_usage
+    from reinit_cli.cli.hints import explain
     from reinit_cli.cli.streams import discard
     from reinit_cli.cli.terminal import print_error
+    from reinit_cli.cli.usage import explain_usage
 
     try:
         if args:

@@ -8,10 +8,9 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import click
-
 from reinit_cli import errors
 from reinit_cli.cli.group import COMMANDS
+from reinit_cli.cli.usage import meant_command
 from reinit_cli.cli.ways import fetching, path_of_url, way_from
 from reinit_cli.text import near, one_line
 
@@ -31,28 +30,10 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
     """
     hint = hint_of(error)
     if isinstance(error, errors.MissingRuleError):
-        hint = _meant_command(args) or hint
+        hint = meant_command(args) or hint
     if error.kind in ("several", "in place") and error.about in args:
         hint = _one_by_one(error, args)
     return one_line(str(error)), one_line(hint) if hint else None
-
-
-def explain_usage(error: click.ClickException, args: Sequence[str]) -> Explained:
-    """Return what an error in the options says, and the way on.
-
-    Args:
-        error: what click found.
-        args: the arguments after the program's name.
-    """
-    message = " ".join(error.format_message().split())
-    problem = message[:1].lower() + message[1:].removesuffix(".")
-    if isinstance(error, click.NoSuchOption):
-        possible = near(error.option_name, error.possibilities or ()) or error.possibilities
-        problem = f"there is no option {error.option_name}"
-        hint = _did_you_mean(possible or (), f"{_command_of(error)} -h lists the options")
-    else:
-        hint = _meant_command(args) or f"{_command_of(error)} -h shows how"
-    return one_line(problem), one_line(hint)
 
 
 def _one_by_one(error: errors.ReinitError, args: Sequence[str]) -> str:
@@ -64,19 +45,6 @@ def _one_by_one(error: errors.ReinitError, args: Sequence[str]) -> str:
         + ("one of them: " if len(error.known) > 1 else "it: ")
         + " or ".join(f"reinit {shlex.join(each)}" for each in commands)
     )
-
-
-def _command_of(error: click.ClickException) -> str:
-    ctx = getattr(error, "ctx", None)
-    return ctx.command_path if ctx is not None else "reinit"
-
-
-def _meant_command(args: Sequence[str]) -> str | None:
-    """Return a hint where the first word is nearly a command, as in `reinit kyes FILE`."""
-    if not args or args[0] in COMMANDS:
-        return None
-    command = next(iter(near(args[0], COMMANDS, 1)), None)
-    return f"did you mean: reinit {shlex.join((command, *args[1:]))}?" if command else None
 
 
 def hint_of(error: errors.ReinitError) -> str | None:

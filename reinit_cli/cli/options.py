@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from reinit_cli.cli.help import Option, option
 from reinit_cli.cli.parameters import RenameType
 from reinit_cli.errors import RecipeError, UnknownNameError
 from reinit_cli.request.values import DEVICE
@@ -17,7 +18,7 @@ from reinit_cli.text import parse_integer, parse_number, quoted
 if TYPE_CHECKING:
     from reinit_cli.storage.destination import Destination, InUse
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 80}
 
 
 class SeedsType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
@@ -118,7 +119,7 @@ def _is_of_variable(ctx: click.Context | None, param: click.Parameter | None) ->
     return ctx.get_parameter_source(param.name) is ParameterSource.ENVIRONMENT
 
 
-class _VariableOption(click.Option):
+class _VariableOption(Option):
     """An option with an environment variable, which errors name."""
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
@@ -153,38 +154,49 @@ SEED_VARIABLE, DEVICE_VARIABLE = "REINIT_SEED", "REINIT_DEVICE"
 """The environment variables that options obey."""
 
 
-weights_option = click.option(
-    "--weights",
-    metavar="NAME|none|FILE",
-    help="Choose a model's weights: DEFAULT, a name such as IMAGENET1K_V2, none, or a "
-    "checkpoint of your own.  [default: DEFAULT]",
-)
+SOURCE, RANDOMNESS, DISPLAY = "Source", "Randomness", "Display"
+"""Headings of the options below."""
 
-root_option = click.option(
-    "--root",
-    metavar="PATH",
-    help="Take the state dict at this path of a torch file, such as model_ema, 0 or "
-    "agents.0.actor; '.' is the whole.  [default: found by name, or by weight]",
-)
+WEIGHTS: dict[str, Any] = {
+    "metavar": "NAME|none|FILE",
+    "heading": SOURCE,
+    "was": {"--no-weights": "--weights=none"},
+    "help": "Weights of a torchvision model: a name such as IMAGENET1K_V2, none, or your own "
+    "checkpoint  [default: DEFAULT]",
+}
+ROOT: dict[str, Any] = {
+    "metavar": "PATH",
+    "heading": SOURCE,
+    "help": "Where the state dict is in a torch file, e.g. model_ema, 0 or agents.0.actor; '.' is "
+    "the top level  [default: found by name, or by weight]",
+}
+"""Options that the short help of a run has no room for."""
 
-arch_option = click.option(
+weights_option = option("--weights", brief="Weights of a torchvision model", **WEIGHTS)
+
+root_option = option("--root", brief="Where the state dict is, e.g. model_ema", **ROOT)
+
+arch_option = option(
     "--arch",
     metavar="MODEL",
-    help="Let the initializer `default` follow the constructor of this torchvision model.  "
-    "[default: the source, where it is a model]",
+    heading=SOURCE,
+    help="Torchvision model whose constructor the initializer 'default' follows  "
+    "[default: SOURCE, if it is a model]",
 )
 
-seed_option = click.option(
+seed_option = option(
     "-s",
     "--seed",
     cls=_VariableOption,
     envvar=SEED_VARIABLE,
     type=SeedType(),
     default=0,
-    help="Seed the random streams; every key has its own.  [default: REINIT_SEED, or 0]",
+    metavar="N",
+    heading=SOURCE,
+    help="Seed for a model that is built with --weights none  [env: REINIT_SEED]  [default: 0]",
 )
 
-seeds_option = click.option(
+seeds_option = option(
     "-s",
     "--seed",
     "seeds",
@@ -192,44 +204,50 @@ seeds_option = click.option(
     envvar=SEED_VARIABLE,
     type=SeedsType(),
     metavar="N|N..M|N,M",
-    help="Seed the random streams; every key has its own. Several seeds make an output each.  "
-    "[default: REINIT_SEED, or 0]",
+    heading=RANDOMNESS,
+    brief="Seed, or several: 0..4 or 0,3,7  [default: 0]",
+    help="Seed. Every key has its own stream. Several seeds write one output each.  "
+    "[env: REINIT_SEED]  [default: 0]",
 )
 
-rename_option = click.option(
+rename_option = option(
     "--rename",
     type=RenameType(),
     multiple=True,
     metavar="OLD=NEW",
-    help="Rename the keys that the pattern OLD matches: each * in NEW takes the text of one in "
-    "OLD, as in 'module.*=*', and re:REGEX=NEW takes groups; repeatable, one after the other.",
+    heading=SOURCE,
+    help="Rename keys that match the pattern OLD. Each * in NEW takes the text of one in OLD, "
+    "as in 'module.*=*'; re:REGEX=NEW takes groups. Repeatable, one after the other.",
 )
 
-device_option = click.option(
+device_option = option(
     "-d",
     "--device",
     cls=_VariableOption,
     envvar=DEVICE_VARIABLE,
     type=_DeviceType(),
     metavar="DEVICE",
-    help="Draw on this device: cpu, cuda, cuda:1, mps or auto. Another kind of device draws "
-    "other numbers.  [default: REINIT_DEVICE, or cpu]",
+    heading=RANDOMNESS,
+    brief="cpu, cuda, mps or auto  [default: cpu]",
+    help="Where values are drawn: cpu, cuda, cuda:1, mps, auto. A GPU draws different numbers "
+    "from a CPU.  [env: REINIT_DEVICE]  [default: cpu]",
 )
 
-allow_path_option = click.option(
+allow_path_option = option(
     "--allow-path",
     "allow_paths",
     multiple=True,
     metavar="DIR",
-    help="Let recipes, plans and records name files in this folder too, and the weights of a "
-    "folder be links into it; repeatable.  [default: the current folder, and no such links]",
+    heading="Rarely needed",
+    help="Let recipes, plans and records name files in DIR too, and let the weights of a folder "
+    "be links into it. Repeatable.  [default: the current folder, and no such links]",
 )
 
-report_option = click.option(
+report_option = option(
     "--report",
     metavar="FILE",
-    help="Write a report to this file too: a page (.html), or the pictures in one figure (.svg, "
-    ".png). A page needs jinja2, a figure matplotlib.",
+    heading="Preview, check and record",
+    help="Also write a report: .html (needs jinja2), .svg or .png (matplotlib)",
 )
 
 
@@ -251,4 +269,6 @@ def report_place(
     return check_report(report, in_use, has_pictures=has_pictures, force=force)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_option = option(
+    "--json", "as_json", is_flag=True, heading=DISPLAY, brief="Machine-readable", help="Print JSON"
+)

@@ -154,13 +154,3 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic only since
             return parse_nbytes(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-
-
-class RecordType(_ReadType):
-    """Where a record goes: into the output, or to a path after an equals sign."""
-
-    name = "record"
-
-    def read(self, text: str) -> str | bool:
-        """Read it; a bare option has no text."""
-        return text or True

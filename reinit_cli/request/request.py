@@ -171,8 +171,9 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "refuse_unknown_globals": Option(
         "whether names in a pickle that torch does not allow are an error",
-        "refuse_unknown_globals",
+        "safe_pickle",
         values.read_flag,
+        was="refuse_unknown_globals",
     ),
     "verify_crc": Option(
         "whether a CRC-32 that does not match stops the run", "verify_crc", values.read_flag
@@ -220,8 +221,9 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "with_buffers": Option(
         "whether running statistics are reset with the weights beside them",
-        "with_buffers",
+        "reset_buffers",
         values.read_flag,
+        was="with_buffers",
     ),
     "untie": Option("whether tied keys become tensors of their own", "untie", values.read_flag),
     "keep_config": Option(

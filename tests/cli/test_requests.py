@@ -42,6 +42,7 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
         {"output": OutputName.parse("{stem}.pt")},
     ),
     "weights": (["--weights", "none"], {"weights": "none"}),
+    "no weights": (["--no-weights"], {"weights": "none"}),
     "root": (["--root", "ema"], {"root": "ema"}),
     "seed": (["-s", "-5"], {"seed": -5}),
     "long seed": (["--seed", "3"], {"seed": 3}),
@@ -63,7 +64,12 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
     "tensors only": (["--tensors-only"], {"tensors_only": True}),
     "tensors only, by its older name": (["--drop-non-tensors"], {"tensors_only": True}),
     "not tensors only, by its older name": (["--no-drop-non-tensors"], {}),
-    "refuse unknown globals": (["--refuse-unknown-globals"], {"refuse_unknown_globals": True}),
+    "safe pickle": (["--safe-pickle"], {"refuse_unknown_globals": True}),
+    "safe pickle, by its former name": (
+        ["--refuse-unknown-globals"],
+        {"refuse_unknown_globals": True},
+    ),
+    "any pickle, by its former name": (["--no-refuse-unknown-globals"], {}),
     "verify no CRC": (["--no-verify-crc"], {"verify_crc": False}),
     "architecture": (["--arch", "resnet18"], {"arch": "resnet18"}),
     "renames in their order": (
@@ -83,7 +89,9 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
         {"resize": (Resize.parse("a=3:mean"), Resize.parse("b=4"))},
     ),
     "number of classes": (["--num-classes", "7"], {"num_classes": 7}),
-    "with buffers": (["--with-buffers"], {"with_buffers": True}),
+    "reset buffers": (["--reset-buffers"], {"with_buffers": True}),
+    "reset buffers, by its former name": (["--with-buffers"], {"with_buffers": True}),
+    "reset no buffers, by its former name": (["--no-with-buffers"], {}),
     "untie": (["--untie"], {"untie": True}),
     "keep_config": (["--keep-config"], {"keep_config": True}),
     "saturate": (["--saturate"], {"saturate": True}),
@@ -99,12 +107,14 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
         {"allow_paths": ("../a", "/b")},
     ),
     "record inside": (["--record"], {"record": True}),
-    "record in a file": (["--record=r.json"], {"record": "r.json"}),
+    "record in a file": (["--record-to", "r.json"], {"record": "r.json"}),
+    "record in a file, by its former name": (["--record=r.json"], {"record": "r.json"}),
     "check": (["--check"], {"check": True}),
     "force": (["-f"], {"force": True}),
     "long force": (["--force"], {"force": True}),
     "in place": (["--in-place"], {"in_place": True}),
-    "sync": (["--sync"], {"sync": True}),
+    "fsync": (["--fsync"], {"sync": True}),
+    "fsync, by its former name": (["--sync"], {"sync": True}),
     "rows for tensors are measured": (["-v"], {"measure_before": True}),
     "a report has pictures": (["--report", "r.html"], {"sketch": True}),
 }
@@ -120,6 +130,7 @@ FIELDS = {
     "excluded": "rules",
     "verbose": "measure_before",
     "report": "sketch",
+    "record_to": "record",
 }
 """The fields of parameters that have another name."""
 
@@ -163,24 +174,25 @@ def test_the_table_of_arguments_has_every_option_of_run() -> None:
     forgotten = [
         each.name
         for each in options
-        if each.name not in OF_THE_COMMAND and not given & {*each.opts, *each.secondary_opts}
+        if each.name not in OF_THE_COMMAND
+        and each.expose_value
+        and not given & {*each.opts, *each.secondary_opts}
     ]
 
     assert forgotten == []
 
 
 def test_the_command_line_has_an_option_for_every_field() -> None:
-    parameters = {each.name for each in run.params} - OF_THE_COMMAND
+    parameters = {each.name for each in run.params if each.expose_value} - OF_THE_COMMAND
 
     assert {FIELDS.get(str(name), name) for name in parameters} == set(OPTIONS)
 
 
 def test_an_option_is_called_as_in_recipes() -> None:
-    options = {
-        FIELDS.get(str(each.name), each.name): each.opts
-        for each in run.params
-        if isinstance(each, click.Option) and each.name != "excluded" and not each.hidden
-    }
+    options: dict[str, list[str]] = {}
+    for each in run.params:
+        if isinstance(each, click.Option) and each.name != "excluded" and not each.hidden:
+            options.setdefault(FIELDS.get(str(each.name), str(each.name)), []).extend(each.opts)
     named = {field: option.name for field, option in OPTIONS.items() if option.name}
     del named["source"]  # an argument
 

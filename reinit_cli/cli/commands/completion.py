@@ -7,6 +7,7 @@ import sys
 import click
 
 from reinit_cli.cli.completion.words import candidates_for, with_next
+from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import CONTEXT
 
 _SCRIPTS = {
@@ -55,7 +56,7 @@ complete --command reinit --no-files --arguments '(_reinit_complete)'
 }
 
 
-@click.command("completion", context_settings=CONTEXT)
+@click.command("completion", cls=Command, context_settings=CONTEXT)
 @click.argument("shell", type=click.Choice(list(_SCRIPTS)))
 @click.option("--line", hidden=True, help="Print what the last word of this line may become.")
 @click.option("--breaks", default="", hidden=True, help="The characters at which bash splits.")

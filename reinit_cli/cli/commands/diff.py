@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reinit_cli.checkpoints.source import Source
+from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import (
     CONTEXT,
     DistanceType,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from reinit_cli.operations.stats import Measured
 
 
-@click.command("diff", context_settings=CONTEXT)
+@click.command("diff", cls=Command, context_settings=CONTEXT)
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.argument("patterns", type=PatternType(), nargs=-1, metavar="[PATTERN]...")

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from reinit_cli.cli.commands.run.form import step_form
+from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import (
     CONTEXT,
     arch_option,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from reinit_cli.operations.draw import Drawn
 
 
-@click.command("draw", context_settings=CONTEXT)
+@click.command("draw", cls=Command, context_settings=CONTEXT)
 @click.argument("init")
 @click.argument("shape", type=ShapeType())
 @click.option(

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import click
 
+from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import CONTEXT, json_option
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.table import Column, Sheet, show
@@ -16,7 +17,7 @@ from reinit_cli.initializers.declaration import REQUIRED, Initializer, Parameter
 from reinit_cli.initializers.parameters import Value
 
 
-@click.command("inits", context_settings=CONTEXT)
+@click.command("inits", cls=Command, context_settings=CONTEXT)
 @click.argument("name", required=False)
 @json_option
 def command(name: str | None, *, as_json: bool) -> None:

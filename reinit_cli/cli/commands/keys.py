@@ -10,6 +10,7 @@ from dataclasses import replace
 import click
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import (
     CONTEXT,
     json_option,
@@ -32,7 +33,7 @@ from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import nbytes, shape
 
 
-@click.command("keys", context_settings=CONTEXT)
+@click.command("keys", cls=Command, context_settings=CONTEXT)
 @click.argument("source")
 @click.argument("patterns", type=PatternType(), nargs=-1, metavar="[PATTERN]...")
 @click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import (
     CONTEXT,
     json_option,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from reinit_cli.checkpoints.models.torchvision import ModelSummary
 
 
-@click.command("models", context_settings=CONTEXT)
+@click.command("models", cls=Command, context_settings=CONTEXT)
 @click.argument("globs", type=PatternType(), nargs=-1, metavar="[GLOB]...")
 @json_option
 @click.pass_context

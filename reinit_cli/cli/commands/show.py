@@ -11,6 +11,7 @@ import click
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
+from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import (
     CONTEXT,
     json_option,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from reinit_cli.tensors.slice import Index
 
 
-@click.command("show", context_settings=CONTEXT)
+@click.command("show", cls=Command, context_settings=CONTEXT)
 @click.argument("source")
 @click.argument("key")
 @click.option(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import (
     CONTEXT,
     json_option,
@@ -64,7 +65,7 @@ class _DepthType(click.ParamType):  # type: ignore[type-arg]  # generic only sin
         return int(digits)
 
 
-@click.command("stats", context_settings=CONTEXT)
+@click.command("stats", cls=Command, context_settings=CONTEXT)
 @click.argument("source")
 @click.argument("patterns", type=PatternType(), nargs=-1, metavar="[PATTERN]...")
 @click.option(

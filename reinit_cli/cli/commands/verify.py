@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import CONTEXT, allow_path_option, json_option
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
@@ -18,7 +19,7 @@ from reinit_cli.operations.verify import Verdict, nbytes_to_verify, verify
 from reinit_cli.text import plural
 
 
-@click.command("verify", context_settings=CONTEXT)
+@click.command("verify", cls=Command, context_settings=CONTEXT)
 @click.argument("output", metavar="OUTPUT")
 @click.option(
     "--source",
@@ -51,7 +52,7 @@ def command(
     not authorship: whoever changes a file can write another record for it.
 
     \b
-    reinit model.safetensors -r "lm_head.weight=normal:std=0.02" -o new.safetensors --record
+    reinit model.safetensors -r "*.bias=zeros" -o new.safetensors --record
     reinit verify new.safetensors
     reinit verify new.safetensors --source model.safetensors
     """

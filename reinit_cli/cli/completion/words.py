@@ -8,9 +8,7 @@ from contextlib import suppress
 import click
 
 from reinit_cli.cli.group import COMMANDS, DEFAULT, group
-from reinit_cli.cli.parameters import (
-    RecordType,
-)
+from reinit_cli.cli.help import Command, names_of
 
 
 def with_next(candidates: list[str], before: Sequence[str]) -> list[str]:
@@ -46,12 +44,11 @@ class _Values:
     """The options and arguments of a command, as far as they are written."""
 
     def __init__(self, found: click.Command, words: Sequence[str]) -> None:
-        self.options = {
-            spelled: option
-            for option in found.params
-            if isinstance(option, click.Option) and not option.hidden
-            for spelled in (*option.opts, *option.secondary_opts)
-        }
+        shown = [each for each in found.params if isinstance(each, click.Option)]
+        shown = [each for each in shown if not each.hidden]
+        self.options = {name: each for each in shown for name in names_of(each)}
+        self.others = {name: each for each in shown for name in (*each.opts, *each.secondary_opts)}
+        self.former = found.former_names() if isinstance(found, Command) else {}
         self.arguments = [each for each in found.params if isinstance(each, click.Argument)]
         self.pending: click.Option | None = None
         self.given: list[str] = []
@@ -71,7 +68,7 @@ class _Values:
             option, value = self._option(word)
             if option is not None and value:
                 self.chosen[option.name] = value.removeprefix("=")
-            elif option is not None and not isinstance(option.type, RecordType):
+            elif option is not None:
                 self.pending = option
 
     def _is_option(self, word: str) -> bool:
@@ -92,7 +89,7 @@ class _Values:
         return None, ""
 
     def _taking(self, name: str) -> click.Option | None:
-        option = self.options.get(name)
+        option = self.others.get(self.former.get(name, name))
         return option if option and not (option.is_flag or option.count) else None
 
     def candidates(self, word: str) -> list[str]:
@@ -105,7 +102,8 @@ class _Values:
                 start = value[1:] if word.startswith("--") else value
                 stem = word[: len(word) - len(start)]
                 return [stem + each for each in self._values(option, start)]
-            return _starting((*self.options, "--help"), word)
+            # Those that unset what a recipe sets are rare, and would be half of the list.
+            return _starting(self.others if word.startswith("--no") else self.options, word)
         argument = self._argument()
         return self._values(argument, word) if argument is not None else []
 
@@ -243,6 +241,7 @@ _BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
             "files_from",
             "report",
             "record",
+            "record_to",
             "allow_paths",
             "optimizer_order",
         ),

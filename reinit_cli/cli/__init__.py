@@ -22,32 +22,34 @@ def main(args: Sequence[str]) -> int:
     """
     from reinit_cli.cli.broken import broken_package
     from reinit_cli.cli.hints import explain
+    from reinit_cli.cli.screen import color_in
     from reinit_cli.cli.streams import discard
     from reinit_cli.cli.terminal import print_error
     from reinit_cli.cli.usage import explain_usage
 
+    color = color_in(args)
     try:
         if args:
             return _invoke(_with_command(args))
         _invoke(["--help"])
     except ReinitError as error:
-        print_error(*explain(error, args))
+        print_error(*explain(error, args), color)
         cause = error.cause if isinstance(error, InputError) else error
         return NO if isinstance(cause, CheckFailedError) else COULD_NOT
     except click.ClickException as error:
-        print_error(*explain_usage(error, args))
+        print_error(*explain_usage(error, args), color)
     except (KeyboardInterrupt, click.Abort):
-        print_error("interrupted", None)
+        print_error("interrupted", None, color)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return discard()
     except MemoryError:  # torch itself takes gigabytes of what `ulimit -v` allows
-        print_error("this machine has not enough memory", None)
+        print_error("this machine has not enough memory", None, color)
     except (ImportError, OSError) as error:
         broken = broken_package(error)
         if broken is None:
             raise
-        print_error(*explain(broken, args))
+        print_error(*explain(broken, args), color)
     return COULD_NOT
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
@@ -10,6 +9,7 @@ from typing import TextIO
 import click
 
 from reinit_cli.checkpoints.source import Source, doubts_about
+from reinit_cli.cli.screen import When, screen_of
 from reinit_cli.text import one_line
 
 
@@ -20,8 +20,9 @@ def note(line: str) -> None:
 
 def warn(warnings: Iterable[str]) -> None:
     """Print warnings, a line each."""
+    label = screen_of(sys.stderr).paint("warning:", "warning")
     for warning in warnings:
-        click.echo(f"warning: {one_line(warning)}", err=True)
+        click.echo(f"{label} {one_line(warning)}", err=True, color=True)
 
 
 def warn_about(sources: Iterable[Source]) -> None:
@@ -41,13 +42,18 @@ def warn_of_inputs(warnings: Mapping[str, Sequence[str]]) -> None:
         warn([f"{sources[0]}{more}: {warning}"])
 
 
-def print_error(problem: str, hint: str | None) -> None:
-    """Print an error, and the way on."""
-    has_colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    lines = [("error", "red", problem)] + ([("hint", "cyan", hint)] if hint else [])
-    for word, colour, text in lines:
-        label = click.style(f"{word}:", fg=colour, bold=True) if has_colour else f"{word}:"
-        click.echo(f"{label} {text}", err=True, color=has_colour)
+def print_error(problem: str, hint: str | None, color: When | None = None) -> None:
+    """Print an error, and the way on.
+
+    Args:
+        problem: one line.
+        hint: another, or None.
+        color: as `--color` says, where no command runs anymore that would know.
+    """
+    screen = screen_of(sys.stderr, color)
+    click.echo(f"{screen.paint('error:', 'error')} {problem}", err=True, color=True)
+    if hint:
+        click.echo(f"{screen.paint('hint:', 'changed')} {hint}", err=True, color=True)
 
 
 def refuse_terminal(stream: TextIO) -> None:

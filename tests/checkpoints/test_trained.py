@@ -65,7 +65,7 @@ def test_its_slots_follow_what_is_filled(
     code = main([str(source), *rules, "--reset-optimizer", "-o", f"{out}/", "--record"])
 
     assert code == 0
-    assert "6 slots zeroed" in capsys.readouterr().out
+    assert "6 slots zeroed" in capsys.readouterr().err
     paths = resumed(out), resumed(out, is_new=True), resumed(source)
     for got, new, untouched in zip(*paths, strict=True):
         for key, value in got.items():
@@ -85,7 +85,7 @@ def test_without_the_option_it_is_copied_and_the_report_says_so(
     assert main([str(source), "-r", "head.bias=zeros", "-o", f"{out}/"]) == 0
 
     assert (out / "optimizer.pt").read_bytes() == (source / "optimizer.pt").read_bytes()
-    assert capsys.readouterr().err == (
+    assert capsys.readouterr().err.startswith(
         "warning: 'optimizer.pt' is copied as it is; --reset-optimizer resets what it keeps of "
         "the filled tensors\n"
     )

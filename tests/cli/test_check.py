@@ -25,7 +25,7 @@ def test_a_check_that_passes_is_told(reinit, checkpoint) -> None:
 
     assert done.code == 0
     # One tensor of 600 elements with three statistics and a bound; one of 80 with its bound.
-    assert "check\t5 tests passed, p below 3.3e-10 would fail\n" in done.out
+    assert "check: 5 tests passed, p below 3.3e-10 would fail\n" in done.err
 
 
 def test_the_verdict_on_each_tensor_is_a_column(reinit, checkpoint) -> None:
@@ -72,7 +72,7 @@ def test_a_dry_run_says_what_would_be_tested(reinit, checkpoint) -> None:
     done = reinit("model.safetensors", "-r", "*.weight=xavier_uniform", "--check", "-n")
 
     assert done.code == 0
-    assert "check\t3 statistics, p below 3.3e-10 would fail\n" in done.out
+    assert "check: 3 statistics, p below 3.3e-10 would fail\n" in done.err
 
 
 @pytest.mark.usefixtures("broken")
@@ -82,16 +82,16 @@ def test_a_failure_writes_nothing_and_exits_1(reinit, checkpoint) -> None:
     )
 
     assert done.code == 1
-    assert done.err.startswith(
-        "error: 'features.0.weight' does not follow uniform:a=-1.0,b=1.0,min_ndim=2: its bound is "
-    )
+    assert (
+        "\nerror: 'features.0.weight' does not follow uniform:a=-1.0,b=1.0,min_ndim=2: its bound is "
+    ) in done.err
     assert " where 1 was expected; " in done.err or " where -1 was expected; " in done.err
     assert done.err.endswith(
         " more tests failed\nhint: nothing was written; another --seed draws anew, without "
         "--check it is written\n"
     )
     assert "failed: bound" in done.out
-    assert "output\tmodel-reinit.safetensors (not written: the check failed)\n" in done.out
+    assert "output: model-reinit.safetensors (not written: the check failed)\n" in done.err
     assert not Path("model-reinit.safetensors").exists()
 
 

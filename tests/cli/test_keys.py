@@ -35,14 +35,14 @@ def test_excluded_keys_are_left_out(reinit: Callable[..., Done], layers: Path) -
 def test_a_long_list_in_a_pipe_has_tabs(reinit: Callable[..., Done], layers: Path) -> None:
     done = reinit("keys", "m.safetensors", "layers.0.*", "-l")
 
-    header, *rows, total = [line.split("\t") for line in done.out.splitlines()]
+    header, *rows = [line.split("\t") for line in done.out.splitlines()]
     assert header == ["key", "shape", "dtype", "parameters", "bytes", "mark"]
     assert sorted(rows) == [
         ["layers.0.norm.running_mean", "4", "float16", "", "8 B", "buffer"],
         ["layers.0.norm.steps", "scalar", "int64", "", "8 B", "buffer"],
         ["layers.0.up.weight", "8x4", "float32", "32", "128 B", ""],
     ]
-    assert total == ["total", "3 tensors, 32 parameters, 5 in buffers, 144 B"]
+    assert done.err == "total: 3 tensors, 32 parameters, 5 in buffers, 144 B\n"
 
 
 def test_groups_are_patterns_that_can_be_typed(reinit: Callable[..., Done], layers: Path) -> None:
@@ -107,29 +107,31 @@ def test_a_tie_counts_once_and_is_marked(reinit: Callable[..., Done]) -> None:
     shared = torch.zeros(5, 2)
     torch.save({"head": shared, "embed": shared}, "m.pt")
 
-    assert reinit("keys", "m.pt", "-l").out.splitlines()[1:] == [
+    done = reinit("keys", "m.pt", "-l")
+
+    assert done.out.splitlines()[1:] == [
         "head\t5x2\tfloat32\t\t\ttied to embed",
         "embed\t5x2\tfloat32\t10\t40 B\t",
-        "total\t2 tensors, 10 parameters, 40 B",
     ]
+    assert done.err == "total: 2 tensors, 10 parameters, 40 B\n"
 
 
 def test_a_tie_counts_where_its_other_key_is_not_listed(reinit: Callable[..., Done]) -> None:
     shared = torch.zeros(5, 2)
     torch.save({"head.w": shared, "embed.w": shared, "x.w": torch.zeros(1)}, "m.pt")
 
-    long = reinit("keys", "m.pt", "head.*", "-l").out.splitlines()
-    tree = reinit("keys", "m.pt", "--tree").out.splitlines()[1:]
+    long = reinit("keys", "m.pt", "head.*", "-l")
+    tree = reinit("keys", "m.pt", "--tree")
 
-    assert long[-1] == "total\t1 tensor, 10 parameters, 40 B"
-    assert tree == [
+    assert long.err == "total: 1 tensor, 10 parameters, 40 B\n"
+    assert tree.err == "total: 3 tensors, 11 parameters, 44 B\n"
+    assert tree.out.splitlines()[1:] == [
         "head\t1\t\t\t0\t0 B\t",
         "head.w\t\t5x2\tfloat32\t\t\ttied to embed.w",
         "embed\t1\t\t\t10\t40 B\t",
         "embed.w\t\t5x2\tfloat32\t10\t40 B\t",
         "x\t1\t\t\t1\t4 B\t",
         "x.w\t\t1\tfloat32\t1\t4 B\t",
-        "total\t3 tensors, 11 parameters, 44 B",
     ]
     assert "total\t3 tensors, 11 parameters, 44 B" in reinit("keys", "m.pt", "--meta").out
 

@@ -321,7 +321,7 @@ def test_a_model_without_weights_is_built_under_the_seed_that_a_run_uses(
 
     assert torch.equal(torch.tensor(json.loads(shown.out)["values"]), built[key])
     assert measured["tensors"][0]["mean"] == pytest.approx(built[key].double().mean().item())
-    assert (compared.code, compared.out) == (
+    assert (compared.code, compared.err) == (
         0,
-        "from\tsqueezenet1_1\nto\tbuilt.safetensors\nkeys\t52 the same\n",
+        "from: squeezenet1_1\nto: built.safetensors\nkeys: 52 the same\n",
     )

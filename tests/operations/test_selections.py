@@ -377,14 +377,15 @@ def test_a_plan_and_a_record_make_the_same_file_again() -> None:
 
 def test_the_table_of_a_run_shows_old_and_new_names() -> None:
     torch.save(STATE, "m.pt")
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    said, facts = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(facts):
         main(["m.pt", "--rename", "module.fc.*=head.*", "--drop", "step", "-n", "-v"])
 
     lines = said.getvalue().splitlines()
     assert "module.fc.bias → head.bias\tcopy\t3\tbfloat16" in lines
-    assert "renamed\tmodule.fc.weight → head.weight, module.fc.bias → head.bias" in lines
-    assert "dropped\tstep" in lines
+    named = facts.getvalue().splitlines()
+    assert "renamed: module.fc.weight → head.weight, module.fc.bias → head.bias" in named
+    assert "dropped: step" in named
 
 
 @pytest.mark.parametrize(

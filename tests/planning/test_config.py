@@ -467,7 +467,7 @@ def test_the_report_the_plan_and_the_record_say_what_changed(
     said = ["hf", "--resize", "*.weight=12:zeros", "--dtype", "float16", "-o", "out/", "--record"]
 
     assert main(["run", *said]) == 0
-    assert "config.json\tvocab_size 10 → 12, dtype float32 → float16\n" in capsys.readouterr().out
+    assert "config.json: vocab_size 10 → 12, dtype float32 → float16\n" in capsys.readouterr().err
     assert main(["run", *said[:-2], "planned/", "--record", "-n", "--json"]) == 0
     changes = [
         {"file": "config.json", "member": "vocab_size", "was": 10, "now": 12},

@@ -234,7 +234,7 @@ def page_of_differences(
     return Page(
         "reinit diff",
         f"{first} → {second}",
-        sheet.facts,
+        sheet.plain_facts,
         [],
         [("Keys", sheet)],
         panels,

@@ -198,7 +198,7 @@ def page_of_statistics(
     return Page(
         "reinit stats",
         without_folders(source.name, (source.name,)),
-        sheet.facts,
+        sheet.plain_facts,
         [
             f"{each.key} has {plural(each.statistics.nan, 'NaN')} and {each.statistics.inf:,} Inf"
             for each in measured

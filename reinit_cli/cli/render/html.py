@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
+from itertools import islice
 from typing import Any
 
 from reinit_cli.cli.render.panels import Panel, Point, steps_of, ticks
@@ -116,7 +117,7 @@ def _table(title: str, sheet: Sheet, *, is_long: bool) -> dict[str, Any]:
                     for column, text in zip(sheet.columns, row, strict=True)
                 ],
             }
-            for row in sheet.rows[:ROWS]
+            for row in islice(sheet.texts(), ROWS)
         ],
         "note": f"The first {ROWS:,} of {count:,} rows; --json has all." if count > ROWS else "",
     }
@@ -124,14 +125,14 @@ def _table(title: str, sheet: Sheet, *, is_long: bool) -> dict[str, Any]:
 
 def _kind(column: Column, text: str) -> str:
     """Return how a cell looks."""
-    if column.is_number:
+    if column.is_right:
         return "number"
     if column.title in ("key", "pattern", "module"):
         return "key"
     verdict = text.partition(":")[0]
     if column.title == "check" and verdict in ("passed", "failed"):
         return verdict
-    return "note" if column.is_note else "text"
+    return "note" if column.is_below else "text"
 
 
 def _picture(panel: Panel) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def test_files_of_old_tools_are_read_and_patched(
     code = main(["run", name, "-r", "*weight=normal:std=0.5,min_ndim=2", "-o", output])
 
     assert code == 0
-    assert f"total\t{plural(len(state), 'tensor')}," in capsys.readouterr().out
+    assert f"total: {plural(len(state), 'tensor')}," in capsys.readouterr().err
     assert Path(output).stat().st_size == Path(name).stat().st_size
     after = _load(output)
     assert list(state) == list(before) == list(after)

@@ -25,6 +25,6 @@ def test_names_and_values_of_strangers_are_escaped_and_bounded_on_a_terminal(cou
     shown = terminal.getvalue()
     assert "\x1b]" not in shown
     assert not {"\x07", "\u202e"} & set(shown)
-    assert r"metadata \x1b]0;title\x07\u202e" in shown
-    assert "[...]" in shown
+    assert r"\x1b]0;title\x07\u202e" in shown
+    assert "[...]" in "".join(shown.split())
     assert len(shown) < 10_000 * (count + 3)

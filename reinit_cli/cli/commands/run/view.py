@@ -112,7 +112,7 @@ def page_of_rewrite(outcome: Outcome) -> Page:
     job = outcome.job
     paths = (job.source.path, job.source.name, job.destination.path)
     rules = rules_sheet(job, outcome)
-    facts = [(name, value) for name, value in rules.facts if name != "seconds"]
+    facts = [(name, value) for name, value in rules.plain_facts if name != "seconds"]
     panels = list(panels_of_rewrite(outcome))
     left = sum(1 for _ in job.plan.fills) - len(panels)
     return Page(

@@ -109,10 +109,10 @@ def test_copies_of_the_weights_are_mentioned(capsys: pytest.CaptureFixture[str])
     assert main(["m.pt", "-r", "a.bias=zeros", "-n"]) == 0
 
     captured = capsys.readouterr()
-    assert captured.out.count("--root ema") == 1
-    assert "copy of the weights\tema: --root ema" in captured.out
-    assert not captured.err
-    assert "state dict at\tstate_dict" in captured.out
+    assert captured.err.count("--root ema") == 1
+    assert "copy of the weights: ema: --root ema" in captured.err
+    assert "warning" not in captured.err
+    assert "state dict at: state_dict" in captured.err
 
 
 def _training_checkpoint() -> dict[str, Any]:
@@ -302,4 +302,4 @@ def test_what_is_not_a_tensor_is_not_counted_as_one(capsys: pytest.CaptureFixtur
 
     assert main(["keys", "m.pt", "-l"]) == 0
 
-    assert f"total\t{len(_weights())} tensors, " in capsys.readouterr().out
+    assert f"total: {len(_weights())} tensors, " in capsys.readouterr().err

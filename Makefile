@@ -39,7 +39,8 @@ test-slow: $(VENV)/.dev  ## run the tests that are marked slow
 test-lowest:  ## run the fast tests with the lowest versions that pyproject.toml allows
 	@echo "Installing the lowest versions into $(LOWEST): 5.6 GB, 1 to 10 minutes."
 	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/$(PIP) --quiet --editable '.[lowest]'
+	$(PYTHON) .ci/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/$(PIP) --quiet --constraint $(LOWEST)/lowest.txt --editable '.[test]'
 	$(LOWEST)/bin/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
 
 campaign: $(VENV)/.dev  ## inject faults, fuzz parsers, kill runs, change sources; takes hours

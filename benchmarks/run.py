@@ -1,4 +1,4 @@
-"""Print what commands take beside the alternative, in one run.
+"""Print the time and memory of commands next to the alternative, in one run (RESULTS.md).
 
 Whole processes, each in a folder of temporary files: medians of several runs after one that
 is not counted. The checkpoint is a transformer of bfloat16; `--large` makes it four times as
@@ -301,7 +301,7 @@ def main() -> None:
     subprocess.run([PYTHON, "-c", MAKE, str(times)], check=True)
     size = os.stat("m.safetensors").st_size / 1e9
     print(f"checkpoint: {size:.1f} GB, cores: {os.cpu_count()}\n")
-    print("| what | takes | beside | takes | ratio | at most |")
+    print("| command | takes | compared with | takes | ratio | limit of the ratio |")
     print("|---|---|---|---|---|---|")
     if times == 1:
         starting()

@@ -131,8 +131,8 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "unknown {kind} {about!r}",
-        "float dtype": "unknown dtype {about!r}",
-        "device": "device {about!r} is not there; there is {problem}",
+        "float dtype": "dtype {about!r} is not a floating-point one",
+        "device": "device {about!r} is not available (available: {problem})",
         "model": "{about!r} is neither a torchvision model nor a file",
         "architecture": "there is no torchvision model {about!r}",
         "weights": "{of} has no weights {about!r}; {problem}",
@@ -173,10 +173,17 @@ class PatternError(RuleError):
 class ArgumentError(RuleError):
     """An argument that an initializer does not take.
 
-    `known` is what to write instead, or where `word` is misspelled, what it can be.
+    `known` is what to write instead, or where `word` is misspelled, what it can be. Its kind is
+    "empty", "missing", "lone" for a number that may be either of two arguments, or "point" for
+    a fraction with a comma. `of` is the pattern of its rule.
     """
 
-    sentences: ClassVar[Mapping[str, str]] = {"": "{about}: {problem}"}
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "{about}: {problem}",
+        "empty": "{about}: an argument is empty",
+        "missing": "{about}: {problem} is missing",
+        "lone": "{about}: {problem} alone is ambiguous",
+    }
 
 
 class MissingRuleError(RuleError):

@@ -77,8 +77,8 @@ SAID: dict[str, tuple[ReinitError, str, str | None]] = {
     ),
     "dtype that is no float": (
         UnknownNameError("int8", known=["float64", "bfloat16"], kind="float dtype"),
-        "unknown dtype 'int8'",
-        "did you mean float64 or bfloat16?",
+        "dtype 'int8' is not a floating-point one",
+        "--dtype takes float64, float32, float16, bfloat16 or one of the float8 dtypes",
     ),
     "no rule": (
         MissingRuleError(),

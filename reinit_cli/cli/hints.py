@@ -17,6 +17,9 @@ from reinit_cli.text import near, one_line
 _MOST_COMMANDS = 5
 """How many commands are offered."""
 
+_FEW = 2
+"""How many names are offered where they are meant rather than alike."""
+
 Explained = tuple[str, str | None]
 """What went wrong, and the way on."""
 
@@ -76,13 +79,18 @@ def _spelled(otherwise: str) -> Callable[[Any], str]:
 
 def _arguments(error: errors.ArgumentError) -> str:
     """Offer whole rules where they are known, and words for one that is misspelled."""
-    offered = meant(error)
+    return _did_you_mean(_rules(error), f"reinit inits {error.about} explains its arguments")
+
+
+def _pointed(error: errors.ArgumentError) -> str:
+    first, *others = _rules(error)
+    return f"did you mean {', or '.join((f'{first}, with a decimal point', *others))}?"
+
+
+def _rules(error: errors.ArgumentError) -> tuple[str, ...]:
     if error.word is None and error.of:
-        offered = tuple(f"-r {shlex.quote(f'{error.of}={each}')}" for each in offered)
-    if error.kind == "point" and offered:
-        offered = (f"{offered[0]}, with a decimal point", *offered[1:])
-        return f"did you mean {', or '.join(offered)}?"
-    return _did_you_mean(offered, f"reinit inits {error.about} explains its arguments")
+        return tuple(f"-r {shlex.quote(f'{error.of}={each}')}" for each in error.known)
+    return meant(error)
 
 
 def _initializer(error: errors.UnknownNameError) -> str:
@@ -90,6 +98,11 @@ def _initializer(error: errors.UnknownNameError) -> str:
 
     offered = initializers_offered(error.about) or meant(error)
     return _did_you_mean(offered, "reinit inits lists the initializers")
+
+
+def _dtype(error: errors.UnknownNameError) -> str:
+    likely = error.known if len(error.known) <= _FEW else meant(error)
+    return _did_you_mean(likely, "use torch's names, such as bfloat16")
 
 
 def _rule(error: errors.RuleError) -> str:
@@ -245,9 +258,11 @@ _BRACES = "{{ and }} stand for braces"
 
 HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "initializer"): _initializer,
-    (errors.UnknownNameError, "dtype"): _spelled("dtypes have torch's names, such as bfloat16"),
-    (errors.UnknownNameError, "float dtype"): lambda error: _did_you_mean(error.known),
-    (errors.UnknownNameError, "device"): "--device auto takes the best that is there",
+    (errors.UnknownNameError, "dtype"): _dtype,
+    (errors.UnknownNameError, "float dtype"): (
+        "--dtype takes float64, float32, float16, bfloat16 or one of the float8 dtypes"
+    ),
+    (errors.UnknownNameError, "device"): "--device auto uses the best one available",
     (errors.UnknownNameError, "model"): _model,
     (errors.UnknownNameError, "architecture"): _spelled("reinit models lists the models"),
     (errors.UnknownNameError, "weights"): _spelled("--weights none builds it without"),
@@ -282,6 +297,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "name it with --arch, such as --arch resnet50; reinit models lists the names"
     ),
     (errors.ArgumentError, ""): _arguments,
+    (errors.ArgumentError, "point"): _pointed,
     (errors.MissingRuleError, ""): (
         'give one, such as -r "*.weight=xavier_uniform:relu"; reinit inits lists more'
     ),

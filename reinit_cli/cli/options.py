@@ -46,10 +46,13 @@ class _DeviceType(click.ParamType):  # type: ignore[type-arg]  # generic only si
     name = "device"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Take it as it is written; check the spelling of an environment variable."""
-        if _is_of_variable(ctx, param) and not DEVICE.fullmatch(value):
-            self.fail(f"{value!r} is none of cpu, cuda, cuda:1, mps and auto", param, ctx)
-        return str(value)
+        """Take it by torch's name; check the spelling of an environment variable."""
+        from reinit_cli.tensors.device import device_named
+
+        device = device_named(str(value))
+        if _is_of_variable(ctx, param) and not DEVICE.fullmatch(device):
+            self.fail(f"{value!r} is not one of cpu, cuda, cuda:1, mps and auto", param, ctx)
+        return device
 
 
 class CountType(click.IntRange):

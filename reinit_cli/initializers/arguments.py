@@ -49,9 +49,7 @@ def _parsed(text: str) -> Init:
     words = [word.strip() for word in args.split(",")] if colon else []
     if "" in words:
         # Also where a script leaves out a value, so that nothing else is read into it.
-        raise ArgumentError(
-            declared.name, "an argument is empty", (declared.example,), kind="empty"
-        )
+        raise ArgumentError(declared.name, known=(declared.example,), kind="empty")
     return declared.bind(_by_name(declared, words))
 
 
@@ -107,8 +105,7 @@ def _by_name(declared: Initializer, words: list[str]) -> dict[str, object]:
         rest = [word for word in words if word not in bare]
         meant = (",".join((form.format(bare[0]), *rest)) for form in declared.lone)
         texts = tuple(f"{declared.name}:{each}" for each in meant)
-        problem = f"{bare[0]} alone is ambiguous"
-        raise ArgumentError(declared.name, problem, texts, kind="lone")
+        raise ArgumentError(declared.name, bare[0], texts, kind="lone")
     return given
 
 
@@ -197,8 +194,8 @@ def _misread(declared: Initializer, words: Sequence[str], at: int, problem: str)
     free = [name for name in numbers if name not in given]
     if free and given and not _FRACTION.fullmatch(words[at]):
         named = _likely(declared, [*words[:at], f"{free[0]}={words[at]}", *words[at + 1 :]])
-    kind = "point" if pointed else "behind"
-    return ArgumentError(declared.name, problem, (*pointed, *named), kind=kind)
+    meant = (*pointed, *named)
+    return ArgumentError(declared.name, problem, meant, kind="point" if pointed else "")
 
 
 def _likely(declared: Initializer, words: Sequence[str]) -> tuple[str, ...]:

@@ -154,8 +154,7 @@ class Initializer:
         completed = self.complete(self.name, read)
         for parameter in self.parameters:
             if parameter.default is REQUIRED and parameter.name not in completed:
-                problem = f"{parameter.name} is missing"
-                raise ArgumentError(self.name, problem, (self.example,), kind="missing")
+                raise ArgumentError(self.name, parameter.name, (self.example,), kind="missing")
         arguments = self._defaults() | completed
         return Init(self, tuple(arguments.items()), ndim, min_ndim, keep_zeros, layout)
 

@@ -74,9 +74,12 @@ def read_sources(value: object) -> tuple[str, ...]:
 
 def read_device(value: object) -> str:
     """Read the name of a device, which this machine need not have."""
-    if not isinstance(value, str) or not DEVICE.fullmatch(value):
+    from reinit_cli.tensors.device import device_named
+
+    device = device_named(value) if isinstance(value, str) else ""
+    if not DEVICE.fullmatch(device):
         raise ValueError("cpu, cuda, cuda:1, mps or auto")
-    return value
+    return device
 
 
 def read_dtype(value: object) -> Casts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,12 +68,36 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in said)
 
 
+_WRITTEN = re.compile(r"(?:torch\.device\()?[\"']?([a-z]*)[:\s]?([0-9]{0,3})[\"']?\)?")
+
+_SAME = {
+    **dict.fromkeys(("", "gpu", "nvidia", "rocm", "hip"), "cuda"),  # torch calls AMD's so too
+    **dict.fromkeys(("metal", "apple"), "mps"),
+    "best": "auto",
+}
+
+
+def device_named(text: str) -> str:
+    """Return torch's name of a device where a text can mean only one: `CUDA`, `gpu`, `0`."""
+    found = _WRITTEN.fullmatch(text.strip().lower())
+    if not found or not any(found.groups()):
+        return text
+    kind, index = _SAME.get(found[1], found[1]), found[2]
+    if found[1] == "gpu" and sys.platform == "darwin":
+        kind = "mps"
+    has_others = kind == "cuda" or int(index or 0) == 0
+    if kind not in {"cpu", "cuda", "mps", "auto"} or not has_others or (kind == "auto" and index):
+        return text
+    return f"cuda:{int(index)}" if kind == "cuda" and index else kind
+
+
 def check_device(device: str) -> str:
     """Return the device to draw on, "auto" resolved.
 
     Raises:
         UnknownNameError: it is not there.
     """
+    device = device_named(device)
     if device == "cpu":
         return device
     there = _devices()

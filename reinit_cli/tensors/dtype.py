@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,16 +68,59 @@ DTYPES = {dtype.name: dtype for dtype in _ALL}
 FLOATS = tuple(dtype for dtype in _ALL if dtype.kind == "float")
 
 
+_SAME = {
+    **dict.fromkeys(("float", "single", "fp32", "f32"), "float32"),
+    **dict.fromkeys(("half", "fp16", "f16"), "float16"),
+    **dict.fromkeys(("bf16", "bfloat"), "bfloat16"),
+    **dict.fromkeys(("double", "fp64", "f64"), "float64"),
+    **dict.fromkeys(("e4m3", "e4m3fn"), "float8_e4m3fn"),
+    "e5m2": "float8_e5m2",
+    **{f"f8e{kind}fnuz": f"float8_e{kind}fnuz" for kind in ("4m3", "5m2")},
+    **{f"{start}8{kind}": f"float8_{kind}" for start in ("fp", "f") for kind in ("e5m2", "e4m3fn")},
+    **dict.fromkeys(("fp8e4m3", "f8e4m3", "float8e4m3"), "float8_e4m3fn"),
+    **dict.fromkeys(("long", "i64"), "int64"),
+    **dict.fromkeys(("int", "i32"), "int32"),
+    **dict.fromkeys(("short", "i16"), "int16"),
+    **dict.fromkeys(("char", "i8"), "int8"),
+    **dict.fromkeys(("byte", "u8"), "uint8"),
+    **{f"u{nbits}": f"uint{nbits}" for nbits in (16, 32, 64)},
+    "boolean": "bool",
+    **dict.fromkeys(("chalf", "c32"), "complex32"),
+    **dict.fromkeys(("cfloat", "complex", "c64"), "complex64"),
+    **dict.fromkeys(("cdouble", "c128"), "complex128"),
+}
+"""Other names with one meaning: torch's aliases, those of safetensors, of cards and of papers."""
+
+_MAYBE = {
+    **dict.fromkeys(("fp8", "f8", "float8"), ("float8_e4m3fn", "float8_e5m2")),
+    "tf32": ("float32",),
+    "16": ("float16", "bfloat16"),
+    "32": ("float32",),
+    "64": ("float64",),
+    "auto": ("bfloat16", "float32"),
+}
+"""Names of no dtype, and what may be meant."""
+
+_PREFIX = re.compile(r"(?:torch|np|numpy|jnp|tf)\.")
+
+
 def dtype_named(name: str) -> Dtype:
-    """Return the dtype of that name.
+    """Return the dtype of that name, or the only one that it can mean: `bf16`, `half`, `F32`.
 
     Raises:
         UnknownNameError: none has it.
     """
-    found = DTYPES.get(name.removeprefix("torch."))
+    if name in DTYPES:
+        return DTYPES[name]
+    plain = _PREFIX.sub("", name.strip().strip("\"'").lower(), count=1)
+    folded = re.sub(r"[-_ ]", "", plain)
+    found = DTYPES.get(_SAME.get(folded, plain)) or _BY_FOLDED.get(folded)
     if found is None:
-        raise UnknownNameError(name, known=DTYPES, kind="dtype")
+        raise UnknownNameError(name, known=_MAYBE.get(folded, DTYPES), kind="dtype")
     return found
+
+
+_BY_FOLDED = {name.replace("_", ""): dtype for name, dtype in DTYPES.items()}
 
 
 def itemsize_of(dtype: str) -> int:

@@ -273,7 +273,7 @@ def test_a_variable_that_is_wrong_is_named(
 
     assert done.code == 2
     assert done.err.startswith(
-        "error: environment variable REINIT_DEVICE: device 'cuda:99' is not there; there is cpu"
+        "error: environment variable REINIT_DEVICE: device 'cuda:99' is not available (available: cpu)"
     )
     assert drawn.code == 0
 

@@ -98,7 +98,7 @@ CASES = {
     "device": (
         ["model.safetensors", "-r", "*=zeros", "-d", "cuda:77"],
         None,
-        "hint: --device auto takes the best that is there",
+        "hint: --device auto uses the best one available",
     ),
     "existing output": (
         ["model.safetensors", "-r", "*=zeros", "-o", "there.safetensors"],

@@ -272,8 +272,8 @@ def test_an_empty_variable_says_nothing(
     [
         ("REINIT_SEED", "0..4", "'0..4' is no integer"),
         ("REINIT_SEED", "x", "'x' is no integer"),
-        ("REINIT_DEVICE", "gpu", "'gpu' is none of cpu, cuda, cuda:1, mps and auto"),
-        ("REINIT_DEVICE", "cuda:99", "device 'cuda:99' is not there; there is cpu"),
+        ("REINIT_DEVICE", "tpu", "'tpu' is not one of cpu, cuda, cuda:1, mps and auto"),
+        ("REINIT_DEVICE", "cuda:99", "device 'cuda:99' is not available (available: cpu)"),
     ],
 )
 @pytest.mark.parametrize("args", [("m.safetensors", "-r", "*=ones"), ("draw", "ones", "2")])

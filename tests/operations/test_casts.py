@@ -225,7 +225,14 @@ def test_numbers_are_checked_for_each_tensor_in_its_own_dtype() -> None:
             ["error: dtype 'steps=float32' matches no floating tensor of m.pt", None],
         ),
         ("a.*=flaot32", ["error: unknown dtype 'flaot32'", "hint: did you mean float32?"]),
-        ("a.*=int8", ["error: unknown dtype 'int8'", None]),
+        (
+            "a.*=int8",
+            [
+                "error: dtype 'int8' is not a floating-point one",
+                "hint: --dtype takes float64, float32, float16, bfloat16 or one of the float8 "
+                "dtypes",
+            ],
+        ),
     ],
 )
 def test_a_dtype_for_nothing_or_of_no_floats_is_an_error(

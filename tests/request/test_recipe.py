@@ -97,7 +97,7 @@ REFUSED = {
         "seed must be an integer, or a text such as '0..4' or '0,3,7', not '0-4'",
         (),
     ),
-    "device": ('device = "gpu"', "device must be cpu, cuda, cuda:1, mps or auto, not 'gpu'", ()),
+    "device": ('device = "tpu"', "device must be cpu, cuda, cuda:1, mps or auto, not 'tpu'", ()),
     "dtype": ('dtype = "bfloat61"', "dtype: unknown dtype 'bfloat61'", None),
     "flag": ('strict = "yes"', "strict must be true or false, not 'yes'", ()),
     "size": (

@@ -350,6 +350,9 @@ def _named(name: str, each: Any, *, level: str = "##", is_called: bool = True) -
             yield "It also tells:"
             yield "\n".join(members)
         if is_called and each is Rule:
+            yield f"{level}# {name}(…)"
+            yield _fenced(_signature(name, each))
+            yield from _docstring(each.__init__)
             for method in (each.parse, each.of, each.keeping):
                 yield f"{level}# {name}.{method.__name__}"
                 yield _fenced(_signature(f"{name}.{method.__name__}", method))
@@ -399,6 +402,9 @@ def _docstring(of: object) -> Iterator[str]:
     """Yield a docstring as Markdown: its sections as lists."""
     for paragraph in (inspect.getdoc(of) or "").split("\n\n"):
         head, _, rest = paragraph.partition("\n")
+        if head.startswith(">>>"):
+            yield _fenced(paragraph, "pycon")
+            continue
         if not _SECTION.match(head):
             yield _escaped(" ".join(paragraph.split("\n")))
             continue

@@ -200,3 +200,11 @@ def listed(words: Sequence[str]) -> str:
 def shape(dims: tuple[int, ...]) -> str:
     """Return a shape as "64x3x11x11", and that of a scalar as "scalar"."""
     return "x".join(map(str, dims)) or "scalar"
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is that was given for something else: "None", "an int", "a list"."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -25,7 +25,7 @@ from reinit_cli.initializers.parameters import (
 )
 from reinit_cli.initializers.site import Site
 from reinit_cli.initializers.synonyms import argument_meant, other_initializer
-from reinit_cli.text import plural
+from reinit_cli.text import plural, shortened
 
 KEEP = "keep"
 """The initializer that leaves a tensor as it is."""
@@ -198,7 +198,7 @@ class Initializer:
 _ANYWHERE = Site()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Init:
     """An initializer with its arguments bound.
 
@@ -307,6 +307,10 @@ class Init:
             return self.layout.fans(shape)
         except UndefinedError:
             return None
+
+    def __repr__(self) -> str:
+        """Show it as a rule has it."""
+        return f"Init({shortened(str(self))!r})"
 
     def __str__(self) -> str:
         """Write it as a rule has it; `parse_init` reads it back."""

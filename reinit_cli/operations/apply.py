@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.models.architecture import architecture_of_layers
 from reinit_cli.checkpoints.references import OpenDonors, find_references
+from reinit_cli.checkpoints.state import entries_in_memory
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.budget import DRAWING_NBYTES
 from reinit_cli.initializers import Constant, Normal, Transform, Uniform
@@ -21,7 +21,6 @@ from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.storage.memory import limits
-from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import plural
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def apply_(
         layers = architecture_of_layers(target)
     else:
         name, state, layers = "the mapping", target, None
-    infos = _infos(state)
+    infos = entries_in_memory(state)
     read = rules_of(rules)
     references = find_references((rule.init for rule in read), infos, arch, layers)
     request = Request(
@@ -90,20 +89,6 @@ def apply_(
     with one_thread(), references.opened((step.law for step in plan.fills), seed) as donors:
         _fill([(step, state[step.key]) for step in plan.fills], donors, request.device)
     return plan
-
-
-def _infos(state: Mapping[str, torch.Tensor]) -> tuple[TensorInfo, ...]:
-    """Return what is known of every entry of a state dict."""
-    import torch
-
-    from reinit_cli.tensors.live import infos_of
-
-    return tuple(
-        replace(info, carried="a meta tensor, which has no values")
-        if isinstance(state[info.key], torch.Tensor) and state[info.key].is_meta
-        else info
-        for info in infos_of(state)
-    )
 
 
 def _fill(targets: Sequence[Target], donors: OpenDonors, device: str) -> None:

@@ -33,10 +33,11 @@ from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
 from reinit_cli.storage.writer import Output, Writer, put_file
 from reinit_cli.tensors.device import check_device
+from reinit_cli.text import nbytes, shortened
 from reinit_cli.threads import Progress, unwatched
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
     """What a run did.
 
@@ -56,6 +57,11 @@ class Outcome:
     seconds: float
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     sketches: Mapping[str, Sketch] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Show what was written, and how much of it was filled."""
+        written = shortened(self.job.destination.path or "standard output")
+        return f"<Outcome {written}: {self.job.plan.summary}, {nbytes(self.nbytes)}>"
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -166,7 +172,7 @@ def _check_memory(plan: Plan) -> None:
     Raises:
         TensorError: a draw needs more memory than is left.
     """
-    if any(plan.fills):
+    if plan.fills:
         import torch
 
         del torch

@@ -15,6 +15,7 @@ from reinit_cli.tensors.blocks import blocks_as_stored
 from reinit_cli.tensors.histogram import Histogram, histogram_of
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.tensors.moments import Statistics, statistics_of
+from reinit_cli.text import shortened
 from reinit_cli.threads import Progress, aside, side_by_side, unwatched
 
 WHOLE_MODULE = -1
@@ -24,7 +25,7 @@ BINS = 16
 """The bins of a histogram; each is a character on a terminal."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Measured:
     """What was measured of some tensors.
 
@@ -39,6 +40,10 @@ class Measured:
     tensors: int
     statistics: Statistics
     histogram: Histogram | None = None
+
+    def __repr__(self) -> str:
+        """Show the most telling numbers."""
+        return f"<Measured {shortened(self.key)}: {self.statistics.summary}>"
 
 
 def unmeasurable(tensor: TensorInfo) -> str | None:

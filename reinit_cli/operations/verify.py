@@ -40,10 +40,11 @@ from reinit_cli.provenance.recorded import (
 )
 from reinit_cli.storage.local import InputFile, LocalStore
 from reinit_cli.tensors.device import check_device
+from reinit_cli.text import plural, shortened
 from reinit_cli.threads import Progress, unwatched
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Verdict:
     """What was found.
 
@@ -62,6 +63,14 @@ class Verdict:
     undrawn: Mapping[str, str]
     findings: tuple[Finding, ...]
     source: str | None = None
+
+    def __repr__(self) -> str:
+        """Show whether it matches its record, and how many tensors were drawn again."""
+        drawn = f"{plural(len(self.drawn), 'tensor')} drawn again"
+        found = "; ".join(map(str, self.findings[:1]))
+        more = f" and {len(self.findings) - 1} more" if self.findings[1:] else ""
+        verdict = f"does not match its record: {found}{more}" if found else "matches its record"
+        return f"<Verdict for {shortened(self.output)}: {verdict}; {drawn}>"
 
     @property
     def holds(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +12,7 @@ from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import NewNumber
+from reinit_cli.text import plural, shortened
 
 Action = Literal["fill", "keep", "skip", "copy", "resize"]
 """fill: drawn; keep: left alone by a rule; skip: not fillable by a wildcard; copy: no rule;
@@ -27,7 +27,7 @@ FALSE_ALARMS = 1e-9
 """The highest probability that a run with correct draws fails a test."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Step:
     """What happens to one key.
 
@@ -69,6 +69,11 @@ class Step:
     source_key: str | None = None
     resized_with: str = ""
     norm_of: str = ""
+
+    def __repr__(self) -> str:
+        """Show what happens to which key."""
+        how = f" with {shortened(str(self.init))}" if self.init is not None else ""
+        return f"<Step {shortened(self.key)}: {self.action}{how}>"
 
     @property
     def origin(self) -> str:
@@ -150,7 +155,7 @@ class Step:
         return law.statistics if law is not None and is_testable and enough else ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """What happens to every key, in the order of the source.
 
@@ -183,10 +188,25 @@ class Plan:
     numbers: tuple[NewNumber, ...] = ()
     forgotten: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Show how much of what is filled."""
+        return f"<Plan for {shortened(self.source)}: {self.summary}>"
+
     @property
-    def fills(self) -> Iterator[Step]:
+    def summary(self) -> str:
+        """How many of its tensors are filled, by how many rules."""
+        filled = sum(step.action == "fill" for step in self.steps)
+        return (
+            f"{filled:,} of {plural(len(self.steps), 'tensor')} filled "
+            f"by {plural(len(self.rules), 'rule')}"
+        )
+
+    @property
+    def fills(self) -> tuple[Step, ...]:
         """The steps that fill, each tensor once: of ties, the one that names the stream."""
-        return (step for step in self.steps if step.action == "fill" and step.key == step.seed_key)
+        return tuple(
+            step for step in self.steps if step.action == "fill" and step.key == step.seed_key
+        )
 
     @property
     def least_p(self) -> float:

@@ -21,9 +21,10 @@ from functools import cached_property
 from reinit_cli.errors import PatternError
 from reinit_cli.request.glob import Glob
 from reinit_cli.request.regex import Clock, Regex, wide_sets
+from reinit_cli.text import shortened
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Pattern:
     """A pattern, ready to match.
 
@@ -38,6 +39,10 @@ class Pattern:
     last_segments: frozenset[str]
     _glob: Glob | None
     _regex: Regex | None = field(compare=False)  # the text decides
+
+    def __repr__(self) -> str:
+        """Show it as it was written."""
+        return f"Pattern({shortened(self.text)!r})"
 
     @classmethod
     def parse(cls, text: str) -> Pattern:

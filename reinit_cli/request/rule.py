@@ -7,17 +7,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
+from typing import TypeAlias
 
 from reinit_cli.errors import ArgumentError, RuleError, UnknownNameError
 from reinit_cli.initializers import REGISTRY, Init, parse_init
 from reinit_cli.initializers.arguments import is_plain
 from reinit_cli.initializers.declaration import KEEP
 from reinit_cli.request.pattern import Pattern
+from reinit_cli.text import kind_of, shortened
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False, repr=False)
 class Rule:
-    """A pattern and what the tensors it matches are filled with.
+    """A pattern and the initializer that fills the tensors whose keys it matches.
+
+    >>> Rule("fc.*", "normal:std=0.02")
+    Rule('fc.*=normal:std=0.02')
 
     Attributes:
         pattern: which keys.
@@ -30,6 +35,41 @@ class Rule:
     init: Init
     text: str
     is_exclusion: bool = field(default=False, compare=False)
+
+    def __init__(
+        self,
+        pattern: Pattern | str,
+        init: Init | str,
+        text: str | None = None,
+        *,
+        is_exclusion: bool = False,
+    ) -> None:
+        """Read what is given as text.
+
+        Args:
+            pattern: a pattern over keys.
+            init: an initializer, with arguments as in a rule, or without.
+            text: the rule as it was written; None to write it.
+            is_exclusion: whether `-x` asked for it.
+
+        Raises:
+            RuleError: the pattern or an argument is wrong.
+            UnknownNameError: no initializer has its name.
+            TypeError: one of them is something else.
+        """
+        read = Pattern.parse(pattern.strip()) if isinstance(pattern, str) else pattern
+        filled = parse_init(init) if isinstance(init, str) else init
+        _need("the pattern of a rule", read, Pattern, "a text such as 'fc.*'")
+        _need("the initializer of a rule", filled, Init, "a text such as 'normal:std=0.02'")
+        object.__setattr__(self, "pattern", read)
+        object.__setattr__(self, "init", filled)
+        written = init if isinstance(init, str) and is_plain(init) else str(filled)
+        object.__setattr__(self, "text", f"{read.text}={written}" if text is None else text)
+        object.__setattr__(self, "is_exclusion", is_exclusion)
+
+    def __repr__(self) -> str:
+        """Show it as it was written."""
+        return f"Rule({shortened(self.text)!r})"
 
     @classmethod
     def parse(cls, text: str) -> Rule:
@@ -53,7 +93,10 @@ class Rule:
 
     @classmethod
     def of(cls, pattern: str, init: str, /, **arguments: object) -> Rule:
-        """Make a rule from Python: `Rule.of("head.*", "normal", std=0.02)`.
+        """Make a rule whose initializer has its arguments by name.
+
+        >>> Rule.of("fc.weight", "kaiming_normal", mode="fan_out", nonlinearity="relu")
+        Rule('fc.weight=kaiming_normal:mode=fan_out,nonlinearity=relu')
 
         Args:
             pattern: a pattern over keys.
@@ -65,8 +108,7 @@ class Rule:
             UnknownNameError: no initializer has its name.
         """
         name = init.partition(":")[0]
-        bound = REGISTRY[name].bind(arguments) if arguments else parse_init(init)
-        return cls(Pattern.parse(pattern), bound, f"{pattern}={bound}")
+        return cls(pattern, REGISTRY[name].bind(arguments) if arguments else parse_init(init))
 
     @classmethod
     def keeping(cls, pattern: str) -> Rule:
@@ -99,13 +141,53 @@ class Rule:
         }
 
 
-def rules_of(rules: Iterable[Rule | str]) -> tuple[Rule, ...]:
-    """Read the rules that are given as text.
+AnyRule: TypeAlias = Rule | str | tuple[Pattern | str, Init | str]
+"""A rule, a text such as "fc.*=zeros", or a pattern and an initializer."""
+
+Rules: TypeAlias = Rule | str | Mapping[str, Init | str] | Iterable[AnyRule]
+"""One rule or several: in a list, or as a dictionary of patterns and initializers."""
+
+_RULES = "'fc.*=zeros', {'fc.*': 'zeros'}, [('fc.*', 'zeros')], or a list of rules and texts"
+
+
+def rules_of(rules: Rules) -> tuple[Rule, ...]:
+    """Read rules, however they are given.
 
     Raises:
         RuleError: one of them is wrong.
+        UnknownNameError: no initializer has the name that one of them says.
+        TypeError: they are something else.
     """
-    return tuple(Rule.parse(rule) if isinstance(rule, str) else rule for rule in rules)
+    if isinstance(rules, Rule | str):
+        return (_rule(rules),)
+    if isinstance(rules, Mapping):
+        return tuple(Rule(pattern, init) for pattern, init in rules.items())
+    if not isinstance(rules, Iterable):
+        raise TypeError(f"rules must be such as {_RULES}, not {kind_of(rules)}")
+    return tuple(map(_rule, rules))
+
+
+def _rule(rule: AnyRule) -> Rule:
+    if isinstance(rule, Rule):
+        return rule
+    if isinstance(rule, str):
+        return Rule.parse(rule)
+    if isinstance(rule, tuple | list) and len(rule) == 2:
+        return Rule(*rule)
+    raise TypeError(
+        f"a rule must be a text such as 'fc.*=zeros', a pair of a pattern and an initializer, "
+        f"or a Rule, not {kind_of(rule)}"
+    )
+
+
+def _need(what: str, given: object, kind: type, taken: str) -> None:
+    """Refuse a value of another type.
+
+    Raises:
+        TypeError: it is one.
+    """
+    if not isinstance(given, kind):
+        raise TypeError(f"{what} must be {taken}, not {kind_of(given)}")
 
 
 def _split(text: str) -> tuple[str, str]:

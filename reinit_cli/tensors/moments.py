@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from reinit_cli.text import number, plural
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -96,7 +98,7 @@ def _moments_of_block(block: Tensor) -> Moments:
     return Moments(block.numel(), mean.item(), squares.item(), low.item(), high.item())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Statistics:
     """What the elements of some tensors are like; of complex ones their magnitudes.
 
@@ -113,6 +115,20 @@ class Statistics:
     inf: int = 0
     zeros: int = 0
     finite: Moments = field(default_factory=Moments)
+
+    def __repr__(self) -> str:
+        """Show the most telling numbers."""
+        return f"<Statistics of {plural(self.numel, 'element')}: {self.summary}>"
+
+    @property
+    def summary(self) -> str:
+        """The moments of the finite elements, and how many others there are."""
+        found = self.finite
+        named = {"mean": found.mean, "std": found.std, "min": found.low, "max": found.high}
+        numbers = [f"{name} {number(value)}" for name, value in named.items() if found.numel]
+        others = {"NaN": self.nan, "infinite": self.inf}
+        counts = [f"{count:,} {name}" for name, count in others.items() if count]
+        return ", ".join((*numbers, *counts)) or "no elements"
 
     def __add__(self, other: Statistics) -> Statistics:
         """Return those of both together."""

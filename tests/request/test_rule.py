@@ -19,7 +19,8 @@ from reinit_cli.errors import ArgumentError, PatternError, RuleError, UnknownNam
 from reinit_cli.initializers import REGISTRY, Initializer, UndefinedError, parse_init
 from reinit_cli.initializers.gains import NONLINEARITIES
 from reinit_cli.initializers.parameters import Kind, Nested
-from reinit_cli.request.rule import Rule, rules_of
+from reinit_cli.request.pattern import Pattern
+from reinit_cli.request.rule import Rule, Rules, rules_of
 
 SPLITS = {
     "fc.weight=zeros": ("fc.weight", "zeros"),
@@ -667,3 +668,63 @@ def test_rules_stay_in_their_order() -> None:
     assert rules_of([]) == ()
     with pytest.raises(PatternError):
         rules_of(["a=zeros", "[=zeros"])
+
+
+def test_a_rule_is_made_from_a_pattern_and_an_initializer() -> None:
+    init = parse_init("normal:std=0.02")
+
+    assert Rule("fc.*", "zeros") == Rule.parse("fc.*=zeros")
+    assert Rule("fc.*", "normal:std=0.02") == Rule.parse("fc.*=normal:std=0.02")
+    assert Rule("fc.*", init).init == init
+    assert Rule("a=b", "zeros").pattern.text == "a=b"
+
+
+FORMS: dict[str, Rules] = {
+    "a text": "fc.*=normal:std=0.02",
+    "a rule": Rule("fc.*", "normal:std=0.02"),
+    "a dictionary": {"fc.*": "normal:std=0.02"},
+    "a dictionary with an initializer": {"fc.*": parse_init("normal:std=0.02")},
+    "a list of texts": ["fc.*=normal:std=0.02"],
+    "a list of pairs": [("fc.*", "normal:std=0.02")],
+    "a list of rules": [Rule("fc.*", "normal:std=0.02")],
+}
+
+
+@pytest.mark.parametrize("rules", FORMS.values(), ids=FORMS)
+def test_rules_may_be_given_in_any_form(rules: Rules) -> None:
+    (rule,) = rules_of(rules)
+
+    assert rule.pattern == Pattern.parse("fc.*")
+    assert rule.init == parse_init("normal:std=0.02")
+
+
+def test_a_dictionary_keeps_the_order_of_its_rules() -> None:
+    assert [rule.text for rule in rules_of({"*": "ones", "fc.*": "zeros"})] == [
+        "*=ones",
+        "fc.*=zeros",
+    ]
+
+
+NOT_RULES = {
+    "a number": (5, "rules must be such as 'fc.*=zeros'"),
+    "nothing": (None, "not None"),
+    "a list of numbers": ([5], "a rule must be a text such as 'fc.*=zeros'"),
+    "bytes": (b"fc.*=zeros", "a rule must be a text such as 'fc.*=zeros'"),
+    "a triple": ([("a", "zeros", "c")], "not a tuple"),
+    "a number as an initializer": ({"a": 0.0}, "such as 'normal:std=0.02', not a float"),
+    "a number as a pattern": ({0: "zeros"}, "such as 'fc.*', not an int"),
+}
+
+
+@pytest.mark.parametrize(("rules", "said"), NOT_RULES.values(), ids=NOT_RULES)
+def test_what_is_not_a_rule_is_a_type_error_that_says_what_is(rules: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(said)) as refused:
+        rules_of(rules)
+
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_rule_shows_its_text_and_no_more() -> None:
+    assert repr(Rule.parse("fc.*=kaiming_normal:relu")) == "Rule('fc.*=kaiming_normal:relu')"
+    assert len(repr(Rule("*" * 5_000, "zeros"))) < 600
+    assert repr(parse_init("normal:std=0.02")) == "Init('normal:mean=0.0,std=0.02')"

@@ -114,7 +114,7 @@ def page_of_rewrite(outcome: Outcome) -> Page:
     rules = rules_sheet(job, outcome)
     facts = [(name, value) for name, value in rules.plain_facts if name != "seconds"]
     panels = list(panels_of_rewrite(outcome))
-    left = sum(1 for _ in job.plan.fills) - len(panels)
+    left = len(job.plan.fills) - len(panels)
     return Page(
         "reinit run",
         without_folders(job.source.name, paths),

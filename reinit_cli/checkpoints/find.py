@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.file import FileSource, file_source, stream_source
-from reinit_cli.checkpoints.folder import folder_source
+from reinit_cli.checkpoints.folder import folder_source, name_of_folder
 from reinit_cli.checkpoints.formats import SUFFIXES, names_folder, suffix_of
 from reinit_cli.checkpoints.model import ModelSource
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import SourceError, UnknownNameError
 from reinit_cli.storage.local import LocalStore, names_next_to
-from reinit_cli.storage.location import DASH
+from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.text import plural, shape
 
 DEFAULT_WEIGHTS = "DEFAULT"
@@ -42,6 +42,36 @@ def find_source(text: str, weights: str | None = None, root: str | None = None) 
             )
         return _path_source(text, root)
     return _model_source(text, weights or DEFAULT_WEIGHTS, root)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPath:
+    """A source of which no more than its path is known.
+
+    Attributes:
+        called: its name in parts, as `Source.called`.
+        is_folder: whether it is a folder of several files.
+    """
+
+    called: SourceName
+    is_folder: bool
+
+
+def named_by_path(text: str, weights: str | None = None) -> NamedPath | None:
+    """Return the name of a source without a look into it; None where that takes a look.
+
+    Args:
+        text: what the user wrote.
+        weights: those that were chosen, which a path has none of.
+    """
+    kind = LocalStore().kind_of(text)
+    if text == DASH or weights is not None or kind is None or is_model(text):
+        return None
+    if kind == "folder":
+        return NamedPath(name_of_folder(text), is_folder=True)
+    if names_folder(text):
+        return NamedPath(name_of_folder(os.path.dirname(text) or "."), is_folder=True)
+    return NamedPath(SourceName.of_file(text, suffix_of(text)), is_folder=False)
 
 
 def is_model(text: str) -> bool:

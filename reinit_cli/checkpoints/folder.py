@@ -87,9 +87,7 @@ class FolderSource:
     @property
     def called(self) -> SourceName:
         """Those of the folder, whose dots start no suffix."""
-        path = self.path.rstrip(os.sep)
-        is_name = os.path.basename(path) not in ("", ".", "..")
-        return SourceName(*os.path.split(path if is_name else os.path.abspath(self.path)), "")
+        return name_of_folder(self.path)
 
     def _folders_kept(self) -> Mapping[str, int]:
         """Return the folders in it without those of which no file is read or copied.
@@ -115,6 +113,13 @@ class FolderSource:
             opened = Files(self.path, readers_of(self.store, self.path, files, stack))
             folder = ListedFolder(self.path, self.listed, files.keys(), self.store)
             yield FileContents(self.format, self.located, opened, modes, folder)
+
+
+def name_of_folder(path: str) -> SourceName:
+    """Return the name of a folder in parts, also where it is called ".", say."""
+    bare = path.rstrip(os.sep)
+    is_name = os.path.basename(bare) not in ("", ".", "..")
+    return SourceName(*os.path.split(bare if is_name else os.path.abspath(path)), "")
 
 
 def folder_source(path: str, root: str | None) -> FolderSource:

@@ -222,6 +222,10 @@ def _linked(error: errors.OutputUnwritableError) -> str:
     return "name a new file with -o: other checkpoints may share this one"
 
 
+def _suffix(error: errors.OutputUnwritableError) -> str:
+    return _did_you_mean([f"-o {shlex.quote(each)}" for each in error.known])
+
+
 def _existing(error: errors.OutputExistsError) -> str:
     return f"add --force to replace it, or name another with --{error.kind}"
 
@@ -345,6 +349,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "name them apart, such as -o '{parent}/{stem}-new{suffix}'"
     ),
     (errors.OutputTakenError, "seed"): "name them apart, such as -o '{stem}-seed{seed}{suffix}'",
+    (errors.OutputUnwritableError, "suffix"): _suffix,
     (errors.OutputUnwritableError, "link"): _linked,
     (errors.OutputUnwritableError, "in place"): lambda error: (
         f"name one of them: {' or '.join(map(shlex.quote, error.known[:_MOST_COMMANDS]))}"
@@ -357,11 +362,14 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.UnwritableContentError, ""): _beyond,
     (errors.UnwritableContentError, "rest"): _lost,
-    (errors.UnwritableContentError, "record"): "write it beside: --record=FILE",
+    (errors.UnwritableContentError, "record"): "write it to a separate file: --record-to FILE",
     (errors.RecipeError, ""): _recipe,
     (errors.RecipeError, "file"): _file(""),
     (errors.RecipeError, "outside"): _allowed,
-    (errors.RecordError, ""): "--record writes one into an output, and --record=FILE beside it",
+    (
+        errors.RecordError,
+        "",
+    ): "make the output with --record, or with --record-to FILE for a separate file",
     (errors.TensorError, "cast"): "--saturate makes them the largest numbers that the dtype has",
     (errors.TensorError, "slice"): "write it as Python does: 0,:,:,:2",
     (errors.CheckFailedError, ""): (

@@ -15,6 +15,7 @@ from reinit_cli.errors import (
     InputError,
     MissingRuleError,
     OutputError,
+    OutputExistsError,
     OutputTakenError,
     OutputUnwritableError,
     PackageError,
@@ -24,13 +25,18 @@ from reinit_cli.errors import (
     UnknownNameError,
 )
 from reinit_cli.operations import prepare, rewrite
+from reinit_cli.operations.output_place import (
+    existing_output,
+    refuse_conflicts,
+    takes_outputs,
+)
 from reinit_cli.operations.rewrite import Outcome, ReportFile
 from reinit_cli.planning.job import Job
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import PartialRequest, Request, RewriteOptions, without
-from reinit_cli.storage.destination import InUse, inode_of, occupant, place_of
+from reinit_cli.storage.destination import InUse, check_new, inode_of, occupant, place_of
 from reinit_cli.storage.folders import folders_above
-from reinit_cli.storage.local import LocalStore, first_bytes
+from reinit_cli.storage.local import first_bytes
 from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.text import plural, why
 from reinit_cli.threads import Progress, Work
@@ -56,8 +62,27 @@ class Failure:
     error: ReinitError
 
 
-Result = Job | Outcome | Failure
-"""The state of an input: planned, done or failed."""
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An input whose output exists, and which is left alone for that.
+
+    Attributes:
+        request: what was asked for.
+        path: the output, into which nobody looked.
+    """
+
+    request: Request
+    path: str
+
+
+Planned = Job | Skipped | Failure
+"""The state of an input before the run."""
+
+Done = Outcome | Skipped | Failure
+"""The state of an input after the run."""
+
+Result = Planned | Outcome
+"""The state of an input: planned, skipped, failed or done."""
 
 
 def error_of(result: Result) -> ReinitError | None:
@@ -97,12 +122,11 @@ def read_list(path: str, *, ends_with_nul: bool) -> tuple[str, ...]:
     )
 
 
-def requests_of(asked: PartialRequest, *, is_batch: bool) -> tuple[Request, ...]:
+def requests_of(asked: PartialRequest) -> tuple[Request, ...]:
     """Return a request for each source and each seed, in their order.
 
     Args:
         asked: all that was asked for.
-        is_batch: whether `-o folder/` means a folder of outputs, and not of shards.
 
     Raises:
         OutputError, UnknownNameError: the form of the output's name is wrong, or too many
@@ -114,7 +138,7 @@ def requests_of(asked: PartialRequest, *, is_batch: bool) -> tuple[Request, ...]
         raise OutputError("", f"{count} would make more than {MAX_OUTPUTS:,} outputs")
     output: str | OutputName | None = asked.get("output")
     if not asked.get("in_place"):
-        output = _output(asked, is_batch=is_batch, has_seeds=len(seeds) > 1)
+        output = _output(asked, has_seeds=len(seeds) > 1)
     rules = asked.get("rules", ())
     options: RewriteOptions = without(asked, "sources", "seeds", "rules", "output")
     return tuple(
@@ -124,21 +148,19 @@ def requests_of(asked: PartialRequest, *, is_batch: bool) -> tuple[Request, ...]
     )
 
 
-def _output(asked: PartialRequest, *, is_batch: bool, has_seeds: bool) -> str | OutputName | None:
+def _output(asked: PartialRequest, *, has_seeds: bool) -> str | OutputName | None:
     """Return the path of every output, or the form of it where they differ."""
     suffix = "{suffix}" if asked.get("shard_nbytes") is None else ""
     output = asked.get("output")
+    if isinstance(output, OutputName):
+        return output
     if output is None:
         form = f"{{stem}}-reinit-seed{{seed}}{suffix}"
         return OutputName(form, is_beside=True) if has_seeds else None
     named = OutputName.parse(output)
     plain = named.of(SourceName("", "", ""), 0)
-    is_folder = output.endswith(os.sep) or (
-        not named.is_form and LocalStore().kind_of(plain) == "folder"
-    )
-    if is_batch and is_folder:
-        seed = "-seed{seed}" if has_seeds and not named.has_seed else ""
-        return OutputName(os.path.join(output, f"{{stem}}{seed}{suffix}"))
+    if has_seeds and not named.has_seed and takes_outputs(plain, is_form=named.is_form):
+        return OutputName(os.path.join(output, f"{{stem}}-seed{{seed}}{suffix}"))
     return named if named.is_form else plain
 
 
@@ -147,7 +169,7 @@ def plan_batch(
     *,
     keeps_going: bool = False,
     reads: InUse = MappingProxyType({}),
-) -> list[Job | Failure]:
+) -> list[Planned]:
     """Plan every request, and compare the places of the outputs.
 
     Args:
@@ -160,8 +182,9 @@ def plan_batch(
         OutputTakenError: two outputs would go to one place.
         ReinitError: something is wrong with the command as a whole, or with the only input.
     """
-    planned: list[Job | Failure] = []
+    planned: list[Planned] = []
     for request in requests:
+        refuse_conflicts(request)
         try:
             planned.append(_planned(request, planned))
         except ReinitError as error:
@@ -173,6 +196,9 @@ def plan_batch(
                 raise
             planned.append(Failure(request, error))
     jobs = [each for each in planned if isinstance(each, Job)]
+    for each in planned:
+        if isinstance(each, Skipped) and (taken := occupant(each.path, reads)):
+            raise OutputTakenError(each.path, taken, kind="read")
     _check_outputs(jobs, reads)
     written = tuple(path for job in jobs for path in job.writes)
     return [replace(each, written=written) if isinstance(each, Job) else each for each in planned]
@@ -187,14 +213,29 @@ def _concerns_all_inputs(error: ReinitError, request: Request) -> bool:
     return is_option or isinstance(error, (PackageError, RecipeError))
 
 
-def _planned(request: Request, planned: Sequence[Job | Failure]) -> Job:
+def _planned(request: Request, planned: Sequence[Planned]) -> Job | Skipped:
     """Plan a request; a source that the request before has too is opened once."""
-    last = planned[-1] if planned else None
-    if not isinstance(last, Job) or last.request.source != request.source:
-        return prepare.prepare(request)
-    if isinstance(last.source, StreamSource):
-        last.source.file.make_seekable()  # it is read more than once
-    return prepare.prepare(request, last.source)
+    existing = existing_output(request)
+    if existing is not None:
+        return Skipped(request, existing)
+    last = next((each for each in reversed(planned) if not isinstance(each, Skipped)), None)
+    try:
+        if not isinstance(last, Job) or last.request.source != request.source:
+            return prepare.prepare(request)
+        if isinstance(last.source, StreamSource):
+            last.source.file.make_seekable()  # it is read more than once
+        return prepare.prepare(request, last.source)
+    except OutputError as error:
+        if not _is_skipped(request, error):
+            raise
+        return Skipped(request, error.about)
+
+
+def _is_skipped(request: Request, error: ReinitError) -> bool:
+    """Whether an error says that an output exists, and the request skips those."""
+    exists = isinstance(error, OutputExistsError) and not error.kind
+    is_folder = isinstance(error, OutputUnwritableError) and error.kind == "folder"
+    return request.skip_existing and (exists or is_folder)
 
 
 def _check_outputs(jobs: Sequence[Job], reads: InUse) -> None:
@@ -247,8 +288,8 @@ def _described(job: Job, *, has_seed: bool) -> str:
 
 
 def run_batch(
-    planned: Sequence[Job | Failure],
-    told: Callable[[Outcome | Failure], None],
+    planned: Sequence[Planned],
+    told: Callable[[Done], None],
     progress: Progress,
     *,
     keeps_going: bool = False,
@@ -266,7 +307,10 @@ def run_batch(
         report: what is written with the output of a lone job, or None.
     """
     jobs = [each for each in planned if isinstance(each, Job)]
-    with folders_above(job.destination for job in jobs):
+    destinations = [each for job in jobs for each in job.destinations]
+    if report is not None:
+        destinations.append(report.destination)
+    with folders_above(destinations):
         if at_once == 1 or len(jobs) < 2:
             for each in planned:
                 result = _executed(each, progress, report)
@@ -277,15 +321,17 @@ def run_batch(
             _SideBySide(planned, told, progress, keeps_going=keeps_going).run(at_once)
 
 
-def _executed(
-    planned: Job | Failure, progress: Progress, report: ReportFile | None = None
-) -> Outcome | Failure:
-    if isinstance(planned, Failure):
+def _executed(planned: Planned, progress: Progress, report: ReportFile | None = None) -> Done:
+    if not isinstance(planned, Job):
         return planned
+    request = planned.request
     try:
+        check_new(planned.destination)  # another run may share the work, or wrote it by now
         return rewrite.execute(planned, progress, report=report)
     except ReinitError as error:
-        return Failure(planned.request, error)
+        if _is_skipped(request, error):
+            return Skipped(request, error.about)
+        return Failure(request, error)
 
 
 class _SideBySide:
@@ -293,8 +339,8 @@ class _SideBySide:
 
     def __init__(
         self,
-        planned: Sequence[Job | Failure],
-        told: Callable[[Outcome | Failure], None],
+        planned: Sequence[Planned],
+        told: Callable[[Done], None],
         progress: Progress,
         *,
         keeps_going: bool,
@@ -303,7 +349,7 @@ class _SideBySide:
         self._told = told
         self._progress = progress
         self._keeps_going = keeps_going
-        self._waiting: dict[int, Outcome | Failure] = {}
+        self._waiting: dict[int, Done] = {}
         self._next = 0
 
     def run(self, threads: int) -> None:
@@ -318,7 +364,7 @@ class _SideBySide:
             for at in sorted(self._waiting):
                 self._told(self._waiting[at])
 
-    def _run(self, planned: tuple[int, Job | Failure]) -> Outcome | Failure:
+    def _run(self, planned: tuple[int, Planned]) -> Done:
         """Run one job, whose result is reported even if nobody waits for it any more."""
         at, job = planned
         result = self._waiting[at] = _executed(job, self._progress)

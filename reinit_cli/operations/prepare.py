@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +15,6 @@ from reinit_cli.errors import (
     MalformedFileError,
     MissingRuleError,
     OutputError,
-    OutputUnwritableError,
     RuleError,
     UnsupportedFormatError,
     UnwritableContentError,
@@ -28,11 +26,11 @@ from reinit_cli.operations.bounds import (
     check_links,
     check_output,
     check_reads,
-    folders_for_output,
 )
 from reinit_cli.operations.configs import followed
 from reinit_cli.operations.entries import entries_of
 from reinit_cli.operations.optimizer_order import order_of
+from reinit_cli.operations.output_place import destination_of, refuse_conflicts
 from reinit_cli.planning.counted import LABELS, counted_as
 from reinit_cli.planning.decide import decide as planned
 from reinit_cli.planning.entries import as_asked
@@ -41,8 +39,6 @@ from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import refuse_too_large
 from reinit_cli.planning.outgrown import copied_state, outgrown
 from reinit_cli.planning.output import (
-    BESIDE,
-    BESIDE_AS_FOLDER,
     Layout,
     Rewritten,
     choose_layout,
@@ -55,7 +51,6 @@ from reinit_cli.planning.plan import Plan
 from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION
 from reinit_cli.request.bounds import Bounds
 from reinit_cli.request.cast import as_asked_for, casts_of
-from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.pattern import patterns_of
 from reinit_cli.request.rename import renames_of
 from reinit_cli.request.request import Request
@@ -68,8 +63,7 @@ from reinit_cli.storage.destination import (
     check_destination,
     check_extra_file,
 )
-from reinit_cli.storage.in_place import check_no_link
-from reinit_cli.storage.location import DASH, SourceName, name_in_hub_cache
+from reinit_cli.storage.location import DASH
 from reinit_cli.storage.memory import limits
 from reinit_cli.tensors.device import check_device
 
@@ -175,13 +169,11 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     check_links((job.source,), job.request)
     reads, path = job.reads, job.destination.path
     check_destination(job.destination, job.source.path, reads, in_place=request.in_place)
-    destinations = [job.destination]
-    if isinstance(request.record, str) and request.record:
-        in_use = {**reads, path: CHECKPOINT} if path is not None else reads
-        record = check_extra_file(request.record, in_use, "record", replaces=request.force)
-        destinations.append(record)
+    in_use = {**reads, path: CHECKPOINT} if path is not None else reads
+    for record in job.destinations[1:]:
+        check_extra_file(record.path or "", in_use, "record", replaces=request.force)
     check_changes(job)
-    lost = (note for each in destinations for note in lost_with(each))
+    lost = (note for each in job.destinations for note in lost_with(each))
     return replace(job, plan=replace(job.plan, warnings=(*job.plan.warnings, *lost)))
 
 
@@ -196,7 +188,7 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     source = with_state(source, request)
     _check_names(source, refuses=request.refuse_unknown_globals)
     request = replace(request, device=check_device(request.device))
-    destination = _destination(request, source)
+    destination = destination_of(request, source)
     check_output(request, destination.path)
     layout = choose_layout(request, destination.path, source)
     # A recipe without rules is most likely one that came out empty; a record may be of a copy.
@@ -238,6 +230,7 @@ def _read(request: Request) -> Request:
         ReinitError: one of them is wrong, or nothing is asked for.
     """
     rules, resizes = rules_of(request.rules), resizes_of(request.resize)
+    refuse_conflicts(request)
     if request.shard_nbytes is not None and request.shard_nbytes < 1:
         raise OutputError("", f"shards have at least a byte, not {request.shard_nbytes}")
     changes = request.changes_entries or request.tensors_only
@@ -331,56 +324,3 @@ def _check_names(source: Source, *, refuses: bool) -> None:
     names = source.located.unknown_names if source.located else ()
     if names and refuses:
         raise UnsupportedFormatError(source.path or source.name, ", ".join(names), kind="names")
-
-
-def _destination(request: Request, source: Source) -> Destination:
-    if request.in_place:
-        if isinstance(source, FolderSource) and request.output is None:
-            problem = "a folder is not replaced, but its files can be"
-            known = source.paths_of_weights
-            for path in known:
-                check_no_link(path)
-            raise OutputUnwritableError(request.source, problem, known, kind="in place")
-        if source.path is None or request.output is not None:
-            problem = "in place means a file as source and no other output"
-            raise OutputUnwritableError(request.source, problem)
-        check_no_link(source.path)
-        return Destination(source.path, replaces=True, syncs=True, source=source.fingerprint)
-    path = _named(request, source)
-    if path == DASH:
-        return Destination(None)
-    makes_folders = isinstance(request.output, OutputName)
-    within = folders_for_output(request)
-    return Destination(path, request.force, request.sync, makes_folders, within=within)
-
-
-def _named(request: Request, source: Source) -> str:
-    """Return the path of the output; a source that is a pipe is written to a pipe.
-
-    What would be called after a file in a hub cache goes to the current folder: a cache
-    holds what was downloaded, and nothing else.
-    """
-    if isinstance(request.output, str):
-        return request.output
-    if request.output is None and source.name == DASH:
-        return DASH
-    default = BESIDE if request.shard_nbytes is None else BESIDE_AS_FOLDER
-    called = source.called
-    output = request.output or default
-    path = output.of(called, request.seed)
-    if not output.is_beside or not name_in_hub_cache(os.path.dirname(path)):
-        return path
-    path = output.of(_out_of_hub_cache(called, source), request.seed)
-    if name_in_hub_cache(os.curdir):
-        raise OutputUnwritableError(path, "the current folder is one of a cache", kind="cache")
-    return path
-
-
-def _out_of_hub_cache(called: SourceName, source: Source) -> SourceName:
-    """Return a name in the current folder: the model's for one that is a hash in a cache."""
-    folder = os.path.basename(os.path.realpath(called.parent or os.curdir))
-    if folder not in ("snapshots", "blobs"):
-        return replace(called, parent="")
-    is_blob = folder == "blobs" and source.format is not None
-    suffix = source.format.suffixes[0] if source.format and is_blob else called.suffix
-    return SourceName("", name_in_hub_cache(called.parent or os.curdir), suffix)

@@ -34,6 +34,7 @@ from reinit_cli.provenance.recorded import (
 )
 from reinit_cli.provenance.recorder import FixedRecorder
 from reinit_cli.request.named import bounds_of_recipes
+from reinit_cli.request.output_name import OutputName, as_form
 from reinit_cli.request.recipe import recipe_of
 from reinit_cli.request.request import PartialRequest, Request, without
 from reinit_cli.storage.destination import Destination
@@ -73,10 +74,11 @@ def request_of(text: str, output: Source, form: Form, allowed: Sequence[str]) ->
     said: PartialRequest = {"sources": (text,)}
     bounds = bounds_of_recipes([(output.name, recipe)], said, allowed)
     again: PartialRequest = {**recipe, **said, "weights": weights, "allow_paths": bounds}
-    (request,) = requests_of(again, is_batch=False)
+    (request,) = requests_of(again)
     path = output.path or ""
     named = path if not output.is_folder else path.rstrip("/") + "/"
-    request = replace(request, output=named, arch=architecture_of_record(form), record=False)
+    exact = OutputName(as_form(named), is_exact=True)
+    request = replace(request, output=exact, arch=architecture_of_record(form), record=False)
     # Records of before configs followed name no member of them that changed.
     keeps = request.keep_config or "config" not in form
     only = _keeps_tensors_only(request, output, form)

@@ -5,17 +5,22 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.folders import folders_above
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.writer import put_file
 
 
 def write_alone(destination: Destination, data: bytes) -> None:
-    """Write a file, whole or not at all.
+    """Write a file, whole or not at all, and make the folders above it that are missing.
 
     Raises:
         OutputUnwritableError: the disk is full or the folder refuses.
     """
     # A signal may raise as the first call to close it begins; no other does after it.
-    with ExitStack() as backstop, backstop.push(LocalOutput(destination)) as output:
+    with (
+        folders_above((destination,)),
+        ExitStack() as backstop,
+        backstop.push(LocalOutput(destination)) as output,
+    ):
         put_file(output, destination, data)
         output.commit()

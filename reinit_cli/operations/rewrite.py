@@ -18,14 +18,15 @@ from reinit_cli.execution.engine import run, total_nbytes
 from reinit_cli.execution.fill import Fill, Filled, Observer, filled_ranges
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.bounds import check_links
-from reinit_cli.operations.prepare import check_faults, decide, prepare, with_state
+from reinit_cli.operations.prepare import check_faults, decide, job_of, prepare, with_state
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import refuse_too_large
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.recorder import FixedRecorder, Recorder
 from reinit_cli.request.request import PlanOptions, Request, RewriteOptions
 from reinit_cli.request.rule import Rule, rules_of
-from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.destination import Destination, exists
+from reinit_cli.storage.folders import folders_above
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.memory import limits
@@ -49,6 +50,7 @@ class Outcome:
         findings: for each filled key, what its tests found, where the plan asks for them;
             if one of them failed, there is no output.
         sketches: for each key of which a picture is wanted, its histograms.
+        is_skipped: whether nothing was done, since the output exists and such are skipped.
     """
 
     job: Job
@@ -57,6 +59,7 @@ class Outcome:
     seconds: float
     findings: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
     sketches: Mapping[str, Sketch] = field(default_factory=dict)
+    is_skipped: bool = False
 
     def __repr__(self) -> str:
         """Show what was written, and how much of it was filled."""
@@ -197,7 +200,16 @@ def rewrite(
         CheckFailedError: a draw does not follow its law; nothing is written then.
         ReinitError: the request cannot be fulfilled; nothing is written then.
     """
-    return execute(prepare(Request(source, tuple(rules), output, **options))).insist()
+    request = Request(source, tuple(rules), output, **options)
+    found = None
+    if request.skip_existing:
+        planned = job_of(request)
+        found = planned.source
+        if exists(planned.destination):
+            return Outcome(planned, {}, 0, 0.0, is_skipped=True)
+    job = prepare(request, found)
+    with folders_above(job.destinations):
+        return execute(job).insist()
 
 
 def plan(source: str, rules: Iterable[Rule | str], **options: Unpack[PlanOptions]) -> Plan:

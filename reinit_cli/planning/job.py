@@ -59,6 +59,15 @@ class Job:
         return ({path: CHECKPOINT} if path is not None else {}) | beside
 
     @property
+    def destinations(self) -> tuple[Destination, ...]:
+        """Where the output goes, and the record where it is a file of its own."""
+        request = self.request
+        if not isinstance(request.record, str) or not request.record:
+            return (self.destination,)
+        record = Destination(request.record, request.force, kind="record", makes_folders=True)
+        return (self.destination, record)
+
+    @property
     def nbytes(self) -> int:
         """The bytes of all tensors, about those of the output."""
         return sum(step.tensor.nbytes for step in self.plan.steps)

@@ -129,8 +129,13 @@ def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
             return Respelled(keeps)
     if new is not None:
         return Created(new)
-    problem = f"its suffix names no format; known are {', '.join(SUFFIXES)}, or a folder/"
-    raise OutputUnwritableError(path or DASH, problem)
+    problem = f"its suffix does not name a format; use one of {', '.join(SUFFIXES)}"
+    raise OutputUnwritableError(path or DASH, problem, _named_like(path or DASH), kind="suffix")
+
+
+def _named_like(path: str) -> tuple[str, ...]:
+    """Return names that can be meant by one without a suffix: a folder, and a file."""
+    return () if _suffix(path) else (os.path.join(path, ""), path + NEW_FILES[0].suffixes[0])
 
 
 def layout_for(plan: Plan, source: Source, layout: Layout) -> Layout:

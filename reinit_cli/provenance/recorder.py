@@ -20,7 +20,6 @@ from reinit_cli.provenance.digests import (
 )
 from reinit_cli.provenance.record import Form, blank_record, drawn_steps, text_of
 from reinit_cli.storage.crc32 import crc32
-from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.segments import Range, Reserved, Segment
 from reinit_cli.storage.writer import Output, Writer, put_file
 
@@ -108,11 +107,8 @@ class Recorder:
         Raises:
             OutputUnwritableError: the disk is full or the folder refuses.
         """
-        record = self._job.request.record
-        if isinstance(record, str) and record:
-            data = f"{self._text}\n".encode()
-            place = Destination(record, self._job.request.force, kind="record")
-            put_file(output, place, data)
+        for place in self._job.destinations[1:]:
+            put_file(output, place, f"{self._text}\n".encode())
 
     @property
     def _text(self) -> str:

@@ -29,10 +29,13 @@ class OutputName:
     Attributes:
         form: the path with placeholders.
         is_beside: whether the path starts at the folder of the source.
+        is_exact: whether it names the output itself, whatever exists there; otherwise a path
+            that ends in a slash is the folder that takes it.
     """
 
     form: str
     is_beside: bool = False
+    is_exact: bool = False
 
     @classmethod
     def parse(cls, form: str) -> OutputName:

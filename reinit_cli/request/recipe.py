@@ -10,6 +10,7 @@ import os
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn, cast
 
 from reinit_cli.errors import RecipeError, ReinitError, RuleError
@@ -160,7 +161,7 @@ def recipe_of(form: Mapping[str, Any], path: str) -> PartialRequest:
         if name in form
     }
     if "output" in said:
-        _check_output(cast("str", said["output"]), path)
+        said["output"] = _output(cast("str", said["output"]), path, is_exact=is_plan)
     rules = _rules(form.get("rule", []), path)
     return cast("PartialRequest", {**said, "rules": rules} if rules else said)
 
@@ -194,11 +195,13 @@ def _read(option: Option, value: object, path: str) -> object:
         raise RecipeError(path, f"{option.name} must be {error}, not {_short(value)}") from error
 
 
-def _check_output(form: str, path: str) -> None:
+def _output(form: str, path: str, *, is_exact: bool) -> str | OutputName:
+    """Return the form of an output; a plan names the output itself, and no folder for it."""
     try:
-        OutputName.parse(form)
+        name = OutputName.parse(form)
     except ReinitError as error:
         raise RecipeError(path, str(error)) from error
+    return replace(name, is_exact=True) if is_exact and form != DASH else form
 
 
 def _options_of_plan(form: Mapping[str, Any], path: str) -> Mapping[str, Any]:

@@ -30,6 +30,8 @@ class Option:
         was: its name in older recipes, which plans and records keep; or "".
         is_newer: whether plans and records leave it out where it is not asked for, so that they
             stay what they were before there was such an option.
+        is_of_command: whether plans and records leave it out always, since each is of one output
+            and this says which outputs are made.
     """
 
     meaning: str
@@ -39,6 +41,7 @@ class Option:
     several: str = ""
     was: str = ""
     is_newer: bool = False
+    is_of_command: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Request:
     record: str | bool = False
     check: bool = False
     force: bool = False
+    skip_existing: bool = False
     in_place: bool = False
     sync: bool = False
     measure_before: bool = False
@@ -109,7 +113,9 @@ OPTIONS: Mapping[str, Option] = {
     "source": Option("a model's name or a path", "source", values.read_sources, several="sources"),
     "rules": Option("in the order of precedence, the last first to own", "rule"),
     "output": Option(
-        'a path, the form of one, "-" for standard output, or None for the default name', "output"
+        'a path, the form of one, a folder that takes it under its own name, "-" for standard '
+        "output, or None for the default name",
+        "output",
     ),
     "weights": Option(
         'for a model: "DEFAULT", the name of its weights, "none" or a file', "weights"
@@ -256,6 +262,12 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "check": Option("whether each draw is tested against its law"),
     "force": Option("whether an existing output is replaced"),
+    "skip_existing": Option(
+        "whether a source whose output exists already is skipped, whatever that output holds",
+        "skip_existing",
+        values.read_flag,
+        is_of_command=True,
+    ),
     "in_place": Option("whether the source is replaced by the output"),
     "sync": Option("whether a new output too is forced to the disk"),
     "measure_before": Option("whether the tensors that are filled are measured as they were"),
@@ -304,6 +316,7 @@ class RewriteOptions(PlanOptions, total=False):
     record: str | bool
     check: bool
     force: bool
+    skip_existing: bool
     in_place: bool
     sync: bool
     measure_before: bool
@@ -316,7 +329,7 @@ class PartialRequest(RewriteOptions, total=False):
     rules: tuple[Rule, ...]
     sources: tuple[str, ...]
     seeds: tuple[int, ...]
-    output: str
+    output: str | OutputName
 
 
 def override(lower: PartialRequest, upper: PartialRequest) -> PartialRequest:
@@ -355,7 +368,7 @@ def options_form(request: Request) -> dict[str, object]:
     return {
         option.was or option.name: option.written(getattr(request, name))
         for name, option in OPTIONS.items()
-        if option.name and name not in NESTED
+        if option.name and name not in NESTED and not option.is_of_command
         if getattr(request, name) or not option.is_newer
     }
 

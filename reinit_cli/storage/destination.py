@@ -71,7 +71,9 @@ def check_destination(
     while destination.makes_folders and not os.path.lexists(folder):
         folder = os.path.dirname(folder) or "."
     if not os.path.isdir(folder):
-        raise OutputUnwritableError(path, f"there is no folder {folder!r}")
+        is_there = os.path.lexists(folder)
+        problem = f"{folder!r} is not a folder" if is_there else f"there is no folder {folder!r}"
+        raise OutputUnwritableError(path, problem)
     _check_not_read(path, source, reads, in_place=in_place)
     if os.path.isdir(path):
         problem = "it is a folder, which is never replaced"
@@ -88,6 +90,22 @@ def check_destination(
         raise OutputUnwritableError(path, "its name is too long")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputUnwritableError(path, f"the folder {folder!r} is not writable")
+
+
+def exists(destination: Destination) -> bool:
+    """Whether something exists at a destination, be it a link that leads nowhere."""
+    path = destination.path
+    return path is not None and os.path.lexists(path.rstrip(os.sep) or path)
+
+
+def check_new(destination: Destination) -> None:
+    """Refuse a destination at which something has appeared since it was checked.
+
+    Raises:
+        OutputExistsError: it exists, and may not be replaced.
+    """
+    if exists(destination) and not destination.replaces:
+        raise OutputExistsError(destination.path or "", kind=destination.kind)
 
 
 def _check_name(path: str) -> None:
@@ -152,7 +170,7 @@ def check_extra_file(path: str, in_use: InUse, what: str, *, replaces: bool) -> 
     _check_name(path)
     if taken := occupant(path, in_use):
         raise OutputTakenError(path, taken, kind=what)
-    destination = Destination(path, replaces, kind=what)
+    destination = Destination(path, replaces, kind=what, makes_folders=True)
     check_destination(destination, None, {}, in_place=False)
     return destination
 

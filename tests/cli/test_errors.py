@@ -110,15 +110,22 @@ CASES = {
         "error: the output './model.safetensors' is the source itself",
         "hint: name another with -o, or add --in-place to replace the source",
     ),
-    "missing folder": (
-        ["model.safetensors", "-r", "*=zeros", "-o", "no/where.safetensors"],
-        "error: cannot write 'no/where.safetensors': there is no folder 'no'",
+    "a file as a folder": (
+        ["model.safetensors", "-r", "*=zeros", "-o", "there.safetensors/where.safetensors"],
+        "error: cannot write 'there.safetensors/where.safetensors': 'there.safetensors' is not a "
+        "folder",
         None,
+    ),
+    "an output without suffix": (
+        ["model.safetensors", "-r", "*=zeros", "-o", "out"],
+        "error: cannot write 'out': its suffix does not name a format; use one of "
+        ".safetensors, .pt, .pth, .bin, .ckpt, .th, .pth.tar, .pt.tar",
+        "hint: did you mean -o out/ or -o out.safetensors?",
     ),
     "unknown suffix": (
         ["model.safetensors", "-r", "*=zeros", "-o", "out.h5"],
-        "error: cannot write 'out.h5': its suffix names no format; "
-        "known are .safetensors, .pt, .pth, .bin, .ckpt, .th, .pth.tar, .pt.tar, or a folder/",
+        "error: cannot write 'out.h5': its suffix does not name a format; use one of "
+        ".safetensors, .pt, .pth, .bin, .ckpt, .th, .pth.tar, .pt.tar",
         None,
     ),
     "folder without weights": (

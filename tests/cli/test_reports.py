@@ -93,7 +93,10 @@ REFUSED = {
         "error: the output 'old.html' exists\nhint: add --force to replace it, or name another "
         "with --report\n",
     ),
-    "no folder": ("no/r.html", "error: cannot write 'no/r.html': there is no folder 'no'\n"),
+    "a file as a folder": (
+        "old.html/r.html",
+        "error: cannot write 'old.html/r.html': 'old.html' is not a folder\n",
+    ),
 }
 
 
@@ -107,6 +110,15 @@ def test_a_report_is_refused_before_a_byte_is_written(reinit, checkpoint, name, 
     assert done.err == said
     assert not Path("model-reinit.safetensors").exists()
     assert Path("old.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", ["run", "stats", "diff"])
+def test_the_folders_above_a_report_are_made(reinit, checkpoint, command) -> None:
+    args = {"run": RULES, "stats": [], "diff": ["model.safetensors"]}[command]
+
+    assert reinit(command, "model.safetensors", *args, "--report", "x/y/r.html").code == 0
+
+    assert Path("x/y/r.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_an_old_report_is_replaced_with_force(reinit, checkpoint) -> None:

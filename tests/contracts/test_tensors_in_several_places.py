@@ -51,7 +51,7 @@ def state() -> dict[str, Tensor]:
     return state
 
 
-def rewrite_toy(*rules: str, output: str = "out/", **options: Any) -> Outcome:
+def rewrite_toy(*rules: str, output: str = "out", **options: Any) -> Outcome:
     return rewrite("toy/", rules, output, **options)
 
 
@@ -113,19 +113,19 @@ def test_a_matrix_of_orthogonal_rows_is_one_in_boxes_too(state: dict[str, Tensor
 def test_its_record_is_verified_and_names_what_was_changed(state: dict[str, Tensor]) -> None:
     rewrite_toy("*.weight=normal", "*.bias=zeros", record="r.json")
 
-    verdict = verify("out/", record="r.json")
-    with_source = verify("out/", record="r.json", source="toy/")
+    verdict = verify("out", record="r.json")
+    with_source = verify("out", record="r.json", source="toy/")
 
     assert (verdict.findings, with_source.findings) == ((), ())
     assert sorted(verdict.drawn) == sorted(state)
 
     for key in ("first.bias", "last.weight"):
-        place = _places_of("out/", key)[-1]
+        place = _places_of("out", key)[-1]
         _flip(place.file, place.offset + 2)
     _flip(RIGHT, 0)
 
     for source in (None, "toy/"):
-        findings = verify("out/", record="r.json", source=source).findings
+        findings = verify("out", record="r.json", source=source).findings
         found = {finding.what for finding in findings}
         assert found >= {"'first.bias'", "'last.weight'", "what was not filled"}
         gaps = [each.gap for each in findings if each.what == "'last.weight'" and each.gap]
@@ -153,7 +153,7 @@ def test_its_digest_in_a_record_is_that_of_its_places(state: dict[str, Tensor]) 
             hashlib.sha256(
                 Path("out", place.file).read_bytes()[place.offset : place.offset + place.nbytes]
             ).digest()
-            for place in sorted(_places_of("out/", key))
+            for place in sorted(_places_of("out", key))
         ]
         expected = parts[0] if len(parts) == 1 else hashlib.sha256(b"".join(parts)).digest()
         assert digest == expected.hex()

@@ -472,12 +472,13 @@ def test_a_failure_names_key_law_test_and_numbers() -> None:
 
 
 @pytest.mark.usefixtures("broken")
-@pytest.mark.parametrize("output", ["new.safetensors", "new.pt", "folder/"])
+@pytest.mark.parametrize("output", ["new.safetensors", "new.pt", "folder"])
 def test_after_a_failure_there_is_nothing(output: str) -> None:
     _checkpoint()
 
     with pytest.raises(CheckFailedError):
-        rewrite("m.safetensors", ["*=normal"], output, check=True)
+        shard_nbytes = 10**6 if output == "folder" else None
+        rewrite("m.safetensors", ["*=normal"], output, shard_nbytes=shard_nbytes, check=True)
 
     assert [path.name for path in Path().iterdir()] == ["m.safetensors"]
 

@@ -34,7 +34,6 @@ from reinit_cli.operations.batch import (
     run_batch,
 )
 from reinit_cli.operations.rewrite import Outcome
-from reinit_cli.planning.output import Created, Rewritten
 from reinit_cli.request.request import PartialRequest, Request
 from reinit_cli.request.rule import Rule
 
@@ -58,7 +57,7 @@ def _asked(*sources: str, **said: object) -> PartialRequest:
 
 
 def _requests(*sources: str, **said: object) -> tuple[Request, ...]:
-    return requests_of(_asked(*sources, **said), is_batch=True)
+    return requests_of(_asked(*sources, **said))
 
 
 def _ignore(told: object) -> None:
@@ -132,7 +131,7 @@ def test_models_side_by_side_are_built_as_alone() -> None:
         seeds=(0, 1),
     )
 
-    results = _run(requests_of(asked, is_batch=True), at_once=2)
+    results = _run(requests_of(asked), at_once=2)
 
     assert _outputs(results) == ["m0.safetensors", "m1.safetensors"]
     for seed in (0, 1):
@@ -195,18 +194,6 @@ def test_outputs_are_named(said: dict[str, object], outputs: list[str]) -> None:
     assert len(results) == len(outputs)
 
 
-def test_a_folder_as_output_of_one_source_is_a_folder_of_shards() -> None:
-    _files("a.safetensors")
-
-    (alone,) = plan_batch(requests_of(_asked("a.safetensors", output="out/"), is_batch=False))
-    (listed,) = plan_batch(requests_of(_asked("a.safetensors", output="out/"), is_batch=True))
-
-    assert not isinstance(alone, Failure)
-    assert not isinstance(listed, Failure)
-    assert (type(alone.layout), alone.destination.path) == (Created, "out/")
-    assert (type(listed.layout), listed.destination.path) == (Rewritten, "out/a.safetensors")
-
-
 @pytest.mark.parametrize(
     ("sources", "said"),
     [
@@ -238,7 +225,6 @@ def test_an_output_that_another_input_reads_is_refused_even_with_force() -> None
         _asked(
             "a.safetensors", "x/../b.safetensors", output="{stem}{seed}.safetensors", force=True
         ),
-        is_batch=True,
     )
     os.mkdir("x")
     os.link("b.safetensors", "a0.safetensors")
@@ -254,16 +240,14 @@ def test_sources_are_replaced_in_place_each_once() -> None:
     asked = _asked("a.safetensors", "b.safetensors", in_place=True)
     results: list[Result] = []
 
-    planned = plan_batch(requests_of(asked, is_batch=True))
+    planned = plan_batch(requests_of(asked))
     run_batch(planned, results.append, _ignore)
 
     assert sorted(os.listdir()) == ["a.safetensors", "b.safetensors"]
     first, second = (load_file(f"{name}.safetensors") for name in "ab")
     assert torch.equal(first["a.weight"], second["a.weight"])
     with pytest.raises(OutputTakenError):
-        plan_batch(
-            requests_of(_asked("a.safetensors", "a.safetensors", in_place=True), is_batch=True)
-        )
+        plan_batch(requests_of(_asked("a.safetensors", "a.safetensors", in_place=True)))
 
 
 @pytest.mark.parametrize("bad", ["missing.pt", "broken.safetensors", "there.safetensors"])
@@ -343,7 +327,7 @@ def test_more_outputs_than_memory_holds_are_refused() -> None:
     asked = PartialRequest(sources=("a.pt",) * 1001, seeds=tuple(range(1000)))
 
     with pytest.raises(OutputError) as refused:
-        requests_of(asked, is_batch=True)
+        requests_of(asked)
 
     assert str(refused.value) == (
         "1,001 sources and 1,000 seeds would make more than 1,000,000 outputs"
@@ -355,7 +339,7 @@ def test_what_is_wrong_with_all_is_no_failure_of_one() -> None:
     asked = PartialRequest(sources=("a.safetensors", "b.safetensors"))
 
     with pytest.raises(MissingRuleError):
-        plan_batch(requests_of(asked, is_batch=True), keeps_going=True)
+        plan_batch(requests_of(asked), keeps_going=True)
 
 
 @pytest.mark.parametrize("at_once", [1, 2])

@@ -146,11 +146,11 @@ TAKEN = {
         "the record 'donor.safetensors' would take the place of a checkpoint",
     ),
     "a shard": (
-        ("folder/", *ZEROS, "-o", "new/", "--record=folder/model-00001-of-00002.safetensors"),
+        ("folder/", *ZEROS, "-o", "new", "--record=folder/model-00001-of-00002.safetensors"),
         "the record 'folder/model-00001-of-00002.safetensors' would take the place of a checkpoint",
     ),
     "another file of a folder": (
-        ("folder/", *ZEROS, "-o", "new/", "--record=folder/config.json"),
+        ("folder/", *ZEROS, "-o", "new", "--record=folder/config.json"),
         "the record 'folder/config.json' would take the place of a checkpoint",
     ),
     "a recipe": (

@@ -110,12 +110,18 @@ def test_ties_stay_ties_in_a_torch_file_and_are_filled_under_one_seed() -> None:
 def test_what_is_no_tensor_is_lost_only_where_that_is_asked_for() -> None:
     _save("m.pt", epoch=3, args={"lr": 0.1})
 
-    for output, dtype in (("out.safetensors", None), ("cast/", "bfloat16"), ("out/", None)):
+    size = 10**6
+    for output, dtype, shard_nbytes in (
+        ("out.safetensors", None, None),
+        ("cast", "bfloat16", size),
+        ("out", None, size),
+    ):
+        options = {"dtype": dtype, "shard_nbytes": shard_nbytes}
         with pytest.raises(
             UnwritableContentError, match=r"would lose epoch \(int\), args \(dict\)"
         ):
-            rewrite("m.pt", [], output, dtype=dtype)
-        outcome = rewrite("m.pt", [], output, dtype=dtype, tensors_only=True)
+            rewrite("m.pt", [], output, **options)  # type: ignore[arg-type]
+        outcome = rewrite("m.pt", [], output, **options, tensors_only=True)  # type: ignore[arg-type]
         assert any("epoch (int)" in each for each in outcome.job.plan.warnings)
 
 
@@ -133,9 +139,9 @@ def test_what_is_set_on_a_state_dict_is_told_where_it_is_dropped() -> None:
 def test_a_sparse_tensor_is_refused_by_name_where_it_cannot_go() -> None:
     torch.save({"w": torch.ones(2), "s": torch.eye(3).to_sparse()}, "m.pt")
 
-    for output, dtype in (("out.safetensors", None), ("out/", "bfloat16")):
+    for output, dtype, size in (("out.safetensors", None, None), ("out", "bfloat16", 10**6)):
         with pytest.raises(UnwritableContentError, match="'s', a sparse tensor"):
-            rewrite("m.pt", ["w=zeros"], output, dtype=dtype)
+            rewrite("m.pt", ["w=zeros"], output, dtype=dtype, shard_nbytes=size)
 
 
 def test_shards_hold_at_most_their_size_and_an_index_says_where_each_key_is() -> None:
@@ -158,7 +164,7 @@ def test_shards_hold_at_most_their_size_and_an_index_says_where_each_key_is() ->
 def test_one_shard_needs_no_index() -> None:
     state = _save("m.pt")
 
-    rewrite("m.pt", [], "out/")
+    rewrite("m.pt", [], "out", shard_nbytes=10**6)
 
     assert [path.name for path in Path("out").iterdir()] == ["model.safetensors"]
     _assert_equal(load_file("out/model.safetensors"), state)
@@ -241,7 +247,7 @@ def test_a_key_that_only_a_pickle_can_hold_is_filled_and_stays_in_torch_files() 
     rewrite("in.pt", ["*=ones"], output="out.pt")
 
     _assert_equal(torch.load("out.pt"), {"half\udc80": torch.ones(2), "whole": torch.ones(3)})
-    for output in ("out.safetensors", "folder/"):
+    for output, size in (("out.safetensors", None), ("folder", 10**6)):
         with pytest.raises(UnwritableContentError, match="half"):
-            rewrite("in.pt", ["*=ones"], output=output)
+            rewrite("in.pt", ["*=ones"], output=output, shard_nbytes=size)
     assert sorted(path.name for path in Path().iterdir()) == ["in.pt", "out.pt"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from reinit_cli import rewrite, verify
 from reinit_cli.cli import main
-from reinit_cli.errors import OutputUnwritableError
+from reinit_cli.errors import MalformedFileError, OutputUnwritableError
 
 STATE = {"a.weight": torch.ones(2, 3), "b.bias": torch.zeros(3)}
 
@@ -84,12 +87,148 @@ def test_the_record_of_a_copy_is_verified() -> None:
     assert verify("b.safetensors", source="a.safetensors").holds
 
 
+def _sources() -> None:
+    """Make two files and a folder, and other folders that exist."""
+    for folder in ("hf", "taken", "deep/er"):
+        Path(folder).mkdir(parents=True)
+    Path("link").symlink_to("taken")
+    torch.save(STATE, "a.pt")
+    for path in ("b.safetensors", "hf/model.safetensors"):
+        save_file(STATE, path)
+    Path("hf/config.json").write_text("{}")
+
+
+def _files() -> set[str]:
+    return {str(path) for path in Path().rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("output", ["taken", "taken/", "link", "link/", "deep/er", "./taken", "."])
+@pytest.mark.parametrize(
+    "sources",
+    [
+        *(["a.pt"], ["b.safetensors"], ["hf"], ["hf/"], ["./a.pt"], ["hf/model.safetensors"]),
+        *(["a.pt", "b.safetensors"], ["a.pt", "hf"], ["./hf/model.safetensors", "a.pt"]),
+    ],
+    ids=" ".join,
+)
+def test_an_existing_folder_takes_the_output_as_it_takes_a_copy(
+    sources: list[str], output: str
+) -> None:
+    _sources()
+    before = _files()
+    copied = subprocess.run(["cp", "-r", *sources, output], check=False, capture_output=True)
+    expected = {str(Path(path)): Path(path).read_bytes() for path in _files() - before}
+    for path in expected:
+        Path(path).unlink()
+    shutil.rmtree("taken/hf", ignore_errors=True)
+    shutil.rmtree("deep/er/hf", ignore_errors=True)
+
+    code = main([*sources, "-o", output])
+
+    if copied.returncode:  # it is the source itself
+        assert code == 2
+    else:
+        assert code == 0
+        assert {path: Path(path).read_bytes() for path in _files() - before} == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "outputs"),
+    [
+        (["a.pt", "-o", "new/"], ["new/a.pt"]),
+        (["a.pt", "b.safetensors", "-o", "new/"], ["new/a.pt", "new/b.safetensors"]),
+        (["hf", "-o", "new/"], ["new/hf/config.json", "new/hf/model.safetensors"]),
+        (["hf", "-o", "new"], ["new/config.json", "new/model.safetensors"]),
+        (["hf", "-o", "new.safetensors"], ["new.safetensors"]),
+        (["a.pt", "-o", "new/b.pt"], ["new/b.pt"]),
+        (["a.pt", "-o", "new/er/b.pt"], ["new/er/b.pt"]),
+        (["a.pt", "-o", "{stem}/"], ["a/a.pt"]),
+        (["a.pt", "-s", "0..1", "-o", "taken"], ["taken/a-seed0.pt", "taken/a-seed1.pt"]),
+        (["a.pt", "-s", "0..1", "-o", "new/{seed}/"], ["new/0/a.pt", "new/1/a.pt"]),
+        (["a.pt", "--shard-size", "1MB", "-o", "new"], ["new/model.safetensors"]),
+        (["a.pt", "--shard-size", "1MB", "-o", "new/"], ["new/a/model.safetensors"]),
+        (["a.pt", "--shard-size", "1MB", "-o", "taken"], ["taken/a/model.safetensors"]),
+        (["a.pt", "--dtype", "float16", "-o", "new/"], ["new/a.pt"]),
+        (["squeezenet1_1", "--weights", "none", "-o", "new/"], ["new/squeezenet1_1.safetensors"]),
+    ],
+    ids=" ".join,
+)
+def test_an_output_is_called_as_its_name_says(arguments: list[str], outputs: list[str]) -> None:
+    _sources()
+    before = _files()
+
+    assert main(arguments) == 0
+
+    assert _files() - before == set(outputs)
+
+
+def test_a_source_in_its_own_folder_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    _sources()
+
+    assert main(["hf/model.safetensors", "-r", "a.weight=zeros", "-o", "hf/", "--force"]) == 2
+
+    assert capsys.readouterr().err.startswith(
+        "error: the output 'hf/model.safetensors' is the source itself\n"
+    )
+
+
+@pytest.mark.parametrize("kind", ["plan", "record"])
+def test_a_plan_from_before_names_the_output_itself(kind: str) -> None:
+    """Its path may end in a slash, or be a folder that exists by now."""
+    _sources()
+    form = {
+        "version": 1,
+        "source": {"name": "a.pt"},
+        "output": {"path": "new/"},
+        "rule": [{"match": "a.weight", "init": "zeros"}],
+        **({"dry_run": True} if kind == "plan" else {"filled": []}),
+    }
+    Path("plan.json").write_text(json.dumps(form))
+    before = _files()
+
+    assert main(["-c", "plan.json"]) == 0
+    assert _files() - before == {"new/model.safetensors"}
+
+    Path("plan.json").write_text(json.dumps(form | {"output": {"path": "taken"}}))
+    assert main(["-c", "plan.json"]) == 2
+    assert os.listdir("taken") == []
+
+
+def test_folders_that_were_made_for_an_output_go_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _sources()
+    Path("r").mkdir()
+    torch.save({"w": torch.ones(3)}, "bad.pt")
+    content = bytearray(Path("bad.pt").read_bytes())
+    content[content.index(torch.ones(3).numpy().tobytes())] ^= 1  # its CRC-32 tells
+    Path("bad.pt").write_bytes(content)
+
+    assert main(["bad.pt", "-o", "x/y/bad.pt", "--record-to", "z/r.json"]) == 2
+    with pytest.raises(MalformedFileError):
+        rewrite("bad.pt", [], "x/y/bad.pt")
+    assert not Path("x").exists()
+    assert not Path("z").exists()
+
+    rewrite("a.pt", [], "x/y/a.pt", record="z/r.json")
+    assert {"x/y/a.pt", "z/r.json"} <= _files()
+
+
+def test_python_names_outputs_as_the_command_line_does() -> None:
+    _sources()
+
+    outcomes = [rewrite("a.pt", [], "new/"), rewrite("hf", [], "taken")]
+
+    assert [each.job.destination.path for each in outcomes] == ["new/a.pt", "taken/hf"]
+    assert Path("new/a.pt").read_bytes() == Path("a.pt").read_bytes()
+
+
 def test_a_copy_of_a_folder_is_a_copy() -> None:
     Path("hf").mkdir()
     save_file(STATE, "hf/model.safetensors")
     Path("hf/config.json").write_text("{}")
 
-    assert main(["hf", "-o", "new/"]) == 0
+    assert main(["hf", "-o", "new"]) == 0
 
     for path in Path("hf").iterdir():
         assert Path("new", path.name).read_bytes() == path.read_bytes()
@@ -133,18 +272,18 @@ def test_a_folder_is_not_replaced_and_its_files_are_offered(
 def test_nothing_is_removed_from_a_folder_that_is_in_the_way(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("hf", "new"):
-        Path(name).mkdir()
+    for name in ("hf", "new/hf"):
+        Path(name).mkdir(parents=True)
     save_file(STATE, "hf/model.safetensors")
-    Path("new/mine").write_text("mine")
+    Path("new/hf/mine").write_text("mine")
 
     assert main(["hf", "-r", "a.weight=zeros", "-o", "new/", "--force"]) == 2
 
     assert capsys.readouterr().err == (
-        "error: cannot write 'new': it is a folder, which is never replaced\n"
+        "error: cannot write 'new/hf': it is a folder, which is never replaced\n"
         "hint: name a new folder with -o; nothing of it is removed\n"
     )
-    assert os.listdir("new") == ["mine"]
+    assert os.listdir("new/hf") == ["mine"]
 
 
 # --- hub caches ------------------------------------------------------------------------------

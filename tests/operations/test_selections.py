@@ -77,10 +77,10 @@ def test_a_safetensors_file_is_renamed_and_keeps_its_metadata_and_its_order() ->
 
 def test_a_folder_gets_an_index_of_the_new_names() -> None:
     save_file(STATE, "m.safetensors", {"format": "pt"})
-    rewrite("m.safetensors", [], "shards/", shard_nbytes=60)
+    rewrite("m.safetensors", [], "shards", shard_nbytes=60)
     Path("shards/config.json").write_text("{}")
 
-    rewrite("shards", [], "out/", rename=["module.*=*"], drop=["step"], shard_nbytes=60)
+    rewrite("shards", [], "out", rename=["module.*=*"], drop=["step"], shard_nbytes=60)
 
     weight_map = json.loads(Path("out/model.safetensors.index.json").read_text())["weight_map"]
     expected = {key: tensor for key, tensor in RENAMED.items() if key != "step"}

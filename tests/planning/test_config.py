@@ -41,11 +41,11 @@ def _folder(shapes: Shapes, dtype: torch.dtype = torch.float32, **files: Any) ->
 
 
 def _plan(**options: Any) -> Plan:
-    return prepare(Request("hf", (), "planned/", **options)).plan
+    return prepare(Request("hf", (), "planned", **options)).plan
 
 
 def _config(**options: Any) -> Any:
-    rewrite("hf", [], "out/", **options)
+    rewrite("hf", [], "out", **options)
     return json.loads(Path("out/config.json").read_text())
 
 
@@ -68,7 +68,7 @@ def test_the_size_of_the_vocabulary_follows(
     _folder(BOTH, config=config)
     before = Path("hf/config.json").read_bytes()
 
-    rewrite("hf", [], "out/", resize=[f"{resized}=12:zeros"])
+    rewrite("hf", [], "out", resize=[f"{resized}=12:zeros"])
 
     assert Path("out/config.json").read_bytes() == before.replace(b"10", b"12")
     (change,) = _plan(resize=[f"{resized}=12:zeros"]).config
@@ -354,12 +354,12 @@ def test_a_number_of_classes_for_a_folder_is_answered_with_the_resize_of_its_hea
 ) -> None:
     _folder({**shapes, "bert.pooler.dense.weight": (3, 4)}, config=NAMED)
 
-    assert main(["run", "hf", "--num-classes", "7", "-o", "out/", *arch]) == 2
+    assert main(["run", "hf", "--num-classes", "7", "-o", "out", *arch]) == 2
 
     said = f"hint: --resize {hint} keeps the rows that fit\n"
     assert capsys.readouterr().err.endswith(said)
     pattern = hint.strip("'")
-    assert main(["run", "hf", "--resize", pattern, "-o", "out/"]) == 0
+    assert main(["run", "hf", "--resize", pattern, "-o", "out"]) == 0
     assert len(json.loads(Path("out/config.json").read_text())["id2label"]) == 7
 
 
@@ -367,7 +367,7 @@ def test_a_config_that_is_kept_is_said_to_be_wrong() -> None:
     _folder(BOTH, config={"vocab_size": 10})
     before = Path("hf/config.json").read_bytes()
 
-    rewrite("hf", [], "out/", resize=["*.weight=12:zeros"], keep_config=True)
+    rewrite("hf", [], "out", resize=["*.weight=12:zeros"], keep_config=True)
 
     assert Path("out/config.json").read_bytes() == before
     assert _warnings("*.weight=12:zeros", keep_config=True) == (
@@ -393,7 +393,7 @@ def test_a_config_with_numbers_that_are_not_finite_follows() -> None:
     text = '{"time_step_limit": [0.0, Infinity], "x": [NaN, -Infinity], "vocab_size": 10}\n'
     _folder(BOTH, config=text)
 
-    rewrite("hf", [], "out/", resize=["*.weight=12:zeros"], record=True)
+    rewrite("hf", [], "out", resize=["*.weight=12:zeros"], record=True)
 
     assert Path("out/config.json").read_text() == text.replace("10}", "12}")
     assert verify("out", source="hf").findings == ()
@@ -412,7 +412,7 @@ def test_a_config_with_numbers_that_are_not_finite_follows() -> None:
 def test_a_config_that_cannot_be_read_is_copied_and_named(text: str, problem: str) -> None:
     _folder(BOTH, config=text)
 
-    rewrite("hf", [], "out/", resize=["*.weight=12:zeros"])
+    rewrite("hf", [], "out", resize=["*.weight=12:zeros"])
 
     assert Path("out/config.json").read_text() == text
     assert _warnings("*.weight=12:zeros")[0].startswith(f"config.json is not read: {problem}")
@@ -464,11 +464,11 @@ def test_the_report_the_plan_and_the_record_say_what_changed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     _folder(BOTH, config={"vocab_size": 10, "dtype": "float32"})
-    said = ["hf", "--resize", "*.weight=12:zeros", "--dtype", "float16", "-o", "out/", "--record"]
+    said = ["hf", "--resize", "*.weight=12:zeros", "--dtype", "float16", "-o", "out", "--record"]
 
     assert main(["run", *said]) == 0
     assert "config.json: vocab_size 10 → 12, dtype float32 → float16\n" in capsys.readouterr().err
-    assert main(["run", *said[:-2], "planned/", "--record", "-n", "--json"]) == 0
+    assert main(["run", *said[:-2], "planned", "--record", "-n", "--json"]) == 0
     changes = [
         {"file": "config.json", "member": "vocab_size", "was": 10, "now": 12},
         {"file": "config.json", "member": "dtype", "was": "float32", "now": "float16"},
@@ -477,13 +477,13 @@ def test_the_report_the_plan_and_the_record_say_what_changed(
     assert json.loads(out)["config"] == changes
     assert json.loads(Path("out/reinit.json").read_text())["config"] == changes
     Path("plan.json").write_text(out)
-    assert main(["run", "-c", "plan.json", "-o", "again/"]) == 0
+    assert main(["run", "-c", "plan.json", "-o", "again"]) == 0
     assert Path("again/config.json").read_bytes() == Path("out/config.json").read_bytes()
 
 
 def test_a_record_verifies_a_config_that_followed() -> None:
     _folder(BOTH, config={"vocab_size": 10})
-    rewrite("hf", [], "out/", resize=["*.weight=12:zeros"], record=True)
+    rewrite("hf", [], "out", resize=["*.weight=12:zeros"], record=True)
 
     assert verify("out").holds
     assert verify("out", source="hf").holds
@@ -494,7 +494,7 @@ def test_a_record_verifies_a_config_that_followed() -> None:
 
 def test_a_record_from_before_configs_followed_verifies() -> None:
     _folder(BOTH, config={"vocab_size": 10})
-    rewrite("hf", [], "out/", resize=["*.weight=12:zeros"], keep_config=True, record="r.json")
+    rewrite("hf", [], "out", resize=["*.weight=12:zeros"], keep_config=True, record="r.json")
     form = json.loads(Path("r.json").read_text())
     del form["keep_config"]
     Path("r.json").write_text(text_of(form) + "\n")
@@ -507,7 +507,7 @@ def test_a_config_that_is_a_link_out_of_the_folder_is_not_read() -> None:
     Path("secret.json").write_text('{"vocab_size": 10}')
     Path("hf/config.json").symlink_to(Path("secret.json").absolute())
 
-    rewrite("hf", [], "out/", resize=["*.weight=12:zeros"])
+    rewrite("hf", [], "out", resize=["*.weight=12:zeros"])
 
     assert not Path("out/config.json").exists()
     assert _plan(resize=["*.weight=12:zeros"]).config == ()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
 from reinit_cli.checkpoints.formats.detection import recognized
 from reinit_cli.checkpoints.formats.hugging_face.format import HuggingFace
-from reinit_cli.checkpoints.formats.hugging_face.names import is_index
+from reinit_cli.checkpoints.formats.hugging_face.names import is_index, series_of
 from reinit_cli.checkpoints.formats.respelling import KeepingFormat
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
@@ -90,6 +90,12 @@ def names_folder(path: str) -> bool:
     """Whether a path is that of an index, which stands for the folder that it lies in."""
     name = os.path.basename(path)
     return is_index(name) or any(name.endswith(each.suffixes) for each in FOLDER_FORMATS)
+
+
+def is_of_folder(name: str) -> bool:
+    """Whether a library looks for a file of weights of this name in a folder."""
+    series = series_of(name)
+    return is_index(name) or (series is not None and bool(series.library))
 
 
 def new_folder(file: str) -> NewFormat:

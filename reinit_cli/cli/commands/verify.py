@@ -29,7 +29,7 @@ from reinit_cli.text import plural
 @click.option(
     "--record",
     metavar="FILE",
-    help="Take the record from this file, which --record=FILE wrote.  [default: OUTPUT itself]",
+    help="Take the record from this file, which --record-to FILE wrote.  [default: OUTPUT itself]",
 )
 @allow_path_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code tells.")

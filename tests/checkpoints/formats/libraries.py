@@ -145,7 +145,7 @@ def check(name: str, said: str) -> None:
         # As transformers saved before safetensors, which say nothing of ties.
         Path("before/model.safetensors").unlink()
         torch.save(model.state_dict(), "before/pytorch_model.bin")
-    assert main(["run", "before", "-o", "after/", *asked.pop("argv")]) == 0
+    assert main(["run", "before", "-o", "after", *asked.pop("argv")]) == 0
 
     before = _loaded(type(model), "before", None)
     after = _loaded(type(model), "after", asked.get("dtype"))
@@ -178,7 +178,7 @@ def check_adapter(said: str) -> None:
         peft.LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS"),
     )
     adapted.save_pretrained("before")
-    assert main(["run", "before", "-o", "after/", *asked.pop("argv")]) == 0
+    assert main(["run", "before", "-o", "after", *asked.pop("argv")]) == 0
 
     before, after = _loaded_adapter("before", 3), _loaded_adapter("after", labels)
 

@@ -94,7 +94,7 @@ def load_variant(name: str, said: str) -> None:
     asked = json.loads(said)
     model = MODELS[name]()
     model.save_pretrained("before", variant="fp16", **asked["saved"])
-    assert main(["run", "before", "-o", "after/", *asked["argv"]]) == 0
+    assert main(["run", "before", "-o", "after", *asked["argv"]]) == 0
 
     dtype = getattr(torch, asked["dtype"])
     _assert_alike(model, "after", variant="fp16", torch_dtype=dtype)
@@ -110,7 +110,7 @@ def load_mended(name: str, said: str) -> None:
     model = MODELS[name]()
     model.save_pretrained("before", max_shard_size="8KB")
     Path("before", json.loads(said)).unlink()
-    assert main(["run", "before", "--fix-index", "-o", "after/"]) == 0
+    assert main(["run", "before", "--fix-index", "-o", "after"]) == 0
 
     _assert_alike(model, "after")
 
@@ -125,7 +125,7 @@ def load_after(name: str, said: str) -> None:
     model = MODELS[name]()
     model.save_pretrained("before")
     names: Sequence[str] = json.loads(said)
-    assert main(["run", "before", "-o", "after/", *names]) == 0
+    assert main(["run", "before", "-o", "after", *names]) == 0
 
     _assert_alike(model, "after")
 

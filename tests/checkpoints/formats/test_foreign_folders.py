@@ -66,7 +66,7 @@ def test_only_what_is_in_a_folder_is_copied_and_all_of_that(
     _folder(modes, links)
     umask = os.umask(0o022)
     try:
-        outcome = rewrite("model", ["*=zeros"], "out/")
+        outcome = rewrite("model", ["*=zeros"], "out")
     finally:
         os.umask(umask)
 
@@ -101,5 +101,5 @@ def test_weights_of_the_user_are_not_copied(target: str) -> None:
     Path("model/model.safetensors").symlink_to(target.format(home=home))
 
     with pytest.raises(UnreadableSourceError, match=r"home/w\.safetensors', outside of its"):
-        rewrite("model", ["*=keep"], "out/")
+        rewrite("model", ["*=keep"], "out")
     assert not Path("out").exists()

@@ -141,7 +141,7 @@ def test_links_of_a_hub_cache_are_followed_and_become_files() -> None:
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
     snapshot = _in_hub_cache(folder)
 
-    rewrite(str(snapshot), ["layers.0.weight=zeros"], "new/")
+    rewrite(str(snapshot), ["layers.0.weight=zeros"], "new")
 
     assert sorted(str(path.relative_to("new")) for path in Path("new").rglob("*")) == names
     assert not any(path.is_symlink() for path in Path("new").rglob("*"))
@@ -183,7 +183,7 @@ def test_shards_have_at_least_a_byte() -> None:
 
     for nbytes in (0, -1):
         with pytest.raises(OutputError, match="at least a byte"):
-            rewrite("model", [], "new/", shard_nbytes=nbytes)
+            rewrite("model", [], "new", shard_nbytes=nbytes)
     assert os.listdir() == ["model"]
 
 
@@ -348,7 +348,7 @@ def test_permissions_are_those_that_the_umask_leaves() -> None:
 def test_new_shards_lie_in_a_folder_with_the_permissions_of_the_old() -> None:
     _with_modes()
 
-    rewrite("model", [], "new/", dtype="bfloat16")
+    rewrite("model", [], "new", dtype="bfloat16")
 
     modes = _modes("model")
     assert {name: mode for name, mode in _modes("new").items() if "model" not in name} == {
@@ -431,7 +431,7 @@ def test_more_shards_than_files_may_be_open_are_rewritten() -> None:
     done = subprocess.run(
         [
             *("bash", "-c", 'ulimit -n 100; exec "$0" "$@"', sys.executable, "-m", "reinit_cli"),
-            *("many/", "-r", "*=zeros", "-o", "new/"),
+            *("many/", "-r", "*=zeros", "-o", "new", "-q"),
         ],
         capture_output=True,
         text=True,
@@ -524,13 +524,13 @@ def test_a_key_that_the_index_lacks_is_refused() -> None:
 
 def test_an_existing_folder_is_never_replaced() -> None:
     _folder()
-    Path("there").mkdir()
-    Path("there/mine").write_text("mine")
+    Path("there/model").mkdir(parents=True)
+    Path("there/model/mine").write_text("mine")
 
     with pytest.raises(OutputUnwritableError, match="it is a folder"):
         rewrite("model", ["*=keep"], "there", force=True)
 
-    assert os.listdir("there") == ["mine"]
+    assert os.listdir("there/model") == ["mine"]
 
 
 def test_a_failure_leaves_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def read_asked(
     is_batch = files_from is not None or len(asked["sources"]) * len(asked.get("seeds", (0,))) > 1
     lists = () if files_from is None else (files_from,)
     reads = dict.fromkeys(configs, "a recipe") | dict.fromkeys(lists, "a list")
-    return Asked(requests_of(asked, is_batch=is_batch), is_batch, reads)
+    return Asked(requests_of(asked), is_batch, reads)
 
 
 def merge(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> PartialRequest:
@@ -112,6 +112,8 @@ def merge(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> 
     recipe: PartialRequest = reduce(override, (each for _, each in recipes), PartialRequest())
     if said.get("in_place"):
         recipe = without(recipe, "output")  # sources are replaced, so a recipe names no output
+    if said.get("in_place") or said.get("force"):
+        recipe = without(recipe, "skip_existing")
     spoken = cast("PartialRequest", said)
     if recipes:
         allowed = said.get("allow_paths", ())

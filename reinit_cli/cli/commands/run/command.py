@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from reinit_cli.cli.commands.run.asked import Asked
     from reinit_cli.cli.commands.run.results import Report
     from reinit_cli.cli.render.meter import Meter
-    from reinit_cli.operations.batch import Failure
+    from reinit_cli.operations.batch import Planned
     from reinit_cli.operations.rewrite import ReportFile
-    from reinit_cli.planning.job import Job
     from reinit_cli.request.pattern import Pattern
     from reinit_cli.request.rule import Rule
 
@@ -128,7 +127,7 @@ def command(
 
 
 def _run(
-    planned: Sequence[Job | Failure],
+    planned: Sequence[Planned],
     told: Report,
     meter: Meter,
     page: ReportFile | None,
@@ -137,9 +136,10 @@ def _run(
     at_once: int,
 ) -> None:
     """Run what is planned; if that is interrupted, report how many outputs are done."""
-    from reinit_cli.operations.batch import Failure, run_batch
+    from reinit_cli.operations.batch import run_batch
+    from reinit_cli.planning.job import Job
 
-    progress = meter.of(sum(each.nbytes for each in planned if not isinstance(each, Failure)))
+    progress = meter.of(sum(each.nbytes for each in planned if isinstance(each, Job)))
     try:
         run_batch(
             planned, told.take, progress, keeps_going=keeps_going, at_once=at_once, report=page

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from reinit_cli.execution.checks import Finding
     from reinit_cli.execution.fill import Filled
     from reinit_cli.initializers import Law
-    from reinit_cli.operations.batch import Failure
+    from reinit_cli.operations.batch import Failure, Skipped
     from reinit_cli.operations.rewrite import Outcome
     from reinit_cli.planning.job import Job
     from reinit_cli.planning.plan import Plan, Step
@@ -78,6 +78,17 @@ def failure_form(failure: Failure) -> dict[str, Any]:
         "seed": failure.request.seed,
         "source": {"name": failure.request.source},
         "error": str(failure.error),
+    }
+
+
+def skipped_form(skipped: Skipped) -> dict[str, Any]:
+    """Return the JSON form of an input that was skipped, since its output exists."""
+    return {
+        "version": VERSION,
+        "seed": skipped.request.seed,
+        "source": {"name": skipped.request.source},
+        "output": {"path": skipped.path},
+        "skipped": True,
     }
 
 

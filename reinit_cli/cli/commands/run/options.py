@@ -78,8 +78,9 @@ _OFTEN = (
         metavar="PATH",
         heading=OUTPUT,
         brief='File, folder/ or "out/{stem}-seed{seed}{suffix}"',
-        help="A file (its suffix chooses the format), '-' for stdout, a folder, or a template "
-        "with {stem}, {suffix}, {name}, {parent}, {seed}  "
+        help="A file (its suffix chooses the format); a folder that exists or a name that ends "
+        "in /, which takes the output under the name of its source, as cp does; '-' for stdout; "
+        "or a template with {stem}, {suffix}, {name}, {parent}, {seed}  "
         "[default: SOURCE-reinit next to the source]",
     ),
     option(
@@ -226,6 +227,13 @@ _SELDOM = (
         help="Which keys the optimizer's parameters have, if it does not name them: FILE lists "
         "the keys, one a line, group after group; ndim means matrices first, then vectors  "
         "[default: found by shapes and the order of the state dict]",
+    ),
+    option(
+        "--skip-existing/--no-skip-existing",
+        default=None,
+        heading=OUTPUT,
+        help="Skip inputs whose output already exists, whatever it holds: a run that was "
+        "interrupted, repeated with this, makes the rest",
     ),
     option(
         "--in-place",

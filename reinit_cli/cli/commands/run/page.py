@@ -7,15 +7,13 @@ from collections.abc import Callable, Sequence
 from reinit_cli.cli.commands.run.asked import Asked
 from reinit_cli.cli.commands.run.view import page_of_rewrite
 from reinit_cli.cli.options import report_place
-from reinit_cli.operations.batch import Failure
+from reinit_cli.operations.batch import Planned
 from reinit_cli.operations.rewrite import Outcome, ReportFile
 from reinit_cli.planning.job import Job
 from reinit_cli.storage.destination import Destination
 
 
-def report_file(
-    report: str | None, planned: Sequence[Job | Failure], asked: Asked
-) -> ReportFile | None:
+def report_file(report: str | None, planned: Sequence[Planned], asked: Asked) -> ReportFile | None:
     """Return the report of a lone job, after every check; None if none is asked for."""
     for job in planned:
         if isinstance(job, Job):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from reinit_cli.cli.commands.run.form import failure_form, job_form
-from reinit_cli.cli.commands.run.view import batch_sheet, counted, rules_sheet, steps_sheet
+from reinit_cli.cli.commands.run.form import failure_form, job_form, skipped_form
+from reinit_cli.cli.commands.run.view import (
+    batch_sheet,
+    counted,
+    rules_sheet,
+    skipped_line,
+    steps_sheet,
+)
 from reinit_cli.cli.hints import explain
 from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.meter import Meter
@@ -16,7 +22,14 @@ from reinit_cli.cli.render.table import show
 from reinit_cli.cli.streams import flush_output
 from reinit_cli.cli.terminal import note, print_error, warn, warn_of_inputs
 from reinit_cli.errors import InputError, OutputUnwritableError, ReinitError
-from reinit_cli.operations.batch import Failure, Result, error_of, request_of
+from reinit_cli.operations.batch import (
+    Failure,
+    Planned,
+    Result,
+    Skipped,
+    error_of,
+    request_of,
+)
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.planning.job import Job
 from reinit_cli.storage.writer import note_written
@@ -87,8 +100,7 @@ class Report:
         if error:
             print_error(*explain(InputError(request_of(result).source, error), ()))
         if has_line:
-            form = failure_form(result) if isinstance(result, Failure) else _form(result)
-            self._stream.write(dumps(form) + "\n")
+            self._stream.write(dumps(_form(result)) + "\n")
             self._stream.flush()
 
     def finish(self) -> None:
@@ -121,11 +133,15 @@ class Report:
         if (self._is_batch or (self._keeps_going and has_failed)) and (is_needed or has_failed):
             self._stream.flush()
             note(counted(self._results, self._total))
+        elif is_needed:
+            for skipped in (each for each in self._results if isinstance(each, Skipped)):
+                self._stream.flush()
+                note(skipped_line(skipped))
 
     def _warn(self) -> None:
         about: dict[str, list[str]] = {}
         for result in self._results:
-            if not isinstance(result, Failure):
+            if isinstance(result, (Job, Outcome)):
                 job = _job(result)
                 for warning in job.plan.warnings:
                     about.setdefault(warning, []).append(job.request.source)
@@ -136,7 +152,7 @@ class Report:
 
     def _show(self) -> None:
         for result in self._results:
-            if isinstance(result, Failure):
+            if not isinstance(result, (Job, Outcome)):
                 continue
             job, outcome = _job(result), result if isinstance(result, Outcome) else None
             if self._verbose:
@@ -147,7 +163,7 @@ class Report:
             show(batch_sheet(self._results), self._stream)
 
 
-def report_stream(planned: list[Job | Failure], *, is_dry: bool) -> TextIO:
+def report_stream(planned: Sequence[Planned], *, is_dry: bool) -> TextIO:
     """Return the stream of the report: standard error if a checkpoint goes to standard output."""
     is_streamed = any(isinstance(each, Job) and each.destination.path is None for each in planned)
     return sys.stderr if is_streamed and not is_dry else sys.stdout
@@ -157,5 +173,9 @@ def _job(result: Job | Outcome) -> Job:
     return result.job if isinstance(result, Outcome) else result
 
 
-def _form(result: Job | Outcome) -> dict[str, object]:
+def _form(result: Result) -> dict[str, object]:
+    if isinstance(result, Failure):
+        return failure_form(result)
+    if isinstance(result, Skipped):
+        return skipped_form(result)
     return job_form(_job(result), result if isinstance(result, Outcome) else None)

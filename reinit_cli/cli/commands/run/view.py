@@ -11,7 +11,7 @@ from reinit_cli.cli.render.table import Column, Sheet
 from reinit_cli.execution.checks import Finding
 from reinit_cli.execution.draw import expected_moments
 from reinit_cli.execution.fill import Filled
-from reinit_cli.operations.batch import Result, error_of, request_of
+from reinit_cli.operations.batch import Result, Skipped, error_of, request_of
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.match import head_rule
@@ -310,9 +310,16 @@ def counted(results: Iterable[Result], total: int) -> str:
     """Return the last line: "2 of 3 done, 1 failed"."""
     found = list(results)
     failed = sum(error_of(each) is not None for each in found)
+    skipped = sum(isinstance(each, Skipped) for each in found)
     what = "planned" if any(isinstance(each, Job) for each in found) else "done"
-    done = f"{len(found) - failed:,} of {total:,} {what}"
-    return done + (f", {failed:,} failed" if failed else "")
+    line = f"{len(found) - failed - skipped:,} of {total:,} {what}"
+    line += f", {skipped:,} skipped" if skipped else ""
+    return line + (f", {failed:,} failed" if failed else "")
+
+
+def skipped_line(skipped: Skipped) -> str:
+    """Say that a lone input was skipped."""
+    return f"skipped: the output {skipped.path!r} exists"
 
 
 def _job_of(result: Result) -> Job | None:
@@ -326,6 +333,8 @@ def _batch_row(result: Result, *, has_seed: bool) -> tuple[str, ...]:
     named = (request.source, str(request.seed) if has_seed else "")
     if error := error_of(result):
         return (*named, "", "", "", "", f"failed: {error}")
+    if isinstance(result, Skipped):
+        return (*named, "", "", "", result.path, "skipped: the output exists")
     job = _job_of(result)
     assert job is not None
     fills = [step for step in job.plan.steps if step.action == "fill"]

@@ -91,7 +91,7 @@ def test_an_index_of_the_one_file_belongs_to_it(capsys: pytest.CaptureFixture[st
     _make("model.safetensors", 1)
     index("hf/model.safetensors.index.json", dict.fromkeys(A, "model.safetensors"))
 
-    assert main(["hf", "-o", "new/"]) == 0
+    assert main(["hf", "-o", "new"]) == 0
 
     assert "warning" not in capsys.readouterr().err
     assert sorted(os.listdir("new")) == ["model.safetensors", "model.safetensors.index.json"]

@@ -163,7 +163,7 @@ def test_faults_are_bounded(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_record_of_a_mended_folder_is_verified() -> None:
     shards("hf", "model", "safetensors", KEYS, 1.0)
 
-    rewrite("hf", ["a.weight=normal"], "out/", fix_index=True, record=True)
+    rewrite("hf", ["a.weight=normal"], "out", fix_index=True, record=True)
 
     assert not verify("out", source="hf").findings
 

@@ -46,7 +46,7 @@ def test_a_folder_is_read_or_named(kind: Kind, capsys: pytest.CaptureFixture[str
 def test_a_folder_that_is_refused_is_not_written(kind: Kind) -> None:
     make(kind)
 
-    assert main(["kind", "-r", "*=zeros", "--fix-index", "-o", "new/"]) == 2
+    assert main(["kind", "-r", "*=zeros", "--fix-index", "-o", "new"]) == 2
 
     assert [path.name for path in Path().iterdir()] == ["kind"]
 

@@ -30,7 +30,7 @@ FILES = {
 def test_one_file_keeps_the_name_of_its_library(name: str) -> None:
     save(f"hf/{name}", state(1))
 
-    rewrite("hf", [], "new/", dtype="float16")
+    rewrite("hf", [], "new", dtype="float16")
 
     assert os.listdir("new") == [FILES[name]]
 
@@ -52,7 +52,7 @@ SHARDS = {
 def test_shards_keep_the_names_of_their_library(stem: str) -> None:
     save(f"hf/{stem}.safetensors", state(1))
 
-    rewrite("hf", [], "new/", shard_nbytes=30)
+    rewrite("hf", [], "new", shard_nbytes=30)
 
     shard, name = SHARDS[stem]
     assert sorted(os.listdir("new")) == sorted([*(shard.format(at) for at in (1, 2, 3)), name])
@@ -61,7 +61,7 @@ def test_shards_keep_the_names_of_their_library(stem: str) -> None:
 def test_a_lone_file_that_becomes_a_folder_keeps_the_name_of_its_library() -> None:
     save("diffusion_pytorch_model.safetensors", state(1))
 
-    rewrite("diffusion_pytorch_model.safetensors", [], "new/")
+    rewrite("diffusion_pytorch_model.safetensors", [], "new", shard_nbytes=10**6)
 
     assert os.listdir("new") == ["diffusion_pytorch_model.safetensors"]
 
@@ -70,7 +70,7 @@ def test_shards_that_become_one_file_in_a_folder_have_no_index() -> None:
     name = "diffusion_pytorch_model.safetensors.index.json"
     index(f"hf/{name}", shards("hf", "diffusion_pytorch_model", "safetensors", KEYS, 1))
 
-    rewrite("hf", [], "new/", dtype="float16")
+    rewrite("hf", [], "new", dtype="float16")
 
     assert os.listdir("new") == ["diffusion_pytorch_model.safetensors"]
     assert sorted(load_file("new/diffusion_pytorch_model.safetensors")) == list(KEYS)

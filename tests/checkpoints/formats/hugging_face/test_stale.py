@@ -63,7 +63,7 @@ def test_an_adapter_next_to_a_model_goes_along_with_its_configuration() -> None:
     """transformers loads both, and fails where it finds the configuration alone."""
     _folder("config.json", "adapter_config.json", "adapter_model.safetensors", "model.gguf")
 
-    rewrite("hf", ["a.weight=zeros"], "new/", record=True)
+    rewrite("hf", ["a.weight=zeros"], "new", record=True)
 
     assert _files("new") - {"reinit.json"} == {
         *("config.json", "model.safetensors", "adapter_config.json", "adapter_model.safetensors")
@@ -76,7 +76,7 @@ def test_the_other_file_of_an_adapter_is_left_out() -> None:
     save("ad/adapter_model.bin", state(2))
     Path("ad/adapter_config.json").write_text("{}")
 
-    rewrite("ad", ["a.weight=zeros"], "new/")
+    rewrite("ad", ["a.weight=zeros"], "new")
 
     assert _files("new") == {"adapter_config.json", "adapter_model.safetensors"}
 
@@ -88,7 +88,7 @@ def test_no_folder_is_left_of_files_that_are_left_out() -> None:
     os.makedirs("hf/checkpoint-5/empty")
     os.makedirs("hf/logs/empty")
 
-    rewrite("hf", [], "new/", resize=["a.weight=4:zeros"], copy=["onnx/kept/*"])
+    rewrite("hf", [], "new", resize=["a.weight=4:zeros"], copy=["onnx/kept/*"])
 
     folders = {str(each.relative_to("new")) for each in Path("new").rglob("*") if each.is_dir()}
     assert folders == {"onnx", "onnx/kept", "runs", "logs", "logs/empty"}
@@ -125,8 +125,8 @@ def test_the_state_of_a_training_goes_along_only_where_it_fits(
 ) -> None:
     _folder(*TRAINING, "config.json")
 
-    rewrite("hf", [], "cast/", dtype="float16")
-    outcome = rewrite("hf", [], "new/", **options)  # type: ignore[arg-type]
+    rewrite("hf", [], "cast", dtype="float16")
+    outcome = rewrite("hf", [], "new", **options)  # type: ignore[arg-type]
 
     assert _files("cast") == {"model.safetensors", "config.json", *TRAINING}
     assert _files("new") == {"model.safetensors", "config.json"}
@@ -136,9 +136,7 @@ def test_the_state_of_a_training_goes_along_only_where_it_fits(
 def test_a_pattern_copies_what_would_be_left_out() -> None:
     _folder(*STALE, *TRAINING)
 
-    rewrite(
-        "hf", [], "new/", resize=["a.weight=4:zeros"], copy=["original/*", "optimizer.{pt,bin}"]
-    )
+    rewrite("hf", [], "new", resize=["a.weight=4:zeros"], copy=["original/*", "optimizer.{pt,bin}"])
 
     assert _files("new") == {
         *("model.safetensors", "original/consolidated.00.pth", "original/params.json"),
@@ -150,7 +148,7 @@ def test_a_pattern_copies_what_would_be_left_out() -> None:
 def test_what_was_copied_on_request_is_part_of_the_record() -> None:
     _folder(*STALE, *TRAINING)
 
-    rewrite("hf", ["a.weight=normal"], "out/", copy=["model.gguf"], record=True)
+    rewrite("hf", ["a.weight=normal"], "out", copy=["model.gguf"], record=True)
 
     assert Path("out/model.gguf").exists()
     assert not verify("out", source="hf").findings
@@ -190,7 +188,7 @@ def test_new_weights_win_over_a_copy_of_the_same_name() -> None:
     index("hf/model.safetensors.index.json", shards("hf", "model", "safetensors", ("a.weight",), 1))
     save("hf/model.safetensors", state(2))
 
-    rewrite("hf", ["a.weight=zeros"], "new/", dtype="float16", copy=["*.index.json"])
+    rewrite("hf", ["a.weight=zeros"], "new", dtype="float16", copy=["*.index.json"])
 
     assert "model.safetensors.index.json" in os.listdir("new")
     assert sorted(os.listdir("new")) == ["model.safetensors", "model.safetensors.index.json"]
@@ -200,8 +198,8 @@ def test_an_adapter_that_is_split_is_said_to_be_what_its_library_does_not_load()
     save("ad/adapter_model.safetensors", state(1))
     said = "PEFT loads an adapter from one file alone, which it is without --shard-size"
 
-    split = rewrite("ad", [], "split/", shard_nbytes=24)
-    whole = rewrite("ad", [], "whole/", shard_nbytes=10**6)
+    split = rewrite("ad", [], "split", shard_nbytes=24)
+    whole = rewrite("ad", [], "whole", shard_nbytes=10**6)
 
     assert len(list(Path("split").glob("adapter_model-*.safetensors"))) > 1
     assert said in split.job.plan.warnings

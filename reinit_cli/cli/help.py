@@ -6,6 +6,7 @@ import inspect
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -20,6 +21,7 @@ from reinit_cli.cli.render.manual import (
     paragraph,
     section,
 )
+from reinit_cli.cli.screen import screen_of
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
@@ -353,5 +355,7 @@ def page_width() -> int:
 
 
 def print_page(lines: Iterable[str]) -> None:
-    """Print the lines of a page; a pipe gets them without colors."""
-    click.echo("\n".join(lines))
+    """Print the lines of a page, with colors where the screen has them."""
+    text = "\n".join(lines)
+    has_color = screen_of(sys.stdout).has_color
+    click.echo(text if has_color else click.unstyle(text), color=has_color)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from reinit_cli.cli.help import Option, option
 from reinit_cli.cli.parameters import RenameType
+from reinit_cli.cli.screen import COLOR, NO_PAGER, WIDE
 from reinit_cli.errors import RecipeError, UnknownNameError
 from reinit_cli.request.values import DEVICE
 from reinit_cli.streams.seeds import parse_seeds
@@ -275,3 +277,53 @@ def report_place(
 json_option = option(
     "--json", "as_json", is_flag=True, heading=DISPLAY, brief="Machine-readable", help="Print JSON"
 )
+
+
+def _kept(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Return a callback that keeps the value of an option in the context."""
+
+    def keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+        del parameter
+        ctx.meta[name] = value
+
+    return keep
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_SHOWN: dict[str, Any] = {"expose_value": False, "is_eager": True, "heading": DISPLAY}
+
+_DISPLAY_OPTIONS = (
+    option(
+        "--color",
+        metavar="WHEN",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        callback=_kept(COLOR),
+        help="auto, always or never. With always a pipe gets what a terminal would show, as for "
+        "`less -R`  [default: auto]",
+        **_SHOWN,
+    ),
+    option(
+        "--wide",
+        is_flag=True,
+        callback=_kept(WIDE),
+        help="Show every column and whole keys, even where lines are longer than the terminal is "
+        "wide",
+        **_SHOWN,
+    ),
+    option(
+        "--no-pager",
+        is_flag=True,
+        callback=_kept(NO_PAGER),
+        help="Print long output without $PAGER",
+        **_SHOWN,
+    ),
+)
+
+
+def display_options(function: _Command) -> _Command:
+    """Add the options that say how output is shown, which `screen_of` obeys."""
+    for add in reversed(_DISPLAY_OPTIONS):
+        function = add(function)
+    return function

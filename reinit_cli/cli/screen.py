@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TextIO, TypeVar
+from typing import Any, Literal, TextIO
 
 import click
 
@@ -26,8 +26,8 @@ _CODES: dict[Style, str] = {
 _WIDTH, _HEIGHT = 80, 24
 """Of a terminal that does not know its size."""
 
-_COLOR, _WIDE, _NO_PAGER = (f"{__name__}.{name}" for name in ("color", "wide", "no_pager"))
-"""What the context of a command remembers of the display options."""
+COLOR, WIDE, NO_PAGER = (f"{__name__}.{name}" for name in ("color", "wide", "no_pager"))
+"""Where the context of a command keeps its display options, so that nothing passes them on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,15 @@ def screen_of(stream: TextIO, color: When | None = None) -> Screen:
         color: when there are colors; None for what the command that runs was asked for.
     """
     asked = _asked()
-    when: When = color or asked.get(_COLOR, "auto")
+    when: When = color or asked.get(COLOR, "auto")
     is_terminal = stream.isatty()
     width, height = _size(stream)
     return Screen(
         width=width,
         height=height,
         has_color=_has_color(when, is_terminal=is_terminal),
-        is_wide=asked.get(_WIDE, False),
-        has_pager=is_terminal and not asked.get(_NO_PAGER, False) and not _is_dumb(),
+        is_wide=asked.get(WIDE, False),
+        has_pager=is_terminal and not asked.get(NO_PAGER, False) and not _is_dumb(),
         is_terminal=is_terminal or when == "always",
         is_unicode=(stream.encoding or "").lower().startswith("utf"),
     )
@@ -103,7 +103,8 @@ def _asked() -> dict[str, Any]:
 
 
 def _is_dumb() -> bool:
-    return os.environ.get("TERM") == "dumb"
+    """Whether the terminal knows no escape sequences, as one without a name, for git too."""
+    return os.environ.get("TERM", "dumb") in ("", "dumb")
 
 
 def _has_color(when: When, *, is_terminal: bool) -> bool:
@@ -141,48 +142,3 @@ def _terminal_size(place: TextIO | int) -> tuple[int, int] | None:
 def _of_variable(name: str) -> int:
     value = os.environ.get(name, "")
     return int(value) if value.isascii() and value.isdecimal() and len(value) <= 6 else 0
-
-
-def _remembered(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-        del parameter
-        ctx.meta[name] = value
-
-    return remember
-
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def display_options(function: _Command) -> _Command:
-    """Add `--color`, `--wide` and `--no-pager`, which `screen_of` obeys."""
-    for option in (
-        click.option(
-            "--no-pager",
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            callback=_remembered(_NO_PAGER),
-            help="Do not send long output through a pager.",
-        ),
-        click.option(
-            "--wide",
-            is_flag=True,
-            expose_value=False,
-            is_eager=True,
-            callback=_remembered(_WIDE),
-            help="Show every column and whole keys, even beyond the edge of the terminal.",
-        ),
-        click.option(
-            "--color",
-            type=click.Choice(["auto", "always", "never"]),
-            default="auto",
-            expose_value=False,
-            is_eager=True,
-            callback=_remembered(_COLOR),
-            help="Use colors; always shows tables in a pipe too, as for `less -R`.  "
-            "[default: auto]",
-        ),
-    ):
-        function = option(function)
-    return function

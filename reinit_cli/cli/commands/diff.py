@@ -16,6 +16,7 @@ from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import (
     CONTEXT,
     DistanceType,
+    display_options,
     json_option,
     rename_option,
     report_option,
@@ -24,6 +25,7 @@ from reinit_cli.cli.options import (
     seed_option,
     weights_option,
 )
+from reinit_cli.cli.pager import paged
 from reinit_cli.cli.parameters import (
     PatternType,
 )
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
 @report_option
 @click.option("-f", "--force", is_flag=True, help="Replace an existing report.")
 @json_option
+@display_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -135,7 +138,8 @@ def command(
     if as_json:
         sys.stdout.write(dumps(differences_form(compared, shows_same=shows_same)) + "\n")
     elif not quiet:
-        show(differences_sheet(compared, shows_same=shows_same), sys.stdout)
+        with paged():
+            show(differences_sheet(compared, shows_same=shows_same), sys.stdout)
     if place is not None:
         pictures = ([], []) if keys_only else measure_changed(mine, theirs, found, seed)
         write_report(place, page_of_differences(compared, pictures, shows_same=shows_same))

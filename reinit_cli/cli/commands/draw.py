@@ -16,9 +16,11 @@ from reinit_cli.cli.options import (
     arch_option,
     check_device_of_variable,
     device_option,
+    display_options,
     json_option,
     seed_option,
 )
+from reinit_cli.cli.pager import paged
 from reinit_cli.cli.parameters import (
     DtypeType,
     ShapeType,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 @seed_option
 @device_option
 @json_option
+@display_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -83,8 +86,9 @@ def command(
     if as_json:
         sys.stdout.write(dumps(draw_form(drawn)) + "\n")
     else:
-        click.echo(str(drawn.tensor))
-        show(draw_sheet(drawn), sys.stdout)
+        with paged():
+            click.echo(str(drawn.tensor))
+            show(draw_sheet(drawn), sys.stdout)
 
 
 def draw_sheet(drawn: Drawn) -> Sheet:

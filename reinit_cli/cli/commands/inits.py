@@ -9,7 +9,8 @@ from typing import Any, cast
 import click
 
 from reinit_cli.cli.help import Command
-from reinit_cli.cli.options import CONTEXT, json_option
+from reinit_cli.cli.options import CONTEXT, display_options, json_option
+from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.table import Column, Sheet, show
 from reinit_cli.initializers import REGISTRY
@@ -20,6 +21,7 @@ from reinit_cli.initializers.parameters import Value
 @click.command("inits", cls=Command, context_settings=CONTEXT)
 @click.argument("name", required=False)
 @json_option
+@display_options
 def command(name: str | None, *, as_json: bool) -> None:
     """List the initializers, or explain one: its law, arguments, shapes and paper.
 
@@ -32,7 +34,8 @@ def command(name: str | None, *, as_json: bool) -> None:
         form = {"version": VERSION, "initializers": [init_form(each) for each in chosen]}
         sys.stdout.write(dumps(form) + "\n")
     else:
-        show(init_sheet(chosen[0]) if name else inits_sheet(chosen), sys.stdout)
+        with paged():
+            show(init_sheet(chosen[0]) if name else inits_sheet(chosen), sys.stdout)
 
 
 _COLUMNS = (

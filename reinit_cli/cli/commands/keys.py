@@ -13,16 +13,19 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import (
     CONTEXT,
+    display_options,
     json_option,
     root_option,
     weights_option,
 )
+from reinit_cli.cli.pager import paged
 from reinit_cli.cli.parameters import (
     PatternType,
 )
 from reinit_cli.cli.render.facts import place_facts
 from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.table import Column, Sheet, show
+from reinit_cli.cli.screen import screen_of
 from reinit_cli.cli.terminal import warn_about
 from reinit_cli.collector import collector_paused
 from reinit_cli.operations.keys import ORDERS, Listing, list_keys
@@ -62,6 +65,7 @@ from reinit_cli.text import nbytes, shape
 @weights_option
 @root_option
 @json_option
+@display_options
 @click.pass_context
 @collector_paused()
 def command(
@@ -101,7 +105,7 @@ def command(
     found = find_source(source, weights, root)
     warn_about((found,))
     listing = list_keys(found.tensors, patterns, excluded, order)
-    is_terminal = sys.stdout.isatty()
+    is_terminal = screen_of(sys.stdout).is_terminal
     if count:
         click.echo(len(listing.tensors))
     elif as_json:
@@ -109,7 +113,8 @@ def command(
     elif tree or long or (is_terminal and not null):
         sheet = _sheet(listing, tree=tree, group=group, is_terminal=is_terminal)
         facts = (*sheet.facts, *place_facts(found.located))
-        show(replace(sheet, facts=facts), sys.stdout)
+        with paged():
+            show(replace(sheet, facts=facts), sys.stdout)
     else:
         _print_lines(_names(listing.tensors, group=group), "\0" if null else "\n")
     ctx.exit(0 if listing.tensors else 1)
@@ -162,9 +167,10 @@ def _show_contents(name: str, weights: str | None, root: str | None, *, as_json:
     if as_json:
         sys.stdout.write(dumps(contents_form(holdings)) + "\n")
         return
-    show(contents_sheet(holdings), sys.stdout)
-    if holdings.parts:
-        show(outline_sheet(holdings.parts), sys.stdout)
+    with paged():
+        show(contents_sheet(holdings), sys.stdout)
+        if holdings.parts:
+            show(outline_sheet(holdings.parts), sys.stdout)
 
 
 _SIZES = (Column("parameters", is_number=True), Column("bytes", is_number=True))

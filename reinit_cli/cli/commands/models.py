@@ -12,8 +12,10 @@ import click
 from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import (
     CONTEXT,
+    display_options,
     json_option,
 )
+from reinit_cli.cli.pager import paged
 from reinit_cli.cli.parameters import (
     PatternType,
 )
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 @click.command("models", cls=Command, context_settings=CONTEXT)
 @click.argument("globs", type=PatternType(), nargs=-1, metavar="[GLOB]...")
 @json_option
+@display_options
 @click.pass_context
 def command(ctx: click.Context, globs: tuple[Pattern, ...], *, as_json: bool) -> None:
     """List the torchvision models, with their weights and sizes; exit 1 if none matches.
@@ -42,7 +45,8 @@ def command(ctx: click.Context, globs: tuple[Pattern, ...], *, as_json: bool) ->
     if as_json:
         sys.stdout.write(dumps(models_form(summaries)) + "\n")
     elif summaries:
-        show(models_sheet(summaries), sys.stdout)
+        with paged():
+            show(models_sheet(summaries), sys.stdout)
     ctx.exit(0 if summaries else 1)
 
 

@@ -14,11 +14,13 @@ from reinit_cli.checkpoints.source import Source
 from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import (
     CONTEXT,
+    display_options,
     json_option,
     root_option,
     seed_option,
     weights_option,
 )
+from reinit_cli.cli.pager import paged
 from reinit_cli.cli.parameters import (
     SliceType,
 )
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 @root_option
 @seed_option
 @json_option
+@display_options
 def command(
     source: str,
     key: str,
@@ -72,8 +75,9 @@ def command(
         _write(json_texts(found, key, part, seed))
         return
     values = read_values(found, key, part, seed, abridged=not full)
-    click.echo(tensor_line(values.info, part[0] if part else None))
-    click.echo(values.printed(full=full))
+    with paged():
+        click.echo(tensor_line(values.info, part[0] if part else None))
+        click.echo(values.printed(full=full))
 
 
 _TEXT_LENGTH = 2**20

@@ -14,6 +14,7 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import (
     CONTEXT,
+    display_options,
     json_option,
     report_option,
     report_place,
@@ -21,6 +22,7 @@ from reinit_cli.cli.options import (
     seed_option,
     weights_option,
 )
+from reinit_cli.cli.pager import paged
 from reinit_cli.cli.parameters import (
     PatternType,
 )
@@ -30,6 +32,7 @@ from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.panels import panels_of_statistics
 from reinit_cli.cli.render.table import Column, Sheet, show
+from reinit_cli.cli.screen import screen_of
 from reinit_cli.cli.terminal import warn_about
 from reinit_cli.execution.sketches import BINS as PICTURE_BINS
 from reinit_cli.execution.sketches import PICTURES
@@ -82,6 +85,7 @@ class _DepthType(click.ParamType):  # type: ignore[type-arg]  # generic only sin
 @report_option
 @click.option("-f", "--force", is_flag=True, help="Replace an existing report.")
 @json_option
+@display_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -117,7 +121,7 @@ def command(
     place = report_place(report, reads, has_pictures=bool(tensors), force=force)
     skipped = [f"{key}: {reason}" for key, reason in reasons.items()]
     with Meter(source, is_shown=not as_json) as meter:
-        shows_histograms = as_json or sys.stdout.isatty()
+        shows_histograms = as_json or screen_of(sys.stdout).is_terminal
         bins = PICTURE_BINS if place else BINS if shows_histograms else None
         passes = 2 if bins else 1
         progress = meter.of(passes * sum(tensor.nbytes for tensor in tensors))
@@ -127,7 +131,8 @@ def command(
         sys.stdout.write(dumps(statistics_form(measured, title, skipped)) + "\n")
     else:
         shown = measured if shows_histograms else without_histograms(measured)
-        show(statistics_sheet(shown, title, skipped), sys.stdout)
+        with paged():
+            show(statistics_sheet(shown, title, skipped), sys.stdout)
     if place is not None:
         write_report(place, page_of_statistics(found, measured, title, skipped))
     ctx.exit(_checked(measured) if check else 0)

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from reinit_cli.cli.help import Command
-from reinit_cli.cli.options import CONTEXT, allow_path_option, json_option
+from reinit_cli.cli.options import CONTEXT, allow_path_option, display_options, json_option
+from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.table import Sheet, show
@@ -34,6 +35,7 @@ from reinit_cli.text import plural
 @allow_path_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code tells.")
 @json_option
+@display_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -64,7 +66,8 @@ def command(
     if as_json:
         sys.stdout.write(dumps(verdict_form(verdict)) + "\n")
     elif not quiet:
-        show(verdict_sheet(verdict), sys.stdout)
+        with paged():
+            show(verdict_sheet(verdict), sys.stdout)
     ctx.exit(0 if verdict.holds else 1)
 
 

@@ -13,6 +13,7 @@ from reinit_cli.cli.options import (
     allow_path_option,
     arch_option,
     device_option,
+    display_options,
     json_option,
     rename_option,
     report_option,
@@ -359,6 +360,6 @@ _SELDOM = (
 
 def run_options(command: _Decorated) -> _Decorated:
     """Give a command the options of a run."""
-    for declare in reversed((*_OFTEN, *_SELDOM)):
+    for declare in reversed((*_OFTEN, display_options, *_SELDOM)):
         command = declare(command)
     return command

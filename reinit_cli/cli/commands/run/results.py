@@ -16,6 +16,7 @@ from reinit_cli.cli.commands.run.view import (
     steps_sheet,
 )
 from reinit_cli.cli.hints import explain
+from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.table import show
@@ -151,16 +152,21 @@ class Report:
             warn(about)
 
     def _show(self) -> None:
+        is_output = self._stream is sys.stdout
+        with paged():
+            self._show_on(sys.stdout if is_output else self._stream)
+
+    def _show_on(self, stream: TextIO) -> None:
         for result in self._results:
             if not isinstance(result, (Job, Outcome)):
                 continue
             job, outcome = _job(result), result if isinstance(result, Outcome) else None
             if self._verbose:
-                show(steps_sheet(job, outcome), self._stream)
+                show(steps_sheet(job, outcome), stream)
             if self._verbose or outcome is None or not self._is_batch:
-                show(rules_sheet(job, outcome), self._stream)
+                show(rules_sheet(job, outcome), stream)
         if self._is_batch and self._results:
-            show(batch_sheet(self._results), self._stream)
+            show(batch_sheet(self._results), stream)
 
 
 def report_stream(planned: Sequence[Planned], *, is_dry: bool) -> TextIO:

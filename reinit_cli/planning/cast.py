@@ -86,14 +86,18 @@ def _chosen(
 
 def _left(tensors: Sequence[TensorInfo], casts: Sequence[Cast]) -> tuple[str, ...]:
     """Say which floating tensors keep their dtype though a cast matches them."""
-    floats = [each for each in tensors if each.carried and DTYPES.get(each.dtype) in FLOATS]
-    index = KeyIndex([tensor.key for tensor in floats])
-    left = sorted({at for each in casts for at in index.select(each.pattern)})
+    index = KeyIndex([tensor.key for tensor in tensors])
+    matched = {at for each in casts for at in index.select(each.pattern)}
+    left = [at for at in sorted(matched) if _keeps_float(tensors[at])]
     if not left:
         return ()
-    first = floats[left[0]]
+    first = tensors[left[0]]
     more = f", and {plural(len(left) - 1, 'other')} keep their dtypes" if left[1:] else ""
     return (f"{first.key!r}, {first.carried}{more or ', keeps its dtype'}",)
+
+
+def _keeps_float(tensor: TensorInfo) -> bool:
+    return bool(tensor.carried) and DTYPES.get(tensor.dtype) in FLOATS
 
 
 def _as(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise, product
+from itertools import groupby, islice, pairwise, product
 from math import prod
 from os.path import commonprefix
 
 from reinit_cli.errors import PatternError
+from reinit_cli.request.from_end import Ends, FromEnd
 from reinit_cli.request.regex import ANY_LENGTH, Regex
 
 MAX_NAMES = 10_000
@@ -17,6 +18,9 @@ MAX_NAMES = 10_000
 
 MAX_CHARACTERS = 10**7
 """The most characters of all these names together."""
+
+MAX_FROM_END = 100
+"""The most combinations of numbers of one pattern that count from the end."""
 
 MAX_TRIES = 10**6
 """The most ways in which backtracking tries a glob on a key, which take some milliseconds."""
@@ -31,12 +35,21 @@ class _Wild:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """Braces: any one of the options."""
+    """Braces: any one of the options, or a number that counts from the end."""
 
     options: tuple[_Sequence, ...]
+    ends: tuple[Ends, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A number that counts from the end."""
+
+    ends: Ends
 
 
 _Node = str | _Wild | _Choice
+_Row = tuple[_Node | _End, ...]
 _Sequence = tuple[_Node, ...]
 _STAR = _Wild(".*")
 
@@ -93,6 +106,18 @@ class Glob:
             node == _STAR or (isinstance(node, str) and not re.search(r"\d", node))
             for node in self.nodes
         )
+
+    def from_end(self) -> tuple[FromEnd, ...]:
+        """Return patterns for its numbers that count from the end, none where there are none.
+
+        Raises:
+            PatternError: there are too many combinations of them.
+        """
+        rows = list(islice(_from_end(self.nodes), MAX_FROM_END + 1)) if _ends(self.nodes) else []
+        if len(rows) > MAX_FROM_END:
+            problem = f"more than {MAX_FROM_END:,} combinations of numbers count from the end"
+            raise PatternError(self.text, problem)
+        return tuple(_as_from_end(self.text, row) for row in rows if _has_ends(row))
 
     def names(self) -> tuple[str, ...]:
         """Return every name that it spells, with a star for each wild part."""
@@ -180,11 +205,14 @@ class _Parser:
             raise PatternError(self.text, "'{' is not closed; '[{]' is a literal one")
         self.at += 1
         inside = self.text[start + 1 : self.at - 1]
+        ends = [(int(each), int(each)) for each in inside.split(",") if _NEGATIVE.fullmatch(each)]
         if len(options) == 1 and ".." in inside:
-            options = [(name,) for name in self._range(inside)]
-        return _Choice(tuple(options))
+            names, ends = self._range(inside)
+            options = [(name,) for name in names]
+        return _Choice(tuple(options), tuple(ends))
 
-    def _range(self, inside: str) -> list[str]:
+    def _range(self, inside: str) -> tuple[list[str], list[Ends]]:
+        """Return the names of a range, and the range itself where its last number is negative."""
         found = re.fullmatch(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})", inside)
         if not found:
             raise PatternError(self.text, f"'{{{inside}}}' is no range of integers")
@@ -194,7 +222,54 @@ class _Parser:
         padded = any(re.match(r"-?0[0-9]", end) for end in found.groups())
         width = max(map(len, found.groups())) if padded else 0
         step = 1 if last >= first else -1
-        return [f"{value:0{width}d}" for value in range(first, last + step, step)]
+        ends = [(first, last)] if last < 0 and not padded else []
+        if ends and first >= 0:
+            return [inside], ends
+        # Keys may hold the negative numbers themselves.
+        return [f"{value:0{width}d}" for value in range(first, last + step, step)], ends
+
+
+_NEGATIVE = re.compile("-[1-9][0-9]{0,17}")
+
+
+def _ends(nodes: _Sequence) -> bool:
+    """Whether numbers in it count from the end."""
+    return any(
+        isinstance(node, _Choice) and (bool(node.ends) or any(map(_ends, node.options)))
+        for node in nodes
+    )
+
+
+def _from_end(nodes: _Sequence) -> Iterator[_Row]:
+    """Yield the nodes with every combination of what braces with such numbers stand for."""
+    return map(_chained, product(*map(_rows_of, nodes)))
+
+
+def _rows_of(node: _Node) -> list[_Row]:
+    if not isinstance(node, _Choice) or not _ends((node,)):
+        return [(node,)]
+    options = [row for option in node.options for row in islice(_from_end(option), MAX_FROM_END)]
+    return [*options, *((_End(ends),) for ends in node.ends)]
+
+
+def _chained(rows: tuple[_Row, ...]) -> _Row:
+    return tuple(node for row in rows for node in row)
+
+
+def _has_ends(row: _Row) -> bool:
+    return any(isinstance(node, _End) for node in row)
+
+
+def _as_from_end(text: str, row: _Row) -> FromEnd:
+    parts: list[list[_Node]] = [[]]
+    ends: list[Ends] = []
+    for node in row:
+        if isinstance(node, _End):
+            ends.append(node.ends)
+            parts.append([])
+        else:
+            parts[-1].append(node)
+    return FromEnd(text, tuple(_regex(text, tuple(_joined(part))) for part in parts), tuple(ends))
 
 
 def _joined(nodes: Sequence[_Node]) -> Iterator[_Node]:

@@ -4,6 +4,7 @@
     ?            one character
     [abc] [!abc] one character of these, or not of these; [*] and [{] are literals
     {a,b}        either; {0..8} an integer of the range
+    {-2..-1}     a number that counts from the end: the last two of those that the keys have there
     re:REGEX     a regular expression that matches the whole key
 
 A pattern matches the whole key, case-sensitive. Without `*`, `?` or a class it is a list
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from reinit_cli.errors import PatternError
+from reinit_cli.request.from_end import FromEnd, Numbers
 from reinit_cli.request.glob import Glob
 from reinit_cli.request.regex import Clock, Regex, wide_sets
 from reinit_cli.text import shortened
@@ -39,6 +41,7 @@ class Pattern:
     last_segments: frozenset[str]
     _glob: Glob | None
     _regex: Regex | None = field(compare=False)  # the text decides
+    _from_end: tuple[FromEnd, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         """Show it as it was written."""
@@ -69,6 +72,7 @@ class Pattern:
             last_segments=frozenset(name.rpartition(".")[2] for name in spelled),
             _glob=glob,
             _regex=glob.regex() if glob.has_wild else None,
+            _from_end=glob.from_end(),
         )
 
     @classmethod
@@ -93,7 +97,7 @@ class Pattern:
         sets = 500 * wide_sets(self._regex.source) if self._regex is not None else 0
         if self._glob is None:
             return 10 * len(self.text) + sets
-        names = self._glob.count + self._glob.characters // 100
+        names = self._glob.count + self._glob.characters // 100 + 100 * len(self._from_end)
         return 10 + names + len(self.text) // 3 + sets
 
     @property
@@ -115,10 +119,30 @@ class Pattern:
         Raises:
             PatternError: it takes too long.
         """
+        clock = clock or Clock()
+        if self._from_end:
+            return self.counted(keys, Numbers(keys), clock)
+        return self._select(keys, clock)
+
+    def _select(self, keys: Sequence[str], clock: Clock) -> list[int]:
         if self._regex is not None:
-            return self._regex.select(keys, clock or Clock())
+            return self._regex.select(keys, clock)
         names = self.names or frozenset()
         return [at for at, key in enumerate(keys) if key in names]
+
+    @property
+    def counts_from_end(self) -> bool:
+        """Whether a number in it counts from the end, so that its meaning depends on all keys."""
+        return bool(self._from_end)
+
+    def counted(self, keys: Sequence[str], numbers: Numbers, clock: Clock) -> list[int]:
+        """Return the positions of the keys that match, counting from the end of their numbers.
+
+        Raises:
+            PatternError: it takes too long.
+        """
+        as_written = self._select(keys, clock)  # keys may hold negative numbers themselves
+        return sorted({*as_written, *numbers.select(self._from_end, clock)})
 
     @property
     def is_blind_to_numbers(self) -> bool:
@@ -143,6 +167,8 @@ class KeyIndex:
         Raises:
             PatternError: all patterns together take too long.
         """
+        if pattern.counts_from_end:
+            return pattern.counted(self._keys, self._numbers, self._clock)
         if pattern.names is not None:
             return [at for name in pattern.names for at in self._by_key.get(name, ())]
         if not pattern.is_blind_to_numbers:
@@ -150,6 +176,10 @@ class KeyIndex:
         alike = list(self._by_template)
         selected = pattern.select(alike, self._clock)
         return [at for found in selected for at in self._by_template[alike[found]]]
+
+    @cached_property
+    def _numbers(self) -> Numbers:
+        return Numbers(self._keys)
 
     @cached_property
     def _by_key(self) -> dict[str, list[int]]:

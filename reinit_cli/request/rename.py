@@ -70,6 +70,9 @@ class Rename:
             regex = Regex(old, old.removeprefix("re:"))
             regex.check_replacement(new)
             return cls(pattern, text, new, regex)
+        if pattern.counts_from_end:
+            problem = "a rename cannot count from the end; write the numbers, such as {10..11}"
+            raise PatternError(old, problem)
         taking, stars = Glob.parse(old).taking() if pattern.is_wildcard else (None, 0)
         return cls(pattern, text, _template_of(new, stars), taking)
 

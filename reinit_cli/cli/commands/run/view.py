@@ -173,7 +173,7 @@ def _notes(rule: Rule, steps: Sequence[Step], shadowed: int) -> Iterator[str]:
     yield from skip_notes(steps)
     if shadowed:
         yield f"{shadowed:,} owned by later rules"
-    if rule.pattern.names is not None:
+    if rule.pattern.names is not None and not rule.pattern.counts_from_end:
         absent = len(rule.pattern.names) - len(steps) - shadowed
         if absent > 0:
             yield f"{absent:,} of {plural(len(rule.pattern.names), 'name')} not there"

@@ -241,7 +241,7 @@ def _commands() -> Iterator[str]:
     yield "What `reinit COMMAND --help` prints, for every command. `reinit COMMAND -h` is shorter."
     yield _table(
         ("command", "what for"),
-        ((f"[`reinit {name}`](#reinit-{name})", text) for name, (_, text) in COMMANDS.items()),
+        ((f"[`reinit {name}`](#reinit-{name})", each.sentence) for name, each in COMMANDS.items()),
     )
     yield (
         "`reinit SOURCE …` is short for `reinit run SOURCE …`. `reinit --version` prints the version."

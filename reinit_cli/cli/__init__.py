@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from reinit_cli.cli.group import COMMANDS, DEFAULT, group
+from reinit_cli.cli.group import group
 from reinit_cli.errors import CheckFailedError, InputError, ReinitError
 
 DONE, NO, COULD_NOT = 0, 1, 2
@@ -26,18 +26,19 @@ def main(args: Sequence[str]) -> int:
     from reinit_cli.cli.streams import discard
     from reinit_cli.cli.terminal import print_error
     from reinit_cli.cli.usage import explain_usage
+    from reinit_cli.cli.words import explain_word, with_command
 
     color = color_in(args)
     try:
         if args:
-            return _invoke(_with_command(args))
+            return _invoke(with_command(args))
         _invoke(["--help"])
     except ReinitError as error:
-        print_error(*explain(error, args), color)
+        print_error(*(explain_word(error, args) or explain(error, args)), color)
         cause = error.cause if isinstance(error, InputError) else error
         return NO if isinstance(cause, CheckFailedError) else COULD_NOT
     except click.ClickException as error:
-        print_error(*explain_usage(error, args), color)
+        print_error(*(explain_word(error, args) or explain_usage(error, args)), color)
     except (KeyboardInterrupt, click.Abort):
         print_error("interrupted", None, color)
         return 128 + signal.SIGINT
@@ -66,9 +67,3 @@ def _invoke(args: list[str]) -> int:
     if ctx is None or not ctx.meta.get("has flushed"):
         flush_output()
     return code if isinstance(code, int) else DONE
-
-
-def _with_command(args: Sequence[str]) -> list[str]:
-    """Name the default command where none is named: `reinit alexnet -r …`."""
-    of_the_group = (*COMMANDS, "-h", "--help", "--version")
-    return list(args) if args[0] in of_the_group else [DEFAULT, *args]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
 from importlib import import_module
+from itertools import groupby
 from typing import NamedTuple, cast
 
 import click
+
+from reinit_cli.cli.render.manual import Entry as Explained
+from reinit_cli.cli.render.manual import Section, columns, heading, page_width, paragraph, section
 
 
 class Entry(NamedTuple):
@@ -14,25 +20,27 @@ class Entry(NamedTuple):
     Attributes:
         module: where it is, within `commands`.
         sentence: its short help.
+        purpose: the heading that it is under.
     """
 
     module: str
     sentence: str
+    purpose: str
 
+
+REWRITE, INSPECT, LEARN, SHELL = "Rewrite", "Inspect", "Learn", "Shell"
 
 COMMANDS = {
-    "run": Entry("run.command", "Re-initialise tensors and write a new checkpoint."),
-    "keys": Entry("keys", "List the keys of a model or a checkpoint."),
-    "show": Entry("show", "Print the values of one tensor."),
-    "diff": Entry("diff", "Tell what differs between two checkpoints."),
-    "verify": Entry("verify", "Tell whether a checkpoint is what its record says."),
-    "stats": Entry("stats", "Measure tensors: mean, std, extremes, NaN, a histogram."),
-    "inits": Entry("inits", "List the initializers, or explain one."),
-    "draw": Entry("draw", "Draw one tensor and print it with its law."),
-    "models": Entry("models", "List the torchvision models."),
-    "completion": Entry(
-        "completion", "Print a script that completes commands, rules and keys in a shell."
-    ),
+    "run": Entry("run.command", "Re-initialize tensors and write a new checkpoint", REWRITE),
+    "verify": Entry("verify", "Check a checkpoint against its record", REWRITE),
+    "keys": Entry("keys", "List tensors: names, shapes, dtypes, sizes", INSPECT),
+    "stats": Entry("stats", "Mean, std, range, NaN and histogram of each tensor", INSPECT),
+    "diff": Entry("diff", "Compare two checkpoints", INSPECT),
+    "show": Entry("show", "Print the values of a tensor", INSPECT),
+    "inits": Entry("inits", "List the initializers, or explain one", LEARN),
+    "draw": Entry("draw", "Draw a sample tensor and show its distribution", LEARN),
+    "models": Entry("models", "List the torchvision models", LEARN),
+    "completion": Entry("completion", "Print a completion script for bash, zsh or fish", SHELL),
 }
 """The commands, so that `--help` imports none of them."""
 
@@ -54,10 +62,53 @@ class _LazyGroup(click.Group):
         module = import_module(f"reinit_cli.cli.commands.{COMMANDS[cmd_name].module}")
         return cast("click.Command", module.command)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the page that lists the commands."""
         del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, each.sentence) for name, each in COMMANDS.items()])
+        return "\n".join(_page(page_width()))
+
+
+def _page(width: int) -> Iterator[str]:
+    sentence, *examples = inspect.cleandoc(group.help or "").replace("\b\n", "").split("\n\n")
+    yield from paragraph(sentence, width)
+    yield ""
+    for line in _USAGE:
+        yield from paragraph(line, width)
+    yield ""
+    yield from _commands(width)
+    yield ""
+    yield heading("Examples:")
+    yield from (f"  {line}" for each in examples for line in each.splitlines())
+    yield ""
+    yield from paragraph(_CLOSING, width)
+
+
+_USAGE = (
+    "Usage: reinit SOURCE [OPTIONS]      same as: reinit run SOURCE [OPTIONS]",
+    "       reinit COMMAND [ARGS]",
+)
+
+_CLOSING = "reinit COMMAND -h explains a command, and reinit help COMMAND all of it."
+
+
+def _commands(width: int) -> Iterator[str]:
+    """Yield a line for each command, with what it is for in front of the first of its kind."""
+    margin = max(len(each.purpose) for each in COMMANDS.values()) + len(":  ")
+    for purpose, named in groupby(COMMANDS.items(), lambda each: each[1].purpose):
+        entries = [Explained(name, each.sentence) for name, each in named]
+        if width < _WIDE:
+            yield from section(Section(purpose, entries), width)
+            continue
+        flush = [Explained(each.name.ljust(_WIDEST_NAME), each.text) for each in entries]
+        lines = [line.removeprefix("  ") for line in columns(flush, width - margin)]
+        yield heading(f"{purpose}:".ljust(margin)) + lines[0]
+        yield from (" " * margin + line for line in lines[1:])
+
+
+_WIDE = 60
+"""Columns for what a command is for, its name and its sentence, next to each other."""
+
+_WIDEST_NAME = max(map(len, COMMANDS))
 
 
 def _print_version(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
@@ -71,9 +122,7 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, value: object
 
 @click.group(
     cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    options_metavar="",
-    subcommand_metavar="SOURCE [OPTIONS] | COMMAND [ARGS]",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(
     "--version",
@@ -84,12 +133,10 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, value: object
     help="Show the version and exit.",
 )
 def group() -> None:
-    """Re-initialise chosen tensors of a PyTorch checkpoint and leave all else as it was.
+    """Re-initialize chosen tensors of a PyTorch checkpoint; keep the rest as it is.
 
     \b
-    reinit alexnet --rule "features.*.weight=xavier_uniform:relu"
-    reinit model.safetensors -r "lm_head.weight=normal:std=0.02" -o new.safetensors
-    reinit keys model.safetensors "*.bias"
-
-    `reinit SOURCE …` is short for `reinit run SOURCE …`; `reinit run -h` lists its options.
+    reinit keys model.safetensors --group
+    reinit model.safetensors -r "lm_head.weight=normal:std=0.02" -n
+    reinit alexnet -r "features.*.weight=xavier_uniform:relu"
     """

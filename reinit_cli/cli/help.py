@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
@@ -18,6 +17,7 @@ from reinit_cli.cli.render.manual import (
     Section,
     columns,
     heading,
+    page_width,
     paragraph,
     section,
 )
@@ -147,7 +147,8 @@ class Command(click.Command):
         Raises:
             click.UsageError: always.
         """
-        raise click.UsageError(f"unexpected argument {extra[0]!r}", ctx)
+        usage = self.usage_line(ctx).removeprefix("Usage: ")
+        raise HintedUsageError(f"unexpected argument {extra[0]!r}", ctx, f"write it as {usage}")
 
     def in_present_names(self, ctx: click.Context, args: Sequence[str]) -> Iterator[str]:
         """Yield the words of a command line with the present names of its options.
@@ -347,11 +348,6 @@ def _print_long(ctx: click.Context, parameter: click.Parameter, value: object) -
     if value and not ctx.resilient_parsing and isinstance(ctx.command, Command):
         print_page(ctx.command.long_help(ctx, page_width()))
         ctx.exit()
-
-
-def page_width() -> int:
-    """Return the columns of a page: those of the terminal, but not more than can be read well."""
-    return min(shutil.get_terminal_size().columns, WIDEST)
 
 
 def print_page(lines: Iterable[str]) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from reinit_cli import errors
-from reinit_cli.cli.group import COMMANDS
-from reinit_cli.cli.usage import meant_command
 from reinit_cli.cli.ways import fetching, path_of_url, way_from
 from reinit_cli.text import near, one_line
 
@@ -32,8 +30,6 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
         args: the arguments after the program's name.
     """
     hint = hint_of(error)
-    if isinstance(error, errors.MissingRuleError):
-        hint = meant_command(args) or hint
     if error.kind in ("several", "in place") and error.about in args:
         hint = _one_by_one(error, args)
     return one_line(str(error)), one_line(hint) if hint else None
@@ -116,9 +112,9 @@ def _placeholder(error: errors.UnknownNameError) -> str:
 
 
 def _model(error: errors.UnknownNameError) -> str:
-    commands = [f"the command {name}" for name in near(error.about, COMMANDS, 1)]
-    lists = "reinit models lists the models; a path has a dot or a slash"
-    return _did_you_mean((*commands, *meant(error)), lists)
+    return _did_you_mean(
+        meant(error), "reinit models lists the models; a path has a dot or a slash"
+    )
 
 
 def _file(otherwise: str) -> Callable[[Any], str]:

@@ -1,15 +1,32 @@
-"""Say what is wrong with a command line, and what to type instead."""
+"""Say what is wrong with the options of a command line, and what to type instead."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 
 import click
 
-from reinit_cli.cli.group import COMMANDS
-from reinit_cli.cli.help import HintedUsageError
+from reinit_cli.cli.group import COMMANDS, DEFAULT, group
+from reinit_cli.cli.help import Command, HintedUsageError, names_of
 from reinit_cli.text import near, one_line
+
+_DESTRUCTIVE = {"--force", "--in-place"}
+"""Options that replace files, which nobody should add because a hint says so."""
+
+_MEANT = {
+    "--pretrained": "--weights DEFAULT",
+    "--no-pretrained": "--weights none",
+    "--format": "--json, or a suffix of -o",
+    "--tsv": "a pipe, where tables are separated by tabs",
+    "--version": "reinit --version",
+    "--seeds": "--seed",
+    "--rules": "--rule",
+    "--dtypes": "--dtype",
+    "--ema": "--root",
+    "--jsonl": "--json",
+}
+"""What options are called that other tools have."""
 
 
 def explain_usage(error: click.ClickException, args: Sequence[str]) -> tuple[str, str | None]:
@@ -19,31 +36,91 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> tuple[str
         error: what click found.
         args: the arguments after the program's name.
     """
+    command = _command_of(args)
     message = " ".join(error.format_message().split())
     problem = message[:1].lower() + message[1:].removesuffix(".")
-    if isinstance(error, click.NoSuchOption):
-        problem = f"there is no option {error.option_name}"
-        hint = _nearest_option(error) or f"{_command_of(error)} -h lists the options"
-    elif isinstance(error, HintedUsageError):
+    hint = f"reinit {command.name} -h shows how"
+    if isinstance(error, HintedUsageError):
         hint = error.hint
-    else:
-        hint = meant_command(args) or f"{_command_of(error)} -h shows how"
+    elif isinstance(error, click.NoSuchOption):
+        problem = f"there is no option {error.option_name}"
+        hint = _option_instead(error.option_name, command)
+    elif isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
+        problem, hint = _missing(error.param, command)
     return one_line(problem), one_line(hint)
 
 
-def _nearest_option(error: click.NoSuchOption) -> str | None:
-    possible = near(error.option_name, error.possibilities or ())
-    return f"did you mean {' or '.join(possible)}?" if possible else None
+def _command_of(args: Sequence[str]) -> Command:
+    name = args[0] if args and args[0] in COMMANDS else DEFAULT
+    return _command(name)
 
 
-def _command_of(error: click.ClickException) -> str:
-    ctx = getattr(error, "ctx", None)
-    return ctx.command_path if ctx is not None else "reinit"
+def _command(name: str) -> Command:
+    found = group.get_command(click.Context(group), name)
+    assert isinstance(found, Command)
+    return found
 
 
-def meant_command(args: Sequence[str]) -> str | None:
-    """Return a hint where the first word is nearly a command, as in `reinit kyes FILE`."""
-    if not args or args[0] in COMMANDS:
-        return None
-    command = next(iter(near(args[0], COMMANDS, 1)), None)
-    return f"did you mean: reinit {shlex.join((command, *args[1:]))}?" if command else None
+def _option_instead(typed: str, command: Command) -> str:
+    """Return the option that was perhaps meant, or where the options are listed."""
+    names = _long_names(command)
+    if meant := _MEANT.get(typed):
+        return f"did you mean {meant}?"
+    others = [name for name in COMMANDS if typed in _every_name(_command(name))]
+    if others:
+        return f"{typed} is an option of {' and '.join(f'reinit {name}' for name in others)}"
+    found = _spelled_like(typed.removeprefix("--"), names) if typed.startswith("--") else []
+    if found:
+        return f"did you mean {' or '.join(names[name] for name in found)}?"
+    return f"reinit {command.name} --help lists the options"
+
+
+def _spelled_like(typed: str, names: Iterable[str]) -> list[str]:
+    """Return the names that a word begins, or those that it nearly is."""
+    begun = [name for name in names if name.startswith(typed)]
+    if begun and typed:
+        return begun[:_MOST_OFFERED]
+    return [
+        name for name in near(typed, names) if SequenceMatcher(None, name, typed).ratio() > _NEAR
+    ]
+
+
+_MOST_OFFERED = 3
+_NEAR = 0.7
+"""What words must have in common; those of options are short, and so are often half alike."""
+
+
+def _long_names(command: Command) -> dict[str, str]:
+    """Return the names that may be offered, by what is compared with a word that is not one."""
+    shown = {
+        name: name
+        for name in _long(name for each in command.shown_options for name in names_of(each))
+    }
+    known = {**command.former_names(), **shown}
+    return {
+        name.removeprefix("--"): present
+        for name, present in known.items()
+        if present not in _DESTRUCTIVE and not name.startswith("--no-")
+    }
+
+
+def _long(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith("--")]
+
+
+def _every_name(command: Command) -> set[str]:
+    return {name for each in command.shown_options for name in names_of(each)}
+
+
+def _missing(argument: click.Argument, command: Command) -> tuple[str, str]:
+    """Return which argument is missing, and how the command is called."""
+    if isinstance(argument.type, click.Choice):
+        *first, last = argument.type.choices
+        named = f"{', '.join(first)} or {last}"
+        return (
+            f"missing {argument.name}: {named}",
+            f"reinit {command.name} {argument.type.choices[0]}",
+        )
+    context = click.Context(command, info_name=f"reinit {command.name}")
+    usage = command.usage_line(context).removeprefix("Usage: ")
+    return f"missing {argument.make_metavar(context)}", f"write it as {usage}"

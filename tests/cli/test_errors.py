@@ -20,12 +20,12 @@ CASES = {
     ),
     "mistyped command alone": (
         ["modles"],
-        "error: no rule was given, so there is nothing to do",
+        "error: 'modles' is not a command, a file or a torchvision model",
         "hint: did you mean: reinit models?",
     ),
     "mistyped command with an argument": (
         ["kyes", "model.safetensors"],
-        "error: no rule was given, so there is nothing to do",
+        "error: 'kyes' is not a command, a file or a torchvision model",
         "hint: did you mean: reinit keys model.safetensors?",
     ),
     "mistyped option": (
@@ -200,6 +200,11 @@ def test_what_is_wrong_is_told_in_one_line(
     [
         (
             ["alexnt", "-r", "*=zeros"],
+            "error: 'alexnt' is not a command, a file or a torchvision model",
+            "hint: did you mean: reinit alexnet -r '*=zeros'?",
+        ),
+        (
+            ["run", "alexnt", "-r", "*=zeros"],
             "error: 'alexnt' is neither a torchvision model nor a file",
             "hint: did you mean alexnet?",
         ),
@@ -209,7 +214,7 @@ def test_what_is_wrong_is_told_in_one_line(
             "hint: did you mean IMAGENET1K_V1?",
         ),
     ],
-    ids=["mistyped model", "mistyped weights"],
+    ids=["mistyped model", "mistyped model of a command", "mistyped weights"],
 )
 def test_what_is_wrong_with_a_model_is_told(
     args: list[str], error: str, hint: str, reinit: Callable[..., Done]
@@ -224,8 +229,8 @@ def test_without_arguments_the_help_is_shown_and_nothing_was_done(
 ) -> None:
     done = reinit()
 
-    assert done.code == 2
-    assert done.out.startswith("Usage: reinit SOURCE [OPTIONS] | COMMAND [ARGS]\n")
+    assert (done.code, done.err) == (2, "")
+    assert done.out == reinit("--help").out == reinit("-h").out
 
 
 def test_a_bug_of_ours_is_a_traceback(

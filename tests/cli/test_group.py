@@ -35,6 +35,23 @@ def test_help_lists_every_command_with_its_sentence(reinit: Callable[..., Done])
     words = " ".join(done.out.split())
     assert (done.code, done.err) == (0, "")
     assert all(f"{name} {entry.sentence}" in words for name, entry in COMMANDS.items())
+    assert len(done.out.splitlines()) < 24
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "59"])
+def test_a_narrow_terminal_breaks_no_word_of_help(
+    columns: str, reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = [["-h"], ["run", "-h"], ["run", "--help"], ["keys", "--help"]]
+    wide = [reinit(*args).out for args in pages]
+    monkeypatch.setenv("COLUMNS", columns)
+
+    narrow = [reinit(*args).out for args in pages]
+
+    assert [out.split() for out in narrow] == [out.split() for out in wide]
+    prose = narrow[0].partition("Examples:")[0].splitlines()
+    assert [line for line in prose if len(line) > int(columns) and len(line.split()) > 3] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -131,7 +148,7 @@ def test_an_option_that_no_command_has_is_named(name: str, reinit: Callable[...,
 
     said, hint = done.err.splitlines()
     assert (done.code, done.out, said) == (2, "", "error: there is no option --zzzzz")
-    assert hint == f"hint: reinit {name} -h lists the options"
+    assert hint == f"hint: reinit {name} --help lists the options"
 
 
 def test_without_a_command_the_default_one_is_meant(reinit: Callable[..., Done]) -> None:

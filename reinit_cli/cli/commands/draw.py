@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from reinit_cli.cli.commands.run.form import step_form
-from reinit_cli.cli.help import Command
+from reinit_cli.cli.help import Command, HintedUsageError
 from reinit_cli.cli.options import (
     CONTEXT,
     arch_option,
@@ -29,13 +31,44 @@ from reinit_cli.cli.render.facts import described
 from reinit_cli.cli.render.json import VERSION, dumps, moments_form, values_form
 from reinit_cli.cli.render.table import Sheet, show
 from reinit_cli.streams.torch import STREAM
-from reinit_cli.text import number, shape
+from reinit_cli.text import number, quoted, shape
 
 if TYPE_CHECKING:
     from reinit_cli.operations.draw import Drawn
 
 
-@click.command("draw", cls=Command, context_settings=CONTEXT)
+class _Draw(Command):
+    """Name the shape that somebody writes apart, or in front of the initializer."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words.
+
+        Raises:
+            HintedUsageError: they are in another order.
+        """
+        words = [each for each in args[:2] if not each.startswith("-")]
+        if len(words) == 2 and _is_shape(words[0]) and not _is_shape(words[1]):
+            meant = shlex.join((words[1], words[0], *args[2:]))
+            problem = f"the initializer comes before the shape {quoted(words[0])}"
+            raise HintedUsageError(problem, ctx, f"did you mean: reinit draw {meant}?")
+        return super().parse_args(ctx, args)
+
+    def refuse_extra(self, ctx: click.Context, extra: Sequence[str]) -> None:
+        """Refuse dimensions that are words of their own."""
+        dimensions = (*map(str, ctx.params.get("shape") or ()), *extra)
+        if all(map(_is_shape, extra)):
+            joined = ",".join(each.strip(",") for each in dimensions)
+            raise HintedUsageError(
+                f"unexpected argument {extra[0]!r}", ctx, f"write the shape as {joined}"
+            )
+        super().refuse_extra(ctx, extra)
+
+
+def _is_shape(word: str) -> bool:
+    return re.fullmatch(r"[0-9]+(?:[x,][0-9]+)*,?", word) is not None
+
+
+@click.command("draw", cls=_Draw, context_settings=CONTEXT)
 @click.argument("init")
 @click.argument("shape", type=ShapeType())
 @click.option(

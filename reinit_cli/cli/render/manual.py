@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ class Section:
 
     heading: str
     entries: Sequence[Entry]
+
+
+def page_width() -> int:
+    """Return the columns of a page: those of the terminal, but not more than can be read well."""
+    return min(shutil.get_terminal_size().columns, WIDEST)
 
 
 def heading(text: str) -> str:

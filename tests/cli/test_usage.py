@@ -1,0 +1,92 @@
+"""Options that do not exist, and words that no argument takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.cli.conftest import Done
+
+INSTEAD = {
+    "--sed": "did you mean --seed?",
+    "--out": "did you mean --output?",
+    "--verb": "did you mean --verbose?",
+    "--cofnig": "did you mean --recipe?",
+    "--with-bufers": "did you mean --reset-buffers?",
+    "--dryrun": "did you mean --dry-run?",
+    "--exlude": "did you mean --exclude?",
+    "--no-pretrained": "did you mean --weights none?",
+    "--pretrained": "did you mean --weights DEFAULT?",
+    "--group": "--group is an option of reinit keys",
+    "--rtol": "--rtol is an option of reinit diff",
+}
+"""What a run says of an option that it does not have."""
+
+
+@pytest.mark.parametrize(("typed", "hint"), INSTEAD.items())
+def test_the_option_that_was_meant_is_offered(
+    typed: str, hint: str, reinit: Callable[..., Done]
+) -> None:
+    done = reinit("alexnet", typed, "x")
+
+    said = f"error: there is no option {typed}\nhint: {hint}\n"
+    assert (done.code, done.out, done.err) == (2, "", said)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["--forc", "--forced", "--froce", "--in-plac", "--inplace", "--overwrite", "--zzz", "--verify"],
+)
+def test_nothing_is_offered_that_destroys_or_is_far_away(
+    typed: str, reinit: Callable[..., Done]
+) -> None:
+    done = reinit("alexnet", typed)
+
+    assert done.err.splitlines() == [
+        f"error: there is no option {typed}",
+        "hint: reinit run --help lists the options",
+    ]
+
+
+WRONG = {
+    "dimensions apart": (
+        ["draw", "normal", "3", "5"],
+        "unexpected argument '5'",
+        "write the shape as 3,5",
+    ),
+    "the shape first": (
+        ["draw", "3,5", "normal", "--seed", "2"],
+        "the initializer comes before the shape '3,5'",
+        "did you mean: reinit draw normal 3,5 --seed 2?",
+    ),
+    "one too many": (
+        ["draw", "normal", "3", "b"],
+        "unexpected argument 'b'",
+        "write it as reinit draw INIT SHAPE [OPTIONS]",
+    ),
+    "one too few": (
+        ["diff", "a.pt"],
+        "missing B",
+        "write it as reinit diff A B [PATTERN]... [OPTIONS]",
+    ),
+    "none of several words": (
+        ["completion"],
+        "missing shell: bash, zsh or fish",
+        "reinit completion bash",
+    ),
+    "a value that is missing": (
+        ["alexnet", "-r"],
+        "option '-r' requires an argument",
+        "reinit run -h shows how",
+    ),
+}
+
+
+@pytest.mark.parametrize(("args", "problem", "hint"), WRONG.values(), ids=WRONG)
+def test_words_that_do_not_fit_are_answered_with_those_that_do(
+    args: list[str], problem: str, hint: str, reinit: Callable[..., Done]
+) -> None:
+    done = reinit(*args)
+
+    assert (done.code, done.out, done.err) == (2, "", f"error: {problem}\nhint: {hint}\n")

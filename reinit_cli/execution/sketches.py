@@ -51,12 +51,12 @@ class Sketcher:
         assert step.law is not None
         self._law = step.law
         self._before: Histogram | None = None
-        self._after = _counter(*_window(step.law, None))
+        self._after = _counter_of(step.law, None)
 
     def see_before(self, blocks: Blocks, moments: Moments) -> None:
         """Count the values before."""
         self._before = histogram_of(blocks, moments)
-        self._after = _counter(*_window(self._law, self._before))
+        self._after = _counter_of(self._law, self._before)
 
     def see(self, block: Tensor, moments: Moments) -> None:
         """Count a block of what was drawn."""
@@ -69,25 +69,38 @@ class Sketcher:
         return Sketch(self._before, after if after is not None and any(after.counts) else None)
 
 
-def _counter(low: float, high: float) -> Counter | None:
-    return Counter(low, high, BINS) if has_room(low, high) else None
+def _counter(low: float, high: float, bins: int = BINS) -> Counter | None:
+    return Counter(low, high, bins) if has_room(low, high) else None
 
 
-def _window(law: Law, before: Histogram | None) -> tuple[float, float]:
-    """Return where the elements of a law lie, or nearly all of them.
+def _counter_of(law: Law, before: Histogram | None) -> Counter | None:
+    """Return bins in which the elements of a law lie, or nearly all of them.
 
-    Single values are shown next to the values before.
+    What may be as it was before gets the bins of before and some next to them, so that equal
+    values look equal.
     """
     low = max(law.low, law.mean - _REACH * law.std)
     high = min(law.high, law.mean + _REACH * law.std)
-    if not math.isfinite(low + high):  # of a transform only the values before are known
-        return _around(before.low, before.high) if before is not None else (0.0, 1.0)
-    if law.is_random and low < high:
-        return _widened(low, high)
-    low, high = (law.low, law.high) if math.isfinite(law.low) else (law.mean, law.mean)
-    if before is not None and before.low < before.high:
-        low, high = min(low, before.low), max(high, before.high)
-    return _around(low, high)
+    if math.isfinite(low + high):
+        if law.is_random and low < high:
+            return _counter(*_widened(low, high))
+        low, high = (law.low, law.high) if math.isfinite(law.low) else (law.mean, law.mean)
+        if before is None:
+            return _counter(*_around(low, high))
+    elif before is None:  # of a transform only the values before are known
+        return _counter(0.0, 1.0)
+    else:
+        low, high = _around(before.low, before.high)
+    below = math.ceil(max(0.0, before.low - low) / before.step)
+    above = math.ceil(max(0.0, high - before.high) / before.step) + 1
+    if below + above > _MOST_MORE * BINS:
+        return _counter(*_around(min(low, before.low), max(high, before.high)))
+    step = before.step
+    return _counter(before.low - below * step, before.high + above * step, BINS + below + above)
+
+
+_MOST_MORE = 3
+"""How many times as many bins there may be beyond those of the values before."""
 
 
 def _around(low: float, high: float) -> tuple[float, float]:

@@ -18,7 +18,7 @@ def test_a_run_writes_its_page_beside_the_checkpoint(reinit, checkpoint) -> None
     assert Path("model-reinit.safetensors").exists()
     assert "<h1>model.safetensors</h1>" in page
     assert page.count("<figure") == 4
-    assert page.count('class="expected" d=') == 3  # two weights, and the legend
+    assert page.count('<path class="expected" d="M') == 8  # 2 weights, 4 tensors, and 2 legends
     assert "seconds" not in page
 
 

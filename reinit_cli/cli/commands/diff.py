@@ -33,6 +33,7 @@ from reinit_cli.cli.render.file import write_report
 from reinit_cli.cli.render.html import Page, without_folders
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
+from reinit_cli.cli.render.overview import spreads_of_differences
 from reinit_cli.cli.render.panels import panels_of_differences
 from reinit_cli.cli.render.table import Column, Sheet, show
 from reinit_cli.cli.terminal import warn_about
@@ -234,7 +235,6 @@ def page_of_differences(
     shown = replace(compared, first=first, second=second)
     sheet = differences_sheet(shown, shows_same=shows_same)
     panels = list(panels_of_differences(found, *measured))
-    left = sum(each.distance is not None for each in found) - len(panels)
     return Page(
         "reinit diff",
         f"{first} → {second}",
@@ -242,7 +242,8 @@ def page_of_differences(
         [],
         [("Keys", sheet)],
         panels,
-        f"The {len(panels)} largest; {plural(left, 'tensor')} more differ." if left else "",
+        sum(each.distance is not None for each in found),
+        list(spreads_of_differences(found, *measured)),
     )
 
 

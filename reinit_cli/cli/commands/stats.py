@@ -30,6 +30,7 @@ from reinit_cli.cli.render.file import write_report
 from reinit_cli.cli.render.html import Page, without_folders
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
+from reinit_cli.cli.render.overview import spreads_of_statistics
 from reinit_cli.cli.render.panels import panels_of_statistics
 from reinit_cli.cli.render.table import Column, Sheet, show
 from reinit_cli.cli.screen import screen_of
@@ -199,7 +200,6 @@ def page_of_statistics(
     largest = sorted(measured, key=lambda each: -each.statistics.numel)[:PICTURES]
     chosen = {each.key for each in largest}
     panels = list(panels_of_statistics([each for each in measured if each.key in chosen]))
-    left = len(measured) - len(largest)
     return Page(
         "reinit stats",
         without_folders(source.name, (source.name,)),
@@ -211,7 +211,8 @@ def page_of_statistics(
         ],
         [("Modules" if title == "module" else "Tensors", sheet)],
         panels,
-        f"The {len(largest)} largest; {plural(left, title)} more were measured." if left else "",
+        len(measured),
+        list(spreads_of_statistics(measured)),
     )
 
 

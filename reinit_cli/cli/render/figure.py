@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from reinit_cli.cli.render.panels import Panel, steps_of, ticks
+from reinit_cli.cli.render.panels import Panel, joined, ticks
 from reinit_cli.text import number, printable
 
 if TYPE_CHECKING:
@@ -31,18 +31,20 @@ _STYLE: dict[Any, Any] = {
 _LONGEST_KEY = 44
 
 
-def figure_of(title: str, panels: Sequence[Panel], kind: str) -> bytes:
+def figure_of(title: str, panels: Sequence[Panel], kind: str, total: int = 0) -> bytes:
     """Return a figure of small multiples, the same bytes every time.
 
     Args:
         title: what is shown.
-        panels: the pictures; the first `PANELS` are drawn.
+        panels: the pictures; those of the `PANELS` largest tensors are drawn, in their order.
         kind: "svg" or "png".
+        total: how many tensors there are, where that is more than the pictures.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    shown = panels[:PANELS]
+    shown = _largest(panels)
+    total = max(total, len(panels))
     columns = min(4, max(1, math.ceil(math.sqrt(len(shown)))))
     rows = max(1, math.ceil(len(shown) / columns))
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
@@ -67,6 +69,13 @@ def figure_of(title: str, panels: Sequence[Panel], kind: str) -> bytes:
             color=_INK,
             parse_math=False,
         )
+        if len(shown) < total:
+            figure.text(
+                *(1 - 0.12 / (3.1 * columns), 0.08 / height),
+                f"The {len(shown):,} largest of {total:,}",
+                ha="right",
+                color=_SOFT,
+            )
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(
             handles,
@@ -91,6 +100,33 @@ def figure_of(title: str, panels: Sequence[Panel], kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def _largest(panels: Sequence[Panel]) -> list[Panel]:
+    """Return the panels of the largest tensors, in their order."""
+    ranked = sorted(range(len(panels)), key=lambda at: -panels[at].numel)
+    return [panels[at] for at in sorted(ranked[:PANELS])]
+
+
+def _draw_cut(axes: Axes, panel: Panel) -> None:
+    """Mark bars that go on above, and values that lie to the left or to the right."""
+    cut = panel.cut
+    (low, high), top = panel.window, panel.height
+    for bar in joined(cut.bars):
+        left, right = max(low, bar[0]), min(high, bar[1])
+        count = 2 * max(1, round((right - left) / (high - low) * 40))
+        x = [left + (right - left) * at / count for at in range(count + 1)]
+        y = [top * (0.92 if at % 2 == 0 else 0.96) for at in range(count + 1)]
+        axes.plot(x, y, color="white", linewidth=2)
+    for goes, x_of_mark, mark in ((cut.goes_lower, 0.01, "◂"), (cut.goes_higher, 0.99, "▸")):
+        if goes:
+            axes.text(
+                *(x_of_mark, 0.03, mark),
+                transform=axes.transAxes,
+                color=_SOFT,
+                fontsize=7,
+                ha="left" if mark == "◂" else "right",
+            )
+
+
 def _draw(axes: Axes, panel: Panel) -> None:
     low, high = panel.window
     for histogram, colour, label in (
@@ -98,11 +134,12 @@ def _draw(axes: Axes, panel: Panel) -> None:
         (panel.after, _AFTER, "after" if panel.before is not None else "values"),
     ):
         if histogram is not None:
-            x, y = zip(*steps_of(histogram), strict=True)
+            x, y = zip(*panel.outline(histogram), strict=True)
             axes.fill(x, y, color=colour, alpha=0.55, linewidth=0, label=label)
     if panel.expected:
         x, y = zip(*panel.expected, strict=True)
         axes.plot(x, y, color=_EXPECTED, linewidth=1.2, label="expected")
+    _draw_cut(axes, panel)
     axes.set_xlim(low, high)
     axes.set_ylim(0, panel.height)
     places = ticks(low, high)
@@ -127,7 +164,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
             fontsize=7.5 if weight == "bold" else 6.5,
             parse_math=False,
         )
-    axes.set_xlabel(panel.numbers, color=_SOFT, fontsize=6.5, loc="left", labelpad=3)
+    above = f"; before reaches {number(panel.cut.times)}× this height" if panel.cut.times else ""
+    axes.set_xlabel(panel.numbers + above, color=_SOFT, fontsize=6.5, loc="left", labelpad=3)
 
 
 def _shortened(text: str, longest: int) -> str:

@@ -47,7 +47,9 @@ def report_data(destination: Destination, page: Page) -> bytes:
         return html_of(page)
     from reinit_cli.cli.render.figure import figure_of
 
-    return figure_of(f"{page.command} {page.title}", page.panels, kind.removeprefix("."))
+    return figure_of(
+        f"{page.command} {page.title}", page.panels, kind.removeprefix("."), page.total
+    )
 
 
 def write_report(destination: Destination, page: Page) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
-from itertools import islice
+from itertools import islice, starmap
 from typing import Any
 
-from reinit_cli.cli.render.panels import Panel, Point, steps_of, ticks
-from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.cli.render.overview import Spread, drawn
+from reinit_cli.cli.render.panels import Panel, Point, drawn_of, joined, ticks
+from reinit_cli.cli.render.table import Cell, Column, Sheet, Value, spelled
 from reinit_cli.text import number, printable
 from reinit_cli.version import __version__
 
@@ -34,7 +36,8 @@ class Page:
         warnings: a line each.
         sheets: title and table; the last one is long, and can be filtered.
         panels: the pictures.
-        note: what the pictures leave out, or "".
+        total: of how many tensors or modules there could be pictures.
+        spreads: how wide the tensors are, in the order of the network.
     """
 
     command: str
@@ -43,7 +46,8 @@ class Page:
     warnings: Sequence[str]
     sheets: Sequence[tuple[str, Sheet]]
     panels: Sequence[Panel]
-    note: str = ""
+    total: int = 0
+    spreads: Sequence[Spread] = ()
 
 
 def html_of(page: Page) -> bytes:
@@ -59,17 +63,20 @@ def html_of(page: Page) -> bytes:
     template, style, script = (
         (folder / name).read_text("utf-8") for name in ("page.html", "page.css", "page.js")
     )
+    pictures = {printable(panel.key): f"picture-{at}" for at, panel in enumerate(page.panels)}
     shown = {
         "command": page.command,
         "title": printable(page.title),
         "facts": [(name, printable(value)) for name, value in page.facts],
         "warnings": [printable(warning) for warning in page.warnings],
         "tables": [
-            _table(title, sheet, is_long=at == len(page.sheets) - 1)
+            _table(title, sheet, pictures if at == len(page.sheets) - 1 else None)
             for at, (title, sheet) in enumerate(page.sheets)
         ],
-        "panels": [_picture(panel) for panel in page.panels],
-        "note": page.note,
+        "panels": [_picture(at, panel) for at, panel in enumerate(page.panels)],
+        "note": drawn_of(len(page.panels), page.total),
+        "overview": drawn(page.spreads),
+        "is_cut": any(panel.cut.bars for panel in page.panels),
         "has_before": any(panel.before for panel in page.panels),
         "has_expected": any(panel.expected for panel in page.panels),
     }
@@ -101,49 +108,100 @@ def _hash(text: str) -> str:
     return f"sha256-{b64encode(sha256(text.encode('utf-8')).digest()).decode('ascii')}"
 
 
-def _table(title: str, sheet: Sheet, *, is_long: bool) -> dict[str, Any]:
-    key = next((at for at, column in enumerate(sheet.columns) if column.title == "key"), None)
+def _table(title: str, sheet: Sheet, pictures: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return a table for the template.
+
+    Args:
+        title: what is in it.
+        sheet: the table.
+        pictures: the anchor of each key that has a picture; None where the table has no filter.
+    """
     count = len(sheet.rows)
+    rows = list(islice(zip(sheet.rows, sheet.texts(), strict=True), ROWS))
     return {
         "title": title,
-        "is_long": is_long and count > 1,
+        "is_long": pictures is not None and count > 1,
         "counted": f"{min(count, ROWS):,}",
-        "columns": sheet.columns,
-        "rows": [
+        "noun": "modules" if sheet.columns[0].title == "module" else "tensors",
+        "has_more": any(column.rank for column in sheet.columns),
+        "columns": [
             {
-                "key": printable(row[key]) if key is not None else "",
-                "cells": [
-                    {"kind": _kind(column, text), "text": printable(text)}
-                    for column, text in zip(sheet.columns, row, strict=True)
-                ],
+                "title": column.title,
+                "kind": "number" if column.is_right else "text",
+                "is_spare": column.rank > 0,
             }
-            for row in islice(sheet.texts(), ROWS)
+            for column in sheet.columns
         ],
+        "rows": [_row(sheet.columns, row, texts, pictures or {}) for row, texts in rows],
         "note": f"The first {ROWS:,} of {count:,} rows; --json has all." if count > ROWS else "",
     }
 
 
-def _kind(column: Column, text: str) -> str:
-    """Return how a cell looks."""
+def _row(
+    columns: Sequence[Column],
+    row: Sequence[Value | Cell],
+    texts: Sequence[str],
+    pictures: Mapping[str, str],
+) -> dict[str, Any]:
+    cells = list(starmap(_cell, zip(columns, row, texts, strict=True)))
+    key = next((text for column, text in zip(columns, texts, strict=True) if _is_key(column)), "")
+    for column, cell in zip(columns, cells, strict=True):
+        cell["picture"] = pictures.get(printable(key)) if _is_key(column) else None
+    return {"key": printable(key), "cells": cells}
+
+
+def _cell(column: Column, cell: Value | Cell, text: str) -> dict[str, Any]:
+    classes = list(_classes(column, cell))
+    return {
+        "kind": " ".join(classes),
+        "words": words_of(text) if "key" in classes else [printable(text)],
+        "value": _sorted_by(cell, text) if column.is_right else None,
+    }
+
+
+def _is_key(column: Column) -> bool:
+    return column.kind == "key" or column.title in ("key", "module")
+
+
+def _classes(column: Column, cell: Value | Cell) -> Iterator[str]:
+    """Yield how a cell looks."""
     if column.is_right:
-        return "number"
-    if column.title in ("key", "pattern", "module"):
-        return "key"
-    verdict = text.partition(":")[0]
-    if column.title == "check" and verdict in ("passed", "failed"):
-        return verdict
-    return "note" if column.is_below else "text"
+        yield "number"
+    elif _is_key(column) or column.title == "pattern":
+        yield "key"
+    else:
+        yield "note" if column.is_below else "text"
+    if column.rank:
+        yield "spare"
+    if isinstance(cell, Cell) and cell.style is not None:
+        yield cell.style
 
 
-def _picture(panel: Panel) -> dict[str, Any]:
+def _sorted_by(cell: Value | Cell, text: str) -> float | str | None:
+    """Return the number that a cell is sorted by; the last one of several."""
+    value = cell.value if isinstance(cell, Cell) else cell
+    if isinstance(value, (int, float)):
+        return spelled(value) if isinstance(value, float) else value
+    found: list[str] = re.findall(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?", text)
+    return found[-1].replace(",", "") if found else None
+
+
+def _picture(at: int, panel: Panel) -> dict[str, Any]:
     low, high = panel.window
     scale = _Scale(low, high, panel.height)
+    cut = panel.cut
     return {
+        "id": f"picture-{at}",
         "key": printable(panel.key),
+        "words": words_of(panel.key),
+        "cut": "".join(map(scale.teeth, joined(cut.bars))),
+        "times": number(cut.times) if cut.times else "",
+        "goes_lower": cut.goes_lower,
+        "goes_higher": cut.goes_higher,
         "about": printable(panel.about),
         "numbers": panel.numbers,
-        "before": scale.path(steps_of(panel.before)) if panel.before else "",
-        "after": scale.path(steps_of(panel.after)) if panel.after else "",
+        "before": scale.path(panel.outline(panel.before)) if panel.before else "",
+        "after": scale.path(panel.outline(panel.after)) if panel.after else "",
         "expected": scale.path(panel.expected),
         "ticks": [
             (_short(x), number(value))
@@ -167,6 +225,13 @@ class _Scale:
     def y(self, density: float) -> float:
         return _HEIGHT - density / self.top * (_HEIGHT - 4)
 
+    def teeth(self, bar: tuple[float, float]) -> str:
+        """Return the mark of a bar that goes on above: a jagged line through it."""
+        left, right = max(0.0, self.x(bar[0])), min(float(_WIDTH), self.x(bar[1]))
+        count = max(1, round((right - left) / 8))
+        half = (right - left) / count / 2
+        return f"M{_short(left)} 9" + f"l{half:.2f} -4l{half:.2f} 4" * count
+
     def path(self, points: Iterable[Point]) -> str:
         """Return points as a path, without those that continue a straight line."""
         # What lies outside the picture is cut off by it; far outside it would only be long.
@@ -184,6 +249,11 @@ class _Scale:
             )
         ]
         return "M" + "L".join(f"{x} {y}" for x, y in kept) if kept else ""
+
+
+def words_of(key: str) -> list[str]:
+    """Return the parts of a key, between which a line may break."""
+    return re.findall(r"[^._/]*[._/]+|[^._/]+", printable(key))
 
 
 def _short(coordinate: float) -> str:

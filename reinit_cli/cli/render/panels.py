@@ -26,6 +26,25 @@ _MOST_WIDER = 3
 _MOST_HIGHER = 2.5
 """How much higher, before it is cut off."""
 
+_BARS = 64
+"""How many bars of a single value fit next to each other in a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What lies outside a picture, which says so.
+
+    Attributes:
+        bars: from where to where bars are cut off at the top.
+        times: how much higher than the picture the highest is; 0 where none is cut off.
+        goes_lower, goes_higher: whether values lie to the left and to the right of it.
+    """
+
+    bars: Sequence[tuple[float, float]] = ()
+    times: float = 0.0
+    goes_lower: bool = False
+    goes_higher: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Panel:
@@ -38,6 +57,7 @@ class Panel:
         before: the histogram of the old values, or None.
         after: that of what there is now, or None.
         law: what it was drawn from, or None.
+        numel: how many elements it has: of many panels, a figure shows the largest.
     """
 
     key: str
@@ -46,6 +66,7 @@ class Panel:
     before: Histogram | None
     after: Histogram | None
     law: Law | None = None
+    numel: int = 0
 
     @property
     def window(self) -> tuple[float, float]:
@@ -76,9 +97,34 @@ class Panel:
     @property
     def height(self) -> float:
         """The density at the top of the picture."""
-        new = max(_peak(self.after), max((y for _, y in self.expected), default=0.0))
-        old = _peak(self.before)
+        new = max(self._peak(self.after), max((y for _, y in self.expected), default=0.0))
+        old = self._peak(self.before)
         return 1.08 * (max(new, min(old, _MOST_HIGHER * new)) if new else old) or 1.0
+
+    def outline(self, histogram: Histogram) -> list[Point]:
+        """Return the outline of one of its histograms as a density; see `steps_of`."""
+        low, high = self.window
+        return steps_of(histogram, (high - low) / _BARS)
+
+    @property
+    def cut(self) -> Cut:
+        """What the picture leaves out of the values before."""
+        if self.before is None:
+            return Cut()
+        (low, high), top, peak = self.window, self.height, self._peak(self.before)
+        return Cut(
+            [
+                (left, right)
+                for (left, one), (right, two) in pairwise(self.outline(self.before))
+                if min(one, two) > top and left < right
+            ],
+            peak / top if peak > top else 0.0,
+            goes_lower=self.before.low < low,
+            goes_higher=self.before.high > high,
+        )
+
+    def _peak(self, histogram: Histogram | None) -> float:
+        return max(y for _, y in self.outline(histogram)) if histogram is not None else 0.0
 
 
 def _with_width(histogram: Histogram | None) -> tuple[float, float] | None:
@@ -97,10 +143,15 @@ def drawable(histogram: Histogram | None) -> Histogram | None:
     return histogram if has_room(low, high) else None
 
 
-def steps_of(histogram: Histogram) -> list[Point]:
-    """Return the outline of a histogram as a density, from the axis and back to it."""
+def steps_of(histogram: Histogram, width: float = 1 / _BARS) -> list[Point]:
+    """Return the outline of a histogram as a density, from the axis and back to it.
+
+    Args:
+        histogram: of some elements.
+        width: of the bar of a single value, which has none itself.
+    """
     total = sum(histogram.counts)
-    step = histogram.step or (abs(histogram.low) or 1.0) / 64
+    step = histogram.step or width
     outline = [(histogram.low, 0.0)]
     for at, count in enumerate(histogram.counts):
         y = count / (total * step)
@@ -108,8 +159,20 @@ def steps_of(histogram: Histogram) -> list[Point]:
     return [*outline, (outline[-1][0], 0.0)]
 
 
-def _peak(histogram: Histogram | None) -> float:
-    return max(y for _, y in steps_of(histogram)) if histogram is not None else 0.0
+def drawn_of(count: int, total: int) -> str:
+    """Say how many of all tensors have a picture, where some have none."""
+    return f"{count:,} of {total:,} are drawn: the largest." if count < total else ""
+
+
+def joined(bars: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return bars, those that touch each other as one."""
+    found: list[tuple[float, float]] = []
+    for low, high in bars:
+        if found and low <= found[-1][1]:
+            found[-1] = (found[-1][0], high)
+        else:
+            found.append((low, high))
+    return found
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -140,6 +203,7 @@ def panels_of_rewrite(outcome: Outcome) -> Iterator[Panel]:
             drawable(sketch.before),
             drawable(sketch.after),
             step.follows,
+            step.tensor.numel,
         )
 
 
@@ -150,7 +214,7 @@ def panels_of_statistics(measured: Sequence[Measured]) -> Iterator[Panel]:
             moments = each.statistics.finite
             numbers = f"mean {moments.mean:.3g}, std {moments.std:.3g}"
             about = plural(each.statistics.numel, "element")
-            yield Panel(each.key, about, numbers, None, histogram)
+            yield Panel(each.key, about, numbers, None, histogram, None, each.statistics.numel)
 
 
 def panels_of_differences(
@@ -177,4 +241,5 @@ def panels_of_differences(
                 f"std {stds}",
                 drawable(old.histogram),
                 drawable(new.histogram),
+                numel=each.first.numel,
             )

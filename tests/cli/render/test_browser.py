@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from reinit_cli.cli import main
+from reinit_cli.request.pattern import Pattern
 from tests.tools import tool
 
 pytestmark = [
@@ -120,13 +121,75 @@ def test_the_box_filters_rows_and_pictures(page: Any) -> None:
     box.send_keys("BIAS")
 
     assert sorted(_shown(page)) == ["a.bias", "b.bias"]
-    assert page.find_element("css selector", ".count").text == "2 of 5"
+    assert page.find_element("css selector", ".count").text == "2 of 5 tensors"
     shown = [each for each in page.find_elements("css selector", "figure") if each.is_displayed()]
     assert sorted(each.get_attribute("data-key") for each in shown) == ["a.bias", "b.bias"]
 
     box.clear()
     box.send_keys("no such row")
     assert _shown(page) == []
+    assert page.find_element("css selector", ".nothing").text.startswith("No row matches.")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("*.bias", "a.*", "*eight", "?.weight", "[ab].bias", "[!a].*", "{a,b}.weight", "*"),
+        *("a", "b.bia*", "*.{bias,x}", "{0..9}.weight", "*[t]", "*onerror=*", "a.?eight", "b.*t"),
+    ],
+)
+def test_the_box_takes_the_patterns_of_the_command_line(page: Any, pattern: str) -> None:
+    keys = _shown(page)
+    page.find_element("css selector", "input[type=search]").send_keys(pattern)
+
+    is_pattern = set(pattern) & set("*?[{")
+    matches = Pattern.parse(pattern).matches if is_pattern else lambda key: pattern in key
+    # Text without a wildcard is sought in the whole row, of which these parts are in no cell.
+    assert is_pattern or pattern == "a"
+    expected = [key for key in keys if matches(key)] if is_pattern else keys
+    assert sorted(_shown(page)) == sorted(expected)
+
+
+def test_pictures_are_sorted_with_the_table(page: Any) -> None:
+    _column(page, "shape").click()
+
+    drawn = page.execute_script(
+        "return [...document.querySelectorAll('figure')].map(each => each.dataset.key)"
+    )
+    assert drawn == [key for key in _shown(page) if key in drawn]
+    assert len(drawn) == 5
+
+
+def test_a_key_leads_to_its_picture(page: Any) -> None:
+    (link,) = page.find_elements("link text", "a.weight")
+    link.click()
+
+    target = page.find_element("css selector", "figure:target")
+    assert target.get_attribute("data-key") == "a.weight"
+
+
+def test_on_a_phone_only_tables_and_the_overview_are_wider_than_the_screen(page: Any) -> None:
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        assert page.execute_script("return document.documentElement.scrollWidth") == 390
+        arrows = page.execute_script(
+            "return [...document.querySelectorAll('th button')].map("
+            "each => +getComputedStyle(each, '::after').opacity)"
+        )
+        assert min(arrows) > 0.3  # nothing hovers there
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_overview_names_each_tensor_and_its_stds(page: Any) -> None:
+    titles = page.execute_script(
+        "return [...document.querySelectorAll('.overview title')].map(each => each.textContent)"
+    )
+
+    assert len(titles) == 5
+    assert any(title.startswith("b.bias: std ") for title in titles)
+    assert sum(", expected 0" in title for title in titles) == 5
 
 
 @pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])

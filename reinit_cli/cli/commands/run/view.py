@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from reinit_cli.cli.render.facts import described, place_facts
 from reinit_cli.cli.render.html import Page, without_folders
+from reinit_cli.cli.render.overview import spreads_of_rewrite
 from reinit_cli.cli.render.panels import panels_of_rewrite
 from reinit_cli.cli.render.table import Column, Sheet
 from reinit_cli.execution.checks import Finding
@@ -114,7 +115,6 @@ def page_of_rewrite(outcome: Outcome) -> Page:
     rules = rules_sheet(job, outcome)
     facts = [(name, value) for name, value in rules.plain_facts if name != "seconds"]
     panels = list(panels_of_rewrite(outcome))
-    left = len(job.plan.fills) - len(panels)
     return Page(
         "reinit run",
         without_folders(job.source.name, paths),
@@ -122,7 +122,8 @@ def page_of_rewrite(outcome: Outcome) -> Page:
         [without_folders(warning, paths) for warning in job.plan.warnings],
         [("Rules", rules), ("Tensors", steps_sheet(job, outcome))],
         panels,
-        f"The {len(panels)} largest; {plural(left, 'tensor')} more were filled." if left else "",
+        len(job.plan.fills),
+        list(spreads_of_rewrite(outcome)),
     )
 
 

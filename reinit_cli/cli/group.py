@@ -10,8 +10,17 @@ from typing import NamedTuple, cast
 
 import click
 
+from reinit_cli.cli.render.manual import (
+    WIDEST,
+    Section,
+    columns,
+    heading,
+    page_width,
+    paragraph,
+    print_page,
+    section,
+)
 from reinit_cli.cli.render.manual import Entry as Explained
-from reinit_cli.cli.render.manual import Section, columns, heading, page_width, paragraph, section
 
 
 class Entry(NamedTuple):
@@ -63,9 +72,9 @@ class _LazyGroup(click.Group):
         return cast("click.Command", module.command)
 
     def get_help(self, ctx: click.Context) -> str:
-        """Return the page that lists the commands."""
+        """Return the page that lists the commands, without colors."""
         del ctx
-        return "\n".join(_page(page_width()))
+        return click.unstyle("\n".join(_page(WIDEST)))
 
 
 def _page(width: int) -> Iterator[str]:
@@ -111,6 +120,13 @@ _WIDE = 60
 _WIDEST_NAME = max(map(len, COMMANDS))
 
 
+def _print_help(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+    del parameter
+    if value and not ctx.resilient_parsing:
+        print_page(_page(page_width()))
+        ctx.exit()
+
+
 def _print_version(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
     del parameter
     if value and not ctx.resilient_parsing:
@@ -122,7 +138,16 @@ def _print_version(ctx: click.Context, parameter: click.Parameter, value: object
 
 @click.group(
     cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    add_help_option=False,
+)
+@click.option(
+    "-h",
+    "--help",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_help,
+    help="Print this help.",
 )
 @click.option(
     "--version",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -19,9 +18,9 @@ from reinit_cli.cli.render.manual import (
     heading,
     page_width,
     paragraph,
+    print_page,
     section,
 )
-from reinit_cli.cli.screen import screen_of
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
@@ -348,10 +347,3 @@ def _print_long(ctx: click.Context, parameter: click.Parameter, value: object) -
     if value and not ctx.resilient_parsing and isinstance(ctx.command, Command):
         print_page(ctx.command.long_help(ctx, page_width()))
         ctx.exit()
-
-
-def print_page(lines: Iterable[str]) -> None:
-    """Print the lines of a page, with colors where the screen has them."""
-    text = "\n".join(lines)
-    has_color = screen_of(sys.stdout).has_color
-    click.echo(text if has_color else click.unstyle(text), color=has_color)

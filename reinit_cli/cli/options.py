@@ -181,24 +181,21 @@ weights_option = option("--weights", brief="Weights of a torchvision model", **W
 
 root_option = option("--root", brief="Where the state dict is, e.g. model_ema", **ROOT)
 
-arch_option = option(
-    "--arch",
-    metavar="MODEL",
-    heading=SOURCE,
-    help="Torchvision model whose constructor the initializer 'default' follows  "
-    "[default: SOURCE, if it is a model]",
-)
+SEED: dict[str, Any] = {
+    "cls": _VariableOption,
+    "envvar": SEED_VARIABLE,
+    "type": SeedType(),
+    "default": 0,
+    "metavar": "N",
+}
+"""An option for one seed; what it is for is said where it is used."""
 
 seed_option = option(
     "-s",
     "--seed",
-    cls=_VariableOption,
-    envvar=SEED_VARIABLE,
-    type=SeedType(),
-    default=0,
-    metavar="N",
     heading=SOURCE,
     help="Seed for a model that is built with --weights none  [env: REINIT_SEED]  [default: 0]",
+    **SEED,
 )
 
 seeds_option = option(
@@ -248,11 +245,12 @@ allow_path_option = option(
     "be links into it. Repeatable.  [default: the current folder, and no such links]",
 )
 
-report_option = option(
-    "--report",
-    metavar="FILE",
-    heading="Preview, check and record",
-    help="Also write a report: .html (needs jinja2), .svg or .png (matplotlib)",
+REPORT_HELP = "Also write a report: .html (needs jinja2), .svg or .png (matplotlib)"
+
+report_option = option("--report", metavar="FILE", heading="Report", help=REPORT_HELP)
+
+overwrite_report_option = option(
+    "-f", "--force", is_flag=True, heading="Report", help="Overwrite an existing report"
 )
 
 
@@ -275,7 +273,7 @@ def report_place(
 
 
 json_option = option(
-    "--json", "as_json", is_flag=True, heading=DISPLAY, brief="Machine-readable", help="Print JSON"
+    "--json", "as_json", is_flag=True, heading=DISPLAY, brief="Print JSON", help="Print JSON"
 )
 
 
@@ -300,16 +298,14 @@ _DISPLAY_OPTIONS = (
         type=click.Choice(["auto", "always", "never"]),
         default="auto",
         callback=_kept(COLOR),
-        help="auto, always or never. With always a pipe gets what a terminal would show, as for "
-        "`less -R`  [default: auto]",
+        help="auto, always (in a pipe too) or never  [default: auto]",
         **_SHOWN,
     ),
     option(
         "--wide",
         is_flag=True,
         callback=_kept(WIDE),
-        help="Show every column and whole keys, even where lines are longer than the terminal is "
-        "wide",
+        help="Show every column and whole keys, past the edge if need be",
         **_SHOWN,
     ),
     option(

@@ -7,7 +7,7 @@ import sys
 import click
 
 from reinit_cli.cli.completion.words import candidates_for, with_next
-from reinit_cli.cli.help import Command
+from reinit_cli.cli.help import Command, argument
 from reinit_cli.cli.options import CONTEXT
 
 _SCRIPTS = {
@@ -57,17 +57,17 @@ complete --command reinit --no-files --arguments '(_reinit_complete)'
 
 
 @click.command("completion", cls=Command, context_settings=CONTEXT)
-@click.argument("shell", type=click.Choice(list(_SCRIPTS)))
+@argument("shell", type=click.Choice(list(_SCRIPTS)), metavar="SHELL", help="bash, zsh or fish")
 @click.option("--line", hidden=True, help="Print what the last word of this line may become.")
 @click.option("--breaks", default="", hidden=True, help="The characters at which bash splits.")
 def command(shell: str, line: str | None, breaks: str) -> None:
-    """Print a script for SHELL that completes commands, options, initializers, and keys.
+    """Print a script that completes commands, options, initializers and keys.
 
-    The keys are those of the checkpoint or model that is named on the line.
+    The keys are those of the checkpoint or model that the line names.
 
     \b
     eval "$(reinit completion bash)"            # in ~/.bashrc
-    eval "$(reinit completion zsh)"             # in ~/.zshrc, behind compinit
+    eval "$(reinit completion zsh)"             # in ~/.zshrc, after compinit
     reinit completion fish > ~/.config/fish/completions/reinit.fish
     """
     if line is None:

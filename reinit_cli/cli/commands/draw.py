@@ -12,15 +12,15 @@ import click
 from click.core import ParameterSource
 
 from reinit_cli.cli.commands.run.form import step_form
-from reinit_cli.cli.help import Command, HintedUsageError
+from reinit_cli.cli.help import Command, HintedUsageError, argument, option
 from reinit_cli.cli.options import (
     CONTEXT,
-    arch_option,
+    RANDOMNESS,
+    SEED,
     check_device_of_variable,
     device_option,
     display_options,
     json_option,
-    seed_option,
 )
 from reinit_cli.cli.pager import paged
 from reinit_cli.cli.parameters import (
@@ -64,21 +64,54 @@ class _Draw(Command):
         super().refuse_extra(ctx, extra)
 
 
+_TENSOR = "Tensor"
+
+
 def _is_shape(word: str) -> bool:
     return re.fullmatch(r"[0-9]+(?:[x,][0-9]+)*,?", word) is not None
 
 
 @click.command("draw", cls=_Draw, context_settings=CONTEXT)
-@click.argument("init")
-@click.argument("shape", type=ShapeType())
-@click.option(
-    "--key", default="weight", show_default=True, help="Draw as this key of a checkpoint is drawn."
+@argument(
+    "init",
+    metavar="INIT",
+    help="An initializer and its arguments, as in a rule: normal:std=0.02 (see 'reinit inits')",
 )
-@click.option(
-    "--dtype", type=DtypeType(), default="float32", show_default=True, help="Round to this dtype."
+@argument(
+    "shape", metavar="SHAPE", type=ShapeType(), help="Dimensions, such as 64,3,11,11, or scalar"
 )
-@arch_option
-@seed_option
+@option(
+    "--key",
+    default="weight",
+    metavar="KEY",
+    heading=_TENSOR,
+    brief="Key whose random stream is used  [default: weight]",
+    help="Draw what a run with the same seed draws for KEY  [default: weight]",
+)
+@option(
+    "--dtype",
+    type=DtypeType(),
+    default="float32",
+    metavar="DTYPE",
+    heading=_TENSOR,
+    brief="Round to this dtype  [default: float32]",
+    help="Round to this dtype, e.g. bfloat16  [default: float32]",
+)
+@option(
+    "--arch",
+    metavar="MODEL",
+    heading=_TENSOR,
+    brief="Model that the initializer 'default' follows",
+    help="Torchvision model whose constructor the initializer 'default' follows",
+)
+@option(
+    "-s",
+    "--seed",
+    heading=RANDOMNESS,
+    brief="Seed  [default: 0]",
+    help="Seed. Every key has its own stream.  [env: REINIT_SEED]  [default: 0]",
+    **SEED,
+)
 @device_option
 @json_option
 @display_options
@@ -95,7 +128,7 @@ def command(
     *,
     as_json: bool,
 ) -> None:
-    """Draw one tensor of SHAPE by INIT and print it with its fans, gain, std and bound.
+    """Draw a sample tensor and show its distribution: fans, gain, std and bound.
 
     \b
     reinit draw "xavier_uniform:relu" 3,5

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import click
 
-from reinit_cli.cli.help import Command
+from reinit_cli.cli.help import Command, argument
 from reinit_cli.cli.options import CONTEXT, display_options, json_option
 from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.json import VERSION, dumps
@@ -19,11 +19,13 @@ from reinit_cli.initializers.parameters import Value
 
 
 @click.command("inits", cls=Command, context_settings=CONTEXT)
-@click.argument("name", required=False)
+@argument(
+    "name", required=False, metavar="[NAME]", help="The initializer to explain  [default: list all]"
+)
 @json_option
 @display_options
 def command(name: str | None, *, as_json: bool) -> None:
-    """List the initializers, or explain one: its law, arguments, shapes and paper.
+    """List the initializers, or explain one: distribution, arguments, shapes, paper.
 
     \b
     reinit inits

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reinit_cli.cli.help import Command
+from reinit_cli.cli.help import Command, argument
 from reinit_cli.cli.options import (
     CONTEXT,
     display_options,
@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 
 
 @click.command("models", cls=Command, context_settings=CONTEXT)
-@click.argument("globs", type=PatternType(), nargs=-1, metavar="[GLOB]...")
+@argument(
+    "globs",
+    type=PatternType(),
+    nargs=-1,
+    metavar="[GLOB]...",
+    help="Names to list, such as 'resnet*'  [default: all]",
+)
 @json_option
 @display_options
 @click.pass_context

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from reinit_cli.cli.help import Command
-from reinit_cli.cli.options import CONTEXT, allow_path_option, display_options, json_option
+from reinit_cli.cli.help import Command, argument, option
+from reinit_cli.cli.options import CONTEXT, DISPLAY, allow_path_option, display_options, json_option
 from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
@@ -19,21 +19,34 @@ from reinit_cli.cli.render.table import Sheet, show
 from reinit_cli.operations.verify import Verdict, nbytes_to_verify, verify
 from reinit_cli.text import plural
 
+_COMPARISON = "Comparison"
+
 
 @click.command("verify", cls=Command, context_settings=CONTEXT)
-@click.argument("output", metavar="OUTPUT")
-@click.option(
+@argument("output", metavar="OUTPUT", help="A checkpoint that was written with --record")
+@option(
     "--source",
     metavar="SOURCE",
-    help="Make every byte again from what OUTPUT was made of, and compare.",
+    heading=_COMPARISON,
+    brief="Rebuild every byte from SOURCE and compare",
+    help="Rebuild every byte of OUTPUT from SOURCE, which it was made from, and compare",
 )
-@click.option(
+@option(
     "--record",
     metavar="FILE",
-    help="Take the record from this file, which --record-to FILE wrote.  [default: OUTPUT itself]",
+    heading=_COMPARISON,
+    brief="Record that --record-to wrote",
+    help="Read the record from FILE, which --record-to wrote  [default: OUTPUT itself]",
 )
 @allow_path_option
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing; the exit code tells.")
+@option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    heading=DISPLAY,
+    brief="Print nothing; use the exit code",
+    help="Print nothing; use the exit code",
+)
 @json_option
 @display_options
 @click.pass_context
@@ -47,11 +60,11 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Tell whether OUTPUT is what its record says; exit 0 if it is, 1 if it is not.
+    """Check a checkpoint against its record; exit 0 if it matches, 1 if it does not.
 
-    What was filled is drawn again and compared bit by bit, and all else is compared with its
-    digest. A difference of an ulp or two points to another kind of CPU. It shows integrity,
-    not authorship: whoever changes a file can write another record for it.
+    Filled tensors are drawn again and compared bit by bit; everything else is compared with its
+    digest. A difference of an ulp or two points to another kind of CPU. This proves integrity,
+    not authorship: anyone who edits the file can write a new record.
 
     \b
     reinit model.safetensors -r "*.bias=zeros" -o new.safetensors --record

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import click
+
+from reinit_cli.cli.pager import paged
+from reinit_cli.cli.screen import screen_of
 
 WIDEST = 80
 """Columns of a page, however wide the terminal is."""
@@ -41,7 +44,15 @@ class Section:
 
 def page_width() -> int:
     """Return the columns of a page: those of the terminal, but not more than can be read well."""
-    return min(shutil.get_terminal_size().columns, WIDEST)
+    return min(screen_of(sys.stdout).width, WIDEST)
+
+
+def print_page(lines: Iterable[str]) -> None:
+    """Print the lines of a page, with colors where the screen has them."""
+    text = "\n".join(lines)
+    has_color = screen_of(sys.stdout).has_color
+    with paged():
+        click.echo(text if has_color else click.unstyle(text), color=has_color)
 
 
 def heading(text: str) -> str:

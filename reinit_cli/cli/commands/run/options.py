@@ -7,16 +7,15 @@ from typing import Any, TypeVar
 
 from reinit_cli.cli.help import argument, option
 from reinit_cli.cli.options import (
+    REPORT_HELP,
     ROOT,
     WEIGHTS,
     CountType,
     allow_path_option,
-    arch_option,
     device_option,
     display_options,
     json_option,
     rename_option,
-    report_option,
     seeds_option,
 )
 from reinit_cli.cli.parameters import (
@@ -157,7 +156,7 @@ _OFTEN = (
         "--verbose",
         is_flag=True,
         heading=DISPLAY,
-        brief="| every tensor",
+        brief="| show every tensor",
         help="Show every tensor",
     ),
     option(
@@ -165,7 +164,7 @@ _OFTEN = (
         "--quiet",
         is_flag=True,
         heading=DISPLAY,
-        brief="| silent",
+        brief="| print errors only",
         help="Print errors only",
     ),
 )
@@ -185,7 +184,13 @@ _SELDOM = (
     ),
     option("--weights", **WEIGHTS),
     option("--root", **ROOT),
-    arch_option,
+    option(
+        "--arch",
+        metavar="MODEL",
+        heading=SOURCE,
+        help="Torchvision model whose constructor the initializer 'default' follows  "
+        "[default: SOURCE, if it is a model]",
+    ),
     option(
         "--only",
         type=PatternType(),
@@ -324,7 +329,7 @@ _SELDOM = (
         heading=CHECKS,
         help="Store that in a separate file instead",
     ),
-    report_option,
+    option("--report", metavar="FILE", heading=CHECKS, help=REPORT_HELP),
     allow_path_option,
     option(
         "--fix-index/--no-fix-index",

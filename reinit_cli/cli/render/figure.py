@@ -116,6 +116,15 @@ def _draw_cut(axes: Axes, panel: Panel) -> None:
         x = [left + (right - left) * at / count for at in range(count + 1)]
         y = [top * (0.92 if at % 2 == 0 else 0.96) for at in range(count + 1)]
         axes.plot(x, y, color="white", linewidth=2)
+    if cut.times:
+        axes.text(
+            *(0.99, 0.99, f"before: {cut.times:.2g}× as high"),
+            transform=axes.transAxes,
+            color=_SOFT,
+            fontsize=6.5,
+            ha="right",
+            va="top",
+        )
     for goes, x_of_mark, mark in ((cut.goes_lower, 0.01, "◂"), (cut.goes_higher, 0.99, "▸")):
         if goes:
             axes.text(
@@ -164,8 +173,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
             fontsize=7.5 if weight == "bold" else 6.5,
             parse_math=False,
         )
-    above = f"; before reaches {number(panel.cut.times)}× this height" if panel.cut.times else ""
-    axes.set_xlabel(panel.numbers + above, color=_SOFT, fontsize=6.5, loc="left", labelpad=3)
+    axes.set_xlabel(panel.numbers, color=_SOFT, fontsize=6.5, loc="left", labelpad=3)
 
 
 def _shortened(text: str, longest: int) -> str:

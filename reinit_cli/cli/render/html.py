@@ -195,7 +195,7 @@ def _picture(at: int, panel: Panel) -> dict[str, Any]:
         "key": printable(panel.key),
         "words": words_of(panel.key),
         "cut": "".join(map(scale.teeth, joined(cut.bars))),
-        "times": number(cut.times) if cut.times else "",
+        "times": f"{cut.times:.2g}" if cut.times else "",
         "goes_lower": cut.goes_lower,
         "goes_higher": cut.goes_higher,
         "about": printable(panel.about),

@@ -99,7 +99,9 @@ class Panel:
         """The density at the top of the picture."""
         new = max(self._peak(self.after), max((y for _, y in self.expected), default=0.0))
         old = self._peak(self.before)
-        return 1.08 * (max(new, min(old, _MOST_HIGHER * new)) if new else old) or 1.0
+        if new and old > 1.2 * _MOST_HIGHER * new:  # what is little higher is shown whole
+            return 1.08 * _MOST_HIGHER * new
+        return 1.08 * max(new, old) or 1.0
 
     def outline(self, histogram: Histogram) -> list[Point]:
         """Return the outline of one of its histograms as a density; see `steps_of`."""

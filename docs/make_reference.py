@@ -31,7 +31,7 @@ from reinit_cli.initializers import REGISTRY, Initializer
 from reinit_cli.initializers.declaration import COMMON, LAYOUT, REQUIRED, Parameter, written
 from reinit_cli.initializers.gains import NONLINEARITIES, calculate_gain
 from reinit_cli.initializers.parameters import Gain
-from reinit_cli.operations.diff import Difference, Distance
+from reinit_cli.operations.difference import Difference, Distance
 from reinit_cli.operations.remake import Finding
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.operations.stats import Measured, Statistics

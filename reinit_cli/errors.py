@@ -80,10 +80,13 @@ class ReinitError(Exception):
         word: the part of `about` that is misspelled, or None.
         of: what refused it, or does not have it: a source, a model, an initializer.
         notes: what became of files that are there all the same, each in a few words.
+        is_answer: whether it answers with "no" what was asked, rather than being a failure.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {"": "{problem}"}
     """The text of each kind of the family, made of its facts."""
+
+    is_answer = False
 
     def __init__(
         self,
@@ -126,7 +129,8 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
 
     Its kind says what has no such name: an initializer, a dtype, a device, a model (or file), an
     architecture, the weights of a model, a key of a source, the root of a file, or a
-    placeholder of an output's name.
+    placeholder of an output's name. It is "pattern" where a pattern matches none of the names,
+    "excluded" where all that match are excluded, and "empty" where there is none at all.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -137,6 +141,9 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
         "architecture": "there is no torchvision model {about!r}",
         "weights": "{of} has no weights {about!r}; {problem}",
         "key": "{of} has no key {about!r}",
+        "pattern": "no {problem} matches {about!r}",
+        "excluded": "no {about} is left: -x excludes all of them",
+        "empty": "{of} has no tensors",
         "root": "{of!r} has no state dict at {about!r}",
         "file to copy": "{of!r} has no file {about!r} to copy",
         "placeholder": "output {of!r}: there is no placeholder '{{{about}}}'; there is {problem}",
@@ -401,6 +408,8 @@ class CheckFailedError(ReinitError):
     Args:
         failures: each in a line, the first of the plan first; kept as `known`.
     """
+
+    is_answer = True
 
     def __init__(self, failures: Sequence[str]) -> None:
         more = f"; {len(failures) - 1} more tests failed" if len(failures) > 1 else ""

@@ -338,17 +338,8 @@ def test_torch_is_not_imported_for(args: list[str]) -> None:
         [sys.executable, "-c", code, *args], check=False, capture_output=True, timeout=60
     )
 
-    assert (done.returncode, done.stderr.decode()[:9]) in (
-        (0, ""),
-        (0, "error: ru"),
-        (0, "error: re"),
-        (0, "4 of 4 pl"),
-        (0, "error: un"),
-        (0, "error: th"),
-        (0, "error: 'a"),
-        (0, "error: mo"),
-        (0, "error: sl"),
-    )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])

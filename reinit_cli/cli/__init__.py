@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from reinit_cli.cli.group import group
-from reinit_cli.errors import CheckFailedError, InputError, ReinitError
+from reinit_cli.errors import InputError, ReinitError
 
 DONE, NO, COULD_NOT = 0, 1, 2
 """Exit codes; a command also returns the second itself."""
@@ -36,7 +36,7 @@ def main(args: Sequence[str]) -> int:
     except ReinitError as error:
         print_error(*(explain_word(error, args) or explain(error, args)), color)
         cause = error.cause if isinstance(error, InputError) else error
-        return NO if isinstance(cause, CheckFailedError) else COULD_NOT
+        return NO if cause.is_answer else COULD_NOT
     except click.ClickException as error:
         print_error(*(explain_word(error, args) or explain_usage(error, args)), color)
     except (KeyboardInterrupt, click.Abort):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from reinit_cli import errors
+from reinit_cli.cli.selection import hint_of_pattern
 from reinit_cli.cli.ways import fetching, path_of_url, way_from
 from reinit_cli.text import near, one_line
 
@@ -30,6 +31,8 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
         args: the arguments after the program's name.
     """
     hint = hint_of(error)
+    if isinstance(error, errors.UnknownNameError) and error.kind == "pattern":
+        hint = hint_of_pattern(error, args)
     if error.kind in ("several", "in place") and error.about in args:
         hint = _one_by_one(error, args)
     return one_line(str(error)), one_line(hint) if hint else None

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.execution.sketches import BINS, PICTURES
+from reinit_cli.operations.difference import Change, Difference
 from reinit_cli.operations.prefix import PrefixDifference, prefix_between
 from reinit_cli.operations.stats import Measured, measure_source
 from reinit_cli.planning.select import selection_of
@@ -21,7 +21,7 @@ from reinit_cli.request.rename import Rename, renames_of
 from reinit_cli.request.request import Request
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_row_by_row, byte_blocks
-from reinit_cli.tensors.distance import Distance, Tolerance, distance_of, in_lockstep
+from reinit_cli.tensors.distance import Tolerance, distance_of, in_lockstep
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.threads import Progress, aside, stop_here, unwatched
 
@@ -49,34 +49,6 @@ def measure_changed(
         )
     )
     return mine, theirs
-
-
-Change = Literal["same", "added", "removed", "moved", "shape", "dtype", "values", "bits", "unknown"]
-"""shape, dtype: another one; values: others; bits: other bits of equal values (0 and -0, kinds
-of NaN); unknown: what is not a plain tensor is not compared."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The difference of one key.
-
-    Attributes:
-        key: the key; of a moved tensor that in the first source, renamed as is asked for.
-        change: what differs.
-        first, second: what is known of it in each source, or None where it is not there.
-        distance: between the values, where they were compared and differ.
-    """
-
-    key: str
-    change: Change
-    first: TensorInfo | None
-    second: TensorInfo | None
-    distance: Distance | None = None
-
-    @property
-    def differs(self) -> bool:
-        """Whether the sources differ in it, as far as that is known."""
-        return self.change not in ("same", "unknown")
 
 
 def compare(
@@ -157,7 +129,7 @@ def diff(
     """
     mine, theirs = find_both(first, second, weights, root)
     names = names_of(mine, rename)
-    is_chosen = chosen_keys((mine, theirs), patterns, names).__contains__
+    is_chosen = select_keys(keys_of((mine, theirs), names), patterns).__contains__
     if keys_only:
         return compare_keys(mine, theirs, is_chosen, names)
     tolerance = Tolerance(rtol, atol)
@@ -192,20 +164,12 @@ def names_of(source: Source, rename: Iterable[Rename | str]) -> Mapping[str, str
     return selection_of(source.name, keys, Request(source.name, (), rename=renames)).names
 
 
-def chosen_keys(
-    sources: tuple[Source, Source],
-    patterns: Iterable[Pattern | str],
-    names: Mapping[str, str] = MappingProxyType({}),
-) -> set[str]:
-    """Return the keys of two sources that patterns match, or all where there is none.
-
-    Args:
-        sources: the two.
-        patterns: those of the keys.
-        names: new names of keys of the first.
-    """
+def keys_of(
+    sources: tuple[Source, Source], names: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """Return the keys of two sources, those of the first as they are renamed, each once."""
     mine, theirs = ([tensor.key for tensor in source.tensors] for source in sources)
-    return select_keys([*(names.get(key, key) for key in mine), *theirs], patterns)
+    return list(dict.fromkeys((*(names.get(key, key) for key in mine), *theirs)))
 
 
 def compare_keys(
@@ -386,10 +350,3 @@ def _are_equal(first: View, second: View) -> bool:
 def _bytes_of_parts(view: View) -> Iterator[bytes | memoryview]:
     for part in view.parts:
         yield from byte_blocks(part.data)
-
-
-def counts_of(found: Sequence[Difference]) -> Mapping[str, int]:
-    """Return how often each change occurs, in a fixed order."""
-    order = ("same", "added", "removed", "moved", "shape", "dtype", "values", "bits", "unknown")
-    counts = {change: sum(each.change == change for each in found) for change in order}
-    return {change: count for change, count in counts.items() if count}

@@ -1,18 +1,82 @@
-"""List the keys of a source: those that patterns choose, in an order, with their ties."""
+"""List the keys of a source: those that selectors choose, in an order, with their ties."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from reinit_cli.errors import UnknownNameError
 from reinit_cli.request.pattern import KeyIndex, Pattern
 from reinit_cli.tensors.counts import Counts, buffer_keys, count
 from reinit_cli.tensors.info import TensorInfo, repeated_keys, tied_groups
 
 _DIGITS = re.compile(r"([0-9]+)")
+
+_Each = TypeVar("_Each")
+
+
+@dataclass(frozen=True, slots=True)
+class Selectors:
+    """Which keys are looked at, in which order, and how many of them.
+
+    Attributes:
+        patterns: which keys; none means all.
+        excluded: which of them are left out.
+        order: what they are sorted by, or None for the order of the source.
+        is_reversed: whether the last comes first.
+        head: how many are shown, or None for all.
+    """
+
+    patterns: Sequence[Pattern] = ()
+    excluded: Sequence[Pattern] = ()
+    order: str | None = None
+    is_reversed: bool = False
+    head: int | None = None
+
+    def arranged(
+        self, found: Iterable[_Each], orders: Mapping[str, Callable[[_Each], Any]]
+    ) -> list[_Each]:
+        """Return things in the order that was asked for, all of them.
+
+        Args:
+            found: the things, in the order of the source.
+            orders: the sort keys; a thing without one of its own comes last.
+        """
+        key = orders.get(self.order) if self.order is not None else None
+        return arranged(found, key, is_reversed=self.is_reversed)
+
+
+def arranged(
+    found: Iterable[_Each], key: Callable[[_Each], Any] | None, *, is_reversed: bool = False
+) -> list[_Each]:
+    """Return things sorted by a key, those without one (None) at the end in any case."""
+    things = list(found)
+    if key is None:
+        return things[::-1] if is_reversed else things
+    keyed = [(key(each), each) for each in things]
+    known = [(at, each) for at, each in keyed if at is not None]
+    known.sort(key=lambda pair: pair[0])
+    if is_reversed:
+        known.reverse()
+    return [each for _, each in known] + [each for at, each in keyed if at is None]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What patterns choose of some keys.
+
+    Attributes:
+        positions: of the keys that are chosen, in order.
+        unmatched: the patterns that match no key.
+        useless: the exclusions that match no key.
+    """
+
+    positions: Sequence[int]
+    unmatched: Sequence[Pattern] = ()
+    useless: Sequence[Pattern] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +88,14 @@ class Listing:
         aliases: for a tied key the first of its ties.
         repeated: the keys that add nothing to a sum, since a tied one does.
         buffers: the keys of the buffers.
+        choice: what the patterns matched.
     """
 
     tensors: Sequence[TensorInfo]
     aliases: Mapping[str, str]
     repeated: Collection[str]
     buffers: Collection[str]
+    choice: Choice
 
     @property
     def counts(self) -> Counts:
@@ -39,47 +105,72 @@ class Listing:
 
 def list_keys(
     tensors: tuple[TensorInfo, ...],
-    patterns: Sequence[Pattern] = (),
-    excluded: Sequence[Pattern] = (),
-    order: str | None = None,
+    selectors: Selectors = Selectors(),
 ) -> Listing:
-    """Return what patterns choose of the entries of a source.
-
-    Args:
-        tensors: all entries.
-        patterns: which keys; none means all.
-        excluded: which of them are left out.
-        order: one of `ORDERS`, or None for that of the source.
-    """
-    chosen = choose(tensors, patterns, excluded)
-    if order is not None:
-        chosen.sort(key=ORDERS[order])
+    """Return what selectors choose of the entries of a source, however many are shown."""
+    keys = [tensor.key for tensor in tensors]
+    choice = choice_of(keys, selectors.patterns, selectors.excluded)
+    chosen = [tensors[at] for at in choice.positions]
     groups = tied_groups(tensors)
     aliases = {key: tied[0] for key, tied in groups.items() if key != tied[0]}
-    return Listing(chosen, aliases, repeated_keys(chosen, groups), buffer_keys(tensors))
+    ordered = selectors.arranged(chosen, ORDERS)
+    repeated = repeated_keys(chosen, groups)
+    return Listing(ordered, aliases, repeated, buffer_keys(tensors), choice)
 
 
 def choose(
     tensors: Sequence[TensorInfo], patterns: Sequence[Pattern], excluded: Sequence[Pattern] = ()
 ) -> list[TensorInfo]:
     """Return the tensors that match a pattern, or all where there is none, but the excluded."""
+    chosen = choice_of([tensor.key for tensor in tensors], patterns, excluded)
+    return [tensors[at] for at in chosen.positions]
+
+
+def choice_of(
+    keys: Sequence[str], patterns: Sequence[Pattern], excluded: Sequence[Pattern] = ()
+) -> Choice:
+    """Choose the keys that match a pattern, or all where there is none, but the excluded.
+
+    Raises:
+        PatternError: matching takes too long.
+    """
     if not patterns and not excluded:
-        return list(tensors)
-    index = KeyIndex([tensor.key for tensor in tensors])
-    positions = set(range(len(tensors)))
-    if patterns:
-        positions = {at for pattern in patterns for at in index.select(pattern)}
-    positions -= {at for pattern in excluded for at in index.select(pattern)}
-    return [tensors[at] for at in sorted(positions)]
+        return Choice(range(len(keys)))
+    index = KeyIndex(keys)
+    taken = [index.select(pattern) for pattern in patterns]
+    left = [index.select(pattern) for pattern in excluded]
+    positions = {at for each in taken for at in each} if patterns else set(range(len(keys)))
+    positions.difference_update(*left)
+    return Choice(
+        sorted(positions),
+        [pattern for pattern, each in zip(patterns, taken, strict=True) if not each],
+        [pattern for pattern, each in zip(excluded, left, strict=True) if not each],
+    )
+
+
+def no_match(pattern: Pattern, keys: Iterable[str], what: str, of: str) -> UnknownNameError:
+    """Return the error that no key matches a pattern.
+
+    Args:
+        pattern: the pattern.
+        keys: what could have matched.
+        what: what these are, with where: "key of model.safetensors".
+        of: the source whose keys they are.
+    """
+    return UnknownNameError(pattern.text, what, keys, kind="pattern", of=of)
 
 
 def _natural(tensor: TensorInfo) -> str:
-    """Order keys as people count: layers.2 before layers.10.
+    return natural(tensor.key)
+
+
+def natural(key: str) -> str:
+    """Return what orders keys as people count: layers.2 before layers.10.
 
     Numbers are compared as text, the shorter first: a stranger's may have any number of digits.
     One text of all parts takes little more than the key, which may have thousands of numbers.
     """
-    return _DIGITS.sub(_with_length, tensor.key)
+    return _DIGITS.sub(_with_length, key)
 
 
 def _with_length(digits: re.Match[str]) -> str:
@@ -90,9 +181,9 @@ def _with_length(digits: re.Match[str]) -> str:
 
 ORDERS: Mapping[str, Callable[[TensorInfo], Any]] = {
     "key": _natural,
-    "parameters": lambda tensor: -tensor.numel,
-    "bytes": lambda tensor: -tensor.nbytes,
     "shape": lambda tensor: tensor.shape,
     "dtype": lambda tensor: tensor.dtype,
+    "parameters": lambda tensor: -tensor.numel,
+    "bytes": lambda tensor: -tensor.nbytes,
 }
 """What keys can be sorted by, sizes from the largest."""

@@ -1,38 +1,28 @@
-"""Summarize many keys: similar layers as one pattern, modules as a tree."""
+"""Summarize many keys: those that differ in numbers only as one pattern."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import NamedTuple
 
 from reinit_cli.request.glob import MAX_NAMES
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.tensors.info import TensorInfo
 
-_NUMBER = re.compile(r"(?<![^.])(0|[1-9][0-9]{0,17})(?![^.])")
-"""A whole segment that is a number as the pattern `{0..8}` spells it."""
+NUMBER = r"0|[1-9][0-9]{0,17}"
+"""A number as the pattern `{0..8}` spells it."""
+
+_NUMBER = re.compile(rf"(?<![^.])({NUMBER})(?![^.])")
+"""A whole segment that is such a number."""
 
 _MOST_NUMBERS = 8
 """The most numbers of a key that are collapsed; keys come from strangers."""
 
 _SHORTEST_RANGE = 3
 """The fewest numbers that are written as a range: {4,5} and not {4..5}."""
-
-_DEEPEST = 100
-"""The deepest nesting of modules that is shown; keys come from strangers."""
-
-_LONGEST = 1_000
-"""The characters of a key that are searched for modules."""
-
-_MODULE_CHARS = 300
-"""The characters that take the memory of a module."""
-
-_MOST_CHARS = 60_000_000
-"""The characters of the paths of all modules, with what they take; other tensors are in none."""
 
 _Box = tuple[frozenset[str], ...]
 """All combinations of a number of each set. Numbers are text: keys come from strangers, who can
@@ -52,46 +42,39 @@ class Group:
     tensors: tuple[TensorInfo, ...]
 
 
-# A named tuple: a tree may have two hundred thousand, and dataclasses take four times as long.
-class Branch(NamedTuple):
-    """A module with the sums of what is in it, or a tensor.
-
-    Attributes:
-        name: the last segment of its path.
-        path: all segments.
-        depth: how many modules it lies in.
-        tensor: the tensor itself, or None for a module.
-        leaves: the number of tensors in a module.
-        parameters: the elements of those that are parameters; of a tied tensor's once.
-        nbytes: the bytes of all; of a tied tensor's once.
-    """
-
-    name: str
-    path: str
-    depth: int
-    tensor: TensorInfo | None
-    leaves: int
-    parameters: int
-    nbytes: int
-
-
 def groups_of(tensors: Sequence[TensorInfo]) -> list[Group]:
     """Return tensors with those together whose keys differ in numbers only.
 
     Every tensor is in one group; the groups stand in the order of their first tensors.
     """
-    alike: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
-    for at, tensor in enumerate(tensors):
-        parts = _NUMBER.split(tensor.key, maxsplit=_MOST_NUMBERS)
-        kind = (*parts[::2], str(tensor.shape), tensor.dtype)
-        alike.setdefault(kind, {})[tuple(parts[1::2])] = at
+    keys = [tensor.key for tensor in tensors]
+    kinds = [f"{tensor.shape} {tensor.dtype}" for tensor in tensors]
+    return [
+        Group(pattern, tuple(tensors[at] for at in inside))
+        for pattern, inside in alike(keys, kinds)
+    ]
+
+
+def alike(keys: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """Return patterns that name exactly the keys of one kind that differ in numbers only.
+
+    Args:
+        keys: the keys.
+        kinds: for each key what else its group has in common.
+
+    Returns:
+        Each pattern with the positions of its keys, in the order of the first of these.
+    """
+    places: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
+    for at, (key, kind) in enumerate(zip(keys, kinds, strict=True)):
+        parts = _NUMBER.split(key, maxsplit=_MOST_NUMBERS)
+        places.setdefault((*parts[::2], kind), {})[tuple(parts[1::2])] = at
     found = []
-    for (*literals, _, _), places in alike.items():
-        for box in _boxes(places):
-            inside = sorted(places[numbers] for numbers in product(*box))
-            pattern = _pattern(literals, box)
-            found.append((inside, pattern))
-    return [Group(text, tuple(tensors[at] for at in inside)) for inside, text in sorted(found)]
+    for (*literals, _), by_numbers in places.items():
+        for box in _boxes(by_numbers):
+            inside = sorted(by_numbers[numbers] for numbers in product(*box))
+            found.append((inside, _pattern(literals, box)))
+    return [(pattern, inside) for inside, pattern in sorted(found)]
 
 
 def _boxes(combinations: Iterable[tuple[str, ...]]) -> list[_Box]:
@@ -126,11 +109,11 @@ def _parts(box: _Box) -> Iterator[_Box]:
 def _pattern(literals: Sequence[str], box: _Box) -> str:
     """Return the pattern of a box's numbers between the literals."""
     escaped = map(Pattern.escape, literals)
-    numbers = [*map(_braces, box), ""]
+    numbers = [*map(braces, box), ""]
     return "".join(text + number for text, number in zip(escaped, numbers, strict=True))
 
 
-def _braces(numbers: frozenset[str]) -> str:
+def braces(numbers: Collection[str]) -> str:
     """Return "7", "{0..31}", "{1,3}" or "{{0..5},9}"."""
     runs: list[list[int]] = []
     for number in sorted(map(int, numbers)):
@@ -144,88 +127,3 @@ def _braces(numbers: frozenset[str]) -> str:
     ]
     is_single = len(numbers) == 1 or (len(runs) == 1 and len(numbers) >= _SHORTEST_RANGE)
     return texts[0] if is_single else f"{{{','.join(texts)}}}"
-
-
-@dataclass(slots=True)
-class _Module:
-    """A module under construction, with the sums of its contents."""
-
-    prefix: str  # of the keys in it, with the dot
-    depth: int = -1
-    around: _Module | None = None
-    inside: list[TensorInfo | _Module] = field(default_factory=list)
-    leaves: int = 0
-    parameters: int = 0
-    nbytes: int = 0
-
-
-def tree_of(
-    tensors: Sequence[TensorInfo], repeated: Collection[str] = (), buffers: Collection[str] = ()
-) -> list[Branch]:
-    """Return modules and tensors as they lie in each other, each before what is in it.
-
-    Segments are parted by dots. What has one name but comes apart in the state dict stands
-    together at the first place.
-
-    Args:
-        tensors: the entries.
-        repeated: the keys that add nothing to a sum, since a tied one does.
-        buffers: the keys of the buffers.
-    """
-    whole = _Module("")
-    modules = {"": whole}
-    left = _MOST_CHARS
-    for tensor in tensors:
-        prefix = _prefix(tensor.key) if left > 0 else ""
-        known = len(modules)
-        module = _module(modules, prefix)
-        left -= (len(modules) - known) * (len(prefix) + _MODULE_CHARS)
-        module.inside.append(tensor)
-        module.leaves += 1
-        if tensor.key not in repeated:
-            module.parameters += tensor.numel if tensor.key not in buffers else 0
-            module.nbytes += tensor.nbytes
-    # What is inside was made after what is around it.
-    for module in reversed(modules.values()):
-        if module.around is not None:
-            module.around.leaves += module.leaves
-            module.around.parameters += module.parameters
-            module.around.nbytes += module.nbytes
-    found: list[Branch] = []
-    _collect(whole, found, buffers)
-    return found
-
-
-def _prefix(key: str) -> str:
-    key = key[:_LONGEST]
-    if key.count(".") <= _DEEPEST:
-        return key[: key.rfind(".") + 1]
-    return ".".join((*key.split(".", _DEEPEST)[:_DEEPEST], ""))
-
-
-def _module(modules: dict[str, _Module], prefix: str) -> _Module:
-    """Return the module of a prefix, made with those around it where it is new."""
-    missing = []
-    while prefix not in modules:
-        missing.append(prefix)
-        prefix = prefix[: prefix.rfind(".", 0, -1) + 1]
-    module = modules[prefix]
-    for longer in reversed(missing):
-        modules[longer] = inner = _Module(longer, module.depth + 1, module)
-        module.inside.append(inner)
-        module = inner
-    return module
-
-
-def _collect(module: _Module, found: list[Branch], buffers: Collection[str]) -> None:
-    start = len(module.prefix)
-    depth = module.depth + 1
-    for each in module.inside:
-        if isinstance(each, _Module):
-            path = each.prefix[:-1]
-            sums = (each.leaves, each.parameters, each.nbytes)
-            found.append(Branch(path[start:], path, depth, None, *sums))
-            _collect(each, found, buffers)
-        else:
-            sums = (1, each.numel if each.key not in buffers else 0, each.nbytes)
-            found.append(Branch(each.key[start:], each.key, depth, each, *sums))

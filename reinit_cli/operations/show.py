@@ -1,14 +1,17 @@
-"""Read the values of one tensor, or of a part of it."""
+"""Read the values of tensors, or of a part of each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING
 
-from reinit_cli.checkpoints.source import Source
-from reinit_cli.errors import TensorError, UnknownNameError
+from reinit_cli.checkpoints.source import Contents, Source
+from reinit_cli.errors import TensorError
+from reinit_cli.operations.keys import Listing, Selectors, list_keys
+from reinit_cli.request.pattern import Pattern
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import printable
@@ -16,6 +19,7 @@ from reinit_cli.text import printable
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from reinit_cli.tensors.moments import Statistics
     from reinit_cli.tensors.slice import Index
 
 
@@ -30,78 +34,138 @@ class Values:
     Attributes:
         info: what is known of the whole tensor.
         tensor: its values, or those of the part that was asked for.
-        is_abridged: whether these are only the part that torch prints.
+        statistics: of all of these, or None where they were too many to be read for that.
+        is_abridged: whether `tensor` has only the part that torch prints.
     """
 
     info: TensorInfo
     tensor: Tensor
+    statistics: Statistics | None = None
     is_abridged: bool = False
 
-    def printed(self, *, full: bool) -> str:
+    def printed(self, *, full: bool, most_lines: int | None = None) -> str:
         """Return the values as torch prints them.
 
         Args:
             full: whether all are shown, where torch would leave some out.
+            most_lines: the lines from which on torch is made to leave some out.
         """
         from reinit_cli.tensors.printing import printed, printed_edges
 
-        return printed_edges(self.tensor) if self.is_abridged else printed(self.tensor, full=full)
+        if self.is_abridged:
+            return printed_edges(self.tensor)
+        text = printed(self.tensor, full=full)
+        is_long = most_lines is not None and text.count("\n") >= most_lines
+        return printed_edges(self.tensor) if is_long and not full else text
 
 
 Part = tuple[str, tuple["Index", ...]]
 """A slice as it was written and as it was parsed."""
 
+MOST_MEASURED = 2**24
+"""The most elements that are read for a line of statistics."""
 
-def read_values(
-    source: Source, key: str, part: Part | None, seed: int, *, abridged: bool = False
-) -> Values:
-    """Read a tensor of a source; of a part, little else is read.
+
+def chosen_tensors(source: Source, texts: Sequence[str], selectors: Selectors) -> Listing:
+    """Return the tensors of a source that selectors choose.
 
     Args:
         source: the source.
-        key: its key.
-        part: a slice; None for all.
-        seed: of a model that is built without weights.
-        abridged: whether to read only what torch prints of a large tensor.
+        texts: keys or patterns; a text that is a key stands for that one alone, whichever
+            characters it has.
+        selectors: what is excluded, and the order.
 
     Raises:
-        UnknownNameError: the source has no such key.
-        TensorError: its values cannot be read, or it has no such part.
+        PatternError: a text that is not a key is not a valid pattern.
     """
-    from reinit_cli.tensors.blocks import gathered
+    keys = {tensor.key for tensor in source.tensors}
+    patterns = [Pattern.parse(Pattern.escape(text) if text in keys else text) for text in texts]
+    return list_keys(source.tensors, replace(selectors, patterns=patterns))
+
+
+def read_values(
+    view: View, info: TensorInfo, *, abridged: bool = False, measures: bool = False
+) -> Values:
+    """Read a tensor, or the part of it that is viewed.
+
+    Args:
+        view: what is read.
+        info: what is known of the whole tensor.
+        abridged: whether to read only what torch prints of a large tensor.
+        measures: whether statistics are wanted.
+
+    Raises:
+        UnreadableSourceError, SourceChangedError: as they say.
+    """
+    import torch
+
+    from reinit_cli.tensors.blocks import blocks_row_by_row, gathered
+    from reinit_cli.tensors.moments import BLOCK_NUMEL, statistics_of
     from reinit_cli.tensors.printing import edges_of, is_abridged
 
-    with opened_view(source, key, part, seed) as (info, view):
-        abridged = abridged and is_abridged(view.shape)
-        values = edges_of(view) if abridged else gathered(view)
-    return Values(info, values, abridged)
+    abridged = abridged and is_abridged(view.shape)
+    values = edges_of(view) if abridged else gathered(view)
+    if not measures or prod(view.shape) > MOST_MEASURED:
+        return Values(info, values, None, abridged)
+    parts = torch.split(values.reshape(-1), BLOCK_NUMEL)
+    blocks = blocks_row_by_row(view) if abridged else iter(parts)
+    return Values(info, values, statistics_of(blocks), abridged)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is to be shown.
+
+    Attributes:
+        views: for each tensor what is known of it, and its values or a part of them.
+        skipped: why others that a wildcard matches are not shown, by their keys.
+    """
+
+    views: Sequence[tuple[TensorInfo, View]]
+    skipped: Mapping[str, str]
 
 
 @contextmanager
-def opened_view(
-    source: Source, key: str, part: Part | None, seed: int
-) -> Iterator[tuple[TensorInfo, View]]:
-    """Find a tensor of a source, or a part of it, whose values are then read.
+def opened_views(
+    source: Source,
+    tensors: Sequence[TensorInfo],
+    part: Part | None,
+    seed: int,
+    named: Collection[str] = (),
+) -> Iterator[Chosen]:
+    """Open a source to read tensors of it, or a part of each.
 
     Args:
         source: the source.
-        key: its key.
+        tensors: entries of it.
         part: a slice; None for all.
         seed: of a model that is built without weights.
+        named: the keys that were asked for by name; others are skipped where they cannot be shown.
 
     Raises:
-        UnknownNameError: the source has no such key.
-        TensorError: its values cannot be read, or it has no such part.
+        TensorError: the values of a tensor that was named cannot be read, or it has no such part.
     """
+    views, skipped = [], {}
+    with source.open(seed) as contents:
+        for tensor in tensors:
+            try:
+                views.append((tensor, _view(contents, tensor, part)))
+            except TensorError as error:
+                if tensor.key in named:
+                    raise
+                skipped[tensor.key] = error.problem
+        yield Chosen(views, skipped)
+        contents.check_unchanged()
+
+
+def _view(contents: Contents, tensor: TensorInfo, part: Part | None) -> View:
     from reinit_cli.tensors.slice import sliced
 
-    info = _find(source, key)
-    with source.open(seed) as contents:
-        view = contents.view(info)
-        chosen = sliced(view, part[1], part[0]) if part else view
-        refuse_many_dimensions(key, len(chosen.shape))
-        yield info, chosen
-        contents.check_unchanged()
+    refuse_other_values(tensor)
+    view = contents.view(tensor)
+    chosen = sliced(view, part[1], part[0]) if part else view
+    refuse_many_dimensions(tensor.key, len(chosen.shape))
+    return chosen
 
 
 def refuse_many_dimensions(key: str, count: int) -> None:
@@ -115,12 +179,12 @@ def refuse_many_dimensions(key: str, count: int) -> None:
         raise TensorError(printable(key), problem)
 
 
-def _find(source: Source, key: str) -> TensorInfo:
-    keys = [tensor.key for tensor in source.tensors]
-    if key not in keys:
-        raise UnknownNameError(key, known=keys, kind="key", of=source.name)
-    info = source.tensors[keys.index(key)]
-    if info.fillable_dtype is None:
-        reason = info.carried or f"{info.dtype} has no numbers that torch prints"
-        raise TensorError(printable(key), reason)
-    return info
+def refuse_other_values(tensor: TensorInfo) -> None:
+    """Refuse an entry that has no values to print.
+
+    Raises:
+        TensorError: it is one.
+    """
+    if tensor.fillable_dtype is None:
+        reason = tensor.carried or f"{tensor.dtype} has no numbers that torch prints"
+        raise TensorError(printable(tensor.key), reason)

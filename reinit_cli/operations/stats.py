@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
-from reinit_cli.operations.keys import choose
+from reinit_cli.operations.keys import choose, natural
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_as_stored
 from reinit_cli.tensors.histogram import Histogram, histogram_of
 from reinit_cli.tensors.info import TensorInfo, tied_groups
-from reinit_cli.tensors.moments import Statistics, statistics_of
+from reinit_cli.tensors.moments import Moments, Statistics, statistics_of
 from reinit_cli.text import shortened
 from reinit_cli.threads import Progress, aside, side_by_side, unwatched
 
@@ -34,12 +34,14 @@ class Measured:
         tensors: the number of tensors.
         statistics: of all their elements.
         histogram: the same, or None.
+        nbytes: the bytes of the tensors.
     """
 
     key: str
     tensors: int
     statistics: Statistics
     histogram: Histogram | None = None
+    nbytes: int = 0
 
     def __repr__(self) -> str:
         """Show the most telling numbers."""
@@ -53,16 +55,8 @@ def unmeasurable(tensor: TensorInfo) -> str | None:
     return "its elements overlap in memory" if tensor.overlaps_itself else None
 
 
-def measurable(
-    tensors: Sequence[TensorInfo], patterns: Sequence[Pattern]
-) -> tuple[list[TensorInfo], Mapping[str, str]]:
-    """Return what patterns choose and can be measured, and why the rest of it cannot.
-
-    Args:
-        tensors: the entries of a source.
-        patterns: which keys; none means all.
-    """
-    chosen = choose(tensors, patterns)
+def measurable(chosen: Sequence[TensorInfo]) -> tuple[list[TensorInfo], Mapping[str, str]]:
+    """Return the tensors that can be measured, and why the others cannot."""
     reasons = {tensor.key: reason for tensor in chosen if (reason := unmeasurable(tensor))}
     return [tensor for tensor in chosen if tensor.key not in reasons], reasons
 
@@ -75,6 +69,7 @@ def measure_source(
     progress: Progress,
     *,
     bins: int | None,
+    has_one_range: bool = False,
 ) -> list[Measured]:
     """Measure tensors of a source, alone or with those of their module.
 
@@ -86,6 +81,7 @@ def measure_source(
         seed: of a model that is built without weights.
         progress: called with the bytes of each tensor that is done; twice with `bins`.
         bins: of the histograms, which read everything once more; None to count none.
+        has_one_range: whether all histograms are counted over the range of all values.
     """
     groups = _groups(source, tensors, depth)
     members = {path: [tensor.key for tensor in inside] for path, inside in groups.items()}
@@ -98,8 +94,12 @@ def measure_source(
             path: sum((alone[key] for key in keys), start=Statistics())
             for path, keys in members.items()
         }
+        all_of_it = sum((each.finite for each in together.values()), start=Moments())
+        finite = {
+            path: all_of_it if has_one_range else each.finite for path, each in together.items()
+        }
         ranges = {
-            key: (together[path].finite.low, together[path].finite.high)
+            key: (finite[path].low, finite[path].high)
             for path, keys in members.items()
             for key in keys
             if together[path].finite.numel
@@ -113,6 +113,7 @@ def measure_source(
             len(keys),
             together[path],
             _joined([counted[key] for key in keys if key in counted]),
+            sum(tensor.nbytes for tensor in groups[path]),
         )
         for path, keys in members.items()
     ]
@@ -145,9 +146,29 @@ def stats(
     """
     found = find_source(source, weights, root)
     read = [Pattern.parse(each) if isinstance(each, str) else each for each in patterns]
-    tensors, _ = measurable(found.tensors, read)
+    tensors, _ = measurable(choose(found.tensors, read))
     depth = WHOLE_MODULE if by == "module" else by
     return measure_source(found, tensors, depth, seed, unwatched, bins=bins)
+
+
+MEASURES: Mapping[str, Callable[[Measured], Any]] = {
+    "key": lambda each: natural(each.key),
+    "parameters": lambda each: -each.statistics.numel,
+    "bytes": lambda each: -each.nbytes,
+    "mean": lambda each: _largest_first(each.statistics.finite.mean, each),
+    "std": lambda each: _largest_first(each.statistics.finite.std, each),
+    "min": lambda each: _largest_first(each.statistics.finite.low, each),
+    "max": lambda each: _largest_first(each.statistics.finite.high, each),
+    "norm": lambda each: _largest_first(each.statistics.norm, each),
+    "zeros": lambda each: -each.statistics.zeros,
+    "nan": lambda each: -each.statistics.nan,
+    "inf": lambda each: -each.statistics.inf,
+}
+"""What measurements can be sorted by, from the largest; what has no finite element has none."""
+
+
+def _largest_first(value: float, each: Measured) -> float | None:
+    return -value if each.statistics.finite.numel else None
 
 
 def _joined(parts: Sequence[Histogram]) -> Histogram | None:

@@ -23,29 +23,68 @@ def pair() -> Path:
     return Path("a.pt")
 
 
+HEAD = "change\tkey\tcount\tshape\tdtype\tmoved to\tmax diff\trelative L2\t% changed\tcosine\n"
+
+
 def test_what_differs_is_listed_and_counted(reinit: Callable[..., Done], pair: Path) -> None:
     done = reinit("diff", "a.pt", "b.pt")
 
     assert done == Done(
         1,
-        "change\tkey\twhat\tmax abs\trelative L2\tchanged\tcosine\n"
-        "values\ta\t2 float32\t0.5\t0.1\t50.00%\t0.998460\n"
-        "shape\tb\t2x3 → 3x2\t\t\t\t\n"
-        "removed\td\t1 float32\t\t\t\t\n"
-        "added\tc\t4 float32\t\t\t\t\n",
-        "from: a.pt\nto: b.pt\nkeys: 1 added, 1 removed, 1 of another shape, 1 with other values\n",
+        HEAD + f"values\ta\t1\t2\tfloat32\t\t0.5\t0.1\t50.0\t{27 / (5 * math.sqrt(29.25))}\n"
+        "shape\tb\t1\t2x3 → 3x2\tfloat32\t\t\t\t\t\n"
+        "removed\td\t1\t1\tfloat32\t\t\t\t\t\n"
+        "added\tc\t1\t4\tfloat32\t\t\t\t\t\n",
+        "from: a.pt\nto: b.pt\ntensors: 2 changed (1 in shape, 1 in values), 1 added, 1 removed\n",
     )
+
+
+def test_repeated_layers_are_one_row_with_the_largest_change(reinit: Callable[..., Done]) -> None:
+    state = {f"layers.{at}.{name}": torch.ones(4) for at in range(5) for name in ("w", "b")}
+    torch.save(state, "a.pt")
+    new = {
+        key: tensor + (len(key) + at) * key.endswith("w")
+        for at, (key, tensor) in enumerate(state.items())
+    }
+    torch.save({**new, "layers.0.b": torch.ones(4, dtype=torch.int64)}, "b.pt")
+
+    done = reinit("diff", "a.pt", "b.pt", "--stat")
+    form = json.loads(reinit("diff", "a.pt", "b.pt", "--stat", "--json").out)
+
+    _, values, dtype = [line.split("\t") for line in done.out.splitlines()]
+    largest = max((new[key] - state[key]).max().item() for key in state)
+    assert values[:7] == ["values", "layers.{0..4}.w", "5", "4", "float32", "", str(largest)]
+    assert dtype[:5] == ["dtype", "layers.0.b", "1", "4", "float32 → int64"]
+    assert done.err.endswith("tensors: 6 changed (1 in dtype, 5 in values), 4 identical\n")
+    first, second = form["groups"]
+    assert (first["pattern"], first["count"], first["numel"]) == ("layers.{0..4}.w", 5, 20)
+    assert (second["pattern"], second["count"]) == ("layers.0.b", 1)
+    assert "differences" not in form
+
+
+def test_differences_are_excluded_sorted_and_cut(reinit: Callable[..., Done]) -> None:
+    torch.save({key: torch.ones(4) for key in "abcd"}, "a.pt")
+    torch.save(
+        {key: torch.ones(4) + at for key, at in {"a": 2, "b": 3, "c": 1, "d": 0}.items()}, "b.pt"
+    )
+
+    form = json.loads(reinit("diff", "a.pt", "b.pt", "--sort", "max_abs", "--json").out)
+    first = reinit("diff", "a.pt", "b.pt", "-x", "b", "--sort", "max_abs", "--head", "1")
+
+    assert [each["key"] for each in form["differences"]] == ["b", "a", "c"]
+    assert first.out.splitlines()[-1].startswith("values\ta\t")
+    assert "not shown: 1 row\n" in first.err
+    assert reinit("diff", "a.pt", "b.pt", "-x", "[a-c]").code == 0
+    assert reinit("diff", "a.pt", "b.pt", "-x", "*").code == 2
 
 
 def test_nothing_that_differs_is_exit_0(reinit: Callable[..., Done], pair: Path) -> None:
     assert reinit("diff", "a.pt", "a.pt") == Done(
-        0,
-        "change\tkey\twhat\tmax abs\trelative L2\tchanged\tcosine\n",
-        "from: a.pt\nto: a.pt\nkeys: 3 the same\n",
+        0, HEAD, "from: a.pt\nto: a.pt\ntensors: 3 identical\n"
     )
     assert reinit("diff", "a.pt", "a.pt", "-q") == Done(0, "", "")
     assert reinit("diff", "a.pt", "b.pt", "-q") == Done(1, "", "")
-    assert "same\ta\t2 float32\n" in reinit("diff", "a.pt", "a.pt", "--all").out
+    assert "same\ta\t1\t2\tfloat32\t" in reinit("diff", "a.pt", "a.pt", "--all").out
 
 
 def test_patterns_choose_keys(reinit: Callable[..., Done], pair: Path) -> None:
@@ -60,7 +99,7 @@ def test_patterns_choose_keys(reinit: Callable[..., Done], pair: Path) -> None:
 def test_keys_only_reads_no_values(reinit: Callable[..., Done], pair: Path) -> None:
     done = reinit("diff", "a.pt", "b.pt", "--keys-only")
 
-    assert [line.split("\t")[:2] for line in done.out.splitlines()[1:4]] == [
+    assert [line.split("\t")[:2] for line in done.out.splitlines()[1:]] == [
         ["shape", "b"],
         ["removed", "d"],
         ["added", "c"],
@@ -110,9 +149,9 @@ def test_tensors_are_measured(reinit: Callable[..., Done], numbers: Path) -> Non
     assert reinit("stats", "m.pt") == Done(
         0,
         "key\telements\tmean\tstd\tmin\tmax\tnorm\tzeros\tNaN\tInf\n"
-        "a.w\t4\t1.5\t1.118\t0\t3\t3.7417\t1\t\t\n"
-        "a.b\t3\t-1\t0\t-1\t-1\t1\t\t1\t1\n"
-        "n\t5\t2\t1.4142\t0\t4\t5.4772\t1\t\t\n",
+        f"a.w\t4\t1.5\t{math.sqrt(1.25)}\t0.0\t3.0\t{math.sqrt(14)}\t1\t0\t0\n"
+        "a.b\t3\t-1.0\t0.0\t-1.0\t-1.0\t1.0\t0\t1\t1\n"
+        f"n\t5\t2.0\t{math.sqrt(2)}\t0\t4\t{math.sqrt(30)}\t1\t0\t0\n",
         "total: 3 tensors\nskipped: s: a sparse tensor\n",
     )
 
@@ -122,7 +161,7 @@ def test_modules_are_measured_together(reinit: Callable[..., Done], numbers: Pat
 
     assert rows == [
         "module\telements\tmean\tstd\tmin\tmax\tnorm\tzeros\tNaN\tInf",
-        "a\t7\t1\t1.4142\t-1\t3\t3.873\t1\t1\t1",
+        f"a\t7\t1.0\t{math.sqrt(2)}\t-1.0\t3.0\t{math.sqrt(15)}\t1\t1\t1",
     ]
     assert reinit("stats", "m.pt", "--by", "0").code == 2
 
@@ -163,8 +202,30 @@ def test_statistics_as_json_are_versioned(reinit: Callable[..., Done], numbers: 
     }
 
 
-def test_no_tensor_is_an_answer(reinit: Callable[..., Done], numbers: Path) -> None:
-    assert reinit("stats", "m.pt", "nothing") == Done(1, "", "error: no key of m.pt matches\n")
+def test_statistics_are_sorted_excluded_and_cut(reinit: Callable[..., Done], numbers: Path) -> None:
+    by_std = reinit("stats", "m.pt", "--sort", "std").out.splitlines()[1:4]
+    first = reinit("stats", "m.pt", "-x", "n", "--sort", "numel", "--head", "1")
+    form = json.loads(reinit("stats", "m.pt", "--sort", "nan", "--head", "1", "--json").out)
+
+    assert [line.split("\t")[0] for line in by_std] == ["n", "a.w", "a.b"]
+    assert first.out.splitlines()[1].startswith("a.w\t4\t")
+    assert first.err.startswith("shown: the first 1 of 2 keys\ntotal: 2 tensors\n")
+    assert [each["key"] for each in form["tensors"]] == ["a.b"]
+
+
+def test_what_is_not_shown_is_checked_too(reinit: Callable[..., Done], numbers: Path) -> None:
+    assert reinit("stats", "m.pt", "--head", "1", "--check").code == 1
+
+
+def test_histograms_can_have_one_range(reinit: Callable[..., Done]) -> None:
+    save_file({"a": torch.tensor([0.0, 8.0]), "b": torch.tensor([3.0, 4.0])}, "m.safetensors")
+
+    form = json.loads(reinit("stats", "m.safetensors", "--same-range", "--json").out)
+
+    assert [each["histogram"] for each in form["tensors"]] == [
+        {"low": 0.0, "high": 8.0, "counts": [1, *[0] * 14, 1]},
+        {"low": 0.0, "high": 8.0, "counts": [*[0] * 6, 1, 0, 1, *[0] * 7]},
+    ]
 
 
 def test_a_hostile_key_is_escaped(reinit: Callable[..., Done]) -> None:
@@ -205,12 +266,8 @@ def test_keys_of_the_first_are_compared_under_new_names(reinit: Callable[..., Do
 
     assert done == Done(
         1,
-        "change\tkey\twhat\tmax abs\trelative L2\tchanged\n"
-        "values\tfc.bias\t2 float32\t1\t1\t100.00%\n",
-        "from: ddp.pt\n"
-        "to: plain.pt\n"
-        "keys: 1 the same, 1 with other values\n"
-        "renamed by: module.*=*\n",
+        HEAD + "values\tfc.bias\t1\t2\tfloat32\t\t1.0\t1.0\t100.0\t\n",
+        "from: ddp.pt\nto: plain.pt\ntensors: 1 changed, 1 identical\nrenamed by: module.*=*\n",
     )
     form = json.loads(reinit("diff", "ddp.pt", "plain.pt", "--rename", "module.*=*", "--json").out)
     assert form["rename"] == ["module.*=*"]

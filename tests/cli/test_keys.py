@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from reinit_cli.cli.render.listing import tree_lines
 from tests.cli.conftest import Done
 
 
@@ -29,18 +30,29 @@ def test_excluded_keys_are_left_out(reinit: Callable[..., Done], layers: Path) -
     done = reinit("keys", "m.safetensors", "*weight", "-x", "layers.*", "-x", "head*")
 
     assert done.out == "embed.weight\n"
-    assert reinit("keys", "m.safetensors", "-x", "*") == Done(1, "", "")
+    assert reinit("keys", "m.safetensors", "-x", "*") == Done(
+        1, "", "error: no key of m.safetensors is left: -x excludes all of them\n"
+    )
+
+
+def test_an_exclusion_that_excludes_nothing_is_warned_of(
+    reinit: Callable[..., Done], layers: Path
+) -> None:
+    done = reinit("keys", "m.safetensors", "*weight", "-x", "layers.*", "-x", "haed*")
+
+    assert (done.code, done.out.split()) == (0, ["embed.weight", "head.weight"])
+    assert done.err == "warning: -x 'haed*' matches no key of m.safetensors\n"
 
 
 def test_a_long_list_in_a_pipe_has_tabs(reinit: Callable[..., Done], layers: Path) -> None:
     done = reinit("keys", "m.safetensors", "layers.0.*", "-l")
 
     header, *rows = [line.split("\t") for line in done.out.splitlines()]
-    assert header == ["key", "shape", "dtype", "parameters", "bytes", "mark"]
+    assert header == ["key", "shape", "dtype", "parameters", "bytes", "kind"]
     assert sorted(rows) == [
-        ["layers.0.norm.running_mean", "4", "float16", "", "8 B", "buffer"],
-        ["layers.0.norm.steps", "scalar", "int64", "", "8 B", "buffer"],
-        ["layers.0.up.weight", "8x4", "float32", "32", "128 B", ""],
+        ["layers.0.norm.running_mean", "4", "float16", "", "8", "buffer"],
+        ["layers.0.norm.steps", "scalar", "int64", "", "8", "buffer"],
+        ["layers.0.up.weight", "8x4", "float32", "32", "128", ""],
     ]
     assert done.err == "total: 3 tensors, 32 parameters, 5 in buffers, 144 B\n"
 
@@ -58,19 +70,106 @@ def test_groups_are_patterns_that_can_be_typed(reinit: Callable[..., Done], laye
     for pattern in done.out.splitlines():
         assert reinit("keys", "m.safetensors", pattern).code == 0
     long = reinit("keys", "m.safetensors", "--group", "-l", "*.up.*").out.splitlines()
-    assert long[1] == "layers.{0..10}.up.weight\t×11\t8x4\tfloat32\t352\t1.4 kB"
+    assert long[1] == "layers.{0..10}.up.weight\t11\t8x4\tfloat32\t352\t1408\t"
 
 
-def test_a_tree_has_the_sums_of_modules(reinit: Callable[..., Done], layers: Path) -> None:
-    done = reinit("keys", "m.safetensors", "layers.{0,1}.*", "--tree")
+def test_a_tree_has_the_sums_of_modules_and_layers_that_are_alike_once(
+    reinit: Callable[..., Done], layers: Path
+) -> None:
+    done = reinit("keys", "m.safetensors", "layers.{0,1}.*", "embed.*", "--tree")
 
     rows = [line.split("\t") for line in done.out.splitlines()]
-    assert rows[0] == ["module", "tensors", "shape", "dtype", "parameters", "bytes", "mark"]
-    assert ["layers", "6", "", "", "64", "288 B", ""] in rows
-    assert ["layers.1", "3", "", "", "32", "144 B", ""] in rows
-    assert ["layers.1.norm", "2", "", "", "0", "16 B", ""] in rows
-    assert ["layers.1.norm.steps", "", "scalar", "int64", "", "8 B", "buffer"] in rows
-    assert ["layers.1.up.weight", "", "8x4", "float32", "32", "128 B", ""] in rows
+    assert rows[0] == [
+        "module",
+        "count",
+        *("tensors", "shape", "dtype", "parameters", "bytes", "kind"),
+    ]
+    assert sorted(rows[1:7]) == [
+        ["embed.weight", "1", "1", "10x4", "float32", "40", "160", ""],
+        ["layers.{0,1}", "2", "6", "", "", "64", "288", ""],
+        ["layers.{0,1}.norm", "1", "4", "", "", "", "32", ""],
+        ["layers.{0,1}.norm.running_mean", "1", "2", "4", "float16", "", "16", "buffer"],
+        ["layers.{0,1}.norm.steps", "1", "2", "scalar", "int64", "", "16", "buffer"],
+        ["layers.{0,1}.up.weight", "1", "2", "8x4", "float32", "64", "256", ""],
+    ]
+
+
+def test_a_tree_ends_at_a_depth(reinit: Callable[..., Done], layers: Path) -> None:
+    form = json.loads(reinit("keys", "m.safetensors", "--tree", "--depth", "1", "--json").out)
+
+    assert sorted((each["path"], each["count"], each["tensors"]) for each in form["tree"]) == [
+        ("embed.weight", 1, 1),
+        ("head.weight", 1, 1),
+        ("layers.{0..10}", 11, 33),
+    ]
+    refused = reinit("keys", "m.safetensors", "--depth", "1")
+    assert (refused.code, refused.err.splitlines()[0]) == (2, "error: --depth needs --tree")
+
+
+def test_a_tree_has_lines_on_a_terminal() -> None:
+    """The lines are those of `tree`; what is last at its depth has a corner."""
+    assert tree_lines([0, 1, 2, 2, 1, 0, 1, 2]) == [
+        "",
+        "├─ ",
+        "│  ├─ ",
+        "│  └─ ",
+        "└─ ",
+        "",
+        "└─ ",
+        "   └─ ",
+    ]
+
+
+def test_every_view_has_json(reinit: Callable[..., Done], layers: Path) -> None:
+    groups = json.loads(reinit("keys", "m.safetensors", "--group", "--json", "layers.*").out)
+    tree = json.loads(reinit("keys", "m.safetensors", "--tree", "--json", "*.up.*").out)
+
+    assert json.loads(reinit("keys", "m.safetensors", "--count", "--json").out) == {
+        "version": 1,
+        "count": 35,
+    }
+    assert groups["version"] == tree["version"] == 1
+    assert {"pattern": "layers.{0..10}.up.weight", "count": 11, "nbytes": 1408}.items() <= next(
+        each for each in groups["groups"] if each["pattern"].endswith("weight")
+    ).items()
+    assert tree["tree"] == [
+        {
+            "path": "layers.{0..10}.up.weight",
+            "depth": 0,
+            "count": 11,
+            "is_module": False,
+            "tensors": 11,
+            "parameters": 352,
+            "buffers": 0,
+            "nbytes": 1408,
+            "shape": [8, 4],
+            "dtype": "float32",
+        }
+    ]
+
+
+@pytest.mark.parametrize("view", [(), ("--group",), ("--tree",), ("-l",)], ids=" ".join)
+def test_the_first_rows_alone_can_be_shown(
+    view: tuple[str, ...], reinit: Callable[..., Done], layers: Path
+) -> None:
+    all_of_it = reinit("keys", "m.safetensors", *view, "--json").out if view != ("-l",) else ""
+    first = reinit("keys", "m.safetensors", *view, "--head", "2")
+
+    rows = [line for line in first.out.splitlines() if not line.startswith(("key", "module"))]
+    assert first.code == 0
+    assert len([row for row in rows if row.startswith(("layers", "embed", "head"))]) == 2
+    if view == ():
+        keys = [json.loads(line)["key"] for line in all_of_it.splitlines()]
+        assert rows == keys[:2]
+
+
+def test_the_order_can_be_reversed(reinit: Callable[..., Done], layers: Path) -> None:
+    keys = reinit("keys", "m.safetensors", "--sort", "key").out.splitlines()
+
+    assert (
+        reinit("keys", "m.safetensors", "--sort", "name", "--reverse").out.splitlines()
+        == keys[::-1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +199,61 @@ def test_numbers_in_keys_are_sorted_as_numbers(reinit: Callable[..., Done], laye
 
 def test_keys_are_counted(reinit: Callable[..., Done], layers: Path) -> None:
     assert reinit("keys", "m.safetensors", "*.weight", "--count") == Done(0, "13\n", "")
-    assert reinit("keys", "m.safetensors", "nothing", "--count") == Done(1, "0\n", "")
+    none = reinit("keys", "m.safetensors", "nothing", "--count")
+    assert (none.code, none.out) == (1, "0\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ("keys", "m.safetensors", "head"),
+            "error: no key of m.safetensors matches 'head'\n"
+            "hint: did you mean: reinit keys m.safetensors '*head*' (matches head.weight)\n",
+        ),
+        (
+            ("stats", "m.safetensors", "up"),
+            "error: no key of m.safetensors matches 'up'\n"
+            "hint: did you mean: reinit stats m.safetensors '*up*' "
+            "(matches layers.0.up.weight and 10 more)\n",
+        ),
+        (
+            ("show", "m.safetensors", "haed.weight"),
+            "error: no key of m.safetensors matches 'haed.weight'\n"
+            "hint: did you mean: reinit show m.safetensors head.weight\n",
+        ),
+        (
+            ("diff", "m.safetensors", "m.safetensors", "head.*", "embed"),
+            "error: no key of either source matches 'embed'\n"
+            "hint: did you mean: reinit diff m.safetensors m.safetensors 'head.*' '*embed*' "
+            "(matches embed.weight)\n",
+        ),
+        (
+            ("keys", "m.safetensors", "nothing*"),
+            "error: no key of m.safetensors matches 'nothing*'\n"
+            "hint: reinit keys m.safetensors lists the keys\n",
+        ),
+        (
+            ("models", "resnet"),
+            "error: no model matches 'resnet'\n"
+            "hint: did you mean: reinit models '*resnet*' (matches deeplabv3_resnet101 and 20 more)\n",
+        ),
+    ],
+    ids=lambda value: " ".join(value[:1]) if isinstance(value, tuple) else "",
+)
+def test_a_pattern_that_matches_nothing_is_answered_with_one_that_does(
+    args: tuple[str, ...], message: str, reinit: Callable[..., Done], layers: Path
+) -> None:
+    done = reinit(*args)
+
+    assert done == Done(1 if args[0] in ("keys", "stats", "models") else 2, "", message)
+
+
+def test_what_other_patterns_match_is_listed(reinit: Callable[..., Done], layers: Path) -> None:
+    done = reinit("keys", "m.safetensors", "head.*", "haed.*")
+
+    assert (done.code, done.out) == (1, "head.weight\n")
+    assert done.err.startswith("error: no key of m.safetensors matches 'haed.*'\n")
 
 
 def test_a_tie_counts_once_and_is_marked(reinit: Callable[..., Done]) -> None:
@@ -111,7 +264,7 @@ def test_a_tie_counts_once_and_is_marked(reinit: Callable[..., Done]) -> None:
 
     assert done.out.splitlines()[1:] == [
         "head\t5x2\tfloat32\t\t\ttied to embed",
-        "embed\t5x2\tfloat32\t10\t40 B\t",
+        "embed\t5x2\tfloat32\t10\t40\t",
     ]
     assert done.err == "total: 2 tensors, 10 parameters, 40 B\n"
 
@@ -126,12 +279,9 @@ def test_a_tie_counts_where_its_other_key_is_not_listed(reinit: Callable[..., Do
     assert long.err == "total: 1 tensor, 10 parameters, 40 B\n"
     assert tree.err == "total: 3 tensors, 11 parameters, 44 B\n"
     assert tree.out.splitlines()[1:] == [
-        "head\t1\t\t\t0\t0 B\t",
-        "head.w\t\t5x2\tfloat32\t\t\ttied to embed.w",
-        "embed\t1\t\t\t10\t40 B\t",
-        "embed.w\t\t5x2\tfloat32\t10\t40 B\t",
-        "x\t1\t\t\t1\t4 B\t",
-        "x.w\t\t1\tfloat32\t1\t4 B\t",
+        "head.w\t1\t1\t5x2\tfloat32\t\t\ttied to embed.w",
+        "embed.w\t1\t1\t5x2\tfloat32\t10\t40\t",
+        "x.w\t1\t1\t1\tfloat32\t1\t4\t",
     ]
     assert "total\t3 tensors, 11 parameters, 44 B" in reinit("keys", "m.pt", "--meta").out
 
@@ -143,7 +293,9 @@ def test_what_is_beside_the_tensors_cannot_be_chosen(
     done = reinit("keys", "m.safetensors", "--meta", *args)
 
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("error: --meta shows SOURCE whole, so nothing chooses or sorts\n")
+    assert done.err.startswith(
+        "error: --meta shows all of SOURCE; PATTERN and its options choose keys\n"
+    )
 
 
 def test_what_is_beside_the_tensors_is_shown(reinit: Callable[..., Done], layers: Path) -> None:
@@ -183,7 +335,7 @@ def test_what_is_beside_a_state_dict_is_named_and_typed(reinit: Callable[..., Do
 
 @pytest.mark.parametrize(
     "flags",
-    [("--tree", "--group"), ("--count", "--json"), ("--meta", "--count"), ("-0", "--json")],
+    [("--tree", "--group"), ("--count", "--head=1"), ("--meta", "--count"), ("-0", "--json")],
     ids=" ".join,
 )
 def test_what_contradicts_itself_is_refused(
@@ -192,7 +344,7 @@ def test_what_contradicts_itself_is_refused(
     done = reinit("keys", "m.safetensors", *flags)
 
     assert (done.code, done.out) == (2, "")
-    assert done.err.splitlines()[0].endswith(" do not go together")
+    assert done.err.splitlines()[0].endswith(" cannot be combined")
 
 
 def test_groups_and_trees_of_a_model_need_no_weights(reinit: Callable[..., Done]) -> None:

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from reinit_cli import rewrite
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.operations.diff import Difference, compare, compare_keys
+from reinit_cli.operations.diff import compare, compare_keys
+from reinit_cli.operations.difference import Difference
 from reinit_cli.tensors.distance import Tolerance
 from tests.tools import needs_safetensors
 

@@ -8,7 +8,7 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reinit_cli.operations.keys import ORDERS, choose, list_keys
+from reinit_cli.operations.keys import ORDERS, Selectors, arranged, choice_of, choose, list_keys
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.tensors.info import TensorInfo
 
@@ -35,14 +35,16 @@ def test_numbers_in_keys_are_ordered_as_integers(keys: list[str]) -> None:
         parts = re.split("([0-9]+)", key)
         return [int(part) if at % 2 else part for at, part in enumerate(parts)]
 
-    assert _keys(list_keys(_tensors(*keys), order="key").tensors) == sorted(keys, key=natural)
+    assert _keys(list_keys(_tensors(*keys), Selectors(order="key")).tensors) == sorted(
+        keys, key=natural
+    )
 
 
 def test_a_number_may_have_more_digits_than_python_reads() -> None:
     """`int` refuses more than 4,300, and keys come from strangers."""
     keys = ["x." + "9" * 5000, "x.2", "x." + "1" * 5000, "x.10"]
 
-    found = _keys(list_keys(_tensors(*keys), order="key").tensors)
+    found = _keys(list_keys(_tensors(*keys), Selectors(order="key")).tensors)
 
     assert found == ["x.2", "x.10", "x." + "1" * 5000, "x." + "9" * 5000]
 
@@ -51,7 +53,7 @@ def test_every_order_sorts() -> None:
     tensors = (*_tensors("b", "a"), TensorInfo("c", "int64", (), 8))
 
     for order in ORDERS:
-        assert sorted(_keys(list_keys(tensors, order=order).tensors)) == ["a", "b", "c"]
+        assert sorted(_keys(list_keys(tensors, Selectors(order=order)).tensors)) == ["a", "b", "c"]
 
 
 def test_keys_of_thousands_of_numbers_are_sorted_in_little_memory() -> None:
@@ -59,9 +61,27 @@ def test_keys_of_thousands_of_numbers_are_sorted_in_little_memory() -> None:
     tensors = _tensors(*keys)
 
     tracemalloc.start()
-    listing = list_keys(tensors, order="key")
+    listing = list_keys(tensors, Selectors(order="key"))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
     assert [tensor.key for tensor in listing.tensors] == keys[::-1]
     assert peak < 30 * sum(map(len, keys))
+
+
+def test_what_has_no_place_in_an_order_comes_last_in_either_direction() -> None:
+    values = {"a": 2.0, "b": None, "c": 1.0}
+
+    assert arranged("abc", values.get) == ["c", "a", "b"]
+    assert arranged("abc", values.get, is_reversed=True) == ["a", "c", "b"]
+    assert arranged("abc", None, is_reversed=True) == ["c", "b", "a"]
+
+
+def test_a_choice_names_the_patterns_that_match_nothing() -> None:
+    patterns = [Pattern.parse(text) for text in ("a.*", "none", "c")]
+
+    choice = choice_of(["a.x", "a.y", "c"], patterns, [Pattern.parse("*.y"), Pattern.parse("z")])
+
+    assert list(choice.positions) == [0, 2]
+    assert [each.text for each in choice.unmatched] == ["none"]
+    assert [each.text for each in choice.useless] == ["z"]

@@ -1,4 +1,4 @@
-"""Keys that are alike are one pattern, and modules are a tree."""
+"""Keys that are alike are one pattern."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reinit_cli.operations.outline import groups_of, tree_of
+from reinit_cli.operations.outline import groups_of
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.tensors.info import TensorInfo
 
@@ -108,58 +108,7 @@ def test_a_group_s_pattern_names_its_keys_and_no_other(keys: list[str]) -> None:
         assert [keys[at] for at in named.select(keys)] == [each.key for each in group.tensors]
 
 
-def test_a_tree_has_every_module_before_what_is_in_it() -> None:
-    tensors = _tensors("a.0.w", "a.0.b", "c", "a.1.w")
-
-    assert [
-        (each.path, each.depth, each.leaves, each.parameters, each.nbytes, each.tensor)
-        for each in tree_of(tensors)
-    ] == [
-        ("a", 0, 3, 6, 24, None),
-        ("a.0", 1, 2, 4, 16, None),
-        ("a.0.w", 2, 1, 2, 8, tensors[0]),
-        ("a.0.b", 2, 1, 2, 8, tensors[1]),
-        ("a.1", 1, 1, 2, 8, None),
-        ("a.1.w", 2, 1, 2, 8, tensors[3]),
-        ("c", 0, 1, 2, 8, tensors[2]),
-    ]
-
-
-def test_a_tensor_and_a_module_may_have_one_name() -> None:
-    assert [(each.path, bool(each.tensor)) for each in tree_of(_tensors("a", "a.b"))] == [
-        ("a", True),
-        ("a", False),
-        ("a.b", True),
-    ]
-
-
-def test_what_is_repeated_adds_to_no_sum() -> None:
-    tree = tree_of(_tensors("a.v", "a.w", "b.w"), {"a.w"})
-
-    assert [(each.path, each.leaves, each.parameters) for each in tree] == [
-        ("a", 2, 2),
-        ("a.v", 1, 2),
-        ("a.w", 1, 2),
-        ("b", 1, 2),
-        ("b.w", 1, 2),
-    ]
-
-
-@given(_KEYS)
-def test_every_tensor_is_in_the_tree_once(keys: list[str]) -> None:
-    tree = tree_of(_tensors(*keys))
-
-    assert sorted(each.path for each in tree if each.tensor) == sorted(keys)
-    for module in tree:
-        if not module.tensor:
-            inside = [key for key in keys if key.startswith(f"{module.path}.")]
-            assert (module.leaves, module.parameters) == (len(inside), 2 * len(inside))
-
-
 def test_keys_of_very_many_segments_are_no_trouble() -> None:
-    key = ".".join("a" * 20_000)
-
-    assert tree_of(_tensors(key))[-1].path == key
     assert _patterns(_tensors(".".join("1" * 20_000))) != []
 
 
@@ -192,12 +141,3 @@ def test_numbers_of_one_hash_are_grouped_as_fast_as_others() -> None:
     groups = groups_of(_tensors(*(f"a.{one}.{two}" for one, two in pairs)))
     assert time.process_time() - started < 3
     assert sum(len(group.tensors) for group in groups) == len(pairs)
-
-
-def test_long_keys_of_many_segments_make_no_longer_paths() -> None:
-    keys = [f"{at}." + ("x" * 600 + ".") * 99 + "w" for at in range(50)]
-
-    branches = tree_of(_tensors(*keys))
-
-    assert [branch.path for branch in branches if branch.tensor] == keys
-    assert sum(len(branch.path) for branch in branches if not branch.tensor) < len("".join(keys))

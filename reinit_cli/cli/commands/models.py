@@ -39,9 +39,8 @@ if TYPE_CHECKING:
 )
 @json_option
 @display_options
-@click.pass_context
-def command(ctx: click.Context, globs: tuple[Pattern, ...], *, as_json: bool) -> None:
-    """List the torchvision models, with their weights and sizes; exit 1 if none matches.
+def command(globs: tuple[Pattern, ...], *, as_json: bool) -> None:
+    """List the torchvision models, with their weights and sizes; exit 1 if a GLOB matches none.
 
     \b
     reinit models
@@ -50,10 +49,9 @@ def command(ctx: click.Context, globs: tuple[Pattern, ...], *, as_json: bool) ->
     summaries = list_models(globs)
     if as_json:
         sys.stdout.write(dumps(models_form(summaries)) + "\n")
-    elif summaries:
+    else:
         with paged():
             show(models_sheet(summaries), sys.stdout)
-    ctx.exit(0 if summaries else 1)
 
 
 _COLUMNS = (

@@ -1,17 +1,16 @@
-"""Print the values of one tensor."""
+"""Print the values of tensors."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.source import Source
-from reinit_cli.cli.help import Command
+from reinit_cli.cli.help import Command, option
 from reinit_cli.cli.options import (
     CONTEXT,
     display_options,
@@ -25,26 +24,33 @@ from reinit_cli.cli.parameters import (
     SliceType,
 )
 from reinit_cli.cli.render.json import VERSION, dumps, values_texts
-from reinit_cli.cli.terminal import warn_about
+from reinit_cli.cli.screen import screen_of
+from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
+from reinit_cli.cli.terminal import note, warn, warn_about
+from reinit_cli.operations.keys import ORDERS, Selectors
+from reinit_cli.operations.show import Chosen, chosen_tensors, opened_views, read_values
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.text import nbytes, printable, shape
+from reinit_cli.text import nbytes, printable, quoted, shape
 
 if TYPE_CHECKING:
     from reinit_cli.operations.show import Part
+    from reinit_cli.storage.segments import View
+    from reinit_cli.tensors.moments import Statistics
     from reinit_cli.tensors.slice import Index
 
 
 @click.command("show", cls=Command, context_settings=CONTEXT)
 @click.argument("source")
-@click.argument("key")
-@click.option(
+@click.argument("texts", nargs=-1, metavar="[KEY|PATTERN]...")
+@selection_options(ORDERS, "tensors", has_patterns=False)
+@option(
     "--slice",
     "part",
     type=SliceType(),
     metavar="SLICE",
-    help="Show this part of it, as Python spells it: 0,:,:,:2 or ...,-1.",
+    help="Show only this part of each tensor, in Python's notation: 0,:,:,:2 or ...,-1.",
 )
-@click.option("--full", is_flag=True, help="Show every element, where torch would leave some out.")
+@option("--full", is_flag=True, help="Print every element.")
 @weights_option
 @root_option
 @seed_option
@@ -52,32 +58,42 @@ if TYPE_CHECKING:
 @display_options
 def command(
     source: str,
-    key: str,
+    texts: tuple[str, ...],
     part: tuple[str, tuple[Index, ...]] | None,
     weights: str | None,
     root: str | None,
     seed: int,
     *,
+    selectors: Selectors,
     full: bool,
     as_json: bool,
 ) -> None:
-    """Print the tensor that SOURCE has under KEY as torch prints it, reading only its bytes.
+    """Print the tensor KEY of SOURCE, or those that match a PATTERN, as PyTorch would.
+
+    Only what is printed is read, and tensors of up to 16 million elements for their statistics.
+    On a terminal, a tensor that is longer than the screen is abbreviated.
 
     \b
     reinit show model.safetensors lm_head.weight
+    reinit show model.safetensors "*.bias" --head 3
     reinit show alexnet features.0.weight --slice 0,:,:2,:2
     """
-    from reinit_cli.operations.show import read_values
-
+    if not texts and selectors == Selectors():
+        raise click.UsageError("missing KEY or PATTERN; '*' shows every tensor")
     found = find_source(source, weights, root)
     warn_about((found,))
-    if as_json:
-        _write(json_texts(found, key, part, seed))
-        return
-    values = read_values(found, key, part, seed, abridged=not full)
-    with paged():
-        click.echo(tensor_line(values.info, part[0] if part else None))
-        click.echo(values.printed(full=full))
+    listing = chosen_tensors(found, texts, selectors)
+    warn_of_exclusions(listing.choice, source)
+    refuse_unmatched(listing.choice, [each.key for each in found.tensors], source)
+    tensors = listing.tensors[: selectors.head]
+    with opened_views(found, tensors, part, seed, texts) as chosen:
+        warn(f"skipped {quoted(key)}: {problem}" for key, problem in chosen.skipped.items())
+        is_alone = len(texts) == 1 and texts[0] in (each.key for each in tensors)
+        if as_json:
+            _write(json_texts(chosen, part, is_alone=is_alone))
+        else:
+            with paged():
+                _write(printed_texts(chosen, part, full=full))
 
 
 _TEXT_LENGTH = 2**20
@@ -94,21 +110,60 @@ def _write(texts: Iterable[str]) -> None:
     sys.stdout.write(waiting.getvalue())
 
 
-def json_texts(source: Source, key: str, part: Part | None, seed: int) -> Iterator[str]:
-    """Yield the text of the values as JSON, with what is known of their tensor."""
-    from reinit_cli.operations.show import opened_view
+def json_texts(chosen: Chosen, part: Part | None, *, is_alone: bool) -> Iterator[str]:
+    """Yield the text of tensors as JSON.
 
-    with opened_view(source, key, part, seed) as (info, view):
-        form = {
-            "version": VERSION,
-            "key": info.key,
-            "shape": info.shape,
-            "dtype": info.dtype,
-            "slice": part[0] if part else None,
-        }
-        yield dumps(form).removesuffix("}") + ', "values": '
-        yield from values_texts(view)
-    yield "}\n"
+    Args:
+        chosen: the tensors.
+        part: which part of each is shown, or None.
+        is_alone: whether one key was asked for, which is not in a list.
+    """
+    if is_alone:
+        ((info, view),) = chosen.views
+        yield from _form_texts({"version": VERSION}, info, view, part)
+    else:
+        yield dumps({"version": VERSION}).removesuffix("}") + ', "tensors": ['
+        for at, (info, view) in enumerate(chosen.views):
+            yield ", " if at else ""
+            yield from _form_texts({}, info, view, part)
+        yield "]}"
+    yield "\n"
+
+
+def _form_texts(
+    form: Mapping[str, Any], info: TensorInfo, view: View, part: Part | None
+) -> Iterator[str]:
+    about = {
+        "key": info.key,
+        "shape": info.shape,
+        "dtype": info.dtype,
+        "slice": part[0] if part else None,
+    }
+    yield dumps({**form, **about}).removesuffix("}") + ', "values": '
+    yield from values_texts(view)
+    yield "}"
+
+
+def printed_texts(chosen: Chosen, part: Part | None, *, full: bool) -> Iterator[str]:
+    """Yield what is known of each tensor, and its values as torch prints them."""
+    screen = screen_of(sys.stdout)
+    most_lines = screen.height - _OTHER_LINES if screen.is_terminal else None
+    for at, (info, view) in enumerate(chosen.views):
+        values = read_values(view, info, abridged=not full, measures=True)
+        yield "\n" if at else ""
+        yield f"{tensor_line(info, part[0] if part else None)}\n"
+        found = values.statistics
+        if found is not None and found.numel > 1:
+            line = statistics_line(found)
+            if screen.is_terminal:
+                yield screen.paint(line, None if found.is_finite else "error") + "\n"
+            else:
+                note(f"{info.key}: {line}")
+        yield f"{values.printed(full=full, most_lines=most_lines)}\n"
+
+
+_OTHER_LINES = 4
+"""Of a screen: what is known of a tensor, and the prompts around it."""
 
 
 def tensor_line(tensor: TensorInfo, part: str | None) -> str:
@@ -116,3 +171,12 @@ def tensor_line(tensor: TensorInfo, part: str | None) -> str:
     shown = f", [{part}]" if part is not None else ""
     size = nbytes(tensor.nbytes)
     return f"{printable(tensor.key)}  {shape(tensor.shape)} {tensor.dtype}, {size}{shown}"
+
+
+def statistics_line(found: Statistics) -> str:
+    """Return the moments of values in a line, and how many are not finite."""
+    finite = found.finite
+    moments = {"mean": finite.mean, "std": finite.std, "min": finite.low, "max": finite.high}
+    words = [f"{name} {value:.4g}" for name, value in moments.items() if finite.numel]
+    counts = {"zeros": found.zeros, "NaN": found.nan, "Inf": found.inf}
+    return ", ".join((*words, *(f"{count:,} {name}" for name, count in counts.items() if count)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.cli.help import Command
+from reinit_cli.cli.help import Command, option
 from reinit_cli.cli.options import (
     CONTEXT,
     display_options,
@@ -23,24 +23,23 @@ from reinit_cli.cli.options import (
     weights_option,
 )
 from reinit_cli.cli.pager import paged
-from reinit_cli.cli.parameters import (
-    PatternType,
-)
 from reinit_cli.cli.render.file import write_report
 from reinit_cli.cli.render.html import Page, without_folders
 from reinit_cli.cli.render.json import VERSION, dumps
+from reinit_cli.cli.render.listing import head_fact
 from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.overview import spreads_of_statistics
 from reinit_cli.cli.render.panels import panels_of_statistics
-from reinit_cli.cli.render.table import Column, Sheet, show
+from reinit_cli.cli.render.table import Cell, Column, Sheet, Value, show
 from reinit_cli.cli.screen import screen_of
+from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
 from reinit_cli.cli.terminal import warn_about
 from reinit_cli.execution.sketches import BINS as PICTURE_BINS
 from reinit_cli.execution.sketches import PICTURES
-from reinit_cli.operations.stats import BINS, WHOLE_MODULE, measurable, measure_source
-from reinit_cli.request.pattern import Pattern
+from reinit_cli.operations.keys import ORDERS, Selectors, list_keys
+from reinit_cli.operations.stats import BINS, MEASURES, WHOLE_MODULE, measurable, measure_source
 from reinit_cli.storage.destination import CHECKPOINT
-from reinit_cli.text import number, one_line, plural, printable
+from reinit_cli.text import one_line, plural, printable
 
 if TYPE_CHECKING:
     from reinit_cli.checkpoints.source import Source
@@ -69,35 +68,48 @@ class _DepthType(click.ParamType):  # type: ignore[type-arg]  # generic only sin
         return int(digits)
 
 
+_ORDERS = dict.fromkeys((*ORDERS, *MEASURES))
+
+_MEASURED = MEASURES.keys() - ORDERS.keys()
+"""What is known of a tensor only when it has been read."""
+
+
 @click.command("stats", cls=Command, context_settings=CONTEXT)
 @click.argument("source")
-@click.argument("patterns", type=PatternType(), nargs=-1, metavar="[PATTERN]...")
-@click.option(
+@selection_options(_ORDERS, "rows")
+@option(
     "--by",
     "depth",
     type=_DepthType(),
     metavar="module|N",
-    help="Measure modules together: what has all but the last segment in common, or the first N.",
+    help="Group by module, or by the first N parts of the key.",
 )
-@click.option("--check", is_flag=True, help="Exit 1 if there is NaN or an infinity.")
+@option(
+    "--same-range",
+    "has_one_range",
+    is_flag=True,
+    help="Draw all histograms over one range, from the smallest value to the largest.",
+)
+@option("--check", is_flag=True, help="Exit 1 if there is NaN or an infinity.")
 @weights_option
 @root_option
 @seed_option
 @report_option
-@click.option("-f", "--force", is_flag=True, help="Replace an existing report.")
+@option("-f", "--force", is_flag=True, help="Replace an existing report.")
 @json_option
 @display_options
 @click.pass_context
 def command(
     ctx: click.Context,
     source: str,
-    patterns: tuple[Pattern, ...],
     depth: int | None,
     weights: str | None,
     root: str | None,
     seed: int,
     report: str | None,
     *,
+    selectors: Selectors,
+    has_one_range: bool,
     check: bool,
     force: bool,
     as_json: bool,
@@ -114,10 +126,13 @@ def command(
     """
     found = find_source(source, weights, root)
     warn_about((found,))
-    tensors, reasons = measurable(found.tensors, patterns)
-    if not (tensors or reasons):
-        click.echo(f"error: no key of {one_line(source)} matches", err=True)
-        ctx.exit(1)
+    listing = list_keys(found.tensors, selectors)
+    warn_of_exclusions(listing.choice, source)
+    refuse_unmatched(listing.choice, [each.key for each in found.tensors], source, is_answer=True)
+    tensors, reasons = measurable(listing.tensors)
+    count = len(tensors)
+    if depth is None and not check and selectors.order not in _MEASURED:
+        tensors = tensors[: selectors.head]  # the others are not even read
     reads = dict.fromkeys(found.reads, CHECKPOINT)
     place = report_place(report, reads, has_pictures=bool(tensors), force=force)
     skipped = [f"{key}: {reason}" for key, reason in reasons.items()]
@@ -126,17 +141,27 @@ def command(
         bins = PICTURE_BINS if place else BINS if shows_histograms else None
         passes = 2 if bins else 1
         progress = meter.of(passes * sum(tensor.nbytes for tensor in tensors))
-        measured = measure_source(found, tensors, depth, seed, progress, bins=bins)
+        measured = measure_source(
+            found, tensors, depth, seed, progress, bins=bins, has_one_range=has_one_range
+        )
     title = "key" if depth is None else "module"
+    shown = _shown(measured, selectors)
     if as_json:
-        sys.stdout.write(dumps(statistics_form(measured, title, skipped)) + "\n")
+        sys.stdout.write(dumps(statistics_form(shown, title, skipped)) + "\n")
     else:
-        shown = measured if shows_histograms else without_histograms(measured)
+        total = (count, count) if depth is None else (len(measured), count)
+        sheet = statistics_sheet(shown, title, skipped, total, for_people=shows_histograms)
         with paged():
-            show(statistics_sheet(shown, title, skipped), sys.stdout)
+            show(sheet, sys.stdout)
     if place is not None:
-        write_report(place, page_of_statistics(found, measured, title, skipped))
+        write_report(place, page_of_statistics(found, shown, title, skipped))
     ctx.exit(_checked(measured) if check else 0)
+
+
+def _shown(measured: Sequence[Measured], selectors: Selectors) -> Sequence[Measured]:
+    """Return the rows that are shown; the tensors were in the order that is known of them."""
+    ordered = selectors.arranged(measured, MEASURES) if selectors.order in MEASURES else measured
+    return ordered[: selectors.head]
 
 
 def _checked(measured: Sequence[Measured]) -> int:
@@ -159,25 +184,40 @@ def _bad(measured: Sequence[Measured]) -> Iterator[str]:
 _HEIGHTS = " ▁▂▃▄▅▆▇█"
 
 
-_MEASURES = ("elements", "mean", "std", "min", "max", "norm", "zeros", "NaN", "Inf")
+_MEASURES = (
+    Column("elements", "count", rank=7),
+    Column("mean", "number", rank=2),
+    Column("std", "number", rank=1),
+    *(Column(name, "number", rank=5) for name in ("min", "max")),
+    Column("norm", "number", rank=9),
+    Column("zeros", "count", rank=8),
+    *(Column(name, "count") for name in ("NaN", "Inf")),
+    Column("histogram", "picture", rank=6),
+)
 
 
-def statistics_sheet(measured: Sequence[Measured], title: str, skipped: Sequence[str]) -> Sheet:
+def statistics_sheet(
+    measured: Sequence[Measured],
+    title: str,
+    skipped: Sequence[str],
+    total: tuple[int, int] | None = None,
+    *,
+    for_people: bool = True,
+) -> Sheet:
     """Return a row for each tensor or module.
 
     Args:
         measured: what is shown.
         title: what the rows are: "key" or "module".
         skipped: what was not measured, each with its reason.
+        total: how many rows and tensors there are, where not all are shown.
+        for_people: whether zeros are left out.
     """
-    columns = (
-        Column(title),
-        *(Column(name, is_number=True) for name in _MEASURES),
-        Column("histogram"),
-    )
-    facts = [("total", plural(sum(each.tensors for each in measured), "tensor"))]
+    columns = (Column(title, "key"), *_MEASURES)
+    rows, tensors = total or (len(measured), sum(each.tensors for each in measured))
+    facts = [*head_fact(len(measured), rows, title), ("total", plural(tensors, "tensor"))]
     facts += [("skipped", each) for each in skipped]
-    return Sheet(columns, [_row(each) for each in measured], facts).without_empty_columns()
+    return Sheet(columns, [_row(each, for_people=for_people) for each in measured], facts)
 
 
 def without_histograms(measured: Sequence[Measured]) -> list[Measured]:
@@ -196,7 +236,7 @@ def page_of_statistics(
         title: what the rows are: "key" or "module".
         skipped: what was not measured, each with its reason.
     """
-    sheet = statistics_sheet(without_histograms(measured), title, skipped)
+    sheet = statistics_sheet(without_histograms(measured), title, skipped).without_empty_columns()
     largest = sorted(measured, key=lambda each: -each.statistics.numel)[:PICTURES]
     chosen = {each.key for each in largest}
     panels = list(panels_of_statistics([each for each in measured if each.key in chosen]))
@@ -216,16 +256,18 @@ def page_of_statistics(
     )
 
 
-def _row(each: Measured) -> tuple[str, ...]:
+def _row(each: Measured, *, for_people: bool) -> tuple[Value | Cell, ...]:
     found = each.statistics
     finite = found.finite
     moments = (finite.mean, finite.std, finite.low, finite.high, found.norm)
+    nothing = None if for_people else 0
     return (
         each.key,
-        f"{found.numel:,}",
-        *(number(value) if finite.numel else "" for value in moments),
-        *(f"{count:,}" if count else "" for count in (found.zeros, found.nan, found.inf)),
-        drawn(each.histogram.coarser(BINS)) if each.histogram is not None else "",
+        found.numel,
+        *(value if finite.numel else None for value in moments),
+        found.zeros or nothing,
+        *(Cell(count, "error") if count else nothing for count in (found.nan, found.inf)),
+        drawn(each.histogram.coarser(BINS)) if each.histogram is not None else None,
     )
 
 
@@ -257,9 +299,9 @@ def _form(each: Measured, title: str) -> Mapping[str, Any]:
         title: each.key,
         "numel": found.numel,
         "mean": finite.mean if has_any else None,
-        "std": finite.std,
-        "min": finite.low,
-        "max": finite.high,
+        "std": finite.std if has_any else None,
+        "min": finite.low if has_any else None,
+        "max": finite.high if has_any else None,
         "norm": found.norm,
         "zeros": found.zeros,
         "nan": found.nan,

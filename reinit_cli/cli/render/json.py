@@ -19,13 +19,13 @@ VERSION = 1
 
 
 def dumps(value: Any) -> str:
-    """Return one line of ASCII JSON; NaN and infinities are null."""
+    """Return one line of ASCII JSON; NaN and infinities are "NaN", "Infinity" and "-Infinity"."""
     return json.dumps(_finite(value), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return value if math.isfinite(value) else json.dumps(value)
     if isinstance(value, Mapping):
         return {name: _finite(member) for name, member in value.items()}
     if isinstance(value, (list, tuple)):

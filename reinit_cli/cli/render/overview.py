@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from reinit_cli.text import number, printable
 
 if TYPE_CHECKING:
-    from reinit_cli.operations.diff import Difference
+    from reinit_cli.operations.difference import Difference
     from reinit_cli.operations.rewrite import Outcome
     from reinit_cli.operations.stats import Measured
 

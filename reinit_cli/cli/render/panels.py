@@ -13,7 +13,7 @@ from reinit_cli.text import plural, shape
 
 if TYPE_CHECKING:
     from reinit_cli.initializers import Law
-    from reinit_cli.operations.diff import Difference
+    from reinit_cli.operations.difference import Difference
     from reinit_cli.operations.rewrite import Outcome
     from reinit_cli.operations.stats import Measured
     from reinit_cli.tensors.histogram import Histogram

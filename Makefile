@@ -58,7 +58,8 @@ bench: $(VENV)/.dev  ## print speed and memory next to the alternatives
 
 docs: $(VENV)/.dev  ## generate the reference and build the site in build/site
 	$(BIN)/python docs/make_reference.py
-	$(BIN)/python -m mkdocs build --strict
+	$(BIN)/zensical build --strict --clean
+	@echo "made build/site; to read it: $(PYTHON) -m http.server --directory build/site"
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) $(LOWEST) build dist *.egg-info

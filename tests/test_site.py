@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import subprocess
 import sys
+import threading
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from reinit_cli.initializers import REGISTRY
 from reinit_cli.initializers.registry import ENTRY_POINTS
+from tests.browser import started_browser
 from tests.pages import DOCS, PAGES, ROOT, Block, blocks_of, commands_of, shell, terminal
 
 GIVEN = "recipes.md"
@@ -78,24 +85,61 @@ def test_the_reference_names_no_place_of_this_machine() -> None:
 
 
 @pytest.mark.slow
-def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+@pytest.mark.xdist_group("browser")
+def test_the_site_is_built_without_a_warning_and_works_in_a_browser(tmp_path: Path) -> None:
+    site = built_site(tmp_path)
+
+    assert not list(site.rglob("*.py"))
+    assert {page.stem for page in DOCS.rglob("*.md")} <= {
+        page.stem for page in site.rglob("*.html")
+    }
+    assert [
+        page
+        for page in site.rglob("*.html")
+        if 'src="http' in page.read_text() or 'stylesheet" href="http' in page.read_text()
+    ] == [], "a page fetches something from elsewhere"
+    with served(site) as address, started_browser() as browser:
+        browser.get(f"{address}/tutorial.html")
+        names = "return performance.getEntriesByType('resource').map(each => each.name)"
+        assert [name for name in browser.execute_script(names) if address not in name] == []
+        commands = browser.execute_script(
+            "return [...document.querySelectorAll('[data-clipboard-text]')]"
+            ".map(each => each.getAttribute('data-clipboard-text'))"
+        )
+        assert commands
+        assert not [each for each in commands if each.startswith("$") or "──" in each]
+        assert browser.execute_script("return document.querySelectorAll('.md-search').length") == 1
+
+
+def built_site(place: Path) -> Path:
+    """Build the site of a copy of docs/, and insist that nothing is wrong with it."""
+    shutil.copytree(DOCS, place / "docs")
+    shutil.copy(ROOT / "zensical.toml", place)
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
-        cwd=ROOT,
+        [sys.executable, "-m", "zensical", "build", "--strict"],
+        cwd=place,
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place / "build" / "site"
 
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "site" / "index.html").exists()
-    assert not list((tmp_path / "site").rglob("*.py"))
-    assert [
-        page
-        for page in (tmp_path / "site").rglob("*.html")
-        if 'src="http' in page.read_text() or 'stylesheet" href="http' in page.read_text()
-    ] == [], "a page fetches something from elsewhere"
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder on the loopback."""
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from reinit_cli.cli import main
 from reinit_cli.request.pattern import Pattern
-from tests.tools import tool
+from tests.browser import started_browser
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,24 +24,8 @@ HOSTILE = "<img src=x onerror=document.title='owned'>.weight"
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = tool("chromium")
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--disable-background-networking",
-        "--window-size=1280,1600",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(tool("chromedriver")))
-    yield driver
-    driver.quit()
+    with started_browser() as driver:
+        yield driver
 
 
 @pytest.fixture

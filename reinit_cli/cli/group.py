@@ -56,6 +56,9 @@ COMMANDS = {
 DEFAULT = "run"
 """The command that is meant where none is named."""
 
+HELP, VERSION = "help", "version"
+"""Words that stand for an option of the same name, as in other tools."""
+
 
 class _LazyGroup(click.Group):
     """Imports a command when it is called."""

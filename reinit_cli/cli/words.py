@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from reinit_cli.cli.completion.candidates import paths_starting
-from reinit_cli.cli.group import COMMANDS, DEFAULT
+from reinit_cli.cli.group import COMMANDS, DEFAULT, HELP, VERSION
 from reinit_cli.cli.help import HintedUsageError
 from reinit_cli.errors import (
     InputError,
@@ -17,9 +17,6 @@ from reinit_cli.errors import (
     UnknownNameError,
 )
 from reinit_cli.text import near, one_line
-
-HELP, VERSION = "help", "version"
-"""Words that stand for an option of the same name, as in other tools."""
 
 _SYNONYMS = {
     "keys": ("list", "ls", "names", "tensors", "tree"),

@@ -147,6 +147,20 @@ def _ask(reinit: Callable[..., Done], line: str, shell: str = "bash") -> list[st
         ("reinit keys m.safetensors --sort by", ["bytes "]),
         ("reinit alexnet --weights no", ["none "]),
         ("reinit alexnet -d cu", ["cuda "]),
+        ("reinit alexnet --color a", ["auto ", "always "]),
+        ("reinit keys m.safetensors --color n", ["never "]),
+        ("reinit help st", ["stats "]),
+        ("reinit hel", ["help "]),
+        ("reinit alexnet --strict --no-st", ["--no-strict "]),
+        ("reinit alexnet --no-v", ["--no-verify-crc "]),
+        ("reinit alexnet --con", []),
+        ("reinit alexnet --with", []),
+        ("reinit alexnet --refuse", []),
+        ("reinit alexnet --sy", []),
+        ("reinit m.safetensors --config m.s", ["m.safetensors "]),
+        ("reinit m.safetensors --config=m.s", ["m.safetensors "]),
+        ("reinit m.safetensors --config m.safetensors -r hea", ["head."]),
+        ("reinit alexnet --no-weights -r classifier.6.b", ["classifier.6.bias="]),
         ("reinit alexnet --dtype bf", ["bfloat16 "]),
         ("reinit alexnet --dtype 'classifier.*=bf", ["classifier.*=bfloat16"]),
         ("reinit alexnet --dtype cl", ["classifier."]),
@@ -166,6 +180,17 @@ def _ask(reinit: Callable[..., Done], line: str, shell: str = "bash") -> list[st
 )
 def test_words_go_on(line: str, candidates: list[str], reinit: Callable[..., Done]) -> None:
     assert _ask(reinit, line) == candidates
+
+
+def test_names_that_unset_an_option_are_completed_when_they_are_begun(
+    reinit: Callable[..., Done],
+) -> None:
+    shown = _ask(reinit, "reinit alexnet --")
+    twins = [each for each in _ask(reinit, "reinit alexnet --no-") if each not in shown]
+
+    assert not {"--no-strict ", "--no-untie ", "--no-reset-buffers "} & {*shown}
+    assert {"--no-strict ", "--no-untie ", "--no-reset-buffers "} <= {*twins}
+    assert not {"--no-with-buffers ", "--no-weights "} & {*twins}
 
 
 def _options_of_files() -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import click
 
-from reinit_cli.cli.group import COMMANDS, DEFAULT, group
+from reinit_cli.cli.group import COMMANDS, DEFAULT, HELP, group
 from reinit_cli.cli.help import Command, names_of
 
 
@@ -28,6 +28,8 @@ def candidates_for(before: Sequence[str], word: str) -> list[str]:
         before: the words between the program's name and it.
         word: what is written of it.
     """
+    if [*before] == [HELP]:
+        return _starting(COMMANDS, word)
     name = before[0] if before and before[0] in COMMANDS else None
     found = group.get_command(click.Context(group), name or DEFAULT)
     assert found is not None
@@ -35,7 +37,7 @@ def candidates_for(before: Sequence[str], word: str) -> list[str]:
     candidates = values.candidates(word)
     if before:
         return candidates
-    commands = _starting((*COMMANDS, "--help", "--version"), word)
+    commands = _starting((*COMMANDS, HELP, "--help", "--version"), word)
     # The default one may be left out, so its options and sources may stand here too.
     return list(dict.fromkeys([*commands, *candidates])) if word else commands
 
@@ -65,7 +67,7 @@ class _Values:
         elif word == "--":
             self.has_options = False
         else:
-            option, value = self._option(word)
+            option, value = self._option(self.former.get(word, word))
             if option is not None and value:
                 self.chosen[option.name] = value.removeprefix("=")
             elif option is not None:

@@ -109,7 +109,7 @@ SAID: dict[str, tuple[ReinitError, str, str | None]] = {
     "existing report": (
         OutputExistsError("r.html", kind="report"),
         "the output 'r.html' exists",
-        "add --force to replace it, or name another with --report",
+        "name another with --report (reinit run -h shows how to overwrite)",
     ),
     "field": (
         RecipeError("r", "unknown field 'sed'", ["seed", "rule"], word="sed"),

@@ -226,7 +226,11 @@ def _suffix(error: errors.OutputUnwritableError) -> str:
 
 
 def _existing(error: errors.OutputExistsError) -> str:
-    return f"add --force to replace it, or name another with --{error.kind}"
+    return f"name another with {_option(error)} (reinit run -h shows how to overwrite)"
+
+
+def _option(error: errors.ReinitError) -> str:
+    return "--record-to" if error.kind == "record" else f"--{error.kind}"
 
 
 def _allowed(error: errors.ReinitError) -> str:
@@ -325,7 +329,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         f"name one of them: {' or '.join(map(shlex.quote, error.known[:_MOST_COMMANDS]))}"
     ),
     (errors.UnsupportedFormatError, "names"): (
-        "without --refuse-unknown-globals they are carried along, and never imported"
+        "without --safe-pickle they are carried along, and never imported"
     ),
     (errors.UnsupportedFormatError, "edit"): (
         "add --tensors-only to write the state dict's tensors and nothing else"
@@ -334,14 +338,15 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputError, "check"): (
         "name a file with -o, and write it out when it has passed: cat FILE"
     ),
-    (errors.OutputExistsError, ""): "add --force to replace it, or name another with -o",
+    (errors.OutputExistsError, ""): "name another with -o (reinit run -h shows how to overwrite)",
     (errors.OutputExistsError, "report"): _existing,
     (errors.OutputExistsError, "record"): _existing,
     (errors.OutputUnwritableError, "scratch"): _SCRATCH,
     (errors.UnreadableSourceError, "scratch"): _SCRATCH,
-    (errors.OutputTakenError, ""): lambda error: f"name another file with --{error.kind}",
+    (errors.OutputTakenError, ""): lambda error: f"name another file with {_option(error)}",
     (errors.OutputTakenError, "source"): lambda error: (
-        "name another with -o" + ("" if error.of else ", or add --in-place to replace the source")
+        "name another with -o"
+        + ("" if error.of else " (reinit run --help shows how to replace a source)")
     ),
     (errors.OutputTakenError, "read"): "name another with -o",
     (errors.OutputTakenError, "output"): (

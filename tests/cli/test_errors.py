@@ -103,12 +103,12 @@ CASES = {
     "existing output": (
         ["model.safetensors", "-r", "*=zeros", "-o", "there.safetensors"],
         "error: the output 'there.safetensors' exists",
-        "hint: add --force to replace it, or name another with -o",
+        "hint: name another with -o (reinit run -h shows how to overwrite)",
     ),
     "output is source": (
         ["model.safetensors", "-r", "*=zeros", "-o", "./model.safetensors", "--force"],
         "error: the output './model.safetensors' is the source itself",
-        "hint: name another with -o, or add --in-place to replace the source",
+        "hint: name another with -o (reinit run --help shows how to replace a source)",
     ),
     "a file as a folder": (
         ["model.safetensors", "-r", "*=zeros", "-o", "there.safetensors/where.safetensors"],

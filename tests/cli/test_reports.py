@@ -90,8 +90,8 @@ REFUSED = {
     ),
     "there already": (
         "old.html",
-        "error: the output 'old.html' exists\nhint: add --force to replace it, or name another "
-        "with --report\n",
+        "error: the output 'old.html' exists\nhint: name another with --report (reinit run -h "
+        "shows how to overwrite)\n",
     ),
     "a file as a folder": (
         "old.html/r.html",

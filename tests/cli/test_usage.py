@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 
 import pytest
 
+from reinit_cli.cli import hints
 from tests.cli.conftest import Done
 
 INSTEAD = {
@@ -90,3 +93,9 @@ def test_words_that_do_not_fit_are_answered_with_those_that_do(
     done = reinit(*args)
 
     assert (done.code, done.out, done.err) == (2, "", f"error: {problem}\nhint: {hint}\n")
+
+
+def test_no_hint_proposes_what_replaces_files() -> None:
+    said = inspect.getsource(hints).replace("--force-reinstall", "")
+
+    assert not re.findall(r"--force|--in-place", said)

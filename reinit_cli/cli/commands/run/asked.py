@@ -134,7 +134,7 @@ def _check_standard_input(
     """
     readers = [
         *("SOURCE" for source in sources if source == DASH),
-        *("--config" for config in configs if config == DASH),
+        *("--recipe" for config in configs if config == DASH),
         *(("--files-from",) if files_from == DASH else ()),
     ]
     if len(readers) > 1:

@@ -20,7 +20,7 @@ ls seeds
 
 # Nothing is NaN, and two seeds of one checkpoint differ in their heads only.
 for file in seeds/*.pt; do
-    reinit stats "$file" --check > /dev/null
+    reinit stats "$file" --fail-nan > /dev/null
 done
 reinit diff seeds/epoch0-seed0.pt seeds/epoch0-seed1.pt || [ $? -eq 1 ]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from reinit_cli.cli.help import Option, option
+from reinit_cli.cli.help import Option, argument, option
 from reinit_cli.cli.parameters import RenameType
 from reinit_cli.cli.screen import COLOR, NO_PAGER, WIDE
 from reinit_cli.errors import RecipeError, UnknownNameError
@@ -159,8 +159,15 @@ SEED_VARIABLE, DEVICE_VARIABLE = "REINIT_SEED", "REINIT_DEVICE"
 """The environment variables that options obey."""
 
 
-SOURCE, RANDOMNESS, DISPLAY = "Source", "Randomness", "Display"
+SOURCE, RANDOMNESS, DISPLAY, VIEW = "Source", "Randomness", "Display", "View"
 """Headings of the options below."""
+
+source_argument = argument(
+    "source",
+    metavar="SOURCE",
+    help="A checkpoint (safetensors, a file from torch.save, a Hugging Face folder, or '-' for "
+    "stdin), or the name of a torchvision model",
+)
 
 WEIGHTS: dict[str, Any] = {
     "metavar": "NAME|none|FILE",

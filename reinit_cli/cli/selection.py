@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from reinit_cli.cli.help import option
+from reinit_cli.cli.help import argument, option
 from reinit_cli.cli.options import CountType
 from reinit_cli.cli.parameters import PatternType
 from reinit_cli.cli.terminal import warn
@@ -72,7 +72,13 @@ def selection_options(
     return decorate
 
 
-_PATTERNS = click.argument("patterns", type=PatternType(), nargs=-1, metavar="[PATTERN]...")
+_PATTERNS = argument(
+    "patterns",
+    type=PatternType(),
+    nargs=-1,
+    metavar="[PATTERN]...",
+    help="Keys that match, as in a rule: * ? [abc] {a,b} {0..8} re:REGEX  [default: all]",
+)
 
 
 def _options(orders: Collection[str], shown: str) -> Sequence[Callable[..., Any]]:
@@ -86,7 +92,7 @@ def _options(orders: Collection[str], shown: str) -> Sequence[Callable[..., Any]
             metavar="PATTERN",
             heading=_HEADING,
             brief="Leave out keys that match",
-            help="Leave out keys that match; repeatable.",
+            help="Leave out keys that match. Repeatable.",
         ),
         option(
             "--sort",
@@ -94,16 +100,16 @@ def _options(orders: Collection[str], shown: str) -> Sequence[Callable[..., Any]
             type=SortType(list(orders)),
             metavar="ORDER",
             heading=_HEADING,
-            brief=f"{', '.join(orders)}",
+            brief=listed_or(list(orders)),
             help=f"Sort by {listed_or(list(orders))}; numbers from the largest.  "
-            "[default: the order of SOURCE]",
+            "[default: as stored]",
         ),
         option(
             "--reverse",
             "is_reversed",
             is_flag=True,
             heading=_HEADING,
-            help="Reverse the order.",
+            help="Reverse the order",
         ),
         option(
             "--head",
@@ -111,7 +117,7 @@ def _options(orders: Collection[str], shown: str) -> Sequence[Callable[..., Any]
             metavar="N",
             heading=_HEADING,
             brief=f"Show the first N {shown}",
-            help=f"Show the first N {shown}.",
+            help=f"Show the first N {shown}",
         ),
     )
 

@@ -167,11 +167,11 @@ def test_modules_are_measured_together(reinit: Callable[..., Done], numbers: Pat
 
 
 def test_a_check_names_what_is_not_finite(reinit: Callable[..., Done], numbers: Path) -> None:
-    bad = reinit("stats", "m.pt", "--check")
+    bad = reinit("stats", "m.pt", "--fail-nan")
 
     assert bad.code == 1
     assert bad.err.splitlines()[-1] == "error: 'a.b' has 1 NaN and 1 infinity in 3 elements"
-    assert reinit("stats", "m.pt", "a.w", "--check").code == 0
+    assert reinit("stats", "m.pt", "a.w", "--fail-nan").code == 0
 
 
 def test_statistics_as_json_are_versioned(reinit: Callable[..., Done], numbers: Path) -> None:
@@ -231,7 +231,7 @@ def test_histograms_can_have_one_range(reinit: Callable[..., Done]) -> None:
 def test_a_hostile_key_is_escaped(reinit: Callable[..., Done]) -> None:
     save_file({"\x1b[31m": torch.tensor([math.nan])}, "m.safetensors")
 
-    assert "\x1b" not in reinit("stats", "m.safetensors", "--check").err
+    assert "\x1b" not in reinit("stats", "m.safetensors", "--fail-nan").err
 
 
 def _with_prefix() -> None:

@@ -326,5 +326,5 @@ def test_a_model_without_weights_is_built_under_the_seed_that_a_run_uses(
     assert measured["tensors"][0]["mean"] == pytest.approx(built[key].double().mean().item())
     assert (compared.code, compared.err) == (
         0,
-        "from: squeezenet1_1\nto: built.safetensors\nkeys: 52 the same\n",
+        "from: squeezenet1_1\nto: built.safetensors\ntensors: 52 identical\n",
     )

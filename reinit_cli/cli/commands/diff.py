@@ -8,12 +8,15 @@ from dataclasses import replace
 
 import click
 
-from reinit_cli.cli.help import Command, option
+from reinit_cli.cli.help import Command, argument, option
 from reinit_cli.cli.options import (
     CONTEXT,
+    DISPLAY,
+    VIEW,
     DistanceType,
     display_options,
     json_option,
+    overwrite_report_option,
     rename_option,
     report_option,
     report_place,
@@ -53,37 +56,67 @@ from reinit_cli.request.rename import Rename
 from reinit_cli.storage.destination import CHECKPOINT
 from reinit_cli.tensors.distance import Tolerance
 
+_COMPARISON = "Comparison"
+
 
 @click.command("diff", cls=Command, context_settings=CONTEXT)
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@argument("first", metavar="A", help="The source to compare with: a checkpoint or a model")
+@argument("second", metavar="B", help="The source that may differ")
 @selection_options(DIFFERENCE_ORDERS, "rows")
 @option(
     "--rtol",
     type=DistanceType(),
     default=0.0,
-    show_default=True,
     metavar="X",
-    help="Relative tolerance: a share of B's value.",
+    heading=_COMPARISON,
+    brief="Relative tolerance  [default: 0]",
+    help="Relative tolerance: a share of B's value  [default: 0]",
 )
 @option(
     "--atol",
     type=DistanceType(),
     default=0.0,
-    show_default=True,
     metavar="X",
-    help="Absolute tolerance.",
+    heading=_COMPARISON,
+    brief="Absolute tolerance  [default: 0]",
+    help="Absolute tolerance  [default: 0]",
 )
-@option("--stat", is_flag=True, help="Collapse repeated layers, with the largest changes.")
-@option("--keys-only", is_flag=True, help="Compare keys, shapes and dtypes; read no tensor.")
-@option("--all", "shows_same", is_flag=True, help="Also show unchanged tensors.")
-@option("-q", "--quiet", is_flag=True, help="No output; use the exit code.")
+@option(
+    "--keys-only",
+    is_flag=True,
+    heading=_COMPARISON,
+    brief="Compare keys, shapes and dtypes; read no tensor",
+    help="Compare keys, shapes and dtypes; read no tensor",
+)
+@option(
+    "--stat",
+    is_flag=True,
+    heading=VIEW,
+    brief="Collapse repeated layers",
+    help="Collapse repeated layers, with the largest changes",
+)
+@option(
+    "--all",
+    "shows_same",
+    is_flag=True,
+    heading=VIEW,
+    brief="Also show unchanged tensors",
+    help="Also show unchanged tensors",
+)
+@option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    heading=DISPLAY,
+    brief="Print nothing; use the exit code",
+    help="Print nothing; use the exit code",
+)
 @rename_option
 @weights_option
 @root_option
 @seed_option
 @report_option
-@option("-f", "--force", is_flag=True, help="Replace an existing report.")
+@overwrite_report_option
 @json_option
 @display_options
 @click.pass_context
@@ -113,7 +146,7 @@ def command(
     or values; for changed values the largest difference, relative L2 (the norm of the
     difference over that of A's tensor), the share of elements that changed, and the cosine.
     --rename renames keys of A first; a prefix that explains the differences between keys is
-    named.
+    named. --weights, --root and --seed hold for A and for B.
 
     \b
     reinit diff model.safetensors model-reinit.safetensors --stat

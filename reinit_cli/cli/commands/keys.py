@@ -13,10 +13,12 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.cli.help import Command, option
 from reinit_cli.cli.options import (
     CONTEXT,
+    VIEW,
     CountType,
     display_options,
     json_option,
     root_option,
+    source_argument,
     weights_option,
 )
 from reinit_cli.cli.pager import paged
@@ -35,37 +37,59 @@ if TYPE_CHECKING:
 
 
 @click.command("keys", cls=Command, context_settings=CONTEXT)
-@click.argument("source")
+@source_argument
 @selection_options(ORDERS, "rows")
 @option(
     "-l",
     "--long",
     is_flag=True,
+    heading=VIEW,
     brief="Long listing, also in a pipe",
-    help="Long listing, also in a pipe: shapes, dtypes, sizes, ties.",
+    help="Long listing, also in a pipe: shapes, dtypes, sizes, ties",
 )
 @option(
     "--tree",
     is_flag=True,
+    heading=VIEW,
     brief="Modules as a tree",
-    help="Show modules as a tree, with the sums of each; layers that are alike are one.",
+    help="Show modules as a tree, with the sums of each; layers that are alike are one",
 )
 @option(
     "--depth",
     type=CountType(),
     metavar="N",
+    heading=VIEW,
     brief="Levels of --tree",
-    help="Show N levels of --tree.  [default: all]",
+    help="Show N levels of --tree  [default: all]",
 )
 @option(
     "--group",
     is_flag=True,
+    heading=VIEW,
     brief="Collapse repeated layers into one pattern",
-    help="Collapse repeated layers into one pattern, which a rule takes as it is.",
+    help="Collapse repeated layers into one pattern, which a rule takes as it is",
 )
-@option("--count", is_flag=True, brief="The number of keys", help="Print the number of keys.")
-@option("--meta", is_flag=True, help="Outline what SOURCE holds, with or without a state dict.")
-@option("-0", "--null", is_flag=True, help="End each key with a NUL instead of a newline.")
+@option(
+    "--count",
+    is_flag=True,
+    heading=VIEW,
+    brief="The number of keys",
+    help="Print the number of keys",
+)
+@option(
+    "--meta",
+    is_flag=True,
+    heading=VIEW,
+    brief="What else the file has",
+    help="Outline what SOURCE holds, with or without a state dict",
+)
+@option(
+    "-0",
+    "--null",
+    is_flag=True,
+    heading=VIEW,
+    help="End each key with NUL instead of a newline",
+)
 @weights_option
 @root_option
 @json_option

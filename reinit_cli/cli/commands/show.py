@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.cli.help import Command, option
+from reinit_cli.cli.help import Command, argument, option
 from reinit_cli.cli.options import (
     CONTEXT,
+    VIEW,
     display_options,
     json_option,
     root_option,
     seed_option,
+    source_argument,
     weights_option,
 )
 from reinit_cli.cli.pager import paged
@@ -40,17 +42,30 @@ if TYPE_CHECKING:
 
 
 @click.command("show", cls=Command, context_settings=CONTEXT)
-@click.argument("source")
-@click.argument("texts", nargs=-1, metavar="[KEY|PATTERN]...")
+@source_argument
+@argument(
+    "texts",
+    nargs=-1,
+    metavar="[KEY|PATTERN]...",
+    help="Keys, and patterns as in a rule: * ? [abc] {a,b} {0..8} re:REGEX",
+)
 @selection_options(ORDERS, "tensors", has_patterns=False)
 @option(
     "--slice",
     "part",
     type=SliceType(),
     metavar="SLICE",
-    help="Show only this part of each tensor, in Python's notation: 0,:,:,:2 or ...,-1.",
+    heading=VIEW,
+    brief="Only this part: 0,:,:,:2 or ...,-1",
+    help="Show only this part of each tensor, in Python's notation: 0,:,:,:2 or ...,-1",
 )
-@option("--full", is_flag=True, help="Print every element.")
+@option(
+    "--full",
+    is_flag=True,
+    heading=VIEW,
+    brief="Every element",
+    help="Print every element",
+)
 @weights_option
 @root_option
 @seed_option

@@ -14,12 +14,15 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.cli.help import Command, option
 from reinit_cli.cli.options import (
     CONTEXT,
+    VIEW,
     display_options,
     json_option,
+    overwrite_report_option,
     report_option,
     report_place,
     root_option,
     seed_option,
+    source_argument,
     weights_option,
 )
 from reinit_cli.cli.pager import paged
@@ -75,34 +78,44 @@ _MEASURED = MEASURES.keys() - ORDERS.keys()
 
 
 @click.command("stats", cls=Command, context_settings=CONTEXT)
-@click.argument("source")
+@source_argument
 @selection_options(_ORDERS, "rows")
 @option(
     "--by",
-    "depth",
     type=_DepthType(),
     metavar="module|N",
-    help="Group by module, or by the first N parts of the key.",
+    heading=VIEW,
+    brief="One row a module",
+    help="Group by module, or by the first N parts of the key",
 )
 @option(
     "--same-range",
     "has_one_range",
     is_flag=True,
-    help="Draw all histograms over one range, from the smallest value to the largest.",
+    heading=VIEW,
+    help="Draw all histograms over one range, from the smallest value to the largest",
 )
-@option("--check", is_flag=True, help="Exit 1 if there is NaN or an infinity.")
+@option(
+    "--fail-nan",
+    "fails",
+    is_flag=True,
+    heading=VIEW,
+    brief="Exit with 1 if there is NaN or an infinity",
+    was=("--check",),
+    help="Name the tensors that have NaN or infinities, and exit with 1 if there are any",
+)
 @weights_option
 @root_option
 @seed_option
 @report_option
-@option("-f", "--force", is_flag=True, help="Replace an existing report.")
+@overwrite_report_option
 @json_option
 @display_options
 @click.pass_context
 def command(
     ctx: click.Context,
     source: str,
-    depth: int | None,
+    by: int | None,
     weights: str | None,
     root: str | None,
     seed: int,
@@ -110,19 +123,19 @@ def command(
     *,
     selectors: Selectors,
     has_one_range: bool,
-    check: bool,
+    fails: bool,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Measure the tensors of SOURCE: mean, std, extremes, norm, zeros, NaN and infinities.
+    """Measure the tensors of SOURCE: mean, std, range, norm, zeros, NaN and infinities.
 
-    Mean, std, extremes, norm and the histogram are those of the finite elements, in float64;
+    Mean, std, range, norm and the histogram are those of the finite elements, in float64;
     complex elements count by their magnitudes. Tensors that are tied count once in a module.
 
     \b
     reinit stats model.safetensors
     reinit stats model.safetensors "layers.*" --by 2
-    reinit stats model.safetensors --check --json
+    reinit stats model.safetensors --fail-nan --json
     """
     found = find_source(source, weights, root)
     warn_about((found,))
@@ -131,7 +144,7 @@ def command(
     refuse_unmatched(listing.choice, [each.key for each in found.tensors], source, is_answer=True)
     tensors, reasons = measurable(listing.tensors)
     count = len(tensors)
-    if depth is None and not check and selectors.order not in _MEASURED:
+    if by is None and not fails and selectors.order not in _MEASURED:
         tensors = tensors[: selectors.head]  # the others are not even read
     reads = dict.fromkeys(found.reads, CHECKPOINT)
     place = report_place(report, reads, has_pictures=bool(tensors), force=force)
@@ -142,20 +155,20 @@ def command(
         passes = 2 if bins else 1
         progress = meter.of(passes * sum(tensor.nbytes for tensor in tensors))
         measured = measure_source(
-            found, tensors, depth, seed, progress, bins=bins, has_one_range=has_one_range
+            found, tensors, by, seed, progress, bins=bins, has_one_range=has_one_range
         )
-    title = "key" if depth is None else "module"
+    title = "key" if by is None else "module"
     shown = _shown(measured, selectors)
     if as_json:
         sys.stdout.write(dumps(statistics_form(shown, title, skipped)) + "\n")
     else:
-        total = (count, count) if depth is None else (len(measured), count)
+        total = (count, count) if by is None else (len(measured), count)
         sheet = statistics_sheet(shown, title, skipped, total, for_people=shows_histograms)
         with paged():
             show(sheet, sys.stdout)
     if place is not None:
         write_report(place, page_of_statistics(found, shown, title, skipped))
-    ctx.exit(_checked(measured) if check else 0)
+    ctx.exit(_checked(measured) if fails else 0)
 
 
 def _shown(measured: Sequence[Measured], selectors: Selectors) -> Sequence[Measured]:

@@ -250,7 +250,7 @@ _BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
         _paths,
     ),
     "rules": _rules,
-    **dict.fromkeys(("excluded", "drop", "only", "patterns", "key"), _keys),
+    **dict.fromkeys(("excluded", "drop", "only", "patterns", "texts"), _keys),
     "rename": _renames,
     **dict.fromkeys(("init", "name"), _inits),
     "globs": _models,
@@ -259,6 +259,6 @@ _BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
     "dtype": _dtypes,
     "weights": _weights,
     "device": _of(("cpu", "cuda", "mps", "auto")),
-    "depth": _of(("module",)),
+    "by": _of(("module",)),
 }
 """How the values of parameters are completed, by the parameter's name."""

@@ -139,6 +139,17 @@ def nbytes(count: int) -> str:
     return f"{scaled / 1000:,.1f} TB"
 
 
+def duration(seconds: float) -> str:
+    """Return a time for people: "0.1 s", "3.7 s", "2 min 5 s", "1 h 10 min"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
 def parse_integer(text: str) -> int:
     """Return the integer that decimal digits stand for, with or without a sign.
 

@@ -62,7 +62,7 @@ def test_its_slots_follow_what_is_filled(
     trainer_folder(source, has_int_steps=has_int_steps, is_zip=is_zip)
     rules = ["-r", "head.weight=normal", "-r", "head.bias=zeros"]
 
-    code = main([str(source), *rules, "--reset-optimizer", "-o", f"{out}/", "--record"])
+    code = main([str(source), *rules, "--reset-optimizer", "-o", str(out), "--record"])
 
     assert code == 0
     assert "6 slots zeroed" in capsys.readouterr().err
@@ -82,7 +82,7 @@ def test_without_the_option_it_is_copied_and_the_report_says_so(
     source, out = tmp_path / "run", tmp_path / "out"
     trainer_folder(source)
 
-    assert main([str(source), "-r", "head.bias=zeros", "-o", f"{out}/"]) == 0
+    assert main([str(source), "-r", "head.bias=zeros", "-o", str(out)]) == 0
 
     assert (out / "optimizer.pt").read_bytes() == (source / "optimizer.pt").read_bytes()
     assert capsys.readouterr().err.startswith(
@@ -101,7 +101,7 @@ def test_optimizers_of_other_models_are_copied_and_the_report_says_so(
     shutil.copy(source / "optimizer.bin", source / "optimizer_1.bin")
     rule = f"{next(iter(load_file(source / 'model.safetensors')))}=zeros"
 
-    assert main([str(source), "-r", rule, "--reset-optimizer", "-o", f"{out}/"]) == 0
+    assert main([str(source), "-r", rule, "--reset-optimizer", "-o", str(out)]) == 0
 
     assert (
         "warning: 'optimizer_1.bin' is copied as it is; --reset-optimizer resets 'optimizer.bin' "
@@ -116,7 +116,7 @@ def test_a_folder_without_an_optimizer_has_nothing_to_reset(
 ) -> None:
     trainer_folder(tmp_path / "run")
     (tmp_path / "run" / "optimizer.pt").unlink()
-    words = [str(tmp_path / "run"), "-r", "head.bias=zeros", "-o", f"{tmp_path}/out/"]
+    words = [str(tmp_path / "run"), "-r", "head.bias=zeros", "-o", f"{tmp_path}/out"]
 
     assert main([*words, "--reset-optimizer"]) == 2
 
@@ -129,7 +129,7 @@ def test_an_optimizer_that_is_damaged_is_an_error_in_one_line(
     trainer_folder(tmp_path / "run")
     file = tmp_path / "run" / "optimizer.pt"
     file.write_bytes(file.read_bytes()[:-100])
-    words = [str(tmp_path / "run"), "-r", "head.bias=zeros", "-o", f"{tmp_path}/out/"]
+    words = [str(tmp_path / "run"), "-r", "head.bias=zeros", "-o", f"{tmp_path}/out"]
 
     assert main([*words, "--reset-optimizer"]) == 2
 

@@ -25,7 +25,7 @@ def test_a_check_that_passes_is_told(reinit, checkpoint) -> None:
 
     assert done.code == 0
     # One tensor of 600 elements with three statistics and a bound; one of 80 with its bound.
-    assert "check: 5 tests passed, p below 3.3e-10 would fail\n" in done.err
+    assert "check: 5 statistical tests passed (threshold p = 3.3e-10)\n" in done.err
 
 
 def test_the_verdict_on_each_tensor_is_a_column(reinit, checkpoint) -> None:
@@ -72,7 +72,7 @@ def test_a_dry_run_says_what_would_be_tested(reinit, checkpoint) -> None:
     done = reinit("model.safetensors", "-r", "*.weight=xavier_uniform", "--check", "-n")
 
     assert done.code == 0
-    assert "check: 3 statistics, p below 3.3e-10 would fail\n" in done.err
+    assert "check: 3 statistical tests (threshold p = 3.3e-10)\n" in done.err
 
 
 @pytest.mark.usefixtures("broken")

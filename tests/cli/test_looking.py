@@ -141,7 +141,7 @@ def test_draw_prints_the_tensor_that_a_rewrite_would_write(reinit: Callable[...,
     tensor, facts = done.out.split("\n\n") if "\n\n" in done.out else (done.out[:0], done.out)
     assert str(expected) in done.out
     assert dict(line.split("\t") for line in facts.splitlines() if "\t" in line) == {
-        "initializer": "xavier_uniform gain=relu (1.4142)",
+        "initializer": "xavier_uniform relu (gain 1.414)",
         "shape": "3x5, float32",
         "fan_in": "5",
         "fan_out": "3",

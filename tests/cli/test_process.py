@@ -117,17 +117,19 @@ def test_a_rewrite_on_a_terminal_shows_a_table_and_its_notes_below(checkpoint: P
     code, seen = _in_terminal("model.safetensors", "-r", "a.*=xavier_uniform:relu", "-n")
 
     assert code == 0
-    _, header, _, *rest = _plain(seen)
-    assert header.split() == ["pattern", "initializer", "tensors", "parameters", "bytes", "std"]
+    header, _, *rest = _plain(seen)
+    assert header.split() == [
+        *("pattern", "initializer", "tensors", "parameters", "bytes", "expected", "std"),
+    ]
     assert rest == [
-        " a.*       xavier_uniform gain=relu (1.4142)         1          600   2.4 kB    0.28284",
-        "note       a.*: 1 skipped: it has 1 dimension, and fans need 2 or more",
-        "untouched  2 tensors, 32 parameters, 128 B",
-        "total      3 tensors, 632 parameters, 2.5 kB",
-        "seed       0 (stream torch-1)",
-        "device     cpu",
-        "source     model.safetensors",
-        "output     model-reinit.safetensors (dry run: not written)",
+        "a.*      xavier_uniform relu (gain 1.414)        1         600  2.4 kB        0.2828",
+        "note         a.*: 1 skipped: it has 1 dimension, and fans need 2 or more",
+        "unchanged    2 tensors, 32 parameters, 128 B",
+        "total        3 tensors, 632 parameters, 2.5 kB",
+        "seed         0 (stream torch-1)",
+        "device       cpu",
+        "source       model.safetensors",
+        "would write  model-reinit.safetensors",
     ]
 
 
@@ -141,15 +143,17 @@ def test_several_inputs_on_a_terminal_are_one_table(checkpoint: Path) -> None:
 
     assert code == 3
     # A bar that was shown while torch was imported has been erased again.
-    assert [line for line in _plain(seen) if not line.startswith("2 outputs ")] == [
+    lines = [line for line in _plain(seen) if not line.startswith("2 outputs ")]
+    assert re.fullmatch(r"took    [0-9.]+ s", lines.pop(-2))
+    assert lines == [
         "error: 'bad.pt' is empty",
         "hint: the download failed, or is not complete; fetch it again",
-        " source              tensors   parameters    bytes   output",
-        " ─────────────────────────────────────────────────────────────────────────",
-        " model.safetensors         1          600   2.4 kB   out/model.safetensors",
-        " bad.pt",
+        "source             result  tensors  parameters   bytes  output",
+        "─────────────────  ──────  ───────  ──────────  ──────  ─────────────────────",
+        "model.safetensors  done          1         600  2.4 kB  out/model.safetensors",
+        "bad.pt             failed",
         "note    model.safetensors: 1 skipped: it has 1 dimension, and fans need 2 or more",
-        "note    bad.pt: failed: 'bad.pt' is empty",
+        "note    bad.pt: 'bad.pt' is empty",
         "rule    a.* = xavier_uniform gain=1",
         "seed    0 (stream torch-1)",
         "device  cpu",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from reinit_cli.streams.seeds import seed_for
 from tests.cli.conftest import Done
@@ -50,21 +51,22 @@ def test_the_report_in_a_pipe_is_tab_separated_and_whole(
 
     assert done.code == 0
     assert done.out == (
-        "pattern\tinitializer\ttensors\tparameters\tbytes\texpected std\tnotes\n"
-        "*\tkaiming_normal mode=fan_out nonlinearity=relu (1.4142)\t1\t600\t2.4 kB\t0.1\t"
+        "pattern\tinitializer\ttensors\tparameters\tbytes\texpected std min\texpected std max\t"
+        "std after min\tstd after max\tnotes\n"
+        "*\tkaiming_normal fan_out relu (gain 1.414)\t1\t600\t2400\t0.1\t0.1\t\t\t"
         "2 skipped: a running statistic; "
-        "1 skipped: it has 1 dimension, and fans need 2 or more; 3 owned by later rules\n"
-        "classifier.*\tnormal mean=0 std=0.02\t1\t80\t160 B\t0.02\t1 owned by later rules\n"
-        "norm.{weight,bias}\tones\t1\t8\t32 B\t0\t1 of 2 names not there\n"
-        "classifier.bias\tkeep\t1\t10\t20 B\t\t\n"
+        "1 skipped: it has 1 dimension, and fans need 2 or more; 3 taken by later rules\n"
+        "classifier.*\tnormal mean=0 std=0.02\t1\t80\t160\t0.02\t0.02\t\t\t1 taken by later rules\n"
+        "norm.{weight,bias}\tones\t1\t8\t32\t0.0\t0.0\t\t\t1 of 2 names not found\n"
+        "classifier.bias\tkeep\t1\t10\t20\t\t\t\t\t\n"
     )
     assert done.err == (
-        "untouched: 4 tensors, 18 parameters, 9 in buffers, 92 B\n"
+        "unchanged: 4 tensors, 18 parameters, 9 in buffers, 92 B\n"
         "total: 7 tensors, 706 parameters, 9 in buffers, 2.7 kB\n"
         "seed: 0 (stream torch-1)\n"
         "device: cpu\n"
         "source: model.safetensors\n"
-        "output: model-reinit.safetensors (dry run: not written)\n"
+        "would write: model-reinit.safetensors\n"
     )
     assert os.listdir() == ["model.safetensors"]
 
@@ -152,12 +154,45 @@ def test_verbose_has_a_row_for_each_owned_tensor(
 ) -> None:
     done = reinit("model.safetensors", "-r", "features.*=xavier_uniform:relu", "-v", "-n")
 
-    assert done.out.startswith(
-        "key\taction\tshape\tdtype\tfan_in\tfan_out\tgain\tbound\texpected std\n"
-        "features.0.bias\tskip\t8\tfloat32\t\t\t\t\t\n"
-        "features.0.weight\tfill\t8x3x5x5\tfloat32\t75\t200\t1.4142\t0.20889\t0.1206\n"
-        "pattern\t"
-    )
+    header, skipped, filled = (line.split("\t") for line in done.out.splitlines())
+    assert header == [
+        *("key", "action", "shape", "dtype", "fan_in", "fan_out", "gain", "bound"),
+        *("expected std", "std before", "std after", "check"),
+    ]
+    assert skipped == ["features.0.bias", "skip", "8", "float32", *[""] * 8]
+    assert filled[:6] == ["features.0.weight", "fill", "8x3x5x5", "float32", "75", "200"]
+    gain, std = math.sqrt(2), math.sqrt(2) * math.sqrt(2 / (75 + 200))
+    assert list(map(float, filled[6:9])) == pytest.approx([gain, math.sqrt(3) * std, std])
+    assert filled[9:] == ["", "", ""]
+
+
+def test_tensors_whose_fans_differ_have_a_range_of_standard_deviations(
+    reinit: Callable[..., Done],
+) -> None:
+    save_file({"a.weight": torch.zeros(8, 50), "b.weight": torch.zeros(8, 200)}, "m.safetensors")
+
+    done = reinit("m.safetensors", "-r", "*.weight=lecun_normal")
+
+    header, row = (line.split("\t") for line in done.out.splitlines())
+    found = dict(zip(header, row, strict=True))
+    assert float(found["expected std min"]) == pytest.approx(1 / math.sqrt(200))
+    assert float(found["expected std max"]) == pytest.approx(1 / math.sqrt(50))
+    stds = [each.std(correction=0).item() for each in load_file("m-reinit.safetensors").values()]
+    assert float(found["std after min"]) == pytest.approx(min(stds), rel=1e-5)
+    assert float(found["std after max"]) == pytest.approx(max(stds), rel=1e-5)
+
+
+def test_what_was_not_drawn_has_a_standard_deviation_after_and_none_that_is_expected(
+    reinit: Callable[..., Done],
+) -> None:
+    save_file({"a": torch.tensor([1.0, 3.0]), "b": torch.tensor([1.0, 5.0])}, "m.safetensors")
+
+    done = reinit("m.safetensors", "-r", "*=scale:2")
+
+    header, row = (line.split("\t") for line in done.out.splitlines())
+    found = dict(zip(header, row, strict=True))
+    assert found["expected std min"] == found["expected std max"] == ""
+    assert (found["std after min"], found["std after max"]) == ("2.0", "4.0")
 
 
 def test_quiet_says_nothing(reinit: Callable[..., Done], checkpoint: Path) -> None:

@@ -31,12 +31,20 @@ _MOST_NETWORKS = 5
 
 
 def described(init: Init) -> str:
-    """Return an initializer with its resolved arguments: "xavier_uniform gain=relu (1.41421)"."""
+    """Return an initializer with its resolved arguments: "xavier_uniform relu (gain 1.414)"."""
     from reinit_cli.initializers.declaration import written
 
     words = [init.initializer.name]
     for name, value in init.given.items():
-        words.append(f"{name}={number(value) if isinstance(value, float) else written(value)}")
-        if isinstance(value, str) and name in ("gain", "nonlinearity") and init.gain is not None:
-            words[-1] += f" ({number(init.gain)})"
+        is_word = isinstance(value, str) and name in _BARE
+        shown = number(value) if isinstance(value, float) else written(value)
+        words.append(shown if is_word else f"{name}={shown}")
+    if init.gain is not None and any(isinstance(init.given.get(name), str) for name in _GAINS):
+        words.append(f"(gain {init.gain:.4g})")
     return " ".join(words)
+
+
+_GAINS = ("gain", "nonlinearity")
+
+_BARE = (*_GAINS, "mode")
+"""Arguments whose words speak for themselves, as they do in a rule."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ def command(
     reinit resnet50 -r "layer4.*=kaiming_normal:relu,fan_out" -x "*.bn*"
     reinit *.pt -c recipe.toml --seed 0..4 -o "out/{stem}-seed{seed}.pt"
     """
+    started = time.monotonic()
     from reinit_cli.cli.commands.run.asked import read_asked
     from reinit_cli.cli.commands.run.page import report_file
     from reinit_cli.cli.commands.run.results import Report, report_stream
@@ -110,6 +112,7 @@ def command(
             as_json=as_json,
             verbose=verbose,
             quiet=quiet,
+            started=started,
         )
         with told.naming_outputs(report):
             if dry_run:

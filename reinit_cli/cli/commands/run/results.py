@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TextIO
 
 from reinit_cli.cli.commands.run.form import failure_form, job_form, skipped_form
-from reinit_cli.cli.commands.run.view import (
-    batch_sheet,
-    counted,
-    rules_sheet,
-    skipped_line,
-    steps_sheet,
-)
+from reinit_cli.cli.commands.run.inputs import counted, inputs_sheet, skipped_line
+from reinit_cli.cli.commands.run.view import rules_sheet, steps_of_all, steps_sheet
 from reinit_cli.cli.hints import explain
 from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.meter import Meter
-from reinit_cli.cli.render.table import show
+from reinit_cli.cli.render.table import Sheet, show
+from reinit_cli.cli.screen import screen_of
 from reinit_cli.cli.streams import flush_output
 from reinit_cli.cli.terminal import note, print_error, warn, warn_of_inputs
 from reinit_cli.errors import InputError, OutputUnwritableError, ReinitError
@@ -48,6 +46,7 @@ class Report:
         as_json: whether each result is a line of JSON.
         verbose: whether each tensor has a row.
         quiet: whether only errors are reported.
+        started: when the command did, by the monotonic clock.
     """
 
     def __init__(
@@ -61,7 +60,9 @@ class Report:
         as_json: bool,
         verbose: bool,
         quiet: bool,
+        started: float,
     ) -> None:
+        self._started = started
         self._stream = stream
         self._meter = meter
         self._total = total
@@ -92,7 +93,7 @@ class Report:
         error = error_of(result) if self._keeps_going else None
         # The failure of a lone input is raised, and reported then.
         is_raised = isinstance(result, Failure) and not self._is_batch and not self._keeps_going
-        has_line = self._as_json and not self._quiet and not is_raised
+        has_line = self._as_json and not is_raised
         if error or has_line:
             with self._meter.aside():
                 self._report_now(result, error, has_line=has_line)
@@ -152,21 +153,40 @@ class Report:
             warn(about)
 
     def _show(self) -> None:
+        if not self._results:
+            return
         is_output = self._stream is sys.stdout
         with paged():
             self._show_on(sys.stdout if is_output else self._stream)
 
     def _show_on(self, stream: TextIO) -> None:
-        for result in self._results:
-            if not isinstance(result, (Job, Outcome)):
-                continue
-            job, outcome = _job(result), result if isinstance(result, Outcome) else None
-            if self._verbose:
-                show(steps_sheet(job, outcome), stream)
-            if self._verbose or outcome is None or not self._is_batch:
+        is_raw = not screen_of(stream).is_terminal
+        jobs = [_job_and_outcome(each) for each in self._results if isinstance(each, _PLANNED)]
+        summary = self._summary(jobs, is_raw=is_raw)
+        if is_raw and self._verbose and jobs:  # one table goes into a pipe
+            tensors = steps_of_all(jobs) if self._is_batch else steps_sheet(*jobs[0])
+            show(replace(tensors, facts=summary.facts if summary else ()), stream)
+            return
+        for job, outcome in jobs if self._verbose else ():
+            show(steps_sheet(job, outcome), stream)
+            if self._is_batch:
                 show(rules_sheet(job, outcome), stream)
-        if self._is_batch and self._results:
-            show(batch_sheet(self._results), stream)
+        if summary is not None:
+            show(summary, stream)
+
+    def _summary(self, jobs: Sequence[tuple[Job, Outcome | None]], *, is_raw: bool) -> Sheet | None:
+        """Return the table that sums everything up: of inputs, or of the rules of the only one."""
+        seconds = time.monotonic() - self._started
+        if self._is_batch:
+            return inputs_sheet(self._results, seconds, is_raw=is_raw)
+        return rules_sheet(*jobs[0], seconds, is_raw=is_raw) if jobs else None
+
+
+_PLANNED = (Job, Outcome)
+
+
+def _job_and_outcome(result: Job | Outcome) -> tuple[Job, Outcome | None]:
+    return (result.job, result) if isinstance(result, Outcome) else (result, None)
 
 
 def report_stream(planned: Sequence[Planned], *, is_dry: bool) -> TextIO:

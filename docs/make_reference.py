@@ -24,6 +24,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.record_kinds import CARRIED
 from reinit_cli.cli.group import COMMANDS, group
 from reinit_cli.cli.help import Command
 from reinit_cli.cli.hints import hint_of
+from reinit_cli.cli.render import info_form
 from reinit_cli.cli.render.contents import MEMBERS
 from reinit_cli.cli.render.manual import Entry
 from reinit_cli.execution.fill import Filled
@@ -437,6 +438,7 @@ def _what_is_read() -> Iterator[str]:
     yield from _folders()
     yield from _foreign()
     yield from _outline()
+    yield from _summary_form()
 
 
 def _nestings() -> Iterator[str]:
@@ -540,6 +542,23 @@ def _outline() -> Iterator[str]:
     yield _table(("member", "what it is"), ((f"`{name}`", text) for name, text in MEMBERS.items()))
     yield "Each part of the outline is an object of these members:"
     yield from list(_docstring(Part))[2:]
+
+
+def _summary_form() -> Iterator[str]:
+    yield "## What `reinit info --json` prints"
+    yield (
+        "One object. A file does not say which tensors are buffers, as a module does, so names "
+        "and dtypes decide: running statistics, integers, bools and what a wildcard leaves alone "
+        "are buffers, but for quantized weights, which count as many elements as are stored. "
+        "This gives torch's numbers for all models of torchvision, except that the frozen norms "
+        "of its detectors have a weight and a bias that are buffers there."
+    )
+    members = ((f"`{name}`", text) for name, text in info_form.MEMBERS.items())
+    yield _table(("member", "what it is"), members)
+    yield (
+        "In a pipe, `reinit info SOURCE` prints the same as lines of a name, a tab and a value. "
+        "Without SOURCE it prints the versions of everything that matters for a bug report."
+    )
 
 
 def _code(words: Iterable[str]) -> str:

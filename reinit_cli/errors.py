@@ -194,7 +194,7 @@ class ArgumentError(RuleError):
 
 
 class MissingRuleError(RuleError):
-    """Nothing is asked for."""
+    """Nothing is asked for of a source, which `about` names."""
 
     sentences: ClassVar[Mapping[str, str]] = {"": "no rule was given, so there is nothing to do"}
 

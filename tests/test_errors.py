@@ -81,9 +81,10 @@ SAID: dict[str, tuple[ReinitError, str, str | None]] = {
         "--dtype takes float64, float32, float16, bfloat16 or one of the float8 dtypes",
     ),
     "no rule": (
-        MissingRuleError(),
+        MissingRuleError("my net.pt"),
         "no rule was given, so there is nothing to do",
-        'give one, such as -r "*.weight=xavier_uniform:relu"; reinit inits lists more',
+        "give one, such as -r \"*.weight=xavier_uniform:relu\"; reinit info 'my net.pt' shows what "
+        "there is",
     ),
     "rule of one missing letter": (
         UnmatchedRuleError("fc.weigt=zeros", "matches no key of m", ["fc.weight"], word="fc.weigt", of="m"),

@@ -42,6 +42,7 @@ REWRITE, INSPECT, LEARN, SHELL = "Rewrite", "Inspect", "Learn", "Shell"
 COMMANDS = {
     "run": Entry("run.command", "Re-initialize tensors and write a new checkpoint", REWRITE),
     "verify": Entry("verify", "Check a checkpoint against its record", REWRITE),
+    "info": Entry("info", "Sum up a checkpoint, a model or this installation", INSPECT),
     "keys": Entry("keys", "List tensors: names, shapes, dtypes, sizes", INSPECT),
     "stats": Entry("stats", "Mean, std, range, NaN and histogram of each tensor", INSPECT),
     "diff": Entry("diff", "Compare two checkpoints", INSPECT),
@@ -58,6 +59,10 @@ DEFAULT = "run"
 
 HELP, VERSION = "help", "version"
 """Words that stand for an option of the same name, as in other tools."""
+
+
+SUMMARY = "info"
+"""The command that is meant where a source is all that is named."""
 
 
 class _LazyGroup(click.Group):

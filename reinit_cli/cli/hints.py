@@ -305,8 +305,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.ArgumentError, ""): _arguments,
     (errors.ArgumentError, "point"): _pointed,
-    (errors.MissingRuleError, ""): (
-        'give one, such as -r "*.weight=xavier_uniform:relu"; reinit inits lists more'
+    (errors.MissingRuleError, ""): lambda error: (
+        'give one, such as -r "*.weight=xavier_uniform:relu"; '
+        f"reinit info{' ' + shlex.quote(error.about) if error.about else ''} shows what there is"
     ),
     (errors.UnmatchedRuleError, ""): _unmatched,
     (errors.UnfillableError, ""): lambda error: f"leave it out, or see reinit inits {error.of}",

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 from reinit_cli.cli.completion.candidates import paths_starting
-from reinit_cli.cli.group import COMMANDS, DEFAULT, HELP, VERSION
+from reinit_cli.cli.group import COMMANDS, DEFAULT, HELP, SUMMARY, VERSION
 from reinit_cli.cli.help import HintedUsageError
 from reinit_cli.errors import (
     InputError,
@@ -16,6 +16,7 @@ from reinit_cli.errors import (
     SourceNotFoundError,
     UnknownNameError,
 )
+from reinit_cli.storage.location import DASH
 from reinit_cli.text import near, one_line
 
 _SYNONYMS = {
@@ -51,7 +52,26 @@ def with_command(args: Sequence[str]) -> list[str]:
     # A source may have that name, but nothing is done with it without an option.
     if args[0] == HELP and not any(each.startswith("-") for each in args):
         return [*_topic(args[1:]), "--help"]
-    return [DEFAULT, *args]
+    return [SUMMARY if _names_one_source(args) else DEFAULT, *args]
+
+
+_DISPLAY = ("--wide", "--no-pager", "--json")
+"""The options that change nothing but how a summary looks."""
+
+
+def _names_one_source(args: Sequence[str]) -> bool:
+    """Whether a command line has one source, and no option but those of how it is displayed.
+
+    Any other option may come from a script whose rules came out empty, which is an error.
+    """
+    words = list(args)
+    if "--color" in words[:-1]:
+        at = words.index("--color")
+        del words[at : at + 2]
+    sources = [word for word in words if word == DASH or not word.startswith("-")]
+    options = (word for word in words if word not in sources)
+    is_display = all(word in _DISPLAY or word.startswith("--color=") for word in options)
+    return len(sources) == 1 and is_display
 
 
 def _topic(words: Sequence[str]) -> list[str]:

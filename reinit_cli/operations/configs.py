@@ -51,6 +51,15 @@ def followed(source: Source, plan: Plan, layout: Layout) -> Followed:
     return replace(found, warnings=(*notes, *found.warnings))
 
 
+def texts_of(source: Source) -> tuple[dict[str, str], list[str]]:
+    """Return the configs of a folder by name, and why others are not read.
+
+    Raises:
+        SourceError: one cannot be read.
+    """
+    return _valid(_of_folder(source, with_tokens=False))
+
+
 def _kept(found: Followed) -> Iterator[str]:
     """Say what configs that are kept say otherwise than the tensors are."""
     for change in found.changes:

@@ -6,12 +6,12 @@ decide: running statistics, what is in the table of `spared`, integers and bools
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo, repeated_keys
-from reinit_cli.tensors.spared import quantized_weights, spared
+from reinit_cli.tensors.spared import Spared, quantized_weights, spared
 from reinit_cli.text import nbytes, plural
 
 
@@ -33,14 +33,16 @@ class Counts:
     nbytes: int = 0
 
 
-def buffer_keys(tensors: Sequence[TensorInfo]) -> frozenset[str]:
+def buffer_keys(
+    tensors: Sequence[TensorInfo], left_alone: Mapping[str, Spared] | None = None
+) -> frozenset[str]:
     """Return the keys of the buffers among the entries of a state dict.
 
     Args:
         tensors: all entries, since some are buffers only next to others.
+        left_alone: what `spared` says of them, where that is known already.
     """
-    guessed = [tensor for tensor in tensors if tensor.is_buffer is None]
-    left_alone = spared(guessed)
+    left_alone = spared(tensors) if left_alone is None else left_alone
     weights = quantized_weights(left_alone)
     return frozenset(
         tensor.key

@@ -14,9 +14,16 @@ from tests.cli.conftest import Done
 
 CASES = {
     "no rule": (
-        ["model.safetensors"],
+        ["run", "model.safetensors"],
         "error: no rule was given, so there is nothing to do",
-        'hint: give one, such as -r "*.weight=xavier_uniform:relu"; reinit inits lists more',
+        'hint: give one, such as -r "*.weight=xavier_uniform:relu"; reinit info model.safetensors '
+        "shows what there is",
+    ),
+    "an option that is no work": (
+        ["model.safetensors", "--force"],
+        "error: no rule was given, so there is nothing to do",
+        'hint: give one, such as -r "*.weight=xavier_uniform:relu"; reinit info model.safetensors '
+        "shows what there is",
     ),
     "mistyped command alone": (
         ["modles"],

@@ -116,7 +116,7 @@ def test_an_error_about_another_word_stays_what_it_is(reinit: Callable[..., Done
     assert reinit("alexnet", "--sed", "3").err.startswith("error: there is no option --sed")
 
 
-@pytest.mark.parametrize("rules", [[], ["-n"], ["--seed", "3"], ["--json"], ["-q", "-f"]])
+@pytest.mark.parametrize("rules", [[], ["-n"], ["--seed", "3"], ["--json", "-n"], ["-q", "-f"]])
 @pytest.mark.usefixtures("checkpoint")
 def test_options_of_a_run_without_work_are_an_error(
     rules: list[str], reinit: Callable[..., Done]

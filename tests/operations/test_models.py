@@ -18,7 +18,7 @@ def test_patterns_choose_by_name() -> None:
     assert [each.name for each in found] == ["alexnet", "resnet101", "resnet152", "resnet18"]
     alexnet = torchvision.models.AlexNet_Weights.DEFAULT
     assert found[0].weights == (alexnet.name,)
-    assert found[0].numel == alexnet.meta["num_params"]
+    assert found[0].parameters == alexnet.meta["num_params"]
 
 
 def test_a_pattern_that_matches_none_chooses_none() -> None:

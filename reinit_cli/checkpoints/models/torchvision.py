@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.checkpoints.models.borrowing import own_random_state, replaced
+from reinit_cli.checkpoints.models.published import file_nbytes
 from reinit_cli.errors import SourceError, SourceNotFoundError, UnknownNameError
 from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.info import TensorInfo
@@ -51,14 +52,14 @@ class ModelSummary:
         name: its name.
         kind: what it is for, such as "classification".
         weights: the names of its pretrained weights, the default first.
-        numel: its parameters with the default weights, None where it has no weights.
+        parameters: those that it has with the default weights, None where it has no weights.
         file_nbytes: the size of the file of its default weights, or None.
     """
 
     name: str
     kind: str
     weights: tuple[str, ...]
-    numel: int | None
+    parameters: int | None
     file_nbytes: int | None
 
 
@@ -159,7 +160,6 @@ def summarize_model(name: str) -> ModelSummary:
     by_default = list(dict.fromkeys(member.name for member in members.values()))
     if default is not None:
         by_default.sort(key=lambda member: member != default.name)
-    megabytes = default.meta.get("_file_size") if default is not None else None
     builder = torchvision.models.get_model_builder(name)
     module = builder.__module__.removeprefix("torchvision.models").strip(".")
     kind = module.rpartition(".")[0] or "classification"
@@ -167,9 +167,8 @@ def summarize_model(name: str) -> ModelSummary:
         name=name,
         kind=kind,
         weights=tuple(by_default),
-        numel=default.meta.get("num_params") if default is not None else None,
-        # torchvision gives the size in units of 2^20 bytes, to three decimals.
-        file_nbytes=round(megabytes * 2**20) if megabytes is not None else None,
+        parameters=default.meta.get("num_params") if default is not None else None,
+        file_nbytes=file_nbytes(default.meta) if default is not None else None,
     )
 
 

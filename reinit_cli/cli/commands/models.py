@@ -70,7 +70,7 @@ def models_sheet(summaries: Iterable[ModelSummary]) -> Sheet:
             each.name,
             each.kind,
             ", ".join(each.weights) or "none",
-            f"{each.numel:,}" if each.numel is not None else "",
+            f"{each.parameters:,}" if each.parameters is not None else "",
             nbytes(each.file_nbytes) if each.file_nbytes is not None else "",
         )
         for each in summaries

@@ -23,6 +23,9 @@ from reinit_cli.text import listed, quoted
 
 MAX_INDEX_NBYTES = 48 * 2**20
 
+MAX_TOTAL = 2**63
+"""More bytes than any checkpoint has; `inf` cannot be an integer."""
+
 _MOST_NAMED = 3
 """How many faults of a kind are named."""
 
@@ -185,6 +188,16 @@ def index_text(shards: Mapping[str, Sequence[TensorInfo]], old: Reader | None = 
     metadata = {**(_metadata_of(old) if old is not None else {}), "total_size": total}
     index = {"metadata": metadata, "weight_map": weight_map}
     return (json.dumps(index, indent=2, sort_keys=True) + "\n").encode()
+
+
+def total_nbytes(file: Reader) -> int | None:
+    """Return the bytes of all tensors as an index says; None where it does not.
+
+    Raises:
+        MalformedFileError: it is not an index.
+    """
+    total = _metadata_of(file).get("total_size")
+    return int(total) if isinstance(total, int | float) and 0 <= total < MAX_TOTAL else None
 
 
 def _metadata_of(file: Reader) -> dict[str, object]:

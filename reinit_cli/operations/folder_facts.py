@@ -1,0 +1,139 @@
+"""Read what the configs and the index of a Hugging Face folder say of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from reinit_cli.checkpoints.folder import FolderSource
+from reinit_cli.checkpoints.formats.hugging_face.index import total_nbytes
+from reinit_cli.checkpoints.formats.hugging_face.names import is_index
+from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, parse_object
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.errors import SourceError
+from reinit_cli.operations.configs import texts_of
+from reinit_cli.planning.config import ADAPTER, CONFIG
+
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model"),
+    *("sentencepiece.bpe.model", "chat_template.jinja", "preprocessor_config.json"),
+)
+"""What tokenizers and processors of transformers save."""
+
+_MOST_ARCHITECTURES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the configs of a folder say.
+
+    Attributes:
+        architectures: the classes of transformers, or the one of diffusers or timm.
+        model_type: the type of transformers, or "".
+        dtype: the dtype in which it is to be loaded, or "".
+        quantization: the method by which its weights are quantized, or "".
+        ties_embeddings: whether the head is the embedding, where it says so.
+        adapter: the kind of adapter of PEFT, or "".
+        base_model: the model that the adapter is for, or "".
+        tokenizer: the files of the tokenizer.
+    """
+
+    architectures: tuple[str, ...] = ()
+    model_type: str = ""
+    dtype: str = ""
+    quantization: str = ""
+    ties_embeddings: bool | None = None
+    adapter: str = ""
+    base_model: str = ""
+    tokenizer: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """How the weights of a folder are distributed.
+
+    Attributes:
+        files: the names of the files of weights.
+        nbytes: their bytes.
+        index: the name of the index, or "".
+        total: the bytes of all tensors as the index says, or None.
+    """
+
+    files: tuple[str, ...]
+    nbytes: int
+    index: str = ""
+    total: int | None = None
+
+
+def config_of(source: Source) -> Config | None:
+    """Return what the configs of a folder say; None of what is not a folder.
+
+    Raises:
+        SourceError: a config cannot be read.
+    """
+    if not isinstance(source, FolderSource):
+        return None
+    texts, _ = texts_of(source)
+    said = _members(texts.get(CONFIG, ""))
+    adapter = _members(texts.get(ADAPTER, ""))
+    ties = said.get("tie_word_embeddings")
+    return Config(
+        _architectures(said),
+        _text(said.get("model_type")),
+        _text(said.get("dtype") or said.get("torch_dtype")).removeprefix("torch."),
+        _text(_object(said.get("quantization_config")).get("quant_method")),
+        ties if isinstance(ties, bool) else None,
+        _text(adapter.get("peft_type")),
+        _text(adapter.get("base_model_name_or_path")),
+        tuple(name for name in _TOKENIZER_FILES if name in source.listed),
+    )
+
+
+def _members(text: str) -> dict[str, Any]:
+    """Return the members of a config; a text that is not one has none."""
+    with suppress(JsonError):
+        return dict(parse_object(text.encode(), "it", allows_floats=True))
+    return {}
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return dict(value) if isinstance(value, Pairs) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _architectures(said: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the classes that a config names: of transformers, of diffusers, of timm."""
+    several = said.get("architectures")
+    if isinstance(several, list):
+        return tuple(filter(None, map(_text, several[:_MOST_ARCHITECTURES])))
+    one = _text(said.get("_class_name")) or _text(said.get("architecture"))
+    return (one,) if one else ()
+
+
+def shards_of(source: Source) -> Shards | None:
+    """Return how the weights of a folder are distributed; None of what is not a folder.
+
+    Raises:
+        SourceError: its index cannot be read.
+    """
+    if not isinstance(source, FolderSource):
+        return None
+    paths = source.paths_of_weights
+    names = tuple(os.path.relpath(path, source.path) for path in paths)
+    nbytes = sum(source.sizes[name] for name in names)
+    located = source.located
+    index = next(
+        (name for name in located.files if is_index(name) and name not in located.others), ""
+    )
+    total = None
+    if index:
+        with suppress(SourceError), source.open(0) as contents:
+            total = total_nbytes(contents.files()[index])
+    return Shards(names, nbytes, index, total)

@@ -61,7 +61,10 @@ SAID = {
         (recipe.MAX_JSON_NBYTES, "56 MiB", 2**20),
         (values.MAX_COST, "100,000 names", 1),
     ),
-    "the names that the braces of a pattern stand for": ((glob.MAX_NAMES, "10,000", 1),),
+    "the names that the braces of a pattern stand for": (
+        (glob.MAX_NAMES, "100,000", 1),
+        (glob.MAX_IN_WILDCARD, "10,000 next to a wildcard", 1),
+    ),
     "a regular expression": (
         (regex.MAX_LENGTH, "10,000 characters", 1),
         (int(regex.MAX_SECONDS), "10 s", 1),

@@ -14,7 +14,7 @@ from reinit_cli.cli.options import CountType
 from reinit_cli.cli.parameters import PatternType
 from reinit_cli.cli.terminal import warn
 from reinit_cli.errors import UnknownNameError
-from reinit_cli.operations.keys import Choice, Selectors, no_match
+from reinit_cli.operations.keys import ORDERS, Choice, Selectors, no_match
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.text import listed, plural, quoted
 
@@ -100,7 +100,7 @@ def _options(orders: Collection[str], shown: str) -> Sequence[Callable[..., Any]
             type=SortType(list(orders)),
             metavar="ORDER",
             heading=_HEADING,
-            brief=listed_or(list(orders)),
+            brief=_brief_orders(orders),
             help=f"Sort by {listed_or(list(orders))}; numbers from the largest.  "
             "[default: as stored]",
         ),
@@ -123,6 +123,16 @@ def _options(orders: Collection[str], shown: str) -> Sequence[Callable[..., Any]
 
 
 _HEADING = "Which keys"
+
+_MOST_ORDERS = 5
+"""Those that a line of short help has room for."""
+
+
+def _brief_orders(orders: Collection[str]) -> str:
+    """Return what fits into a line of short help: of many those of the command alone."""
+    own = [name for name in orders if name not in ORDERS]
+    shown = ["key", *own] if own else list(orders)
+    return f"By {', '.join(shown[:_MOST_ORDERS])}" + (", …" if len(shown) > _MOST_ORDERS else "")
 
 
 def listed_or(words: Sequence[str]) -> str:
@@ -176,7 +186,11 @@ def hint_of_pattern(error: UnknownNameError, args: Sequence[str]) -> str:
     from reinit_cli.request.spelling import corrected_pattern, nearest_keys
 
     keys, pattern = error.known, error.about
-    meant = _containing(pattern, keys) or corrected_pattern(pattern, keys)
+    meant = (
+        _containing(pattern, keys)
+        or corrected_pattern(pattern, keys)
+        or corrected_pattern(pattern.strip("*."), keys)
+    )
     if meant is None:
         near = nearest_keys(pattern, keys)
         return f"similar: {', '.join(near)}; {_lists(error)}" if near else _lists(error)

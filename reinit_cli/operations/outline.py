@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from reinit_cli.request.glob import MAX_NAMES
+from reinit_cli.request.glob import MAX_CHARACTERS, MAX_NAMES
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.tensors.info import TensorInfo
 
-NUMBER = r"0|[1-9][0-9]{0,17}"
+_LONGEST_NUMBER = 18
+"""Its digits."""
+
+NUMBER = rf"0|[1-9][0-9]{{0,{_LONGEST_NUMBER - 1}}}"
 """A number as the pattern `{0..8}` spells it."""
 
 _NUMBER = re.compile(rf"(?<![^.])({NUMBER})(?![^.])")
@@ -71,17 +74,16 @@ def alike(keys: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, list[int
         places.setdefault((*parts[::2], kind), {})[tuple(parts[1::2])] = at
     found = []
     for (*literals, _), by_numbers in places.items():
-        for box in _boxes(by_numbers):
+        longest = sum(map(len, literals)) + _LONGEST_NUMBER * len(literals)
+        most = max(1, min(MAX_NAMES, MAX_CHARACTERS // longest))
+        for box in _boxes(by_numbers, most):
             inside = sorted(by_numbers[numbers] for numbers in product(*box))
             found.append((inside, _pattern(literals, box)))
     return [(pattern, inside) for inside, pattern in sorted(found)]
 
 
-def _boxes(combinations: Iterable[tuple[str, ...]]) -> list[_Box]:
-    """Return boxes that hold each combination once, and nothing else.
-
-    None of them stands for more names than a pattern may.
-    """
+def _boxes(combinations: Iterable[tuple[str, ...]], most: int) -> list[_Box]:
+    """Return boxes that hold each combination once, and nothing else, and at most so many."""
     boxes: list[_Box] = [tuple(frozenset((n,)) for n in numbers) for numbers in combinations]
     for axis in reversed(range(len(boxes[0]))):
         merged: dict[_Box, set[str]] = {}
@@ -89,21 +91,21 @@ def _boxes(combinations: Iterable[tuple[str, ...]]) -> list[_Box]:
             others = (*box[:axis], *box[axis + 1 :])
             merged.setdefault(others, set()).update(box[axis])
         boxes = [(*others[:axis], frozenset(own), *others[axis:]) for others, own in merged.items()]
-    return [part for box in boxes for part in _parts(box)]
+    return [part for box in boxes for part in _parts(box, most)]
 
 
-def _parts(box: _Box) -> Iterator[_Box]:
+def _parts(box: _Box, most: int) -> Iterator[_Box]:
     """Yield the box, or parts of it that patterns may stand for, cut along its longest axis."""
     count = prod(map(len, box))
-    if count <= MAX_NAMES:
+    if count <= most:
         yield box
         return
     axis = max(range(len(box)), key=lambda at: len(box[at]))
     numbers = sorted(box[axis], key=int)
-    step = max(1, MAX_NAMES * len(numbers) // count)
+    step = max(1, most * len(numbers) // count)
     for start in range(0, len(numbers), step):
         part = frozenset(numbers[start : start + step])
-        yield from _parts((*box[:axis], part, *box[axis + 1 :]))
+        yield from _parts((*box[:axis], part, *box[axis + 1 :]), most)
 
 
 def _pattern(literals: Sequence[str], box: _Box) -> str:

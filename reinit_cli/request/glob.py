@@ -13,8 +13,8 @@ from reinit_cli.errors import PatternError
 from reinit_cli.request.from_end import Ends, FromEnd
 from reinit_cli.request.regex import ANY_LENGTH, Regex
 
-MAX_NAMES = 10_000
-"""The most names that the braces of one pattern may stand for."""
+MAX_NAMES, MAX_IN_WILDCARD = 100_000, 10_000
+"""The most names that the braces of one pattern may stand for; fewer make a regular expression."""
 
 MAX_CHARACTERS = 10**7
 """The most characters of all these names together."""
@@ -71,14 +71,14 @@ class Glob:
         """Read a glob.
 
         Raises:
-            PatternError: it is empty, a bracket or brace is not closed, a range is not of
-                integers, or the braces stand for too many names.
+            PatternError: it is empty, malformed, or its braces stand for too many names.
         """
         if not text:
             raise PatternError(text, "it is empty")
         glob = cls(text, _Parser(text).whole())
-        if glob.count > MAX_NAMES:
-            raise PatternError(text, f"its braces stand for more than {MAX_NAMES:,} names")
+        most = MAX_IN_WILDCARD if glob.has_wild else MAX_NAMES
+        if glob.count > most:
+            raise PatternError(text, f"its braces stand for more than {most:,} names")
         if glob.characters > MAX_CHARACTERS:
             problem = f"the names in it have more than {MAX_CHARACTERS:,} characters"
             raise PatternError(text[:60], problem)
@@ -145,6 +145,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        self.spelled = 0  # numbers that ranges stand for, of which each makes a name more
 
     def whole(self) -> _Sequence:
         return self._sequence("")
@@ -217,7 +218,8 @@ class _Parser:
         if not found:
             raise PatternError(self.text, f"'{{{inside}}}' is no range of integers")
         first, last = int(found[1]), int(found[2])
-        if abs(last - first) >= MAX_NAMES:
+        self.spelled += abs(last - first)
+        if self.spelled >= MAX_NAMES:
             raise PatternError(self.text, f"its braces stand for more than {MAX_NAMES:,} names")
         padded = any(re.match(r"-?0[0-9]", end) for end in found.groups())
         width = max(map(len, found.groups())) if padded else 0

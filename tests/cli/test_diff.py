@@ -214,7 +214,7 @@ def test_statistics_are_sorted_excluded_and_cut(reinit: Callable[..., Done], num
 
 
 def test_what_is_not_shown_is_checked_too(reinit: Callable[..., Done], numbers: Path) -> None:
-    assert reinit("stats", "m.pt", "--head", "1", "--check").code == 1
+    assert reinit("stats", "m.pt", "--head", "1", "--fail-nan").code == 1
 
 
 def test_histograms_can_have_one_range(reinit: Callable[..., Done]) -> None:

@@ -229,6 +229,18 @@ def test_keys_are_counted(reinit: Callable[..., Done], layers: Path) -> None:
             "(matches embed.weight)\n",
         ),
         (
+            ("keys", "m.safetensors", "*.norn.*"),
+            "error: no key of m.safetensors matches '*.norn.*'\n"
+            "hint: did you mean: reinit keys m.safetensors '*.norm.*' "
+            "(matches layers.0.norm.steps and 21 more)\n",
+        ),
+        (
+            ("keys", "m.safetensors", "*norn*"),
+            "error: no key of m.safetensors matches '*norn*'\n"
+            "hint: did you mean: reinit keys m.safetensors '*norm*' "
+            "(matches layers.0.norm.steps and 21 more)\n",
+        ),
+        (
             ("keys", "m.safetensors", "nothing*"),
             "error: no key of m.safetensors matches 'nothing*'\n"
             "hint: reinit keys m.safetensors lists the keys\n",

@@ -52,19 +52,21 @@ def test_several_numbers_are_collapsed_where_all_combinations_are_there() -> Non
     assert _patterns(_tensors(*whole[:-1])) == [("b.{0,1}.c.{0..3}.w", 8), ("b.2.c.{0..2}.w", 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [
-        [f"layers.{at}.w" for at in range(25_001)],
-        [f"a.{at}.b.{inner}" for at in range(150) for inner in range(150)],
-        [f"{at}" for at in range(0, 30_000, 2)],
+        [f"layers.{at}.w" for at in range(125_001)],
+        [f"a.{at}.b.{inner}" for at in range(350) for inner in range(350)],
+        [f"{at}" for at in range(0, 220_000, 2)],
+        [f"{at}.{'long.' * 500}w" for at in range(8_000)],
     ],
-    ids=["one number", "two numbers", "gaps"],
+    ids=["one number", "two numbers", "gaps", "long keys"],
 )
 def test_no_pattern_stands_for_more_names_than_a_rule_takes(keys: list[str]) -> None:
     groups = groups_of(_tensors(*keys))
 
-    assert len(groups) <= 4
+    assert 2 <= len(groups) <= 4
     named: set[str] = set()
     for group in groups:
         names = Pattern.parse(group.pattern).names
@@ -78,8 +80,18 @@ def test_a_hundred_thousand_numbers_are_grouped_quickly() -> None:
     started = time.process_time()
     groups = groups_of(_tensors(*(f"layers.{at}.w" for at in range(100_000))))
 
-    assert len(groups) == 10
+    assert len(groups) == 1
     assert time.process_time() - started < 3  # merged one by one they take 40
+
+
+def test_the_layers_of_a_large_model_are_one_pattern() -> None:
+    experts = [f"layers.{at}.experts.{inner}.w" for at in range(3, 61) for inner in range(256)]
+    deep = [f"blocks.{at}.heads.{inner}.w" for at in range(1_000) for inner in range(12)]
+
+    assert _patterns(_tensors(*experts, *deep)) == [
+        ("layers.{3..60}.experts.{0..255}.w", 58 * 256),
+        ("blocks.{0..999}.heads.{0..11}.w", 12_000),
+    ]
 
 
 def test_only_whole_segments_are_numbers() -> None:

@@ -110,7 +110,7 @@ def command(
     null: bool,
     as_json: bool,
 ) -> None:
-    """List the keys of SOURCE, or those that match a PATTERN; exit 1 if one matches none.
+    """List the keys of SOURCE; exit with 1 if there are none, or a PATTERN matches none.
 
     On a terminal a table with shapes and dtypes; in a pipe one key per line. Nothing but
     names and shapes is read, and nothing is downloaded.

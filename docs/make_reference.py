@@ -39,7 +39,9 @@ from reinit_cli.operations.stats import Measured, Statistics
 from reinit_cli.operations.verify import Verdict
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.compare import Gap
-from reinit_cli.request.request import PlanOptions, Request, RewriteOptions
+from reinit_cli.python.options import PlanOptions, RewriteOptions
+from reinit_cli.python.results import Differences, Measurements
+from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.moments import Moments
 from reinit_cli.tensors.spared import NOT_WEIGHTS
@@ -57,8 +59,10 @@ RESULTS = (
     Outcome,
     Filled,
     Moments,
+    Differences,
     Difference,
     Distance,
+    Measurements,
     Measured,
     Statistics,
     Verdict,

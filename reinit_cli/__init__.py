@@ -1,9 +1,10 @@
 """Re-initialize chosen tensors of a checkpoint and leave everything else as it was.
 
->>> from reinit_cli import plan
->>> decided = plan("alexnet", ["features.*.weight=xavier_uniform:relu"])
->>> [step.key for step in decided.fills][:2]
-['features.0.weight', 'features.3.weight']
+>>> import torch
+>>> from reinit_cli import apply_
+>>> model = torch.nn.Linear(3, 2)
+>>> apply_(model, {"weight": "kaiming_normal:relu", "bias": "zeros"})
+<Plan for Linear: 2 of 2 tensors filled by 2 rules>
 """
 
 # What a stranger's folder holds next to a checkpoint, such as click.py, must not run: with
@@ -29,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reinit_cli.errors import ReinitError as ReinitError
     from reinit_cli.initializers import register as register
-    from reinit_cli.operations.apply import apply_ as apply_
-    from reinit_cli.operations.diff import diff as diff
-    from reinit_cli.operations.rewrite import plan as plan
-    from reinit_cli.operations.rewrite import rewrite as rewrite
-    from reinit_cli.operations.stats import stats as stats
-    from reinit_cli.operations.verify import verify as verify
+    from reinit_cli.python.functions import apply_ as apply_
+    from reinit_cli.python.functions import diff as diff
+    from reinit_cli.python.functions import plan as plan
+    from reinit_cli.python.functions import rewrite as rewrite
+    from reinit_cli.python.functions import stats as stats
+    from reinit_cli.python.functions import verify as verify
     from reinit_cli.request.rule import Rule as Rule
     from reinit_cli.streams.seeds import seed_for as seed_for
     from reinit_cli.version import __version__ as __version__
@@ -43,14 +44,14 @@ _HOMES = {
     "ReinitError": "reinit_cli.errors",
     "Rule": "reinit_cli.request.rule",
     "__version__": "reinit_cli.version",
-    "apply_": "reinit_cli.operations.apply",
-    "diff": "reinit_cli.operations.diff",
-    "plan": "reinit_cli.operations.rewrite",
+    "apply_": "reinit_cli.python.functions",
+    "diff": "reinit_cli.python.functions",
+    "plan": "reinit_cli.python.functions",
     "register": "reinit_cli.initializers",
-    "rewrite": "reinit_cli.operations.rewrite",
+    "rewrite": "reinit_cli.python.functions",
     "seed_for": "reinit_cli.streams.seeds",
-    "stats": "reinit_cli.operations.stats",
-    "verify": "reinit_cli.operations.verify",
+    "stats": "reinit_cli.python.functions",
+    "verify": "reinit_cli.python.functions",
 }
 """Where each public name lives; it is imported when it is first asked for."""
 

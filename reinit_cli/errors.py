@@ -79,6 +79,8 @@ class ReinitError(Exception):
         kind: which of its family's sentences it is; "" for the usual one.
         word: the part of `about` that is misspelled, or None.
         of: what refused it, or does not have it: a source, a model, an initializer.
+        hint: what to do next, where a function of Python raises it; "" where nobody knows. The
+            command line says it in its own words.
         notes: what became of files that are there all the same, each in a few words.
         is_answer: whether it answers with "no" what was asked, rather than being a failure.
     """
@@ -104,6 +106,7 @@ class ReinitError(Exception):
         self.kind = kind
         self.word = word
         self.of = of
+        self.hint = ""
         self.notes: tuple[str, ...] = ()
         super().__init__(str(self))
 
@@ -220,7 +223,15 @@ class UnfillableError(RuleError):
 
 
 class SourceError(ReinitError):
-    """A source that cannot be read."""
+    """A source that cannot be read.
+
+    Its kind is "no tensors" for a mapping in memory without one, `known` being its keys of others.
+    """
+
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "{problem}",
+        "no tensors": "{about} has no tensors",
+    }
 
 
 class SourceNotFoundError(SourceError, FileNotFoundError):
@@ -297,7 +308,8 @@ class OutputError(ReinitError):
     """An output that cannot be written.
 
     Its kind is "name" where the form of its name is wrong, "copy" where other files are to go
-    along and there are none, and "check" where it could not be taken back.
+    along and there are none, "check" where it could not be taken back, and "unnamed" where its
+    source is in memory and no path is given.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -305,6 +317,7 @@ class OutputError(ReinitError):
         "name": "output {about!r}: {problem}",
         "copy": "{about!r} has no other files to copy, or the output is not a folder",
         "check": "what is written to standard output cannot be taken back by --check",
+        "unnamed": "{about} is in memory and has no path to name an output after",
     }
 
 

@@ -219,3 +219,58 @@ def kind_of(value: object) -> str:
         return "None"
     name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+Field = str | int | float | None
+"""A value in a table for notebooks."""
+
+MOST_ROWS = 100
+"""The most rows of such a table: a notebook keeps what it shows."""
+
+_CELL = "padding:0.15em 0.8em 0.15em 0;border:none"
+
+
+def html_table(columns: Sequence[str], rows: Sequence[Sequence[Field]]) -> str:
+    """Return a table in HTML without colors of its own, so that it fits a dark page too.
+
+    Args:
+        columns: their titles.
+        rows: as many values each; numbers are aligned to the right.
+    """
+
+    def cell(value: Field, tag: str = "td") -> str:
+        side = "left" if isinstance(value, str) else "right"
+        shown = value if isinstance(value, str) else _in_cell(value)
+        return f'<{tag} style="{_CELL};text-align:{side}">{html_text(shown)}</{tag}>'
+
+    are_numbers = [not any(isinstance(row[at], str) for row in rows) for at in range(len(columns))]
+    head = "".join(
+        f'<th style="{_CELL};text-align:{"right" if is_number else "left"}">{html_text(title)}</th>'
+        for title, is_number in zip(columns, are_numbers, strict=True)
+    )
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows[:MOST_ROWS])
+    left = len(rows) - MOST_ROWS
+    more = f"<p>and {plural(left, 'more row')}</p>" if left > 0 else ""
+    return (
+        f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>{more}"
+    )
+
+
+def html_text(text: str) -> str:
+    """Return a text from anybody as HTML that shows it."""
+    from html import escape
+
+    return escape(shortened(printable(text)))
+
+
+def _in_cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else number(value)
+
+
+def html_section(title: str, inside: str, *, is_open: bool = True) -> str:
+    """Return a part of a page in a notebook, below a line that opens and closes it."""
+    is_shown = " open" if is_open else ""
+    return f"<details{is_shown}><summary>{html_text(title)}</summary>{inside}</details>"

@@ -147,7 +147,7 @@ def test_annotations_of_what_public_functions_return_can_be_evaluated(result: ob
     waiting, seen = [result], set()
     while waiting:
         each = waiting.pop()
-        waiting += typing.get_args(each)
+        waiting += [*typing.get_args(each), *getattr(each, "__orig_bases__", ())]
         if dataclasses.is_dataclass(each) and each not in seen:
             seen.add(each)
             waiting += typing.get_type_hints(each).values()

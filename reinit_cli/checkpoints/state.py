@@ -12,14 +12,16 @@ from reinit_cli.checkpoints.formats.base import Edits, Recorded
 from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.checkpoints.formats.torch.edits.module_versions import new_paths
 from reinit_cli.checkpoints.source import Contents, empty_state
+from reinit_cli.errors import SourceError
 from reinit_cli.storage.location import SourceName
 from reinit_cli.storage.reader import Modes, Reader
 from reinit_cli.storage.segments import Check, Literal, Segment, View
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import NewNumber
+from reinit_cli.text import kind_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from reinit_cli.initializers import Architecture
 
@@ -63,6 +65,46 @@ class StateSource:
         """Bring its tensors to main memory, if they are elsewhere."""
         del seed
         yield StateContents(with_own_storages(self.state))
+
+
+def state_source(held: nn.Module | Mapping[str, Any]) -> StateSource:
+    """Return a module, or a state dict, as a source.
+
+    Raises:
+        SourceError: a key is not a text, or no entry is a tensor.
+    """
+    import torch
+
+    from reinit_cli.checkpoints.models.architecture import architecture_of_layers
+
+    if isinstance(held, torch.nn.Module):
+        state = held.state_dict(keep_vars=True)
+        layers = architecture_of_layers(held)
+        return StateSource(type(held).__name__, state, entries_in_memory(state), layers)
+    _refuse_others(held)
+    state = held if isinstance(held, dict) else dict(held)
+    return StateSource(STATE_DICT, state, entries_in_memory(state))
+
+
+STATE_DICT = "the state dict"
+"""What people call one that is of no module."""
+
+
+def _refuse_others(state: Mapping[Any, Any]) -> None:
+    """Refuse a mapping that is no state dict, such as a whole training checkpoint.
+
+    Raises:
+        SourceError: it is one.
+    """
+    import torch
+
+    other = next((key for key in state if not isinstance(key, str)), None)
+    if other is not None:
+        raise SourceError(STATE_DICT, f"a key of {STATE_DICT} must be a text, not {kind_of(other)}")
+    if any(isinstance(each, torch.Tensor) for each in state.values()):
+        return
+    inside = [key for key, each in state.items() if isinstance(each, Mapping)]
+    raise SourceError(STATE_DICT, known=inside, kind="no tensors")
 
 
 def entries_in_memory(state: Mapping[str, Any]) -> tuple[TensorInfo, ...]:

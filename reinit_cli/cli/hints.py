@@ -10,7 +10,7 @@ from typing import Any
 
 from reinit_cli import errors
 from reinit_cli.cli.selection import hint_of_pattern
-from reinit_cli.cli.ways import fetching, path_of_url, way_from
+from reinit_cli.operations.ways import fetching, path_of_url, way_from
 from reinit_cli.text import near, one_line
 
 _MOST_COMMANDS = 5

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from reinit_cli.checkpoints.models.architecture import architecture_of_layers
-from reinit_cli.checkpoints.references import OpenDonors, find_references
-from reinit_cli.checkpoints.state import entries_in_memory
+from reinit_cli.checkpoints.references import OpenDonors, References, find_references
+from reinit_cli.checkpoints.state import StateSource
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.budget import DRAWING_NBYTES
 from reinit_cli.initializers import Constant, Normal, Transform, Uniform
-from reinit_cli.initializers.site import Arch
 from reinit_cli.lazy import LazyModule
 from reinit_cli.planning.decide import decide
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.memory import refuse_too_large
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.request import Request
-from reinit_cli.request.rule import Rule, rules_of
+from reinit_cli.request.rule import rules_of
 from reinit_cli.storage.memory import limits
+from reinit_cli.tensors.device import check_device
 from reinit_cli.text import plural
+from reinit_cli.threads import Progress, unwatched
 
 if TYPE_CHECKING:
     import torch
@@ -32,66 +33,72 @@ Target = tuple[Step, "torch.Tensor"]
 """What is done, and the tensor that it is done to."""
 
 
-def apply_(
-    target: torch.nn.Module | Mapping[str, torch.Tensor],
-    rules: Iterable[Rule | str],
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    strict: bool = False,
-    allow_unmatched: bool = False,
-    arch: Arch | None = None,
-    with_buffers: bool = False,
-) -> Plan:
-    """Re-initialize tensors of a module or a state dict in place, and return what was done.
-
-    The values are those that `rewrite` gives a checkpoint of the same keys.
+def plan_in_memory(source: StateSource, request: Request) -> InMemory:
+    """Decide what happens to tensors in memory, and change nothing.
 
     Args:
-        target: a module, by the keys of its state dict, or a mapping of keys to tensors.
-        rules: `Rule`s or texts such as "features.*.weight=xavier_uniform:relu".
-        seed: the seed of the whole run; every key has its own stream.
-        device: where values are drawn; the tensors stay where they are.
-        strict: make every skip an error.
-        allow_unmatched: let a rule match or fill nothing.
-        arch: whose constructor `default` follows: a torchvision model's name, or what makes
-            a module; None for the `reset_parameters` of the module's own layers.
-        with_buffers: reset running statistics next to the weights that are filled.
+        source: the tensors.
+        request: what is asked for; its rules are read.
 
     Raises:
-        ReinitError: a rule cannot be obeyed, or a tensor not be read, drawn or written; nothing
-            is changed then.
+        ReinitError: a rule cannot be obeyed, or takes more memory than there is.
     """
-    import torch
-
-    from reinit_cli.tensors.device import check_device, one_thread
-
-    state: Mapping[str, torch.Tensor]
-    if isinstance(target, torch.nn.Module):
-        name, state = "the module", target.state_dict(keep_vars=True)
-        layers = architecture_of_layers(target)
-    else:
-        name, state, layers = "the mapping", target, None
-    infos = entries_in_memory(state)
-    read = rules_of(rules)
-    references = find_references((rule.init for rule in read), infos, arch, layers)
-    request = Request(
-        name,
-        read,
-        seed=seed,
-        device=check_device(device),
-        strict=strict,
-        allow_unmatched=allow_unmatched,
-        with_buffers=with_buffers,
-    )
-    plan = decide(Entries(name, infos), request, references.elsewhere)
+    request = replace(request, device=check_device(request.device))
+    inits = (rule.init for rule in rules_of(request.rules))
+    references = find_references(inits, source.tensors, request.arch, source.layers)
+    plan = decide(Entries(source.name, source.tensors), request, references.elsewhere)
     refuse_too_large(plan, limits(), keeps_values=True)
-    with one_thread(), references.opened((step.law for step in plan.fills), seed) as donors:
-        _fill([(step, state[step.key]) for step in plan.fills], donors, request.device)
-    return plan
+    return InMemory(source, plan, references)
 
 
-def _fill(targets: Sequence[Target], donors: OpenDonors, device: str) -> None:
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """What happens to tensors in memory.
+
+    Attributes:
+        source: the tensors.
+        plan: what happens to each.
+        references: what the rules refer to besides them.
+    """
+
+    source: StateSource
+    plan: Plan
+    references: References
+
+    @property
+    def targets(self) -> list[Target]:
+        """What is filled, and the tensors that it is filled into."""
+        return [(step, self.source.state[step.key]) for step in self.plan.fills]
+
+    def check(self) -> None:
+        """Refuse tensors that cannot be written.
+
+        Raises:
+            TensorError: there is one.
+        """
+        for step, tensor in self.targets:
+            _check(step.key, tensor)
+
+
+def apply(decided: InMemory, progress: Progress = unwatched) -> None:
+    """Fill tensors in memory, all of them or none.
+
+    Args:
+        decided: what happens to them.
+        progress: told the bytes of each tensor that is done.
+
+    Raises:
+        ReinitError: a tensor cannot be read, drawn or written; nothing is changed then.
+    """
+    from reinit_cli.tensors.device import one_thread
+
+    request = decided.plan.request
+    laws = (step.law for step in decided.plan.fills)
+    with one_thread(), decided.references.opened(laws, request.seed) as donors:
+        _fill(decided.targets, donors, request.device, progress)
+
+
+def _fill(targets: Sequence[Target], donors: OpenDonors, device: str, progress: Progress) -> None:
     """Fill tensors in place, all of them or none.
 
     Raises:
@@ -109,6 +116,7 @@ def _fill(targets: Sequence[Target], donors: OpenDonors, device: str) -> None:
     donors.check_unchanged()
     for step, tensor in targets:
         write(tensor, held.pop(step.key) if step.key in held else drawn(step, tensor))
+        progress(step.tensor.nbytes)
 
 
 _PLAIN = (Constant, Normal, Uniform)

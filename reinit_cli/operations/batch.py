@@ -33,7 +33,7 @@ from reinit_cli.operations.output_place import (
 from reinit_cli.operations.rewrite import Outcome, ReportFile
 from reinit_cli.planning.job import Job
 from reinit_cli.request.output_name import OutputName
-from reinit_cli.request.request import PartialRequest, Request, RewriteOptions, without
+from reinit_cli.request.request import PartialRequest, Request, RequestOptions, without
 from reinit_cli.storage.destination import InUse, check_new, inode_of, occupant, place_of
 from reinit_cli.storage.folders import folders_above
 from reinit_cli.storage.local import first_bytes
@@ -140,7 +140,7 @@ def requests_of(asked: PartialRequest) -> tuple[Request, ...]:
     if not asked.get("in_place"):
         output = _output(asked, has_seeds=len(seeds) > 1)
     rules = asked.get("rules", ())
-    options: RewriteOptions = without(asked, "sources", "seeds", "rules", "output")
+    options: RequestOptions = without(asked, "sources", "seeds", "rules", "output")
     return tuple(
         replace(Request(source, rules, output, **options), seed=seed)
         for source in sources

@@ -16,7 +16,6 @@ from reinit_cli.operations.difference import Change, Difference
 from reinit_cli.operations.prefix import PrefixDifference, prefix_between
 from reinit_cli.operations.stats import Measured, measure_source
 from reinit_cli.planning.select import selection_of
-from reinit_cli.request.pattern import Pattern, select_keys
 from reinit_cli.request.rename import Rename, renames_of
 from reinit_cli.request.request import Request
 from reinit_cli.storage.segments import View
@@ -91,49 +90,6 @@ def compare(
         mine.check_unchanged()
         theirs.check_unchanged()
     return found
-
-
-def diff(
-    first: str,
-    second: str,
-    patterns: Iterable[Pattern | str] = (),
-    *,
-    rtol: float = 0.0,
-    atol: float = 0.0,
-    keys_only: bool = False,
-    weights: str | None = None,
-    root: str | None = None,
-    seed: int = 0,
-    rename: Iterable[Rename | str] = (),
-) -> list[Difference]:
-    """Tell what differs between two sources: those keys for which `differs` is set.
-
-    Args:
-        first: a torchvision model's name, or a path.
-        second: what it is compared with.
-        patterns: which keys are looked at; none means all.
-        rtol: let values be apart by this share of the second's.
-        atol: let values be apart by this much.
-        keys_only: compare keys, shapes and dtypes, and read no tensor.
-        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
-        root: the path of the state dict in what a torch file holds; None to look for it.
-        seed: of models that are built without weights.
-        rename: gives keys of the first the names under which they are compared, such as
-            "module.*=*".
-
-    Returns:
-        One for each key, in the order of the first source, then what only the second has.
-
-    Raises:
-        ReinitError: a source cannot be read, a pattern is not valid, or a rename cannot be obeyed.
-    """
-    mine, theirs = find_both(first, second, weights, root)
-    names = names_of(mine, rename)
-    is_chosen = select_keys(keys_of((mine, theirs), names), patterns).__contains__
-    if keys_only:
-        return compare_keys(mine, theirs, is_chosen, names)
-    tolerance = Tolerance(rtol, atol)
-    return compare(mine, theirs, is_chosen, tolerance, seed, unwatched, names)
 
 
 def find_both(

@@ -12,13 +12,14 @@ from reinit_cli.operations.keys import ORDERS, natural
 from reinit_cli.operations.outline import alike
 from reinit_cli.tensors.distance import Distance
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import number, shortened
 
 Change = Literal["same", "added", "removed", "moved", "shape", "dtype", "values", "bits", "unknown"]
 """shape, dtype: another one; values: others; bits: other bits of equal values (0 and -0, kinds
 of NaN); unknown: what is not a plain tensor is not compared."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Difference:
     """The difference of one key.
 
@@ -34,6 +35,11 @@ class Difference:
     first: TensorInfo | None
     second: TensorInfo | None
     distance: Distance | None = None
+
+    def __repr__(self) -> str:
+        """Show what differs, and how far."""
+        far = f" by {number(self.distance.max_abs)} at most" if self.distance is not None else ""
+        return f"<Difference {shortened(self.key)}: {self.change}{far}>"
 
     @property
     def differs(self) -> bool:

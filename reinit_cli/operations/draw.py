@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from reinit_cli.checkpoints.state import state_source
 from reinit_cli.initializers import Init
-from reinit_cli.operations.apply import apply_
+from reinit_cli.operations.apply import apply, plan_in_memory
 from reinit_cli.operations.show import refuse_many_dimensions
 from reinit_cli.planning.memory import refuse_beyond
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.pattern import Pattern
+from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.storage.memory import limits
 from reinit_cli.tensors.dtype import dtype_named
@@ -65,8 +67,11 @@ def draw_tensor(
     pattern = Pattern.escape(key)
     rule = Rule(Pattern.parse(pattern), init, f"{pattern}={init}")
     tensor = _empty(shape, dtype, key)
-    plan = apply_({key: tensor}, [rule], seed=seed, device=device, arch=arch)
-    return Drawn(plan, tensor, moments_of(tensor))
+    source = state_source({key: tensor})
+    request = Request(source.name, (rule,), seed=seed, device=device, arch=arch)
+    decided = plan_in_memory(source, request)
+    apply(decided)
+    return Drawn(decided.plan, tensor, moments_of(tensor))
 
 
 def _empty(shape: tuple[int, ...], dtype: str, key: str) -> Tensor:

@@ -10,6 +10,7 @@ from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.models.architecture import endings, heads
 from reinit_cli.checkpoints.references import References, find_references
 from reinit_cli.checkpoints.source import Source, doubts_about
+from reinit_cli.checkpoints.state import StateSource
 from reinit_cli.checkpoints.trained import with_optimizer
 from reinit_cli.errors import (
     MalformedFileError,
@@ -102,7 +103,8 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     rows = (each.init for each in entries.reshapes.values() if each.init is not None)
     arch = request.arch or source.architecture
     inits = (*rules, *rows)
-    references = find_references(inits, entries.tensors, arch, origins=entries.origins)
+    layers = source.layers if isinstance(source, StateSource) else None
+    references = find_references(inits, entries.tensors, arch, layers, entries.origins)
     elsewhere = replace(references.elsewhere, versions=versions)
     plan = planned(entries, request, elsewhere)
     refuse_too_large(plan, limits())

@@ -104,10 +104,11 @@ def remade(
     form: Form,
     inside: Mapping[str, Recorded],
     progress: Progress,
+    found: Source | None = None,
 ) -> Iterator[Finding]:
     """Make the output again from its source, and compare every byte."""
     check_reads(request)
-    source = find_source(request.source, request.weights, request.root)
+    source = found or find_source(request.source, request.weights, request.root)
     job = _job_from(request, source, form)
     if job is None:
         name = form["source"]["name"]

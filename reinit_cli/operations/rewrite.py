@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, Self, Unpack
+from typing import BinaryIO, Self
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.source import Contents
+from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.assemble import files_of
 from reinit_cli.execution.checks import Checks, Failure, Finding, failures_of
@@ -18,15 +18,13 @@ from reinit_cli.execution.engine import run, total_nbytes
 from reinit_cli.execution.fill import Fill, Filled, Observer, filled_ranges
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.bounds import check_links
-from reinit_cli.operations.prepare import check_faults, decide, job_of, prepare, with_state
+from reinit_cli.operations.prepare import check_faults, decide, with_state
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import refuse_too_large
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.recorder import FixedRecorder, Recorder
-from reinit_cli.request.request import PlanOptions, Request, RewriteOptions
-from reinit_cli.request.rule import Rule, rules_of
-from reinit_cli.storage.destination import Destination, exists
-from reinit_cli.storage.folders import folders_above
+from reinit_cli.request.request import Request
+from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.memory import limits
@@ -65,6 +63,13 @@ class Outcome:
         """Show what was written, and how much of it was filled."""
         written = shortened(self.job.destination.path or "standard output")
         return f"<Outcome {written}: {self.job.plan.summary}, {nbytes(self.nbytes)}>"
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        path = self.job.destination.path or "standard output"
+        stds = {key: filled.after.std for key, filled in self.filled.items()}
+        title = f"{path}: {self.job.plan.summary}, {nbytes(self.nbytes)}"
+        return self.job.plan.as_html(title, stds)
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -182,50 +187,18 @@ def _check_memory(plan: Plan) -> None:
         refuse_too_large(plan, limits())
 
 
-def rewrite(
-    source: str,
-    rules: Iterable[Rule | str],
-    output: str | None = None,
-    **options: Unpack[RewriteOptions],
-) -> Outcome:
-    """Re-initialize the tensors that rules choose and write a new checkpoint.
+def plan_of(request: Request, found: Source | None = None) -> Plan:
+    """Return what a run would do to every key, whatever its output.
 
     Args:
-        source: a torchvision model's name, or a path.
-        rules: `Rule`s or texts such as "features.*.weight=xavier_uniform:relu".
-        output: a path, or None for the default name.
-        options: see `RewriteOptions`.
-
-    Raises:
-        CheckFailedError: a draw does not follow its law; nothing is written then.
-        ReinitError: the request cannot be fulfilled; nothing is written then.
-    """
-    request = Request(source, tuple(rules), output, **options)
-    found = None
-    if request.skip_existing:
-        planned = job_of(request)
-        found = planned.source
-        if exists(planned.destination):
-            return Outcome(planned, {}, 0, 0.0, is_skipped=True)
-    job = prepare(request, found)
-    with folders_above(job.destinations):
-        return execute(job).insist()
-
-
-def plan(source: str, rules: Iterable[Rule | str], **options: Unpack[PlanOptions]) -> Plan:
-    """Return what `rewrite` would do to every key, without reading a tensor.
-
-    Args:
-        source: as for `rewrite`.
-        rules: as for `rewrite`.
-        options: see `PlanOptions`.
+        request: what is asked for; its rules are read.
+        found: the request's source where it was found already.
 
     Raises:
         ReinitError: the request cannot be fulfilled.
     """
-    read = rules_of(rules)
-    request = Request(source, read, **options)
-    found = with_state(find_source(source, request.weights, request.root), request)
+    found = found or find_source(request.source, request.weights, request.root)
+    found = with_state(found, request)
     request = replace(request, device=check_device(request.device))
     decided = decide(found, request)
     check_faults(found, request)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
-from reinit_cli.operations.keys import choose, natural
-from reinit_cli.request.pattern import Pattern
+from reinit_cli.operations.keys import natural
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_as_stored
 from reinit_cli.tensors.histogram import Histogram, histogram_of
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.tensors.moments import Moments, Statistics, statistics_of
 from reinit_cli.text import shortened
-from reinit_cli.threads import Progress, aside, side_by_side, unwatched
+from reinit_cli.threads import Progress, aside, side_by_side
 
 WHOLE_MODULE = -1
 """The depth at which tensors with all but the last segment in common are measured together."""
@@ -117,38 +115,6 @@ def measure_source(
         )
         for path, keys in members.items()
     ]
-
-
-def stats(
-    source: str,
-    patterns: Iterable[Pattern | str] = (),
-    *,
-    by: Literal["module"] | int | None = None,
-    bins: int | None = None,
-    weights: str | None = None,
-    root: str | None = None,
-    seed: int = 0,
-) -> list[Measured]:
-    """Measure the tensors of a source, or its modules; what has no values is left out.
-
-    Args:
-        source: a torchvision model's name, or a path.
-        patterns: which keys; none means all.
-        by: measure modules together: "module" for what has all but the last segment in
-            common, a number for that many segments; None for each tensor alone.
-        bins: count the finite elements in this many bins; None for no histogram.
-        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
-        root: the path of the state dict in what a torch file holds; None to look for it.
-        seed: of a model that is built without weights.
-
-    Raises:
-        ReinitError: the source cannot be read, or a pattern is not valid.
-    """
-    found = find_source(source, weights, root)
-    read = [Pattern.parse(each) if isinstance(each, str) else each for each in patterns]
-    tensors, _ = measurable(choose(found.tensors, read))
-    depth = WHOLE_MODULE if by == "module" else by
-    return measure_source(found, tensors, depth, seed, unwatched, bins=bins)
 
 
 MEASURES: Mapping[str, Callable[[Measured], Any]] = {

@@ -12,6 +12,7 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats.base import RECORD_NAME, Recorded, record_text
 from reinit_cli.checkpoints.source import Contents, Source
+from reinit_cli.checkpoints.state import StateSource
 from reinit_cli.checkpoints.trained import with_optimizer
 from reinit_cli.errors import (
     RecordError,
@@ -81,7 +82,7 @@ class Verdict:
 def verify(
     output: str,
     *,
-    source: str | None = None,
+    source: str | StateSource | None = None,
     record: str | None = None,
     progress: Progress | None = None,
     allow_paths: Sequence[str] = (),
@@ -116,15 +117,19 @@ def verify(
             changed = Finding("the record", "is not as it was written")
             verdict = replace(verdict, findings=(changed, *verdict.findings))
         if source is not None:
-            request = request_of(source, found, form, allow_paths)
-            compared = remade(request, found, contents, form, inside, progress or unwatched)
+            in_memory = source if isinstance(source, StateSource) else None
+            name = source if isinstance(source, str) else source.name
+            request = request_of(name, found, form, allow_paths)
+            compared = remade(
+                request, found, contents, form, inside, progress or unwatched, in_memory
+            )
             findings = (*verdict.findings, *compared)
-            verdict = replace(verdict, findings=findings, source=source)
+            verdict = replace(verdict, findings=findings, source=name)
         contents.check_unchanged()
     return verdict
 
 
-def nbytes_to_verify(output: str, source: str | None) -> int:
+def nbytes_to_verify(output: str, source: object | None) -> int:
     """Return how many bytes `verify` reads of an output, for a progress bar.
 
     Args:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from reinit_cli.initializers import Fans, Init, Law, Statistic, Transform
@@ -12,7 +14,8 @@ from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import NewNumber
-from reinit_cli.text import plural, shortened
+from reinit_cli.text import Field, html_section, html_table, html_text, plural, shortened
+from reinit_cli.text import shape as dims
 
 Action = Literal["fill", "keep", "skip", "copy", "resize"]
 """fill: drawn; keep: left alone by a rule; skip: not fillable by a wildcard; copy: no rule;
@@ -192,6 +195,28 @@ class Plan:
         """Show how much of what is filled."""
         return f"<Plan for {shortened(self.source)}: {self.summary}>"
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        return self.as_html(f"Plan for {self.source}: {self.summary}")
+
+    def as_html(self, title: str, stds: Mapping[str, float] = MappingProxyType({})) -> str:
+        """Return it as a table of its rules, one of what is filled, and its warnings.
+
+        Args:
+            title: what it is called.
+            stds: for keys that were drawn, the standard deviations of the draws.
+        """
+        rules = zip(self.rules, self.by_rule(), strict=True)
+        columns = ("pattern", "initializer", "tensors", "parameters", "notes")
+        page = html_table(columns, [_rule_row(rule, steps) for rule, steps in rules])
+        if self.fills:
+            of_fill = ("key", "shape", "dtype", "initializer", "expected std", "std")
+            filled = html_table(of_fill, [_fill_row(step, stds) for step in self.fills])
+            is_short = len(self.fills) <= _SHORT
+            page += html_section(f"{plural(len(self.fills), 'tensor')}", filled, is_open=is_short)
+        warnings = "".join(f"<p>{html_text(f'warning: {each}')}</p>" for each in self.warnings)
+        return html_section(title, warnings + page)
+
     @property
     def summary(self) -> str:
         """How many of its tensors are filled, by how many rules."""
@@ -220,3 +245,21 @@ class Plan:
             if step.rule is not None:
                 owned[step.rule].append(step)
         return owned
+
+
+_SHORT = 20
+"""The most tensors that a notebook shows unasked."""
+
+
+def _rule_row(rule: Rule, steps: Sequence[Step]) -> tuple[Field, ...]:
+    taken = [step for step in steps if step.action in ("fill", "keep") and not step.is_repeated]
+    skipped = [step.reason for step in steps if step.action == "skip"]
+    notes = f"{len(skipped):,} skipped: {'; '.join(dict.fromkeys(skipped))}" if skipped else ""
+    numel = sum(step.tensor.numel for step in taken)
+    return rule.pattern.text, str(rule.init), len(taken), numel, notes
+
+
+def _fill_row(step: Step, stds: Mapping[str, float]) -> tuple[Field, ...]:
+    expected = step.follows.std if step.follows is not None else None
+    named = (step.key, dims(step.tensor.shape), step.tensor.dtype, str(step.init))
+    return (*named, expected, stds.get(step.key))

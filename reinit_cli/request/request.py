@@ -279,13 +279,11 @@ NESTED = ("source", "rules", "output", "weights", "root")
 """The fields that plans and records hold in an object of their own, with what they know of it."""
 
 
-class PlanOptions(TypedDict, total=False):
-    """The options of `plan`."""
+class PlainPlanOptions(TypedDict, total=False):
+    """The options of a plan that are of one type, whoever gives them."""
 
-    weights: str | None
     root: str | None
     seed: int
-    device: str
     strict: bool
     allow_unmatched: bool
     arch: Arch | None
@@ -297,15 +295,12 @@ class PlanOptions(TypedDict, total=False):
     with_buffers: bool
     untie: bool
     reset_optimizer: bool
-    optimizer_order: str | None
-    allow_paths: Sequence[str] | Bounds
 
 
-class RewriteOptions(PlanOptions, total=False):
-    """The options of `rewrite`."""
+class PlainOptions(PlainPlanOptions, total=False):
+    """The options of a run that are of one type, whoever gives them."""
 
     keep_config: bool
-    dtype: Casts
     saturate: bool
     shard_nbytes: int | None
     tensors_only: bool
@@ -313,7 +308,6 @@ class RewriteOptions(PlanOptions, total=False):
     copy: Sequence[Pattern | str]
     refuse_unknown_globals: bool
     verify_crc: bool
-    record: str | bool
     check: bool
     force: bool
     skip_existing: bool
@@ -323,7 +317,18 @@ class RewriteOptions(PlanOptions, total=False):
     sketch: bool
 
 
-class PartialRequest(RewriteOptions, total=False):
+class RequestOptions(PlainOptions, total=False):
+    """The options of a request, once what Python users give for them is read."""
+
+    weights: str | None
+    device: str
+    optimizer_order: str | None
+    allow_paths: Sequence[str] | Bounds
+    dtype: Casts
+    record: str | bool
+
+
+class PartialRequest(RequestOptions, total=False):
     """A request with gaps, as a recipe or a command line gives it; a gap is a key that is missing."""
 
     rules: tuple[Rule, ...]
@@ -373,12 +378,11 @@ def options_form(request: Request) -> dict[str, object]:
     }
 
 
-def _described(names: Iterable[str]) -> str:
+def described(names: Iterable[str]) -> str:
+    """Return what follows the first line of the docstring of something with these fields."""
     lines = (f"    {name}: {OPTIONS[name].meaning}." for name in names)
     return "\n".join(("", "", "Attributes:", *lines))
 
 
 # The table holds each sentence once, and help() shows it.
-Request.__doc__ = f"{Request.__doc__}{_described(OPTIONS)}"
-for _options in (PlanOptions, RewriteOptions):
-    _options.__doc__ = f"{_options.__doc__}{_described(_options.__annotations__)}"
+Request.__doc__ = f"{Request.__doc__}{described(OPTIONS)}"

@@ -40,6 +40,8 @@ def _info(key: str, value: Any) -> TensorInfo:
         return TensorInfo(key, kind, (), 0, carried=f"not a tensor but a {kind}")
     if torch.nn.parameter.is_lazy(value):
         return TensorInfo(key, "uninitialised", (), 0, carried="a lazy parameter without a shape")
+    if distributed := _distributed(value):
+        return TensorInfo(key, str(value.dtype), (), 0, carried=distributed)
     dtype = str(value.dtype).removeprefix("torch.")
     nbytes = value.numel() * value.element_size()
     if value.is_nested and value.layout is torch.strided:
@@ -59,6 +61,20 @@ def _info(key: str, value: Any) -> TensorInfo:
         offset=int(value.storage_offset()),
         stride=tuple(value.stride()),
     )
+
+
+_DISTRIBUTED = {
+    "DTensor": "a DTensor, of which each process holds a part",
+    "ShardedTensor": "a ShardedTensor, of which each process holds a part",
+    "FlatParameter": "a flat parameter of FSDP, which holds parts of several tensors",
+}
+"""The kinds of tensors whose values a process does not have alone; torch may not have them."""
+
+
+def _distributed(tensor: Any) -> str:
+    """Say what a tensor is that other processes hold parts of; "" for any other."""
+    kinds = (_DISTRIBUTED.get(each.__name__, "") for each in type(tensor).__mro__)
+    return next(filter(None, kinds), "")
 
 
 def write(tensor: Tensor, values: Tensor) -> None:

@@ -16,10 +16,11 @@ import torchvision
 from reinit_cli import plan, rewrite
 from reinit_cli.cli.commands.run.command import command as run
 from reinit_cli.cli.group import COMMANDS, group
+from reinit_cli.python.options import PlanOptions, RewriteOptions
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.rename import Rename
-from reinit_cli.request.request import OPTIONS, PartialRequest, PlanOptions, Request, RewriteOptions
+from reinit_cli.request.request import OPTIONS, PartialRequest, Request, RequestOptions
 from reinit_cli.request.resize import Resize
 from reinit_cli.request.rule import Rule
 from reinit_cli.streams.seeds import seed_for
@@ -208,16 +209,24 @@ def test_the_table_of_options_has_every_field_in_order() -> None:
     assert list(OPTIONS) == [each.name for each in fields(Request)]
 
 
+IN_SEVERAL_FORMS = {"weights", "device", "optimizer_order", "allow_paths", "dtype", "record"}
+"""The options that Python users may give as what they hold in their hands."""
+
+
 def test_rewrite_takes_every_field_by_name_with_its_type() -> None:
     request, options = get_type_hints(Request), get_type_hints(RewriteOptions)
+    read = get_type_hints(RequestOptions)
 
-    assert options == {name: hint for name, hint in request.items() if name in options}
-    assert request.keys() - options.keys() == {"source", "rules", "output", "_"}
+    assert read == {name: hint for name, hint in request.items() if name in read}
+    assert request.keys() - read.keys() == {"source", "rules", "output", "_"}
+    assert {name for name in options if options[name] != read[name]} == IN_SEVERAL_FORMS
     assert get_type_hints(PlanOptions).items() <= options.items()
     assert get_type_hints(PartialRequest).keys() - options.keys() == {
         *("rules", "sources", "seeds", "output"),
     }
-    assert get_type_hints(rewrite).keys() == {"source", "rules", "output", "options", "return"}
+    assert get_type_hints(rewrite).keys() == {
+        *("source", "rules", "output", "dry_run", "progress", "options", "return"),
+    }
     assert get_type_hints(plan).keys() == {"source", "rules", "options", "return"}
 
 

@@ -58,7 +58,7 @@ def test_a_module_is_filled_by_the_keys_of_its_state_dict_and_the_rest_stays() -
     assert torch.equal(after["2.weight"], _drawn("2.weight", 2, 5, seed=7))
     assert not after["0.bias"].any()
     assert not after["2.bias"].any()
-    assert plan.source == "the module"
+    assert plan.source == "Sequential"
     assert [step.key for step in plan.fills] == ["0.bias", "2.weight", "2.bias"]
 
 
@@ -69,7 +69,7 @@ def test_a_mapping_is_filled_by_its_keys() -> None:
 
     assert torch.equal(state["a"], _drawn("a", 2, 3))
     assert torch.equal(state["b"], torch.ones(2))
-    assert plan.source == "the mapping"
+    assert plan.source == "the state dict"
 
 
 def test_autograd_sees_nothing_of_it() -> None:
@@ -289,7 +289,7 @@ def test_a_rule_that_matches_nothing_may_be_allowed() -> None:
     plan = apply_(net, ["missing=zeros", "bias=zeros"], allow_unmatched=True)
 
     assert not net.bias.any()
-    assert plan.warnings == ("rule 'missing=zeros' matches no key of the module",)
+    assert plan.warnings == ("rule 'missing=zeros' matches no key of Linear",)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -17,10 +17,9 @@ import torchvision
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from reinit_cli import rewrite, verify
+from reinit_cli import plan, rewrite, verify
 from reinit_cli.cli import main
 from reinit_cli.errors import RuleError, UnsupportedFormatError, UnwritableContentError
-from reinit_cli.operations.rewrite import plan
 from reinit_cli.streams.seeds import seed_for
 
 STATE = {

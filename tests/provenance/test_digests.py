@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from reinit_cli.operations.rewrite import rewrite
+from reinit_cli import rewrite
 from reinit_cli.operations.verify import verify
 from tests.short_calls import shorten_calls
 

@@ -1,0 +1,1 @@
+"""The door for Python: the functions that `reinit_cli` exports."""

@@ -1,0 +1,341 @@
+"""The functions that `reinit_cli` exports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+
+from reinit_cli.errors import OutputError
+from reinit_cli.initializers.site import Arch
+from reinit_cli.lazy import LazyModule
+from reinit_cli.operations.apply import apply, plan_in_memory
+from reinit_cli.operations.diff import compare, compare_keys, keys_of, names_of
+from reinit_cli.operations.prepare import prepare
+from reinit_cli.operations.rewrite import Outcome, execute, plan_of
+from reinit_cli.operations.stats import WHOLE_MODULE, measurable, measure_source
+from reinit_cli.operations.verify import Verdict, nbytes_to_verify
+from reinit_cli.operations.verify import verify as verified
+from reinit_cli.planning.plan import Plan
+from reinit_cli.python.bar import Watching, watched
+from reinit_cli.python.given import (
+    chosen,
+    device_of,
+    is_in_memory,
+    memory_of,
+    options_of,
+    patterns_given,
+    seed_of,
+    source_of,
+    text_of_path,
+)
+from reinit_cli.python.hints import hinted
+from reinit_cli.python.options import PlanOptions, RewriteOptions
+from reinit_cli.python.results import Differences, Measurements
+from reinit_cli.request.pattern import Pattern
+from reinit_cli.request.rename import Rename
+from reinit_cli.request.request import Request, RequestOptions
+from reinit_cli.request.rule import Rules, rules_of
+from reinit_cli.tensors.distance import Tolerance
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = LazyModule("torch")
+
+
+@hinted()
+def plan(
+    source: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
+    rules: Rules,
+    **options: Unpack[PlanOptions],
+) -> Plan:
+    """Return what `rewrite` would do to every key, without reading a tensor.
+
+    >>> plan("model.safetensors", "*.weight=kaiming_normal:relu")
+    <Plan for model.safetensors: 2 of 4 tensors filled by 1 rule>
+
+    Args:
+        source: a torchvision model's name, a path, a module or a state dict.
+        rules: as for `rewrite`.
+        options: see `PlanOptions`.
+
+    Raises:
+        ReinitError: the request cannot be fulfilled.
+    """
+    read = options_of("plan", options, PlanOptions)
+    found = source_of(source, read.get("weights"), read.get("root"))
+    return plan_of(Request(_name(source, found.name), rules_of(rules), **read), found)
+
+
+@overload
+def rewrite(
+    source: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
+    rules: Rules,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    dry_run: Literal[False] = False,
+    progress: Watching = False,
+    **options: Unpack[RewriteOptions],
+) -> Outcome: ...
+
+
+@overload
+def rewrite(
+    source: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
+    rules: Rules,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    dry_run: Literal[True],
+    progress: Watching = False,
+    **options: Unpack[RewriteOptions],
+) -> Plan: ...
+
+
+@hinted()
+def rewrite(
+    source: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
+    rules: Rules,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    dry_run: bool = False,
+    progress: Watching = False,
+    **options: Unpack[RewriteOptions],
+) -> Outcome | Plan:
+    """Re-initialize the tensors that rules choose and write a new checkpoint.
+
+    >>> rewrite("model.safetensors", {"2.weight": "normal:std=0.02", "2.bias": "zeros"}, "new.safetensors")
+    <Outcome new.safetensors: 2 of 4 tensors filled by 2 rules, 11.3 kB>
+
+    Args:
+        source: a torchvision model's name, a path, a module or a state dict.
+        rules: one or several: "features.*.weight=xavier_uniform:relu", a `Rule`, a list of
+            these or of pairs, or a dictionary of patterns and initializers.
+        output: a path, or None for the default name; what is in memory has none.
+        dry_run: write nothing, and return the plan.
+        progress: show a bar, or what is told the bytes that are done since the last time.
+        options: see `RewriteOptions`.
+
+    Raises:
+        CheckFailedError: a draw does not follow its distribution; nothing is written then.
+        ReinitError: the request cannot be fulfilled; nothing is written then.
+    """
+    read = options_of("rewrite", options, RewriteOptions)
+    path = None if output is None else text_of_path(output, "output")
+    if path is None and is_in_memory(source):
+        raise OutputError(memory_of(source).name, kind="unnamed")
+    found = source_of(source, read.get("weights"), read.get("root"))
+    job = prepare(Request(_name(source, found.name), rules_of(rules), path, **read), found)
+    if dry_run:
+        return job.plan
+    with watched(progress, found.name, job.nbytes) as done:
+        return execute(job, done).insist()
+
+
+@hinted()
+def apply_(
+    target: torch.nn.Module | Mapping[str, torch.Tensor],
+    rules: Rules,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    strict: bool = False,
+    allow_unmatched: bool = False,
+    arch: Arch | None = None,
+    with_buffers: bool = False,
+    optimizer: torch.optim.Optimizer | None = None,
+    dry_run: bool = False,
+    progress: Watching = False,
+) -> Plan:
+    """Re-initialize tensors of a module or a state dict in place, and return what was done.
+
+    The values are those that `rewrite` gives a checkpoint of the same keys.
+
+    >>> model = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.Linear(64, 10))
+    >>> apply_(model, "1.*=zeros")
+    <Plan for Sequential: 2 of 4 tensors filled by 1 rule>
+    >>> bool(model[1].weight.any())
+    False
+
+    Args:
+        target: a module, by the keys of its state dict, or a mapping of keys to tensors.
+        rules: as for `rewrite`.
+        seed: the seed of the whole run; every key has its own stream.
+        device: where values are drawn; the tensors stay where they are.
+        strict: make every skip an error.
+        allow_unmatched: let a rule match or fill nothing.
+        arch: whose constructor `default` follows: a torchvision model's name, or what makes
+            a module; None for the `reset_parameters` of the module's own layers.
+        with_buffers: reset running statistics next to the weights that are filled.
+        optimizer: reset the state of exactly the parameters that are filled, as if it were new.
+        dry_run: change nothing, and return what would be done.
+        progress: show a bar, or what is told the bytes that are done since the last time.
+
+    Raises:
+        ReinitError: a rule cannot be obeyed, or a tensor not be read, drawn or written; nothing
+            is changed then.
+    """
+    from reinit_cli.operations.optimizer_state import filled_parameters, reset
+
+    source = memory_of(target)
+    options: RequestOptions = {
+        "seed": seed_of(seed),
+        "device": device_of(device),
+        "strict": strict,
+        "allow_unmatched": allow_unmatched,
+        "arch": arch,
+        "with_buffers": with_buffers,
+    }
+    decided = plan_in_memory(source, Request(source.name, rules_of(rules), **options))
+    decided.check()
+    held = filled_parameters(optimizer, decided) if optimizer is not None else []
+    if dry_run:
+        return decided.plan
+    nbytes = sum(step.tensor.nbytes for step in decided.plan.fills)
+    with watched(progress, source.name, nbytes) as done:
+        apply(decided, done)
+    if optimizer is not None:
+        reset(optimizer, held)
+    return decided.plan
+
+
+@hinted()
+def diff(
+    first: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
+    second: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
+    patterns: str | Iterable[Pattern | str] = (),
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    keys_only: bool = False,
+    weights: str | os.PathLike[str] | None = None,
+    root: str | None = None,
+    seed: int = 0,
+    rename: str | Iterable[Rename | str] = (),
+    progress: Watching = False,
+) -> Differences:
+    """Compare two sources: those keys differ for which `differs` is set.
+
+    >>> diff("model.safetensors", "model.safetensors")
+    <Differences: 4 identical>
+
+    Args:
+        first: a torchvision model's name, a path, a module or a state dict.
+        second: what it is compared with.
+        patterns: which keys are looked at; none means all.
+        rtol: let values be apart by this share of the second's.
+        atol: let values be apart by this much.
+        keys_only: compare keys, shapes and dtypes, and read no tensor.
+        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
+        root: the path of the state dict in what a torch file holds; None to look for it.
+        seed: of models that are built without weights.
+        rename: gives keys of the first the names under which they are compared, such as
+            "module.*=*".
+        progress: show a bar, or what is told the bytes that are done since the last time.
+
+    Returns:
+        One for each key, in the order of the first source, then what only the second has.
+
+    Raises:
+        ReinitError: a source cannot be read, a pattern is not valid, or a rename cannot be obeyed.
+    """
+    mine, theirs = (
+        source_of(
+            each,
+            weights if isinstance(each, str) and each.isidentifier() else None,
+            None if is_in_memory(each) else root,
+        )
+        for each in (first, second)
+    )
+    names = names_of(mine, patterns_given(rename))
+    is_chosen = chosen(keys_of((mine, theirs), names), patterns, mine.name).__contains__
+    if keys_only:
+        return Differences(compare_keys(mine, theirs, is_chosen, names))
+    nbytes = sum(each.nbytes for each in mine.tensors if is_chosen(names.get(each.key, each.key)))
+    with watched(progress, f"{mine.name} and {theirs.name}", nbytes) as done:
+        tolerance = Tolerance(rtol, atol)
+        return Differences(compare(mine, theirs, is_chosen, tolerance, seed_of(seed), done, names))
+
+
+@hinted()
+def stats(
+    source: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
+    patterns: str | Iterable[Pattern | str] = (),
+    *,
+    by: Literal["module"] | int | None = None,
+    bins: int | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    root: str | None = None,
+    seed: int = 0,
+    progress: Watching = False,
+) -> Measurements:
+    """Measure the tensors of a source, or its modules; what has no values is left out.
+
+    >>> stats({"a.bias": torch.zeros(3)})[0]
+    <Measured a.bias: mean 0, std 0, min 0, max 0>
+
+    Args:
+        source: a torchvision model's name, a path, a module or a state dict.
+        patterns: which keys; none means all.
+        by: measure modules together: "module" for what has all but the last segment in
+            common, a number for that many segments; None for each tensor alone.
+        bins: count the finite elements in this many bins; None for no histogram.
+        weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
+        root: the path of the state dict in what a torch file holds; None to look for it.
+        seed: of a model that is built without weights.
+        progress: show a bar, or what is told the bytes that are done since the last time.
+
+    Raises:
+        ReinitError: the source cannot be read, or a pattern is not valid.
+    """
+    found = source_of(source, weights, root)
+    keys = chosen([tensor.key for tensor in found.tensors], patterns, found.name)
+    tensors, _ = measurable([tensor for tensor in found.tensors if tensor.key in keys])
+    depth = WHOLE_MODULE if by == "module" else by
+    nbytes = sum(each.nbytes for each in tensors) * (2 if bins else 1)
+    with watched(progress, found.name, nbytes) as done:
+        return Measurements(measure_source(found, tensors, depth, seed_of(seed), done, bins=bins))
+
+
+@hinted()
+def verify(
+    output: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor] | None = None,
+    record: str | os.PathLike[str] | None = None,
+    progress: Watching | None = False,
+    allow_paths: Sequence[str | os.PathLike[str]] = (),
+) -> Verdict:
+    """Draw again what a checkpoint's record says was drawn, and compare all with it.
+
+    >>> made = rewrite("model.safetensors", "2.weight=orthogonal", "recorded.safetensors", record=True)
+    >>> verify("recorded.safetensors", source="model.safetensors")
+    <Verdict for recorded.safetensors: matches its record; 1 tensor drawn again>
+
+    Args:
+        output: the path of the checkpoint.
+        source: what it was made from; then every byte is made again and compared.
+        record: the path of the record; None where the checkpoint holds it.
+        progress: show a bar, or what is told the bytes that are done since the last time.
+        allow_paths: the folders, besides the current one, in which the record may name files.
+
+    Raises:
+        RecipeError: the record names a file elsewhere.
+        RecordError: there is no record, or it cannot be read.
+        ReinitError: the checkpoint or the source cannot be read.
+    """
+    path = text_of_path(output, "output")
+    made_from: Any = source
+    if source is not None:
+        made_from = memory_of(source) if is_in_memory(source) else text_of_path(source, "source")
+    beside = None if record is None else text_of_path(record, "record")
+    allowed = [
+        text_of_path(each, "an entry of allow_paths") for each in patterns_given(allow_paths)
+    ]
+    with watched(progress or False, path, nbytes_to_verify(path, source)) as done:
+        return verified(path, source=made_from, record=beside, progress=done, allow_paths=allowed)
+
+
+def _name(given: object, name: str) -> str:
+    """Return what a request calls its source: as the user wrote it, where that is a text."""
+    return text_of_path(given, "a source") if not is_in_memory(given) else name

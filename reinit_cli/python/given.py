@@ -1,0 +1,224 @@
+"""Read what Python users hold in their hands: paths, modules, state dicts, dtypes, devices."""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from enum import Enum
+from typing import TYPE_CHECKING, Any, cast
+
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.checkpoints.state import StateSource, state_source
+from reinit_cli.errors import SourceError
+from reinit_cli.lazy import LazyModule
+from reinit_cli.operations.keys import no_match
+from reinit_cli.request.pattern import Pattern, patterns_of, select_keys
+from reinit_cli.request.request import RequestOptions
+from reinit_cli.storage.location import DASH
+from reinit_cli.text import kind_of, near
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = LazyModule("torch")
+
+
+def source_of(given: object, weights: object = None, root: str | None = None) -> Source:
+    """Return the source that is given by its name or path, or that is in memory.
+
+    Args:
+        given: a torchvision model's name, a path, a module or a state dict.
+        weights: those of a model that is given by its name.
+        root: the path of the state dict in a torch file.
+
+    Raises:
+        SourceError: it cannot be read.
+        TypeError: it is something else.
+    """
+    if not is_in_memory(given):
+        path = text_of_path(given, "a source", "a torch.nn.Module or a state dict")
+        return find_source(path, weights_of(weights), root)
+    for name, value in (("weights", weights), ("root", root)):
+        if value is not None:
+            raise SourceError(
+                "", f"{name} is for models by name and files, not for what is in memory"
+            )
+    return memory_of(given)
+
+
+def memory_of(given: object) -> StateSource:
+    """Return a module or a state dict as a source.
+
+    Raises:
+        SourceError: it has no tensors.
+        TypeError: it is something else.
+    """
+    if not is_in_memory(given):
+        raise TypeError(f"it must be a torch.nn.Module or a state dict, not {kind_of(given)}")
+    return state_source(cast("torch.nn.Module | Mapping[str, torch.Tensor]", given))
+
+
+def is_in_memory(given: object) -> bool:
+    """Whether something is a module or a mapping."""
+    return isinstance(given, Mapping) or _is_of_torch(given, "nn.Module")
+
+
+def text_of_path(given: object, what: str, also: str = "") -> str:
+    """Return a path as a text; what is a `Path` is never a model's name, nor standard input.
+
+    Args:
+        given: a text or a path.
+        what: what it is for.
+        also: what it could be besides.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(given, str):
+        return given
+    path = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if not isinstance(path, str):
+        kinds = f"a text, a path, {also}" if also else "a text or a path"
+        raise TypeError(f"{what} must be {kinds}, not {kind_of(given)}")
+    return os.path.join(os.curdir, path) if path.isidentifier() or path == DASH else path
+
+
+def weights_of(given: object) -> str | None:
+    """Return the name of a model's weights, or their path.
+
+    Raises:
+        TypeError: they are neither, nor a member of an enumeration of torchvision.
+    """
+    if given is None:
+        return None
+    return given.name if isinstance(given, Enum) else text_of_path(given, "weights")
+
+
+def patterns_given(given: Iterable[Any]) -> Iterable[Any]:
+    """Return patterns, renames or the like, where one alone may be given as a text."""
+    return (given,) if isinstance(given, str) else given
+
+
+def chosen(
+    keys: Sequence[str], patterns: str | Iterable[Pattern | str], of: str
+) -> AbstractSet[str]:
+    """Return the keys that patterns match, or all where none is given.
+
+    Args:
+        keys: those of the source.
+        patterns: one or several.
+        of: the name of the source.
+
+    Raises:
+        PatternError: one of them is not valid.
+        UnknownNameError: one of them matches no key.
+    """
+    read = patterns_of(patterns_given(patterns))
+    for pattern in read:
+        if not select_keys(keys, (pattern,)):
+            raise no_match(pattern, keys, f"key of {of}", of)
+    return select_keys(keys, read)
+
+
+def device_of(given: object) -> str:
+    """Return the name of a device.
+
+    Raises:
+        TypeError: it is not one.
+    """
+    if isinstance(given, str) or _is_of_torch(given, "device"):
+        return str(given)
+    raise TypeError(f"device must be a text such as 'cuda' or a torch.device, not {kind_of(given)}")
+
+
+def dtype_of(given: object) -> str:
+    """Return the name of a dtype.
+
+    Raises:
+        TypeError: it is not one.
+    """
+    if isinstance(given, str) or _is_of_torch(given, "dtype"):
+        return str(given).removeprefix("torch.")
+    raise TypeError(
+        f"dtype must be a text such as 'bfloat16' or a torch.dtype, not {kind_of(given)}"
+    )
+
+
+def seed_of(given: object) -> int:
+    """Return a seed.
+
+    Raises:
+        TypeError: it is not an integer.
+    """
+    try:
+        return operator.index(cast("int", given))
+    except TypeError:
+        raise TypeError(f"seed must be an integer, not {kind_of(given)}") from None
+
+
+def _dtypes_of(given: object) -> str | list[str] | None:
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        return [f"{pattern}={dtype_of(dtype)}" for pattern, dtype in given.items()]
+    if isinstance(given, list | tuple):
+        return [dtype_of(each) for each in given]
+    return dtype_of(given)
+
+
+def _record_of(given: object) -> str | bool:
+    return given if isinstance(given, bool) else text_of_path(given, "record")
+
+
+def _paths_of(given: object) -> list[str]:
+    several = given if isinstance(given, list | tuple) else (given,)
+    return [text_of_path(each, "an entry of allow_paths") for each in several]
+
+
+_READERS = {
+    "seed": seed_of,
+    "device": device_of,
+    "dtype": _dtypes_of,
+    "record": _record_of,
+    "allow_paths": _paths_of,
+    "weights": weights_of,
+    "optimizer_order": lambda given: (
+        None if given is None else text_of_path(given, "optimizer_order")
+    ),
+    **dict.fromkeys(("rename", "drop", "only", "resize", "copy"), patterns_given),
+}
+"""What reads each option that may be given in several ways."""
+
+
+def options_of(function: str, given: Mapping[str, Any], known: type) -> RequestOptions:
+    """Return the options of a function as a request has them.
+
+    Args:
+        function: its name.
+        given: its options by name.
+        known: the dictionary that declares them.
+
+    Raises:
+        TypeError: there is no such option, or it is of another type.
+    """
+    for name in given:
+        if name not in known.__annotations__:
+            meant = near(name, known.__annotations__, 1)
+            hint = f"; did you mean {meant[0]!r}?" if meant else ""
+            raise TypeError(f"{function}() has no option {name!r}{hint}")
+    read = {
+        name: _READERS[name](value) if name in _READERS else value for name, value in given.items()
+    }
+    return cast("RequestOptions", read)
+
+
+def _is_of_torch(given: object, name: str) -> bool:
+    """Whether something is of a type of torch, which is not imported to find out."""
+    found: Any = sys.modules.get("torch")
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return isinstance(found, type) and isinstance(given, found)

@@ -1,0 +1,233 @@
+"""Say what to do next about an error, in the words of Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from reinit_cli import errors
+from reinit_cli.initializers.synonyms import initializers_offered
+from reinit_cli.operations.ways import fetching, path_of_url, way_from
+from reinit_cli.request.spelling import corrected_pattern, nearest_keys
+from reinit_cli.text import near, one_line
+
+
+@contextmanager
+def hinted() -> Iterator[None]:
+    """Give errors their hint, which a traceback shows below them."""
+    try:
+        yield
+    except errors.ReinitError as error:
+        hint = hint_of(error)
+        if hint and not error.hint:
+            error.hint = one_line(hint)
+            error.add_note(f"hint: {error.hint}")
+        raise
+
+
+def hint_of(error: errors.ReinitError) -> str:
+    """Return the way on from an error, or "" where there is none to offer."""
+    for family in type(error).__mro__:
+        for kind in (error.kind, ""):
+            hint = _HINTS.get((family, kind))
+            if hint is not None:
+                return hint if isinstance(hint, str) else hint(error)
+    return ""
+
+
+def _did_you_mean(found: Sequence[str], otherwise: str = "") -> str:
+    return f"did you mean {' or '.join(map(repr, found))}?" if found else otherwise
+
+
+def _meant(error: errors.ReinitError) -> Sequence[str]:
+    """Return what was perhaps meant, the nearest first."""
+    word = error.about if isinstance(error, errors.UnknownNameError) else error.word
+    return error.known if word is None else near(word, error.known)
+
+
+def _spelled(otherwise: str) -> Callable[[Any], str]:
+    """Offer the known names that are spelled like the one that is not."""
+    return lambda error: _did_you_mean(_meant(error), otherwise)
+
+
+def _initializer(error: errors.UnknownNameError) -> str:
+    offered = initializers_offered(error.about) or _meant(error)
+    return _did_you_mean(offered, "list(reinit_cli.initializers.REGISTRY) has them all")
+
+
+def _dtype(error: errors.UnknownNameError) -> str:
+    few = error.known if len(error.known) <= _FEW else _meant(error)
+    return _did_you_mean(few, "take one of torch's, such as torch.bfloat16")
+
+
+_FEW = 3
+"""How many names are offered, however they are spelled."""
+
+
+def _rule(error: errors.RuleError) -> str:
+    example = f"{error.about}=zeros" if error.about else ""
+    return _did_you_mean(error.known[:1] or ((example,) if example else ()))
+
+
+def _argument(error: errors.ArgumentError) -> str:
+    is_rule = error.word is None and error.of
+    rules = [f"{error.of}={each}" for each in error.known] if is_rule else _meant(error)
+    return _did_you_mean(rules)
+
+
+_WRAPPERS = {
+    "module.": "DataParallel puts 'module.' before every key: pass its .module",
+    "_orig_mod.": "torch.compile puts '_orig_mod.' before every key: pass its ._orig_mod",
+    "_fsdp_wrapped_module.": (
+        "FSDP puts '_fsdp_wrapped_module.' before every key, and each process has a part"
+    ),
+}
+"""What wraps a module, by what it puts before the keys."""
+
+
+def _unmatched(error: errors.UnmatchedRuleError) -> str:
+    """Offer a pattern that matches, or the keys that are spelled like it."""
+    pattern = error.word or ""
+    rest = error.about.removeprefix(pattern)
+    for prefix, said in _WRAPPERS.items():
+        if error.known and all(key.startswith(prefix) for key in error.known):
+            return f"{said}, or write {prefix + pattern + rest!r}"
+    corrected = corrected_pattern(pattern, error.known)
+    if corrected:
+        return _did_you_mean((corrected + rest,))
+    nearest = nearest_keys(pattern, error.known)
+    return f"the nearest keys are {', '.join(nearest)}" if nearest else ""
+
+
+def _selection(option: str) -> Callable[[Any], str]:
+    """Offer a pattern of an option that matches a key, or the keys that are spelled like it."""
+
+    def hint(error: errors.RuleError) -> str:
+        pattern = error.word or ""
+        corrected = corrected_pattern(pattern, error.known)
+        if corrected:
+            return f"did you mean {option}={corrected + error.about.removeprefix(pattern)!r}?"
+        return _did_you_mean(nearest_keys(pattern, error.known))
+
+    return hint
+
+
+def _key(error: errors.ReinitError) -> str:
+    return _did_you_mean(nearest_keys(error.word or error.about, error.known))
+
+
+def _pattern(error: errors.UnknownNameError) -> str:
+    corrected = corrected_pattern(error.about, error.known)
+    return _did_you_mean((corrected,) if corrected else nearest_keys(error.about, error.known))
+
+
+def _roots(error: errors.ReinitError) -> str:
+    roots = [root or "." for root in (_meant(error) or error.known)[:_FEW]]
+    return f"try {' or '.join(f'root={root!r}' for root in roots)}" if roots else ""
+
+
+def _file(error: errors.SourceNotFoundError) -> str:
+    folder, name = os.path.split(error.about)
+    return _did_you_mean([os.path.join(folder, found) for found in near(name, error.known)])
+
+
+def _within(error: errors.ReinitError) -> str:
+    few = " or ".join(f"[{key!r}]" for key in error.known[:_FEW])
+    return f"pass what is in it: {few}" if few else ""
+
+
+def _lost(error: errors.UnwritableContentError) -> str:
+    keeps = f"an output such as 'out{error.known[0]}' keeps it, or " if error.known else ""
+    return f"{keeps}tensors_only=True leaves it out"
+
+
+def _named(error: errors.ReinitError) -> str:
+    return f"name one of them: {', '.join(map(repr, error.known[:_FEW]))}" if error.known else ""
+
+
+def _allowed(error: errors.ReinitError) -> str:
+    return f"if that is meant, pass allow_paths=[{error.known[0]!r}]" if error.known else ""
+
+
+_ORDER = "name its parameters with optimizer_order=FILE, a key in each line, or 'ndim'"
+
+_HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
+    (errors.UnknownNameError, "initializer"): _initializer,
+    (errors.UnknownNameError, "dtype"): _dtype,
+    (errors.UnknownNameError, "float dtype"): _dtype,
+    (errors.UnknownNameError, "device"): "device='auto' takes the best that there is",
+    (errors.UnknownNameError, "model"): _spelled(
+        "torchvision.models.list_models() lists the models; a pathlib.Path is always a file"
+    ),
+    (errors.UnknownNameError, "architecture"): _spelled(
+        "torchvision.models.list_models() lists the models"
+    ),
+    (errors.UnknownNameError, "weights"): _spelled("weights='none' builds it without"),
+    (errors.UnknownNameError, "key"): _key,
+    (errors.UnknownNameError, "pattern"): _pattern,
+    (errors.UnknownNameError, "root"): _roots,
+    (errors.RuleError, ""): _rule,
+    (errors.RuleError, "tied"): "name one of them only, give both the same initializer, or untie",
+    (errors.RuleError, "architecture"): "pass arch='resnet50', or what makes the module",
+    (errors.RuleError, "resize"): "write it as 'PATTERN=N:INIT', such as 'embed.weight=50300:mean'",
+    (errors.RuleError, "classes"): "",
+    (errors.RuleError, "optimizer"): "",
+    (errors.RuleError, "owner"): _ORDER,
+    (errors.RuleError, "parameters"): _ORDER,
+    (errors.RuleError, "form"): "write it as 'OLD=NEW', such as 'module.*=*'",
+    (errors.RuleError, "clash"): "drop one of them, or give it another name",
+    **{
+        (errors.RuleError, option): _selection(option)
+        for option in ("rename", "drop", "only", "dtype")
+    },
+    (errors.PatternError, ""): "",
+    (errors.ArgumentError, ""): _argument,
+    (errors.MissingRuleError, ""): "pass rules, such as '*.weight=xavier_uniform:relu'",
+    (errors.UnmatchedRuleError, ""): _unmatched,
+    (errors.UnfillableError, ""): lambda error: (
+        f"leave it out, or give it another initializer than {error.of}"
+    ),
+    (errors.UnfillableError, "norm"): "give the norms a rule of their own, such as keep or ones",
+    (errors.UnfillableError, "wildcard"): "without strict=True it would be skipped",
+    (errors.SourceError, "no tensors"): _within,
+    (errors.SourceNotFoundError, ""): _file,
+    (errors.SourceNotFoundError, "link"): "",
+    (errors.SourceNotFoundError, "url"): lambda error: path_of_url(error.about),
+    (errors.SourceNotFoundError, "elsewhere"): lambda error: fetching(error.about),
+    (errors.SourceNotFoundError, "weights"): (
+        "put the file there, or pass weights=FILE with your own, or weights='none' for a model as "
+        "it is constructed"
+    ),
+    (errors.UnreadableSourceError, "link"): _allowed,
+    (errors.MalformedFileError, "shards"): "fix_index=True writes an index of its tensors",
+    (errors.MalformedFileError, "crc"): "fetch it again, or go on with verify_crc=False",
+    (errors.UnsupportedFormatError, ""): way_from,
+    (errors.UnsupportedFormatError, "root"): _roots,
+    (errors.UnsupportedFormatError, "several"): _named,
+    (errors.UnsupportedFormatError, "names"): (
+        "without refuse_unknown_globals=True they are copied, and never imported"
+    ),
+    (errors.UnsupportedFormatError, "edit"): (
+        "tensors_only=True writes the tensors of the state dict and nothing else"
+    ),
+    (errors.OutputError, "unnamed"): (
+        "pass a path as output, or change the module itself with apply_"
+    ),
+    (errors.OutputExistsError, ""): "pass another output",
+    (errors.OutputTakenError, "source"): "pass another output",
+    (errors.OutputTakenError, ""): "pass another path",
+    (errors.OutputUnwritableError, "link"): _named,
+    (errors.OutputUnwritableError, "in place"): _named,
+    (errors.OutputUnwritableError, "locked"): "try again when the other run has finished",
+    (errors.UnwritableContentError, ""): lambda error: (
+        f"an output such as 'out{error.known[0]}' can hold it" if error.known else ""
+    ),
+    (errors.UnwritableContentError, "rest"): _lost,
+    (errors.UnwritableContentError, "record"): "pass record=FILE to write it next to the output",
+    (errors.RecipeError, "outside"): _allowed,
+    (errors.PackageError, ""): lambda error: f"pip install {error.about}",
+    (errors.PackageError, "broken"): lambda error: f"pip install --force-reinstall {error.about}",
+}
+"""What to do next, by the family and the kind of an error."""

@@ -6,15 +6,17 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.resources import files
 from itertools import islice, starmap
+from operator import itemgetter
 from typing import Any
 
 from reinit_cli.cli.render.overview import Spread, drawn
 from reinit_cli.cli.render.panels import Panel, Point, drawn_of, joined, ticks
 from reinit_cli.cli.render.table import Cell, Column, Sheet, Value, spelled
+from reinit_cli.operations.keys import natural
 from reinit_cli.text import number, printable
 from reinit_cli.version import __version__
 
@@ -54,6 +56,8 @@ def html_of(page: Page) -> bytes:
     """Return a page as HTML, in which every name stays text."""
     from jinja2 import Environment, StrictUndefined
 
+    page = _as_people_count(page)
+
     # The environment escapes everything; by default it would go by the template's suffix.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -91,6 +95,32 @@ def html_of(page: Page) -> bytes:
             script_hash=_hash(script),
         )
         .encode("utf-8")
+    )
+
+
+def _as_people_count(page: Page) -> Page:
+    """Return a page with layer 2 before layer 10, where they come in alphabetical order.
+
+    So they do in safetensors files; any other order is that of the network.
+    """
+    if not page.sheets:
+        return page
+    title, sheet = page.sheets[-1]
+    at = next((at for at, column in enumerate(sheet.columns) if _is_key(column)), None)
+    if at is None:
+        return page
+    keys = [texts[at] for texts in sheet.texts()]
+    if keys != sorted(keys):
+        return page
+    rows = [
+        row
+        for _, row in sorted(zip(map(natural, keys), sheet.rows, strict=True), key=itemgetter(0))
+    ]
+    return replace(
+        page,
+        sheets=[*page.sheets[:-1], (title, replace(sheet, rows=rows))],
+        panels=sorted(page.panels, key=lambda panel: natural(panel.key)),
+        spreads=sorted(page.spreads, key=lambda spread: natural(spread.key)),
     )
 
 

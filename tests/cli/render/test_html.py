@@ -243,3 +243,13 @@ def test_paths_are_shown_by_their_last_part() -> None:
     said = without_folders("/data/a/m.pt (3 MB)", ("/data/a/m.pt", "x.pt", None))
 
     assert said == "m.pt (3 MB)"
+
+
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_layers_come_as_people_count_but_a_network_keeps_its_order(is_sorted: bool) -> None:
+    network = ["stem", *(f"layers.{at}" for at in (0, 1, 2, 10, 11)), "head"]
+    page = html_of(_page(sorted(network) if is_sorted else network)).decode()
+
+    counted = ["head", *network[1:-1], "stem"] if is_sorted else network
+    assert re.findall(r'<tr data-key="([^"]*)"', page)[-len(network) :] == counted
+    assert re.findall(r'<figure id="picture-\d+" data-key="([^"]*)"', page) == counted

@@ -16,7 +16,7 @@ from reinit_cli.planning.owners import Saved
 from reinit_cli.planning.parameters import parameters_of
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.reshape import with_rows
-from reinit_cli.planning.running_statistics import with_buffers
+from reinit_cli.planning.running_statistics import stale_statistics, with_buffers
 from reinit_cli.planning.weight_norm import (
     WEIGHT_NORM,
     WEIGHT_NORM_VERSION,
@@ -48,6 +48,7 @@ def decide(entries: Entries, request: Request, elsewhere: Elsewhere = NOWHERE) -
     plan = _with_origins(_by_rules(entries, request, elsewhere), entries)
     plan = with_rows(plan, entries.reshapes, elsewhere)
     plan = with_buffers(plan) if request.with_buffers else plan
+    plan = replace(plan, warnings=(*plan.warnings, *stale_statistics(plan)))
     return with_optimizers(plan, _saved(entries)) if request.reset_optimizer else plan
 
 

@@ -26,7 +26,7 @@ from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import Request
 from reinit_cli.storage.location import DASH
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.text import plural
+from reinit_cli.text import nbytes, plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +209,28 @@ def content_notes(
         raise _loss(path, shortfall.lost, shortfall.suffixes_of_lost, source)
     yield from shortfall.notes
     if request.shard_nbytes is not None:
+        yield from _shard_notes(content, request.shard_nbytes)
         yield from _adapter_notes(content, request.shard_nbytes)
+
+
+_SMALL_SHARD_NBYTES = 10**6
+"""Shards below this size are most likely a unit that was left out."""
+
+
+def _shard_notes(content: Content, shard_nbytes: int) -> Iterator[str]:
+    """Say where shards are tiny, and where tensors are larger than they are to be."""
+    if shard_nbytes < _SMALL_SHARD_NBYTES:
+        size = nbytes(shard_nbytes)
+        yield f"shards of at most {size} are very small; --shard-size takes units, such as 5GB"
+    larger = [tensor for tensor in content.tensors if tensor.nbytes > shard_nbytes]
+    if larger:
+        first = larger[0]
+        more = f" and {plural(len(larger) - 1, 'more tensor')}" if larger[1:] else ""
+        verb, its = ("are", "each has") if larger[1:] else ("is", "it has")
+        yield (
+            f"{first.key!r} ({nbytes(first.nbytes)}){more} {verb} larger than --shard-size; "
+            f"{its} a shard to itself"
+        )
 
 
 def _adapter_notes(content: Content, shard_nbytes: int) -> Iterator[str]:

@@ -61,6 +61,8 @@ def test_the_report_in_a_pipe_is_tab_separated_and_whole(
         "classifier.bias\tkeep\t1\t10\t20\t\t\t\t\t\n"
     )
     assert done.err == (
+        "warning: 'norm.weight' is filled, but the running statistics next to it stay; "
+        "--reset-buffers resets these\n"
         "unchanged: 4 tensors, 18 parameters, 9 in buffers, 92 B\n"
         "total: 7 tensors, 706 parameters, 9 in buffers, 2.7 kB\n"
         "seed: 0 (stream torch-1)\n"

@@ -309,7 +309,7 @@ def test_whatever_does_not_fit_one_input_is_the_failure_of_that_input(
 @pytest.mark.parametrize(
     ("asked", "problem"),
     [
-        ({"device": "cuda:77"}, "device 'cuda:77' is not there"),
+        ({"device": "cuda:77"}, "device 'cuda:77' is not available"),
         ({"arch": "resnt18", "num_classes": 7}, "there is no torchvision model 'resnt18'"),
     ],
 )

@@ -161,6 +161,37 @@ def test_shards_hold_at_most_their_size_and_an_index_says_where_each_key_is() ->
     _assert_equal(whole, state | {"a.weight": torch.zeros(20, 30)})
 
 
+@pytest.mark.parametrize(
+    ("shard_nbytes", "warnings"),
+    [
+        (
+            5,
+            [
+                "shards of at most 5 B are very small; --shard-size takes units, such as 5GB",
+                "'a' (8.0 MB) and 1 more tensor are larger than --shard-size; each has a shard to "
+                "itself",
+            ],
+        ),
+        (
+            5_000_000,
+            ["'a' (8.0 MB) is larger than --shard-size; it has a shard to itself"],
+        ),
+        (10_000_000, []),
+    ],
+)
+def test_shards_that_are_tiny_or_too_small_for_a_tensor_are_warned_of(
+    shard_nbytes: int, warnings: list[str]
+) -> None:
+    save_file({"a": torch.zeros(2_000_000), "b": torch.zeros(10)}, "m.safetensors")
+
+    outcome = rewrite("m.safetensors", [], "out", shard_nbytes=shard_nbytes)
+
+    assert list(outcome.job.plan.warnings) == warnings
+    shards = [load_file(path) for path in Path("out").glob("*.safetensors")]
+    alone = [{*shard} for shard in shards if "a" in shard]
+    assert (alone == [{"a"}]) == bool(warnings)
+
+
 def test_one_shard_needs_no_index() -> None:
     state = _save("m.pt")
 

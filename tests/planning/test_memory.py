@@ -91,7 +91,7 @@ def test_a_draw_that_is_tested_as_a_whole_is_counted_too(check: bool) -> None:
 
 def test_the_least_of_the_limits_counts_and_is_named() -> None:
     plan = _plan("w=orthogonal", shape=(1024, 1024))
-    needed = working_nbytes(next(plan.fills))
+    needed = working_nbytes(plan.fills[0])
     assert needed is not None
     enough = {"this machine has": 10 * needed, "ulimit -v leaves": needed}
     refuse_too_large(plan, enough)

@@ -333,13 +333,13 @@ def test_a_head_has_at_least_a_class(count: int) -> None:
 
 
 def test_a_new_head_is_not_a_rule_of_the_user() -> None:
-    decided = plan("resnet18", ["fc.bias=zeros", "bn1.*=ones"], weights="none", num_classes=7)
+    decided = plan("resnet18", ["fc.bias=zeros", "bn1.bias=ones"], weights="none", num_classes=7)
 
     steps = {step.key: (step.rule, step.head) for step in decided.fills}
     assert steps["fc.weight"] == (None, "fc.weight")
     assert steps["fc.bias"] == (0, "")
-    assert steps["bn1.weight"] == (1, "")
-    assert [rule.text for rule in decided.rules] == ["fc.bias=zeros", "bn1.*=ones"]
+    assert steps["bn1.bias"] == (1, "")
+    assert [rule.text for rule in decided.rules] == ["fc.bias=zeros", "bn1.bias=ones"]
     assert decided.heads == ("fc.weight", "fc.bias")
     assert decided.warnings == (
         "rule 'fc.bias=default' owns no tensor: later rules took all it matches",

@@ -154,7 +154,7 @@ def test_a_plan_says_what_norms_are_of(capsys: pytest.CaptureFixture[str]) -> No
     norm, direction = steps["0.weight_g"], steps["0.weight_v"]
     assert (norm["action"], norm["norm_of"], norm["rule"]) == ("fill", "0.weight_v", None)
     assert (norm["seed"], norm["seed_key"]) == (direction["seed"], "0.weight_v")
-    assert "1 tensor of norms filled with what is drawn" in shown.out + shown.err
+    assert "1 tensor of norms filled to match what is drawn" in shown.out + shown.err
 
 
 @pytest.mark.parametrize("rule", ["*=normal", "*=orthogonal", "*=scale:2"])

@@ -210,7 +210,7 @@ def _verified(
 
 def _otherwise(form: Form) -> str:
     """Say what a tensor is that is as recorded and comes out otherwise here."""
-    problem = "is as recorded, but is drawn otherwise here, as on another kind of CPU"
+    problem = "matches its record, but is drawn differently here, as on another kind of CPU"
     here = torch_version()
     return f"{problem} or by torch {form.get('torch')}" if form.get("torch") != here else problem
 
@@ -231,10 +231,10 @@ def _changed(
     digests = filled_digests(files)
     for each in filled:
         if digests[each.step.key] != each.digest:
-            yield Finding(repr(each.step.key), "is not what was recorded", gaps.get(each.step.key))
+            yield Finding(repr(each.step.key), "does not match its record", gaps.get(each.step.key))
     rests = {name: (each.nbytes, each.rest) for name, each in files.items()}
     if joined(rests)[1] != form["rest"]["sha256"]:
-        yield Finding("what was not filled", "is not what was recorded")
+        yield Finding("everything that was not filled", "does not match its record")
 
 
 def _ranges(

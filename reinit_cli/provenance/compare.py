@@ -50,7 +50,8 @@ class Gap:
         """Say it in a few words."""
         is_near = self.max_ulps is not None and self.max_ulps <= _MOST_ULPS
         ulps = f", {self.max_ulps:,} ulp" if is_near else ""
-        return f"{plural(self.changed, 'value')} by {self.max_abs:.3g}{ulps} at most"
+        values = f"{plural(self.changed, 'value')} {'differs' if self.changed == 1 else 'differ'}"
+        return f"{values} (max difference {self.max_abs:.3g}{ulps})"
 
 
 class ComparingOutput:

@@ -127,7 +127,7 @@ def test_its_record_is_verified_and_names_what_was_changed(state: dict[str, Tens
     for source in (None, "toy/"):
         findings = verify("out", record="r.json", source=source).findings
         found = {finding.what for finding in findings}
-        assert found >= {"'first.bias'", "'last.weight'", "what was not filled"}
+        assert found >= {"'first.bias'", "'last.weight'", "everything that was not filled"}
         gaps = [each.gap for each in findings if each.what == "'last.weight'" and each.gap]
         assert [gap.changed for gap in gaps] == [1] * len(gaps)
 

@@ -242,7 +242,7 @@ def test_changed_values_are_told_by_key_and_distance(tmp_path: Path) -> None:
 
     told = [finding for finding in verdict.findings if finding.what == "'embed.weight'"]
     assert len(told) == 1
-    assert told[0].problem == "is not what was recorded"
+    assert told[0].problem == "does not match its record"
     assert told[0].gap is not None
     assert (told[0].gap.changed, told[0].gap.max_ulps) == (2, 5)
 
@@ -268,7 +268,7 @@ def test_what_is_drawn_otherwise_here_points_to_another_cpu(
     monkeypatch.setattr("torch.__version__", "9.9.9+cpu")
     (of_other_torch,) = verify(str(output)).findings
 
-    assert finding.problem.endswith("drawn otherwise here, as on another kind of CPU")
+    assert finding.problem.endswith("drawn differently here, as on another kind of CPU")
     assert f"or by torch {torch_version}" in of_other_torch.problem
     assert finding.gap is not None
     assert (finding.gap.changed, finding.gap.max_ulps) == (1, 1)

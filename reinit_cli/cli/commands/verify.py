@@ -15,7 +15,7 @@ from reinit_cli.cli.options import CONTEXT, DISPLAY, allow_path_option, display_
 from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
-from reinit_cli.cli.render.table import Sheet, show
+from reinit_cli.cli.render.table import Cell, Sheet, show
 from reinit_cli.operations.verify import Verdict, nbytes_to_verify, verify
 from reinit_cli.text import plural
 
@@ -92,22 +92,33 @@ def verdict_sheet(verdict: Verdict) -> Sheet:
     return Sheet((), (), tuple(_facts(verdict)))
 
 
-def _facts(verdict: Verdict) -> Iterator[tuple[str, str]]:
-    yield "verdict", "as recorded" if verdict.holds else "not as recorded"
+def _facts(verdict: Verdict) -> Iterator[tuple[str, str | Cell]]:
+    if verdict.holds:
+        yield "verdict", Cell("OK: matches its record", "good")
+    else:
+        yield "verdict", Cell("MISMATCH", "error")
     for finding in verdict.findings[:_MOST_SHOWN]:
-        yield "differs", str(finding)
+        yield "differs", Cell(str(finding), "error")
     more = len(verdict.findings) - _MOST_SHOWN
     if more > 0:
-        yield "differs", f"{more:,} more"
+        yield "differs", Cell(f"{more:,} more", "error")
     yield "drawn again", plural(len(verdict.drawn), "tensor")
     for reason, count in Counter(verdict.undrawn.values()).most_common():
-        yield "by digest alone", f"{plural(count, 'tensor')}: {reason}"
+        yield "digest only", f"{plural(count, 'tensor')}: {reason}"
     record = verdict.record
     made = f"reinit {record.get('reinit')}, torch {record.get('torch')}, {record.get('device')}"
     yield "made by", f"{made}, seed {record.get('seed')} (stream {record.get('stream')})"
     source = record["source"]
-    compared = "made again from it" if verdict.source is not None else "not compared"
-    yield "source", f"{source.get('name')}, SHA-256 {source.get('sha256')} ({compared})"
+    yield "source", f"{source.get('name')}, SHA-256 {source.get('sha256')} ({_compared(verdict)})"
+
+
+def _compared(verdict: Verdict) -> str:
+    """Say whether the source was compared too."""
+    if verdict.source is None:
+        return "not checked; pass --source"
+    if any(finding.what == repr(verdict.source) for finding in verdict.findings):
+        return "--source is another one"
+    return "rebuilt from it and compared"
 
 
 def verdict_form(verdict: Verdict) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import chdir
 from importlib import import_module
-from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -29,7 +28,14 @@ from reinit_cli.cli.render.contents import MEMBERS
 from reinit_cli.cli.render.manual import Entry
 from reinit_cli.execution.fill import Filled
 from reinit_cli.initializers import REGISTRY, Initializer
-from reinit_cli.initializers.declaration import COMMON, LAYOUT, REQUIRED, Parameter, written
+from reinit_cli.initializers.declaration import (
+    COMMON,
+    LAYOUT,
+    PURPOSES,
+    REQUIRED,
+    Parameter,
+    written,
+)
 from reinit_cli.initializers.gains import NONLINEARITIES, calculate_gain
 from reinit_cli.initializers.parameters import Gain
 from reinit_cli.operations.difference import Difference, Distance
@@ -101,7 +107,11 @@ def _fenced(text: str, language: str = "text") -> str:
 
 def _initializers() -> Iterator[str]:
     # Other packages may add theirs, which are not ours to describe.
-    ours = [each for each in REGISTRY if each.build.__module__.startswith("reinit_cli.")]
+    ours = {
+        purpose: [each for each in group if each.build.__module__.startswith("reinit_cli.")]
+        for purpose, group in REGISTRY.by_purpose().items()
+        if purpose != PURPOSES["other"]
+    }
     yield "# Initializers"
     yield (
         "What a tensor can be filled with. In a rule an initializer stands behind the first `=`, "
@@ -109,13 +119,15 @@ def _initializers() -> Iterator[str]:
         "words, such as a nonlinearity or a mode, in any order. `reinit inits NAME` prints the "
         "same on the command line."
     )
-    yield _table(
-        ("initializer", "what for"),
-        (
-            (", ".join(f"[`{name}`](#{each.name})" for name in _names(each)), each.summary)
-            for each in ours
-        ),
-    )
+    for purpose, members in ours.items():
+        yield f"**{purpose}**"
+        yield _table(
+            ("initializer", "what for"),
+            (
+                (", ".join(f"[`{name}`](#{each.name})" for name in _names(each)), each.summary)
+                for each in members
+            ),
+        )
     yield "## Arguments of all initializers"
     yield f"Every initializer that fills takes {_and(COMMON)}."
     yield _arguments(COMMON)
@@ -160,15 +172,10 @@ def _initializers() -> Iterator[str]:
             for each in NOT_WEIGHTS
         ),
     )
-    for family, members in groupby(ours, key=lambda each: each.build.__module__):
-        yield f"## {_family(family)}"
+    for purpose, members in ours.items():
+        yield f"## {purpose}"
         for each in members:
             yield from _initializer(each)
-
-
-def _family(module: str) -> str:
-    """Return what a family of initializers says of itself, as a heading."""
-    return _summary(import_module(module)).rstrip(".")
 
 
 def _summary(of: object) -> str:

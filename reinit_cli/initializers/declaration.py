@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from keyword import iskeyword
+from typing import Literal
 
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.fans import TORCHS, Fans, Layout, UndefinedError, need_ndim
@@ -34,6 +35,19 @@ REQUIRED = inspect.Parameter.empty
 """The default of a parameter that has none."""
 
 Arguments = dict[str, Value]
+
+Purpose = Literal["layers", "plain", "constant", "elsewhere", "existing", "structure", "other"]
+
+PURPOSES: dict[Purpose, str] = {
+    "layers": "Preserve variance through layers",
+    "plain": "Draw from a plain distribution",
+    "constant": "Fill with one value",
+    "elsewhere": "Follow a model, another checkpoint or other rows",
+    "existing": "Change or keep existing values",
+    "structure": "Give a weight a structure",
+    "other": "From other packages",
+}
+"""What people want to do with initializers, in the order in which they are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +119,7 @@ class Initializer:
         takes_all: whether a wildcard takes running statistics and integers too.
         version: one more with each change of the values that it gives for a seed. Records
             name it, and `build` finds the one that is asked for in its `Site`.
+        purpose: what people want to do with it, by which lists are grouped.
     """
 
     name: str
@@ -123,6 +138,7 @@ class Initializer:
     stream: str = ""
     takes_all: bool = False
     version: int = 1
+    purpose: Purpose = "other"
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:

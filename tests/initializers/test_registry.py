@@ -59,3 +59,12 @@ def test_the_families_are_there_whichever_module_comes_first(module: str) -> Non
     ).stdout.split()
 
     assert {"normal", "orthogonal", "shuffle", "default"} <= set(names)
+
+
+def test_every_initializer_of_ours_is_listed_under_one_purpose() -> None:
+    groups = REGISTRY.by_purpose()
+
+    assert "From other packages" not in groups
+    listed = [each.name for group in groups.values() for each in group]
+    assert sorted(listed) == sorted(each.name for each in REGISTRY)
+    assert max(len(each.summary) for group in groups.values() for each in group) <= 62

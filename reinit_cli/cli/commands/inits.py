@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import click
@@ -31,30 +31,37 @@ def command(name: str | None, *, as_json: bool) -> None:
     reinit inits
     reinit inits kaiming_normal
     """
-    chosen = [REGISTRY[name]] if name else list(REGISTRY)
+    found = {"": [REGISTRY[name]]} if name else REGISTRY.by_purpose()
+    chosen = [each for group in found.values() for each in group]
     if as_json:
         form = {"version": VERSION, "initializers": [init_form(each) for each in chosen]}
         sys.stdout.write(dumps(form) + "\n")
     else:
         with paged():
-            show(init_sheet(chosen[0]) if name else inits_sheet(chosen), sys.stdout)
+            show(init_sheet(chosen[0]) if name else inits_sheet(found), sys.stdout)
 
 
 _COLUMNS = (
+    Column("purpose", "group"),
     Column("name"),
-    Column("law"),
-    Column("arguments"),
-    Column("defined for"),
+    Column("summary", comfortable=62),
+    Column("arguments", rank=1),
+    Column("defined for", rank=2),
+    Column("law", rank=3),
 )
 
 
-def inits_sheet(declared: Iterable[Initializer]) -> Sheet:
-    """Return a row for each initializer."""
+def inits_sheet(groups: Mapping[str, Sequence[Initializer]]) -> Sheet:
+    """Return a row for each initializer, those for one purpose together."""
     rows = [
-        (each.name, each.law, ", ".join(map(_short, each.parameters)), each.defined)
-        for each in declared
+        (
+            *(purpose, each.name, each.summary),
+            *(", ".join(map(_short, each.parameters)), each.defined, each.law),
+        )
+        for purpose, group in groups.items()
+        for each in group
     ]
-    return Sheet(_COLUMNS, rows)
+    return Sheet(_COLUMNS, rows, [("more", "reinit inits NAME explains one")])
 
 
 def init_sheet(declared: Initializer) -> Sheet:

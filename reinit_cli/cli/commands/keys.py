@@ -231,7 +231,7 @@ def _print_lines(lines: Collection[str], end: str) -> None:
 
 
 def _show_contents(name: str, weights: str | None, root: str | None, *, as_json: bool) -> None:
-    from reinit_cli.cli.render.contents import contents_form, contents_sheet, outline_sheet
+    from reinit_cli.cli.render.contents import contents_form, contents_sheet
     from reinit_cli.operations.contents import describe
 
     holdings = describe(name, weights, root)
@@ -240,5 +240,3 @@ def _show_contents(name: str, weights: str | None, root: str | None, *, as_json:
         return
     with paged():
         show(contents_sheet(holdings), sys.stdout)
-        if holdings.parts:
-            show(outline_sheet(holdings.parts), sys.stdout)

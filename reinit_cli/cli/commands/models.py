@@ -23,7 +23,6 @@ from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.table import Column, Sheet, show
 from reinit_cli.operations.models import list_models
 from reinit_cli.request.pattern import Pattern
-from reinit_cli.text import nbytes
 
 if TYPE_CHECKING:
     from reinit_cli.checkpoints.models.torchvision import ModelSummary
@@ -56,10 +55,10 @@ def command(globs: tuple[Pattern, ...], *, as_json: bool) -> None:
 
 _COLUMNS = (
     Column("name"),
-    Column("kind"),
-    Column("weights (the default first)"),
-    Column("parameters", is_number=True),
-    Column("file", is_number=True),
+    Column("kind", rank=2),
+    Column("parameters", "count"),
+    Column("file", "nbytes", rank=1),
+    Column("weights"),
 )
 
 
@@ -67,15 +66,12 @@ def models_sheet(summaries: Iterable[ModelSummary]) -> Sheet:
     """Return a row for each model."""
     rows = [
         (
-            each.name,
-            each.kind,
+            *(each.name, each.kind, each.parameters, each.file_nbytes),
             ", ".join(each.weights) or "none",
-            f"{each.parameters:,}" if each.parameters is not None else "",
-            nbytes(each.file_nbytes) if each.file_nbytes is not None else "",
         )
         for each in summaries
     ]
-    return Sheet(_COLUMNS, rows)
+    return Sheet(_COLUMNS, rows, [("default", "the first of several weights")])
 
 
 def models_form(summaries: Iterable[ModelSummary]) -> dict[str, Any]:

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.source import doubts_about
 from reinit_cli.cli.render.facts import place_facts
 from reinit_cli.cli.render.json import VERSION
 from reinit_cli.cli.render.table import Column, Sheet
 from reinit_cli.operations.contents import Holdings
 from reinit_cli.tensors.counts import counted_text, counts_of
-from reinit_cli.text import nbytes, shape
+from reinit_cli.text import shape
 
-_COLUMNS = (Column("holds"), Column("kind"), Column("value"), Column("bytes", is_number=True))
+_COLUMNS = (
+    Column("holds", "key"),
+    Column("kind", rank=2),
+    Column("value"),
+    Column("bytes", "nbytes", rank=1),
+)
 
 
 def contents_sheet(holdings: Holdings) -> Sheet:
-    """Return the facts of a source."""
-    return Sheet((), (), tuple(_facts(holdings)))
-
-
-def outline_sheet(parts: Sequence[Part]) -> Sheet:
-    """Return a row for each part of an outline; the whole is "."."""
+    """Return a row for each part of an outline, the whole being ".", and the facts of a source."""
     rows = [
-        (part.path or ".", part.kind, part.text, nbytes(part.nbytes) if part.tensors else "")
-        for part in parts
+        (part.path or ".", part.kind, part.text, part.nbytes if part.tensors else None)
+        for part in holdings.parts
     ]
-    return Sheet(_COLUMNS, rows).without_empty_columns()
+    return Sheet(_COLUMNS if rows else (), rows, tuple(_facts(holdings)))
 
 
 def _facts(holdings: Holdings) -> Iterator[tuple[str, str]]:
@@ -40,10 +39,10 @@ def _facts(holdings: Holdings) -> Iterator[tuple[str, str]]:
             yield name, form[name]
     if source is None:
         return
-    yield from (fact for fact in place_facts(source.located) if fact[0] != "state dict at")
+    yield from (fact for fact in place_facts(source.located) if fact[0] != "state dict")
     yield "total", counted_text(counts_of(source.tensors))
     if form["has_record"]:
-        yield "record", "of what made it; `reinit verify` tells whether it holds"
+        yield "record", "yes; check it with `reinit verify`"
     metadata = source.located.plain_metadata if source.located else source.metadata
     yield from ((f"metadata {name}", text) for name, text in metadata.items())
     for name, title in _LISTS.items():
@@ -53,10 +52,10 @@ def _facts(holdings: Holdings) -> Iterator[tuple[str, str]]:
 
 
 _LISTS = {
-    "attributes": "attribute of the state dict",
-    "beside": "beside the state dict",
-    "outside": "tensor",
-    "unknown_names": "name that torch refuses",
+    "attributes": "attribute",
+    "beside": "also in the file",
+    "outside": "also in the file",
+    "unknown_names": "unsafe global",
     "notes": "note",
 }
 

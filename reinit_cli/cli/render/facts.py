@@ -18,7 +18,7 @@ def place_facts(located: Located | None) -> Iterator[tuple[str, str]]:
     if located is None:
         return
     if located.root:
-        yield "state dict at", located.root
+        yield "state dict", f'"{located.root}"'
     for each in located.neighbors[:_MOST_NETWORKS]:
         what = "copy of the weights" if each.is_copy else "another network"
         yield what, f"{each.root}: --root {shlex.quote(each.root)}"

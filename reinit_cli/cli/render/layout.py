@@ -12,8 +12,11 @@ from reinit_cli.cli.screen import Screen, Style
 _GAP = "  "
 """Between two columns."""
 
-_COMFORTABLE = 24
-"""A text is wrapped down to this width before a column leaves."""
+COMFORTABLE = 24
+"""A text is wrapped down to this width before a column leaves, if its column says nothing else."""
+
+_WHOLE = 40
+"""Texts up to this width are not wrapped where there is room, and longer ones have the rest."""
 
 _LEAST_KEY, _LEAST_TEXT = 20, 14
 """Keys are shortened, and words broken, down to this width before rows become blocks."""
@@ -39,6 +42,7 @@ class Strip:
         is_right: whether its cells are aligned to the right.
         rank: when it leaves; 0 for never.
         is_key: whether its cells are shortened in the middle rather than wrapped.
+        comfortable: the width down to which its cells are wrapped before a column leaves.
         is_picture: whether it is left out where rows become blocks.
     """
 
@@ -48,6 +52,7 @@ class Strip:
     is_right: bool = False
     rank: int = 0
     is_key: bool = False
+    comfortable: int = COMFORTABLE
     is_picture: bool = False
 
 
@@ -81,23 +86,30 @@ def _cells_of(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
 
 
-def table_lines(strips: Sequence[Strip], screen: Screen) -> tuple[Iterator[str], list[str]]:
+def table_lines(
+    strips: Sequence[Strip], screen: Screen, groups: Sequence[str] = ()
+) -> tuple[Iterator[str], list[str]]:
     """Lay out a table.
+
+    Args:
+        strips: its columns.
+        screen: where it is shown.
+        groups: the title that each row is listed under; empty for none.
 
     Returns:
         its lines, and the headings of the columns that it has no room for.
     """
     rooms = [_room(strip) for strip in strips]
     if screen.is_wide or _total(room.whole for room in rooms) <= screen.width:
-        return _lines(strips, [room.whole for room in rooms], screen), []
+        return _lines(strips, [room.whole for room in rooms], screen, groups), []
     if _total(room.folded for room in rooms) <= screen.width:
-        return _lines(strips, [room.folded for room in rooms], screen), []
+        return _lines(strips, [room.folded for room in rooms], screen, groups), []
     shown = [] if screen.width < _NARROW else _staying(strips, rooms, screen.width)
     widths = _widths([strips[at] for at in shown], [rooms[at] for at in shown], screen.width)
     if not widths:
-        return _blocks(strips, screen), []
+        return _blocks(strips, screen, groups), []
     hidden = [strip.title for at, strip in enumerate(strips) if at not in shown]
-    return _lines([strips[at] for at in shown], widths, screen), hidden
+    return _lines([strips[at] for at in shown], widths, screen, groups), hidden
 
 
 def _room(strip: Strip) -> _Room:
@@ -109,8 +121,8 @@ def _room(strip: Strip) -> _Room:
         least = max(min(cells, _LEAST_KEY), heading)
     elif not strip.is_right and not strip.is_picture and cells > _LEAST_TEXT:
         word = max(map(width_of, " ".join(set(strip.texts)).split()), default=0)
-        comfortable = min(folded, max(word, heading, _COMFORTABLE))
-        least = min(folded, max(min(word, _COMFORTABLE), heading, _LEAST_TEXT))
+        comfortable = min(folded, max(word, heading, strip.comfortable))
+        least = min(folded, max(min(word, COMFORTABLE), heading, _LEAST_TEXT))
     return _Room(max(cells, width_of(strip.title)), folded, comfortable, least)
 
 
@@ -139,11 +151,14 @@ def _widths(strips: Sequence[Strip], rooms: Sequence[_Room], width: int) -> list
     if not rooms or _total(widths) > width:
         return []
     free = width - _total(widths)
-    for at, (strip, room) in enumerate(zip(strips, rooms, strict=True)):
-        if strip.is_key:
-            more = min(free, room.folded - widths[at])
-            widths[at] += more
-            free -= more
+    in_turn = sorted(range(len(rooms)), key=lambda at: (not strips[at].is_key, strips[at].rank))
+    for wanted in ([room.comfortable for room in rooms], [room.folded for room in rooms]):
+        for at in in_turn:
+            is_whole = strips[at].is_key or wanted[at] <= max(_WHOLE, rooms[at].comfortable)
+            if is_whole and widths[at] < wanted[at]:
+                more = min(free, wanted[at] - widths[at])
+                widths[at] += more
+                free -= more
     for _ in range(free):
         at = max(range(len(rooms)), key=lambda each: rooms[each].folded / widths[each])
         if widths[at] >= rooms[at].folded:
@@ -152,7 +167,9 @@ def _widths(strips: Sequence[Strip], rooms: Sequence[_Room], width: int) -> list
     return widths
 
 
-def _lines(strips: Sequence[Strip], widths: Sequence[int], screen: Screen) -> Iterator[str]:
+def _lines(
+    strips: Sequence[Strip], widths: Sequence[int], screen: Screen, groups: Sequence[str]
+) -> Iterator[str]:
     ellipsis = "…" if screen.is_unicode else "..."
     strips = [
         replace(strip, texts=[shortened(text, width, ellipsis) for text in strip.texts])
@@ -173,11 +190,23 @@ def _lines(strips: Sequence[Strip], widths: Sequence[int], screen: Screen) -> It
         [_padded(text, width, strip.is_right) for text in strip.texts]
         for strip, width in zip(strips, widths, strict=True)
     ]
+    titles = _titles(groups, screen)
     for row, cells in enumerate(zip(*padded, strict=True)):
+        yield from titles.get(row, ())
         if row in special:
             yield from _special_row(strips, widths, row, screen)
         else:
             yield _GAP.join(cells).rstrip()
+
+
+def _titles(groups: Sequence[str], screen: Screen) -> dict[int, list[str]]:
+    """Return the lines above the rows with which another group begins."""
+    changes = [row for row in range(len(groups)) if not row or groups[row] != groups[row - 1]]
+    return {
+        row: [""] * bool(row)
+        + [screen.paint(line, "strong") for line in wrapped(groups[row], screen.width)]
+        for row in changes
+    }
 
 
 def _padded(text: str, width: int, is_right: bool) -> str:  # noqa: FBT001
@@ -217,10 +246,12 @@ def _special_row(
         yield _GAP.join(cells).rstrip()
 
 
-def _blocks(strips: Sequence[Strip], screen: Screen) -> Iterator[str]:
+def _blocks(strips: Sequence[Strip], screen: Screen, groups: Sequence[str]) -> Iterator[str]:
     """Yield each row as lines: the first cell, then the others below it with their headings."""
     first, *others = (strip for strip in strips if not strip.is_picture)
+    titles = _titles(groups, screen)
     for row, text in enumerate(first.texts):
+        yield from titles.get(row, ())
         if row:
             yield ""
         for line in wrapped(text, screen.width):
@@ -253,7 +284,7 @@ def _narrow_fact(name: str, text: str, style: Style | None, screen: Screen) -> I
         yield "  " + screen.paint(line, style)
 
 
-_PIECE = re.compile(r"[^/._,-]*[/._,-]*")
+_PIECE = re.compile(r"[^/._,=-]*[/._,=-]*")
 """A word that is too long is broken after these, if it can be."""
 
 

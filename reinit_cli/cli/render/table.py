@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TextIO, cast
 
-from reinit_cli.cli.render.layout import Strip, fact_lines, table_lines
+from reinit_cli.cli.render.layout import COMFORTABLE, Strip, fact_lines, table_lines
 from reinit_cli.cli.screen import Screen, Style, screen_of
 from reinit_cli.text import nbytes, one_line, printable
 
-Kind = Literal["text", "key", "count", "nbytes", "number", "note", "picture"]
+Kind = Literal["text", "key", "count", "nbytes", "number", "note", "picture", "group"]
 """What the values of a column are, which says how they are written and aligned."""
 
 Value = str | int | float | None
@@ -37,9 +37,11 @@ class Column:
         title: its heading.
         kind: what its values are. A `count` is an integer and `nbytes` one of bytes; a `number`
             is a float. A `key` is shortened in its middle where nothing else helps; a `note` is
-            shown below the table; a `picture` is for terminals alone.
+            shown below the table; a `picture` is for terminals alone. The rows of a `group` are
+            listed under its name.
         rank: 0 for a column that never leaves; of the others the highest leaves first where the
             table is too wide.
+        comfortable: the width down to which its texts are wrapped before any column leaves.
         is_number: whether ready-made texts are aligned to the right.
         is_note: whether ready-made texts are shown below the table.
     """
@@ -47,6 +49,7 @@ class Column:
     title: str
     kind: Kind = "text"
     rank: int = 0
+    comfortable: int = COMFORTABLE
     is_number: bool = False
     is_note: bool = False
 
@@ -203,12 +206,15 @@ def _laid_out(sheet: Sheet, screen: Screen, stream: TextIO) -> Iterator[str]:
         return text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
 
     table = sheet.without_empty_columns()
+    kinds = [column.kind for column in table.columns]
+    apart = ("group",) if screen.is_unicode else ("group", "picture")
     strips = [
         _strip(table, at, shown)
         for at, column in enumerate(table.columns)
-        if not column.is_below and (screen.is_unicode or column.kind != "picture")
+        if not column.is_below and column.kind not in apart
     ]
-    lines, hidden = table_lines(strips, screen) if sheet.rows else ((), [])
+    groups = _strip(table, kinds.index("group"), shown).texts if "group" in kinds else ()
+    lines, hidden = table_lines(strips, screen, groups) if sheet.rows else ((), [])
     yield from lines
     facts = [(name, Cell(text)) for name, text in _notes(table)]
     if hidden:
@@ -243,6 +249,7 @@ def _strip(sheet: Sheet, at: int, shown: Callable[[str], str]) -> Strip:
         is_right=column.is_right,
         rank=column.rank,
         is_key=column.kind == "key",
+        comfortable=column.comfortable,
         is_picture=column.kind == "picture",
     )
 

@@ -38,29 +38,32 @@ def _complete_trunc_normal(name: str, given: Arguments) -> Arguments:
 
 
 @register(
+    purpose="plain",
     law="U(a, b)",
     example="uniform:a=-0.1,b=0.1",
     lone=("a=-{0},b={0}", "a=0,b={0}"),
     complete=_complete_uniform,
 )
 def uniform(shape: tuple[int, ...], *, a: Real = 0.0, b: Real = 1.0) -> Law:
-    """Draw every element evenly between two bounds."""
+    """Draw from a uniform distribution between a and b."""
     del shape
     return Uniform(a, b)
 
 
 @register(
+    purpose="plain",
     law="N(mean, std²)",
     example="normal:std=0.02",
     lone=("std={0}", "mean={0}"),
 )
 def normal(shape: tuple[int, ...], *, mean: Real = 0.0, std: NonNegative = 1.0) -> Law:
-    """Draw every element from a normal distribution."""
+    """Draw from a normal distribution."""
     del shape
     return Normal(mean, std)
 
 
 @register(
+    purpose="plain",
     law="N(mean, std²) given that it lies in [a, b]; a and b are absolute, as torch has them, or "
     "with in_std count from the mean in std, [mean + a·std, mean + b·std]",
     example="trunc_normal:std=0.02,in_std",
@@ -76,7 +79,7 @@ def trunc_normal(
     b: Real = 2.0,
     bounds: Annotated[str, Choice(("absolute", "in_std"))] = "absolute",
 ) -> Law:
-    """Draw from a normal distribution whose tails are cut off at two bounds."""
+    """Draw from a normal distribution truncated to [a, b]."""
     del shape
     low, high = (a, b) if bounds == "absolute" else (mean + a * std, mean + b * std)
     if std == 0 or low == high:
@@ -85,6 +88,7 @@ def trunc_normal(
 
 
 @register(
+    purpose="layers",
     law="N(0, std² / (2·(l + 1))), l the layer: the first number between the dots of the key",
     example="depth_scaled:std=0.02",
     defined="any shape, under a key with the number of a layer, or with layer=",
@@ -98,7 +102,7 @@ def depth_scaled(
     std: NonNegative = 0.02,
     layer: Annotated[int | None, Integer(minimum=0)] = None,
 ) -> Law:
-    """Draw narrower with depth what is added to a residual stream, as torchtitan does."""
+    """Draw narrower with the index of the layer, as torchtitan does."""
     del shape
     depth = _layer_of(site.key) if layer is None else layer
     return Normal(0.0, std / math.sqrt(2 * (depth + 1)))

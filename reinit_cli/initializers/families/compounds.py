@@ -66,6 +66,7 @@ def _block_fans(shape: tuple[int, ...], *, parts: int, inner: str, axis: int) ->
 
 
 @register(
+    purpose="structure",
     law="equal parts along dimension axis, each drawn by inner with the part's own shape and fans",
     example="block:parts=2,inner=xavier_uniform",
     defined="shapes whose dimension axis is divisible by parts, and whose parts inner can fill",
@@ -80,7 +81,7 @@ def block(
     inner: Annotated[str, Nested()] = "xavier_uniform",
     axis: Annotated[int, Integer(minimum=0)] = 0,
 ) -> Law:
-    """Fill fused matrices, such as the gates of an LSTM or q, k and v, as the matrices they are."""
+    """Fill fused matrices (LSTM gates, qkv) part by part."""
     block_shape = _block_shape(shape, parts, axis)
     law = _inner_law(inner, block_shape, site)
     numel = math.prod(block_shape)
@@ -111,6 +112,7 @@ def _sub_kernel_fans(shape: tuple[int, ...], *, upscale: int, inner: str) -> Fan
 
 
 @register(
+    purpose="structure",
     law="a kernel of out / upscale² channels drawn by inner, each channel upscale² times in a row",
     example="icnr:upscale=2,inner=kaiming_normal:relu",
     defined="2 dimensions or more; shape[0] divisible by upscale²",
@@ -126,6 +128,6 @@ def icnr(
     upscale: Annotated[int, Integer(minimum=1)] = 2,
     inner: Annotated[str, Nested()] = "kaiming_normal",
 ) -> Law:
-    """Let a convolution before a PixelShuffle begin as nearest-neighbour upsampling."""
+    """Start sub-pixel convolutions as nearest-neighbor upsampling."""
     law = _inner_law(inner, _sub_kernel(shape, upscale), site)
     return law if isinstance(law, Constant) else Repeated(law, shape, upscale**2)

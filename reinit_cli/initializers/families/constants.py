@@ -12,25 +12,25 @@ from reinit_cli.initializers.parameters import Number
 from reinit_cli.initializers.registry import register
 
 
-@register(law="every element is 0", example="zeros")
+@register(purpose="constant", law="every element is 0", example="zeros")
 def zeros(shape: tuple[int, ...]) -> Law:
-    """Fill with zeros, as biases usually are."""
+    """Fill with zeros, the usual choice for biases."""
     del shape
     return Constant(0.0)
 
 
-@register(law="every element is 1", example="ones")
+@register(purpose="constant", law="every element is 1", example="ones")
 def ones(shape: tuple[int, ...]) -> Law:
-    """Fill with ones, as the scales of normalisations usually are."""
+    """Fill with ones, the usual choice for normalization weights."""
     del shape
     return Constant(1.0)
 
 
-@register(law="every element is val", example="constant:0.5")
+@register(purpose="constant", law="every element is val", example="constant:0.5")
 def constant(
     shape: tuple[int, ...], *, val: Annotated[float, Number(finite=False, exact=True)]
 ) -> Law:
-    """Fill with one value; inf and nan are values too."""
+    """Fill with one value, which may be inf or nan."""
     del shape
     return Constant(val)
 
@@ -42,6 +42,7 @@ def _strictly_between(name: str, given: Arguments) -> Arguments:
 
 
 @register(
+    purpose="constant",
     law="every element is −ln((1 − p) / p)",
     example="prior_bias:p=0.01",
     paper="Lin, Goyal, Girshick, He & Dollár 2017, Focal loss for dense object detection, ICCV "
@@ -51,13 +52,13 @@ def _strictly_between(name: str, given: Arguments) -> Arguments:
 def prior_bias(
     shape: tuple[int, ...], *, p: Annotated[float, Number(minimum=0, maximum=1)] = 0.01
 ) -> Law:
-    """Let a sigmoid classifier begin with the probability p, as rare classes need it."""
+    """Start sigmoid outputs at probability p (focal-loss prior)."""
     del shape
     return Constant(-math.log((1 - p) / p))
 
 
-@register(law="every element stays as it is", example="keep")
+@register(purpose="existing", law="every element stays as it is", example="keep")
 def keep(shape: tuple[int, ...]) -> Law | None:
-    """Leave tensors as they are; the last rule that matches wins, so it makes exceptions."""
+    """Leave tensors as they are, as an exception to earlier rules."""
     del shape
     return None

@@ -175,7 +175,12 @@ def center_of(weight: Tensor) -> Tensor:
     return weight
 
 
-@register(law="ones on the diagonal, zeros elsewhere", example="eye", defined="2 dimensions")
+@register(
+    purpose="structure",
+    law="ones on the diagonal, zeros elsewhere",
+    example="eye",
+    defined="2 dimensions",
+)
 def eye(shape: tuple[int, ...]) -> Law:
     """Make a linear layer pass its input through."""
     need_ndim(shape, 2, 2)
@@ -183,6 +188,7 @@ def eye(shape: tuple[int, ...]) -> Law:
 
 
 @register(
+    purpose="structure",
     law="1 where output = input at the kernel's centre, zeros elsewhere",
     example="dirac:groups=2",
     defined="3 to 5 dimensions; shape[0] divisible by groups",
@@ -198,6 +204,7 @@ def dirac(shape: tuple[int, ...], *, groups: Annotated[int, Integer(minimum=1)] 
 
 
 @register(
+    purpose="structure",
     law="gain where output = input, at the kernel's centre, zeros elsewhere, plus N(0, std²)",
     example="identity:std=0.01",
     defined="2 to 5 dimensions",
@@ -208,6 +215,6 @@ def dirac(shape: tuple[int, ...], *, groups: Annotated[int, Integer(minimum=1)] 
 def identity(
     shape: tuple[int, ...], *, gain: AnyGain = 1.0, a: Slope = None, std: NonNegative = 0.0
 ) -> Law:
-    """Make a layer pass its input through, but for noise."""
+    """Make a layer pass its input through, with optional noise."""
     need_ndim(shape, 2, 5)
     return Identity(shape, gain=gain_of(gain, a), noise_std=std)

@@ -32,6 +32,7 @@ def _std(both: Fans, a: float | None, mode: str, nonlinearity: float | str) -> f
 
 
 @register(
+    purpose="layers",
     law="U(-bound, bound), bound = gain·√(3 / fan)",
     example="kaiming_uniform:a=2.2360679",
     defined="2 dimensions or more; any with fan",
@@ -47,13 +48,14 @@ def kaiming_uniform(
     mode: Mode = "fan_in",
     nonlinearity: Nonlinearity = "leaky_relu",
 ) -> Law:
-    """Keep the variance of activations (fan_in) or of gradients (fan_out) through rectifiers."""
+    """Preserve variance through ReLU, forward (fan_in) or backward."""
     del shape
     bound = sqrt(3.0) * _std(both, a, mode, nonlinearity)
     return Uniform(-bound, bound)
 
 
 @register(
+    purpose="layers",
     law="N(0, std²), std = gain / √fan; not truncated, as it is in Keras and JAX",
     example="kaiming_normal:relu,fan_out",
     defined="2 dimensions or more; any with fan",
@@ -69,6 +71,6 @@ def kaiming_normal(
     mode: Mode = "fan_in",
     nonlinearity: Nonlinearity = "leaky_relu",
 ) -> Law:
-    """Keep the variance of activations (fan_in) or of gradients (fan_out) through rectifiers."""
+    """Preserve variance through ReLU, forward (fan_in) or backward."""
     del shape
     return Normal(0.0, _std(both, a, mode, nonlinearity))

@@ -268,6 +268,7 @@ def _fans(shape: tuple[int, ...], *, axes: str | None, **_: object) -> Fans:
 
 
 @register(
+    purpose="structure",
     law="W·Wᵀ = gain²·I, or Wᵀ·W where rows > cols; W is (shape[0], the rest), and one for each "
     "index of the b that axes begins with",
     example="orthogonal:tanh",
@@ -286,7 +287,7 @@ def orthogonal(
     a: Slope = None,
     axes: Annotated[str | None, Axes()] = None,
 ) -> Law:
-    """Keep the norm of every signal: a random orthogonal matrix."""
+    """Preserve norms with a random orthogonal matrix."""
     need_ndim(shape, 2)
     count, rows, cols = Layout(axes=axes).matrix(shape)
     if 0 in shape:
@@ -296,6 +297,7 @@ def orthogonal(
 
 
 @register(
+    purpose="structure",
     law="Wᵀ·W = gain²·I, W (out, in) at the kernel's centre; zeros elsewhere",
     example="delta_orthogonal:tanh",
     defined="3 to 5 dimensions; shape[0] ≥ shape[1]",
@@ -307,7 +309,7 @@ def orthogonal(
 def delta_orthogonal(
     shape: tuple[int, ...], site: Site, *, gain: AnyGain = 1.0, a: Slope = None
 ) -> Law:
-    """Keep the norm of every signal through a convolution."""
+    """Preserve norms through a convolution."""
     need_ndim(shape, 3, 5)
     if shape[0] < shape[1]:
         raise UndefinedError(

@@ -233,13 +233,14 @@ def _filled(law: Law, region: Region, dtype: torch.dtype, generator: Generator) 
 
 
 @register(
+    purpose="elsewhere",
     law="what the architecture's own constructor fills the tensor with",
     example="default",
     defined="tensors of the architecture: a model's name as the source, or --arch",
     takes_all=True,
 )
 def default(shape: tuple[int, ...], site: Site) -> Law:
-    """Start anew as the model's constructor does, running statistics and zeros included."""
+    """Reproduce the model's own initialization, buffers included."""
     architecture = site.elsewhere.architecture
     if architecture is None:
         raise RuleError("default", kind="architecture")

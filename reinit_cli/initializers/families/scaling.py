@@ -35,6 +35,7 @@ def _scaled(numerator: float, n: float, distribution: str = "truncated_normal") 
 
 
 @register(
+    purpose="layers",
     law="variance scale / n, n = fan_in, fan_out or their mean; a truncated normal is cut off at "
     "2 std of the normal and has that variance afterwards",
     example="variance_scaling:2,fan_avg,uniform",
@@ -50,7 +51,7 @@ def variance_scaling(
         str, Choice(("truncated_normal", "normal", "uniform"))
     ] = "truncated_normal",
 ) -> Law:
-    """Draw as VarianceScaling of Keras and TensorFlow and variance_scaling of JAX do."""
+    """Scale the variance by fans, as Keras, TensorFlow and JAX do."""
     del shape
     average = (both.fan_in + both.fan_out) / 2
     n = {"fan_in": both.fan_in, "fan_out": both.fan_out, "fan_avg": average}[mode]
@@ -58,30 +59,33 @@ def variance_scaling(
 
 
 @register(
+    purpose="layers",
     law="a normal cut off at 2 of its std, so that std = √(1 / fan_in) afterwards",
     example="lecun_normal",
     defined="2 dimensions or more; any with fan",
     paper=_LECUN,
 )
 def lecun_normal(shape: tuple[int, ...], both: Fans) -> Law:
-    """Keep the variance of activations, as lecun_normal of timm, Keras and JAX does."""
+    """Preserve variance (LeCun), as in timm, Keras and JAX."""
     del shape
     return _scaled(1.0, both.fan_in)
 
 
 @register(
+    purpose="layers",
     law="U(-bound, bound), bound = √(3 / fan_in)",
     example="lecun_uniform",
     defined="2 dimensions or more; any with fan",
     paper=_LECUN,
 )
 def lecun_uniform(shape: tuple[int, ...], both: Fans) -> Law:
-    """Keep the variance of activations, as lecun_uniform of Keras and JAX does."""
+    """Preserve variance (LeCun), uniform, as in Keras and JAX."""
     del shape
     return _scaled(1.0, both.fan_in, "uniform")
 
 
 @register(
+    purpose="layers",
     law="a normal cut off at 2 of its std, so that std = √(2 / fan_in) afterwards",
     example="he_truncated",
     defined="2 dimensions or more; any with fan",
@@ -89,12 +93,13 @@ def lecun_uniform(shape: tuple[int, ...], both: Fans) -> Law:
     "performance on ImageNet classification, ICCV",
 )
 def he_truncated(shape: tuple[int, ...], both: Fans) -> Law:
-    """Draw as he_normal of Keras and JAX does; torch's kaiming_normal is not truncated."""
+    """Draw a truncated He normal, as Keras and JAX do."""
     del shape
     return _scaled(2.0, both.fan_in)
 
 
 @register(
+    purpose="layers",
     law="a normal cut off at 2 of its std, so that std = √(2 / (fan_in + fan_out)) afterwards",
     example="glorot_truncated",
     defined="2 dimensions or more; any with fan",
@@ -102,6 +107,6 @@ def he_truncated(shape: tuple[int, ...], both: Fans) -> Law:
     "networks, AISTATS",
 )
 def glorot_truncated(shape: tuple[int, ...], both: Fans) -> Law:
-    """Draw as glorot_normal of Keras and JAX does; torch's xavier_normal is not truncated."""
+    """Draw a truncated Xavier normal, as Keras and JAX do."""
     del shape
     return _scaled(2.0, both.fan_in + both.fan_out)

@@ -142,6 +142,7 @@ def _as_bool(bits: Tensor) -> Tensor:
 
 
 @register(
+    purpose="structure",
     law="N(0, std²), then ⌈sparsity·rows⌉ elements of every column set to 0",
     example="sparse:0.1",
     defined="2 dimensions",
@@ -153,6 +154,6 @@ def sparse(
     sparsity: Annotated[float, Number(minimum=0, maximum=1)],
     std: NonNegative = 0.01,
 ) -> Law:
-    """Connect every unit to few others: normal values among zeros."""
+    """Draw normal values and set a share of each column to zero."""
     need_ndim(shape, 2, 2)
     return SparseNormal(shape[0], math.ceil(sparsity * shape[0]), std)

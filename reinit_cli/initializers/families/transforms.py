@@ -108,9 +108,9 @@ class Clamped(Transform):
         tensor.clamp_(self.least, self.most)
 
 
-@register(law="factor · w", example="scale:0.5", is_transform=True)
+@register(purpose="existing", law="factor · w", example="scale:0.5", is_transform=True)
 def scale(shape: tuple[int, ...], *, factor: Real) -> Law:
-    """Multiply what is there."""
+    """Multiply existing values by a factor."""
     del shape
     return Scaled(factor)
 
@@ -123,6 +123,7 @@ def _one_of_two(name: str, given: Arguments) -> Arguments:
 
 
 @register(
+    purpose="existing",
     law="w + N(0, std²); with relative instead, std = relative · the std of w",
     example="noise:std=0.01",
     lone=("std={0}", "relative={0}"),
@@ -135,24 +136,26 @@ def noise(
     std: Annotated[float | None, Number(minimum=0)] = None,
     relative: Annotated[float | None, Number(minimum=0)] = None,
 ) -> Law:
-    """Perturb what is there by a normal of its own random stream."""
+    """Add normal noise to existing values."""
     del shape
     return Scaled(1.0, std) if std is not None else RelativeNoise(relative or 0.0)
 
 
 @register(
+    purpose="existing",
     law="factor · w + N(0, std²)",
     example="shrink_perturb:factor=0.5,std=0.01",
     paper="Ash & Adams 2020, On warm-starting neural network training, NeurIPS, arXiv:1910.08475",
     is_transform=True,
 )
 def shrink_perturb(shape: tuple[int, ...], *, factor: Real, std: NonNegative) -> Law:
-    """Shrink what is there and add noise, so that warm-started training generalises again."""
+    """Shrink existing values and add noise, for warm starts."""
     del shape
     return Scaled(factor, std)
 
 
 @register(
+    purpose="existing",
     law="N(mean(w), std(w)²), or the uniform of that mean and std",
     example="resample:normal",
     is_transform=True,
@@ -162,7 +165,7 @@ def resample(
     *,
     distribution: Annotated[str, Choice(("normal", "uniform"))] = "normal",
 ) -> Law:
-    """Draw anew with the mean and standard deviation of what is there."""
+    """Draw new values with the mean and std of the existing ones."""
     del shape
     return Resampled(distribution)
 
@@ -177,6 +180,7 @@ def _need_a_bound(name: str, given: Arguments) -> Arguments:
 
 
 @register(
+    purpose="existing",
     law="min(max, max(min, w))",
     example="clamp:min=-1,max=1",
     lone=("min=-{0},max={0}", "min={0}", "max={0}"),
@@ -189,7 +193,7 @@ def clamp(
     min: Annotated[float | None, Number()] = None,  # noqa: A002 (torch's name)
     max: Annotated[float | None, Number()] = None,  # noqa: A002 (torch's name)
 ) -> Law:
-    """Bring what lies beyond a bound back to it."""
+    """Clamp existing values to a range."""
     del shape
     return Clamped(-math.inf if min is None else min, math.inf if max is None else max)
 
@@ -271,14 +275,15 @@ class Taken(Move):
 _FLOATS = frozenset(FLOATS)
 
 
-@register(law="w, permuted", example="shuffle", is_transform=True)
+@register(purpose="existing", law="w, permuted", example="shuffle", is_transform=True)
 def shuffle(shape: tuple[int, ...]) -> Law:
-    """Permute the values that are there: their distribution stays, their places do not."""
+    """Permute existing values within the tensor."""
     del shape
     return Shuffled()
 
 
 @register(
+    purpose="elsewhere",
     law="the tensor of the same key in another checkpoint, or of the key that `from` names",
     example="rewind:step0.safetensors",
     defined="tensors that the other checkpoint has in the same shape, and the same dtype or "
@@ -295,7 +300,7 @@ def rewind(
     checkpoint: Annotated[str, Checkpoint()],
     from_: Annotated[str | None, DonorKey()] = None,
 ) -> Law:
-    """Take the tensor from another checkpoint: running statistics and integers too, bit by bit.
+    """Copy the tensor from another checkpoint, bit for bit.
 
     In `from` a star is the key: "from=model.*", or "from=module.*=*" for the key without its
     prefix. Without it, and where the other checkpoint has no such keys, one prefix that it has
@@ -377,6 +382,7 @@ class MeanRows(Transform):
 
 
 @register(
+    purpose="elsewhere",
     law="N(m, 1e-9·C), m and C the mean and covariance of the rows that are there",
     example="mean",
     defined="the new rows of --resize",
@@ -385,7 +391,7 @@ class MeanRows(Transform):
     version=2,
 )
 def mean(shape: tuple[int, ...], site: Site) -> Law:
-    """Start new rows of an embedding near the mean of the old ones."""
+    """Start new embedding rows near the mean of the old ones."""
     del shape
     if not site.kept_rows:
         raise UndefinedError("it fills the new rows of --resize alone")

@@ -22,6 +22,7 @@ def _std(both: Fans, gain: float | str, a: float | None) -> float:
 
 
 @register(
+    purpose="layers",
     law="U(-bound, bound), bound = gain·√(6 / (fan_in + fan_out))",
     example="xavier_uniform:relu",
     defined="2 dimensions or more; any with fan",
@@ -32,13 +33,14 @@ def _std(both: Fans, gain: float | str, a: float | None) -> float:
 def xavier_uniform(
     shape: tuple[int, ...], both: Fans, *, gain: NonNegativeGain = 1.0, a: Slope = None
 ) -> Law:
-    """Keep the variance of activations and of gradients alike from layer to layer."""
+    """Preserve variance forward and backward (Glorot), uniform."""
     del shape
     bound = sqrt(3.0) * _std(both, gain, a)
     return Uniform(-bound, bound)
 
 
 @register(
+    purpose="layers",
     law="N(0, std²), std = gain·√(2 / (fan_in + fan_out)); not truncated, as it is in Keras and JAX",
     example="xavier_normal:tanh",
     defined="2 dimensions or more; any with fan",
@@ -49,6 +51,6 @@ def xavier_uniform(
 def xavier_normal(
     shape: tuple[int, ...], both: Fans, *, gain: NonNegativeGain = 1.0, a: Slope = None
 ) -> Law:
-    """Keep the variance of activations and of gradients alike from layer to layer."""
+    """Preserve variance forward and backward (Glorot), normal."""
     del shape
     return Normal(0.0, _std(both, gain, a))

@@ -73,6 +73,27 @@ def test_headings_are_folded_at_spaces_and_stand_on_the_rule() -> None:
     ]
 
 
+def test_rows_of_a_group_are_listed_under_its_title() -> None:
+    strips = (Strip("name", ["xavier", "kaiming", "zeros"]),)
+
+    lines, _ = table_lines(strips, Screen(width=40), ["layers", "layers", "one value"])
+
+    assert list(lines) == [
+        *("name", "───────", "layers", "xavier", "kaiming"),
+        *("", "one value", "zeros"),
+    ]
+
+
+def test_a_text_is_wrapped_before_a_column_leaves_but_not_below_what_reads_well() -> None:
+    law = Strip("law", ["a normal distribution cut off at two of its deviations"])
+    arguments = Strip("arguments", ["mean=0.0, std=1.0"], rank=1)
+
+    assert table_lines((law, arguments), Screen(width=43))[1] == []
+    assert table_lines((law, arguments), Screen(width=42))[1] == ["arguments"]
+    unwrapped = Strip("law", law.texts, comfortable=60)
+    assert table_lines((unwrapped, arguments), Screen(width=60))[1] == ["arguments"]
+
+
 @pytest.mark.parametrize("width", [20, 31, 47, 80])
 def test_facts_are_wrapped_at_spaces_below_each_other(width: int) -> None:
     text = "one of linear, conv1d, conv_transpose3d, sigmoid and leaky_relu"

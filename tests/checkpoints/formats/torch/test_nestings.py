@@ -212,9 +212,9 @@ def test_the_report_says_where_the_state_dict_is_and_what_is_next_to_it(
 ) -> None:
     save({"model": weights(), "my ema": weights(2), "head": {"weight": torch.ones(3)}})
     facts = [
-        "state dict at\tmodel",
-        "copy of the weights\tmy ema: --root 'my ema'",
-        "another network\thead: --root head",
+        'state dict: "model"',
+        "copy of the weights: my ema: --root 'my ema'",
+        "another network: head: --root head",
     ]
     networks = [{"root": "my ema", "is_copy": True}, {"root": "head", "is_copy": False}]
 
@@ -238,7 +238,7 @@ def test_a_folder_of_one_file_lists_the_networks_in_it(capsys: pytest.CaptureFix
     torch.save({"net_a": weights(), "net_a_ema": weights(2)}, "run/best.pt")
 
     assert main(["keys", "run", "-l"]) == 0
-    assert "copy of the weights\tnet_a_ema: --root net_a_ema" in "".join(capsys.readouterr())
+    assert "copy of the weights: net_a_ema: --root net_a_ema" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])

@@ -112,7 +112,7 @@ def test_copies_of_the_weights_are_mentioned(capsys: pytest.CaptureFixture[str])
     assert captured.err.count("--root ema") == 1
     assert "copy of the weights: ema: --root ema" in captured.err
     assert "warning" not in captured.err
-    assert "state dict at: state_dict" in captured.err
+    assert 'state dict: "state_dict"' in captured.err
 
 
 def _training_checkpoint() -> dict[str, Any]:

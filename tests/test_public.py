@@ -8,6 +8,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -178,3 +179,71 @@ def test_torch_is_imported_when_annotations_are_evaluated_and_not_before() -> No
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_the_package_shows_the_same_names_once_its_functions_were_called() -> None:
+    code = (
+        "import torch, reinit_cli\n"
+        "before = dir(reinit_cli)\n"
+        "reinit_cli.apply_({'a': torch.ones(2)}, 'a=zeros')\n"
+        "reinit_cli.stats({'a': torch.ones(2)})\n"
+        "assert dir(reinit_cli) == before == sorted([*reinit_cli.__all__, '__version__'])\n"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+USER = """
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from reinit_cli import Rule, apply_, diff, plan, rewrite, stats, verify
+
+model = nn.Linear(3, 2)
+decided = apply_(model, "*=zeros")
+apply_(model.state_dict(), {"weight": "zeros"}, seed=3, device=torch.device("cpu"), progress=True)
+apply_(model, [("weight", "zeros"), Rule("bias", "ones"), "bias=keep"], dry_run=True)
+apply_(model, "*=zeros", optimizer=torch.optim.SGD(model.parameters()))
+outcome = rewrite(Path("a.pt"), "*=zeros", Path("b.pt"), dtype=torch.bfloat16, record=Path("c"))
+outcome = rewrite(model, "*=zeros", "b.pt", dtype={"a.*": torch.float16}, drop="x.*")
+nbytes: int = outcome.nbytes
+decided = rewrite("a.pt", "*=zeros", dry_run=True)
+keys: list[str] = [step.key for step in plan(model, "*=zeros", weights="none").fills]
+first = plan("a.pt", "*=zeros").fills[0]
+means: list[float] = [each.statistics.finite.mean for each in stats(model, "a.*", by="module")]
+differs: bool = any(each.differs for each in diff(model, Path("a.pt")))
+holds: bool = verify(Path("a.pt"), source=model).holds
+
+apply_("a.pt", "*=zeros")  # type: ignore[arg-type]
+apply_(model, 5)  # type: ignore[arg-type]
+apply_(model, {"weight": 0.0})  # type: ignore[dict-item]
+apply_(model, "*=zeros", seed="3")  # type: ignore[arg-type]
+rewrite(5, "*=zeros")  # type: ignore[call-overload]
+rewrite("a.pt", "*=zeros", sed=3)  # type: ignore[call-overload]
+plan("a.pt", "*=zeros", device=0)  # type: ignore[arg-type]
+plan("a.pt", "*=zeros", record=True)  # type: ignore[call-arg]
+stats("a.pt", by="layer")  # type: ignore[arg-type]
+diff("a.pt")  # type: ignore[call-arg]
+verify(model)  # type: ignore[arg-type]
+Rule("a", 5)  # type: ignore[arg-type]
+"""
+
+
+@pytest.mark.slow
+def test_a_type_checker_takes_right_calls_and_no_others(tmp_path: Path) -> None:
+    """An ignored error that is none is an error of its own."""
+    mypy = pytest.importorskip("mypy.api")
+    (tmp_path / "user.py").write_text(USER)
+    root = str(Path(reinit_cli.__file__).parents[1])
+    (tmp_path / "mypy.ini").write_text(
+        f"[mypy]\nstrict = true\nmypy_path = {root}\ncache_dir = {tmp_path}\n"
+        "[mypy-torchvision.*]\nignore_missing_imports = true\n"
+    )
+
+    said, _, code = mypy.run(
+        ["--config-file", str(tmp_path / "mypy.ini"), str(tmp_path / "user.py")]
+    )
+
+    assert code == 0, said

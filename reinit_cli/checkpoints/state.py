@@ -216,11 +216,9 @@ def with_own_storages(state: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     import copy
 
-    from reinit_cli.tensors.live import infos_of
-
     own = copy.copy(state)  # keeps `_metadata`, which torch.save pickles
     moved: dict[Any, Any] = {}
-    for info in infos_of(state):
+    for info in entries_in_memory(state):
         tensor = state[info.key]
         if info.carried or _fills_storage(tensor, info.nbytes):
             continue

@@ -36,6 +36,7 @@ from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.rename import Rename
 from reinit_cli.request.request import Request, RequestOptions
 from reinit_cli.request.rule import Rules, rules_of
+from reinit_cli.storage.folders import folders_above
 from reinit_cli.tensors.distance import Tolerance
 
 if TYPE_CHECKING:
@@ -128,7 +129,10 @@ def rewrite(
     job = prepare(Request(_name(source, found.name), rules_of(rules), path, **read), found)
     if dry_run:
         return job.plan
-    with watched(progress, found.name, job.nbytes) as done:
+    with (
+        folders_above(job.destinations),
+        watched(progress, found.name, job.nbytes) as done,
+    ):
         return execute(job, done).insist()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
@@ -144,8 +144,11 @@ class Rule:
 AnyRule: TypeAlias = Rule | str | tuple[Pattern | str, Init | str]
 """A rule, a text such as "fc.*=zeros", or a pattern and an initializer."""
 
-Rules: TypeAlias = Rule | str | Mapping[str, Init | str] | Iterable[AnyRule]
-"""One rule or several: in a list, or as a dictionary of patterns and initializers."""
+Rules: TypeAlias = Rule | str | Mapping[str, Init | str] | Sequence[AnyRule] | Iterator[AnyRule]
+"""One rule or several: in a list, or as a dictionary of patterns and initializers.
+
+A dictionary of anything is an iterable of its keys, which a type checker would let pass.
+"""
 
 _RULES = "'fc.*=zeros', {'fc.*': 'zeros'}, [('fc.*', 'zeros')], or a list of rules and texts"
 

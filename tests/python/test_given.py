@@ -148,6 +148,23 @@ def test_a_path_is_a_file_even_where_its_name_is_that_of_a_model() -> None:
     assert [each.key for each in stats(Path("alexnet"))] == ["a"]
 
 
+@pytest.mark.parametrize("output", ["new/folder/new.pt", "new/folder/", "new/shards/"])
+def test_missing_folders_are_made_as_the_command_makes_them(output: str, model: _Model) -> None:
+    options = ["--shard-size", "100B"] if "shards" in output else []
+    rule = ["-r", "half.weight=zeros"]
+    assert main(["model.pt", *rule, "-o", f"command/{output}", *options, "-q"]) == 0
+
+    shard_nbytes = 100 if options else None
+    rewrite("model.pt", rule[1], f"python/{output}", shard_nbytes=shard_nbytes)
+
+    assert _files("python") == _files("command")
+
+
+def _files(folder: str) -> dict[str, bytes]:
+    found = sorted(Path(folder).rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found if path.is_file()}
+
+
 def test_a_dry_run_returns_the_plan_and_writes_nothing(model: _Model) -> None:
     decided = rewrite("model.pt", RULES, "new.pt", dry_run=True)
 

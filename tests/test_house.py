@@ -283,6 +283,21 @@ def test_no_command_is_the_name_of_a_model() -> None:
     assert not set(COMMANDS) & set(torchvision.models.list_models())
 
 
+@pytest.mark.parametrize(
+    "args", [[], ["--help"], ["help"], ["--version"], ["run", "-h"], ["help", "run"]]
+)
+def test_help_imports_no_room_that_reads_files(args: list[str]) -> None:
+    """It would take four times as long."""
+    rooms = tuple(f"reinit_cli.{room}." for room in ("checkpoints", "operations", "execution"))
+    code = (
+        "import sys; from reinit_cli.cli import main; main(sys.argv[1:]); "
+        f"sys.exit(any(name.startswith({rooms!r}) for name in sys.modules))"
+    )
+    command = [sys.executable, "-c", code, *args]
+
+    assert subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 0
+
+
 _LIGHT = {
     "help": ["--help"],
     "version": ["--version"],

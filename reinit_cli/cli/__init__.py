@@ -20,37 +20,60 @@ def main(args: Sequence[str]) -> int:
     Args:
         args: the arguments after the program's name.
     """
-    from reinit_cli.cli.broken import broken_package
-    from reinit_cli.cli.hints import explain
-    from reinit_cli.cli.screen import color_in
-    from reinit_cli.cli.streams import discard
-    from reinit_cli.cli.terminal import print_error
-    from reinit_cli.cli.usage import explain_usage
-    from reinit_cli.cli.words import explain_word, with_command
+    from reinit_cli.cli.words import with_command
 
-    color = color_in(args)
     try:
         if args:
             return _invoke(with_command(args))
         _invoke(["--help"])
-    except ReinitError as error:
-        print_error(*(explain_word(error, args) or explain(error, args)), color)
-        cause = error.cause if isinstance(error, InputError) else error
-        return NO if cause.is_answer else COULD_NOT
-    except click.ClickException as error:
-        print_error(*(explain_word(error, args) or explain_usage(error, args)), color)
-    except (KeyboardInterrupt, click.Abort):
-        print_error("interrupted", None, color)
-        return 128 + signal.SIGINT
     except BrokenPipeError:
+        from reinit_cli.cli.streams import discard
+
         return discard()
-    except MemoryError:  # torch itself takes gigabytes of what `ulimit -v` allows
-        print_error("this machine has not enough memory", None, color)
-    except (ImportError, OSError) as error:
-        broken = broken_package(error)
-        if broken is None:
-            raise
-        print_error(*explain(broken, args), color)
+    except _EXPLAINED as error:
+        return _fail(error, args)
+    return COULD_NOT
+
+
+_EXPLAINED = (
+    *(ReinitError, click.ClickException, click.Abort),
+    *(KeyboardInterrupt, MemoryError, ImportError, OSError),
+)
+"""What may be wrong with anything but this program."""
+
+
+def _fail(error: BaseException, args: Sequence[str]) -> int:
+    """Say what went wrong, and return the exit code.
+
+    What knows the errors is imported only now: it knows every room, and takes its time.
+
+    Raises:
+        BaseException: the error itself, which is a bug.
+    """
+    from reinit_cli.cli.broken import broken_package
+    from reinit_cli.cli.hints import explain
+    from reinit_cli.cli.screen import color_in
+    from reinit_cli.cli.terminal import print_error
+    from reinit_cli.cli.usage import explain_usage
+    from reinit_cli.cli.words import explain_word
+
+    color = color_in(args)
+    match error:
+        case ReinitError():
+            print_error(*(explain_word(error, args) or explain(error, args)), color)
+            cause = error.cause if isinstance(error, InputError) else error
+            return NO if cause.is_answer else COULD_NOT
+        case click.ClickException():
+            print_error(*(explain_word(error, args) or explain_usage(error, args)), color)
+        case KeyboardInterrupt() | click.Abort():
+            print_error("interrupted", None, color)
+            return 128 + signal.SIGINT
+        case MemoryError():  # torch itself takes gigabytes of what `ulimit -v` allows
+            print_error("this machine has not enough memory", None, color)
+        case ImportError() | OSError() if broken := broken_package(error):
+            print_error(*explain(broken, args), color)
+        case _:
+            raise error
     return COULD_NOT
 
 

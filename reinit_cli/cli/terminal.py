@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from reinit_cli.checkpoints.source import Source, doubts_about
 from reinit_cli.cli.screen import When, screen_of
 from reinit_cli.text import one_line
+
+if TYPE_CHECKING:
+    from reinit_cli.checkpoints.source import Source
 
 
 def note(line: str) -> None:
@@ -27,6 +29,8 @@ def warn(warnings: Iterable[str]) -> None:
 
 def warn_about(sources: Iterable[Source]) -> None:
     """Print what a user should know of sources that are only looked at."""
+    from reinit_cli.checkpoints.source import doubts_about
+
     for source in sources:
         warn(doubts_about(source))
 

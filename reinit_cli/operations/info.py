@@ -92,6 +92,7 @@ def info(text: str, weights: str | None = None, root: str | None = None) -> Summ
         return Summary(holdings, parts, commands=next_commands(text, root, (), None))
     sums = sums_of(source.tensors)
     record, notes = _record(source)
+    shards = shards_of(source)
     optimizers = source.located.optimizers if source.located else ()
     return Summary(
         holdings,
@@ -101,9 +102,9 @@ def info(text: str, weights: str | None = None, root: str | None = None) -> Summ
         _weights(source),
         {each.path: optimizer_kind(each, holdings.parts) for each in optimizers},
         config_of(source),
-        shards_of(source),
+        shards,
         record,
-        (*notes, *_odd(source)),
+        (*notes, *_said_otherwise(shards, sums), *_odd(source)),
         next_commands(text, root, source.tensors, sums, has_record=record is not None),
     )
 
@@ -156,6 +157,14 @@ def _odd(source: Source) -> Iterator[str]:
             f"{', '.join(map(quoted, names[:_MOST_NAMES]))}{more}"
         )
     yield from doubts_about(source)
+
+
+def _said_otherwise(shards: Shards | None, sums: Sums) -> Iterator[str]:
+    """Yield what an index says of its shards otherwise than they are."""
+    total = shards.total if shards else None
+    if total not in (None, sums.counts.nbytes):
+        there = sums.counts.nbytes
+        yield f"its index says {total:,} bytes of tensors, and there are {there:,}"
 
 
 def _wrapper(tensors: Sequence[TensorInfo]) -> str:

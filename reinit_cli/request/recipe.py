@@ -129,6 +129,7 @@ FIELDS = (*_OPTIONS, "rule", "version", "stream")
 
 RESULTS = (
     *("tensors", "dropped", "beside", "warnings", "dry_run", "seconds", "check"),
+    *("total", "unchanged"),
     *("filled", "rest", "sha256", "reinit", "torch", "laws", "config"),
 )
 """The fields of a plan or a record that follow from the others, and are not read."""

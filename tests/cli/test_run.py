@@ -286,3 +286,22 @@ def test_force_replaces_an_output(reinit: Callable[..., Done], checkpoint: Path)
         reinit("model.safetensors", "-r", "*.bias=zeros", "-o", "out.safetensors", "-f").code == 0
     )
     assert not load_file("out.safetensors")["features.0.bias"].any()
+
+
+def test_a_plan_as_json_counts_parameters_and_buffers(
+    reinit: Callable[..., Done], checkpoint: Path
+) -> None:
+    args = ("model.safetensors", "-r", "classifier.*=zeros")
+    planned = json.loads(reinit(*args, "-n", "--json").out)
+
+    state = load_file(checkpoint)
+    buffers = {"norm.running_mean", "norm.num_batches_tracked"}
+    assert planned["total"] == {
+        "tensors": len(state),
+        "parameters": sum(each.numel() for key, each in state.items() if key not in buffers),
+        "buffers": sum(state[key].numel() for key in buffers),
+        "nbytes": sum(each.nbytes for each in state.values()),
+    }
+    assert planned["total"]["parameters"] - planned["unchanged"]["parameters"] == 90
+    Path("plan.json").write_text(json.dumps(planned))
+    assert reinit("model.safetensors", "-c", "plan.json", "-o", "new.safetensors").code == 0

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import prune
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from reinit_cli.checkpoints.file import file_source
 from reinit_cli.checkpoints.models import torchvision as models
 from reinit_cli.tensors.counts import Counts, buffer_keys, count, counted_text, counts_of
 from reinit_cli.tensors.info import TensorInfo
@@ -148,3 +149,15 @@ def test_what_is_not_a_tensor_does_not_count() -> None:
 )
 def test_counts_are_told_in_words(counts: Counts, text: str) -> None:
     assert counted_text(counts) == text
+
+
+def test_a_pickled_module_says_which_of_its_tensors_are_buffers() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 1), FrozenBatchNorm2d(4), nn.BatchNorm1d(2))
+    net.register_buffer("temperature", torch.ones(3))
+    net.register_buffer("fleeting", torch.ones(7), persistent=False)
+    torch.save(net, "net.pt")
+
+    counts = counts_of(file_source("net.pt", "net.pt", None).tensors)
+
+    assert (counts.parameters, counts.buffers) == _by_torch(net)
+    assert counts.buffers == 4 * 4 + 5 + 3

@@ -31,7 +31,8 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str | Cell]]:
     holdings, sums = summary.holdings, summary.sums
     yield "source", Cell(holdings.name, "strong")
     size = f", {nbytes(summary.file_nbytes)} on disk" if summary.file_nbytes is not None else ""
-    yield "format", f"{holdings.format or 'torchvision model'}{size}"
+    folder = "folder of " if summary.shards else ""
+    yield "format", f"{folder}{holdings.format or 'torchvision model'}{size}"
     yield from _model_facts(summary)
     yield from _folder_facts(summary.config, summary.shards)
     if sums:
@@ -159,7 +160,7 @@ _AMOUNTS = (
 _MODULE_COLUMNS = (Column("module", "key"), Column("tensors", "count", rank=1), *_AMOUNTS)
 
 _GROUP_COLUMNS = (
-    *(Column("largest tensors", "key"), Column("count", "count", rank=1)),
+    *(Column("largest tensors", "key"), Column("count", "count", rank=5)),
     *(Column("shape", rank=3), Column("dtype", rank=4)),
     *_AMOUNTS,
 )

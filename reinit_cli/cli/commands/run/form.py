@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from reinit_cli.cli.commands.run.summary import buffers_of, counts_of, unchanged_of
 from reinit_cli.cli.render.json import VERSION, moments_form
 from reinit_cli.planning.output import layout_form
 from reinit_cli.provenance.record import config_form, laws_form
@@ -64,11 +65,21 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             *plan.forgotten,
         ],
         **config_form(plan),
+        **_counts_form(plan),
         "check": _check_form(plan) if plan.request.check else None,
         "warnings": list(plan.warnings),
         "dry_run": outcome is None,
     }
     return form | ({"seconds": outcome.seconds} if outcome else {})
+
+
+def _counts_form(plan: Plan) -> dict[str, Any]:
+    """Return how much there is, and how much of it stays as it is."""
+    buffers = buffers_of(plan)
+    return {
+        "total": asdict(counts_of(plan.steps, buffers)),
+        "unchanged": asdict(counts_of(unchanged_of(plan), buffers)),
+    }
 
 
 def failure_form(failure: Failure) -> dict[str, Any]:

@@ -30,8 +30,7 @@ def facts_of(job: Job, outcome: Outcome | None, seconds: float | None = None) ->
     """
     plan = job.plan
     buffers = buffers_of(plan)
-    unchanged = [step for step in plan.steps if step.action not in ("fill", "resize")]
-    yield "unchanged", counted_text(counts_of(unchanged, buffers))
+    yield "unchanged", counted_text(counts_of(unchanged_of(plan), buffers))
     yield "total", counted_text(counts_of(plan.steps, buffers))
     yield from _change_facts(plan)
     yield "seed", f"{plan.request.seed} (stream {STREAM.name})"
@@ -110,6 +109,11 @@ def shapes_of(step: Step) -> str:
     """Return a step's shape, with the old one before it if it changes."""
     before = f"{shape(step.was)} → " if step.was is not None else ""
     return before + shape(step.tensor.shape)
+
+
+def unchanged_of(plan: Plan) -> list[Step]:
+    """Return the steps of tensors that get no new values."""
+    return [step for step in plan.steps if step.action not in ("fill", "resize")]
 
 
 def buffers_of(plan: Plan) -> frozenset[str]:

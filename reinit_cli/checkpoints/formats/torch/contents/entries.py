@@ -38,12 +38,14 @@ class Entry(NamedTuple):
         value: its record.
         holder: the dictionary, list or tuple that holds it; None of a lone tensor.
         at: the number of its pair or item there.
+        is_buffer: whether a module has it as a buffer; None where no module holds it.
     """
 
     key: str
     value: Any
     holder: Any = None
     at: int = 0
+    is_buffer: bool | None = None
 
 
 @dataclass(slots=True)
@@ -90,7 +92,8 @@ def entries_of(
             if is_tensor_record(value) and has_text(key):
                 name = key if type(key) is str else budget.text_of(key)
                 whole = budget.made(prefix + name) if prefix else name
-                yield Entry(whole, value, holder, pair)
+                is_buffer = holder is level.buffers if level.is_module else None
+                yield Entry(whole, value, holder, pair, is_buffer)
                 continue
             part = Part(key, value, at, holder, pair)
             inner = walk.inside(level, part)
@@ -115,6 +118,7 @@ class _Level:
         is_module: whether it is a module.
         takes_all: whether what is not a tensor is an entry too.
         depth: how many containers it lies in.
+        buffers: the dictionary of the buffers of a module.
     """
 
     record: Any
@@ -123,6 +127,7 @@ class _Level:
     is_module: bool
     takes_all: bool
     depth: int
+    buffers: Any = None
 
 
 class _Walk:
@@ -143,7 +148,8 @@ class _Walk:
         fields = iter(fields_of(record, budget))
         depth = outer.depth + 1 if outer else 0
         self._open.add(id(record))
-        return _Level(record, fields, prefix, is_module, takes_all, depth)
+        buffers = attributes_of(record, budget).get("_buffers") if is_module else None
+        return _Level(record, fields, prefix, is_module, takes_all, depth, buffers)
 
     def leave(self, level: _Level) -> None:
         """Note that a container was walked through."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reinit_cli.checkpoints.formats.base import Located, Neighbor, Place
@@ -160,6 +160,8 @@ def _note_entries(
             search.refuse_twice(key, node)
         seen.add(key)
         info = reading.info(key, value)
+        if entry.is_buffer is not None:
+            info = replace(info, is_buffer=entry.is_buffer)
         found.tensors.append(info)
         found.entries.append(entry)
         if id(value) in reading.closed or is_tensor_record(value):

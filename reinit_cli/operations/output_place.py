@@ -42,7 +42,7 @@ def destination_of(request: Request, source: Source) -> Destination:
     if path == DASH:
         return Destination(None)
     within = folders_for_output(request)
-    return Destination(path, request.force, request.sync, makes_folders=True, within=within)
+    return Destination(path, request.force, request.fsync, makes_folders=True, within=within)
 
 
 def _in_place(request: Request, source: Source) -> Destination:

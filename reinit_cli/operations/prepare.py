@@ -188,7 +188,7 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     check_reads(request)
     source = found or find_source(request.source, request.weights, request.root)
     source = with_state(source, request)
-    _check_names(source, refuses=request.refuse_unknown_globals)
+    _check_names(source, refuses=request.safe_pickle)
     request = replace(request, device=check_device(request.device))
     destination = destination_of(request, source)
     check_output(request, destination.path)

@@ -47,7 +47,7 @@ def decide(entries: Entries, request: Request, elsewhere: Elsewhere = NOWHERE) -
     """
     plan = _with_origins(_by_rules(entries, request, elsewhere), entries)
     plan = with_rows(plan, entries.reshapes, elsewhere)
-    plan = with_buffers(plan) if request.with_buffers else plan
+    plan = with_buffers(plan) if request.reset_buffers else plan
     plan = replace(plan, warnings=(*plan.warnings, *stale_statistics(plan)))
     return with_optimizers(plan, _saved(entries)) if request.reset_optimizer else plan
 

@@ -146,6 +146,7 @@ def apply_(
     strict: bool = False,
     allow_unmatched: bool = False,
     arch: Arch | None = None,
+    reset_buffers: bool = False,
     with_buffers: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
     dry_run: bool = False,
@@ -170,7 +171,8 @@ def apply_(
         allow_unmatched: let a rule match or fill nothing.
         arch: whose constructor `default` follows: a torchvision model's name, or what makes
             a module; None for the `reset_parameters` of the module's own layers.
-        with_buffers: reset running statistics next to the weights that are filled.
+        reset_buffers: reset running statistics next to the weights that are filled.
+        with_buffers: the former name of `reset_buffers`.
         optimizer: reset the state of exactly the parameters that are filled, as if it were new.
         dry_run: change nothing, and return what would be done.
         progress: show a bar, or what is told the bytes that are done since the last time.
@@ -188,7 +190,7 @@ def apply_(
         "strict": strict,
         "allow_unmatched": allow_unmatched,
         "arch": arch,
-        "with_buffers": with_buffers,
+        "reset_buffers": reset_buffers or with_buffers,
     }
     decided = plan_in_memory(source, Request(source.name, rules_of(rules), **options))
     decided.check()

@@ -17,7 +17,7 @@ from reinit_cli.errors import SourceError
 from reinit_cli.lazy import LazyModule
 from reinit_cli.operations.keys import no_match
 from reinit_cli.request.pattern import Pattern, patterns_of, select_keys
-from reinit_cli.request.request import RequestOptions
+from reinit_cli.request.request import FORMER, RequestOptions
 from reinit_cli.storage.location import DASH
 from reinit_cli.text import kind_of, near
 
@@ -205,6 +205,7 @@ def options_of(function: str, given: Mapping[str, Any], known: type) -> RequestO
     Raises:
         TypeError: there is no such option, or it is of another type.
     """
+    given = {FORMER.get(name, name): value for name, value in given.items()}
     for name in given:
         if name not in known.__annotations__:
             meant = near(name, known.__annotations__, 1)

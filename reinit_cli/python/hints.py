@@ -207,7 +207,7 @@ _HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnsupportedFormatError, "root"): _roots,
     (errors.UnsupportedFormatError, "several"): _named,
     (errors.UnsupportedFormatError, "names"): (
-        "without refuse_unknown_globals=True they are copied, and never imported"
+        "without safe_pickle=True they are copied, and never imported"
     ),
     (errors.UnsupportedFormatError, "edit"): (
         "tensors_only=True writes the tensors of the state dict and nothing else"

@@ -64,7 +64,7 @@ class Request:
     tensors_only: bool = False
     fix_index: bool = False
     copy: Sequence[Pattern | str] = ()
-    refuse_unknown_globals: bool = False
+    safe_pickle: bool = False
     verify_crc: bool = True
     arch: Arch | None = None
     rename: Sequence[Rename | str] = ()
@@ -72,7 +72,7 @@ class Request:
     only: Sequence[Pattern | str] = ()
     resize: Sequence[Resize | str] = ()
     num_classes: int | None = None
-    with_buffers: bool = False
+    reset_buffers: bool = False
     untie: bool = False
     keep_config: bool = False
     reset_optimizer: bool = False
@@ -83,7 +83,7 @@ class Request:
     force: bool = False
     skip_existing: bool = False
     in_place: bool = False
-    sync: bool = False
+    fsync: bool = False
     measure_before: bool = False
     sketch: bool = False
 
@@ -175,7 +175,7 @@ OPTIONS: Mapping[str, Option] = {
         lambda patterns: [each.text for each in patterns_of(patterns)],
         is_newer=True,
     ),
-    "refuse_unknown_globals": Option(
+    "safe_pickle": Option(
         "whether names in a pickle that torch does not allow are an error",
         "safe_pickle",
         values.read_flag,
@@ -225,7 +225,7 @@ OPTIONS: Mapping[str, Option] = {
         "num_classes",
         values.read_count,
     ),
-    "with_buffers": Option(
+    "reset_buffers": Option(
         "whether running statistics are reset with the weights beside them",
         "reset_buffers",
         values.read_flag,
@@ -269,11 +269,14 @@ OPTIONS: Mapping[str, Option] = {
         is_of_command=True,
     ),
     "in_place": Option("whether the source is replaced by the output"),
-    "sync": Option("whether a new output too is forced to the disk"),
+    "fsync": Option("whether a new output too is forced to the disk"),
     "measure_before": Option("whether the tensors that are filled are measured as they were"),
     "sketch": Option("whether histograms of what was there and what is drawn are counted"),
 }
 """Each field of a request, in the order in which plans and records list them."""
+
+FORMER = {option.was: name for name, option in OPTIONS.items() if option.was} | {"sync": "fsync"}
+"""What fields were called before, in Python too; records and plans still have the names of some."""
 
 NESTED = ("source", "rules", "output", "weights", "root")
 """The fields that plans and records hold in an object of their own, with what they know of it."""
@@ -292,7 +295,7 @@ class PlainPlanOptions(TypedDict, total=False):
     only: Sequence[Pattern | str]
     resize: Sequence[Resize | str]
     num_classes: int | None
-    with_buffers: bool
+    reset_buffers: bool
     untie: bool
     reset_optimizer: bool
 
@@ -306,13 +309,13 @@ class PlainOptions(PlainPlanOptions, total=False):
     tensors_only: bool
     fix_index: bool
     copy: Sequence[Pattern | str]
-    refuse_unknown_globals: bool
+    safe_pickle: bool
     verify_crc: bool
     check: bool
     force: bool
     skip_existing: bool
     in_place: bool
-    sync: bool
+    fsync: bool
     measure_before: bool
     sketch: bool
 

@@ -106,7 +106,7 @@ def test_every_file_of_a_folder_is_as_it_was_for_the_plan(
     is_late: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    job = prepare(Request("./model", ("a=zeros",), "new", sync=True))
+    job = prepare(Request("./model", ("a=zeros",), "new", fsync=True))
     if is_late:
         _at_the_flush(monkeypatch, lambda: change(folder / name))
     else:
@@ -126,7 +126,7 @@ def test_a_file_that_appears_in_a_folder_is_a_change(
     _at_the_flush(monkeypatch, lambda: (folder / "below/late.txt").write_text("late"))
 
     with pytest.raises(SourceChangedError, match=r"'\./model/below/late\.txt' changed while"):
-        rewrite("./model", ["a=zeros"], output, sync=True)
+        rewrite("./model", ["a=zeros"], output, fsync=True)
 
     assert _content() == before
 
@@ -149,7 +149,7 @@ def test_a_file_is_compared_again_when_all_is_flushed(
             output,
             in_place=output is None,
             force=output is not None,
-            sync=True,
+            fsync=True,
         )
 
     now = _content()
@@ -165,7 +165,7 @@ def test_a_checkpoint_that_a_rule_refers_to_is_compared_again(
     _at_the_flush(monkeypatch, lambda: _write_in_place(Path("donor.safetensors")))
 
     with pytest.raises(SourceChangedError, match=r"'donor\.safetensors' changed while"):
-        rewrite("model.safetensors", ["a=rewind:donor.safetensors"], "new.safetensors", sync=True)
+        rewrite("model.safetensors", ["a=rewind:donor.safetensors"], "new.safetensors", fsync=True)
 
     assert sorted(os.listdir()) == ["donor.safetensors", "model.safetensors"]
 

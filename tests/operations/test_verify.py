@@ -345,7 +345,7 @@ def test_the_digests_are_those_of_hashlib(tmp_path: Path) -> None:
     [
         {"rules": ["*=default"], "weights": "none"},
         {"rules": [], "weights": "none", "num_classes": 7},
-        {"rules": ["layer4.*.weight=kaiming_normal"], "weights": "none", "with_buffers": True},
+        {"rules": ["layer4.*.weight=kaiming_normal"], "weights": "none", "reset_buffers": True},
     ],
     ids="+".join,
 )

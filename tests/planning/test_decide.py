@@ -978,7 +978,7 @@ def test_every_step_that_draws_says_what_fills_it_and_a_rule_only_where_one_does
         "net",
         ("conv.*=constant:2",),
         resize=("emb=7:normal:std=0.1",),
-        with_buffers=True,
+        reset_buffers=True,
         reset_optimizer=True,
     )
 

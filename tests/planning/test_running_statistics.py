@@ -83,8 +83,8 @@ def test_what_leaves_statistics_right_or_decides_on_them_is_not(rules: list[str]
 
 
 def test_a_module_that_is_reset_is_not_warned_of() -> None:
-    assert _stale(["{1,4}.weight=ones"], with_buffers=True) == []
-    assert _stale(["3.weight=kaiming_normal"], with_buffers=True) == [ONE]
+    assert _stale(["{1,4}.weight=ones"], reset_buffers=True) == []
+    assert _stale(["3.weight=kaiming_normal"], reset_buffers=True) == [ONE]
 
 
 def test_the_rules_of_the_warning_are_those_of_a_new_module() -> None:

@@ -310,3 +310,36 @@ def test_a_pattern_that_matches_nothing_is_an_error_with_the_nearest_keys() -> N
         with pytest.raises(UnknownNameError) as refused:
             call()
         assert refused.value.hint == "did you mean 'lm_head.weight'?"
+
+
+@pytest.mark.parametrize(
+    ("former", "present"),
+    [
+        ("with_buffers", "reset_buffers"),
+        ("refuse_unknown_globals", "safe_pickle"),
+        ("drop_non_tensors", "tensors_only"),
+        ("sync", "fsync"),
+    ],
+)
+def test_former_names_of_options_give_the_same_file(former: str, present: str) -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    net[1].running_mean.fill_(7)  # type: ignore[operator, union-attr]
+    torch.save(net.state_dict(), "model.pt")
+
+    rewrite("model.pt", "1.weight=zeros", "a/new.pt", **{former: True})  # type: ignore[call-overload]
+    rewrite("model.pt", "1.weight=zeros", "b/new.pt", **{present: True})  # type: ignore[call-overload]
+
+    assert Path("a/new.pt").read_bytes() == Path("b/new.pt").read_bytes()
+    has_reset = not torch.load("a/new.pt")["1.running_mean"].any()
+    assert has_reset == (present == "reset_buffers")
+
+
+def test_apply_still_takes_the_former_name_of_reset_buffers() -> None:
+    nets = [nn.BatchNorm1d(3) for _ in range(2)]
+    for net in nets:
+        net.running_mean.fill_(7)  # type: ignore[operator, union-attr]
+
+    apply_(nets[0], "weight=zeros", reset_buffers=True)
+    apply_(nets[1], "weight=zeros", with_buffers=True)
+
+    assert [net.running_mean.tolist() for net in nets] == [[0, 0, 0]] * 2  # type: ignore[union-attr]

@@ -135,7 +135,6 @@ _OFTEN = (
     ),
     option(
         "--reset-buffers/--no-reset-buffers",
-        "with_buffers",
         default=None,
         heading=SHAPES,
         brief="Reset BatchNorm statistics of what is filled",
@@ -339,7 +338,6 @@ _SELDOM = (
     ),
     option(
         "--safe-pickle/--no-safe-pickle",
-        "refuse_unknown_globals",
         default=None,
         heading=RARE,
         was=("--refuse-unknown-globals",),
@@ -354,7 +352,6 @@ _SELDOM = (
     ),
     option(
         "--fsync",
-        "sync",
         is_flag=True,
         heading=RARE,
         was=("--sync",),

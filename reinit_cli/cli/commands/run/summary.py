@@ -53,7 +53,7 @@ def _change_facts(plan: Plan) -> Iterator[Fact]:
             yield what, ", ".join(found[:5]) + more
     for file in dict.fromkeys(change.file for change in plan.config):
         yield file, ", ".join(str(change) for change in plan.config if change.file == file)
-    if plan.request.with_buffers:
+    if plan.request.reset_buffers:
         reset = sum(
             step.action == "fill" and step.rule is None and not step.head and not step.norm_of
             for step in plan.steps

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := pip install --disable-pip-version-check
 DEMO := build/demo
 
-.PHONY: help demo test test-slow test-lowest campaign lint types bench docs clean
+.PHONY: help demo test test-slow test-lowest campaign lint types bench transcripts docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -28,7 +28,7 @@ demo: $(BIN)/reinit  ## re-initialize an AlexNet without network and show what w
 	@mkdir -p $(DEMO)
 	$(BIN)/reinit alexnet --weights none --rule "features.*.weight=xavier_uniform:relu" \
 		--output $(DEMO)/alexnet-reinit.safetensors --force
-	$(BIN)/reinit keys $(DEMO)/alexnet-reinit.safetensors
+	$(BIN)/reinit info $(DEMO)/alexnet-reinit.safetensors
 
 test: $(VENV)/.dev  ## run every test that is not marked slow
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
@@ -55,6 +55,10 @@ types: $(VENV)/.dev  ## check types
 
 bench: $(VENV)/.dev  ## print speed and memory next to the alternatives
 	$(BIN)/python benchmarks/run.py
+
+transcripts: $(VENV)/.dev  ## write into the pages, and draw, what their commands print
+	$(BIN)/python docs/make_transcripts.py README.md $$(find docs examples -name '*.md')
+	$(BIN)/python docs/make_picture.py
 
 docs: $(VENV)/.dev  ## generate the reference and build the site in build/site
 	$(BIN)/python docs/make_reference.py

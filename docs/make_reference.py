@@ -54,7 +54,7 @@ from reinit_cli.tensors.spared import NOT_WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 
-MADE = "<!-- Made by docs/make_reference.py from the code; `make docs` makes it anew. -->"
+MADE = "<!-- Made by docs/make_reference.py from the code; `make docs` generates it. -->"
 
 RESULTS = (
     Plan,
@@ -77,6 +77,19 @@ RESULTS = (
     Initializer,
 )
 """What the public functions return or ask for, and what that is made of."""
+
+
+EXIT_CODES = (
+    ("0", "done"),
+    (
+        "1",
+        "the answer is no: `keys`, `stats` or `models` matched nothing, `diff` found a difference, "
+        "a check failed, `stats` found NaN, `verify` found a mismatch",
+    ),
+    ("2", "error: usage, rule, input or output; one `error:` line, and nothing was written"),
+    ("3", "some inputs of a batch failed, and the others are done (`--keep-going`)"),
+    ("129, 130, 141, 143", "SIGHUP, Ctrl-C, closed pipe, SIGTERM; nothing was written"),
+)
 
 
 def pages() -> dict[str, str]:
@@ -259,7 +272,7 @@ def _commands() -> Iterator[str]:
         "`reinit SOURCE …` is short for `reinit run SOURCE …`. `reinit --version` prints the version."
     )
     yield "## Exit codes"
-    yield _from_the_readme("| exit code |")
+    yield _table(("exit code", "means"), EXIT_CODES)
     yield "## Variables of the environment"
     yield (
         "`REINIT_SEED` is the default of `--seed`, `REINIT_DEVICE` of `--device`. "
@@ -273,12 +286,6 @@ def _commands() -> Iterator[str]:
         yield from _command(
             found, click.Context(found, parent, info_name=name, **found.context_settings)
         )
-
-
-def _from_the_readme(start: str) -> str:
-    """Return the table of the README that starts so, which says it once for both."""
-    readme = (ROOT / "README.md").read_text()
-    return start + readme.partition(start)[2].partition("\n\n")[0]
 
 
 def _command(command: Command, context: click.Context) -> Iterator[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.pages import tools_in
 
 # How long an example takes, or is made, depends on what else the machine does.
 settings.register_profile("any clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -51,11 +52,4 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """A shell whose `reinit` and `python` are those under test."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name, line in {
-        "reinit": f'exec "{sys.executable}" -m reinit_cli "$@"',
-        "python": f'exec "{sys.executable}" "$@"',
-    }.items():
-        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
-        (tools / name).chmod(0o755)
-    root = str(Path(__file__).parents[1])
-    return os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": root}
+    return tools_in(tools)

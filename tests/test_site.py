@@ -1,4 +1,4 @@
-"""The pages of docs/ say what is so: what they tell a reader to type works, in turn."""
+"""The site is built from pages that say what the code declares."""
 
 from __future__ import annotations
 
@@ -16,13 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from reinit_cli.initializers import REGISTRY
 from reinit_cli.initializers.registry import ENTRY_POINTS
 from tests.browser import started_browser
-from tests.pages import DOCS, PAGES, ROOT, Block, blocks_of, commands_of, shell, terminal
-
-GIVEN = "recipes.md"
-"""The page that starts from the README's checkpoint; test_documents runs it."""
+from tests.pages import DOCS, PAGES, ROOT, blocks_of, shell
 
 GENERATED = (
     "reference/commands.md",
@@ -30,45 +26,6 @@ GENERATED = (
     "reference/python.md",
     "reference/what-is-read.md",
 )
-
-TYPED = {
-    name: blocks
-    for name, page in PAGES.items()
-    if name != GIVEN
-    and (blocks := [each for each in blocks_of(page) if each.language in ("console", "python")])
-}
-
-
-def _are_in_order(shown: list[str], printed: list[str]) -> bool:
-    rest = iter(printed)
-    return all(line in rest for line in shown)
-
-
-@pytest.fixture
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages may register initializers of their own, which are nobody else's."""
-    monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("own_registry")
-@pytest.mark.parametrize("name", TYPED)
-def test_everything_on_a_page_works_in_turn(
-    name: str, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    scope: dict[str, object] = {"__name__": "page"}
-    blocks = blocks_of(PAGES[name])
-    for block, after in zip(blocks, [*blocks[1:], Block("", "")], strict=True):
-        if block.language == "python":
-            capsys.readouterr()
-            exec(compile(block.text, name, "exec"), scope)
-            printed = capsys.readouterr().out
-            if after.language == "text":
-                assert printed == after.text
-        if block.language == "console":
-            for command, shown in commands_of(block):
-                printed_lines = terminal(command, environment)
-                assert _are_in_order(shown, printed_lines), (command, printed_lines)
 
 
 def test_the_reference_is_what_the_code_declares() -> None:

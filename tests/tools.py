@@ -32,7 +32,7 @@ def needs_safetensors(*dtypes: str) -> None:
 
 
 _SINCE = {
-    "0.6": {"uint16", "uint32", "uint64"},
+    "0.6": {"uint16", "uint32", "uint64", "float8_e8m0fnu"},
     "0.7": {"complex64"},
     "0.8": {"float8_e4m3fnuz", "float8_e5m2fnuz"},
 }

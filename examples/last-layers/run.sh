@@ -5,6 +5,7 @@ python - <<'PYTHON'
 import torch
 from safetensors.torch import save_file
 
+torch.manual_seed(0)
 state = {"embed.weight": torch.randn(100, 16), "head.weight": torch.randn(100, 16)}
 for layer in range(4):
     state |= {
@@ -22,11 +23,13 @@ rules=(
     --rule "layers.{2..3}.*.bias=zeros"
 )
 
+echo "# The layers"
 reinit keys model.safetensors --group
+echo "# What would change"
 reinit model.safetensors "${rules[@]}" --dry-run --verbose
-reinit model.safetensors "${rules[@]}" --output last-two.safetensors
+reinit model.safetensors "${rules[@]}" --output last-two.safetensors --quiet
 
-# Eight tensors of two layers differ, and nothing else does.
+echo "# Eight tensors of two layers differ, and nothing else does"
 reinit diff model.safetensors last-two.safetensors --json > difference.json || [ $? -eq 1 ]
 python - <<'PYTHON'
 import json

@@ -3,15 +3,15 @@ set -euo pipefail
 
 reinit alexnet --weights none --rule "*.bias=zeros" --output model.pt --quiet
 
-# As a whole: layers that are alike as one pattern, modules with their sums.
+echo "# Layers that are alike as one pattern, modules with their sums"
 reinit keys resnet50 "layer3.*.conv?.weight" --group
 reinit keys model.pt "features.0.*" --tree
 
-# In a pipe: one key per line.
+echo "# In a pipe one key per line"
 reinit keys model.pt | grep -c weight
 reinit keys model.pt "classifier.*" --exclude "*.bias" --sort bytes -l
 
-# With --json: one object per line.
+echo "# With --json one object per line: the tensors of more than 10 MB"
 reinit keys model.pt --json | python -c '
 import json, sys
 
@@ -20,9 +20,9 @@ print(*(entry["key"] for entry in large), sep="\n")
 assert [entry["key"] for entry in large] == [f"classifier.{at}.weight" for at in (1, 4, 6)]
 '
 
-# Each key with a NUL behind it, whatever it is called.
+echo "# Each key with a NUL after it, whatever it is called"
 reinit keys model.pt "*.bias" -0 | xargs -0 -n 1 echo
 
-# And the values: a corner of a tensor, and what all of them are like.
+echo "# Values: a corner of a tensor, and statistics of modules"
 reinit show model.pt features.0.weight --slice 0,0,:3,:3
 reinit stats model.pt "features.*" --by module

@@ -6,6 +6,7 @@ python - <<'PYTHON'
 import torch
 from safetensors.torch import save_file
 
+torch.manual_seed(0)
 early = {"fc1.weight": torch.randn(64, 32), "fc1.bias": torch.zeros(64), "fc2.weight": torch.randn(10, 64)}
 save_file(early, "early.safetensors")
 late = {key: value + 0.1 * torch.randn_like(value) for key, value in early.items()}
@@ -14,12 +15,14 @@ for key in ("fc1.weight", "fc2.weight"):
 save_file(late, "late.safetensors")
 PYTHON
 
-# The ticket: what is zero stays zero, all else is as it was early.
-reinit late.safetensors -r "*=rewind:early.safetensors" -r "*.weight=rewind:early.safetensors,keep_zeros=true" -o ticket.safetensors
+# The ticket: what is zero stays zero, everything else is as it was early.
+reinit late.safetensors -r "*=rewind:early.safetensors" -r "*.weight=rewind:early.safetensors,keep_zeros=true" -o ticket.safetensors --quiet
 
 # Two controls: the mask with other values.
-reinit late.safetensors -r "*.weight=kaiming_normal:relu,keep_zeros=true" -o random-ticket.safetensors
-reinit ticket.safetensors -r "*.weight=shuffle" -o shuffled-ticket.safetensors
+reinit late.safetensors -r "*.weight=kaiming_normal:relu,keep_zeros=true" -o random-ticket.safetensors --quiet
+reinit ticket.safetensors -r "*.weight=shuffle" -o shuffled-ticket.safetensors --quiet
 
-reinit stats late.safetensors "*.weight"
-reinit stats ticket.safetensors "*.weight"
+echo "# All of them have the zeros of the late checkpoint"
+for name in late ticket random-ticket shuffled-ticket; do
+    reinit stats $name.safetensors "fc1.weight"
+done

@@ -1,4 +1,4 @@
-"""Re-initialise a module in place, and check a tensor with plain torch."""
+"""Re-initialize a module in place, and check a tensor with plain torch."""
 
 from __future__ import annotations
 

@@ -129,13 +129,17 @@ def foreign_suffix(name: str) -> Foreign | None:
     return _LISTED_SUFFIXES.get(os.path.splitext(name)[1].lower())
 
 
+_EXPORTED = "serialized_exported_program.json"
+"""An entry of programs that torch exported before 2.8."""
+
+
 def foreign_archive(names: Iterable[str]) -> Foreign | None:
     """Return what a zip archive is, from the names of its entries, unless torch.save wrote it."""
     names = tuple(names)
     within = {name.partition("/")[2] for name in names}
     if "constants.pkl" in within:
         return Foreign("a TorchScript archive", "torchscript")
-    if within & {"archive_format", "models/model.json"}:
+    if within & {"archive_format", "models/model.json"} or _EXPORTED in names:
         return Foreign("an exported program (.pt2)", "exported")
     if "data.pkl" in within:
         return None

@@ -23,6 +23,7 @@ from reinit_cli.checkpoints.formats.torch.files.archive import CompressedArchive
 from reinit_cli.errors import MalformedFileError, ReinitError
 from reinit_cli.storage.local import InputFile
 from tests.checkpoints.formats.locating import locate
+from tests.tools import needs_safetensors
 
 DTYPES = [
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool),
@@ -57,6 +58,7 @@ def _check(path: str) -> None:
 
 @pytest.mark.parametrize("name", ["new.pt", "new.tar.pth", "größe.bin", "x.CKPT"])
 def test_a_safetensors_file_becomes_what_torch_save_writes(name: str) -> None:
+    needs_safetensors(*(str(dtype).removeprefix("torch.") for dtype in DTYPES))
     generator = torch.Generator().manual_seed(0)
     source = {
         f"layer.{at}.{dtype}".removesuffix("."): torch.randint(

@@ -206,10 +206,13 @@ class UnmatchedRuleError(RuleError, LookupError):
     """A rule that matches no key, or fills none of those that it matches.
 
     `about` is the rule, `word` its pattern, `of` the source, and `known` the source's keys
-    where none matched.
+    where none matched. The kind is "exclude" for the pattern of -x.
     """
 
-    sentences: ClassVar[Mapping[str, str]] = {"": "rule {about!r} {problem}"}
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "rule {about!r} {problem}",
+        "exclude": "-x {word!r} {problem}",
+    }
 
 
 class UnfillableError(RuleError):

@@ -58,6 +58,17 @@ def near(
     ]
 
 
+_LOOKALIKES = str.maketrans("“”„‟‘’‚‛′″–—−‐‑", '""""' + "''''" + "'\"" + "-----")
+"""What word processors and chats make of quotes and hyphens."""
+
+
+def plain(text: str) -> str:
+    """Return a text with ASCII's quotes, hyphens, digits and marks for what looks like them."""
+    import unicodedata
+
+    return unicodedata.normalize("NFKC", text).translate(_LOOKALIKES)
+
+
 def printable(text: str) -> str:
     """Return `text` with every character that could act on a terminal shown as its escape.
 

@@ -9,15 +9,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from reinit_cli import errors
+from reinit_cli.cli.offers import (
+    arguments,
+    did_you_mean,
+    dtype,
+    initializer,
+    key,
+    meant,
+    pointed,
+    resize,
+    rule,
+    selection,
+    spelled,
+    unmatched,
+)
 from reinit_cli.cli.selection import hint_of_pattern
 from reinit_cli.operations.ways import fetching, path_of_url, way_from
 from reinit_cli.text import near, one_line
 
 _MOST_COMMANDS = 5
 """How many commands are offered."""
-
-_FEW = 2
-"""How many names are offered where they are meant rather than alike."""
 
 Explained = tuple[str, str | None]
 """What went wrong, and the way on."""
@@ -59,65 +70,12 @@ def hint_of(error: errors.ReinitError) -> str | None:
     return None
 
 
-def _did_you_mean(found: Sequence[str], otherwise: str = "") -> str:
-    return f"did you mean {' or '.join(found)}?" if found else otherwise
-
-
-def meant(error: errors.ReinitError) -> tuple[str, ...]:
-    """Return what was perhaps meant, the nearest first."""
-    if isinstance(error, errors.RecipeError) and isinstance(error.__cause__, errors.ReinitError):
-        return meant(error.__cause__)
-    word = error.about if isinstance(error, errors.UnknownNameError) else error.word
-    return error.known if word is None else tuple(near(word, error.known))
-
-
-def _spelled(otherwise: str) -> Callable[[Any], str]:
-    """Offer the known names that are spelled like the one that is not."""
-    return lambda error: _did_you_mean(meant(error), otherwise)
-
-
-def _arguments(error: errors.ArgumentError) -> str:
-    """Offer whole rules where they are known, and words for one that is misspelled."""
-    return _did_you_mean(_rules(error), f"reinit inits {error.about} explains its arguments")
-
-
-def _pointed(error: errors.ArgumentError) -> str:
-    first, *others = _rules(error)
-    return f"did you mean {', or '.join((f'{first}, with a decimal point', *others))}?"
-
-
-def _rules(error: errors.ArgumentError) -> tuple[str, ...]:
-    if error.word is None and error.of:
-        return tuple(f"-r {shlex.quote(f'{error.of}={each}')}" for each in error.known)
-    return meant(error)
-
-
-def _initializer(error: errors.UnknownNameError) -> str:
-    from reinit_cli.initializers.synonyms import initializers_offered
-
-    offered = initializers_offered(error.about) or meant(error)
-    return _did_you_mean(offered, "reinit inits lists the initializers")
-
-
-def _dtype(error: errors.UnknownNameError) -> str:
-    likely = error.known if len(error.known) <= _FEW else meant(error)
-    return _did_you_mean(likely, "use torch's names, such as bfloat16")
-
-
-def _rule(error: errors.RuleError) -> str:
-    if error.known:
-        return f"did you mean -r {shlex.quote(error.known[0])}?"
-    return f"give it an initializer, such as -r {shlex.quote(f'{error.about}=zeros')}"
-
-
 def _placeholder(error: errors.UnknownNameError) -> str:
-    return _did_you_mean([f"{{{name}}}" for name in meant(error)], _BRACES)
+    return did_you_mean([f"{{{name}}}" for name in meant(error)], _BRACES)
 
 
 def _model(error: errors.UnknownNameError) -> str:
-    return _did_you_mean(
-        meant(error), "reinit models lists the models; a path has a dot or a slash"
-    )
+    return did_you_mean(meant(error), "reinit models lists the models; a path has a dot or a slash")
 
 
 def _file(otherwise: str) -> Callable[[Any], str]:
@@ -125,7 +83,7 @@ def _file(otherwise: str) -> Callable[[Any], str]:
 
     def hint(error: errors.ReinitError) -> str:
         folder, name = os.path.split(error.about)
-        return _did_you_mean(
+        return did_you_mean(
             [os.path.join(folder, found) for found in near(name, error.known)], otherwise
         )
 
@@ -138,13 +96,6 @@ def _source(error: errors.SourceNotFoundError) -> str:
     if not error.known and re.fullmatch(r"[\w.-]+/[\w.-]+", error.about):
         on_hub = f"if it is a model of the Hugging Face Hub, {fetching(f'hf://{error.about}')}"
     return _file(on_hub or "reinit models lists the models that need no file")(error)
-
-
-def _key(error: errors.UnknownNameError) -> str:
-    from reinit_cli.request.spelling import nearest_keys
-
-    lists = f"reinit keys {shlex.quote(error.of)} lists the keys"
-    return _did_you_mean(nearest_keys(error.about, error.known), lists)
 
 
 def _roots(error: errors.ReinitError) -> str:
@@ -161,44 +112,6 @@ def _root(error: errors.UnsupportedFormatError) -> str:
     # Its tensors are those of an optimizer, if it has any: few people want them.
     held = f"reinit keys --meta {shlex.quote(error.about)} shows what it holds"
     return f"{held}, or {tries}" if tries else held
-
-
-def _resize(error: errors.RuleError) -> str:
-    from reinit_cli.request.spelling import nearest_keys
-
-    return _did_you_mean(nearest_keys(error.word or "", error.known), _NEW_ROWS)
-
-
-def _selection(option: str) -> Callable[[Any], str]:
-    """Offer a pattern of an option that matches a key, or the keys that are spelled like it."""
-
-    def hint(error: errors.RuleError) -> str:
-        from reinit_cli.request.spelling import corrected_pattern, nearest_keys
-
-        pattern = error.word or ""
-        corrected = corrected_pattern(pattern, error.known)
-        if corrected:
-            meant = shlex.quote(corrected + error.about.removeprefix(pattern))
-            return f"did you mean --{option} {meant}?"
-        lists = f"reinit keys {shlex.quote(error.of)} lists the keys"
-        return _did_you_mean(nearest_keys(pattern, error.known), lists)
-
-    return hint
-
-
-def _unmatched(error: errors.UnmatchedRuleError) -> str:
-    from reinit_cli.request.spelling import corrected_pattern, nearest_keys
-
-    source = shlex.quote(error.of)
-    pattern = error.word or ""
-    corrected = corrected_pattern(pattern, error.known)
-    if corrected:
-        rule = corrected + error.about.removeprefix(pattern)
-        return f"did you mean -r {shlex.quote(rule)}?"
-    nearest = nearest_keys(pattern, error.known)
-    if nearest:
-        return f"the nearest keys are {', '.join(nearest)}; reinit keys {source} lists all"
-    return f"reinit keys {source} lists the keys"
 
 
 _AS_IT_IS = "leave out the change of dtypes, shapes or ties to keep it"
@@ -222,7 +135,7 @@ def _linked(error: errors.OutputUnwritableError) -> str:
 
 
 def _suffix(error: errors.OutputUnwritableError) -> str:
-    return _did_you_mean([f"-o {shlex.quote(each)}" for each in error.known])
+    return did_you_mean([f"-o {shlex.quote(each)}" for each in error.known])
 
 
 def _existing(error: errors.OutputExistsError) -> str:
@@ -244,7 +157,7 @@ def _recipe(error: errors.RecipeError) -> str:
         return hint_of(cause) or ""
     if isinstance(cause, errors.UnknownNameError) and cause.kind == "initializer":
         return hint_of(cause) or ""
-    return _did_you_mean(meant(error))
+    return did_you_mean(meant(error))
 
 
 def _head(error: errors.RuleError) -> str:
@@ -257,34 +170,32 @@ def _head(error: errors.RuleError) -> str:
     return f"--resize {shlex.quote(f'{key}={error.word}:normal:std=0.02')} keeps the rows that fit"
 
 
-_NEW_ROWS = "write it as PATTERN=N:INIT, such as embed.weight=50300:mean or :normal:std=0.02"
-
 _SCRATCH = "temporary files go into TMPDIR: name a folder with room, such as TMPDIR=/var/tmp"
 
 _BRACES = "{{ and }} stand for braces"
 
 HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
-    (errors.UnknownNameError, "initializer"): _initializer,
-    (errors.UnknownNameError, "dtype"): _dtype,
+    (errors.UnknownNameError, "initializer"): initializer,
+    (errors.UnknownNameError, "dtype"): dtype,
     (errors.UnknownNameError, "float dtype"): (
         "--dtype takes float64, float32, float16, bfloat16 or one of the float8 dtypes"
     ),
     (errors.UnknownNameError, "device"): "--device auto uses the best one available",
     (errors.UnknownNameError, "model"): _model,
-    (errors.UnknownNameError, "architecture"): _spelled("reinit models lists the models"),
-    (errors.UnknownNameError, "weights"): _spelled("--weights none builds it without"),
-    (errors.UnknownNameError, "key"): _key,
+    (errors.UnknownNameError, "architecture"): spelled("reinit models lists the models"),
+    (errors.UnknownNameError, "weights"): spelled("--weights none builds it without"),
+    (errors.UnknownNameError, "key"): key,
     (errors.UnknownNameError, "root"): _roots,
     (errors.UnknownNameError, "placeholder"): _placeholder,
-    (errors.UnknownNameError, "file to copy"): _spelled(
+    (errors.UnknownNameError, "file to copy"): spelled(
         "--copy takes globs on paths in the folder, such as 'original/*'"
     ),
-    (errors.RuleError, "rule"): _rule,
+    (errors.RuleError, "rule"): rule,
     (errors.RuleError, "pattern"): lambda error: (
         f"say which tensors: -r {shlex.quote(f'*.weight={error.about}')}"
     ),
     (errors.RuleError, "tied"): "give one of them only, both the same initializer, or --untie",
-    (errors.RuleError, "resize"): _resize,
+    (errors.RuleError, "resize"): resize,
     (errors.RuleError, "classes"): _head,
     (errors.RuleError, "owner"): (
         "take the whole with --root ., and name the parameters of all optimizers, one after the "
@@ -295,7 +206,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "other: --optimizer-order FILE, a key in each line; or ndim, where matrices come first"
     ),
     **{
-        (errors.RuleError, option): _selection(option)
+        (errors.RuleError, option): selection(f"--{option}")
         for option in ("rename", "drop", "only", "dtype")
     },
     (errors.RuleError, "form"): "write it as OLD=NEW, such as --rename 'module.*=*'",
@@ -303,13 +214,13 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RuleError, "architecture"): (
         "name it with --arch, such as --arch resnet50; reinit models lists the names"
     ),
-    (errors.ArgumentError, ""): _arguments,
-    (errors.ArgumentError, "point"): _pointed,
+    (errors.ArgumentError, ""): arguments,
+    (errors.ArgumentError, "point"): pointed,
     (errors.MissingRuleError, ""): lambda error: (
         'give one, such as -r "*.weight=xavier_uniform:relu"; '
         f"reinit info{' ' + shlex.quote(error.about) if error.about else ''} shows what there is"
     ),
-    (errors.UnmatchedRuleError, ""): _unmatched,
+    (errors.UnmatchedRuleError, ""): unmatched,
     (errors.UnfillableError, ""): lambda error: f"leave it out, or see reinit inits {error.of}",
     (errors.UnfillableError, "norm"): "give the norms a rule of their own, such as keep or ones",
     (errors.UnfillableError, "wildcard"): "without --strict it would be skipped",

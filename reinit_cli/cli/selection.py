@@ -183,7 +183,7 @@ def hint_of_pattern(error: UnknownNameError, args: Sequence[str]) -> str:
         error: which pattern matches nothing.
         args: the arguments after the program's name.
     """
-    from reinit_cli.request.spelling import corrected_pattern, nearest_keys
+    from reinit_cli.request.spelling import corrected_pattern, nearest_keys, numbers_there
 
     keys, pattern = error.known, error.about
     meant = (
@@ -191,6 +191,8 @@ def hint_of_pattern(error: UnknownNameError, args: Sequence[str]) -> str:
         or corrected_pattern(pattern, keys)
         or corrected_pattern(pattern.strip("*."), keys)
     )
+    if meant is None and (numbers := numbers_there(pattern, keys)):
+        return numbers
     if meant is None:
         near = nearest_keys(pattern, keys)
         return f"similar: {', '.join(near)}; {_lists(error)}" if near else _lists(error)

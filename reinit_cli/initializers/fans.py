@@ -61,7 +61,7 @@ class Layout:
         if self.fan is not None:
             return Fans(self.fan, self.fan)
         if len(shape) < 2:
-            raise UndefinedError(f"{_dimensions(len(shape))}, and fans need 2 or more")
+            raise UndefinedError(f"{len(shape)}-D (fans need at least 2 dimensions)")
         inputs, outputs, field = (_size(shape, axes, letter) for letter in "iok")
         if self.transposed:
             inputs = self._per_group(inputs, "input")
@@ -94,7 +94,7 @@ class Layout:
             return first.ljust(len(shape), "k")[: len(shape)]
         if len(self.axes) != len(shape):
             raise UndefinedError(
-                f"{_dimensions(len(shape))}, and axes={self.axes} is for {len(self.axes)}"
+                f"{len(shape)}-D (axes={self.axes} is for {len(self.axes)} dimensions)"
             )
         return self.axes
 
@@ -133,10 +133,7 @@ def need_ndim(shape: tuple[int, ...], least: int, most: int | None = None) -> No
         UndefinedError: it is not.
     """
     if len(shape) < least or (most is not None and len(shape) > most):
-        wanted = f"{least} or more" if most is None else f"{least} to {most}"
+        wanted = f"at least {least}" if most is None else f"{least} to {most}"
         wanted = f"{least}" if most == least else wanted
-        raise UndefinedError(f"{_dimensions(len(shape))}, and {wanted} are needed")
-
-
-def _dimensions(count: int) -> str:
-    return "it has 1 dimension" if count == 1 else f"it has {count} dimensions"
+        noun = "dimension" if wanted == "1" else "dimensions"
+        raise UndefinedError(f"{len(shape)}-D (needs {wanted} {noun})")

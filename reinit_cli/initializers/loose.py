@@ -6,20 +6,16 @@ It is asked only for texts that are not valid as they are, so that these keep th
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 
 from reinit_cli.initializers.declaration import Initializer
 from reinit_cli.initializers.parameters import Flag
 from reinit_cli.initializers.registry import Registry
 from reinit_cli.initializers.synonyms import argument_meant, word_meant
-from reinit_cli.text import parse_number
+from reinit_cli.text import parse_number, plain
 
 LONGEST = 1_000
 """The most characters of a text that is looked at."""
-
-_SIGNS = str.maketrans("“”„‟‘’‚‛′″–—−‐‑", '""""' + "''''" + "'\"" + "-----")
-"""What word processors and chats make of quotes and hyphens."""
 
 _NAME = re.compile(r"[\"'`]?([A-Za-z_][\w.-]*)[\"'`]?")
 _TWO_WORDS = re.compile(r"([A-Za-z]+ [A-Za-z]+)(?=[\s:,;=(\[{]|$)")
@@ -29,11 +25,6 @@ _TENSOR = re.compile(r"(?:[\w\[\]]+\.)*(?:weight|bias|data|tensor|param|self|[a-
 _CALCULATED = re.compile(r"(?:\w+\.)*calculate_gain\((.*)\)", re.DOTALL)
 _APPLIED = re.compile(r"([A-Za-z][\w.]*)\((.*)\)", re.DOTALL)
 _SPACED = re.compile(r"\s*([=:])\s*")
-
-
-def plain(text: str) -> str:
-    """Return a text with ASCII's quotes, hyphens, digits and marks for those that look like them."""
-    return unicodedata.normalize("NFKC", text).translate(_SIGNS)
 
 
 def respelled(text: str, registry: Registry) -> str | None:

@@ -45,12 +45,17 @@ def refuse_idle(
                 rule.text,
                 problem,
                 () if count else keys,
+                kind="exclude" if rule.is_exclusion else "",
                 word=rule.pattern.text,
                 of=plan.source,
             )
         if problem:
-            warnings.append(f"rule {rule.text!r} {problem}")
+            warnings.append(f"{_said(rule)} {problem}")
     return tuple(warnings)
+
+
+def _said(rule: Rule) -> str:
+    return f"-x {rule.pattern.text!r}" if rule.is_exclusion else f"rule {rule.text!r}"
 
 
 def _idleness(source: str, rule: Rule, owned: Sequence[Step], named: int, matched: int) -> str:

@@ -5,12 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice, pairwise, product
+from itertools import islice, pairwise, product
 from math import prod
 from os.path import commonprefix
 
 from reinit_cli.errors import PatternError
 from reinit_cli.request.from_end import Ends, FromEnd
+from reinit_cli.request.glob_parts import (
+    STAR,
+    Choice,
+    End,
+    Node,
+    Nodes,
+    Row,
+    Wild,
+    count_of,
+    counts_from_end,
+    expanded,
+    has_choice,
+    has_wild,
+    joined,
+    length_of,
+    stars_of,
+)
 from reinit_cli.request.regex import ANY_LENGTH, Regex
 
 MAX_NAMES, MAX_IN_WILDCARD = 100_000, 10_000
@@ -27,34 +44,6 @@ MAX_TRIES = 10**6
 
 
 @dataclass(frozen=True, slots=True)
-class _Wild:
-    """A part of a glob that stands for characters; `regex` is "." or ".*" or a class."""
-
-    regex: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """Braces: any one of the options, or a number that counts from the end."""
-
-    options: tuple[_Sequence, ...]
-    ends: tuple[Ends, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """A number that counts from the end."""
-
-    ends: Ends
-
-
-_Node = str | _Wild | _Choice
-_Row = tuple[_Node | _End, ...]
-_Sequence = tuple[_Node, ...]
-_STAR = _Wild(".*")
-
-
-@dataclass(frozen=True, slots=True)
 class Glob:
     """A glob in parts.
 
@@ -64,7 +53,7 @@ class Glob:
     """
 
     text: str
-    nodes: _Sequence
+    nodes: Nodes
 
     @classmethod
     def parse(cls, text: str) -> Glob:
@@ -87,23 +76,23 @@ class Glob:
     @property
     def count(self) -> int:
         """The number of names that its braces stand for."""
-        return _count(self.nodes)
+        return count_of(self.nodes)
 
     @property
     def characters(self) -> int:
         """The most characters that these names have together."""
-        return self.count * _length(self.nodes)
+        return self.count * length_of(self.nodes)
 
     @property
     def has_wild(self) -> bool:
         """Whether a part of it stands for any characters."""
-        return _has_wild(self.nodes)
+        return has_wild(self.nodes)
 
     @property
     def is_blind_to_numbers(self) -> bool:
         """Whether a match never depends on the numbers in a key: only stars match digits."""
         return all(
-            node == _STAR or (isinstance(node, str) and not re.search(r"\d", node))
+            node == STAR or (isinstance(node, str) and not re.search(r"\d", node))
             for node in self.nodes
         )
 
@@ -113,7 +102,11 @@ class Glob:
         Raises:
             PatternError: there are too many combinations of them.
         """
-        rows = list(islice(_from_end(self.nodes), MAX_FROM_END + 1)) if _ends(self.nodes) else []
+        rows = (
+            list(islice(_from_end(self.nodes), MAX_FROM_END + 1))
+            if counts_from_end(self.nodes)
+            else []
+        )
         if len(rows) > MAX_FROM_END:
             problem = f"more than {MAX_FROM_END:,} combinations of numbers count from the end"
             raise PatternError(self.text, problem)
@@ -121,7 +114,7 @@ class Glob:
 
     def names(self) -> tuple[str, ...]:
         """Return every name that it spells, with a star for each wild part."""
-        return tuple(_expand(self.nodes))
+        return tuple(expanded(self.nodes))
 
     def regex(self) -> Regex:
         """Return a regular expression that matches the same keys."""
@@ -133,8 +126,8 @@ class Glob:
         Raises:
             PatternError: a star stands in braces, and so may match nothing.
         """
-        stars = sum(node == _STAR for node in self.nodes)
-        if _stars(self.nodes) > stars:
+        stars = sum(node == STAR for node in self.nodes)
+        if stars_of(self.nodes) > stars:
             raise PatternError(self.text, "what a '*' in braces matches cannot be taken over")
         return _regex(self.text, self.nodes, "(.*?)"), stars
 
@@ -147,27 +140,27 @@ class _Parser:
         self.at = 0
         self.spelled = 0  # numbers that ranges stand for, of which each makes a name more
 
-    def whole(self) -> _Sequence:
+    def whole(self) -> Nodes:
         return self._sequence("")
 
-    def _sequence(self, stops: str) -> _Sequence:
-        nodes: list[_Node] = []
+    def _sequence(self, stops: str) -> Nodes:
+        nodes: list[Node] = []
         while self.at < len(self.text) and self.text[self.at] not in stops:
             node = self._node()
-            if not (node == _STAR and nodes and nodes[-1] == _STAR):
+            if not (node == STAR and nodes and nodes[-1] == STAR):
                 nodes.append(node)
-        return tuple(_joined(nodes))
+        return tuple(joined(nodes))
 
-    def _node(self) -> _Node:
+    def _node(self) -> Node:
         char = self.text[self.at]
         if char == "[":
             return self._class()
         if char == "{":
             return self._braces()
         self.at += 1
-        return _STAR if char == "*" else _Wild(".") if char == "?" else char
+        return STAR if char == "*" else Wild(".") if char == "?" else char
 
-    def _class(self) -> _Node:
+    def _class(self) -> Node:
         negated = self.text.startswith("!", self.at + 1)
         start = self.at + 1 + negated
         # A bracket that comes first is a member, so the class has one member at least.
@@ -176,9 +169,15 @@ class _Parser:
             raise PatternError(self.text, "'[' is not closed; '[[]' is a literal one")
         members = self.text[start:end]
         self.at = end + 1
+        numbers = re.fullmatch("([0-9]+)-([0-9]+)", members)
+        if numbers and len(members) > len("0-9"):
+            problem = (
+                f"[{members}] is a set of characters; a range is {{{numbers[1]}..{numbers[2]}}}"
+            )
+            raise PatternError(self.text, problem)
         if len(members) == 1 and not negated:
             return members
-        return _Wild(f"[{'^' if negated else ''}{self._class_body(members)}]")
+        return Wild(f"[{'^' if negated else ''}{self._class_body(members)}]")
 
     def _class_body(self, members: str) -> str:
         body = ""
@@ -195,7 +194,7 @@ class _Parser:
                 at += 1
         return body
 
-    def _braces(self) -> _Node:
+    def _braces(self) -> Node:
         start = self.at
         self.at += 1
         options = [self._sequence(",}")]
@@ -210,7 +209,7 @@ class _Parser:
         if len(options) == 1 and ".." in inside:
             names, ends = self._range(inside)
             options = [(name,) for name in names]
-        return _Choice(tuple(options), tuple(ends))
+        return Choice(tuple(options), tuple(ends))
 
     def _range(self, inside: str) -> tuple[list[str], list[Ends]]:
         """Return the names of a range, and the range itself where its last number is negative."""
@@ -234,107 +233,48 @@ class _Parser:
 _NEGATIVE = re.compile("-[1-9][0-9]{0,17}")
 
 
-def _ends(nodes: _Sequence) -> bool:
-    """Whether numbers in it count from the end."""
-    return any(
-        isinstance(node, _Choice) and (bool(node.ends) or any(map(_ends, node.options)))
-        for node in nodes
-    )
-
-
-def _from_end(nodes: _Sequence) -> Iterator[_Row]:
+def _from_end(nodes: Nodes) -> Iterator[Row]:
     """Yield the nodes with every combination of what braces with such numbers stand for."""
     return map(_chained, product(*map(_rows_of, nodes)))
 
 
-def _rows_of(node: _Node) -> list[_Row]:
-    if not isinstance(node, _Choice) or not _ends((node,)):
+def _rows_of(node: Node) -> list[Row]:
+    if not isinstance(node, Choice) or not counts_from_end((node,)):
         return [(node,)]
     options = [row for option in node.options for row in islice(_from_end(option), MAX_FROM_END)]
-    return [*options, *((_End(ends),) for ends in node.ends)]
+    return [*options, *((End(ends),) for ends in node.ends)]
 
 
-def _chained(rows: tuple[_Row, ...]) -> _Row:
+def _chained(rows: tuple[Row, ...]) -> Row:
     return tuple(node for row in rows for node in row)
 
 
-def _has_ends(row: _Row) -> bool:
-    return any(isinstance(node, _End) for node in row)
+def _has_ends(row: Row) -> bool:
+    return any(isinstance(node, End) for node in row)
 
 
-def _as_from_end(text: str, row: _Row) -> FromEnd:
-    parts: list[list[_Node]] = [[]]
+def _as_from_end(text: str, row: Row) -> FromEnd:
+    parts: list[list[Node]] = [[]]
     ends: list[Ends] = []
     for node in row:
-        if isinstance(node, _End):
+        if isinstance(node, End):
             ends.append(node.ends)
             parts.append([])
         else:
             parts[-1].append(node)
-    return FromEnd(text, tuple(_regex(text, tuple(_joined(part))) for part in parts), tuple(ends))
+    return FromEnd(text, tuple(_regex(text, tuple(joined(part))) for part in parts), tuple(ends))
 
 
-def _joined(nodes: Sequence[_Node]) -> Iterator[_Node]:
-    """Yield nodes with the characters that follow each other as one text."""
-    for is_text, group in groupby(nodes, key=lambda node: isinstance(node, str)):
-        if is_text:
-            yield "".join(map(str, group))
-        else:
-            yield from group
-
-
-def _length(nodes: _Sequence) -> int:
-    """Return the length of the longest name that the nodes spell."""
-    return sum(
-        max(map(_length, node.options))
-        if isinstance(node, _Choice)
-        else len(node)
-        if isinstance(node, str)
-        else 1
-        for node in nodes
-    )
-
-
-def _count(nodes: _Sequence) -> int:
-    return prod(sum(map(_count, node.options)) for node in nodes if isinstance(node, _Choice))
-
-
-def _has_wild(nodes: _Sequence) -> bool:
-    return any(
-        isinstance(node, _Wild) or (isinstance(node, _Choice) and any(map(_has_wild, node.options)))
-        for node in nodes
-    )
-
-
-def _expand(nodes: _Sequence) -> Iterator[str]:
-    """Yield every name that the nodes spell, with a star for each wild part."""
-    parts: list[list[str]] = []
-    for node in nodes:
-        if isinstance(node, _Choice):
-            parts.append([name for option in node.options for name in _expand(option)])
-        else:
-            parts.append([node if isinstance(node, str) else "*"])
-    return map("".join, product(*parts))
-
-
-def _stars(nodes: _Sequence) -> int:
-    """Count the stars, including those in braces."""
-    return sum(
-        sum(map(_stars, node.options)) if isinstance(node, _Choice) else node == _STAR
-        for node in nodes
-    )
-
-
-def _regex(text: str, nodes: _Sequence, any_text: str = "") -> Regex:
+def _regex(text: str, nodes: Nodes, any_text: str = "") -> Regex:
     """Return a regex for the whole glob, in which `any_text` stands for each star.
 
     Between stars the leftmost place of a fixed part is always as good as a later one, so
     from three stars on it is found once and kept (an atomic group), which takes a time
     linear in a key's length. Plain backtracking is twice as fast, and quadratic for two.
     """
-    stars = [at for at, node in enumerate(nodes) if node == _STAR]
-    if len(stars) < 3 or (_has_choice(nodes) and not any_text):
-        parts = (any_text if any_text and node == _STAR else _node_regex(node) for node in nodes)
+    stars = [at for at, node in enumerate(nodes) if node == STAR]
+    if len(stars) < 3 or (has_choice(nodes) and not any_text):
+        parts = (any_text if any_text and node == STAR else _node_regex(node) for node in nodes)
         return Regex(text, "".join(parts), re.DOTALL, _reach(nodes))
     source = "".join(map(_node_regex, nodes[: stars[0]]))
     for star, after in pairwise(stars):
@@ -343,27 +283,23 @@ def _regex(text: str, nodes: _Sequence, any_text: str = "") -> Regex:
     return Regex(text, source, re.DOTALL, ANY_LENGTH)
 
 
-def _has_choice(nodes: _Sequence) -> bool:
-    return any(isinstance(node, _Choice) for node in nodes)
-
-
-def _reach(nodes: _Sequence) -> int:
+def _reach(nodes: Nodes) -> int:
     """Return the longest key that backtracking matches quickly."""
-    stars, tries = _stars(nodes), _overlap(nodes)
+    stars, tries = stars_of(nodes), _overlap(nodes)
     if stars > 2 or tries > MAX_TRIES:
         return 0
     return int((MAX_TRIES / tries) ** (1 / stars)) if stars else ANY_LENGTH
 
 
-def _overlap(nodes: _Sequence) -> int:
+def _overlap(nodes: Nodes) -> int:
     """Return the most combinations of options that can match in one place."""
-    return prod(_alternatives(node) for node in nodes if isinstance(node, _Choice))
+    return prod(_alternatives(node) for node in nodes if isinstance(node, Choice))
 
 
-def _alternatives(choice: _Choice) -> int:
-    if any(map(_has_wild, choice.options)):
+def _alternatives(choice: Choice) -> int:
+    if any(map(has_wild, choice.options)):
         return sum(map(_overlap, choice.options))
-    names = {name for option in choice.options for name in _expand(option)}
+    names = {name for option in choice.options for name in expanded(option)}
     longest = max(map(len, names), default=0)
     if longest > 100:
         return len(names)
@@ -373,14 +309,14 @@ def _alternatives(choice: _Choice) -> int:
     )
 
 
-def _node_regex(node: _Node) -> str:
+def _node_regex(node: Node) -> str:
     if isinstance(node, str):
         return re.escape(node)
-    if isinstance(node, _Wild):
+    if isinstance(node, Wild):
         return node.regex
-    if any(map(_has_wild, node.options)):
+    if any(map(has_wild, node.options)):
         return f"(?:{'|'.join(''.join(map(_node_regex, option)) for option in node.options)})"
-    return _alternation([name for option in node.options for name in _expand(option)])
+    return _alternation([name for option in node.options for name in expanded(option)])
 
 
 def _alternation(names: Sequence[str]) -> str:

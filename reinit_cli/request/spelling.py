@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from reinit_cli.errors import PatternError
+from reinit_cli.request.from_end import Numbers
+from reinit_cli.request.glob import Glob
 from reinit_cli.request.pattern import Pattern
-from reinit_cli.request.regex import Clock
-from reinit_cli.text import MOST_COMPARED, near
+from reinit_cli.request.regex import Clock, Regex
+from reinit_cli.text import MOST_COMPARED, near, plain
 
 _LARGEST_SEARCH = 20_000
 """The most keys that are compared in spelling, which is slow."""
@@ -17,31 +19,127 @@ _LARGEST_SEARCH = 20_000
 _MOST_SEGMENTS = 10**6
 _MOST_MISSPELLED = 10
 
+_LONGEST = 500
+"""The longest pattern that is looked at."""
+
+_MOST_RANGES, _MOST_SHOWN = 2, 6
+
 _SECONDS = 0.5
 """The processor time that may be taken to look for a pattern that matches."""
 
 
 def corrected_pattern(pattern: str, keys: Sequence[str]) -> str | None:
-    """Return the pattern with its plain segments spelled as the nearest of the keys' own.
+    """Return the pattern as it was perhaps meant, which matches a key; None where there is none.
 
-    None where no such spelling matches a key.
+    Signs from elsewhere are replaced (quotes, regular expressions, slices of Python), and plain
+    segments spelled as the nearest of the keys' own.
     """
-    if pattern.startswith("re:"):
+    if len(pattern) > _LONGEST:
         return None
+    clock = Clock(_SECONDS)
+    candidates = _regexes(pattern) if pattern.startswith("re:") else _globs(pattern, keys)
+    for candidate in dict.fromkeys(candidates):
+        if candidate != pattern and candidate and _matches_any(candidate, keys, clock):
+            return candidate
+    return None
+
+
+def _regexes(pattern: str) -> Iterator[str]:
+    """Yield regular expressions for whole keys that hold what one matches."""
+    source = pattern.removeprefix("re:").strip().removeprefix("^").removesuffix("$")
+    if _NESTED_SET.search(source):
+        return
+    grouped = f"(?:{source})" if "|" in source else source
+    yield from (f"re:{each}" for each in (source, f"{grouped}.*", f".*{grouped}", f".*{grouped}.*"))
+
+
+_NESTED_SET = re.compile(r"\[[^\]]*(?:\[|--|&&|~~|\|\|)")
+"""Sets of which Python warns that they may come to mean another thing."""
+
+
+def _globs(pattern: str, keys: Sequence[str]) -> Iterator[str]:
+    """Yield globs, and regular expressions where it looks like one, the likeliest first."""
+    if _REGEX.search(pattern):
+        yield from _regexes(f"re:{pattern}")
+    clean = _clean(pattern)
+    yield clean
+    for sign, meant in _SIGNS:
+        yield (clean := sign.sub(meant, clean))
+    respelled = _respelled(clean, keys)
+    for each in dict.fromkeys((clean, respelled)):
+        yield from (each, f"*.{each}", f"{each}.*", f"*{each}*")
+    yield respelled.partition(".")[2]
+    yield from _regexes(f"re:{pattern}")
+
+
+_REGEX = re.compile(r"\\[.dwsS]|^\.\*|\.\+|\(\?|[)*]\$|\)\||\.\*\.\*|(?<=\w)\|")
+"""Signs of regular expressions that globs do not have."""
+
+
+def _clean(pattern: str) -> str:
+    """Return a pattern without quotes and marks around it, in ASCII's signs."""
+    ascii_signs = plain(pattern).strip().strip("\"'`").strip()
+    return re.sub(r"[\s:=>$-]+$", "", ascii_signs).removeprefix("^")
+
+
+_SIGNS = (
+    (re.compile(r"\[[\"']([^\"']*)[\"']\]"), r".\1"),  # state_dict["fc.weight"]
+    (re.compile(r"(?<![^.])(-[0-9]+)(?![^.])"), r"{\1}"),  # layers.-1
+    (re.compile(r"\[(-[0-9]+)\]"), r".{\1}"),  # layers[-1]
+    (re.compile(r"(?<=\w)\[([0-9]+)\]"), r".\1"),  # layers[0]
+    (re.compile(r"[({]([0-9]+)(?:-|:|\.\.\.?)([0-9]+)[)}]"), r"{\1..\2}"),
+    (re.compile(r"(?<![^.])([0-9]+)(?:-|:|\.\.\.?)([0-9]+)(?![^.])"), r"{\1..\2}"),
+    (re.compile(r"/|::?"), "."),
+)
+"""Signs of code and paths, and those of a pattern that mean the same."""
+
+
+def _respelled(pattern: str, keys: Sequence[str]) -> str:
+    """Return a pattern with its plain segments spelled as the nearest of the keys' own."""
     # In the order of the keys, so that of equally near ones the same is always suggested.
     known = dict.fromkeys(islice((each for key in keys for each in key.split(".")), _MOST_SEGMENTS))
     segments = pattern.split(".")
-    unknown = [each for each in segments if each not in known and re.fullmatch(r"\w+", each)]
+    unknown = [
+        each for each in segments if each not in known and re.fullmatch(r"\w*[^\W\d]\w*", each)
+    ]
     if len(unknown) > _MOST_MISSPELLED:
-        return None
+        return pattern
     most = MOST_COMPARED // max(1, len(unknown))
     nearest = {each: next(iter(near(each, known, 1, most)), each) for each in unknown}
-    respelled = ".".join(nearest.get(segment, segment) for segment in segments)
+    return ".".join(nearest.get(segment, segment) for segment in segments)
+
+
+def numbers_there(pattern: str, keys: Sequence[str]) -> str:
+    """Say which numbers the keys have where a pattern has others; "" where that is not why."""
     clock = Clock(_SECONDS)
-    for candidate in (respelled, f"*.{respelled}", f"*{respelled}*"):
-        if candidate != pattern and _matches_any(candidate, keys, clock):
-            return candidate
-    return None
+    if len(pattern) > _LONGEST or pattern.startswith("re:"):
+        return ""
+    for found in _WRITTEN_NUMBER.finditer(pattern):
+        start, end = pattern[: found.start()], pattern[found.end() :]
+        for before in (start, f"*.{start}"):
+            if _matches_any(f"{before}*{end}", keys, clock):
+                return _ranges(before, keys, clock)
+    return ""
+
+
+_WRITTEN_NUMBER = re.compile(r"\{-?[0-9]+(?:(?:,|\.\.)-?[0-9]+)*\}|(?<![\w*?\]}])[0-9]+(?!\w)")
+
+
+def _ranges(before: str, keys: Sequence[str], clock: Clock) -> str:
+    try:
+        prefix = Glob.parse(before).regex() if before else Regex("", "")
+        found = list(islice(Numbers(keys[:_LARGEST_SEARCH]).ranges(prefix, clock), _MOST_RANGES))
+    except PatternError:
+        return ""
+    said = [f"{text.rstrip('._') or 'the numbers'} are {_as_range(each)}" for text, each in found]
+    return "; ".join(said)
+
+
+def _as_range(numbers: Sequence[int]) -> str:
+    if len(numbers) == numbers[-1] - numbers[0] + 1 and numbers[1:]:
+        return f"{numbers[0]}..{numbers[-1]}"
+    shown = [str(each) for each in numbers]
+    return ", ".join(shown if len(shown) <= _MOST_SHOWN else [*shown[:3], "...", shown[-1]])
 
 
 def _matches_any(pattern: str, keys: Sequence[str], clock: Clock) -> bool:

@@ -88,7 +88,7 @@ CASES = {
     "name that cannot be filled": (
         ["model.safetensors", "-r", "features.0.bias=xavier_uniform"],
         "error: rule 'features.0.bias=xavier_uniform' cannot fill 'features.0.bias': "
-        "it has 1 dimension, and fans need 2 or more",
+        "1-D (fans need at least 2 dimensions)",
         "hint: leave it out, or see reinit inits xavier_uniform",
     ),
     "skip under --strict": (

@@ -123,7 +123,7 @@ def test_a_rewrite_on_a_terminal_shows_a_table_and_its_notes_below(checkpoint: P
     ]
     assert rest == [
         "a.*      xavier_uniform relu (gain 1.414)        1         600  2.4 kB        0.2828",
-        "note         a.*: 1 skipped: it has 1 dimension, and fans need 2 or more",
+        "note         a.*: 1 skipped: 1-D (fans need at least 2 dimensions)",
         "unchanged    2 tensors, 32 parameters, 128 B",
         "total        3 tensors, 632 parameters, 2.5 kB",
         "seed         0 (stream torch-1)",
@@ -152,7 +152,7 @@ def test_several_inputs_on_a_terminal_are_one_table(checkpoint: Path) -> None:
         "─────────────────  ──────  ───────  ──────────  ──────  ─────────────────────",
         "model.safetensors  done          1         600  2.4 kB  out/model.safetensors",
         "bad.pt             failed",
-        "note    model.safetensors: 1 skipped: it has 1 dimension, and fans need 2 or more",
+        "note    model.safetensors: 1 skipped: 1-D (fans need at least 2 dimensions)",
         "note    bad.pt: 'bad.pt' is empty",
         "rule    a.* = xavier_uniform gain=1",
         "seed    0 (stream torch-1)",

@@ -55,7 +55,7 @@ def test_the_report_in_a_pipe_is_tab_separated_and_whole(
         "std after min\tstd after max\tnotes\n"
         "*\tkaiming_normal fan_out relu (gain 1.414)\t1\t600\t2400\t0.1\t0.1\t\t\t"
         "2 skipped: a running statistic; "
-        "1 skipped: it has 1 dimension, and fans need 2 or more; 3 taken by later rules\n"
+        "1 skipped: 1-D (fans need at least 2 dimensions); 3 taken by later rules\n"
         "classifier.*\tnormal mean=0 std=0.02\t1\t80\t160\t0.02\t0.02\t\t\t1 taken by later rules\n"
         "norm.{weight,bias}\tones\t1\t8\t32\t0.0\t0.0\t\t\t1 of 2 names not found\n"
         "classifier.bias\tkeep\t1\t10\t20\t\t\t\t\t\n"

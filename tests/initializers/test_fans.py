@@ -65,9 +65,9 @@ def test_eight_initializers_and_more_take_a_layout() -> None:
 @pytest.mark.parametrize(
     ("text", "shape", "why"),
     [
-        ("xavier_normal", (8,), "it has 1 dimension, and fans need 2 or more"),
-        ("xavier_normal:axes=bio", (8, 4), "it has 2 dimensions, and axes=bio is for 3"),
-        ("xavier_normal:axes=io,fan=3", (8,), "it has 1 dimension, and axes=io is for 2"),
+        ("xavier_normal", (8,), "1-D (fans need at least 2 dimensions)"),
+        ("xavier_normal:axes=bio", (8, 4), "2-D (axes=bio is for 3 dimensions)"),
+        ("xavier_normal:axes=io,fan=3", (8,), "1-D (axes=io is for 2 dimensions)"),
         ("xavier_normal:groups=3", (8, 4), "its 8 output channels are not divisible by 3 groups"),
         (
             "xavier_normal:groups=3,transposed=true",

@@ -88,7 +88,7 @@ def test_fewer_outputs_than_inputs_keep_no_norm() -> None:
     assert _undefined("delta_orthogonal", (4, 5, 3)) == (
         "its 4 outputs are fewer than its 5 inputs, so no norm can be kept"
     )
-    assert _undefined("delta_orthogonal", (5, 4)) == ("it has 2 dimensions, and 3 to 5 are needed")
+    assert _undefined("delta_orthogonal", (5, 4)) == ("2-D (needs 3 to 5 dimensions)")
 
 
 @pytest.mark.parametrize("at", [(0, 0, 0), (3, 2, 2), (2, 1, 1)])
@@ -216,8 +216,8 @@ def test_one_block_that_does_not_fit_is_a_misfit() -> None:
 
 def test_invalid_parts_are_refused() -> None:
     assert _undefined("block:3", (10, 4)) == "its dimension 0, 10, is no multiple of 3"
-    assert _undefined("block:3,axis=1", (9,)) == "it has 1 dimension, and 2 or more are needed"
-    assert _undefined("block:3", (9,)) == "it has 1 dimension, and fans need 2 or more"
+    assert _undefined("block:3,axis=1", (9,)) == "1-D (needs at least 2 dimensions)"
+    assert _undefined("block:3", (9,)) == "1-D (fans need at least 2 dimensions)"
 
 
 def test_what_is_within_another_is_read_as_it_is_alone() -> None:
@@ -236,9 +236,9 @@ def test_what_is_within_another_is_read_as_it_is_alone() -> None:
 @pytest.mark.parametrize(
     ("inner", "why"),
     [
-        ("keep", "depends on what is there, and a part cannot"),
-        ("scale:2", "depends on what is there, and a part cannot"),
-        ("normal:keep_zeros=true", "depends on what is there, and a part cannot"),
+        ("keep", "depends on existing values, and a part cannot"),
+        ("scale:2", "depends on existing values, and a part cannot"),
+        ("normal:keep_zeros=true", "depends on existing values, and a part cannot"),
         ("icnr", "icnr cannot be within another"),
         ("block:" * 100_000, "block cannot be within another"),
     ],

@@ -104,8 +104,8 @@ def test_a_wildcard_takes_what_its_initializer_can_fill_and_says_why_not_the_res
     plan = _plan("*=xavier_uniform")
 
     assert {step.key: step.reason for step in plan.steps if step.action == "skip"} == {
-        "conv.bias": "it has 1 dimension, and fans need 2 or more",
-        "bn.weight": "it has 1 dimension, and fans need 2 or more",
+        "conv.bias": "1-D (fans need at least 2 dimensions)",
+        "bn.weight": "1-D (fans need at least 2 dimensions)",
         "bn.running_mean": "a running statistic",
         "bn.running_var": "a running statistic",
         "bn.num_batches_tracked": "a running statistic",
@@ -126,16 +126,16 @@ def test_an_integer_is_filled_where_it_is_named_and_the_value_fits() -> None:
 
 
 REFUSED = {
-    "conv.bias=xavier_uniform": "it has 1 dimension, and fans need 2 or more",
-    "conv.weight=eye": "it has 4 dimensions, and 2 are needed",
-    "fc.weight=dirac": "it has 2 dimensions, and 3 to 5 are needed",
+    "conv.bias=xavier_uniform": "1-D (fans need at least 2 dimensions)",
+    "conv.weight=eye": "4-D (needs 2 dimensions)",
+    "fc.weight=dirac": "2-D (needs 3 to 5 dimensions)",
     "conv.weight=dirac:groups=3": "its first dimension, 8, is not divisible by 3 groups",
     "mask=normal": "bool takes zeros, ones and constant only",
     "mask=constant:2": "bool cannot hold 2 exactly",
     "bn.num_batches_tracked=constant:0.5": "int64 cannot hold 0.5 exactly",
     "bn.num_batches_tracked=constant:nan": "int64 cannot hold nan exactly",
     "bn.num_batches_tracked=constant:1e300": "int64 cannot hold 1e+300 exactly",
-    "bn.num_batches_tracked=eye": "it has 0 dimensions, and 2 are needed",
+    "bn.num_batches_tracked=eye": "0-D (needs 2 dimensions)",
 }
 
 
@@ -195,22 +195,22 @@ def test_strict_makes_a_skip_an_error() -> None:
     [
         ("cnv.weight=zeros", "matches no key of net", "did you mean -r conv.weight=zeros?"),
         ("weight=zeros", "matches no key of net", "did you mean -r '*.weight=zeros'?"),
-        ("re:q=zeros", "matches no key of net", "reinit keys net lists the keys"),
+        ("re:q=zeros", "matches no key of net", "list the keys with: reinit keys net"),
         (
             "re:con.weight=zeros",
             "matches no key of net",
-            "the nearest keys are conv.weight; reinit keys net lists all",
+            "similar key: conv.weight; list the keys with: reinit keys net",
         ),
         (
             "*.bias=xavier_uniform",
-            "fills nothing of net: 1 skipped: it has 1 dimension, and fans need 2 or more",
-            "reinit keys net lists the keys",
+            "fills nothing of net: 1 skipped: 1-D (fans need at least 2 dimensions)",
+            "for 1-D tensors use ones, zeros or normal, such as -r '*.bias=ones'",
         ),
         (
             "bn.*=xavier_uniform",
             "fills nothing of net: 3 skipped: a running statistic; "
-            "1 skipped: it has 1 dimension, and fans need 2 or more",
-            "reinit keys net lists the keys",
+            "1 skipped: 1-D (fans need at least 2 dimensions)",
+            "for 1-D tensors use ones, zeros or normal, such as -r 'bn.*=ones'",
         ),
     ],
 )
@@ -439,7 +439,7 @@ def test_a_step_knows_its_fans_and_its_bound(
 # --- what cannot be filled ----------------------------------------------------------------
 
 STRICT = {
-    "*=xavier_uniform": ("conv.bias", "it has 1 dimension, and fans need 2 or more"),
+    "*=xavier_uniform": ("conv.bias", "1-D (fans need at least 2 dimensions)"),
     "bn.*=zeros": ("bn.running_mean", "a running statistic"),
     "mas?=zeros": ("mask", "bool values"),
 }
@@ -657,7 +657,7 @@ def test_a_scalar_is_filled_by_what_needs_no_dimensions() -> None:
         _plan("temperature=xavier_uniform", tensors=tensors)
     assert str(refused.value) == (
         "rule 'temperature=xavier_uniform' cannot fill 'temperature': "
-        "it has 0 dimensions, and fans need 2 or more"
+        "0-D (fans need at least 2 dimensions)"
     )
     with pytest.raises(UnmatchedRuleError, match=r"and none has 1 dimension or more$"):
         _plan("temperature=zeros:min_ndim=1", tensors=tensors)
@@ -671,7 +671,7 @@ def test_min_ndim_leaves_out_what_has_fewer(min_ndim: int) -> None:
 
     assert [step.key for step in plan.fills] == [f"w{ndim}" for ndim in range(min_ndim, 6)]
     assert {step.reason for step in plan.steps if step.action == "skip"} <= {
-        f"it has {ndim} dimension{'' if ndim == 1 else 's'}, and {min_ndim} or more are needed"
+        f"{ndim}-D (needs at least {min_ndim} dimension{'' if min_ndim == 1 else 's'})"
         for ndim in range(min_ndim)
     }
 
@@ -702,7 +702,7 @@ def test_all_rules_that_do_nothing_are_warned_of_where_that_is_allowed() -> None
 
     assert plan.warnings[:3] == (
         "rule 'q.*=zeros' matches no key of net",
-        "rule '*.bias=eye' fills nothing of net: 1 skipped: it has 1 dimension, and 2 are needed",
+        "rule '*.bias=eye' fills nothing of net: 1 skipped: 1-D (needs 2 dimensions)",
         "rule 'r=keep' matches no key of net",
     )
     assert [step.key for step in plan.fills] == ["conv.weight"]
@@ -731,7 +731,7 @@ def test_reasons_of_skips_are_counted_the_commonest_first() -> None:
 
     assert str(refused.value) == (
         "rule '*=xavier_normal' fills nothing of net: "
-        "3 skipped: it has 1 dimension, and fans need 2 or more; 1 skipped: integer values"
+        "3 skipped: 1-D (fans need at least 2 dimensions); 1 skipped: integer values"
     )
 
 

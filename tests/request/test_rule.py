@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reinit_cli.cli.hints import meant
+from reinit_cli.cli.offers import meant
 from reinit_cli.errors import ArgumentError, PatternError, RuleError, UnknownNameError
 from reinit_cli.initializers import REGISTRY, Initializer, UndefinedError, parse_init
 from reinit_cli.initializers.gains import NONLINEARITIES
@@ -544,7 +544,7 @@ def test_every_initializer_takes_min_ndim(declared: Initializer) -> None:
 
     assert asked.min_ndim == 6
     assert asked.given == {**plain.given, "min_ndim": 6}
-    with pytest.raises(UndefinedError, match=r"^it has 4 dimensions, and 6 or more are needed$"):
+    with pytest.raises(UndefinedError, match=r"^4-D \(needs at least 6 dimensions\)$"):
         asked.law((2, 2, 2, 2))
     for wrong in ("-1", "1.5", "x", ""):
         with pytest.raises(ArgumentError) as refused:

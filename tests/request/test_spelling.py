@@ -34,7 +34,7 @@ CORRECTED = {
     "a segment misspelled and one left out": ("q_prj.weight", "*.q_proj.weight"),
     "the last segment alone": ("weight", "*.weight"),
     "a middle segment alone": ("self_attn", "*self_attn*"),
-    "a first segment alone": ("classifier", "*classifier*"),
+    "a first segment alone": ("classifier", "classifier.*"),
     "a star kept as it is": ("clasifier.*", "classifier.*"),
     "braces kept as they are": ("clasifier.{0..3}.bias", "classifier.{0..3}.bias"),
     "a class kept as it is": ("clasifier.[0-3].bias", "classifier.[0-3].bias"),

@@ -26,7 +26,7 @@ from reinit_cli.checkpoints.models.torchvision import (
     model_names,
     weights_in_source,
 )
-from reinit_cli.cli.hints import meant
+from reinit_cli.cli.offers import meant
 from reinit_cli.errors import (
     SourceError,
     SourceNotFoundError,

@@ -90,7 +90,7 @@ def command(
     asked = read_asked(
         ctx,
         sources=sources,
-        rules=(*rules, *(Rule.keeping(pattern.text) for pattern in excluded)),
+        rules=(*rules, *map(Rule.excluding, excluded)),
         configs=configs,
         files_from=files_from,
         null=null,

@@ -1,0 +1,125 @@
+"""Offer what was perhaps meant: names, rules and patterns that are spelled like what was typed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from reinit_cli import errors
+from reinit_cli.text import near
+
+_FEW = 2
+"""How many names are offered where they are meant rather than alike."""
+
+_NEW_ROWS = "write it as PATTERN=N:INIT, such as embed.weight=50300:mean or :normal:std=0.02"
+
+
+def did_you_mean(found: Sequence[str], otherwise: str = "") -> str:
+    """Offer what was found, or else say something."""
+    return f"did you mean {' or '.join(found)}?" if found else otherwise
+
+
+def meant(error: errors.ReinitError) -> tuple[str, ...]:
+    """Return what was perhaps meant, the nearest first."""
+    if isinstance(error, errors.RecipeError) and isinstance(error.__cause__, errors.ReinitError):
+        return meant(error.__cause__)
+    word = error.about if isinstance(error, errors.UnknownNameError) else error.word
+    return error.known if word is None else tuple(near(word, error.known))
+
+
+def spelled(otherwise: str) -> Callable[[Any], str]:
+    """Offer the known names that are spelled like the one that is not."""
+    return lambda error: did_you_mean(meant(error), otherwise)
+
+
+def arguments(error: errors.ArgumentError) -> str:
+    """Offer whole rules where they are known, and words for one that is misspelled."""
+    return did_you_mean(_rules(error), f"reinit inits {error.about} explains its arguments")
+
+
+def pointed(error: errors.ArgumentError) -> str:
+    """Offer numbers with a decimal point for those with a comma."""
+    first, *others = _rules(error)
+    return f"did you mean {', or '.join((f'{first}, with a decimal point', *others))}?"
+
+
+def _rules(error: errors.ArgumentError) -> tuple[str, ...]:
+    if error.word is None and error.of:
+        return tuple(f"-r {shlex.quote(f'{error.of}={each}')}" for each in error.known)
+    return meant(error)
+
+
+def initializer(error: errors.UnknownNameError) -> str:
+    """Offer initializers for the name of none."""
+    from reinit_cli.initializers.synonyms import initializers_offered
+
+    offered = initializers_offered(error.about) or meant(error)
+    return did_you_mean(offered, "reinit inits lists the initializers")
+
+
+def dtype(error: errors.UnknownNameError) -> str:
+    """Offer dtypes for the name of none."""
+    likely = error.known if len(error.known) <= _FEW else meant(error)
+    return did_you_mean(likely, "use torch's names, such as bfloat16")
+
+
+def rule(error: errors.RuleError) -> str:
+    """Offer the rule that is meant where its "=" is missing."""
+    if error.known:
+        return f"did you mean -r {shlex.quote(error.known[0])}?"
+    return f"give it an initializer, such as -r {shlex.quote(f'{error.about}=zeros')}"
+
+
+def key(error: errors.UnknownNameError) -> str:
+    """Offer keys that are spelled like one that a source does not have."""
+    from reinit_cli.request.spelling import nearest_keys
+
+    return did_you_mean(nearest_keys(error.about, error.known), _listing(error))
+
+
+def resize(error: errors.RuleError) -> str:
+    """Offer a pattern that matches a key, or say how new rows are asked for."""
+    return _pattern("--resize", error) if error.known else _NEW_ROWS
+
+
+def selection(option: str) -> Callable[[Any], str]:
+    """Offer a pattern of an option that matches a key, or the keys that are spelled like it."""
+    return lambda error: _pattern(option, error)
+
+
+def unmatched(error: errors.UnmatchedRuleError) -> str:
+    """Offer a rule that fills tensors for one that matches no key, or fills none."""
+    pattern = error.word or ""
+    if error.known:
+        return _pattern("-x" if error.kind == "exclude" else "-r", error)
+    if _FLAT in error.problem:
+        ones = shlex.quote(f"{pattern}=ones")
+        return f"for 1-D tensors use ones, zeros or normal, such as -r {ones}"
+    return f"reinit keys {shlex.quote(error.of)} {shlex.quote(pattern)} -l shows their shapes"
+
+
+_FLAT = "fans need at least 2 dimensions"
+"""What a rule says of tensors that have no fans."""
+
+
+def _pattern(option: str, error: errors.RuleError) -> str:
+    from reinit_cli.request.spelling import corrected_pattern, nearest_keys, numbers_there
+
+    pattern = error.word or ""
+    corrected = corrected_pattern(pattern, error.known)
+    if corrected:
+        meant = f"{option} {shlex.quote(corrected + error.about.removeprefix(pattern))}"
+        whole = "a regular expression must match the whole key: " if pattern[:3] == "re:" else ""
+        return f"{whole}did you mean {meant}?"
+    numbers = numbers_there(pattern, error.known)
+    if numbers:
+        return numbers
+    nearest = nearest_keys(pattern, error.known)
+    if not nearest:
+        return _listing(error)
+    return f"similar {'keys' if nearest[1:] else 'key'}: {', '.join(nearest)}; {_listing(error)}"
+
+
+def _listing(error: errors.ReinitError) -> str:
+    return f"list the keys with: reinit keys {shlex.quote(error.of)}"

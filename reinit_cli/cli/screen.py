@@ -52,6 +52,11 @@ class Screen:
     is_terminal: bool = True
     is_unicode: bool = True
 
+    @property
+    def limit(self) -> int | None:
+        """The columns that every line has to fit; None where lines may be longer."""
+        return self.width if self.is_terminal and not self.is_wide else None
+
     def paint(self, text: str, style: Style | None) -> str:
         """Return a text in the color of its meaning."""
         if style is None or not self.has_color or not text:

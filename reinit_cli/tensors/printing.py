@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,20 @@ from reinit_cli.tensors.slice import selected
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@contextmanager
+def lines_within(columns: int | None) -> Iterator[None]:
+    """Let torch print lines of at most so many columns, where they are fewer than its own."""
+    from torch._tensor_str import PRINT_OPTS, printoptions
+
+    own = PRINT_OPTS.linewidth
+    # It counts no brackets, which it writes at the end of a line.
+    with printoptions(linewidth=own if columns is None else min(own, columns - _BRACKETS)):
+        yield
+
+
+_BRACKETS = 8
 
 
 def is_abridged(shape: tuple[int, ...]) -> bool:

@@ -30,7 +30,9 @@ from reinit_cli.cli.parameters import (
 from reinit_cli.cli.render.facts import described
 from reinit_cli.cli.render.json import VERSION, dumps, moments_form, values_form
 from reinit_cli.cli.render.table import Sheet, show
+from reinit_cli.cli.screen import screen_of
 from reinit_cli.streams.torch import STREAM
+from reinit_cli.tensors.printing import lines_within
 from reinit_cli.text import number, quoted, shape
 
 if TYPE_CHECKING:
@@ -152,7 +154,7 @@ def command(
     if as_json:
         sys.stdout.write(dumps(draw_form(drawn)) + "\n")
     else:
-        with paged():
+        with paged(), lines_within(screen_of(sys.stdout).limit):
             click.echo(str(drawn.tensor))
             show(draw_sheet(drawn), sys.stdout)
 

@@ -32,6 +32,7 @@ from reinit_cli.cli.terminal import note, warn, warn_about
 from reinit_cli.operations.keys import ORDERS, Selectors
 from reinit_cli.operations.show import Chosen, chosen_tensors, opened_views, read_values
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.printing import lines_within
 from reinit_cli.text import nbytes, printable, quoted, shape
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def command(
         if as_json:
             _write(json_texts(chosen, part, is_alone=is_alone))
         else:
-            with paged():
+            with paged(), lines_within(screen_of(sys.stdout).limit):
                 _write(printed_texts(chosen, part, full=full))
 
 

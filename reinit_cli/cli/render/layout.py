@@ -27,6 +27,9 @@ _LONGEST_NAME = 24
 _LEAST_ROOM = 24
 """Facts have their values on the lines below where there is less room next to their names."""
 
+_LEAST_SHARE = 3
+"""Rows become blocks where less than one in so many columns would be shown."""
+
 _NARROW = 40
 """A screen below this width shows a row as a block of lines where the table does not fit."""
 
@@ -105,6 +108,8 @@ def table_lines(
     if _total(room.folded for room in rooms) <= screen.width:
         return _lines(strips, [room.folded for room in rooms], screen, groups), []
     shown = [] if screen.width < _NARROW else _staying(strips, rooms, screen.width)
+    if _LEAST_SHARE * len(shown) < len(strips):
+        return _blocks(strips, screen, groups), []
     widths = _widths([strips[at] for at in shown], [rooms[at] for at in shown], screen.width)
     if not widths:
         return _blocks(strips, screen, groups), []
@@ -202,9 +207,9 @@ def _lines(
 def _titles(groups: Sequence[str], screen: Screen) -> dict[int, list[str]]:
     """Return the lines above the rows with which another group begins."""
     changes = [row for row in range(len(groups)) if not row or groups[row] != groups[row - 1]]
+    lines = {row: wrapped(groups[row], screen.limit or len(groups[row])) for row in changes}
     return {
-        row: [""] * bool(row)
-        + [screen.paint(line, "strong") for line in wrapped(groups[row], screen.width)]
+        row: [""] * bool(row) + [screen.paint(line, "strong") for line in lines[row]]
         for row in changes
     }
 
@@ -254,12 +259,23 @@ def _blocks(strips: Sequence[Strip], screen: Screen, groups: Sequence[str]) -> I
         yield from titles.get(row, ())
         if row:
             yield ""
-        for line in wrapped(text, screen.width):
+        for line in _titled(text, screen.width):
             yield screen.paint(line, first.styles.get(row) or "strong")
         for strip in others:
             if said := strip.texts[row].strip():
                 for line in wrapped(f"{strip.title}: {said}", screen.width - 2, "  "):
                     yield "  " + screen.paint(line, strip.styles.get(row))
+
+
+def _titled(text: str, width: int) -> Iterator[str]:
+    """Yield the lines of a block's title, which lines of a tree may come before."""
+    branches = _BRANCHES.match(text)
+    start = branches.end() if branches and width >= _LEAST_KEY else 0
+    for at, line in enumerate(wrapped(text[start:], max(width - start, _LEAST_TEXT // 2))):
+        yield (" " * start if at else text[:start]) + line
+
+
+_BRANCHES = re.compile("[ │├└─]*")
 
 
 def fact_lines(facts: Sequence[tuple[str, str, Style | None]], screen: Screen) -> Iterator[str]:

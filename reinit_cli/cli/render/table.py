@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -255,22 +256,17 @@ def _strip(sheet: Sheet, at: int, shown: Callable[[str], str]) -> Strip:
 
 
 def _aligned(texts: list[str]) -> list[str]:
-    """Return numbers padded so that their decimal points are below each other."""
-    tails = [_tail(text) for text in texts]
-    width = max(map(len, tails), default=0)
+    """Return numbers padded so that their points are below each other; NaN is at the right."""
+    found = [_NUMBER.fullmatch(text) for text in texts]
+    width = max((len(each[1]) for each in found if each), default=0)
     return [
-        text + " " * (width - len(tail)) if text else ""
-        for text, tail in zip(texts, tails, strict=True)
+        text + " " * (width - len(each[1])) if each else text
+        for text, each in zip(texts, found, strict=True)
     ]
 
 
-def _tail(text: str) -> str:
-    """Return what comes after the digits before the point."""
-    head, point, rest = text.partition(".")
-    if point:
-        return point + rest
-    _, power, rest = head.partition("e")
-    return power + rest if power and rest[:1] in ("+", "-") else ""
+_NUMBER = re.compile(r"-?[0-9]+(|\.[0-9.e+-]*|e[+-][0-9]+)")
+"""A number, and what comes after its digits before the point."""
 
 
 def _notes(sheet: Sheet) -> Iterator[tuple[str, str]]:

@@ -169,8 +169,10 @@ class Report:
             return
         for job, outcome in jobs if self._verbose else ():
             show(steps_sheet(job, outcome), stream)
+            stream.write("\n")
             if self._is_batch:
                 show(rules_sheet(job, outcome), stream)
+                stream.write("\n")
         if summary is not None:
             show(summary, stream)
 

@@ -14,8 +14,6 @@ from reinit_cli.checkpoints.formats.hugging_face.names import is_index
 from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, parse_object
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import SourceError
-from reinit_cli.operations.configs import texts_of
-from reinit_cli.planning.config import ADAPTER, CONFIG
 
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -77,6 +75,10 @@ def config_of(source: Source) -> Config | None:
     """
     if not isinstance(source, FolderSource):
         return None
+    # These know how configs follow a plan, and so all initializers, which a file has no need of.
+    from reinit_cli.operations.configs import texts_of
+    from reinit_cli.planning.config import ADAPTER, CONFIG
+
     texts, _ = texts_of(source)
     said = _members(texts.get(CONFIG, ""))
     adapter = _members(texts.get(ADAPTER, ""))

@@ -16,12 +16,12 @@ from reinit_cli.operations.folder_facts import Config, Shards, config_of, shards
 from reinit_cli.operations.next_commands import Command, next_commands
 from reinit_cli.operations.optimizer_kind import optimizer_kind
 from reinit_cli.operations.sums import Sums, sums_of
-from reinit_cli.provenance.record import Form, parse_record
 from reinit_cli.tensors.info import TensorInfo, overlapping
 from reinit_cli.text import plural, quoted
 
 if TYPE_CHECKING:
     from reinit_cli.checkpoints.models.published import PublishedWeights
+    from reinit_cli.provenance.record import Form
 
 _MOST_NAMES = 3
 """The names that torch refuses of which each is listed."""
@@ -129,6 +129,8 @@ def _record(source: Source) -> tuple[Form | None, tuple[str, ...]]:
     """Return the provenance record that a source holds, and what is wrong with it."""
     if source.located is None or source.path is None or not source.located.has_record:
         return None, ()
+    from reinit_cli.provenance.record import parse_record
+
     try:
         with source.open(0) as contents:
             texts = [each.text for each in contents.recorded().values()]

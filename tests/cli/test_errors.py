@@ -137,7 +137,7 @@ CASES = {
     ),
     "folder without weights": (
         ["empty/", "-r", "*=zeros"],
-        "error: cannot read 'empty/': a folder needs an index or one file of weights; it has none",
+        "error: cannot read 'empty/': it has no weights: no index and no .safetensors, .bin or .pt file",
         None,
     ),
     "empty file": (

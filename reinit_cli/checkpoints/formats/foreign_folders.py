@@ -131,7 +131,7 @@ def unclear(path: str, names: Iterable[str], found: Sequence[str]) -> ReinitErro
     if other is not None:
         return refused(path, Foreign(f"a folder with {other.what}", other.way))
     return UnreadableSourceError(
-        path, "a folder needs an index or one file of weights; it has none"
+        path, "it has no weights: no index and no .safetensors, .bin or .pt file"
     )
 
 

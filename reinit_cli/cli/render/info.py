@@ -153,7 +153,7 @@ def _record_text(form: Mapping[str, Any]) -> str:
 
 _AMOUNTS = (
     Column("parameters", "count"),
-    Column("buffers", "count", rank=2),
+    Column("buffers", "count", rank=4),
     Column("bytes", "nbytes"),
 )
 
@@ -161,7 +161,7 @@ _MODULE_COLUMNS = (Column("module", "key"), Column("tensors", "count", rank=1), 
 
 _GROUP_COLUMNS = (
     *(Column("largest tensors", "key"), Column("count", "count", rank=5)),
-    *(Column("shape", rank=3), Column("dtype", rank=4)),
+    *(Column("shape", rank=3), Column("dtype", rank=2)),
     *_AMOUNTS,
 )
 

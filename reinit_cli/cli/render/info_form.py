@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reinit_cli.cli.group import COMMANDS
 from reinit_cli.cli.render.json import VERSION
@@ -13,8 +13,10 @@ from reinit_cli.cli.render.table import Sheet
 from reinit_cli.operations.info import Summary
 from reinit_cli.operations.next_commands import Command
 from reinit_cli.operations.sums import Sums
-from reinit_cli.provenance.record import Form
 from reinit_cli.tensors.counts import Counts
+
+if TYPE_CHECKING:
+    from reinit_cli.provenance.record import Form
 
 MEMBERS = {
     "version": "the version of all forms of JSON",

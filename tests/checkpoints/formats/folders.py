@@ -197,7 +197,7 @@ KINDS = (
         "a pipeline without a model",
         others=("model_index.json",),
         happens=REFUSED,
-        says="a folder needs an index or one file of weights; it has none",
+        says="it has no weights: no index and no .safetensors, .bin or .pt file",
     ),
     Kind(
         "checkpoints of a training, one below the other",
@@ -328,7 +328,7 @@ KINDS = (
         "no weights at all",
         others=("README.md",),
         happens=REFUSED,
-        says="a folder needs an index or one file of weights; it has none",
+        says="it has no weights: no index and no .safetensors, .bin or .pt file",
     ),
 )
 """Every kind of folder."""

@@ -23,7 +23,6 @@ from reinit_cli.cli.offers import (
     spelled,
     unmatched,
 )
-from reinit_cli.cli.selection import hint_of_pattern
 from reinit_cli.operations.ways import fetching, path_of_url, way_from
 from reinit_cli.text import near, one_line
 
@@ -43,6 +42,8 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
     """
     hint = hint_of(error)
     if isinstance(error, errors.UnknownNameError) and error.kind == "pattern":
+        from reinit_cli.cli.selection import hint_of_pattern
+
         hint = hint_of_pattern(error, args)
     if error.kind in ("several", "in place") and error.about in args:
         hint = _one_by_one(error, args)

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from reinit_cli.errors import UnknownNameError
@@ -79,23 +80,28 @@ class Choice:
     useless: Sequence[Pattern] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Listing:
     """The keys that were chosen.
 
     Attributes:
-        tensors: their entries.
+        source: all entries.
+        tensors: those that were chosen.
         aliases: for a tied key the first of its ties.
         repeated: the keys that add nothing to a sum, since a tied one does.
-        buffers: the keys of the buffers.
         choice: what the patterns matched.
     """
 
+    source: Sequence[TensorInfo]
     tensors: Sequence[TensorInfo]
     aliases: Mapping[str, str]
     repeated: Collection[str]
-    buffers: Collection[str]
     choice: Choice
+
+    @cached_property
+    def buffers(self) -> Collection[str]:
+        """The keys of the buffers; a list of keys alone needs none."""
+        return buffer_keys(self.source)
 
     @property
     def counts(self) -> Counts:
@@ -114,8 +120,7 @@ def list_keys(
     groups = tied_groups(tensors)
     aliases = {key: tied[0] for key, tied in groups.items() if key != tied[0]}
     ordered = selectors.arranged(chosen, ORDERS)
-    repeated = repeated_keys(chosen, groups)
-    return Listing(ordered, aliases, repeated, buffer_keys(tensors), choice)
+    return Listing(tensors, ordered, aliases, repeated_keys(chosen, groups), choice)
 
 
 def choose(

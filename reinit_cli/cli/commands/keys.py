@@ -171,6 +171,9 @@ def _refuse_together(options: Mapping[str, bool]) -> None:
                 raise click.UsageError(f"{first} and {second} cannot be combined")
 
 
+_NARROWEST_TREE = 40
+
+
 @dataclass(frozen=True, slots=True)
 class _View:
     """How keys are shown.
@@ -201,7 +204,10 @@ class _View:
         from reinit_cli.cli.render.listing import groups_sheet, keys_sheet, tree_sheet
 
         if self.kind == "branch":
-            return tree_sheet(self.tree(listing), listing, self.head, for_people=for_people)
+            # Lines are no help where a row of a narrow screen is a block of several.
+            has_lines = screen_of(sys.stdout).width >= _NARROWEST_TREE
+            forms = {"for_people": for_people, "has_lines": has_lines}
+            return tree_sheet(self.tree(listing), listing, self.head, **forms)
         if self.kind == "group":
             return groups_sheet(self.groups(listing), listing, self.head, for_people=for_people)
         return keys_sheet(listing, self.head)

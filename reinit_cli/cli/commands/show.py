@@ -26,7 +26,8 @@ from reinit_cli.cli.parameters import (
     SliceType,
 )
 from reinit_cli.cli.render.json import VERSION, dumps, values_texts
-from reinit_cli.cli.screen import screen_of
+from reinit_cli.cli.render.layout import wrapped
+from reinit_cli.cli.screen import Screen, Style, screen_of
 from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
 from reinit_cli.cli.terminal import note, warn, warn_about
 from reinit_cli.operations.keys import ORDERS, Selectors
@@ -162,20 +163,33 @@ def _form_texts(
 
 def printed_texts(chosen: Chosen, part: Part | None, *, full: bool) -> Iterator[str]:
     """Yield what is known of each tensor, and its values as torch prints them."""
+    from reinit_cli.tensors.printing import lines_within
+
     screen = screen_of(sys.stdout)
-    most_lines = screen.height - _OTHER_LINES if screen.is_terminal else None
+    width, most_lines = (
+        (screen.width, screen.height - _OTHER_LINES) if screen.is_terminal else (None, None)
+    )
     for at, (info, view) in enumerate(chosen.views):
         values = read_values(view, info, abridged=not full, measures=True)
         yield "\n" if at else ""
-        yield f"{tensor_line(info, part[0] if part else None)}\n"
+        yield from _fitting(tensor_line(info, part[0] if part else None), screen)
         found = values.statistics
         if found is not None and found.numel > 1:
             line = statistics_line(found)
             if screen.is_terminal:
-                yield screen.paint(line, None if found.is_finite else "error") + "\n"
+                yield from _fitting(line, screen, None if found.is_finite else "error")
             else:
                 note(f"{info.key}: {line}")
-        yield f"{values.printed(full=full, most_lines=most_lines)}\n"
+        with lines_within(width):
+            text = values.printed(full=full, most_lines=most_lines)
+        yield f"{text}\n"
+
+
+def _fitting(text: str, screen: Screen, style: Style | None = None) -> Iterator[str]:
+    """Yield a line, or those that it takes on a narrow terminal."""
+    is_whole = screen.is_wide or not screen.is_terminal
+    for line in [text] if is_whole else wrapped(text, screen.width):
+        yield screen.paint(line, style) + "\n"
 
 
 _OTHER_LINES = 4

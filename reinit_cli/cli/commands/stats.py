@@ -230,7 +230,18 @@ def statistics_sheet(
     rows, tensors = total or (len(measured), sum(each.tensors for each in measured))
     facts = [*head_fact(len(measured), rows, title), ("total", plural(tensors, "tensor"))]
     facts += [("skipped", each) for each in skipped]
+    if span := _span(measured):
+        facts.append(("histograms", span))
     return Sheet(columns, [_row(each, for_people=for_people) for each in measured], facts)
+
+
+def _span(measured: Sequence[Measured]) -> str:
+    """Return the range of all histograms, where it is one and not that of each row."""
+    ranges = {(each.histogram.low, each.histogram.high) for each in measured if each.histogram}
+    if len(ranges) != 1 or len(measured) == 1:
+        return ""
+    ((low, high),) = ranges
+    return f"from {low:.4g} to {high:.4g}"
 
 
 def without_histograms(measured: Sequence[Measured]) -> list[Measured]:

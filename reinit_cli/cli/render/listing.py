@@ -80,7 +80,12 @@ def times(count: int) -> str | None:
 
 
 def tree_sheet(
-    tree: Sequence[Branch], listing: Listing, head: int | None = None, *, for_people: bool
+    tree: Sequence[Branch],
+    listing: Listing,
+    head: int | None = None,
+    *,
+    for_people: bool,
+    has_lines: bool = True,
 ) -> Sheet:
     """Return a row for each module with the sums of its contents, and for each tensor.
 
@@ -88,14 +93,16 @@ def tree_sheet(
         tree: modules, each before its contents.
         listing: the keys that are in it.
         head: how many rows are shown.
-        for_people: whether a row shows its name, joined by a line to that of its module, or
-            its whole path.
+        for_people: whether counts are written as "×12", and no row says what others say.
+        has_lines: whether people see the name of a row, joined by a line to that of its module,
+            and not its whole path.
     """
-    lines = tree_lines([branch.depth for branch in tree]) if for_people else ()
+    has_lines = has_lines and for_people
+    lines = tree_lines([branch.depth for branch in tree]) if has_lines else ()
     rows = [
         (
-            _with_times(lines[at], branch) if for_people else branch.path,
-            None if for_people else branch.copies,
+            lines[at] + _with_times(branch) if has_lines else branch.path,
+            branch.copies if not for_people else None if has_lines else times(branch.copies),
             None if branch.tensor and for_people else branch.leaves,
             *(_kind(branch.tensor) if branch.tensor else (None, None)),
             branch.parameters or None,
@@ -108,8 +115,8 @@ def tree_sheet(
     return Sheet(_TREE_COLUMNS, rows, facts)
 
 
-def _with_times(line: str, branch: Branch) -> str:
-    return " ".join(filter(None, (line + branch.name, times(branch.copies))))
+def _with_times(branch: Branch) -> str:
+    return " ".join(filter(None, (branch.name, times(branch.copies))))
 
 
 def tree_lines(depths: Sequence[int]) -> list[str]:
@@ -139,6 +146,11 @@ def _totals(listing: Listing) -> tuple[tuple[str, str], ...]:
 
 def _sizes(tensors: Sequence[TensorInfo], listing: Listing) -> tuple[int | None, int | None]:
     """Return the parameters and bytes of tensors, so that the columns add up to the totals."""
+    if len(tensors) == 1:  # as a hundred thousand rows have it
+        (tensor,) = tensors
+        if tensor.key in listing.repeated:
+            return None, None
+        return (tensor.key not in listing.buffers and tensor.numel) or None, tensor.nbytes
     counts = count(tensors, listing.repeated, listing.buffers)
     is_counted = any(tensor.key not in listing.repeated for tensor in tensors)
     return counts.parameters or None, counts.nbytes if is_counted else None

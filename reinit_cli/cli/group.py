@@ -90,7 +90,7 @@ def _page(width: int) -> Iterator[str]:
     yield from paragraph(sentence, width)
     yield ""
     for line in _USAGE:
-        yield from paragraph(line, width)
+        yield from [line] if width >= _LONGEST_USAGE else paragraph(" ".join(line.split()), width)
     yield ""
     yield from _commands(width)
     yield ""
@@ -101,9 +101,12 @@ def _page(width: int) -> Iterator[str]:
 
 
 _USAGE = (
-    "Usage: reinit SOURCE [OPTIONS]      same as: reinit run SOURCE [OPTIONS]",
+    "Usage: reinit SOURCE                 same as: reinit info SOURCE",
+    "       reinit SOURCE OPTIONS...      same as: reinit run SOURCE OPTIONS...",
     "       reinit COMMAND [ARGS]",
 )
+
+_LONGEST_USAGE = max(map(len, _USAGE))
 
 _CLOSING = "reinit COMMAND -h explains a command, and reinit help COMMAND all of it."
 
@@ -169,7 +172,6 @@ def group() -> None:
     """Re-initialize chosen tensors of a PyTorch checkpoint; keep the rest as it is.
 
     \b
-    reinit keys model.safetensors --group
     reinit model.safetensors -r "lm_head.weight=normal:std=0.02" -n
     reinit alexnet -r "features.*.weight=xavier_uniform:relu"
     """

@@ -102,6 +102,8 @@ def explain_word(error: Exception, args: Sequence[str]) -> tuple[str, str] | Non
     Returns:
         None where the word is a command, a model or a file, or the error is about another thing.
     """
+    if not args:
+        return None
     word, rest = args[0], args[1:]
     if not re.fullmatch(r"[A-Za-z][\w-]*", word) or word in COMMANDS:
         return None

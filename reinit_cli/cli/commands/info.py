@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reinit_cli.cli.help import Command
+from reinit_cli.cli.help import Command, argument
 from reinit_cli.cli.options import (
     CONTEXT,
     display_options,
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
 
 @click.command("info", cls=Command, context_settings=CONTEXT)
-@click.argument("source", required=False)
+@argument(
+    "source",
+    required=False,
+    metavar="[SOURCE]",
+    help="A checkpoint, a folder or a torchvision model  [default: this installation]",
+)
 @weights_option
 @root_option
 @json_option

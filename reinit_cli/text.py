@@ -245,9 +245,11 @@ def html_table(columns: Sequence[str], rows: Sequence[Sequence[Field]]) -> str:
     """Return a table in HTML without colors of its own, so that it fits a dark page too.
 
     Args:
-        columns: their titles.
+        columns: their titles; one without a value is left out.
         rows: as many values each; numbers are aligned to the right.
     """
+    shown = [at for at in range(len(columns)) if any(row[at] not in ("", None) for row in rows)]
+    columns, rows = [columns[at] for at in shown], [[row[at] for at in shown] for row in rows]
 
     def cell(value: Field, tag: str = "td") -> str:
         side = "left" if isinstance(value, str) else "right"

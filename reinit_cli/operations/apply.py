@@ -92,6 +92,7 @@ def apply(decided: InMemory, progress: Progress = unwatched) -> None:
     """
     from reinit_cli.tensors.device import one_thread
 
+    decided.check()
     request = decided.plan.request
     laws = (step.law for step in decided.plan.fills)
     with one_thread(), decided.references.opened(laws, request.seed) as donors:
@@ -110,8 +111,6 @@ def _fill(targets: Sequence[Target], donors: OpenDonors, device: str, progress: 
     def drawn(step: Step, tensor: torch.Tensor) -> torch.Tensor:
         return _drawn(step, tensor, donors, device)
 
-    for step, tensor in targets:
-        _check(step.key, tensor)
     held = _held(targets, drawn)
     donors.check_unchanged()
     for step, tensor in targets:

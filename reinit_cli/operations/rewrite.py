@@ -32,7 +32,7 @@ from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
 from reinit_cli.storage.writer import Output, Writer, put_file
 from reinit_cli.tensors.device import check_device
-from reinit_cli.text import nbytes, shortened
+from reinit_cli.text import nbytes, plural, shortened
 from reinit_cli.threads import Progress, unwatched
 
 
@@ -62,7 +62,9 @@ class Outcome:
     def __repr__(self) -> str:
         """Show what was written, and how much of it was filled."""
         written = shortened(self.job.destination.path or "standard output")
-        return f"<Outcome {written}: {self.job.plan.summary}, {nbytes(self.nbytes)}>"
+        warnings = self.job.plan.warnings
+        warned = f", {plural(len(warnings), 'warning')}" if warnings else ""
+        return f"<Outcome {written}: {self.job.plan.summary}, {nbytes(self.nbytes)}{warned}>"
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""

@@ -41,7 +41,7 @@ from reinit_cli.provenance.recorded import (
 )
 from reinit_cli.storage.local import InputFile, LocalStore
 from reinit_cli.tensors.device import check_device
-from reinit_cli.text import plural, shortened
+from reinit_cli.text import html_section, html_table, plural, shortened
 from reinit_cli.threads import Progress, unwatched
 
 
@@ -67,11 +67,23 @@ class Verdict:
 
     def __repr__(self) -> str:
         """Show whether it matches its record, and how many tensors were drawn again."""
-        drawn = f"{plural(len(self.drawn), 'tensor')} drawn again"
         found = "; ".join(map(str, self.findings[:1]))
         more = f" and {len(self.findings) - 1} more" if self.findings[1:] else ""
-        verdict = f"does not match its record: {found}{more}" if found else "matches its record"
-        return f"<Verdict for {shortened(self.output)}: {verdict}; {drawn}>"
+        said = f": {shortened(found)}{more}" if found else ""
+        return f"<Verdict for {shortened(self.output)}: {self._summary}{said}>"
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook what does not match the record, and what was not drawn again."""
+        findings = [(each.what, each.problem, str(each.gap or "")) for each in self.findings]
+        undrawn = [(key, f"not drawn again: {why}", "") for key, why in self.undrawn.items()]
+        rows = [*findings, *undrawn]
+        table = html_table(("what", "problem", "difference"), rows) if rows else ""
+        return html_section(f"{self.output}: {self._summary}", table)
+
+    @property
+    def _summary(self) -> str:
+        matches = "matches its record" if self.holds else "does not match its record"
+        return f"{matches}, {plural(len(self.drawn), 'tensor')} drawn again"
 
     @property
     def holds(self) -> bool:

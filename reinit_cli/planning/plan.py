@@ -193,7 +193,8 @@ class Plan:
 
     def __repr__(self) -> str:
         """Show how much of what is filled."""
-        return f"<Plan for {shortened(self.source)}: {self.summary}>"
+        warned = f", {plural(len(self.warnings), 'warning')}" if self.warnings else ""
+        return f"<Plan for {shortened(self.source)}: {self.summary}{warned}>"
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""

@@ -193,9 +193,9 @@ def apply_(
         "reset_buffers": reset_buffers or with_buffers,
     }
     decided = plan_in_memory(source, Request(source.name, rules_of(rules), **options))
-    decided.check()
     held = filled_parameters(optimizer, decided) if optimizer is not None else []
     if dry_run:
+        decided.check()
         return decided.plan
     nbytes = sum(step.tensor.nbytes for step in decided.plan.fills)
     with watched(progress, source.name, nbytes) as done:
@@ -316,7 +316,7 @@ def verify(
 
     >>> made = rewrite("model.safetensors", "2.weight=orthogonal", "recorded.safetensors", record=True)
     >>> verify("recorded.safetensors", source="model.safetensors")
-    <Verdict for recorded.safetensors: matches its record; 1 tensor drawn again>
+    <Verdict for recorded.safetensors: matches its record, 1 tensor drawn again>
 
     Args:
         output: the path of the checkpoint.

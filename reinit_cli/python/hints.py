@@ -31,7 +31,7 @@ def hint_of(error: errors.ReinitError) -> str:
     """Return the way on from an error, or "" where there is none to offer."""
     for family in type(error).__mro__:
         for kind in (error.kind, ""):
-            hint = _HINTS.get((family, kind))
+            hint = HINTS.get((family, kind))
             if hint is not None:
                 return hint if isinstance(hint, str) else hint(error)
     return ""
@@ -98,7 +98,14 @@ def _unmatched(error: errors.UnmatchedRuleError) -> str:
     if corrected:
         return _did_you_mean((corrected + rest,))
     nearest = nearest_keys(pattern, error.known)
-    return f"the nearest keys are {', '.join(nearest)}" if nearest else ""
+    return f"the nearest keys are {', '.join(nearest)}" if nearest else _keys(error.known)
+
+
+def _keys(known: Sequence[str]) -> str:
+    """Say what keys look like where none is spelled like the one that was asked for."""
+    few = ", ".join(map(repr, known[:_FEW]))
+    more = ", ..." if known[_FEW:] else ""
+    return f"its keys are {few}{more}" if few else ""
 
 
 def _selection(option: str) -> Callable[[Any], str]:
@@ -120,7 +127,8 @@ def _key(error: errors.ReinitError) -> str:
 
 def _pattern(error: errors.UnknownNameError) -> str:
     corrected = corrected_pattern(error.about, error.known)
-    return _did_you_mean((corrected,) if corrected else nearest_keys(error.about, error.known))
+    nearest = (corrected,) if corrected else nearest_keys(error.about, error.known)
+    return _did_you_mean(nearest, _keys(error.known))
 
 
 def _roots(error: errors.ReinitError) -> str:
@@ -151,9 +159,11 @@ def _allowed(error: errors.ReinitError) -> str:
     return f"if that is meant, pass allow_paths=[{error.known[0]!r}]" if error.known else ""
 
 
+_SCRATCH = "temporary files go into TMPDIR: name a folder with room, such as TMPDIR=/var/tmp"
+
 _ORDER = "name its parameters with optimizer_order=FILE, a key in each line, or 'ndim'"
 
-_HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
+HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "initializer"): _initializer,
     (errors.UnknownNameError, "dtype"): _dtype,
     (errors.UnknownNameError, "float dtype"): _dtype,
@@ -167,6 +177,9 @@ _HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "weights"): _spelled("weights='none' builds it without"),
     (errors.UnknownNameError, "key"): _key,
     (errors.UnknownNameError, "pattern"): _pattern,
+    (errors.UnknownNameError, "file to copy"): _spelled(
+        "copy takes globs on paths in the folder, such as 'original/*'"
+    ),
     (errors.UnknownNameError, "root"): _roots,
     (errors.RuleError, ""): _rule,
     (errors.RuleError, "tied"): "name one of them only, give both the same initializer, or untie",
@@ -220,6 +233,17 @@ _HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputTakenError, ""): "pass another path",
     (errors.OutputUnwritableError, "link"): _named,
     (errors.OutputUnwritableError, "in place"): _named,
+    (errors.OutputUnwritableError, "suffix"): (
+        "name it such as 'out.safetensors' or 'out.pt', or 'out/' for a folder"
+    ),
+    (errors.OutputUnwritableError, "cache"): "pass an output elsewhere",
+    (errors.OutputUnwritableError, "folder"): "pass a new folder: nothing of it is removed",
+    (errors.OutputUnwritableError, "open"): (
+        "try again when the other program has closed it, or pass another output"
+    ),
+    (errors.OutputUnwritableError, "scratch"): _SCRATCH,
+    (errors.UnreadableSourceError, "scratch"): _SCRATCH,
+    (errors.OutputError, "check"): "pass a file as output",
     (errors.OutputUnwritableError, "locked"): "try again when the other run has finished",
     (errors.UnwritableContentError, ""): lambda error: (
         f"an output such as 'out{error.known[0]}' can hold it" if error.known else ""
@@ -227,6 +251,13 @@ _HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnwritableContentError, "rest"): _lost,
     (errors.UnwritableContentError, "record"): "pass record=FILE to write it next to the output",
     (errors.RecipeError, "outside"): _allowed,
+    (errors.RecordError, ""): "write the output with record=True, or with record=FILE",
+    (errors.TensorError, "cast"): "saturate=True makes them the largest numbers of the dtype",
+    (errors.TensorError, "slice"): "",
+    (
+        errors.CheckFailedError,
+        "",
+    ): "another seed draws other values; without check=True they are written",
     (errors.PackageError, ""): lambda error: f"pip install {error.about}",
     (errors.PackageError, "broken"): lambda error: f"pip install --force-reinstall {error.about}",
 }

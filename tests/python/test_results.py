@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,7 +65,7 @@ RESULTS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a verdict": (
         _verdict,
-        "<Verdict for recorded.safetensors: matches its record; 1 tensor drawn again>",
+        "<Verdict for recorded.safetensors: matches its record, 1 tensor drawn again>",
     ),
 }
 
@@ -110,14 +112,37 @@ def test_a_plan_is_a_table_of_its_rules_and_of_what_they_fill() -> None:
     model = nn.Sequential(nn.Linear(20, 30), nn.BatchNorm1d(30))
 
     assert _cells(plan(model, {"0.weight": "normal:std=0.02", "*.bias": "zeros"})) == [
-        ["pattern", "initializer", "tensors", "parameters", "notes"],
-        ["0.weight", "normal:mean=0.0,std=0.02", "1", "600", ""],
-        ["*.bias", "zeros", "2", "60", ""],
-        ["key", "shape", "dtype", "initializer", "expected std", "std"],
-        ["0.weight", "30x20", "float32", "normal:mean=0.0,std=0.02", "0.02", ""],
-        ["0.bias", "30", "float32", "zeros", "0", ""],
-        ["1.bias", "30", "float32", "zeros", "0", ""],
+        ["pattern", "initializer", "tensors", "parameters"],
+        ["0.weight", "normal:mean=0.0,std=0.02", "1", "600"],
+        ["*.bias", "zeros", "2", "60"],
+        ["key", "shape", "dtype", "initializer", "expected std"],
+        ["0.weight", "30x20", "float32", "normal:mean=0.0,std=0.02", "0.02"],
+        ["0.bias", "30", "float32", "zeros", "0"],
+        ["1.bias", "30", "float32", "zeros", "0"],
     ]
+
+
+def test_a_plan_says_what_it_skips_and_what_it_warns_of() -> None:
+    model = nn.Sequential(nn.Linear(20, 30), nn.BatchNorm1d(30))
+
+    decided = plan(model, {"*.weight": "xavier_uniform", "1.bias": "ones"})
+
+    assert _cells(decided)[1][-1].startswith("1 skipped: ")
+    assert decided.warnings
+    assert all(f"warning: {escape(each)}" in decided._repr_html_() for each in decided.warnings)
+    assert repr(decided).endswith(f", {len(decided.warnings)} warning>")
+
+
+def test_a_verdict_is_a_table_of_what_does_not_match() -> None:
+    rewrite(_model(), "0.weight=normal:std=1", "recorded.safetensors", record=True)
+    data = bytearray(Path("recorded.safetensors").read_bytes())
+    data[-1] ^= 1
+    Path("recorded.safetensors").write_bytes(data)
+
+    cells = _cells(verify("recorded.safetensors"))
+
+    assert cells[0][:2] == ["what", "problem"]
+    assert len(cells) == 2
 
 
 def test_what_was_written_shows_the_std_that_torch_finds_in_it() -> None:

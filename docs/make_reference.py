@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir
 from importlib import import_module
 from pathlib import Path
@@ -18,13 +19,10 @@ import click
 import reinit_cli
 from reinit_cli import errors
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.formats.torch.pickles.record_kinds import CARRIED
 from reinit_cli.cli.group import COMMANDS, group
 from reinit_cli.cli.help import Command
 from reinit_cli.cli.hints import hint_of
-from reinit_cli.cli.render import info_form
-from reinit_cli.cli.render.contents import MEMBERS
 from reinit_cli.cli.render.manual import Entry
 from reinit_cli.execution.fill import Filled
 from reinit_cli.initializers import REGISTRY, Initializer
@@ -99,6 +97,7 @@ def pages() -> dict[str, str]:
         "reference/commands.md": _page(_commands()),
         "reference/python.md": _page(_python()),
         "reference/what-is-read.md": _page(_what_is_read()),
+        "reference/json.md": _page(_json()),
     }
 
 
@@ -455,8 +454,7 @@ def _what_is_read() -> Iterator[str]:
     yield from _carried()
     yield from _folders()
     yield from _foreign()
-    yield from _outline()
-    yield from _summary_form()
+    yield from _buffers()
 
 
 def _nestings() -> Iterator[str]:
@@ -551,31 +549,14 @@ def _way(name: str, content: bytes) -> str:
     raise AssertionError(f"{name} is read")
 
 
-def _outline() -> Iterator[str]:
-    yield "## What `keys --meta --json` prints"
+def _buffers() -> Iterator[str]:
+    yield "## Parameters and buffers"
     yield (
-        "One object. `reinit keys --meta FILE` prints the same for people, of files without a "
-        "state dict too. A member that is added later changes no other."
-    )
-    yield _table(("member", "what it is"), ((f"`{name}`", text) for name, text in MEMBERS.items()))
-    yield "Each part of the outline is an object of these members:"
-    yield from list(_docstring(Part))[2:]
-
-
-def _summary_form() -> Iterator[str]:
-    yield "## What `reinit info --json` prints"
-    yield (
-        "One object. A file does not say which tensors are buffers, as a module does, so names "
+        "A file does not say which tensors are buffers, as a module does, so names "
         "and dtypes decide: running statistics, integers, bools and what a wildcard leaves alone "
         "are buffers, but for quantized weights, which count as many elements as are stored. "
         "This gives torch's numbers for all models of torchvision, except that the frozen norms "
         "of its detectors have a weight and a bias that are buffers there."
-    )
-    members = ((f"`{name}`", text) for name, text in info_form.MEMBERS.items())
-    yield _table(("member", "what it is"), members)
-    yield (
-        "In a pipe, `reinit info SOURCE` prints the same as lines of a name, a tab and a value. "
-        "Without SOURCE it prints the versions of everything that matters for a bug report."
     )
 
 
@@ -589,6 +570,83 @@ def main() -> None:
         path = ROOT / "docs" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
+
+
+# --- JSON ------------------------------------------------------------------------------------
+
+
+def _json() -> Iterator[str]:
+    schema = json.loads((ROOT / "docs/reference/reinit.schema.json").read_text("utf-8"))
+    outputs = [each["$ref"].rpartition("/")[2] for each in schema["oneOf"]]
+    yield "# JSON"
+    yield (
+        "Every command prints JSON with `--json`: one line of ASCII with one object. Only "
+        "`reinit keys` prints a line for each key, and `reinit run` a line for each output. "
+        "[reinit.schema.json](reinit.schema.json) is a JSON Schema of all of it, and every output "
+        "of the tests is held against it."
+    )
+    yield (
+        'NaN and infinities are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. A name says '
+        "its unit: `numel` counts elements, `nbytes` bytes, `seconds` is a time. A member that "
+        "may be missing is marked *(optional)* below."
+    )
+    yield "## What `version` means"
+    yield (
+        "`version` is 1. Within a version members may be added, and no member changes its meaning, "
+        "its type or its name, or goes. So read the members that you know, and ignore others. What "
+        "is printed for people, in tables and messages, may change at any time."
+    )
+    yield "## Errors"
+    yield (
+        "With `--json` an error is one line on standard error, next to lines of warnings, which "
+        "begin with `warning:`. The exit code is the same as without `--json`."
+    )
+    for name in outputs:
+        yield from _form(name, schema["$defs"][name])
+    yield "## Parts that several outputs have"
+    for name, part in schema["$defs"].items():
+        if name not in outputs:
+            yield f"### {name}"
+            yield part["description"]
+            yield from _members(part)
+
+
+def _form(name: str, form: Mapping[str, Any]) -> Iterator[str]:
+    yield f"## {name}"
+    yield f"`{form['title']}`"
+    yield " ".join(filter(None, (form["description"], form.get("$comment"))))
+    yield from _members(form)
+
+
+def _members(form: Mapping[str, Any]) -> Iterator[str]:
+    rows = list(_rows(form, ""))
+    if rows:
+        yield _table(("member", "type", "meaning"), rows)
+
+
+def _rows(form: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
+    for name, member in form.get("properties", {}).items():
+        here = f"{path}{name}"
+        optional = "" if name in form["required"] else " *(optional)*"
+        yield f"`{here}`{optional}", _type(member), _escaped(member.get("description", ""))
+        yield from _rows(member, f"{here}.")
+        yield from _rows(member.get("items", {}), f"{here}[].")
+
+
+def _type(member: Mapping[str, Any]) -> str:
+    """Return the type of a member in a word or two."""
+    if "$ref" in member:
+        name = member["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name})"
+    if "anyOf" in member:
+        return " or ".join(map(_type, member["anyOf"]))
+    if "const" in member:
+        return f"`{json.dumps(member['const'])}`"
+    types = member.get("type", "any")
+    names = [types] if isinstance(types, str) else types
+    return " or ".join(
+        f"list of {_type(member['items'])}" if each == "array" else each for each in names
+    )
 
 
 if __name__ == "__main__":

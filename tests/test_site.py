@@ -23,6 +23,7 @@ from tests.pages import DOCS, PAGES, ROOT, blocks_of, shell
 GENERATED = (
     "reference/commands.md",
     "reference/initializers.md",
+    "reference/json.md",
     "reference/python.md",
     "reference/what-is-read.md",
 )

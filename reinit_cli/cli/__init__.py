@@ -52,26 +52,28 @@ def _fail(error: BaseException, args: Sequence[str]) -> int:
     """
     from reinit_cli.cli.broken import broken_package
     from reinit_cli.cli.hints import explain
-    from reinit_cli.cli.screen import color_in
+    from reinit_cli.cli.screen import asks_for_json, color_in
     from reinit_cli.cli.terminal import print_error
     from reinit_cli.cli.usage import explain_usage
     from reinit_cli.cli.words import explain_word
 
-    color = color_in(args)
+    def say(kind: str, problem: str, hint: str | None = None) -> None:
+        print_error(kind, problem, hint, color_in(args), as_json=asks_for_json(args))
+
     match error:
         case ReinitError():
-            print_error(*(explain_word(error, args) or explain(error, args)), color)
             cause = error.cause if isinstance(error, InputError) else error
+            say(type(cause).__name__, *(explain_word(error, args) or explain(error, args)))
             return NO if cause.is_answer else COULD_NOT
         case click.ClickException():
-            print_error(*(explain_word(error, args) or explain_usage(error, args)), color)
+            say("UsageError", *(explain_word(error, args) or explain_usage(error, args)))
         case KeyboardInterrupt() | click.Abort():
-            print_error("interrupted", None, color)
+            say("Interrupted", "interrupted")
             return 128 + signal.SIGINT
         case MemoryError():  # torch itself takes gigabytes of what `ulimit -v` allows
-            print_error("this machine has not enough memory", None, color)
+            say("MemoryError", "this machine does not have enough memory")
         case ImportError() | OSError() if broken := broken_package(error):
-            print_error(*explain(broken, args), color)
+            say(type(broken).__name__, *explain(broken, args))
         case _:
             raise error
     return COULD_NOT

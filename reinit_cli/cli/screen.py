@@ -86,6 +86,12 @@ def screen_of(stream: TextIO, color: When | None = None) -> Screen:
     )
 
 
+def asks_for_json(args: Sequence[str]) -> bool:
+    """Whether a command line has `--json`, even one that is not valid."""
+    words = list(args)
+    return "--json" in words[: words.index("--") if "--" in words else len(words)]
+
+
 def color_in(args: Sequence[str]) -> When | None:
     """Return what `--color` says in a command line, even in one that is not valid.
 

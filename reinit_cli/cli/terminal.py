@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.screen import When, screen_of
 from reinit_cli.text import one_line
 
@@ -46,14 +47,27 @@ def warn_of_inputs(warnings: Mapping[str, Sequence[str]]) -> None:
         warn([f"{sources[0]}{more}: {warning}"])
 
 
-def print_error(problem: str, hint: str | None, color: When | None = None) -> None:
+def print_error(
+    kind: str,
+    problem: str,
+    hint: str | None,
+    color: When | None = None,
+    *,
+    as_json: bool = False,
+) -> None:
     """Print an error, and the way on.
 
     Args:
+        kind: what a program knows it by.
         problem: one line.
         hint: another, or None.
         color: as `--color` says, where no command runs anymore that would know.
+        as_json: whether a program reads it.
     """
+    if as_json:
+        form = {"kind": kind, "message": problem, "hint": hint}
+        click.echo(dumps({"version": VERSION, "error": form}), err=True)
+        return
     screen = screen_of(sys.stderr, color)
     click.echo(f"{screen.paint('error:', 'error')} {problem}", err=True, color=True)
     if hint:

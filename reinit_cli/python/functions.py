@@ -11,7 +11,7 @@ from reinit_cli.initializers.site import Arch
 from reinit_cli.lazy import LazyModule
 from reinit_cli.operations.apply import apply, plan_in_memory
 from reinit_cli.operations.diff import compare, compare_keys, keys_of, names_of
-from reinit_cli.operations.prepare import prepare
+from reinit_cli.operations.prepare import job_of, prepare
 from reinit_cli.operations.rewrite import Outcome, execute, plan_of
 from reinit_cli.operations.stats import WHOLE_MODULE, measurable, measure_source
 from reinit_cli.operations.verify import Verdict, nbytes_to_verify
@@ -36,6 +36,7 @@ from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.rename import Rename
 from reinit_cli.request.request import Request, RequestOptions
 from reinit_cli.request.rule import Rules, rules_of
+from reinit_cli.storage.destination import exists
 from reinit_cli.storage.folders import folders_above
 from reinit_cli.tensors.distance import Tolerance
 
@@ -126,7 +127,10 @@ def rewrite(
     if path is None and is_in_memory(source):
         raise OutputError(memory_of(source).name, kind="unnamed")
     found = source_of(source, read.get("weights"), read.get("root"))
-    job = prepare(Request(_name(source, found.name), rules_of(rules), path, **read), found)
+    request = Request(_name(source, found.name), rules_of(rules), path, **read)
+    if request.skip_existing and exists((planned := job_of(request, found)).destination):
+        return planned.plan if dry_run else Outcome(planned, {}, 0, 0.0, is_skipped=True)
+    job = prepare(request, found)
     if dry_run:
         return job.plan
     with (

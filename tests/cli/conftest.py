@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from reinit_cli.cli import main
+from tests.json_schema import check_json
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,28 @@ class Done:
     out: str
     err: str
 
+    @property
+    def said(self) -> str:
+        """What it said on standard error, in the same words whether with --json or without."""
+        return "".join(_said(line) for line in self.err.splitlines())
+
+
+def _said(line: str) -> str:
+    if not line.startswith("{"):
+        return f"{line}\n"
+    error = json.loads(line)["error"]
+    hint = f"hint: {error['hint']}\n" if error["hint"] else ""
+    return f"error: {error['message']}\n{hint}"
+
 
 @pytest.fixture
 def reinit(capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     def run(*args: str) -> Done:
         capfd.readouterr()
-        code = main(args)
+        code = main([str(arg) for arg in args])
         out, err = capfd.readouterr()
+        if "--json" in args:
+            check_json(out, err, code)
         return Done(code, out, err)
 
     return run

@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from reinit_cli.cli import main
-from reinit_cli.cli.render.info_form import MEMBERS, command_line
+from reinit_cli.cli.render.info_form import command_line
 from reinit_cli.operations.next_commands import Command
 from tests.cli.conftest import Done
+from tests.json_schema import SCHEMA
 
 Reinit = Callable[..., Done]
 
@@ -77,7 +78,7 @@ def test_a_file_is_summed_up_as_safetensors_and_torch_count_it(reinit: Reinit) -
 def test_the_members_of_the_form_are_those_that_are_documented(reinit: Reinit) -> None:
     save_file({"a": torch.zeros(1)}, "a.safetensors")
 
-    assert list(_json(reinit, "a.safetensors")) == list(MEMBERS)
+    assert list(_json(reinit, "a.safetensors")) == list(SCHEMA["$defs"]["info"]["properties"])
 
 
 def test_a_source_alone_is_summed_up(reinit: Reinit, checkpoint: Path) -> None:
@@ -106,7 +107,7 @@ def test_more_than_a_source_without_work_stays_an_error(
     done = reinit(*args)
 
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("error: no rule was given")
+    assert done.said.startswith("error: no rule was given")
     assert "reinit info model.safetensors" in done.err
     assert os.listdir() == ["model.safetensors"]
 

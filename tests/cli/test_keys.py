@@ -358,7 +358,7 @@ def test_what_contradicts_itself_is_refused(
     done = reinit("keys", "m.safetensors", *flags)
 
     assert (done.code, done.out) == (2, "")
-    assert done.err.splitlines()[0].endswith(" cannot be combined")
+    assert done.said.splitlines()[0].endswith(" cannot be combined")
 
 
 def test_groups_and_trees_of_a_model_need_no_weights(reinit: Callable[..., Done]) -> None:

@@ -41,7 +41,7 @@ def test_it_is_refused_before_a_byte_is_written(
 
     done = reinit("m.safetensors", "-r", "w=orthogonal", *options)
 
-    assert (done.code, done.out, done.err) == (2, "", f"error: {SAYS}\n")
+    assert (done.code, done.out, done.said) == (2, "", f"error: {SAYS}\n")
     assert os.listdir() == ["m.safetensors"]
     assert Path("m.safetensors").read_bytes() == before
 
@@ -64,7 +64,7 @@ def test_where_python_itself_has_no_memory_left_that_is_said(
 
     done = reinit("m.safetensors", "-r", "w=zeros")
 
-    assert (done.code, done.err) == (2, "error: this machine has not enough memory\n")
+    assert (done.code, done.err) == (2, "error: this machine does not have enough memory\n")
 
 
 @pytest.mark.usefixtures("_small_machine")

@@ -36,7 +36,8 @@ from reinit_cli.cli.render.panels import panels_of_statistics
 from reinit_cli.cli.render.table import Cell, Column, Sheet, Value, show
 from reinit_cli.cli.screen import screen_of
 from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
-from reinit_cli.cli.terminal import warn_about
+from reinit_cli.cli.terminal import print_error, warn_about
+from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.sketches import BINS as PICTURE_BINS
 from reinit_cli.execution.sketches import PICTURES
 from reinit_cli.operations.keys import ORDERS, Selectors, list_keys
@@ -168,7 +169,7 @@ def command(
             show(sheet, sys.stdout)
     if place is not None:
         write_report(place, page_of_statistics(found, shown, title, skipped))
-    ctx.exit(_checked(measured) if fails else 0)
+    ctx.exit(_checked(measured, as_json=as_json) if fails else 0)
 
 
 def _shown(measured: Sequence[Measured], selectors: Selectors) -> Sequence[Measured]:
@@ -177,11 +178,11 @@ def _shown(measured: Sequence[Measured], selectors: Selectors) -> Sequence[Measu
     return ordered[: selectors.head]
 
 
-def _checked(measured: Sequence[Measured]) -> int:
+def _checked(measured: Sequence[Measured], *, as_json: bool) -> int:
     """Name what has NaN or infinities; return the exit code."""
     bad = list(_bad(measured))
     for text in bad:
-        click.echo(f"error: {one_line(text)}", err=True)
+        print_error(CheckFailedError.__name__, one_line(text), None, as_json=as_json)
     return 1 if bad else 0
 
 

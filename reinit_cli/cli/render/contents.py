@@ -62,27 +62,6 @@ _LISTS = {
 _OUTLINED = ("beside", "outside")
 
 
-MEMBERS = {
-    "version": "the version of all forms of JSON",
-    "source": "what the source is called",
-    "format": "the name of its format; null of a model",
-    "root": "the path of the state dict, empty for the whole; null where there is none",
-    "networks": "the other networks that a torch file holds: the `root` of each, as `--root` takes "
-    "it, and whether it `is_copy`, as averages are",
-    "weights": "the weights of a model, or null",
-    "tensors": "the number of entries of the state dict",
-    "metadata": "the strings that it holds besides its tensors",
-    "has_record": "whether it holds a provenance record",
-    "attributes": "names of what is set on the state dict itself",
-    "beside": "paths of what lies next to the state dict, each with what it is",
-    "outside": "the tensors next to the state dict, each with its shape and dtype",
-    "unknown_names": "the names in its pickle that torch does not allow",
-    "notes": "what a user should know",
-    "outline": "what a torch file holds in a few lines, the whole first; empty of other formats",
-}
-"""Those of the form, and what they are."""
-
-
 def contents_form(holdings: Holdings) -> dict[str, Any]:
     """Return what a source holds for JSON."""
     source = holdings.source

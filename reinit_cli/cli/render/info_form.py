@@ -18,37 +18,6 @@ from reinit_cli.tensors.counts import Counts
 if TYPE_CHECKING:
     from reinit_cli.provenance.record import Form
 
-MEMBERS = {
-    "version": "the version of all forms of JSON",
-    "source": "what the source is called",
-    "format": "the name of its format; null of a model",
-    "file_nbytes": "the bytes of the file, or of all files of a folder; null of a model and stdin",
-    "tensors": "the number of tensors in the state dict, those of ties each",
-    "parameters": "their elements without those of buffers, of ties once",
-    "buffers": "the elements of buffers, of ties once",
-    "nbytes": "the bytes of the tensors, of ties once",
-    "dtypes": "for each dtype its `tensors`, `numel` and `nbytes`, the most bytes first",
-    "modules": "the modules at the top, each with the sums of what is in it",
-    "groups": "the tensors whose keys differ in numbers only: the `pattern` that names them, "
-    "`shape`, `dtype` and sums, the most bytes first",
-    "state_dict": "the path of the state dict in a torch file, empty for the whole; null elsewhere",
-    "networks": "the other networks in a torch file: the `root` of each, and whether it `is_copy`",
-    "contents": "what lies next to the state dict: `path`, `kind`, `text`, `tensors`, `nbytes`",
-    "optimizers": "the optimizers in a torch file: the `path` of each, and its `kind`",
-    "weights": "the weights of a model: those `chosen`, and all that are `available` with their "
-    "`metrics` as torchvision publishes them and the `file_nbytes` of the download; null of others",
-    "config": "what the configs of a folder say; null of others",
-    "shards": "how the weights of a folder are distributed: `files`, their `nbytes`, the `index` "
-    "and the `total` bytes of tensors that it says; null of others",
-    "ties": "the keys of each tensor that has several",
-    "quantized": "the number of weights that are stored with scales",
-    "metadata": "the strings that a safetensors file holds besides its tensors",
-    "record": "what the provenance record says of how the source was made; null without one",
-    "notes": "what is unusual",
-    "next": "command lines that work on the source",
-}
-"""The members of the form, and what they are."""
-
 
 def info_form(summary: Summary) -> dict[str, Any]:
     """Return the summary of a source for JSON."""

@@ -100,7 +100,8 @@ class Report:
 
     def _report_now(self, result: Result, error: ReinitError | None, *, has_line: bool) -> None:
         if error:
-            print_error(*explain(InputError(request_of(result).source, error), ()))
+            said = explain(InputError(request_of(result).source, error), ())
+            print_error(type(error).__name__, *said, as_json=self._as_json)
         if has_line:
             self._stream.write(dumps(_form(result)) + "\n")
             self._stream.flush()

@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -313,3 +314,27 @@ def test_keys_of_strangers_cannot_reach_the_terminal(reinit: Reinit) -> None:
 
     assert "\x1b" not in reinit("info", "a.safetensors").out
     assert main(["info", "a.safetensors", "--color", "always"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "key",
+    [
+        lambda at: f"model.layers.{at // 100}.mlp.experts.{at % 100}.weight",
+        lambda at: f"m{at}x.w{at}",
+        lambda at: ".".join(["a"] * (at % 100)) + f".w{at}",
+        lambda at: f"{'9' * (at % 50)}.{at}.x",
+    ],
+    ids=["layers", "all different", "deep", "numbers"],
+)
+def test_a_hundred_thousand_keys_are_summed_up_in_seconds(key: Callable[[int], str]) -> None:
+    header = {
+        key(at): {"dtype": "F32", "shape": [1], "data_offsets": [4 * at, 4 * at + 4]}
+        for at in range(100_000)
+    }
+    data = json.dumps(header).encode()
+    Path("a.safetensors").write_bytes(len(data).to_bytes(8, "little") + data + bytes(400_000))
+
+    started = time.process_time()
+    assert main(["info", "a.safetensors", "--json"]) == 0
+    assert time.process_time() - started < 30

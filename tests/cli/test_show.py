@@ -35,7 +35,7 @@ def test_what_a_tensor_is_like_is_said_next_to_its_values(reinit: Callable[..., 
 
     # In a pipe it is a fact, which goes to standard error.
     assert reinit("show", "m.safetensors", "w").err == (
-        "w: mean 2, std 1.871, min 0, max 5, 1 zeros, 1 NaN, 1 Inf\n"
+        "w: mean 2, std 1.871, min 0, max 5, 1 zero, 1 NaN, 1 Inf\n"
     )
     assert reinit("show", "m.safetensors", "one").err == ""
     assert reinit("show", "m.safetensors", "w", "--slice", "1:3").err == (

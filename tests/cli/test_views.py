@@ -46,6 +46,21 @@ def test_a_tree_of_many_layers_is_a_screen_with_lines() -> None:
     ]
 
 
+def test_a_terminal_of_ascii_has_lines_of_its_own() -> None:
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    shown = on_terminal(
+        "keys", "a.safetensors", "--tree", "--depth", "2", PAGER="cat", **ascii_alone
+    )
+
+    rows = shown.lines[2 : shown.lines.index("")]
+    assert [re.split(r"(?<=\S)  ", line)[0] for line in rows] == [
+        "lm_head.weight",
+        "model",
+        "|- embed_tokens.weight",
+        "`- layers.{0..31} x32",
+    ]
+
+
 @pytest.mark.parametrize("columns", [20, 80, 160])
 @pytest.mark.parametrize(
     "args",
@@ -77,7 +92,7 @@ def test_what_is_longer_than_the_screen_is_abbreviated_by_show() -> None:
     assert any(line.strip() == "...," for line in values().lines)
     assert len(values().lines) < 20
     assert not any("..." in line for line in values("--full").lines)
-    assert values().lines[1] == "mean 399.5, std 230.9, min 0, max 799, 1 zeros"
+    assert values().lines[1] == "mean 399.5, std 230.9, min 0, max 799, 1 zero"
 
 
 def test_what_is_not_finite_has_the_color_of_errors() -> None:

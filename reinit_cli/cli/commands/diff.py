@@ -189,10 +189,11 @@ _EITHER = "either source"
 
 def _show(facts: Sequence[tuple[str, str]], rows: Rows) -> None:
     """Show the summary, then the rows, of which there may be many."""
-    if not screen_of(sys.stdout).is_terminal:
-        show(replace(differences_sheet(rows, for_people=False), facts=facts), sys.stdout)
+    screen = screen_of(sys.stdout)
+    if not screen.is_terminal:
+        show(replace(differences_sheet(rows, None), facts=facts), sys.stdout)
         return
     show(Sheet((), (), facts), sys.stdout)
     if rows:
         sys.stdout.write("\n")
-        show(differences_sheet(rows), sys.stdout)
+        show(differences_sheet(rows, screen), sys.stdout)

@@ -25,7 +25,7 @@ from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.facts import place_facts
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.table import Sheet, show
-from reinit_cli.cli.screen import screen_of
+from reinit_cli.cli.screen import Screen, screen_of
 from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
 from reinit_cli.cli.terminal import warn_about
 from reinit_cli.collector import collector_paused
@@ -136,7 +136,7 @@ def command(
     listing = list_keys(found.tensors, selectors)
     warn_of_exclusions(listing.choice, source)
     view = _View("branch" if tree else "group" if group else "key", selectors.head, depth)
-    is_terminal = screen_of(sys.stdout).is_terminal
+    screen = screen_of(sys.stdout)
     if count:
         counted = len(listing.tensors)
         click.echo(dumps({"version": VERSION, "count": counted}) if as_json else counted)
@@ -144,8 +144,8 @@ def command(
         sys.stdout.writelines(line + "\n" for line in view.forms(listing))
     elif not listing.tensors:
         pass
-    elif tree or long or (is_terminal and not null):
-        sheet = view.sheet(listing, for_people=is_terminal)
+    elif tree or long or (screen.is_terminal and not null):
+        sheet = view.sheet(listing, screen)
         facts = (*sheet.facts, *place_facts(found.located))
         with paged():
             show(replace(sheet, facts=facts), sys.stdout)
@@ -169,9 +169,6 @@ def _refuse_together(options: Mapping[str, bool]) -> None:
         for second in given[at + 1 :]:
             if (first, second) not in _TOGETHER:
                 raise click.UsageError(f"{first} and {second} cannot be combined")
-
-
-_NARROWEST_TREE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,17 +196,15 @@ class _View:
         sums = (listing.repeated, listing.aliases, listing.buffers)
         return tree_of(listing.tensors, *sums, deepest=self.depth)
 
-    def sheet(self, listing: Listing, *, for_people: bool) -> Sheet:
+    def sheet(self, listing: Listing, screen: Screen) -> Sheet:
         """Return a table, for people or for programs."""
         from reinit_cli.cli.render.listing import groups_sheet, keys_sheet, tree_sheet
 
+        shown = screen if screen.is_terminal else None
         if self.kind == "branch":
-            # Lines are no help where a row of a narrow screen is a block of several.
-            has_lines = screen_of(sys.stdout).width >= _NARROWEST_TREE
-            forms = {"for_people": for_people, "has_lines": has_lines}
-            return tree_sheet(self.tree(listing), listing, self.head, **forms)
+            return tree_sheet(self.tree(listing), listing, self.head, shown)
         if self.kind == "group":
-            return groups_sheet(self.groups(listing), listing, self.head, for_people=for_people)
+            return groups_sheet(self.groups(listing), listing, self.head, shown)
         return keys_sheet(listing, self.head)
 
     def names(self, listing: Listing) -> list[str]:

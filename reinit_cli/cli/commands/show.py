@@ -34,7 +34,7 @@ from reinit_cli.operations.keys import ORDERS, Selectors
 from reinit_cli.operations.show import Chosen, chosen_tensors, opened_views, read_values
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.printing import lines_within
-from reinit_cli.text import nbytes, printable, quoted, shape
+from reinit_cli.text import nbytes, plural, printable, quoted, shape
 
 if TYPE_CHECKING:
     from reinit_cli.operations.show import Part
@@ -208,5 +208,6 @@ def statistics_line(found: Statistics) -> str:
     finite = found.finite
     moments = {"mean": finite.mean, "std": finite.std, "min": finite.low, "max": finite.high}
     words = [f"{name} {value:.4g}" for name, value in moments.items() if finite.numel]
-    counts = {"zeros": found.zeros, "NaN": found.nan, "Inf": found.inf}
+    words += [plural(found.zeros, "zero")] if found.zeros else []
+    counts = {"NaN": found.nan, "Inf": found.inf}
     return ", ".join((*words, *(f"{count:,} {name}" for name, count in counts.items() if count)))

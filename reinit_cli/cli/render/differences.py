@@ -14,7 +14,7 @@ from reinit_cli.cli.render.listing import times
 from reinit_cli.cli.render.overview import spreads_of_differences
 from reinit_cli.cli.render.panels import panels_of_differences
 from reinit_cli.cli.render.table import Cell, Column, Sheet, Value
-from reinit_cli.cli.screen import Style
+from reinit_cli.cli.screen import Screen, Style
 from reinit_cli.operations.difference import DIFFERENCE_ORDERS, Difference, counts_of, grouped
 from reinit_cli.operations.keys import Selectors
 from reinit_cli.operations.prefix import PrefixDifference
@@ -84,12 +84,12 @@ def summary(compared: Compared, hidden: int = 0) -> list[tuple[str, str]]:
     return facts
 
 
-def differences_sheet(rows: Rows, *, for_people: bool = True) -> Sheet:
+def differences_sheet(rows: Rows, screen: Screen | None) -> Sheet:
     """Return a row for each difference.
 
     Args:
         rows: the differences.
-        for_people: whether counts are written as "×12".
+        screen: where people see them; None for programs.
     """
     changes = {each.change for each, _ in rows}
     columns = (
@@ -105,7 +105,7 @@ def differences_sheet(rows: Rows, *, for_people: bool = True) -> Sheet:
         Column("% changed", "number", rank=3),
         Column("cosine", "number", rank=7),
     )
-    return Sheet(columns, [_row(*each, for_people=for_people) for each in rows])
+    return Sheet(columns, [_row(*each, screen) for each in rows])
 
 
 def _about(prefix: PrefixDifference, compared: Compared) -> str:
@@ -141,7 +141,7 @@ def page_of_differences(
         f"{first} → {second}",
         summary(replace(compared, first=first, second=second)),
         [],
-        [("Keys", differences_sheet(rows).without_empty_columns())],
+        [("Keys", differences_sheet(rows, Screen()).without_empty_columns())],
         panels,
         sum(each.distance is not None for each in found),
         list(spreads_of_differences(found, *measured)),
@@ -180,18 +180,19 @@ _WORDS = {
 _STYLES: Mapping[str, Style] = {"added": "good", "removed": "error", "same": "dim"}
 
 
-def _row(each: Difference, count: int, *, for_people: bool) -> tuple[Value | Cell, ...]:
+def _row(each: Difference, count: int, screen: Screen | None) -> tuple[Value | Cell, ...]:
     first, second = each.first, each.second
+    arrow = " -> " if screen is not None and not screen.is_unicode else " → "
+    shapes = _both(first, second, lambda tensor: shape(tensor.shape))
+    dtypes = _both(first, second, lambda tensor: tensor.carried or tensor.dtype)
     return (
         Cell(each.change, _STYLES.get(each.change, "changed")),
         each.key,
-        times(count) if for_people else count,
-        _changed(each, "shape", _both(first, second, lambda tensor: shape(tensor.shape))),
-        _changed(
-            each, "dtype", _both(first, second, lambda tensor: tensor.carried or tensor.dtype)
-        ),
+        times(count, screen),
+        _changed(each, "shape", arrow.join(shapes)),
+        _changed(each, "dtype", arrow.join(dtypes)),
         second.key if each.change == "moved" and second is not None else None,
-        *_numbers(each.distance, for_people=for_people),
+        *_numbers(each.distance, for_people=screen is not None),
     )
 
 
@@ -214,10 +215,9 @@ def _changed(each: Difference, change: str, text: str) -> Cell:
 
 def _both(
     first: TensorInfo | None, second: TensorInfo | None, text: Callable[[TensorInfo], str]
-) -> str:
-    """Return what two tensors have in common, or "one → other"."""
-    texts = dict.fromkeys(text(each) for each in (first, second) if each is not None)
-    return " → ".join(texts)
+) -> list[str]:
+    """Return what two tensors have in common, or the two."""
+    return list(dict.fromkeys(text(each) for each in (first, second) if each is not None))
 
 
 def differences_form(compared: Compared, rows: Rows, *, collapses: bool = False) -> dict[str, Any]:

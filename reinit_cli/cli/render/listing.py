@@ -9,6 +9,7 @@ from typing import Any
 
 from reinit_cli.cli.render.json import VERSION
 from reinit_cli.cli.render.table import Column, Sheet
+from reinit_cli.cli.screen import Screen
 from reinit_cli.operations.keys import Listing
 from reinit_cli.operations.outline import Group
 from reinit_cli.operations.tree import Branch
@@ -50,7 +51,10 @@ def keys_sheet(listing: Listing, head: int | None = None) -> Sheet:
 
 
 def groups_sheet(
-    groups: Sequence[Group], listing: Listing, head: int | None = None, *, for_people: bool
+    groups: Sequence[Group],
+    listing: Listing,
+    head: int | None = None,
+    screen: Screen | None = None,
 ) -> Sheet:
     """Return a row for each group of keys that differ in numbers only, and the totals.
 
@@ -58,12 +62,12 @@ def groups_sheet(
         groups: the groups.
         listing: the keys that are in them.
         head: how many rows are shown.
-        for_people: whether counts are written as "×12".
+        screen: where people see them; None for programs.
     """
     rows = [
         (
             group.pattern,
-            times(len(group.tensors)) if for_people else len(group.tensors),
+            times(len(group.tensors), screen),
             *_kind(group.tensors[0]),
             *_sizes(group.tensors, listing),
             _mark(group.tensors[0], replace(listing, aliases={})),
@@ -74,18 +78,18 @@ def groups_sheet(
     return Sheet(_GROUP_COLUMNS, rows, facts)
 
 
-def times(count: int) -> str | None:
-    """Return "×12", and nothing for one."""
-    return f"×{count:,}" if count > 1 else None
+def times(count: int, screen: Screen | None) -> str | int | None:
+    """Return "×12" for people, and nothing for one; the number itself for programs."""
+    if screen is None:
+        return count
+    return f"{'×' if screen.is_unicode else 'x'}{count:,}" if count > 1 else None
 
 
 def tree_sheet(
     tree: Sequence[Branch],
     listing: Listing,
     head: int | None = None,
-    *,
-    for_people: bool,
-    has_lines: bool = True,
+    screen: Screen | None = None,
 ) -> Sheet:
     """Return a row for each module with the sums of its contents, and for each tensor.
 
@@ -93,17 +97,19 @@ def tree_sheet(
         tree: modules, each before its contents.
         listing: the keys that are in it.
         head: how many rows are shown.
-        for_people: whether counts are written as "×12", and no row says what others say.
-        has_lines: whether people see the name of a row, joined by a line to that of its module,
-            and not its whole path.
+        screen: where people see it: the name of a row, joined by a line to that of its module;
+            None for programs, which get its path.
     """
-    has_lines = has_lines and for_people
-    lines = tree_lines([branch.depth for branch in tree]) if has_lines else ()
+    # Lines are no help where a row of a narrow screen is a block of several.
+    has_lines = screen is not None and screen.width >= _NARROWEST_TREE
+    is_ascii = screen is not None and not screen.is_unicode
+    depths = [branch.depth for branch in tree]
+    lines = tree_lines(depths, is_ascii=is_ascii) if has_lines else ()
     rows = [
         (
-            lines[at] + _with_times(branch) if has_lines else branch.path,
-            branch.copies if not for_people else None if has_lines else times(branch.copies),
-            None if branch.tensor and for_people else branch.leaves,
+            lines[at] + _with_times(branch, screen) if has_lines else branch.path,
+            None if has_lines else times(branch.copies, screen),
+            None if branch.tensor and screen else branch.leaves,
             *(_kind(branch.tensor) if branch.tensor else (None, None)),
             branch.parameters or None,
             branch.nbytes if branch.nbytes or not branch.tensor else None,
@@ -115,22 +121,28 @@ def tree_sheet(
     return Sheet(_TREE_COLUMNS, rows, facts)
 
 
-def _with_times(branch: Branch) -> str:
-    return " ".join(filter(None, (branch.name, times(branch.copies))))
+_NARROWEST_TREE = 40
 
 
-def tree_lines(depths: Sequence[int]) -> list[str]:
+def _with_times(branch: Branch, screen: Screen | None) -> str:
+    count = times(branch.copies, screen)
+    return f"{branch.name} {count}" if count else branch.name
+
+
+def tree_lines(depths: Sequence[int], *, is_ascii: bool = False) -> list[str]:
     """Return for each row of a tree what joins it to the row that it lies in.
 
     Args:
         depths: how deep each row lies, in order; a row lies in the last one that is less deep.
+        is_ascii: whether the screen has no other characters.
     """
+    tee, corner, line = ("|- ", "`- ", "|  ") if is_ascii else ("├─ ", "└─ ", "│  ")
     found = []
     goes_on: list[bool] = []  # for each depth, whether another row of it follows
     for depth in reversed(depths):
         goes_on += [False] * (depth + 1 - len(goes_on))
-        around = "".join("│  " if each else "   " for each in goes_on[1:depth])
-        found.append(around + ("├─ " if goes_on[depth] else "└─ ") if depth else "")
+        around = "".join(line if each else "   " for each in goes_on[1:depth])
+        found.append(around + (tee if goes_on[depth] else corner) if depth else "")
         goes_on[depth:] = [True]
     return found[::-1]
 

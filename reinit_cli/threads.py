@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
 
@@ -273,8 +273,30 @@ def handlers_held() -> Iterator[None]:
                 handler(number, None)
 
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 """Told the bytes that are done since the last time, from any thread."""
+
+
+@runtime_checkable
+class Follower(Protocol):
+    """A `Progress` that also wants to know which tensors are in work."""
+
+    def __call__(self, nbytes: int, /) -> object:
+        """Count bytes that are done."""
+
+    def follow(self, key: str) -> object:
+        """Note the tensor that this thread works on now; "" for none."""
+
+
+@contextmanager
+def followed(progress: Progress, key: str) -> Iterator[None]:
+    """Let a follower know that this thread works on a tensor."""
+    follow = progress.follow if isinstance(progress, Follower) else None
+    if follow is not None:
+        follow(key)
+    yield
+    if follow is not None:
+        follow("")
 
 
 def unwatched(nbytes: int) -> None:

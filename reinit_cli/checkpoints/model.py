@@ -14,7 +14,7 @@ from reinit_cli.storage.location import SourceName
 from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
-    from reinit_cli.checkpoints.models.torchvision import Model
+    from reinit_cli.checkpoints.models.torchvision import Download, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,13 @@ class ModelSource:
         from reinit_cli.checkpoints.models.torchvision import cache_path
 
         return (cache_path(self.model.weights),) if self.model.weights is not None else ()
+
+    @property
+    def download(self) -> Download | None:
+        """What is downloaded when it is opened, or None."""
+        from reinit_cli.checkpoints.models.torchvision import download_of
+
+        return download_of(self.model)
 
     @property
     def name(self) -> str:

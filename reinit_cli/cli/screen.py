@@ -80,7 +80,7 @@ def screen_of(stream: TextIO, color: When | None = None) -> Screen:
         height=height,
         has_color=_has_color(when, is_terminal=is_terminal),
         is_wide=asked.get(WIDE, False),
-        has_pager=is_terminal and not asked.get(NO_PAGER, False) and not _is_dumb(),
+        has_pager=is_terminal and not asked.get(NO_PAGER, False) and not is_dumb(),
         is_terminal=is_terminal or when == "always",
         is_unicode=(stream.encoding or "").lower().startswith("utf"),
     )
@@ -113,7 +113,8 @@ def _asked() -> dict[str, Any]:
     return ctx.meta if ctx else {}
 
 
-def _is_dumb() -> bool:
+def is_dumb() -> bool:
+    """Whether the terminal understands no escape sequences."""
     """Whether the terminal knows no escape sequences, as one without a name, for git too."""
     return os.environ.get("TERM", "dumb") in ("", "dumb")
 
@@ -128,7 +129,7 @@ def _has_color(when: When, *, is_terminal: bool) -> bool:
     for forcing in ("FORCE_COLOR", "CLICOLOR_FORCE"):
         if value := get(forcing):
             return value.lower() not in ("0", "false")
-    return is_terminal and get("CLICOLOR") != "0" and not _is_dumb()
+    return is_terminal and get("CLICOLOR") != "0" and not is_dumb()
 
 
 def _size(stream: TextIO) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import click
 
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.screen import When, screen_of
-from reinit_cli.text import one_line
+from reinit_cli.text import nbytes, one_line
 
 if TYPE_CHECKING:
     from reinit_cli.checkpoints.source import Source
@@ -34,6 +34,21 @@ def warn_about(sources: Iterable[Source]) -> None:
 
     for source in sources:
         warn(doubts_about(source))
+
+
+def note_downloads(sources: Iterable[Source]) -> None:
+    """Say which pretrained weights are downloaded when sources are opened, and how large they are."""
+    from reinit_cli.checkpoints.model import ModelSource
+
+    noted = set()
+    for source in sources:
+        download = source.download if isinstance(source, ModelSource) else None
+        if download is None or download.path in noted:
+            continue
+        noted.add(download.path)
+        size = f", {nbytes(download.nbytes)}" if download.nbytes is not None else ""
+        weights = f"{download.model} ({download.weights}{size})"
+        note(f"downloading the weights of {weights} to {download.path}")
 
 
 def warn_of_inputs(warnings: Mapping[str, Sequence[str]]) -> None:

@@ -175,16 +175,20 @@ class _Run:
 
     def _produce(self, product: Product) -> None:
         try:
-            if product.is_strided:
-                self.producer.lay(product)
-                return
-            pens = {id(piece): Pen(piece) for piece, _ in product.places}
-            for piece, data in self.producer.parts(product):
-                pens[id(piece)].write(data)
-            for pen in pens.values():
-                pen.end()
+            with product.followed():
+                self._produce_anywhere(product)
         finally:
             self.budget.give_back(self.producer.peak_nbytes(product))
+
+    def _produce_anywhere(self, product: Product) -> None:
+        if product.is_strided:
+            self.producer.lay(product)
+            return
+        pens = {id(piece): Pen(piece) for piece, _ in product.places}
+        for piece, data in self.producer.parts(product):
+            pens[id(piece)].write(data)
+        for pen in pens.values():
+            pen.end()
 
     # --- one after the other ------------------------------------------------------------
 
@@ -213,6 +217,10 @@ class _Run:
 
     def _drawn_ahead(self, product: Product, ahead: Ahead) -> dict[int, memoryview]:
         """Hand over what comes in blocks, and return everything else, by its place in the file."""
+        with product.followed():
+            return self._produce_ahead(product, ahead)
+
+    def _produce_ahead(self, product: Product, ahead: Ahead) -> dict[int, memoryview]:
         if not self.producer.flows(product):
             return self._produced_whole(product)
         try:

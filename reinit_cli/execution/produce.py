@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import product as indices
@@ -24,6 +25,7 @@ from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.tensors.spans import SPAN_NBYTES, box_nbytes
 from reinit_cli.text import plural
+from reinit_cli.threads import followed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,6 +55,15 @@ class Product:
     def is_streamed(self) -> bool:
         """Whether its blocks are written as they come."""
         return all(part.box is None and part.stride is None for _, part in self.places)
+
+    @property
+    def key(self) -> str:
+        """The tensor that is drawn or cast."""
+        return self.of.key if isinstance(self.of, Recast) else self.of.step.key
+
+    def followed(self) -> AbstractContextManager[None]:
+        """Let whoever watches know that this thread works on it."""
+        return followed(self.places[0][0].file.progress, self.key)
 
     @property
     def is_strided(self) -> bool:

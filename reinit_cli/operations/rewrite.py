@@ -62,6 +62,8 @@ class Outcome:
     def __repr__(self) -> str:
         """Show what was written, and how much of it was filled."""
         written = shortened(self.job.destination.path or "standard output")
+        if self.is_skipped:
+            return f"<Outcome {written}: skipped, since it exists>"
         warnings = self.job.plan.warnings
         warned = f", {plural(len(warnings), 'warning')}" if warnings else ""
         return f"<Outcome {written}: {self.job.plan.summary}, {nbytes(self.nbytes)}{warned}>"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from reinit_cli.text import kind_of, printable
+from reinit_cli.text import kind_of, printable, shortened
 from reinit_cli.threads import Progress, unwatched
+
+if TYPE_CHECKING:
+    import rich.progress
 
 Watching: TypeAlias = Progress | bool
 """Whether a bar is shown, or what is told the bytes that are done since the last time."""
@@ -30,8 +33,8 @@ def watched(progress: Watching, what: str, nbytes: int) -> Iterator[Progress]:
     elif not isinstance(progress, bool):
         raise TypeError(f"progress must be True, False or a function, not {kind_of(progress)}")
     elif progress:
-        with _bar(what, nbytes) as counted:
-            yield counted
+        with _bar(what, nbytes) as shown:
+            yield shown
     else:
         yield unwatched
 
@@ -54,6 +57,27 @@ def _bar(what: str, nbytes: int) -> Iterator[Progress]:
     )
     with shown:
         task = shown.add_task(printable(what), total=nbytes)
-        yield lambda done: shown.advance(task, done)
+        yield _Bar(shown, task, printable(what))
         # A total is an estimate: what a file has besides its tensors is written too.
         shown.update(task, total=nbytes, completed=nbytes)
+
+
+class _Bar:
+    """A bar with the tensor that was begun last."""
+
+    def __init__(
+        self, shown: rich.progress.Progress, task: rich.progress.TaskID, what: str
+    ) -> None:
+        self._shown = shown
+        self._task = task
+        self._what = what
+
+    def __call__(self, nbytes: int, /) -> None:
+        """Count bytes that are done."""
+        self._shown.advance(self._task, nbytes)
+
+    def follow(self, key: str) -> None:
+        """Show the tensor that is in work."""
+        if key:
+            description = f"{self._what}: {printable(shortened(key, 40))}"
+            self._shown.update(self._task, description=description)

@@ -124,7 +124,17 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
 }
 
 OF_THE_COMMAND = {
-    *("configs", "files_from", "null", "jobs", "keep_going", "dry_run", "as_json", "quiet"),
+    *(
+        "configs",
+        "files_from",
+        "null",
+        "jobs",
+        "keep_going",
+        "dry_run",
+        "as_json",
+        "quiet",
+        "progress",
+    ),
 }
 """Parameters of `run` that say where requests come from, or how they are run and shown."""
 

@@ -36,6 +36,7 @@ from reinit_cli.operations.batch import (
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.request.request import PartialRequest, Request
 from reinit_cli.request.rule import Rule
+from reinit_cli.threads import unwatched
 
 RULES = (Rule.parse("*.weight=normal:std=0.5"), Rule.parse("q.*=orthogonal"))
 
@@ -67,7 +68,7 @@ def _ignore(told: object) -> None:
 def _run(requests: tuple[Request, ...], **how: object) -> list[Result]:
     results: list[Result] = []
     planned = plan_batch(requests, keeps_going=bool(how.get("keeps_going")))
-    run_batch(planned, results.append, _ignore, **how)  # type: ignore[arg-type]
+    run_batch(planned, results.append, unwatched, **how)  # type: ignore[arg-type]
     return results
 
 
@@ -189,7 +190,7 @@ def test_outputs_are_named(said: dict[str, object], outputs: list[str]) -> None:
     assert [job.destination.path for job in planned if not isinstance(job, Failure)] == outputs
     assert sorted(os.listdir()) == ["a.safetensors", "dir"]
     results: list[Result] = []
-    run_batch(planned, results.append, _ignore)
+    run_batch(planned, results.append, unwatched)
     assert all(map(os.path.exists, outputs))
     assert len(results) == len(outputs)
 
@@ -241,7 +242,7 @@ def test_sources_are_replaced_in_place_each_once() -> None:
     results: list[Result] = []
 
     planned = plan_batch(requests_of(asked))
-    run_batch(planned, results.append, _ignore)
+    run_batch(planned, results.append, unwatched)
 
     assert sorted(os.listdir()) == ["a.safetensors", "b.safetensors"]
     first, second = (load_file(f"{name}.safetensors") for name in "ab")
@@ -351,7 +352,7 @@ def test_a_failure_of_a_run_leaves_what_was_committed(at_once: int, keeps_going:
     save_file({"other": torch.zeros(1)}, "b.safetensors")
     results: list[Result] = []
 
-    run_batch(planned, results.append, _ignore, keeps_going=keeps_going, at_once=at_once)
+    run_batch(planned, results.append, unwatched, keeps_going=keeps_going, at_once=at_once)
 
     failed = [each for each in results if isinstance(each, Failure)]
     assert [str(each.error) for each in failed] == [
@@ -377,7 +378,7 @@ def test_a_folder_in_which_nothing_appears_is_removed_again(
         raise ReinitError("no")
 
     monkeypatch.setattr(rewriting, "execute", fail)
-    run_batch(planned, _ignore, _ignore, at_once=at_once)
+    run_batch(planned, _ignore, unwatched, at_once=at_once)
 
     assert sorted(os.listdir()) == ["a.safetensors", "b.safetensors"]
 
@@ -388,7 +389,7 @@ def test_a_bug_in_one_of_several_threads_is_raised(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(rewriting, "execute", lambda *_, **__: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
-        run_batch(planned, _ignore, _ignore, at_once=2)
+        run_batch(planned, _ignore, unwatched, at_once=2)
 
 
 def test_planning_holds_no_files_open() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.checkpoints.models.borrowing import own_random_state, replaced
 from reinit_cli.checkpoints.models.published import file_nbytes
 from reinit_cli.errors import SourceError, SourceNotFoundError, UnknownNameError
+from reinit_cli.storage.local import LocalStore
 from reinit_cli.streams.seeds import seed_for
 from reinit_cli.tensors.info import TensorInfo
 
@@ -170,6 +171,23 @@ def summarize_model(name: str) -> ModelSummary:
         parameters=default.meta.get("num_params") if default is not None else None,
         file_nbytes=file_nbytes(default.meta) if default is not None else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Pretrained weights that are not in torch's cache yet.
+
+    Attributes:
+        model: the name of the model.
+        weights: that of its weights.
+        path: the file that they will be.
+        nbytes: its size, where torchvision says it.
+    """
+
+    model: str
+    weights: str
+    path: str
+    nbytes: int | None
 
 
 def inspect_model(model: Model) -> tuple[TensorInfo, ...]:
@@ -332,6 +350,17 @@ def cache_path(weights: WeightsEnum) -> str:
     from torch.hub import get_dir
 
     return os.path.join(get_dir(), "checkpoints", os.path.basename(weights.url))
+
+
+def download_of(model: Model) -> Download | None:
+    """Return what is downloaded before a model can be built; None where nothing is."""
+    weights = model.weights
+    if weights is None:
+        return None
+    path = cache_path(weights)
+    if LocalStore().kind_of(path) is not None:
+        return None
+    return Download(model.name, weights.name, path, file_nbytes(weights.meta))
 
 
 def _fetch(model: Model, weights: WeightsEnum) -> Mapping[str, Tensor]:

@@ -40,7 +40,7 @@ from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.table import Sheet, show
 from reinit_cli.cli.screen import screen_of
 from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
-from reinit_cli.cli.terminal import warn_about
+from reinit_cli.cli.terminal import note_downloads, warn_about
 from reinit_cli.operations.diff import (
     compare,
     compare_keys,
@@ -162,6 +162,8 @@ def command(
     choice = choice_of(keys, selectors.patterns, selectors.excluded)
     warn_of_exclusions(choice, _EITHER)
     refuse_unmatched(choice, keys, _EITHER, of=first)
+    if not keys_only:
+        note_downloads((mine, theirs))
     is_chosen = {keys[at] for at in choice.positions}.__contains__
     if keys_only:
         found = compare_keys(mine, theirs, is_chosen, names)

@@ -29,7 +29,7 @@ from reinit_cli.cli.render.json import VERSION, dumps, values_texts
 from reinit_cli.cli.render.layout import wrapped
 from reinit_cli.cli.screen import Screen, Style, screen_of
 from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
-from reinit_cli.cli.terminal import note, warn, warn_about
+from reinit_cli.cli.terminal import note, note_downloads, warn, warn_about
 from reinit_cli.operations.keys import ORDERS, Selectors
 from reinit_cli.operations.show import Chosen, chosen_tensors, opened_views, read_values
 from reinit_cli.tensors.info import TensorInfo
@@ -102,6 +102,7 @@ def command(
     listing = chosen_tensors(found, texts, selectors)
     warn_of_exclusions(listing.choice, source)
     refuse_unmatched(listing.choice, [each.key for each in found.tensors], source)
+    note_downloads((found,))
     tensors = listing.tensors[: selectors.head]
     with opened_views(found, tensors, part, seed, texts) as chosen:
         warn(f"skipped {quoted(key)}: {problem}" for key, problem in chosen.skipped.items())

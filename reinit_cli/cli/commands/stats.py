@@ -36,7 +36,7 @@ from reinit_cli.cli.render.panels import panels_of_statistics
 from reinit_cli.cli.render.table import Cell, Column, Sheet, Value, show
 from reinit_cli.cli.screen import screen_of
 from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
-from reinit_cli.cli.terminal import print_error, warn_about
+from reinit_cli.cli.terminal import note_downloads, print_error, warn_about
 from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.sketches import BINS as PICTURE_BINS
 from reinit_cli.execution.sketches import PICTURES
@@ -143,6 +143,7 @@ def command(
     listing = list_keys(found.tensors, selectors)
     warn_of_exclusions(listing.choice, source)
     refuse_unmatched(listing.choice, [each.key for each in found.tensors], source, is_answer=True)
+    note_downloads((found,))
     tensors, reasons = measurable(listing.tensors)
     count = len(tensors)
     if by is None and not fails and selectors.order not in _MEASURED:

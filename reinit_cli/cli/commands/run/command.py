@@ -64,6 +64,7 @@ def command(
     keep_going: bool,
     verbose: bool,
     quiet: bool,
+    progress: bool | None,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -101,7 +102,8 @@ def command(
         refuse_terminal(sys.stdout)
     if not asked.requests:
         warn([f"{files_from!r} names no file"])
-    with Meter(asked.name, is_shown=not quiet) as meter:
+    is_shown = not quiet and progress is not False
+    with Meter(asked.name, is_shown=is_shown, is_forced=bool(progress)) as meter:
         planned = plan_batch(asked.requests, keeps_going=keep_going, reads=asked.reads)
         told = Report(
             report_stream(planned, is_dry=dry_run),
@@ -139,9 +141,12 @@ def _run(
     at_once: int,
 ) -> None:
     """Run what is planned; if that is interrupted, report how many outputs are done."""
+    from reinit_cli.cli.terminal import note_downloads
     from reinit_cli.operations.batch import run_batch
     from reinit_cli.planning.job import Job
 
+    if not told.is_quiet:
+        note_downloads(each.source for each in planned if isinstance(each, Job))
     progress = meter.of(sum(each.nbytes for each in planned if isinstance(each, Job)))
     try:
         run_batch(

@@ -159,6 +159,14 @@ _OFTEN = (
         help="Show every tensor",
     ),
     option(
+        "--progress/--no-progress",
+        default=None,
+        heading=DISPLAY,
+        shows="both",
+        help="Show how far the run is, in a log too as lines now and then, or never  "
+        "[default: a bar on a terminal]",
+    ),
+    option(
         "-q",
         "--quiet",
         is_flag=True,

@@ -74,6 +74,11 @@ class Report:
         self._results: list[Result] = []
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether only errors are reported."""
+        return self._quiet
+
+    @property
     def failure(self) -> ReinitError | None:
         """The error of the first input that failed, if one did."""
         for result in self._results:

@@ -38,7 +38,7 @@ import copyreg
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from reinit_cli.text import LONGEST_LINE, LONGEST_WORD, shortened
+from reinit_cli.text import LONGEST_LINE, LONGEST_WORD, quoted, shortened
 
 __all__ = [
     "ArgumentError",
@@ -67,6 +67,16 @@ __all__ = [
     "UnsupportedFormatError",
     "UnwritableContentError",
 ]
+
+
+class _Fact(str):
+    """A text whose `!r` is for people."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Return it within quotes."""
+        return quoted(str(self))
 
 
 class ReinitError(Exception):
@@ -115,7 +125,7 @@ class ReinitError(Exception):
         sentence = self.sentences.get(self.kind) or self.sentences[""]
         said = sentence.format_map(
             {
-                name: shortened(fact, LONGEST_LINE if name == "problem" else LONGEST_WORD)
+                name: _Fact(shortened(fact, LONGEST_LINE if name == "problem" else LONGEST_WORD))
                 for name, fact in vars(self).items()
                 if isinstance(fact, str)
             }
@@ -457,4 +467,4 @@ class InputError(ReinitError):
     def __init__(self, source: str, cause: ReinitError) -> None:
         self.cause = cause
         said = str(cause)
-        super().__init__(source, said if repr(source) in said else f"{source}: {said}")
+        super().__init__(source, said if quoted(source) in said else f"{source}: {said}")

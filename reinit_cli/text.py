@@ -92,8 +92,13 @@ def shortened(text: str, longest: int = LONGEST_WORD) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a text from a stranger within quotes, its middle left out where it is too long."""
-    return repr(shortened(text))
+    """Return a text from a stranger within quotes, its middle left out where it is too long.
+
+    Unlike `repr` it leaves backslashes as they are, as in regular expressions and paths.
+    """
+    shown = printable(shortened(text))
+    mark = '"' if "'" in shown and '"' not in shown else "'"
+    return f"{mark}{shown}{mark}"
 
 
 def one_line(text: str) -> str:

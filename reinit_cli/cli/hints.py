@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from reinit_cli import errors
+from reinit_cli.cli.mistypes import concerns_words, mistyped
 from reinit_cli.cli.offers import (
     arguments,
     did_you_mean,
@@ -40,6 +41,9 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
         error: what was refused.
         args: the arguments after the program's name.
     """
+    words = mistyped(args) if concerns_words(error) else None
+    if words is not None:
+        return one_line(words[0]), one_line(words[1])
     hint = hint_of(error)
     if isinstance(error, errors.UnknownNameError) and error.kind == "pattern":
         from reinit_cli.cli.selection import hint_of_pattern

@@ -11,7 +11,7 @@ from reinit_cli.request.pattern import KeyIndex
 from reinit_cli.request.request import Request
 from reinit_cli.tensors.dtype import DTYPES, FLOATS
 from reinit_cli.tensors.info import TensorInfo, tied_groups
-from reinit_cli.text import plural
+from reinit_cli.text import plural, quoted
 
 
 def cast(
@@ -74,7 +74,7 @@ def _chosen(
         floats = [keys[at] for at in matched if tensors[at].fillable_dtype in FLOATS]
         if not floats and not each.is_for_all:
             what = "no floating tensor" if matched else "no key"
-            problem = f"dtype {each.text!r} matches {what} of {source}"
+            problem = f"dtype {quoted(each.text)} matches {what} of {source}"
             if not allows:
                 known = () if matched else keys
                 word = each.pattern.text

@@ -10,6 +10,7 @@ from reinit_cli.errors import RuleError
 from reinit_cli.request.pattern import KeyIndex, Pattern
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,8 @@ def _settled(
         for owner, key in owned:
             if owner.insists and owner.rule.init != last.rule.init:
                 problem = (
-                    f"{key!r} and {winner!r} are one tensor, but rule {owner.rule.text!r} "
-                    f"and rule {last.rule.text!r} say different things of it"
+                    f"{key!r} and {winner!r} are one tensor, but rule {quoted(owner.rule.text)} "
+                    f"and rule {quoted(last.rule.text)} say different things of it"
                 )
                 raise RuleError(owner.rule.text, problem, kind="tied")
         settled |= dict.fromkeys(group, last)

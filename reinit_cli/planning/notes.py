@@ -12,7 +12,7 @@ from reinit_cli.planning.match import Matches, head_rule
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo, tied_groups
-from reinit_cli.text import plural
+from reinit_cli.text import plural, quoted
 
 FAR_BOUND = 10
 """A bound that is more deviations than this from the mean truncates nothing."""
@@ -36,7 +36,7 @@ def refuse_idle(
     """
     filled = {step.head for step in plan.steps}
     shadowed = (head_rule(key).text for key in plan.heads if key not in filled)
-    warnings = [f"rule {text!r} {_SHADOWED}" for text in shadowed]
+    warnings = [f"rule {quoted(text)} {_SHADOWED}" for text in shadowed]
     for at, (rule, steps) in enumerate(zip(plan.rules, owned, strict=True)):
         count, lost = matches.named[at], plan.shadowed[at]
         problem = _idleness(plan.source, rule, steps, count, matches.counts[at])
@@ -55,7 +55,7 @@ def refuse_idle(
 
 
 def _said(rule: Rule) -> str:
-    return f"-x {rule.pattern.text!r}" if rule.is_exclusion else f"rule {rule.text!r}"
+    return f"-x {quoted(rule.pattern.text)}" if rule.is_exclusion else f"rule {quoted(rule.text)}"
 
 
 def _idleness(source: str, rule: Rule, owned: Sequence[Step], named: int, matched: int) -> str:
@@ -105,7 +105,7 @@ def _ruined_scales(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> It
         if scales:
             more = f" and {len(scales) - 1} more" if len(scales) > 1 else ""
             yield (
-                f"rule {rule.text!r} draws 1-dimensional weights, which are usually scales of "
+                f"rule {quoted(rule.text)} draws 1-dimensional weights, which are usually scales of "
                 f"normalisations: {scales[0]!r}{more}; min_ndim=2 leaves them out"
             )
 
@@ -120,7 +120,7 @@ def _idle_bounds(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> Iter
         apart = min(law.centre - law.low, law.high - law.centre) / law.scale
         if apart > FAR_BOUND:
             yield (
-                f"rule {rule.text!r} has bounds {apart:.3g} std away from the mean, so that "
+                f"rule {quoted(rule.text)} has bounds {apart:.3g} std away from the mean, so that "
                 "nothing is truncated: a and b are absolute; bounds=in_std counts them in std"
             )
 

@@ -25,6 +25,7 @@ from reinit_cli.request.resize import Resize
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo, tied_groups
+from reinit_cli.text import quoted
 
 RESIZE = "resize"
 """The name under which records have the version of resizing."""
@@ -95,7 +96,7 @@ def reshaped(
             problem = "matches no tensor with a first dimension" if chosen else "matches no key"
             raise RuleError(
                 resize.text,
-                f"resize {resize.text!r} {problem} of {source}",
+                f"resize {quoted(resize.text)} {problem} of {source}",
                 () if chosen else [tensor.key for tensor in tensors],
                 kind="resize",
                 word=resize.pattern.text,
@@ -106,7 +107,7 @@ def reshaped(
         if len(of_group) > 1:
             first, second = list(of_group.values())[:2]
             problem = (
-                f"resize {first.text!r} and {second.text!r} say different things of "
+                f"resize {quoted(first.text)} and {quoted(second.text)} say different things of "
                 f"{group[0]!r}, which is tied"
             )
             raise RuleError(first.text, problem, kind="resize")

@@ -10,7 +10,7 @@ from reinit_cli.request.pattern import KeyIndex, Pattern, patterns_of
 from reinit_cli.request.regex import Clock
 from reinit_cli.request.rename import renames_of
 from reinit_cli.request.request import Request
-from reinit_cli.text import plural
+from reinit_cli.text import plural, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class _Selecting:
                 self._refuse("rename", rename.text, rename.pattern.text, names, after)
             for at, name in new.items():
                 if not name:
-                    problem = f"rename {rename.text!r} leaves nothing of {names[at]!r}"
+                    problem = f"rename {quoted(rename.text)} leaves nothing of {names[at]!r}"
                     raise RuleError(rename.text, problem)
                 names[at] = name
         return names
@@ -104,7 +104,7 @@ class _Selecting:
         self, option: str, text: str, pattern: str, keys: Sequence[str], after: str = ""
     ) -> None:
         """Refuse what matches nothing, or note it where that is allowed."""
-        problem = f"{option} {text!r} matches no key of {self.source}{after}"
+        problem = f"{option} {quoted(text)} matches no key of {self.source}{after}"
         if not self.request.allow_unmatched:
             raise RuleError(text, problem, keys, kind=option, word=pattern, of=self.source)
         self.warnings.append(problem)

@@ -18,7 +18,7 @@ from reinit_cli.errors import PatternError, RuleError
 from reinit_cli.request.glob import Glob
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.regex import Clock, Regex
-from reinit_cli.text import plural
+from reinit_cli.text import plural, quoted
 
 MAX_CHARACTERS = 2**26
 """The most characters of all new names together; a header of safetensors has fewer."""
@@ -60,11 +60,13 @@ class Rename:
         """
         at = _split(text)
         if at is None:
-            raise RuleError(text, f"rename {text!r} has no '='; a rename is OLD=NEW", kind="form")
+            raise RuleError(
+                text, f"rename {quoted(text)} has no '='; a rename is OLD=NEW", kind="form"
+            )
         old, new = text[:at], text[at + 1 :]
         pattern = Pattern.parse(old)
         if not new:
-            problem = f"rename {text!r} has no new name; to leave tensors out, drop them"
+            problem = f"rename {quoted(text)} has no new name; to leave tensors out, drop them"
             raise RuleError(text, problem, kind="form")
         if old.startswith("re:"):
             regex = Regex(old, old.removeprefix("re:"))

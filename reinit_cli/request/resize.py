@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from reinit_cli.errors import RuleError
 from reinit_cli.initializers import Init, parse_init
 from reinit_cli.request.pattern import Pattern
+from reinit_cli.text import quoted
 
 MAX_ROWS = 2**40
 
@@ -47,7 +48,7 @@ class Resize:
         found = _FORM.fullmatch(text)
         if found is None or not 0 < int(found[2]) <= MAX_ROWS:
             raise RuleError(
-                text, f"resize {text!r} is not PATTERN=N or PATTERN=N:INIT, N at least 1"
+                text, f"resize {quoted(text)} is not PATTERN=N or PATTERN=N:INIT, N at least 1"
             )
         init = parse_init(found[3].strip()) if found[3] else None
         return cls(Pattern.parse(found[1]), int(found[2]), init, text)

@@ -14,7 +14,7 @@ from reinit_cli.initializers import REGISTRY, Init, parse_init
 from reinit_cli.initializers.arguments import is_plain
 from reinit_cli.initializers.declaration import KEEP
 from reinit_cli.request.pattern import Pattern
-from reinit_cli.text import kind_of, shortened
+from reinit_cli.text import kind_of, quoted, shortened
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -208,10 +208,10 @@ def _split(text: str) -> tuple[str, str]:
         if init.partition("=")[0].partition(":")[0].strip() in REGISTRY:
             return pattern, init
     if _is_init(text) and text.partition(":")[0].strip() in REGISTRY:
-        raise RuleError(text, f"rule {text!r} has no pattern: PATTERN=INIT", kind="pattern")
+        raise RuleError(text, f"rule {quoted(text)} has no pattern: PATTERN=INIT", kind="pattern")
     meant = _meant_rule(text)
     if meant is not None or not splits:
-        problem = f"rule {text!r} needs an '=': PATTERN=INIT"
+        problem = f"rule {quoted(text)} needs an '=': PATTERN=INIT"
         raise RuleError(text, problem, () if meant is None else (meant,), kind="rule")
     # A number fills only where nothing else is between it and the pattern, as in a=std=0.02.
     clear = (splits[0], *(each for each in splits[1:_MOST_SPLITS] if not _NUMBER.match(each[1])))

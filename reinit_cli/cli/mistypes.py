@@ -1,0 +1,183 @@
+"""Recognize what a shell, a word processor or haste made of a command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import click
+
+from reinit_cli.cli.group import COMMANDS, DEFAULT, group
+from reinit_cli.errors import ReinitError, RuleError, UnknownNameError
+from reinit_cli.text import plain
+
+Explained = tuple[str, str]
+
+_RULE = ("-r", "--rule")
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A word of a command line.
+
+    Attributes:
+        at: its position.
+        text: the word, or the value of an option.
+        option: the option whose value it is, or "" for a source.
+    """
+
+    at: int
+    text: str
+    option: str = ""
+
+
+def mistyped(args: Sequence[str]) -> Explained | None:
+    """Return what is wrong with the words of a rewrite that failed, and what to type.
+
+    Args:
+        args: the arguments after the program's name.
+    """
+    if args and args[0] in COMMANDS and args[0] != DEFAULT:
+        return None
+    words = list(_words(args))
+    return _dash(args, words) or _quotes_left_out(words) or _without_r(args, words)
+
+
+def _words(args: Sequence[str]) -> Iterator[_Word]:
+    """Yield sources and the values of options."""
+    takes_value = _options_with_values()
+    at, has_options = 0, True
+    while at < len(args):
+        arg = args[at]
+        name, equals, value = arg.partition("=")
+        short = arg[:2]
+        if has_options and arg == "--":
+            has_options = False
+        elif has_options and name in takes_value and (equals or len(arg) > len(short)):
+            yield _Word(at, value if equals else "".join(args[at + 1 : at + 2]), name)
+            at += not equals
+        elif has_options and not arg.startswith("--") and short in takes_value:
+            yield _Word(at, arg[2:] or "".join(args[at + 1 : at + 2]), short)
+            at += not arg[2:]
+        elif not (has_options and arg.startswith("-") and arg != "-"):
+            yield _Word(at, arg)
+        at += 1
+
+
+def _options_with_values() -> set[str]:
+    command = group.get_command(click.Context(group), DEFAULT)
+    return {
+        name
+        for parameter in (command.params if command is not None else ())
+        if parameter.param_type_name == "option" and not getattr(parameter, "is_flag", False)
+        for name in parameter.opts
+    }
+
+
+def _dash(args: Sequence[str], words: Sequence[_Word]) -> Explained | None:
+    """Recognize the long dash that a word processor makes of hyphens."""
+    for word in words:
+        if not word.option and word.text[:1] not in {"", "-"} and plain(word.text)[:1] == "-":
+            bare = plain(word.text).lstrip("-")
+            option = f"--{bare}" if len(bare.partition("=")[0]) > 1 else f"-{bare}"
+            typed = shlex.join([*args[: word.at], option, *args[word.at + 1 :]])
+            return f"{word.text!r} begins with a dash, not with a hyphen", f"type: reinit {typed}"
+    return None
+
+
+def _quotes_left_out(words: Sequence[_Word]) -> Explained | None:
+    """Recognize a rule that the shell has split at spaces, or expanded at braces."""
+    for at, word in enumerate(words):
+        if word.option not in _RULE:
+            continue
+        rest = [each.text for each in _following(words, at)]
+        expanded = [word.text, *(each for each in rest if _is_rule(each))]
+        if word.text and expanded[1:]:
+            braces = _in_braces(expanded)
+            if braces is not None:
+                return "the shell expanded the braces of a rule", f"quote it: -r {braces}"
+            continue
+        for count in range(len(rest), 0, -1):
+            joined = _rule_of(" ".join([word.text, *rest[:count]]))
+            if joined is not None:
+                return "the shell split a rule at its spaces", f"quote it: -r {shlex.quote(joined)}"
+    return None
+
+
+def _following(words: Sequence[_Word], at: int) -> Iterator[_Word]:
+    """Yield the sources that follow a value immediately, and are no paths."""
+    for word in words[at + 1 : at + 1 + _MOST_PIECES]:
+        if word.option or os.sep in word.text:
+            return
+        yield word
+
+
+_MOST_PIECES = 20
+
+
+def _in_braces(rules: Sequence[str]) -> str | None:
+    """Return the rule with braces that a shell expands to some, or None."""
+    start = re.sub(r"\w+$", "", os.path.commonprefix(list(rules)))  # noqa: RUF071 (characters)
+    reversed_rules = [rule[len(start) :][::-1] for rule in rules]
+    end = re.sub(r"^\w+", "", os.path.commonprefix(reversed_rules)[::-1])  # noqa: RUF071
+    middles = [rule[len(start) : len(rule) - len(end)] for rule in rules]
+    if "=" not in end or any("=" in middle for middle in middles):
+        return None
+    numbers = [int(each) for each in middles if each.isdecimal() and each.isascii()]
+    is_range = len(numbers) == len(middles) > len("..") and numbers == list(
+        range(numbers[0], numbers[0] + len(numbers))
+    )
+    inside = f"{numbers[0]}..{numbers[-1]}" if is_range else ",".join(middles)
+    return shlex.quote(f"{start}{{{inside}}}{end}")
+
+
+def _without_r(args: Sequence[str], words: Sequence[_Word]) -> Explained | None:
+    """Recognize a rule in the place of a source."""
+    rules = [word for word in words if not word.option and _is_rule(word.text)]
+    if not rules:
+        return None
+    positions = {word.at for word in rules}
+    meant = [
+        part
+        for at, arg in enumerate(args)
+        for part in (("-r", _rule_of(arg) or arg) if at in positions else (arg,))
+    ]
+    problem = f"{rules[0].text!r} is a rule, and needs -r before it"
+    return problem, f"type: reinit {shlex.join(meant)}"
+
+
+def _is_rule(text: str) -> bool:
+    """Whether a word is a whole rule, and not the arguments of one: std=0.02."""
+    from reinit_cli.initializers import REGISTRY
+
+    arguments = {each.name for declared in REGISTRY for each in declared.all_parameters}
+    is_argument = text.partition("=")[0].strip() in arguments
+    return os.sep not in text and not is_argument and _rule_of(text) is not None
+
+
+def _rule_of(text: str) -> str | None:
+    """Return the rule that a text is, or is meant to be; None where it is none."""
+    from reinit_cli.request.rule import Rule
+
+    try:
+        Rule.parse(text)
+    except RuleError as error:
+        return error.known[0] if error.kind == "rule" and error.known else None
+    except UnknownNameError:
+        return None
+    pattern, _, init = text.partition("=")
+    return f"{pattern.strip()}={init.strip()}"
+
+
+def concerns_words(error: ReinitError) -> bool:
+    """Whether an error may come from words that are not what they seem."""
+    from reinit_cli import errors
+
+    cause = error.cause if isinstance(error, errors.InputError) else error
+    is_name = isinstance(cause, UnknownNameError) and cause.kind in {"model", "initializer"}
+    families = (errors.MissingRuleError, errors.UnmatchedRuleError, errors.SourceNotFoundError)
+    is_rule = isinstance(cause, RuleError) and cause.kind in {"rule", "pattern"}
+    return is_name or is_rule or isinstance(cause, families)

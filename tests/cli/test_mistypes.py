@@ -1,0 +1,139 @@
+"""What a shell, a word processor or haste makes of a command line."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Done
+
+SPLIT = "error: the shell split a rule at its spaces"
+EXPANDED = "error: the shell expanded the braces of a rule"
+
+MISTYPED = {
+    "m.safetensors fc.weight=zeros": (
+        "error: 'fc.weight=zeros' is a rule, and needs -r before it",
+        "hint: type: reinit m.safetensors -r fc.weight=zeros",
+    ),
+    "'fc.*=zeros' m.safetensors -n": (
+        "error: 'fc.*=zeros' is a rule, and needs -r before it",
+        "hint: type: reinit -r 'fc.*=zeros' m.safetensors -n",
+    ),
+    "fc.weight=zeros": (
+        "error: 'fc.weight=zeros' is a rule, and needs -r before it",
+        "hint: type: reinit -r fc.weight=zeros",
+    ),
+    "m.safetensors fc.weight:normal:std=0.02": (
+        "error: 'fc.weight:normal:std=0.02' is a rule, and needs -r before it",
+        "hint: type: reinit m.safetensors -r fc.weight=normal:std=0.02",
+    ),
+    "m.safetensors -r fc.weight=zeros fc.bias=ones": (
+        "error: 'fc.bias=ones' is a rule, and needs -r before it",
+        "hint: type: reinit m.safetensors -r fc.weight=zeros -r fc.bias=ones",
+    ),
+    "m.safetensors -r layers.2.x=zeros layers.3.x=zeros": (
+        EXPANDED,
+        "hint: quote it: -r 'layers.{2,3}.x=zeros'",
+    ),
+    "m.safetensors -r layers.0.x=zeros layers.1.x=zeros layers.2.x=zeros": (
+        EXPANDED,
+        "hint: quote it: -r 'layers.{0..2}.x=zeros'",
+    ),
+    "-r encoder.x=normal:std=1 decoder.x=normal:std=1 m.safetensors": (
+        EXPANDED,
+        "hint: quote it: -r '{encoder,decoder}.x=normal:std=1'",
+    ),
+    "m.safetensors -r fc.weight = normal": (SPLIT, "hint: quote it: -r fc.weight=normal"),
+    "m.safetensors -r fc.weight= zeros": (SPLIT, "hint: quote it: -r fc.weight=zeros"),
+    "m.safetensors -r fc.weight =zeros": (SPLIT, "hint: quote it: -r fc.weight=zeros"),
+    "m.safetensors --rule=fc.weight = zeros": (SPLIT, "hint: quote it: -r fc.weight=zeros"),
+    "m.safetensors --rule= fc.weight=zeros": (SPLIT, "hint: quote it: -r fc.weight=zeros"),
+    "m.safetensors -r fc.weight normal:std=0.02": (
+        SPLIT,
+        "hint: quote it: -r fc.weight=normal:std=0.02",
+    ),
+    "m.safetensors -r fc.weight=normal std=0.02": (
+        SPLIT,
+        "hint: quote it: -r 'fc.weight=normal std=0.02'",
+    ),
+    "m.safetensors –r fc.weight=zeros": (
+        "error: '–r' begins with a dash, not with a hyphen",
+        "hint: type: reinit m.safetensors -r fc.weight=zeros",
+    ),
+    "m.safetensors —rule fc.weight=zeros": (
+        "error: '—rule' begins with a dash, not with a hyphen",
+        "hint: type: reinit m.safetensors --rule fc.weight=zeros",
+    ),
+    "m.safetensors -r “fc.weight=zeros”": (
+        "error: rule '“fc.weight=zeros' matches no key of m.safetensors",
+        "hint: did you mean -r fc.weight=zeros?",
+    ),
+    r"m.safetensors -r 're:fc\.w=zeros'": (
+        r"error: rule 're:fc\.w=zeros' matches no key of m.safetensors",
+        r"hint: a regular expression must match the whole key: did you mean -r 're:fc\.w.*=zeros'?",
+    ),
+    "m.safetensors -r fc.weight=zeros -x 'nothing*' -n": (
+        "error: -x 'nothing*' matches no key of m.safetensors",
+        "hint: list the keys with: reinit keys m.safetensors",
+    ),
+    "m.safetensors -r 'layers.{6..7}.weight=zeros'": (
+        "error: rule 'layers.{6..7}.weight=zeros' matches no key of m.safetensors",
+        "hint: layers are 0..5",
+    ),
+    "m.safetensors -r 'layers.-1.weight=zeros'": (
+        "error: rule 'layers.-1.weight=zeros' matches no key of m.safetensors",
+        "hint: did you mean -r 'layers.{-1}.weight=zeros'?",
+    ),
+    "m.safetensors -r 'layers[0].weight=zeros'": (
+        "error: rule 'layers[0].weight=zeros' matches no key of m.safetensors",
+        "hint: did you mean -r layers.0.weight=zeros?",
+    ),
+    "m.safetensors -r 'layers.[10-15].weight=zeros'": (
+        "error: pattern 'layers.[10-15].weight': [10-15] is a set of characters; a range is "
+        "{10..15}",
+        None,
+    ),
+}
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    monkeypatch.chdir(tmp_path)
+    layers = {f"layers.{at}.weight": torch.ones(2, 2) for at in range(6)}
+    save_file({"fc.weight": torch.ones(3, 2), "fc.bias": torch.ones(3), **layers}, "m.safetensors")
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize(("typed", "said"), MISTYPED.items(), ids=MISTYPED)
+def test_a_mistyped_command_is_answered_with_what_to_type(
+    typed: str, said: tuple[str, str | None], reinit: Callable[..., Done]
+) -> None:
+    done = reinit(*shlex.split(typed))
+
+    error, *hints = done.err.splitlines()
+    assert (done.code, done.out, error) == (2, "", said[0])
+    assert len(hints) <= 1
+    if said[1] is not None:
+        assert hints == [said[1]]
+    assert [path.name for path in Path().iterdir()] == ["m.safetensors"]
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("typed", [each for each, (_, hint) in MISTYPED.items() if hint])
+def test_the_command_that_is_offered_is_no_mistype(typed: str, reinit: Callable[..., Done]) -> None:
+    """Whoever pastes the hint is not told the same again."""
+    hint = MISTYPED[typed][1] or ""
+    if not hint.startswith("hint: type: reinit "):
+        return
+    offered = shlex.split(hint.removeprefix("hint: type: reinit "))
+
+    done = reinit(*offered, "-n")
+
+    assert "is a rule, and needs -r" not in done.err
+    assert "dash" not in done.err

@@ -268,7 +268,8 @@ def _commands() -> Iterator[str]:
         ((f"[`reinit {name}`](#reinit-{name})", each.sentence) for name, each in COMMANDS.items()),
     )
     yield (
-        "`reinit SOURCE …` is short for `reinit run SOURCE …`. `reinit --version` prints the version."
+        "`reinit SOURCE` alone is `reinit info SOURCE`; with options it is `reinit run SOURCE …`. "
+        "`reinit --version` prints the version."
     )
     yield "## Exit codes"
     yield _table(("exit code", "means"), EXIT_CODES)

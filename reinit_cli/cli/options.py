@@ -279,6 +279,15 @@ def report_place(
     return check_report(report, in_use, has_pictures=has_pictures, force=force)
 
 
+quiet_option = option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    heading=DISPLAY,
+    brief="Print nothing; use the exit code",
+    help="Print nothing; use the exit code. --json is still printed.",
+)
+
 json_option = option(
     "--json", "as_json", is_flag=True, heading=DISPLAY, brief="Print JSON", help="Print JSON"
 )

@@ -9,7 +9,7 @@ import click
 
 from reinit_cli.cli.group import COMMANDS, DEFAULT, group
 from reinit_cli.cli.help import Command, HintedUsageError, names_of
-from reinit_cli.text import near, one_line
+from reinit_cli.text import listed, near, one_line
 
 _DESTRUCTIVE = {"--force", "--in-place"}
 """Options that replace files, which nobody should add because a hint says so."""
@@ -45,8 +45,11 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> tuple[str
     elif isinstance(error, click.NoSuchOption):
         problem = f"there is no option {error.option_name}"
         hint = _option_instead(error.option_name, command)
-    elif isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument):
-        problem, hint = _missing(error.param, command)
+    elif isinstance(error, click.BadOptionUsage):
+        hint = _with_value(error.option_name, command) or hint
+    elif isinstance(error, click.MissingParameter):
+        missing = error.param or next(iter(_arguments(command)))
+        problem, hint = _missing(missing, command)
     return one_line(problem), one_line(hint)
 
 
@@ -68,7 +71,7 @@ def _option_instead(typed: str, command: Command) -> str:
         return f"did you mean {meant}?"
     others = [name for name in COMMANDS if typed in _every_name(_command(name))]
     if others:
-        return f"{typed} is an option of {' and '.join(f'reinit {name}' for name in others)}"
+        return f"{typed} is an option of reinit {listed(others)}"
     found = _spelled_like(typed.removeprefix("--"), names) if typed.startswith("--") else []
     if found:
         return f"did you mean {' or '.join(names[name] for name in found)}?"
@@ -112,7 +115,20 @@ def _every_name(command: Command) -> set[str]:
     return {name for each in command.shown_options for name in names_of(each)}
 
 
-def _missing(argument: click.Argument, command: Command) -> tuple[str, str]:
+def _with_value(typed: str, command: Command) -> str | None:
+    """Return how an option is written that lacks its value."""
+    context = click.Context(command)
+    for each in command.shown_options:
+        if typed in each.opts and not each.is_flag:
+            return f"write it as {typed} {each.make_metavar(context)}"
+    return None
+
+
+def _arguments(command: Command) -> list[click.Argument]:
+    return [each for each in command.params if isinstance(each, click.Argument)]
+
+
+def _missing(argument: click.Parameter, command: Command) -> tuple[str, str]:
     """Return which argument is missing, and how the command is called."""
     if isinstance(argument.type, click.Choice):
         *first, last = argument.type.choices

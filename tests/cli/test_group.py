@@ -94,6 +94,14 @@ def test_long_help_has_every_option_once_and_no_hidden_one(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_values_have_names_that_say_what_they_are(name: str, reinit: Callable[..., Done]) -> None:
+    """Those of click are its types: TEXT, INTEGER, FLOAT RANGE."""
+    out = reinit(name, "--help").out + reinit(name, "-h").out
+
+    assert not re.findall(r"\b(TEXT|INTEGER|FLOAT|RANGE|BOOLEAN|CHOICE)\b|x>=", out)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_former_names_are_in_no_help(name: str, reinit: Callable[..., Done]) -> None:
     former = _command(name).former_names()
     shown = {*re.findall(r"--[\w-]+", reinit(name, "-h").out + reinit(name, "--help").out)}

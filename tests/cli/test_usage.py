@@ -23,6 +23,7 @@ INSTEAD = {
     "--pretrained": "did you mean --weights DEFAULT?",
     "--group": "--group is an option of reinit keys",
     "--rtol": "--rtol is an option of reinit diff",
+    "--sort": "--sort is an option of reinit keys, stats, diff and show",
 }
 """What a run says of an option that it does not have."""
 
@@ -81,7 +82,12 @@ WRONG = {
     "a value that is missing": (
         ["alexnet", "-r"],
         "option '-r' requires an argument",
-        "reinit run -h shows how",
+        "write it as -r PATTERN=INIT[:ARGS]",
+    ),
+    "a run of nothing": (
+        ["run"],
+        "missing SOURCE...",
+        "write it as reinit [run] SOURCE... -r PATTERN=INIT[:ARGS] [OPTIONS]",
     ),
 }
 
@@ -99,3 +105,35 @@ def test_no_hint_proposes_what_replaces_files() -> None:
     said = inspect.getsource(hints).replace("--force-reinstall", "")
 
     assert not re.findall(r"--force|--in-place", said)
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["keys", "model.safetensors"], 0),
+        (["keys", "model.safetensors", "norm.*", "--tree"], 0),
+        (["stats", "model.safetensors"], 0),
+        (["stats", "model.safetensors", "--fail-nan"], 0),
+        (["diff", "model.safetensors", "model.safetensors"], 0),
+    ],
+    ids=lambda args: " ".join(args) if isinstance(args, list) else "",
+)
+def test_quiet_prints_nothing_but_json(
+    args: list[str], code: int, reinit: Callable[..., Done]
+) -> None:
+    assert reinit(*args, "-q") == Done(code, "", "")
+    assert reinit(*args, "-q", "--json").out == reinit(*args, "--json").out != ""
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize("part", ["0:3", ":,0", "...,-1", "0,:,:2", "[0:3]"])
+def test_a_slice_that_is_a_word_of_its_own_is_named(part: str, reinit: Callable[..., Done]) -> None:
+    done = reinit("show", "model.safetensors", "norm.weight", part)
+
+    meant = part.strip("[]")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        f"error: {part!r} is a slice, not a key",
+        f"hint: did you mean: reinit show model.safetensors norm.weight --slice {meant}?",
+    ]

@@ -11,12 +11,12 @@ import click
 from reinit_cli.cli.help import Command, argument, option
 from reinit_cli.cli.options import (
     CONTEXT,
-    DISPLAY,
     VIEW,
     DistanceType,
     display_options,
     json_option,
     overwrite_report_option,
+    quiet_option,
     rename_option,
     report_option,
     report_place,
@@ -103,14 +103,7 @@ _COMPARISON = "Comparison"
     brief="Also show unchanged tensors",
     help="Also show unchanged tensors",
 )
-@option(
-    "-q",
-    "--quiet",
-    is_flag=True,
-    heading=DISPLAY,
-    brief="Print nothing; use the exit code",
-    help="Print nothing; use the exit code",
-)
+@quiet_option
 @rename_option
 @weights_option
 @root_option

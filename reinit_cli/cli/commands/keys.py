@@ -17,6 +17,7 @@ from reinit_cli.cli.options import (
     CountType,
     display_options,
     json_option,
+    quiet_option,
     root_option,
     source_argument,
     weights_option,
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     heading=VIEW,
     help="End each key with NUL instead of a newline",
 )
+@quiet_option
 @weights_option
 @root_option
 @json_option
@@ -108,6 +110,7 @@ def command(
     count: bool,
     meta: bool,
     null: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """List the keys of SOURCE; exit with 1 if there are none, or a PATTERN matches none.
@@ -137,7 +140,9 @@ def command(
     warn_of_exclusions(listing.choice, source)
     view = _View("branch" if tree else "group" if group else "key", selectors.head, depth)
     screen = screen_of(sys.stdout)
-    if count:
+    if quiet and not as_json:
+        pass
+    elif count:
         counted = len(listing.tensors)
         click.echo(dumps({"version": VERSION, "count": counted}) if as_json else counted)
     elif as_json:

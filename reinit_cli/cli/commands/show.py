@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.cli.help import Command, argument, option
+from reinit_cli.cli.help import Command, HintedUsageError, argument, option
 from reinit_cli.cli.options import (
     CONTEXT,
     VIEW,
@@ -99,6 +101,7 @@ def command(
         raise click.UsageError("missing KEY or PATTERN; '*' shows every tensor")
     found = find_source(source, weights, root)
     warn_about((found,))
+    _refuse_slices(source, texts, {each.key for each in found.tensors})
     listing = chosen_tensors(found, texts, selectors)
     warn_of_exclusions(listing.choice, source)
     refuse_unmatched(listing.choice, [each.key for each in found.tensors], source)
@@ -112,6 +115,23 @@ def command(
         else:
             with paged(), lines_within(screen_of(sys.stdout).limit):
                 _write(printed_texts(chosen, part, full=full))
+
+
+_SLICE = re.compile(r"\[?[-0-9:., ]*[:,][-0-9:., ]*\]?")
+
+
+def _refuse_slices(source: str, texts: Sequence[str], keys: Container[str]) -> None:
+    """Refuse a slice in place of a key.
+
+    Raises:
+        HintedUsageError: there is one.
+    """
+    for text in texts:
+        if _SLICE.fullmatch(text) and text not in keys:
+            others = [each for each in texts if each != text]
+            meant = shlex.join(("show", source, *others, "--slice", text.strip("[]")))
+            problem = f"{text!r} is a slice, not a key"
+            raise HintedUsageError(problem, None, f"did you mean: reinit {meant}?")
 
 
 _TEXT_LENGTH = 2**20

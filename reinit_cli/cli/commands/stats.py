@@ -18,6 +18,7 @@ from reinit_cli.cli.options import (
     display_options,
     json_option,
     overwrite_report_option,
+    quiet_option,
     report_option,
     report_place,
     root_option,
@@ -110,6 +111,7 @@ _MEASURED = MEASURES.keys() - ORDERS.keys()
 @seed_option
 @report_option
 @overwrite_report_option
+@quiet_option
 @json_option
 @display_options
 @click.pass_context
@@ -126,6 +128,7 @@ def command(
     has_one_range: bool,
     fails: bool,
     force: bool,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Measure the tensors of SOURCE: mean, std, range, norm, zeros, NaN and infinities.
@@ -151,7 +154,7 @@ def command(
     reads = dict.fromkeys(found.reads, CHECKPOINT)
     place = report_place(report, reads, has_pictures=bool(tensors), force=force)
     skipped = [f"{key}: {reason}" for key, reason in reasons.items()]
-    with Meter(source, is_shown=not as_json) as meter:
+    with Meter(source, is_shown=not (as_json or quiet)) as meter:
         shows_histograms = as_json or screen_of(sys.stdout).is_terminal
         bins = PICTURE_BINS if place else BINS if shows_histograms else None
         passes = 2 if bins else 1
@@ -163,7 +166,7 @@ def command(
     shown = _shown(measured, selectors)
     if as_json:
         sys.stdout.write(dumps(statistics_form(shown, title, skipped)) + "\n")
-    else:
+    elif not quiet:
         total = (count, count) if by is None else (len(measured), count)
         sheet = statistics_sheet(shown, title, skipped, total, for_people=shows_histograms)
         with paged():

@@ -11,7 +11,13 @@ from typing import Any
 import click
 
 from reinit_cli.cli.help import Command, argument, option
-from reinit_cli.cli.options import CONTEXT, DISPLAY, allow_path_option, display_options, json_option
+from reinit_cli.cli.options import (
+    CONTEXT,
+    allow_path_option,
+    display_options,
+    json_option,
+    quiet_option,
+)
 from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
@@ -39,14 +45,7 @@ _COMPARISON = "Comparison"
     help="Read the record from FILE, which --record-to wrote  [default: OUTPUT itself]",
 )
 @allow_path_option
-@option(
-    "-q",
-    "--quiet",
-    is_flag=True,
-    heading=DISPLAY,
-    brief="Print nothing; use the exit code",
-    help="Print nothing; use the exit code",
-)
+@quiet_option
 @json_option
 @display_options
 @click.pass_context

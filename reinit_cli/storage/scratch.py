@@ -20,6 +20,15 @@ def scratch_place() -> str:
     return os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 (what is in it has names of its own)
 
 
+def is_usable_folder(path: str) -> bool:
+    """Whether files can be made in a folder, which is made first if that is possible."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(path, os.W_OK)
+
+
 def naming_scratch() -> AbstractContextManager[None]:
     """Turn the system's errors into ours, with the folder."""
     return naming_output(scratch_place(), "scratch")

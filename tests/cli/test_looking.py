@@ -181,7 +181,7 @@ def test_models_are_listed_by_glob(reinit: Callable[..., Done]) -> None:
     done = reinit("models", "alex*", "resnet18")
 
     assert done.out == (
-        "name\tkind\tparameters\tfile\tweights\n"
+        "name\tkind\tparameters\tfile\tweights (default first)\n"
         "alexnet\tclassification\t61100840\t244409434\tIMAGENET1K_V1\n"
         "resnet18\tclassification\t11689512\t46830453\tIMAGENET1K_V1\n"
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -251,3 +254,30 @@ def test_a_report_of_several_rewrites_is_refused(reinit, checkpoint) -> None:
     assert done.code == 2
     assert done.err.startswith("error: --report shows one rewrite; give it one source and one seed")
     assert not Path("out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "environment",
+    [{"HOME": "/proc/none"}, {"MPLCONFIGDIR": "/proc/none"}, {"XDG_CACHE_HOME": "/proc/none"}],
+    ids=str,
+)
+def test_a_figure_needs_no_home(environment, checkpoint, tmp_path) -> None:
+    """matplotlib warns where it cannot keep its cache of fonts, and leaves a folder behind."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    paths = {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(scratch)}
+    inherited = {name: each for name, each in os.environ.items() if name != "MPLCONFIGDIR"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "reinit_cli", "stats", "model.safetensors", "--report", "s.svg"],
+        env=inherited | paths | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+
+    assert done.stderr.splitlines() == ["total: 7 tensors"]
+    assert Path("s.svg").read_text().startswith("<?xml")
+    assert list(scratch.iterdir()) == []

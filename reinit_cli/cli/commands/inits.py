@@ -13,6 +13,7 @@ from reinit_cli.cli.options import CONTEXT, display_options, json_option
 from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.table import Column, Sheet, show
+from reinit_cli.cli.screen import screen_of
 from reinit_cli.initializers import REGISTRY
 from reinit_cli.initializers.declaration import REQUIRED, Initializer, Parameter, written
 from reinit_cli.initializers.parameters import Value
@@ -39,6 +40,9 @@ def command(name: str | None, *, as_json: bool) -> None:
     else:
         with paged():
             show(init_sheet(chosen[0]) if name else inits_sheet(found), sys.stdout)
+            if not name and screen_of(sys.stdout).is_terminal:
+                sys.stdout.write("\n")
+                show(Sheet((), (), [("more", "reinit inits NAME explains one")]), sys.stdout)
 
 
 _COLUMNS = (
@@ -61,7 +65,7 @@ def inits_sheet(groups: Mapping[str, Sequence[Initializer]]) -> Sheet:
         for purpose, group in groups.items()
         for each in group
     ]
-    return Sheet(_COLUMNS, rows, [("more", "reinit inits NAME explains one")])
+    return Sheet(_COLUMNS, rows)
 
 
 def init_sheet(declared: Initializer) -> Sheet:

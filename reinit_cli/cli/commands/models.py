@@ -58,7 +58,7 @@ _COLUMNS = (
     Column("kind", rank=2),
     Column("parameters", "count"),
     Column("file", "nbytes", rank=1),
-    Column("weights"),
+    Column("weights (default first)"),
 )
 
 
@@ -71,7 +71,7 @@ def models_sheet(summaries: Iterable[ModelSummary]) -> Sheet:
         )
         for each in summaries
     ]
-    return Sheet(_COLUMNS, rows, [("default", "the first of several weights")])
+    return Sheet(_COLUMNS, rows)
 
 
 def models_form(summaries: Iterable[ModelSummary]) -> dict[str, Any]:

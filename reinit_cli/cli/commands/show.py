@@ -35,7 +35,6 @@ from reinit_cli.cli.terminal import note, note_downloads, warn, warn_about
 from reinit_cli.operations.keys import ORDERS, Selectors
 from reinit_cli.operations.show import Chosen, chosen_tensors, opened_views, read_values
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.tensors.printing import lines_within
 from reinit_cli.text import nbytes, plural, printable, quoted, shape
 
 if TYPE_CHECKING:
@@ -113,7 +112,7 @@ def command(
         if as_json:
             _write(json_texts(chosen, part, is_alone=is_alone))
         else:
-            with paged(), lines_within(screen_of(sys.stdout).limit):
+            with paged():
                 _write(printed_texts(chosen, part, full=full))
 
 
@@ -188,7 +187,7 @@ def printed_texts(chosen: Chosen, part: Part | None, *, full: bool) -> Iterator[
 
     screen = screen_of(sys.stdout)
     width, most_lines = (
-        (screen.width, screen.height - _OTHER_LINES) if screen.is_terminal else (None, None)
+        (screen.limit, screen.height - _OTHER_LINES) if screen.is_terminal else (None, None)
     )
     for at, (info, view) in enumerate(chosen.views):
         values = read_values(view, info, abridged=not full, measures=True)
@@ -208,8 +207,7 @@ def printed_texts(chosen: Chosen, part: Part | None, *, full: bool) -> Iterator[
 
 def _fitting(text: str, screen: Screen, style: Style | None = None) -> Iterator[str]:
     """Yield a line, or those that it takes on a narrow terminal."""
-    is_whole = screen.is_wide or not screen.is_terminal
-    for line in [text] if is_whole else wrapped(text, screen.width):
+    for line in [text] if screen.limit is None else wrapped(text, screen.limit):
         yield screen.paint(line, style) + "\n"
 
 

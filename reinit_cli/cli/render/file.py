@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 from reinit_cli.cli.render.html import Page, html_of
@@ -10,6 +13,7 @@ from reinit_cli.cli.streams import flush_output
 from reinit_cli.errors import OutputUnwritableError, PackageError
 from reinit_cli.operations.report_file import write_alone
 from reinit_cli.storage.destination import Destination, InUse, check_extra_file
+from reinit_cli.storage.scratch import ScratchFolder, is_usable_folder
 
 _NEEDS = {".html": "jinja2", ".svg": "matplotlib", ".png": "matplotlib"}
 """The package that a kind of report is made with."""
@@ -47,9 +51,43 @@ def report_data(destination: Destination, page: Page) -> bytes:
         return html_of(page)
     from reinit_cli.cli.render.figure import figure_of
 
-    return figure_of(
-        f"{page.command} {page.title}", page.panels, kind.removeprefix("."), page.total
+    with _settings_of_matplotlib():
+        return figure_of(
+            f"{page.command} {page.title}", page.panels, kind.removeprefix("."), page.total
+        )
+
+
+@contextmanager
+def _settings_of_matplotlib() -> Iterator[None]:
+    """Give matplotlib a folder for its cache of fonts, where it has none that can be written.
+
+    It would warn, and leave a folder of its own behind.
+    """
+    named = os.environ.get("MPLCONFIGDIR")
+    if all(map(is_usable_folder, [named] if named else _default_folders())):
+        yield
+        return
+    with ScratchFolder() as folder:
+        os.environ["MPLCONFIGDIR"] = folder
+        try:
+            yield
+        finally:
+            os.environ["MPLCONFIGDIR"] = named or ""
+
+
+def _default_folders() -> list[str]:
+    """Return where matplotlib keeps settings and caches; "" for a user without a home."""
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        return [""]
+    if sys.platform == "darwin":
+        return [os.path.join(home, ".matplotlib")]
+    get = os.environ.get
+    parents = (
+        get("XDG_CONFIG_HOME") or f"{home}/.config",
+        get("XDG_CACHE_HOME") or f"{home}/.cache",
     )
+    return [os.path.join(parent, "matplotlib") for parent in parents]
 
 
 def write_report(destination: Destination, page: Page) -> None:

@@ -101,7 +101,8 @@ def tree_sheet(
             None for programs, which get its path.
     """
     # Lines are no help where a row of a narrow screen is a block of several.
-    has_lines = screen is not None and screen.width >= _NARROWEST_TREE
+    is_narrow = screen is not None and (screen.limit or _NARROWEST_TREE) < _NARROWEST_TREE
+    has_lines = screen is not None and not is_narrow
     is_ascii = screen is not None and not screen.is_unicode
     depths = [branch.depth for branch in tree]
     lines = tree_lines(depths, is_ascii=is_ascii) if has_lines else ()

@@ -98,9 +98,10 @@ def _refuse_others(state: Mapping[Any, Any]) -> None:
     """
     import torch
 
-    other = next((key for key in state if not isinstance(key, str)), None)
-    if other is not None:
-        raise SourceError(STATE_DICT, f"a key of {STATE_DICT} must be a text, not {kind_of(other)}")
+    for key in state:
+        if not isinstance(key, str):
+            problem = f"a key of {STATE_DICT} must be a text, not {kind_of(key)}"
+            raise SourceError(STATE_DICT, problem)
     if any(isinstance(each, torch.Tensor) for each in state.values()):
         return
     inside = [key for key, each in state.items() if isinstance(each, Mapping)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from reinit_cli.errors import OutputError
@@ -32,6 +33,7 @@ from reinit_cli.python.given import (
 from reinit_cli.python.hints import hinted
 from reinit_cli.python.options import PlanOptions, RewriteOptions
 from reinit_cli.python.results import Differences, Measurements
+from reinit_cli.python.words import with_words_of_python
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.rename import Rename
 from reinit_cli.request.request import Request, RequestOptions
@@ -67,7 +69,8 @@ def plan(
     """
     read = options_of("plan", options, PlanOptions)
     found = source_of(source, read.get("weights"), read.get("root"))
-    return plan_of(Request(_name(source, found.name), rules_of(rules), **read), found)
+    request = Request(_name(source, found.name), rules_of(rules), **read)
+    return with_words_of_python(plan_of(request, found))
 
 
 @overload
@@ -131,6 +134,7 @@ def rewrite(
     if request.skip_existing and exists((planned := job_of(request, found)).destination):
         return planned.plan if dry_run else Outcome(planned, {}, 0, 0.0, is_skipped=True)
     job = prepare(request, found)
+    job = replace(job, plan=with_words_of_python(job.plan))
     if dry_run:
         return job.plan
     with (
@@ -198,15 +202,16 @@ def apply_(
     }
     decided = plan_in_memory(source, Request(source.name, rules_of(rules), **options))
     held = filled_parameters(optimizer, decided) if optimizer is not None else []
+    plan_ = with_words_of_python(decided.plan)
     if dry_run:
         decided.check()
-        return decided.plan
+        return plan_
     nbytes = sum(step.tensor.nbytes for step in decided.plan.fills)
     with watched(progress, source.name, nbytes) as done:
         apply(decided, done)
     if optimizer is not None:
         reset(optimizer, held)
-    return decided.plan
+    return plan_
 
 
 @hinted()
@@ -301,6 +306,8 @@ def stats(
     found = source_of(source, weights, root)
     keys = chosen([tensor.key for tensor in found.tensors], patterns, found.name)
     tensors, _ = measurable([tensor for tensor in found.tensors if tensor.key in keys])
+    if isinstance(by, str) and by != "module":
+        raise TypeError(f"by must be 'module' or an integer, not {by!r}")
     depth = WHOLE_MODULE if by == "module" else by
     nbytes = sum(each.nbytes for each in tensors) * (2 if bins else 1)
     with watched(progress, found.name, nbytes) as done:

@@ -18,6 +18,7 @@ from reinit_cli.lazy import LazyModule
 from reinit_cli.operations.keys import no_match
 from reinit_cli.request.pattern import Pattern, patterns_of, select_keys
 from reinit_cli.request.request import FORMER, RequestOptions
+from reinit_cli.request.values import read_nbytes
 from reinit_cli.storage.location import DASH
 from reinit_cli.text import kind_of, near
 
@@ -45,7 +46,7 @@ def source_of(given: object, weights: object = None, root: str | None = None) ->
     for name, value in (("weights", weights), ("root", root)):
         if value is not None:
             raise SourceError(
-                "", f"{name} is for models by name and files, not for what is in memory"
+                "", f"{name}= is for models by name and files, not for what is in memory"
             )
     return memory_of(given)
 
@@ -58,7 +59,8 @@ def memory_of(given: object) -> StateSource:
         TypeError: it is something else.
     """
     if not is_in_memory(given):
-        raise TypeError(f"it must be a torch.nn.Module or a state dict, not {kind_of(given)}")
+        taken = "a torch.nn.Module or a state dict"
+        raise TypeError(f"what is changed in memory must be {taken}, not {kind_of(given)}")
     return state_source(cast("torch.nn.Module | Mapping[str, torch.Tensor]", given))
 
 
@@ -174,6 +176,15 @@ def _record_of(given: object) -> str | bool:
     return given if isinstance(given, bool) else text_of_path(given, "record")
 
 
+def _nbytes_of(given: object) -> int | None:
+    if given is None or (isinstance(given, int) and not isinstance(given, bool)):
+        return given
+    try:
+        return read_nbytes(given)
+    except ValueError as error:
+        raise TypeError(f"shard_nbytes must be {error}, not {given!r}") from None
+
+
 def _paths_of(given: object) -> list[str]:
     several = given if isinstance(given, list | tuple) else (given,)
     return [text_of_path(each, "an entry of allow_paths") for each in several]
@@ -185,6 +196,7 @@ _READERS = {
     "dtype": _dtypes_of,
     "record": _record_of,
     "allow_paths": _paths_of,
+    "shard_nbytes": _nbytes_of,
     "weights": weights_of,
     "optimizer_order": lambda given: (
         None if given is None else text_of_path(given, "optimizer_order")

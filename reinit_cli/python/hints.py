@@ -10,6 +10,7 @@ from typing import Any
 from reinit_cli import errors
 from reinit_cli.initializers.synonyms import initializers_offered
 from reinit_cli.operations.ways import fetching, path_of_url, way_from
+from reinit_cli.python.words import in_python
 from reinit_cli.request.spelling import corrected_pattern, nearest_keys
 from reinit_cli.text import near, one_line
 
@@ -20,6 +21,7 @@ def hinted() -> Iterator[None]:
     try:
         yield
     except errors.ReinitError as error:
+        error.problem = in_python(error.problem)
         hint = hint_of(error)
         if hint and not error.hint:
             error.hint = one_line(hint)

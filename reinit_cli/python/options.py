@@ -31,6 +31,7 @@ class RewriteOptions(PlanOptions, PlainOptions, total=False):
     """The options of `rewrite`."""
 
     dtype: str | torch.dtype | Sequence[str] | Mapping[str, str | torch.dtype] | None
+    shard_nbytes: int | str | None
     record: AnyPath | bool
 
 

@@ -305,7 +305,6 @@ class PlainOptions(PlainPlanOptions, total=False):
 
     keep_config: bool
     saturate: bool
-    shard_nbytes: int | None
     tensors_only: bool
     fix_index: bool
     copy: Sequence[Pattern | str]
@@ -328,6 +327,7 @@ class RequestOptions(PlainOptions, total=False):
     optimizer_order: str | None
     allow_paths: Sequence[str] | Bounds
     dtype: Casts
+    shard_nbytes: int | None
     record: str | bool
 
 

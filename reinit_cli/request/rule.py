@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from math import isfinite
 from typing import TypeAlias
@@ -39,7 +40,7 @@ class Rule:
     def __init__(
         self,
         pattern: Pattern | str,
-        init: Init | str,
+        init: AnyInit,
         text: str | None = None,
         *,
         is_exclusion: bool = False,
@@ -48,7 +49,8 @@ class Rule:
 
         Args:
             pattern: a pattern over keys.
-            init: an initializer, with arguments as in a rule, or without.
+            init: an initializer, with arguments as in a rule, or without; or a function of
+                `torch.nn.init`, alone or in a `functools.partial` with its arguments.
             text: the rule as it was written; None to write it.
             is_exclusion: whether `-x` asked for it.
 
@@ -58,9 +60,8 @@ class Rule:
             TypeError: one of them is something else.
         """
         read = Pattern.parse(pattern.strip()) if isinstance(pattern, str) else pattern
-        filled = parse_init(init) if isinstance(init, str) else init
+        filled = _init_of(init)
         _need("the pattern of a rule", read, Pattern, "a text such as 'fc.*'")
-        _need("the initializer of a rule", filled, Init, "a text such as 'normal:std=0.02'")
         object.__setattr__(self, "pattern", read)
         object.__setattr__(self, "init", filled)
         written = init if isinstance(init, str) and is_plain(init) else str(filled)
@@ -141,10 +142,13 @@ class Rule:
         }
 
 
-AnyRule: TypeAlias = Rule | str | tuple[Pattern | str, Init | str]
+AnyInit: TypeAlias = Init | str | Callable[..., object]
+"""An initializer, a text such as "normal:std=0.02", or a function of `torch.nn.init`."""
+
+AnyRule: TypeAlias = Rule | str | tuple[Pattern | str, AnyInit]
 """A rule, a text such as "fc.*=zeros", or a pattern and an initializer."""
 
-Rules: TypeAlias = Rule | str | Mapping[str, Init | str] | Sequence[AnyRule] | Iterator[AnyRule]
+Rules: TypeAlias = Rule | str | Mapping[str, AnyInit] | Sequence[AnyRule] | Iterator[AnyRule]
 """One rule or several: in a list, or as a dictionary of patterns and initializers.
 
 A dictionary of anything is an iterable of its keys, which a type checker would let pass.
@@ -181,6 +185,28 @@ def _rule(rule: AnyRule) -> Rule:
         f"a rule must be a text such as 'fc.*=zeros', a pair of a pattern and an initializer, "
         f"or a Rule, not {kind_of(rule)}"
     )
+
+
+def _init_of(given: AnyInit) -> Init:
+    """Read an initializer, however it is given.
+
+    Raises:
+        TypeError: it is not one.
+    """
+    if isinstance(given, Init):
+        return given
+    if isinstance(given, str):
+        return parse_init(given)
+    function, arguments = (
+        (given.func, given.keywords)
+        if isinstance(given, partial) and not given.args
+        else (given, {})
+    )
+    name = getattr(function, "__name__", "")
+    if getattr(function, "__module__", "") == "torch.nn.init" and name in REGISTRY:
+        return REGISTRY[name].bind(arguments)
+    taken = "a text such as 'normal:std=0.02', or a function of torch.nn.init"
+    raise TypeError(f"the initializer of a rule must be {taken}, not {kind_of(given)}")
 
 
 def _need(what: str, given: object, kind: type, taken: str) -> None:

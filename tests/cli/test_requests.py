@@ -219,7 +219,15 @@ def test_the_table_of_options_has_every_field_in_order() -> None:
     assert list(OPTIONS) == [each.name for each in fields(Request)]
 
 
-IN_SEVERAL_FORMS = {"weights", "device", "optimizer_order", "allow_paths", "dtype", "record"}
+IN_SEVERAL_FORMS = {
+    "shard_nbytes",
+    "weights",
+    "device",
+    "optimizer_order",
+    "allow_paths",
+    "dtype",
+    "record",
+}
 """The options that Python users may give as what they hold in their hands."""
 
 

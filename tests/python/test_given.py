@@ -236,7 +236,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a path as a target": (
         lambda: apply_("model.pt", "a=zeros"),  # type: ignore[arg-type]
-        "it must be a torch.nn.Module or a state dict, not a str",
+        "what is changed in memory must be a torch.nn.Module or a state dict, not a str",
     ),
     "a number as an output": (
         lambda: rewrite("model.pt", "a=zeros", 5),  # type: ignore[call-overload]
@@ -253,6 +253,10 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "a text as a seed": (
         lambda: apply_({"a": torch.ones(2)}, "a=zeros", seed="1"),  # type: ignore[arg-type]
         "seed must be an integer, not a str",
+    ),
+    "another word as what is measured together": (
+        lambda: stats({"a": torch.ones(2)}, by="layer"),  # type: ignore[arg-type]
+        "by must be 'module' or an integer, not 'layer'",
     ),
     "a number as progress": (
         lambda: apply_({"a": torch.ones(2)}, "a=zeros", progress=1),  # type: ignore[arg-type]
@@ -286,6 +290,8 @@ def test_a_training_checkpoint_is_not_taken_for_a_state_dict() -> None:
         apply_(checkpoint, "*=zeros")  # type: ignore[arg-type]
 
     assert refused.value.hint == "pass what is in it: ['model']"
+    with pytest.raises(SourceError, match="must be a text, not None"):
+        stats({None: torch.ones(2)})  # type: ignore[dict-item]
     with pytest.raises(SourceError, match="must be a text, not an int"):
         stats({0: torch.ones(2)})  # type: ignore[dict-item]
 

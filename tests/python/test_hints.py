@@ -161,6 +161,25 @@ OF_COMMANDS_ALONE = {
 }
 
 
+def test_warnings_and_errors_name_keywords_and_no_options_of_the_command_line() -> None:
+    _files()
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    warned = [
+        *apply_(model, "1.weight=zeros", dry_run=True).warnings,
+        *plan(model, "1.weight=zeros").warnings,
+        *rewrite(model, "1.weight=zeros", "new.pt").job.plan.warnings,
+        *rewrite("model.safetensors", "*=zeros", "new/", shard_nbytes="9B", dry_run=True).warnings,
+    ]
+    with pytest.raises(ReinitError) as refused:
+        plan("model.safetensors", [], num_classes=3)
+
+    assert len(warned) >= 4
+    assert [text for text in (*warned, str(refused.value)) if FLAG.search(text)] == []
+    assert any("reset_buffers=True" in text for text in warned)
+    assert any("shard_nbytes=" in text for text in warned)
+    assert "arch=" in str(refused.value)
+
+
 @pytest.mark.slow
 def test_a_traceback_ends_with_the_hint() -> None:
     code = "import torch, reinit_cli; reinit_cli.apply_({'a': torch.ones(1)}, 'b=zeros')"

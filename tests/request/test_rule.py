@@ -7,12 +7,14 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from reinit_cli.cli.offers import meant
 from reinit_cli.errors import ArgumentError, PatternError, RuleError, UnknownNameError
@@ -711,7 +713,10 @@ NOT_RULES = {
     "a list of numbers": ([5], "a rule must be a text such as 'fc.*=zeros'"),
     "bytes": (b"fc.*=zeros", "a rule must be a text such as 'fc.*=zeros'"),
     "a triple": ([("a", "zeros", "c")], "not a tuple"),
-    "a number as an initializer": ({"a": 0.0}, "such as 'normal:std=0.02', not a float"),
+    "a number as an initializer": (
+        {"a": 0.0},
+        "such as 'normal:std=0.02', or a function of torch.nn.init, not a float",
+    ),
     "a number as a pattern": ({0: "zeros"}, "such as 'fc.*', not an int"),
 }
 
@@ -722,6 +727,18 @@ def test_what_is_not_a_rule_is_a_type_error_that_says_what_is(rules: Any, said: 
         rules_of(rules)
 
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_functions_of_torch_are_initializers() -> None:
+    assert Rule("fc.*", nn.init.zeros_) == Rule("fc.*", "zeros")
+    assert Rule("fc.*", nn.init.xavier_uniform_).init == parse_init("xavier_uniform")
+    drawn = partial(nn.init.normal_, mean=1, std=0.02)
+    assert Rule("fc.*", drawn).init == parse_init("normal:mean=1,std=0.02")
+    fan = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
+    assert rules_of({"fc.*": fan})[0].init == parse_init("kaiming_normal:relu,fan_out")
+    for other in (nn.init.calculate_gain, torch.zeros, nn.Linear, partial(nn.init.normal_, None)):
+        with pytest.raises(TypeError, match="or a function of torch"):
+            Rule("fc.*", other)
 
 
 def test_a_rule_shows_its_text_and_no_more() -> None:

@@ -105,7 +105,14 @@ def info(text: str, weights: str | None = None, root: str | None = None) -> Summ
         shards,
         record,
         (*notes, *_said_otherwise(shards, sums), *_odd(source)),
-        next_commands(text, root, source.tensors, sums, has_record=record is not None),
+        next_commands(
+            text,
+            root,
+            source.tensors,
+            sums,
+            has_record=record is not None,
+            wrapper=_wrapper(source.tensors),
+        ),
     )
 
 
@@ -182,6 +189,7 @@ def _parts(holdings: Holdings) -> Iterator[Part]:
     """Yield what lies next to the state dict in a file, each without what is in it."""
     located = holdings.source.located if holdings.source else None
     root = located.root if located else ""
+    networks = {each.root for each in located.neighbors} if located else set()
     last = ""
     for part in holdings.parts:
         holds_it = not part.path or f"{root}.".startswith(f"{part.path}.")
@@ -189,4 +197,16 @@ def _parts(holdings: Holdings) -> Iterator[Part]:
         if holds_it or is_in_it or (last and part.path.startswith(f"{last}.")):
             continue
         last = part.path
-        yield part
+        if part.path not in networks:  # which are named as what they are
+            yield part
+    if isinstance(holdings.source, FolderSource):
+        yield from _other_files(holdings.source)
+
+
+def _other_files(source: FolderSource) -> Iterator[Part]:
+    """Yield the files of a folder that hold what goes with the weights, or other weights."""
+    sizes = source.sizes
+    for name in source.located.fitting:
+        yield Part(name, "training state", nbytes=sizes.get(name, 0))
+    for name, size in source.located.stale.items():
+        yield Part(name, "other weights", nbytes=size)

@@ -40,6 +40,7 @@ def next_commands(
     sums: Sums | None,
     *,
     has_record: bool = False,
+    wrapper: str = "",
 ) -> tuple[Command, ...]:
     """Return commands that work on a source.
 
@@ -49,6 +50,7 @@ def next_commands(
         tensors: the entries of its state dict.
         sums: the same summed up; None where it has no state dict.
         has_record: whether it holds a provenance record.
+        wrapper: what a wrapper put in front of all keys, or "".
     """
     if name == DASH:
         return ()
@@ -58,6 +60,8 @@ def next_commands(
     commands = [*_looks(name, at, sums)]
     if rule := _rule(tensors, sums):
         commands.append(Command("", name, ("-r", rule, "-n", *at)))
+    if wrapper:
+        commands.append(Command("", name, ("--rename", f"{wrapper}*=*", "-n", *at)))
     if has_record:
         commands.append(Command("verify", name))
     return tuple(commands)

@@ -132,6 +132,31 @@ def test_a_training_checkpoint_is_taken_apart(reinit: Reinit) -> None:
     assert (contents["epoch"]["kind"], contents["epoch"]["text"]) == ("int", "7")
 
 
+def test_a_copy_of_the_weights_is_named_once(reinit: Reinit) -> None:
+    state = _net().state_dict()
+    torch.save({"model": state, "ema": {key: each.clone() for key, each in state.items()}}, "m.pt")
+
+    form = _json(reinit, "m.pt")
+
+    assert form["networks"] == [{"root": "ema", "is_copy": True}]
+    assert form["contents"] == []
+
+
+def test_the_files_of_a_folder_that_go_with_its_weights_are_listed(reinit: Reinit) -> None:
+    Path("hf").mkdir()
+    state = nn.Linear(2, 2).state_dict()
+    save_file(state, "hf/model.safetensors")
+    torch.save(state, "hf/pytorch_model.bin")
+    torch.save({"state": {}, "param_groups": []}, "hf/optimizer.pt")
+
+    contents = json.loads(reinit("info", "hf", "--json").out)["contents"]
+
+    assert {each["path"]: (each["kind"], each["nbytes"]) for each in contents} == {
+        "optimizer.pt": ("training state", os.path.getsize("hf/optimizer.pt")),
+        "pytorch_model.bin": ("other weights", os.path.getsize("hf/pytorch_model.bin")),
+    }
+
+
 def test_what_has_no_state_dict_is_summed_up_too(reinit: Reinit) -> None:
     net = nn.Linear(2, 2)
     torch.save(torch.optim.SGD(net.parameters(), 0.1, 0.9).state_dict(), "optimizer.pt")
@@ -236,6 +261,17 @@ def test_every_command_that_is_suggested_works(reinit: Reinit) -> None:
         done = reinit(*args)
         assert done.code == 0, (line, done.err)
         assert "odd key" in done.out
+
+
+def test_the_prefix_of_a_wrapper_is_taken_away_by_what_is_suggested(reinit: Reinit) -> None:
+    state = nn.DataParallel(_net()).state_dict()
+    torch.save(state, "m.pt")
+
+    *_, line = _json(reinit, "m.pt")["next"]
+    program, *args = shlex.split(line.removesuffix(" -n"))
+
+    assert (program, reinit(*args, "-o", "new.pt").code) == ("reinit", 0)
+    assert torch.load("new.pt").keys() == _net().state_dict().keys()
 
 
 @pytest.mark.parametrize(

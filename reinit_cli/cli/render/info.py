@@ -137,9 +137,8 @@ def _part_text(part: Part, summary: Summary) -> str:
         if part.tensors or part.kind == "optimizer"
         else f"{kind} {part.text}"
     )
-    if part.tensors:
-        text += f", {nbytes(part.nbytes)}"
-    return f"{part.path}: {text.strip()}"
+    size = f", {nbytes(part.nbytes)}" if part.nbytes else ""
+    return f"{part.path}: {text.strip()}{size}"
 
 
 def _record_text(form: Mapping[str, Any]) -> str:

@@ -123,7 +123,8 @@ def _lines(form: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from ((f"{name}.{each[title]}", str(each[amount])) for each in value)
         elif name == "contents":
             yield from (
-                (f"contents.{each['path']}", f"{each['kind']} {each['text']}") for each in value
+                (f"contents.{each['path']}", f"{each['kind']} {each['text']}".strip())
+                for each in value
             )
         elif name == "optimizers":
             yield from ((f"optimizers.{each['path']}", each["kind"]) for each in value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -280,3 +280,31 @@ def _joined(
         place = (is_module, kind if _NUMBER.fullmatch(name) else f".{name}")
         alike.setdefault(place, ([], each))[0].append(name)
     return alike.values()
+
+
+def sorted_tree(tree: Sequence[Branch], size: Callable[[Branch], int]) -> list[Branch]:
+    """Return a tree in which what lies in one branch is sorted, the smallest first.
+
+    Args:
+        tree: branches, each before what is in it.
+        size: what a branch is sorted by.
+    """
+    whole: _Family = (None, [])
+    around = [whole]
+    for branch in tree:
+        del around[branch.depth + 1 :]
+        family: _Family = (branch, [])
+        around[-1][1].append(family)
+        around.append(family)
+    return list(_flat(whole, size))
+
+
+_Family = tuple[Branch | None, list["_Family"]]
+"""A branch with those that lie in it."""
+
+
+def _flat(family: _Family, size: Callable[[Branch], int]) -> Iterator[Branch]:
+    for each in sorted(family[1], key=lambda inner: size(inner[0]) if inner[0] else 0):
+        if each[0] is not None:
+            yield each[0]
+        yield from _flat(each, size)

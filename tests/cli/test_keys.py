@@ -163,6 +163,17 @@ def test_the_first_rows_alone_can_be_shown(
         assert rows == keys[:2]
 
 
+def test_groups_and_branches_are_sorted_by_their_sums(
+    reinit: Callable[..., Done], layers: Path
+) -> None:
+    groups = reinit("keys", "m.safetensors", "--group", "--sort", "bytes").out.splitlines()
+    tree = json.loads(reinit("keys", "m.safetensors", "--tree", "--sort", "nbytes", "--json").out)
+
+    # 11 layers of 128 B are more than an embedding of 160 B.
+    assert groups[:2] == ["layers.{0..10}.up.weight", "embed.weight"]
+    assert tree["tree"][0]["path"] == "layers.{0..10}"
+
+
 def test_the_order_can_be_reversed(reinit: Callable[..., Done], layers: Path) -> None:
     keys = reinit("keys", "m.safetensors", "--sort", "key").out.splitlines()
 

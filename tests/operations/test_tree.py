@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reinit_cli.operations.tree import Branch, tree_of
+from reinit_cli.operations.tree import Branch, sorted_tree, tree_of
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.tensors.info import TensorInfo
 
@@ -112,6 +112,18 @@ def test_what_is_repeated_adds_to_no_sum() -> None:
         ("a.v", 1, 2),
         ("a.w", 1, 0),
         ("b.w", 1, 2),
+    ]
+
+
+def test_what_lies_in_one_branch_is_sorted_with_what_lies_in_it() -> None:
+    tree = tree_of(_tensors("a", "b.x.w", "b.x.v", "b.y", "c.w", "c.v"))
+
+    found = sorted_tree(tree, lambda branch: -branch.nbytes)
+
+    assert [each.path for each in found] == [
+        *("b", "b.x", "b.x.w", "b.x.v", "b.y"),
+        *("c", "c.w", "c.v"),
+        "a",
     ]
 
 

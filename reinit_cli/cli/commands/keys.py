@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -31,6 +31,7 @@ from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_o
 from reinit_cli.cli.terminal import warn_about
 from reinit_cli.collector import collector_paused
 from reinit_cli.operations.keys import ORDERS, Listing, Selectors, list_keys
+from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
     from reinit_cli.operations.outline import Group
@@ -138,7 +139,9 @@ def command(
     warn_about((found,))
     listing = list_keys(found.tensors, selectors)
     warn_of_exclusions(listing.choice, source)
-    view = _View("branch" if tree else "group" if group else "key", selectors.head, depth)
+    kind: Literal["key", "group", "branch"] = "branch" if tree else "group" if group else "key"
+    sign = 1 if selectors.is_reversed else -1
+    view = _View(kind, selectors.head, depth, selectors.order, sign)
     screen = screen_of(sys.stdout)
     if quiet and not as_json:
         pass
@@ -176,6 +179,12 @@ def _refuse_together(options: Mapping[str, bool]) -> None:
                 raise click.UsageError(f"{first} and {second} cannot be combined")
 
 
+_SIZES: Mapping[str, Callable[[TensorInfo], int]] = {
+    "parameters": lambda tensor: tensor.numel,
+    "bytes": lambda tensor: tensor.nbytes,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class _View:
     """How keys are shown.
@@ -184,22 +193,37 @@ class _View:
         kind: what a row is.
         head: how many rows are shown, or None for all.
         depth: how many levels of a tree.
+        order: what the tensors are sorted by, or None.
+        sign: 1 where the smallest comes first, otherwise -1.
     """
 
     kind: Literal["key", "group", "branch"]
     head: int | None
     depth: int | None
+    order: str | None
+    sign: int
 
     def groups(self, listing: Listing) -> list[Group]:
+        """Return groups, sorted by their sums where tensors are sorted by sizes."""
         from reinit_cli.operations.outline import groups_of
 
-        return groups_of(listing.tensors)
+        groups = groups_of(listing.tensors)
+        if (size := _SIZES.get(self.order or "")) is not None:
+            groups.sort(key=lambda group: self.sign * sum(map(size, group.tensors)))
+        return groups
 
     def tree(self, listing: Listing) -> list[Branch]:
-        from reinit_cli.operations.tree import tree_of
+        """Return a tree, in which branches are sorted by their sums where tensors are."""
+        from reinit_cli.operations.tree import sorted_tree, tree_of
 
         sums = (listing.repeated, listing.aliases, listing.buffers)
-        return tree_of(listing.tensors, *sums, deepest=self.depth)
+        tree = tree_of(listing.tensors, *sums, deepest=self.depth)
+        match self.order:
+            case "bytes":
+                return sorted_tree(tree, lambda branch: self.sign * branch.nbytes)
+            case "parameters":
+                return sorted_tree(tree, lambda branch: self.sign * branch.parameters)
+        return tree
 
     def sheet(self, listing: Listing, screen: Screen) -> Sheet:
         """Return a table, for people or for programs."""

@@ -162,8 +162,8 @@ CASES = {
     ),
     "missing source": (
         ["-r", "*=zeros"],
-        "error: missing argument 'SOURCE'",
-        "hint: reinit run -h shows how",
+        "error: missing SOURCE...",
+        "hint: write it as reinit [run] SOURCE... -r PATTERN=INIT[:ARGS] [OPTIONS]",
     ),
     "hostile key": (
         ["model.safetensors", "-r", "\x1b*\u202e=zeros"],

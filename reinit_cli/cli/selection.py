@@ -16,7 +16,7 @@ from reinit_cli.cli.terminal import warn
 from reinit_cli.errors import UnknownNameError
 from reinit_cli.operations.keys import ORDERS, Choice, Selectors, no_match
 from reinit_cli.request.pattern import Pattern
-from reinit_cli.text import listed, plural, quoted
+from reinit_cli.text import listed, near, plural, quoted
 
 _OTHER_NAMES = {
     "name": "key",
@@ -24,6 +24,9 @@ _OTHER_NAMES = {
     "size": "bytes",
     "numel": "parameters",
     "elements": "parameters",
+    "average": "mean",
+    "max_diff": "max_abs",
+    "l2": "relative_l2",
 }
 """What people, and JSON, call that by which keys are sorted."""
 
@@ -33,8 +36,12 @@ class SortType(click.Choice):  # type: ignore[type-arg]  # generic only since cl
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Read it."""
-        name = str(value)
+        name = str(value).lower().replace("-", "_")
         known = name if name in self.choices else _OTHER_NAMES.get(name, name)
+        if known not in self.choices and (nearest := near(known, self.choices, 1)):
+            self.fail(
+                f"{quoted(str(value))} is not one of them; did you mean {nearest[0]}?", param, ctx
+            )
         return str(super().convert(known, param, ctx))
 
 
@@ -194,8 +201,8 @@ def hint_of_pattern(error: UnknownNameError, args: Sequence[str]) -> str:
     if meant is None and (numbers := numbers_there(pattern, keys)):
         return numbers
     if meant is None:
-        near = nearest_keys(pattern, keys)
-        return f"similar: {', '.join(near)}; {_lists(error)}" if near else _lists(error)
+        nearest = nearest_keys(pattern, keys)
+        return f"similar: {', '.join(nearest)}; {_lists(error)}" if nearest else _lists(error)
     found = Pattern.parse(meant).select(keys)
     matches = keys[found[0]] + (f" and {len(found) - 1:,} more" if len(found) > 1 else "")
     command = f"reinit {shlex.join(_replaced(args, pattern, meant))}"

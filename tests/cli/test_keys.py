@@ -174,6 +174,18 @@ def test_groups_and_branches_are_sorted_by_their_sums(
     assert tree["tree"][0]["path"] == "layers.{0..10}"
 
 
+def test_an_order_that_is_misspelled_is_answered_with_the_nearest(
+    reinit: Callable[..., Done], layers: Path
+) -> None:
+    done = reinit("keys", "m.safetensors", "--sort", "bites")
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines()[0] == (
+        "error: invalid value for '--sort': 'bites' is not one of them; did you mean bytes?"
+    )
+    assert reinit("diff", "m.safetensors", "m.safetensors", "--sort", "relative-L2").code == 0
+
+
 def test_the_order_can_be_reversed(reinit: Callable[..., Done], layers: Path) -> None:
     keys = reinit("keys", "m.safetensors", "--sort", "key").out.splitlines()
 

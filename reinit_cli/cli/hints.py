@@ -143,6 +143,13 @@ def _suffix(error: errors.OutputUnwritableError) -> str:
     return did_you_mean([f"-o {shlex.quote(each)}" for each in error.known])
 
 
+def _of_input(error: errors.InputError) -> str:
+    """Return the way on for one of several inputs, of which some may be done already."""
+    if isinstance(error.cause, errors.OutputExistsError):
+        return "add --skip-existing to make only those that are missing"
+    return hint_of(error.cause) or ""
+
+
 def _existing(error: errors.OutputExistsError) -> str:
     return f"name another with {_option(error)} (reinit run -h shows how to overwrite)"
 
@@ -304,6 +311,6 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.PackageError, "plugin"): (
         lambda error: f"mend or remove it: pip uninstall {error.about}"
     ),
-    (errors.InputError, ""): lambda error: hint_of(error.cause) or "",
+    (errors.InputError, ""): _of_input,
 }
 """What each family and kind of error is answered with; "" stands for all its other kinds."""

@@ -206,6 +206,22 @@ def test_what_another_run_writes_meanwhile_is_skipped_too(
     assert Path("out/b.safetensors").read_bytes() == b"theirs"
 
 
+@pytest.mark.usefixtures("sources")
+def test_a_batch_that_finds_outputs_offers_to_skip_them(reinit: Callable[..., Done]) -> None:
+    names = ["a.safetensors", "b.safetensors"]
+    assert reinit(names[1], *RULE, "-o", "out/").code == 0
+
+    done = reinit(*names, *RULE, "-o", "out/")
+
+    assert done == Done(
+        2,
+        "",
+        "error: b.safetensors: the output 'out/b.safetensors' exists\n"
+        "hint: add --skip-existing to make only those that are missing\n",
+    )
+    assert reinit(*names, *RULE, "-o", "out/", "--skip-existing").code == 0
+
+
 @pytest.mark.parametrize("other", ["--force", "--in-place"])
 @pytest.mark.parametrize("sources_", [["a.safetensors"], ["a.safetensors", "b.safetensors"]])
 @pytest.mark.usefixtures("sources")

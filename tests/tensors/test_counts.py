@@ -100,6 +100,14 @@ def test_names_tell_the_buffers_of_torchs_own_modules(net: nn.Module) -> None:
     assert _by_names(net) == _by_torch(net)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_what_has_no_gradient_is_a_buffer_whatever_its_name(dtype: torch.dtype) -> None:
+    net = nn.Linear(2, 2)
+    net.register_buffer("order", torch.ones(5, dtype=dtype))
+
+    assert _by_names(net) == _by_torch(net) == (6, 5)
+
+
 def test_shared_tensors_count_once() -> None:
     net = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5, bias=False), nn.BatchNorm1d(5))
     net[1].weight = net[0].weight

@@ -43,26 +43,22 @@ class Column:
         rank: 0 for a column that never leaves; of the others the highest leaves first where the
             table is too wide.
         comfortable: the width down to which its texts are wrapped before any column leaves.
-        is_number: whether ready-made texts are aligned to the right.
-        is_note: whether ready-made texts are shown below the table.
     """
 
     title: str
     kind: Kind = "text"
     rank: int = 0
     comfortable: int = COMFORTABLE
-    is_number: bool = False
-    is_note: bool = False
 
     @property
     def is_right(self) -> bool:
         """Whether its cells are aligned to the right."""
-        return self.is_number or self.kind in _NUMERIC
+        return self.kind in _NUMERIC
 
     @property
     def is_below(self) -> bool:
         """Whether a terminal shows its cells below the table."""
-        return self.is_note or self.kind == "note"
+        return self.kind == "note"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ HOSTILE = [
     "&amp;&lt;b&gt;",
 ]
 
-COLUMNS = (Column("key"), Column("std", is_number=True), Column("notes", is_note=True))
+COLUMNS = (Column("key"), Column("std", "number"), Column("notes", "note"))
 
 
 class Parsed(HTMLParser):

@@ -20,7 +20,7 @@ from reinit_cli.text import duration, nbytes, plural
 
 _COLUMNS = (
     Column("source", "key"),
-    Column("seed", is_number=True),
+    Column("seed", "count"),
     Column("result"),
     Column("tensors", "count", rank=3),
     Column("parameters", "count", rank=2),

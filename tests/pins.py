@@ -478,11 +478,11 @@ FORMATS = {
     "views legacy": Format("layouts-legacy.pt", ".pt", "transposed"),
     "carried zip": Format("carried.pt", ".pt", "a.weight"),
     "carried legacy": Format("carried-legacy.pt", ".pt", "a.weight"),
-    "folder": Format("hf", "/"),
-    "bin folder": Format("hf-bin", "/"),
-    "one-file folder": Format("hf-one", "/"),
-    "hub folder": Format("hub/snapshots/main", "/", also=("hub",)),
-    "index": Format("hf/model.safetensors.index.json", "/", also=("hf",)),
+    "folder": Format("hf", ""),
+    "bin folder": Format("hf-bin", ""),
+    "one-file folder": Format("hf-one", ""),
+    "hub folder": Format("hub/snapshots/main", "", also=("hub",)),
+    "index": Format("hf/model.safetensors.index.json", "", also=("hf",)),
 }
 
 OPERATIONS = """
@@ -497,10 +497,10 @@ to safetensors: {source} -o new.safetensors
 to torch: {source} -o new.bin
   {source} {fill} -o new2.bin --drop-non-tensors
   keys new2.bin -l
-to shards: {source} -o shards/ --shard-size 2kB
-  {source} {fill} -o shards2/ --shard-size 1KiB --drop-non-tensors
+to shards: {source} -o shards --shard-size 2kB
+  {source} {fill} -o shards2 --shard-size 1KiB --drop-non-tensors
   diff {source} shards2 --json
-to one shard: {source} -o shards/ --drop-non-tensors {fill}
+to one shard: {source} -o shards --shard-size 1GB --drop-non-tensors {fill}
 to bfloat16: {source} --dtype bfloat16 -o out{suffix} --drop-non-tensors
 to float64, filled: {source} --dtype float64 -o out.safetensors --drop-non-tensors {fill}
 to float8: {source} --dtype float8_e4m3fn -o out.pt --drop-non-tensors -r {key}=normal
@@ -602,7 +602,7 @@ def formats() -> Iterator[Pin]:
     fill = '-r "*weight=normal:std=0.05" -r "{}=xavier_uniform:relu"'
     for kind, (source, suffix, key, also) in FORMATS.items():
         words = {"source": source, "suffix": suffix, "key": key, "fill": fill.format(key)}
-        record = "out/reinit.json" if suffix == "/" else f"out{suffix}"
+        record = f"out{suffix}" if suffix else "out/reinit.json"
         yield from pins_of(kind, OPERATIONS, also=also, record=record, **words)
     for kind in ("safetensors", "odd safetensors", "zip", "legacy", "training zip"):
         source, _, key, _ = FORMATS[kind]
@@ -715,7 +715,7 @@ default output: squeezenet1_1 --weights none -r "features.*.weight=xavier_unifor
 another seed: squeezenet1_1 --weights none -r "features.*.bias=zeros" -s 8 -o out.pt
 no rule: squeezenet1_1 --weights none
 no rule but an output: squeezenet1_1 --weights none -o out.safetensors
-shards: squeezenet1_1 --weights none -o out/ --shard-size 2MB
+shards: squeezenet1_1 --weights none -o out --shard-size 2MB
 bfloat16: squeezenet1_1 --weights none --dtype bfloat16 -o out.bin
 to standard output: squeezenet1_1 --weights none -r "classifier.*=default" -o - -q
 recorded: squeezenet1_1 --weights none -r "classifier.*=default" --num-classes 7 -o o.pt --record
@@ -907,7 +907,7 @@ a plan: net.pt -c recipes/good.json -s 2 -o out.pt -n --json > plan.json
   net.safetensors -c plan.json -o out.safetensors
 a plan of a run: net.pt -c recipes/good.json -s 2 -o out.pt --json > plan.json
   -c plan.json -o out2.pt
-a plan of shards: train.pt --dtype float16 --drop-non-tensors -o out/ --shard-size 1kB -n --json > p.json
+a plan of shards: train.pt --dtype float16 --drop-non-tensors -o out --shard-size 1kB -n --json > p.json
   -c p.json -v
 a plan of seeds: net.pt -c recipes/seeds.toml -n --json > plan.json
   -c plan.json
@@ -946,7 +946,7 @@ of transforms: lm.pt -r "*=noise:relative=0.1" -r "*.bias=shuffle" -o out.pt --r
 of a rewind: late.safetensors -r *=rewind:early.safetensors -o out.safetensors --record -q
   verify out.safetensors
   verify out.safetensors --source late.safetensors
-of shards: lm.safetensors -r head.weight=orthogonal -o out/ --shard-size 3kB --record -q
+of shards: lm.safetensors -r head.weight=orthogonal -o out --shard-size 3kB --record -q
   verify out
   verify out --source lm.safetensors --json
 beside, forced: lm.pt -r head.weight=ones -o out.pt --record=r.json -q

@@ -134,7 +134,7 @@ SITUATIONS: dict[str, Situation] = {
     ),
     "shards": Situation(
         _make_file,
-        ("m.safetensors", *_RULE, "-o", "out/new/", "--shard-size", "8kB"),
+        ("m.safetensors", *_RULE, "-o", "out/new", "--shard-size", "8kB"),
         [*_TENSORS, ("create", "out/new"), ("swap folder", "out")],
     ),
     "a donor": Situation(

@@ -65,7 +65,7 @@ COMMANDS = {
     "an old torch file": Command(("m.pt", *RULE, "-o", "out.pt", "-f"), ("out.pt",)),
     "a folder": Command(("./folder", *RULE, "-o", "out")),
     "a folder that is synced": Command(("./folder", *RULE, "-o", "out", "--sync")),
-    "shards": _run("--shard-size", "9kB", "-o", "out/"),
+    "shards": _run("--shard-size", "9kB", "-o", "out"),
     "a record inside": _run("-o", _OUT, "--record"),
     "a record of a torch file": Command(("m.pt", *RULE, "-o", "out.pt", "--record")),
     "a new record": _run("-o", _OUT, f"--record={_RECORD}"),

@@ -248,7 +248,7 @@ def test_a_model_has_the_numbers_that_torchvision_publishes(reinit: Reinit) -> N
 def test_every_command_that_is_suggested_works(reinit: Reinit) -> None:
     net = _net()
     name = "my 'net' [1].pt"
-    odd = {f"odd key=zeros{{1,2}}.{key}": value for key, value in net.state_dict().items()}
+    odd = {f"odd key=zeros:{{1,2}}.{key}": value for key, value in net.state_dict().items()}
     torch.save({"model": odd, "ema": odd}, name)
 
     form = _json(reinit, name, "--root", "model")

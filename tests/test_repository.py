@@ -106,3 +106,15 @@ def test_a_citation_names_this_version_and_license() -> None:
 
     assert cited["version"] == __version__
     assert cited["license"] == PROJECT["license"]
+
+
+def test_the_changelog_is_in_the_usual_form_and_names_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## \[([^]]+)\]", text, re.MULTILINE)
+    lines = [line for line in text.splitlines() if line.startswith("- ")]
+
+    assert versions[:2] == ["Unreleased", __version__]
+    assert set(re.findall(r"^### (\w+)", text, re.MULTILINE)) <= {
+        *("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+    }
+    assert len(lines) == len(set(lines))

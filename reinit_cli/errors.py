@@ -176,7 +176,7 @@ class RuleError(ReinitError, ValueError):
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{problem}",
-        "architecture": "default depends on the architecture, which a checkpoint does not name",
+        "architecture": "`default` needs --arch: a checkpoint does not say which model it is",
         "classes": "{about!r} {problem}",
         "optimizer": "the optimizer state cannot be reset: {about!r}: {problem}",
         "parameters": "the optimizer state cannot be reset: {about!r}: {problem}",
@@ -256,7 +256,7 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
-        "": "there is no file {about!r}",
+        "": "no such file: {about!r}",
         "link": "{about!r} is a link to {of!r}, which does not exist",
         "elsewhere": "{about!r} is not on this machine, and nothing is fetched",
         "url": "{about!r} is a URL, and files are named by their paths",
@@ -279,7 +279,7 @@ class MalformedFileError(SourceError, ValueError):
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
-        "": "{about!r} is no valid {kind}: {problem}",
+        "": "{about!r} is not a valid {kind}: {problem}",
         "crc": "{about!r} is damaged: {problem}",
         "shards": "{about!r} cannot be rewritten as it is: {problem}",
     }
@@ -329,7 +329,7 @@ class OutputError(ReinitError):
         "": "{problem}",
         "name": "output {about!r}: {problem}",
         "copy": "{about!r} has no other files to copy, or the output is not a folder",
-        "check": "what is written to standard output cannot be taken back by --check",
+        "check": "--check cannot be used with -o -",
         "unnamed": "{about} is in memory and has no path to name an output after",
     }
 
@@ -337,7 +337,7 @@ class OutputError(ReinitError):
 class OutputExistsError(OutputError, FileExistsError):
     """An output that exists; the kind is "report" or "record" for a file next to it."""
 
-    sentences: ClassVar[Mapping[str, str]] = {"": "the output {about!r} exists"}
+    sentences: ClassVar[Mapping[str, str]] = {"": "{about!r} already exists"}
 
 
 class OutputTakenError(OutputError):
@@ -389,8 +389,8 @@ class UnwritableContentError(OutputError):
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{about!r} cannot hold {problem}",
-        "rest": "{about!r} would lose {problem}",
-        "record": "{problem} cannot hold a record of its own making",
+        "rest": "{about!r} cannot store {problem}",
+        "record": "{problem} cannot store a record",
     }
 
 

@@ -205,7 +205,7 @@ def parse_nbytes(text: str) -> int:
     """
     found = re.fullmatch(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?)b?", text.strip().lower())
     if not found:
-        raise ValueError(f"{quoted(text)} is no size; write it as 5GB or 500MiB")
+        raise ValueError(f"{quoted(text)} is not a size; write it as 5GB or 500MiB")
     number, prefix, binary = found.groups()
     count = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix or " "))
     if count < 1:

@@ -98,18 +98,18 @@ SAID: dict[str, tuple[ReinitError, str, str | None]] = {
     ),
     "missing file": (
         SourceNotFoundError("d/im.pt", known=["in.pt", "other"]),
-        "there is no file 'd/im.pt'",
+        "no such file: 'd/im.pt'",
         "did you mean d/in.pt?",
     ),
     "unreadable": (UnreadableSourceError("m", "is a pipe"), "cannot read 'm': is a pipe", None),
     "damaged": (
         MalformedFileError("m", "the CRC-32 of 'x' does not match", "crc"),
         "'m' is damaged: the CRC-32 of 'x' does not match",
-        "get it anew, or go on with --no-verify-crc",
+        "download it again, or continue with --no-verify-crc",
     ),
     "existing report": (
         OutputExistsError("r.html", kind="report"),
-        "the output 'r.html' exists",
+        "'r.html' already exists",
         "name another with --report (reinit run -h shows how to overwrite)",
     ),
     "field": (
@@ -120,12 +120,12 @@ SAID: dict[str, tuple[ReinitError, str, str | None]] = {
     "plug-in": (
         PackageError("pkg", "SyntaxError: no", kind="plugin", of="more"),
         "the initializers 'more' of pkg cannot be loaded: SyntaxError: no",
-        "mend or remove it: pip uninstall pkg",
+        "fix or remove it: pip uninstall pkg",
     ),
     "checks": (
         CheckFailedError(["a is off", "b is off"]),
         "a is off; 1 more tests failed",
-        "nothing was written; another --seed draws anew, without --check it is written",
+        "nothing was written; try another --seed, or leave out --check",
     ),
     "one of several inputs": (
         InputError("a.pt", RuleError("x", "resize 'x' matches nothing", kind="resize", word="x")),

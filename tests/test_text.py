@@ -100,5 +100,5 @@ def test_a_number_that_float64_cannot_hold_is_refused_rather_than_infinite(text:
 
 
 def test_sizes_are_written_in_ascii_digits() -> None:
-    with pytest.raises(ValueError, match="is no size"):
+    with pytest.raises(ValueError, match="is not a size"):
         parse_nbytes("٣GB")

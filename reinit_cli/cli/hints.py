@@ -100,7 +100,7 @@ def _source(error: errors.SourceNotFoundError) -> str:
     on_hub = ""
     if not error.known and re.fullmatch(r"[\w.-]+/[\w.-]+", error.about):
         on_hub = f"if it is a model of the Hugging Face Hub, {fetching(f'hf://{error.about}')}"
-    return _file(on_hub or "reinit models lists the models that need no file")(error)
+    return _file(on_hub or "reinit models lists the built-in models")(error)
 
 
 def _roots(error: errors.ReinitError) -> str:
@@ -224,7 +224,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RuleError, "form"): "write it as OLD=NEW, such as --rename 'module.*=*'",
     (errors.RuleError, "clash"): "drop one of them, or give it another name",
     (errors.RuleError, "architecture"): (
-        "name it with --arch, such as --arch resnet50; reinit models lists the names"
+        "for a torchvision model name it, such as --arch resnet50; for a language model give its "
+        "initializer, such as normal:std=0.02, the initializer_range of its config.json"
     ),
     (errors.ArgumentError, ""): arguments,
     (errors.ArgumentError, "point"): pointed,
@@ -246,7 +247,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.UnreadableSourceError, "link"): _allowed,
     (errors.MalformedFileError, "shards"): "--fix-index writes an index of the tensors that it has",
-    (errors.MalformedFileError, "crc"): "get it anew, or go on with --no-verify-crc",
+    (errors.MalformedFileError, "crc"): "download it again, or continue with --no-verify-crc",
     (errors.UnsupportedFormatError, ""): way_from,
     (errors.UnsupportedFormatError, "root"): _root,
     (errors.UnsupportedFormatError, "several"): lambda error: (
@@ -301,7 +302,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.TensorError, "cast"): "--saturate makes them the largest numbers that the dtype has",
     (errors.TensorError, "slice"): "write it as Python does: 0,:,:,:2",
     (errors.CheckFailedError, ""): (
-        "nothing was written; another --seed draws anew, without --check it is written"
+        "nothing was written; try another --seed, or leave out --check"
     ),
     # Not an extra of ours: under our name the package index has another project.
     (errors.PackageError, ""): lambda error: f"pip install {error.about}",
@@ -309,7 +310,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         lambda error: f"install it again: pip install --force-reinstall {error.about}"
     ),
     (errors.PackageError, "plugin"): (
-        lambda error: f"mend or remove it: pip uninstall {error.about}"
+        lambda error: f"fix or remove it: pip uninstall {error.about}"
     ),
     (errors.InputError, ""): _of_input,
 }

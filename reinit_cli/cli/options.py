@@ -100,7 +100,7 @@ class SeedType(click.ParamType):  # type: ignore[type-arg]  # generic only since
         return value if isinstance(value, int) else _integer(self, value, param, ctx)
 
 
-_VARIABLE = "is no integer"
+_VARIABLE = "is not an integer"
 """What is wrong with an environment variable, which the error names."""
 
 

@@ -98,7 +98,7 @@ class ShapeType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         if words and not words[-1].strip():
             words.pop()  # Python's own "(3,)"
         if not all(re.fullmatch("[0-9]+", word.strip()) for word in words):
-            problem = f"{quoted(value)} is no shape; write it as 64,3,11,11"
+            problem = f"{quoted(value)} is not a shape; write it as 64,3,11,11"
             self.fail(problem, param, ctx)
         if any(len(word.strip()) > _MOST_DIGITS for word in words):
             self.fail("a dimension has 18 digits at most", param, ctx)

@@ -96,5 +96,5 @@ def refuse_terminal(stream: TextIO) -> None:
         click.UsageError: the stream is one.
     """
     if stream.isatty():
-        problem = "a checkpoint is not written to a terminal; redirect it or name a file"
+        problem = "refusing to write a checkpoint to a terminal; redirect it or name a file with -o"
         raise click.UsageError(problem)

@@ -372,4 +372,4 @@ def _kind(hint: object) -> Kind:
         return plain[hint]
     for extra in getattr(hint, "__metadata__", ()):
         return typing.cast("Kind", extra)
-    raise TypeError(f"{hint!r} is no kind of argument; annotate it as float, int, bool or str")
+    raise TypeError(f"{hint!r} is not a kind of argument; annotate it as float, int, bool or str")

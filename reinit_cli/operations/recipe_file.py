@@ -46,5 +46,5 @@ def _record_in(path: str) -> bytes:
 
     text = record_in(path)
     if text is None:
-        raise RecipeError(path, "it is a checkpoint that holds no record")
+        raise RecipeError(path, "it is a checkpoint without a record")
     return text.encode()

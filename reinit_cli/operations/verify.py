@@ -183,7 +183,7 @@ def _text_of(output: str, path: str | None, inside: Mapping[str, Recorded]) -> s
     """Return a record as it is written in an output, or in a file next to it."""
     if path is None:
         if not inside:
-            raise RecordError(output, "it holds no record of its making")
+            raise RecordError(output, "it has no record")
         (recorded,) = inside.values()
         return recorded.text
     with InputFile(path) as file:

@@ -41,7 +41,7 @@ class Node:
     names: Mapping[str, int] = field(default_factory=dict)
 
     def get(self, name: str) -> Any:
-        """Return the value of a member that is no object, or None."""
+        """Return the value of a member that is not an object, or None."""
         found = (self.members or {}).get(name)
         return None if found is None else found.value
 

@@ -115,8 +115,8 @@ def _settled(
         for owner, key in owned:
             if owner.insists and owner.rule.init != last.rule.init:
                 problem = (
-                    f"{key!r} and {winner!r} are one tensor, but rule {quoted(owner.rule.text)} "
-                    f"and rule {quoted(last.rule.text)} say different things of it"
+                    f"{key!r} and {winner!r} are tied, but rule {quoted(owner.rule.text)} "
+                    f"and rule {quoted(last.rule.text)} disagree"
                 )
                 raise RuleError(owner.rule.text, problem, kind="tied")
         settled |= dict.fromkeys(group, last)

@@ -106,7 +106,7 @@ def _ruined_scales(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> It
             more = f" and {len(scales) - 1} more" if len(scales) > 1 else ""
             yield (
                 f"rule {quoted(rule.text)} draws 1-dimensional weights, which are usually scales of "
-                f"normalisations: {scales[0]!r}{more}; min_ndim=2 leaves them out"
+                f"normalizations: {scales[0]!r}{more}; min_ndim=2 leaves them out"
             )
 
 

@@ -78,7 +78,7 @@ def source_notes(source: Source) -> Iterator[str]:
             "which torch.load refuses by default and would otherwise import"
         )
     if located.has_record:
-        yield f"the record in {source.name!r} is of its own making, and is not carried along"
+        yield f"the record in {source.name!r} describes that file itself and was not copied"
     yield from located.notes
     yield from located.doubts(source.path or source.name)
 
@@ -202,7 +202,7 @@ def content_notes(
             raise UnwritableContentError(path or DASH, _some(beyond))
         return
     if source.located and source.located.attributes:
-        yield f"dropped, since it is no tensor: {', '.join(source.located.attributes)}"
+        yield f"not stored, since it is not a tensor: {', '.join(source.located.attributes)}"
     if shortfall.beyond:
         raise UnwritableContentError(path or DASH, _some(shortfall.beyond), shortfall.suffixes)
     if shortfall.lost and not request.tensors_only:

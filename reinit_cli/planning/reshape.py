@@ -210,7 +210,7 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
     if kept == tensor.shape[axis]:
         return resized
     if reshape.init is None:
-        problem = f"nothing says what fills the new rows of {step.key!r}"
+        problem = f"no initializer for the new rows of {step.key!r}"
         raise RuleError(step.key, problem, kind="resize")
     try:
         law = law_of_rows(reshape.init, tensor, kept, elsewhere)

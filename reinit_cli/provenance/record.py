@@ -182,7 +182,7 @@ def parse_record(text: str, path: str) -> Form:
     except ValueError as error:
         raise RecordError(path, str(error)) from error
     if not isinstance(form, dict) or "filled" not in form:
-        raise RecordError(path, "it holds no record")
+        raise RecordError(path, "it has no record")
     if form.get("version") != VERSION or form.get("stream") != STREAM.name:
         problem = f"its record is of version {form.get('version')!r}, stream {form.get('stream')!r}"
         raise RecordError(path, problem)

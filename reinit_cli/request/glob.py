@@ -215,7 +215,7 @@ class _Parser:
         """Return the names of a range, and the range itself where its last number is negative."""
         found = re.fullmatch(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})", inside)
         if not found:
-            raise PatternError(self.text, f"'{{{inside}}}' is no range of integers")
+            raise PatternError(self.text, f"'{{{inside}}}' is not a range of integers")
         first, last = int(found[1]), int(found[2])
         self.spelled += abs(last - first)
         if self.spelled >= MAX_NAMES:

@@ -57,7 +57,7 @@ def parse_json(
     except ReinitError:
         raise
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what} is no JSON: {why_not_parsed(error)}") from error
+        raise ValueError(f"{what} is not JSON: {why_not_parsed(error)}") from error
 
 
 def _check(text: str, what: str, kind: str) -> None:

@@ -97,7 +97,7 @@ def _json(text: str, path: str) -> Mapping[str, Any]:
             raise RecipeError(path, problem) from error
         raise RecipeError(path, str(error)) from error
     if not isinstance(form, dict):
-        raise RecipeError(path, "it is no object of fields")
+        raise RecipeError(path, "it is not an object of fields")
     return form
 
 
@@ -112,7 +112,7 @@ def _toml(text: str, path: str) -> Mapping[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RecipeError(path, f"it is no TOML: {why_not_parsed(error)}") from error
+        raise RecipeError(path, f"it is not TOML: {why_not_parsed(error)}") from error
 
 
 _FIELDS = {

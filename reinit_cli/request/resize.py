@@ -48,7 +48,9 @@ class Resize:
         found = _FORM.fullmatch(text)
         if found is None or not 0 < int(found[2]) <= MAX_ROWS:
             raise RuleError(
-                text, f"resize {quoted(text)} is not PATTERN=N or PATTERN=N:INIT, N at least 1"
+                text,
+                f"resize {quoted(text)} needs a size: PATTERN=N or PATTERN=N:INIT, N at least 1",
+                kind="resize",
             )
         init = parse_init(found[3].strip()) if found[3] else None
         return cls(Pattern.parse(found[1]), int(found[2]), init, text)

@@ -85,7 +85,7 @@ def check_destination(
             kind = stat.S_IFMT(os.lstat(path).st_mode)
         # A link is replaced itself, whatever it leads to.
         if kind not in (stat.S_IFREG, stat.S_IFLNK):
-            raise OutputUnwritableError(path, "it is no regular file")
+            raise OutputUnwritableError(path, "it is not a regular file")
     if len(os.fsencode(os.path.basename(path))) > 255:
         raise OutputUnwritableError(path, "its name is too long")
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -210,7 +210,7 @@ def _open_regular(path: str) -> int:
         raise UnreadableSourceError(path, why(error)) from error
     if not stat.S_ISREG(mode):
         close_quietly(fd)
-        kind = "it is a folder" if stat.S_ISDIR(mode) else "it is no regular file"
+        kind = "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file"
         raise UnreadableSourceError(path, kind)
     return fd
 

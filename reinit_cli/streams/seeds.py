@@ -24,7 +24,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         found = _SEEDS.fullmatch(part.strip())
         if not found:
-            raise ValueError(f"{quoted(text)} is no integer, nor several such as 0..4 or 0,3,7")
+            raise ValueError(f"{quoted(text)} is not a seed; use N, N..M or N,M")
         first, last = int(found[1]), int(found[2] or found[1])
         if len(seeds) + abs(last - first) >= MAX_SEEDS:
             raise ValueError(f"{quoted(text)} stands for more than {MAX_SEEDS:,} seeds")

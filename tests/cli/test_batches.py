@@ -76,8 +76,8 @@ def test_what_fails_is_told_and_counted_with_keep_going(
     assert _without_time(done.err) == [
         r"error: 'bad\x1b.pt' is plain text ('junk'), not a checkpoint",
         "hint: the download failed, or is not complete; fetch it again",
-        "error: there is no file 'nope.pt'",
-        "hint: reinit models lists the models that need no file",
+        "error: no such file: 'nope.pt'",
+        "hint: reinit models lists the built-in models",
         "rule: *.weight = normal mean=0 std=0.5",
         "seed: 0 (stream torch-1)",
         "device: cpu",
@@ -135,7 +135,7 @@ def test_json_is_a_line_each(reinit: Callable[..., Done], files: None) -> None:
         "version": 1,
         "seed": 3,
         "source": {"name": "nope.pt"},
-        "error": "there is no file 'nope.pt'",
+        "error": "no such file: 'nope.pt'",
     }
     assert done.err.splitlines()[-1] == "1 of 2 done, 1 failed"
 
@@ -165,7 +165,7 @@ def test_a_warning_of_several_inputs_is_told_once(
     first, *_, last = done.err.splitlines()
     assert (first, last) == (
         "warning: a.safetensors and 1 more: rule '*=normal:std=1' draws 1-dimensional weights, "
-        "which are usually scales of normalisations: 'norm.weight'; min_ndim=2 leaves them out",
+        "which are usually scales of normalizations: 'norm.weight'; min_ndim=2 leaves them out",
         "2 of 2 done",
     )
 
@@ -193,7 +193,7 @@ def test_a_warning_of_several_inputs_is_told_once(
         ),
         (
             ["a.safetensors", *RULE, "-s", "0-4"],
-            "invalid value for '-s' / '--seed': '0-4' is no integer, nor several such as 0..4 or "
+            "invalid value for '-s' / '--seed': '0-4' is not an integer, nor several such as 0..4 or "
             "0,3,7",
             "reinit run -h shows how",
         ),

@@ -127,7 +127,7 @@ def test_differences_as_json_are_versioned(reinit: Callable[..., Done], pair: Pa
 def test_a_missing_source_is_told(reinit: Callable[..., Done], pair: Path) -> None:
     done = reinit("diff", "a.pt", "c.pt")
 
-    assert (done.code, done.err.splitlines()[0]) == (2, "error: there is no file 'c.pt'")
+    assert (done.code, done.err.splitlines()[0]) == (2, "error: no such file: 'c.pt'")
 
 
 # --- stats ---------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ CASES = {
     ),
     "mistyped file": (
         ["modle.safetensors", "-r", "*=zeros"],
-        "error: there is no file 'modle.safetensors'",
+        "error: no such file: 'modle.safetensors'",
         "hint: did you mean model.safetensors?",
     ),
     "rule without '='": (
@@ -109,7 +109,7 @@ CASES = {
     ),
     "existing output": (
         ["model.safetensors", "-r", "*=zeros", "-o", "there.safetensors"],
-        "error: the output 'there.safetensors' exists",
+        "error: 'there.safetensors' already exists",
         "hint: name another with -o (reinit run -h shows how to overwrite)",
     ),
     "output is source": (
@@ -152,7 +152,7 @@ CASES = {
     ),
     "shape": (
         ["draw", "normal", "3,x"],
-        "error: invalid value for 'SHAPE': '3,x' is no shape; write it as 64,3,11,11",
+        "error: invalid value for 'SHAPE': '3,x' is not a shape; write it as 64,3,11,11",
         "hint: reinit draw -h shows how",
     ),
     "drawing nothing": (

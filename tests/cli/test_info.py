@@ -224,7 +224,7 @@ def test_a_record_that_is_not_valid_is_a_note(reinit: Reinit, checkpoint: Path) 
     form = _json(reinit, "new.safetensors")
 
     assert form["record"] is None
-    assert form["notes"] == ["its record cannot be read: it holds no record"]
+    assert form["notes"] == ["its record cannot be read: it has no record"]
     assert form["parameters"] == 706
 
 

@@ -204,7 +204,7 @@ def test_a_checkpoint_is_not_written_to_a_terminal(checkpoint: Path) -> None:
 
     assert code == 2
     assert _plain(seen)[0] == (
-        "error: a checkpoint is not written to a terminal; redirect it or name a file"
+        "error: refusing to write a checkpoint to a terminal; redirect it or name a file with -o"
     )
 
 

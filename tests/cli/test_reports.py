@@ -93,7 +93,7 @@ REFUSED = {
     ),
     "there already": (
         "old.html",
-        "error: the output 'old.html' exists\nhint: name another with --report (reinit run -h "
+        "error: 'old.html' already exists\nhint: name another with --report (reinit run -h "
         "shows how to overwrite)\n",
     ),
     "a file as a folder": (

@@ -300,8 +300,8 @@ def test_an_empty_variable_says_nothing(
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("REINIT_SEED", "0..4", "'0..4' is no integer"),
-        ("REINIT_SEED", "x", "'x' is no integer"),
+        ("REINIT_SEED", "0..4", "'0..4' is not an integer"),
+        ("REINIT_SEED", "x", "'x' is not an integer"),
         ("REINIT_DEVICE", "tpu", "'tpu' is not one of cpu, cuda, cuda:1, mps and auto"),
         ("REINIT_DEVICE", "cuda:99", "device 'cuda:99' is not available (available: cpu)"),
     ],
@@ -325,7 +325,7 @@ def test_a_wrong_variable_is_named(
 
 
 def test_a_wrong_seed_of_the_command_line_is_its_own() -> None:
-    with pytest.raises(click.BadParameter, match="is no integer, nor several"):
+    with pytest.raises(click.BadParameter, match="is not a seed"):
         run.make_context("run", ["m.pt", "-s", "x"])
 
 

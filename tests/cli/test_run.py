@@ -207,7 +207,7 @@ def test_warnings_go_to_stderr(reinit: Callable[..., Done], checkpoint: Path) ->
     assert (done.code, done.err.splitlines(keepends=True)[0]) == (
         0,
         "warning: rule '*.weight=normal:std=1' draws 1-dimensional weights, which are usually "
-        "scales of normalisations: 'norm.weight'; min_ndim=2 leaves them out\n",
+        "scales of normalizations: 'norm.weight'; min_ndim=2 leaves them out\n",
     )
 
 

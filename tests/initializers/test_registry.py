@@ -45,7 +45,7 @@ def test_an_argument_of_no_kind_is_refused_as_it_is_registered() -> None:
         del shape, scale
 
     with pytest.raises(
-        TypeError, match="is no kind of argument; annotate it as float, int, bool or str"
+        TypeError, match="is not a kind of argument; annotate it as float, int, bool or str"
     ):
         register(law="x", example="x")(odd)
 

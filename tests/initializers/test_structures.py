@@ -215,7 +215,7 @@ def test_one_block_that_does_not_fit_is_a_misfit() -> None:
 
 
 def test_invalid_parts_are_refused() -> None:
-    assert _undefined("block:3", (10, 4)) == "its dimension 0, 10, is no multiple of 3"
+    assert _undefined("block:3", (10, 4)) == "its dimension 0, 10, is not a multiple of 3"
     assert _undefined("block:3,axis=1", (9,)) == "1-D (needs at least 2 dimensions)"
     assert _undefined("block:3", (9,)) == "1-D (fans need at least 2 dimensions)"
 

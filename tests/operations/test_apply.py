@@ -135,8 +135,8 @@ def test_two_wishes_for_one_tensor_change_nothing() -> None:
         apply_(net, ["embed.weight=zeros", "lm_head.weight=ones"])
 
     assert str(caught.value) == (
-        "'embed.weight' and 'lm_head.weight' are one tensor, but rule 'embed.weight=zeros' and "
-        "rule 'lm_head.weight=ones' say different things of it"
+        "'embed.weight' and 'lm_head.weight' are tied, but rule 'embed.weight=zeros' and "
+        "rule 'lm_head.weight=ones' disagree"
     )
     assert torch.equal(net.embed.weight.detach(), before)
 

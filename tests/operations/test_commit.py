@@ -280,7 +280,7 @@ def test_two_runs_to_one_new_folder_leave_the_folder_of_one_of_them() -> None:
 
     assert sorted(run.returncode for run in runs) == [0, 2, 2]
     refused = {
-        "error: the output 'new' exists",
+        "error: 'new' already exists",
         "error: cannot write 'new': it is a folder, which is never replaced",
     }
     assert {lines[0] for lines in said if lines} <= refused

@@ -118,7 +118,7 @@ def test_what_is_no_tensor_is_lost_only_where_that_is_asked_for() -> None:
     ):
         options = {"dtype": dtype, "shard_nbytes": shard_nbytes}
         with pytest.raises(
-            UnwritableContentError, match=r"would lose epoch \(int\), args \(dict\)"
+            UnwritableContentError, match=r"cannot store epoch \(int\), args \(dict\)"
         ):
             rewrite("m.pt", [], output, **options)  # type: ignore[arg-type]
         outcome = rewrite("m.pt", [], output, **options, tensors_only=True)  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def test_what_is_set_on_a_state_dict_is_told_where_it_is_dropped() -> None:
         for output in ("o.safetensors", "o.pt")
     ]
 
-    assert told == [("dropped, since it is no tensor: _metadata",), ()]
+    assert told == [("not stored, since it is not a tensor: _metadata",), ()]
 
 
 def test_a_sparse_tensor_is_refused_by_name_where_it_cannot_go() -> None:

@@ -404,7 +404,7 @@ def test_a_config_with_numbers_that_are_not_finite_follows() -> None:
     [
         ("", "it does not start with '{'"),
         ("[]", "it does not start with '{'"),
-        ('{"vocab_size": 10', "it is no JSON"),
+        ('{"vocab_size": 10', "it is not JSON"),
         ('{"a":' * 200_000 + "1" + "}" * 200_000, "it "),
         ("﻿{}", "it does not start with '{'"),
     ],

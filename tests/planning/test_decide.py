@@ -240,7 +240,7 @@ def test_a_rule_whose_keys_later_rules_took_is_a_warning() -> None:
 def test_a_random_law_on_a_norm_s_scale_is_a_warning() -> None:
     assert _plan("*.weight=normal:std=1", "*.running_*=keep").warnings == (
         "rule '*.weight=normal:std=1' draws 1-dimensional weights, which are usually scales of "
-        "normalisations: 'bn.weight'; min_ndim=2 leaves them out",
+        "normalizations: 'bn.weight'; min_ndim=2 leaves them out",
     )
     for rule in ("*.weight=normal:std=1,min_ndim=2", "*.weight=ones"):
         assert _plan(rule, "*.running_*=keep").warnings == ()
@@ -294,8 +294,8 @@ def test_two_names_of_one_tensor_may_not_disagree() -> None:
         _plan("head.weight=zeros", "embed.weight=ones", tensors=_tied())
 
     assert str(refused.value) == (
-        "'head.weight' and 'embed.weight' are one tensor, but rule 'head.weight=zeros' "
-        "and rule 'embed.weight=ones' say different things of it"
+        "'head.weight' and 'embed.weight' are tied, but rule 'head.weight=zeros' "
+        "and rule 'embed.weight=ones' disagree"
     )
     agreed = _plan("head.weight=zeros", "embed.weight=zeros", tensors=_tied())
     assert len(list(agreed.fills)) == 1
@@ -739,7 +739,7 @@ def test_every_ruined_scale_is_counted_and_the_first_is_named() -> None:
     tensors = tuple(_tensor(f"{key}.weight", (8,)) for key in "abc")
     warning = (
         "rule {!r} draws 1-dimensional weights, which are usually scales of "
-        "normalisations: {}; min_ndim=2 leaves them out"
+        "normalizations: {}; min_ndim=2 leaves them out"
     )
 
     assert _plan("*=normal:std=1", tensors=tensors).warnings == (
@@ -837,8 +837,8 @@ def test_a_name_that_a_tie_would_overrule_is_an_error_that_names_both(
         _plan(first, second, tensors=_under("embed.weight", "head.weight"))
 
     assert str(refused.value) == (
-        f"'head.weight' and 'embed.weight' are one tensor, but rule {first!r} and "
-        f"rule {second!r} say different things of it"
+        f"'head.weight' and 'embed.weight' are tied, but rule {first!r} and "
+        f"rule {second!r} disagree"
     )
 
 
@@ -1012,7 +1012,7 @@ def test_which_of_several_ties_is_named_first_does_not_depend_on_hashes() -> Non
         replace(_tensor(f"{name}{at}"), storage=at) for at in range(20) for name in ("a", "b")
     )
 
-    with pytest.raises(RuleError, match="'a0' and 'b0' are one tensor"):
+    with pytest.raises(RuleError, match="'a0' and 'b0' are tied"):
         decide(
             Entries("net", tensors),
             Request("net", ("a{0..19}=zeros", "b*=ones")),

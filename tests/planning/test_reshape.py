@@ -189,11 +189,11 @@ def test_other_content_than_tensors_is_kept_or_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("resizes", "rules", "problem"),
     [
-        (["head.*=60"], [], "nothing says what fills the new rows of 'head.bias'"),
+        (["head.*=60"], [], "no initializer for the new rows of 'head.bias'"),
         (["haed.*=60"], [], "matches no key"),
         (["steps=3"], [], "matches no tensor with a first dimension"),
-        (["head.*"], [], "is not PATTERN=N"),
-        (["head.*=0"], [], "is not PATTERN=N"),
+        (["head.*"], [], "needs a size: PATTERN=N"),
+        (["head.*=0"], [], "needs a size: PATTERN=N"),
         (["head.*=60:nromal"], [], "unknown initializer 'nromal'"),
         (["head.bias=60:xavier_normal"], [], "cannot fill the new rows of 'head.bias'"),
         (["ids=9:normal:std=1"], [], "int64 takes zeros, ones and constant only"),

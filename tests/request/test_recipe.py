@@ -220,13 +220,13 @@ def test_what_is_not_understood_is_refused_by_name(
 @pytest.mark.parametrize(
     ("data", "start"),
     [
-        (b"seed = ", "it is no TOML: "),
-        (b"{", "it is no JSON: "),
+        (b"seed = ", "it is not TOML: "),
+        (b"{", "it is not JSON: "),
         (b"\xff", "it is not UTF-8 at byte 0"),
-        (b"a = " + b"[" * 100_000, "it is no TOML: "),
-        (b'{"a": ' + b"[" * 100_000, "it is no JSON: "),
-        (b'{"seed": ' + b"9" * 5000 + b"}", "it is no JSON: "),
-        (b"seed = " + b"9" * 5000, "it is no TOML: "),
+        (b"a = " + b"[" * 100_000, "it is not TOML: "),
+        (b'{"a": ' + b"[" * 100_000, "it is not JSON: "),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "it is not JSON: "),
+        (b"seed = " + b"9" * 5000, "it is not TOML: "),
     ],
 )
 def test_what_is_no_recipe_is_refused(data: bytes, start: str) -> None:
@@ -295,7 +295,7 @@ def test_a_json_that_would_take_much_memory_is_refused_before_it_is_parsed(
 
 
 def test_a_json_that_is_no_object_is_refused() -> None:
-    with pytest.raises(RecipeError, match="it is no object of fields"):
+    with pytest.raises(RecipeError, match="it is not an object of fields"):
         parse_recipe(b"[1]", "r.json")
 
 

@@ -36,7 +36,7 @@ def test_an_existing_output_is_refused_even_as_a_dangling_link() -> None:
     [
         ("no/out.bin", "there is no folder 'no'"),
         ("folder", "it is a folder, which is never replaced"),
-        ("fifo", "it is no regular file"),
+        ("fifo", "it is not a regular file"),
         ("x" * 256, "its name is too long"),
         ("a\0b", "its name has a NUL"),
         ("folder/a\0b", "its name has a NUL"),

@@ -29,7 +29,7 @@ def test_a_missing_file_is_told_with_its_neighbours(path: Path) -> None:
     with pytest.raises(SourceNotFoundError) as refused:
         InputFile("im.bin")
 
-    assert str(refused.value) == "there is no file 'im.bin'"
+    assert str(refused.value) == "no such file: 'im.bin'"
     assert hint_of(refused.value) == "did you mean in.bin?"
     assert isinstance(refused.value, FileNotFoundError)
 
@@ -38,7 +38,7 @@ def test_a_missing_file_is_told_with_its_neighbours(path: Path) -> None:
     ("name", "problem"),
     [
         ("folder", "it is a folder"),
-        ("fifo", "it is no regular file"),
+        ("fifo", "it is not a regular file"),
         ("x" * 300, "file name too long"),
         ("a\0b", "embedded null byte"),
     ],

@@ -314,7 +314,7 @@ def test_a_temporary_that_cannot_be_removed_is_named(monkeypatch: pytest.MonkeyP
         raise OutputExistsError("out.bin")
 
     (left,) = os.listdir()
-    assert str(refused.value) == f"the output 'out.bin' exists; {left!r} could not be removed"
+    assert str(refused.value) == f"'out.bin' already exists; {left!r} could not be removed"
 
 
 def test_a_temporary_folder_that_cannot_be_looked_into_is_named(

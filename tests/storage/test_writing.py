@@ -87,7 +87,7 @@ def test_whatever_fails_leaves_the_old_file_and_nothing_else(error: type[BaseExc
 
 def test_a_file_that_appears_meanwhile_is_not_overwritten() -> None:
     with (
-        pytest.raises(OutputExistsError, match=r"the output 'out\.bin' exists"),
+        pytest.raises(OutputExistsError, match=r"'out\.bin' already exists"),
         LocalOutput(Destination(str(PATH))) as output,
     ):
         output.file("", 3)

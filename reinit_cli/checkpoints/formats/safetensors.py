@@ -228,7 +228,7 @@ def _metadata(value: object) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, Pairs):
-        raise _MalformedError(f"its {METADATA} is no object")
+        raise _MalformedError(f"its {METADATA} is not an object")
     if len(value) > MAX_METADATA:
         raise _MalformedError(f"its {METADATA} has more than {MAX_METADATA:,} names")
     metadata: dict[str, str] = {}
@@ -236,7 +236,9 @@ def _metadata(value: object) -> dict[str, str]:
         if name in metadata:
             raise _MalformedError(f"its {METADATA} has {quoted(name)} twice")
         if not isinstance(text, str):
-            raise _MalformedError(f"its {METADATA} has a value for {quoted(name)} that is no text")
+            raise _MalformedError(
+                f"its {METADATA} has a value for {quoted(name)} that is not a text"
+            )
         check_text(name)
         check_text(text)
         metadata[name] = text
@@ -245,7 +247,7 @@ def _metadata(value: object) -> dict[str, str]:
 
 def _entry(key: str, value: object) -> _Entry:
     if not isinstance(value, Pairs):
-        raise _MalformedError(f"{quoted(key)} is no object")
+        raise _MalformedError(f"{quoted(key)} is not an object")
     members = dict(value)
     if len(members) != len(value):
         raise _MalformedError(f"{quoted(key)} has a member twice")
@@ -289,7 +291,7 @@ def _integers(key: str, name: str, value: object) -> tuple[int, ...]:
     # `type() is`: True and False are instances of int.
     if any(type(item) is not int or not 0 <= item < 2**63 for item in value):
         raise _MalformedError(
-            f"{quoted(key)} has a {name} that is no list of integers in [0, 2^63)"
+            f"{quoted(key)} has a {name} that is not a list of integers in [0, 2^63)"
         )
     return tuple(value)
 

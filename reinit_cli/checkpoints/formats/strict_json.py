@@ -84,7 +84,7 @@ def parse_object(data: bytes, what: str, offset: int = 0, *, allows_floats: bool
                 parse_int=integer if _STRANGE_INTEGER.search(data) else None,
             )
     except (ValueError, RecursionError) as error:
-        raise JsonError(f"{what} is no JSON: {why_not_parsed(error)}") from None
+        raise JsonError(f"{what} is not JSON: {why_not_parsed(error)}") from None
     assert isinstance(parsed, Pairs)  # it starts with "{"
     return parsed
 

@@ -57,7 +57,7 @@ def _block_shape(shape: tuple[int, ...], parts: int, axis: int) -> tuple[int, ..
     """
     need_ndim(shape, axis + 1)
     if shape[axis] % parts:
-        raise UndefinedError(f"its dimension {axis}, {shape[axis]}, is no multiple of {parts}")
+        raise UndefinedError(f"its dimension {axis}, {shape[axis]}, is not a multiple of {parts}")
     return (*shape[:axis], shape[axis] // parts, *shape[axis + 1 :])
 
 

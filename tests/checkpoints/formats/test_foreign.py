@@ -250,7 +250,7 @@ def test_a_safetensors_file_that_is_cut_off_says_how_much_is_missing(
         said = f"at least {header - len(whole[:kept]):,} bytes missing"
     else:
         said = f"{missing:,} {'byte' if missing == 1 else 'bytes'} missing"
-    assert error == f"error: 'm.safetensors' is no valid safetensors file: it is cut off: {said}"
+    assert error == f"error: 'm.safetensors' is not a valid safetensors file: it is cut off: {said}"
 
 
 @pytest.mark.parametrize("kept", [100, 700, -1])
@@ -261,9 +261,9 @@ def test_an_archive_that_is_cut_off_is_named(kept: int, capsys: pytest.CaptureFi
 
     error, _ = _errors(capsys, "m.pt")
 
-    end = "it does not end with the end record of a zip archive"
+    end = "it is truncated: the end of the archive is missing"
     cut = "it is cut off: the end of the archive, its directory, is missing"
-    assert error == f"error: 'm.pt' is no valid zip archive: {end if kept == -1 else cut}"
+    assert error == f"error: 'm.pt' is not a valid zip archive: {end if kept == -1 else cut}"
 
 
 def test_a_legacy_file_that_is_cut_off_says_how_much_is_missing(
@@ -276,7 +276,7 @@ def test_a_legacy_file_that_is_cut_off_says_how_much_is_missing(
     error, _ = _errors(capsys, "m.pt")
 
     said = f"it is cut off: 10 of {len(whole):,} bytes missing"
-    assert error == f"error: 'm.pt' is no valid torch file: {said}"
+    assert error == f"error: 'm.pt' is not a valid torch file: {said}"
 
 
 def test_a_link_that_leads_nowhere_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,7 +337,7 @@ def test_a_name_of_the_hub_gets_the_command_that_fetches_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert _errors(capsys, "org/model") == (
-        "error: there is no file 'org/model'",
+        "error: no such file: 'org/model'",
         "hint: if it is a model of the Hugging Face Hub, fetch it first: "
         "hf download org/model --local-dir model",
     )

@@ -89,15 +89,15 @@ MALFORMED = {
     "byte order mark": (_file(b"\xef\xbb\xbf" + GOOD, DATA), "its header does not start with '{'"),
     "NUL padding": (
         _file(GOOD + b"\0\0", DATA),
-        "its header is no JSON: Extra data: line 1 column 55 (char 54)",
+        "its header is not JSON: Extra data: line 1 column 55 (char 54)",
     ),
     "trailing characters": (
         _file(GOOD + b"{}", DATA),
-        "its header is no JSON: Extra data: line 1 column 55 (char 54)",
+        "its header is not JSON: Extra data: line 1 column 55 (char 54)",
     ),
     "cut off": (
         _file(GOOD[:-1], DATA),
-        "its header is no JSON: Expecting ',' delimiter: line 1 column 54 (char 53)",
+        "its header is not JSON: Expecting ',' delimiter: line 1 column 54 (char 53)",
     ),
     "not UTF-8": (_file(b'{"\xff":1}'), "its header is not UTF-8 at byte 10"),
     "an array": (_file(b"[]"), "its header does not start with '{'"),
@@ -115,15 +115,15 @@ MALFORMED = {
     ),
     "true as an integer": (
         _file({"a": _entry(shape=(2, True))}, DATA),
-        "'a' has a shape that is no list of integers in [0, 2^63)",
+        "'a' has a shape that is not a list of integers in [0, 2^63)",
     ),
     "a negative dimension": (
         _file({"a": _entry(shape=(-2,))}, DATA),
-        "'a' has a shape that is no list of integers in [0, 2^63)",
+        "'a' has a shape that is not a list of integers in [0, 2^63)",
     ),
     "a dimension of 2^63": (
         _file({"a": _entry(shape=(2**63, 0), offsets=(0, 0))}),
-        "'a' has a shape that is no list of integers in [0, 2^63)",
+        "'a' has a shape that is not a list of integers in [0, 2^63)",
     ),
     "half of a surrogate pair": (
         _file(b'{"\\ud800":' + GOOD[5:-1] + b"}", DATA),
@@ -148,14 +148,17 @@ MALFORMED = {
     ),
     "metadata that is a tensor": (
         _file({"__metadata__": _entry()}, DATA),
-        "its __metadata__ has a value for 'shape' that is no text",
+        "its __metadata__ has a value for 'shape' that is not a text",
     ),
-    "metadata that is no object": (_file({"__metadata__": []}), "its __metadata__ is no object"),
-    "metadata that is no text": (
+    "metadata that is not an object": (
+        _file({"__metadata__": []}),
+        "its __metadata__ is not an object",
+    ),
+    "metadata that is not a text": (
         _file({"__metadata__": {"a": 1}}),
-        "its __metadata__ has a value for 'a' that is no text",
+        "its __metadata__ has a value for 'a' that is not a text",
     ),
-    "an entry that is no object": (_file({"a": 3}), "'a' is no object"),
+    "an entry that is not an object": (_file({"a": 3}), "'a' is not an object"),
     "an unknown dtype": (
         _file({"a": _entry("F128")}, DATA),
         "'a' has no dtype that the format knows: 'F128'",
@@ -205,7 +208,7 @@ def test_what_the_format_forbids_is_refused(content: bytes, problem: str) -> Non
     with pytest.raises(MalformedFileError) as refused:
         _locate(content)
 
-    assert str(refused.value) == f"'x.safetensors' is no valid safetensors file: {problem}"
+    assert str(refused.value) == f"'x.safetensors' is not a valid safetensors file: {problem}"
 
 
 def test_a_file_cut_anywhere_is_refused() -> None:
@@ -331,7 +334,7 @@ def test_a_bomb_is_refused_within_two_seconds_and_200_megabytes(
 
     code, seconds, kilobytes = done.stdout.split()
     assert code == "2"
-    assert done.stderr.startswith("error: 'bomb.safetensors' is no valid safetensors file: ")
+    assert done.stderr.startswith("error: 'bomb.safetensors' is not a valid safetensors file: ")
     assert len(done.stderr) < 2_000
     assert float(seconds) < 2
     assert int(kilobytes) < 200_000

@@ -49,7 +49,7 @@ def weight_map_of(file: Reader) -> dict[str, str]:
         if key in found:
             _refuse(path, f"it has the key {key!r} twice")
         if not isinstance(name, str) or not is_plain(name):
-            _refuse(path, f"it puts {key!r} into {name!r}, which is no plain file name")
+            _refuse(path, f"it puts {key!r} into {name!r}, which is not a plain file name")
         found[key] = name
     if not found:
         _refuse(path, "its weight_map is empty")

@@ -126,7 +126,7 @@ class TorchLegacy:
         del located
         file = files[""]
         if record:
-            raise UnwritableContentError(file.path, "a record beside its tensors")
+            raise UnwritableContentError(file.path, "a record next to its tensors")
         return {"": spliced(file, 0, file.nbytes, edits.get("", {}))}
 
     def respelled(
@@ -140,7 +140,7 @@ class TorchLegacy:
         """
         file, where = files[""], located.renumber
         if record:
-            raise UnwritableContentError(file.path, "a record beside its tensors")
+            raise UnwritableContentError(file.path, "a record next to its tensors")
         assert isinstance(where, Renumbering)
         new = respelled(file, where, changes)
         keys = read_pickle(file, where.end, file.nbytes, Budget(file.path), _MAX_OPCODES_OF_KEYS)

@@ -13,7 +13,7 @@ def shortfall_of(content: Content) -> Shortfall:
     beyond = tuple(each for each in content.tensors if not _holds(each))
     notes = []
     if content.rest:
-        notes.append(f"dropped, since the file is written anew: {', '.join(content.rest)}")
+        notes.append(f"not stored in the new file: {', '.join(content.rest)}")
     lost = ", ".join(name for name in content.metadata if name != "format")
     if lost:
         notes.append(f"the metadata of {content.source} is not carried along: {lost}")

@@ -162,7 +162,7 @@ def test_a_damaged_storage_stops_the_run(
     options = [word for rule in rules for word in ("-r", rule)]
     options += ["--shard-size", "1MB"] if output == "out" else []
     assert main(["m.pt", *options, "-o", output]) == 2
-    assert "hint: get it anew, or go on with --no-verify-crc" in capfd.readouterr().err
+    assert "hint: download it again, or continue with --no-verify-crc" in capfd.readouterr().err
 
     shard_nbytes = 10**6 if output == "out" else None
     rewrite("m.pt", rules, output, shard_nbytes=shard_nbytes, verify_crc=False)

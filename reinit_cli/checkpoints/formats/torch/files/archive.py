@@ -199,7 +199,7 @@ def _directory(file: Reader) -> tuple[int, int, int]:
     if magic != b"PK\5\6" and not _has_end(file):
         _refuse(file, "it is cut off: the end of the archive, its directory, is missing")
     if magic != b"PK\5\6" or comment or disk or first_disk or here != count:
-        _refuse(file, "it does not end with the end record of a zip archive")
+        _refuse(file, "it is truncated: the end of the archive is missing")
     locator_at = at - _LOCATOR64.size
     if locator_at >= 0:
         magic, disk, end64_at, disks = _unpack(file, _LOCATOR64, locator_at)

@@ -177,7 +177,7 @@ class State:
     def push_name(self, module: Any, name: Any) -> None:
         """Push a name that `pickle` would import."""
         if not isinstance(module, str) or not isinstance(name, str):
-            self.refuse("its pickle imports something that is no name")
+            self.refuse("its pickle imports something that is not a name")
         if max(len(module), len(name)) > MAX_NAME_CHARS:
             self.refuse(f"its pickle imports a name of more than {MAX_NAME_CHARS:,} characters")
         found = self.names.get((module, name))
@@ -300,7 +300,7 @@ class State:
         elif isinstance(target, (Set, Instance)):
             target.items = _extended(target.items, items)
         else:
-            self.refuse("its pickle appends to something that is no list")
+            self.refuse("its pickle appends to something that is not a list")
 
     def store(self, index: int) -> None:
         """Keep the topmost in the memo; pickles count up from 0, but need not."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.checkpoints.formats import new_file_for
 from reinit_cli.checkpoints.formats.base import Edits, Recorded
 from reinit_cli.checkpoints.formats.respelling import Respelling
-from reinit_cli.checkpoints.formats.torch.edits.module_versions import new_paths
 from reinit_cli.checkpoints.source import Contents, empty_state
 from reinit_cli.errors import SourceError
 from reinit_cli.storage.location import SourceName
@@ -205,6 +204,8 @@ def _renamed_modules(
         modules: what it says of each, by its path.
         keys: for each key before, the new one.
     """
+    from reinit_cli.checkpoints.formats.torch.edits.module_versions import new_paths
+
     new = new_paths(modules, keys)
     named = ((new.get(path, path), said) for path, said in modules.items())
     return {path: said for path, said in named if path is not None}

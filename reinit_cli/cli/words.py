@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from reinit_cli.cli.completion.candidates import paths_starting
 from reinit_cli.cli.group import COMMANDS, DEFAULT, HELP, SUMMARY, VERSION
 from reinit_cli.cli.help import HintedUsageError
 from reinit_cli.errors import (
@@ -109,6 +108,8 @@ def explain_word(error: Exception, args: Sequence[str]) -> tuple[str, str] | Non
         return None
     if not _may_follow(error, word):
         return None
+    from reinit_cli.cli.completion.candidates import paths_starting
+
     files = [each.rstrip(" /") for each in paths_starting("")]
     from reinit_cli.checkpoints.models.torchvision import model_names
 

@@ -14,16 +14,13 @@ from reinit_cli.checkpoints.formats.hugging_face.format import HuggingFace
 from reinit_cli.checkpoints.formats.hugging_face.names import is_index, series_of
 from reinit_cli.checkpoints.formats.respelling import KeepingFormat
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
-from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
-from reinit_cli.checkpoints.formats.torch.zip import TorchZip
+from reinit_cli.checkpoints.formats.torch.deferred import LEGACY, ZIP
 from reinit_cli.storage.reader import Reader
 from reinit_cli.tensors.info import TensorInfo
 
 _SAFETENSORS = Safetensors()
-_TORCH_ZIP = TorchZip()
-_TORCH_LEGACY = TorchLegacy()
 
-FILE_FORMATS: tuple[Format, ...] = (_TORCH_ZIP, _TORCH_LEGACY, _SAFETENSORS)
+FILE_FORMATS: tuple[Format, ...] = (ZIP, LEGACY, _SAFETENSORS)
 """The formats of a checkpoint that is one file, in the order in which they are tried."""
 
 NEW_FOLDER: NewFormat = HuggingFace(FILE_FORMATS, _SAFETENSORS)
@@ -35,13 +32,13 @@ FOLDER_FORMATS: tuple[Format, ...] = (NEW_FOLDER,)
 FORMATS: tuple[Format, ...] = (*FILE_FORMATS, *FOLDER_FORMATS)
 """Every format."""
 
-NEW_FILES: tuple[NewFormat, ...] = (_SAFETENSORS, _TORCH_ZIP)
+NEW_FILES: tuple[NewFormat, ...] = (_SAFETENSORS, ZIP)
 """The formats of a new checkpoint of one file, the usual one first."""
 
-_CREATED: tuple[NewFormat, ...] = (*NEW_FILES, _TORCH_LEGACY)
+_CREATED: tuple[NewFormat, ...] = (*NEW_FILES, LEGACY)
 """The formats in which new files are written, where their source has the format already."""
 
-_KEEPING: tuple[KeepingFormat, ...] = (_TORCH_ZIP, _TORCH_LEGACY)
+_KEEPING: tuple[KeepingFormat, ...] = (ZIP, LEGACY)
 """The formats whose files hold more than tensors, which stays where these change."""
 
 SUFFIXES = tuple(suffix for each in NEW_FILES for suffix in each.suffixes)

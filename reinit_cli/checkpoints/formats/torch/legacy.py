@@ -31,7 +31,6 @@ from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.checkpoints.formats.torch.contents.outline import outline_of
 from reinit_cli.checkpoints.formats.torch.contents.state_dict import (
-    TORCH_SUFFIXES,
     Contents,
     contents_of,
     training_of,
@@ -39,12 +38,12 @@ from reinit_cli.checkpoints.formats.torch.contents.state_dict import (
 from reinit_cli.checkpoints.formats.torch.edits.optimizer_numbers import Renumbering
 from reinit_cli.checkpoints.formats.torch.edits.respelled import respelled
 from reinit_cli.checkpoints.formats.torch.files.new_legacy import (
-    MAGIC_NUMBER,
     NUMEL_NBYTES,
     PROTOCOL,
     legacy_segments,
 )
 from reinit_cli.checkpoints.formats.torch.files.relaid_legacy import OldStorages, storage_segments
+from reinit_cli.checkpoints.formats.torch.glance import MAGIC_NUMBER, SUFFIXES, starts_as_legacy
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickles.machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickles.records import Pickle, pairs_of
@@ -64,16 +63,13 @@ class TorchLegacy:
     """The format of `torch.save` before torch 1.6."""
 
     name = "torch legacy"
-    suffixes = TORCH_SUFFIXES
+    suffixes = SUFFIXES
     is_folder = False
     holds_record = False
 
     def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
         """Whether a file starts with the magic number, written with any protocol."""
-        digits = MAGIC_NUMBER.to_bytes(10, "little")
-        binary = b"\x8a\x0a" + digits  # LONG1
-        starts = binary in head[:32] or head.startswith(b"L%dL\n" % MAGIC_NUMBER)
-        return starts and not names
+        return not names and starts_as_legacy(head)
 
     def locate(self, files: Files, root: str | None = None) -> Located:
         """Find the tensors of a file.

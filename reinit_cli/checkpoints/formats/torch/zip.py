@@ -29,12 +29,8 @@ from reinit_cli.checkpoints.formats.foreign import Foreign, foreign_archive, ref
 from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.checkpoints.formats.torch.contents.outline import outline_of
-from reinit_cli.checkpoints.formats.torch.contents.state_dict import (
-    TORCH_SUFFIXES,
-    contents_of,
-    training_of,
-)
 from reinit_cli.checkpoints.formats.torch.contents.state_dict import Contents as Found
+from reinit_cli.checkpoints.formats.torch.contents.state_dict import contents_of, training_of
 from reinit_cli.checkpoints.formats.torch.edits.optimizer_numbers import Renumbering
 from reinit_cli.checkpoints.formats.torch.edits.respelled import respelled
 from reinit_cli.checkpoints.formats.torch.files.archive import (
@@ -45,6 +41,7 @@ from reinit_cli.checkpoints.formats.torch.files.archive import (
 from reinit_cli.checkpoints.formats.torch.files.assembly import Layout, layout_of
 from reinit_cli.checkpoints.formats.torch.files.relaid import Contents, relaid
 from reinit_cli.checkpoints.formats.torch.files.skeleton import segments_of
+from reinit_cli.checkpoints.formats.torch.glance import SUFFIXES, starts_as_zip
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickles.machine import read_pickle
 from reinit_cli.checkpoints.formats.torch.pickles.records import Pickle
@@ -60,13 +57,13 @@ class TorchZip:
     """The format of `torch.save` since torch 1.6."""
 
     name = "torch zip"
-    suffixes = TORCH_SUFFIXES
+    suffixes = SUFFIXES
     is_folder = False
     holds_record = True
 
     def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
         """Whether a file starts as a zip archive does, an empty one included."""
-        return not names and head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+        return not names and starts_as_zip(head)
 
     def locate(self, files: Files, root: str | None = None) -> Located:
         """Find the tensors of an archive.

@@ -34,9 +34,6 @@ from reinit_cli.errors import MalformedFileError
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.tensors.optimizer import Optimizer
 
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".th", ".pth.tar", ".pt.tar")
-"""The suffixes of what `torch.save` writes, in either format."""
-
 
 @dataclass(slots=True)
 class Contents:

@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
+from reinit_cli.checkpoints.formats.torch.glance import MAGIC_NUMBER
 from reinit_cli.storage.segments import Literal, Segment
 
-MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 NUMEL_NBYTES = 8
 

@@ -1,0 +1,53 @@
+"""Offer torch's formats without importing what reads them: most files are of another format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Protocol, cast
+
+from reinit_cli.checkpoints.formats.base import NewFormat
+from reinit_cli.checkpoints.formats.respelling import KeepingFormat
+from reinit_cli.checkpoints.formats.torch.glance import SUFFIXES, starts_as_legacy, starts_as_zip
+
+
+class TorchFormat(KeepingFormat, NewFormat, Protocol):
+    """A format of `torch.save`."""
+
+
+class _Deferred:
+    """Stands for a format, and imports it when it is asked for more than a glance tells."""
+
+    suffixes = SUFFIXES
+
+    def __init__(self, starts: Callable[[bytes], bool], load: Callable[[], TorchFormat]) -> None:
+        self._starts = starts
+        self._load = load
+
+    def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
+        """Whether a file starts as one of this format."""
+        return not names and self._starts(head)
+
+    def __getattr__(self, attribute: str) -> Any:
+        """Ask the format itself."""
+        return getattr(self._format, attribute)
+
+    @cached_property
+    def _format(self) -> TorchFormat:
+        return self._load()
+
+
+def _load_zip() -> TorchFormat:
+    from reinit_cli.checkpoints.formats.torch.zip import TorchZip
+
+    return TorchZip()
+
+
+def _load_legacy() -> TorchFormat:
+    from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
+
+    return TorchLegacy()
+
+
+ZIP = cast("TorchFormat", _Deferred(starts_as_zip, _load_zip))
+LEGACY = cast("TorchFormat", _Deferred(starts_as_legacy, _load_legacy))

@@ -81,11 +81,11 @@ EXIT_CODES = (
     ("0", "done"),
     (
         "1",
-        "the answer is no: `keys`, `stats` or `models` matched nothing, `diff` found a difference, "
+        "negative result: `keys`, `stats` or `models` matched nothing, `diff` found a difference, "
         "a check failed, `stats` found NaN, `verify` found a mismatch",
     ),
-    ("2", "error: usage, rule, input or output; one `error:` line, and nothing was written"),
-    ("3", "some inputs of a batch failed, and the others are done (`--keep-going`)"),
+    ("2", "error in usage, rules, input or output: one `error:` line, and nothing was written"),
+    ("3", "some sources of a batch failed, and the others are done (`--keep-going`)"),
     ("129, 130, 141, 143", "SIGHUP, Ctrl-C, closed pipe, SIGTERM; nothing was written"),
 )
 
@@ -126,54 +126,58 @@ def _initializers() -> Iterator[str]:
     }
     yield "# Initializers"
     yield (
-        "What a tensor can be filled with. In a rule an initializer stands behind the first `=`, "
-        "and its arguments behind a colon: by name, or numbers in the order of the table, or "
-        "words, such as a nonlinearity or a mode, in any order. `reinit inits NAME` prints the "
-        "same on the command line."
+        "In a rule, write the initializer after the first `=` and its arguments after a colon. "
+        "Give arguments by name, or give numbers in the order of the table. Words, such as a "
+        "nonlinearity or a mode, need no name and can have any order. `reinit inits NAME` prints "
+        "the same information."
     )
     for purpose, members in ours.items():
         yield f"**{purpose}**"
         yield _table(
-            ("initializer", "what for"),
+            ("initializer", "use it to"),
             (
                 (", ".join(f"[`{name}`](#{each.name})" for name in _names(each)), each.summary)
                 for each in members
             ),
         )
     yield "## Arguments of all initializers"
-    yield f"Every initializer that fills takes {_and(COMMON)}."
+    yield f"Every initializer except `keep` accepts {_and(COMMON)}."
     yield _arguments(COMMON)
-    yield "## Arguments that say how a weight is to be read"
+    yield "## Arguments for other weight layouts"
     yield (
-        "The initializers whose law follows from fan_in and fan_out also take these, for weights "
-        "whose fans are not those that torch reads from the shape. "
-        "Fans are torch's by default: `shape[1]` and `shape[0]`, each times the kernel's size."
+        "Initializers that use fan_in and fan_out also accept these arguments, for weights whose "
+        "layout PyTorch does not know. By default fans are computed as in PyTorch: `shape[1]` and "
+        "`shape[0]`, each times the size of the kernel."
     )
     yield _arguments(LAYOUT)
     yield "## Nonlinearities"
-    yield "Where an argument takes a nonlinearity, its name stands for this gain."
+    yield "Where an argument accepts a nonlinearity, its name means this gain."
     yield _table(
         ("nonlinearity", "gain"),
         ((f"`{name}`", f"{calculate_gain(name):.6g}") for name in NONLINEARITIES),
     )
     yield (
-        "`leaky_relu` has the gain √(2 / (1 + a²)), a its negative slope: `leaky_relu,a=0.2`. "
-        "The gains from `gelu` on are not torch's: each is 1 / √E f(z)² for z from N(0, 1), which "
-        "keeps the second moment of a signal."
+        "`leaky_relu` has the gain √(2 / (1 + a²)) for the negative slope a: `leaky_relu,a=0.2`. "
+        "The gains from `gelu` on are not from PyTorch: each is 1 / √E f(z)² for z from N(0, 1), "
+        "which keeps the second moment of a signal."
     )
-    yield "## What a wildcard leaves alone"
+    yield "## What wildcards skip"
     yield (
-        "A pattern with a wildcard takes weights. It skips what follows, and says so, unless the "
-        "pattern spells out the last segment of the key, as `*.inv_freq` does; so it does with "
-        "integers and bools, and with a `bias` of shape (1, 1, n, n), the causal mask of GPT-2. "
-        "A weight of 8 bits or less with scales next to it is skipped too: a weight and its scales "
-        "are filled together or not at all, and a name that takes one of them is an error. "
+        "A pattern with a wildcard matches weights. It skips the tensors in the table, and the "
+        "report says so, unless the pattern spells out the last segment of the key, as "
+        "`*.inv_freq` does. It also skips integers and bools, and a `bias` of shape (1, 1, n, n), "
+        "the causal mask of GPT-2. A weight of 8 bits or less with scales next to it is skipped "
+        "too: a weight and its scales are filled together or not at all, and an exact name that "
+        "matches only one of them is an error."
+    )
+    yield (
         "The norms of weight norm (`weight_g`, or `parametrizations.weight.original0`) are set to "
-        "those of the `weight_v` or `original1` that is drawn, so that the weight that the module "
-        "computes follows the law; a rule whose last segment names them owns them."
+        "those of the newly drawn `weight_v` or `original1`, so that the weight that the module "
+        "computes follows the distribution. A rule whose last segment names the norms overrides "
+        "this."
     )
     yield _table(
-        ("last segment", "next to", "what it is", "from"),
+        ("last segment", "next to", "kind", "used by"),
         (
             (
                 " ".join(f"`{name}`" for name in each.names),
@@ -205,7 +209,7 @@ def _and(parameters: Iterable[Parameter]) -> str:
 
 def _initializer(declared: Initializer) -> Iterator[str]:
     yield f"### {declared.name}"
-    also = f" Also called {' and '.join(f'`{name}`' for name in declared.aliases)}."
+    also = f" Alias: {' and '.join(f'`{name}`' for name in declared.aliases)}."
     yield f"{declared.summary}{also if declared.aliases else ''}"
     facts = [
         f"- Law: {declared.law}",
@@ -215,17 +219,18 @@ def _initializer(declared: Initializer) -> Iterator[str]:
     ]
     if "fans" in declared.asks:
         facts.append(
-            f"- Reads the fans, so takes {_and(LAYOUT)} too: "
-            "[how a weight is to be read](#arguments-that-say-how-a-weight-is-to-be-read)"
+            f"- Uses fans, so it also accepts {_and(LAYOUT)}: "
+            "[other weight layouts](#arguments-for-other-weight-layouts)"
         )
     if declared.version > 1:
         facts.append(
-            f"- Version: {declared.version}, which [records name]"
-            "(../explanation/seeds.md#versions-of-laws)"
+            f"- Version: {declared.version} ([stored in records]"
+            "(../explanation/seeds.md#versions-of-laws))"
         )
     if declared.stream:
         facts.append(
-            f'- Changes what is there; where it draws, the stream is `"SEED:KEY:{declared.stream}"`'
+            "- Uses existing values; if it draws random numbers, its stream is "
+            f'`"SEED:KEY:{declared.stream}"`'
         )
     yield "\n".join(facts)
     if declared.parameters:
@@ -252,7 +257,7 @@ def _accepts(parameter: Parameter) -> str:
 
 def _default(parameter: Parameter) -> str:
     if parameter.default is REQUIRED:
-        return "must be given"
+        return "required"
     value: Any = parameter.default
     return "" if value is None else f"`{written(value)}`"
 
@@ -262,22 +267,25 @@ def _default(parameter: Parameter) -> str:
 
 def _commands() -> Iterator[str]:
     yield "# Commands"
-    yield "What `reinit COMMAND --help` prints, for every command. `reinit COMMAND -h` is shorter."
+    yield (
+        "This page shows the help of every command, as `reinit COMMAND --help` prints it. "
+        "`reinit COMMAND -h` is shorter."
+    )
     yield _table(
-        ("command", "what for"),
+        ("command", "use it to"),
         ((f"[`reinit {name}`](#reinit-{name})", each.sentence) for name, each in COMMANDS.items()),
     )
     yield (
-        "`reinit SOURCE` alone is `reinit info SOURCE`; with options it is `reinit run SOURCE …`. "
+        "`reinit SOURCE` means `reinit info SOURCE`; with options it means `reinit run SOURCE …`. "
         "`reinit --version` prints the version."
     )
     yield "## Exit codes"
-    yield _table(("exit code", "means"), EXIT_CODES)
-    yield "## Variables of the environment"
+    yield _table(("exit code", "meaning"), EXIT_CODES)
+    yield "## Environment variables"
     yield (
-        "`REINIT_SEED` is the default of `--seed`, `REINIT_DEVICE` of `--device`. "
-        "`NO_COLOR` is obeyed. Downloaded weights are kept where torch keeps them, under `TORCH_HOME`; "
-        "a pipe that is no safetensors file is copied into `TMPDIR` first."
+        "`REINIT_SEED` is the default of `--seed`, and `REINIT_DEVICE` that of `--device`. "
+        "`NO_COLOR` turns colors off. Downloaded weights are cached where torch caches them, under "
+        "`TORCH_HOME`. A pipe that is not safetensors is copied to `TMPDIR` first."
     )
     parent = click.Context(group, info_name="reinit", **group.context_settings)
     for name in COMMANDS:
@@ -329,13 +337,13 @@ def _escaped(text: str) -> str:
 def _python() -> Iterator[str]:
     yield "# Python"
     yield (
-        "The names that `reinit_cli` exports. Importing it imports no torch; a name is imported "
-        "when it is first asked for. [From Python](../how-to/python.md) shows them at work."
+        "This page lists the names that `reinit_cli` exports. Importing it does not import torch; "
+        "each name is loaded on first use. [Use Python](../how-to/python.md) has examples."
     )
     names = [name for name in reinit_cli.__all__ if not name.startswith("_")]
     public = {name: getattr(reinit_cli, name) for name in names}
     yield _table(
-        ("name", "what for"),
+        ("name", "meaning"),
         (
             (f"[`{name}`](#{_anchor(name)})", _escaped(_summary(each)))
             for name, each in public.items()
@@ -344,9 +352,9 @@ def _python() -> Iterator[str]:
     for name, each in public.items():
         yield from _named(name, each)
         if each is errors.ReinitError:
-            yield "Its tree, and the built-in exceptions that some of them are too:"
+            yield "Its subclasses, with the built-in exceptions that they also inherit from:"
             yield _fenced(_tree(errors))
-    yield "## What they return and ask for"
+    yield "## Arguments and results"
     for result in RESULTS:
         yield from _named(result.__name__, result, level="###", is_called=False)
 
@@ -366,7 +374,7 @@ def _named(name: str, each: Any, *, level: str = "##", is_called: bool = True) -
     yield from _docstring(each)
     if inspect.isclass(each):
         if members := list(_properties(each)):
-            yield "It also tells:"
+            yield "Properties:"
             yield "\n".join(members)
         if is_called and each is Rule:
             yield f"{level}# {name}(…)"
@@ -380,7 +388,7 @@ def _named(name: str, each: Any, *, level: str = "##", is_called: bool = True) -
 
 def _properties(of: type) -> Iterator[str]:
     for name, member in vars(of).items():
-        if isinstance(member, property):
+        if isinstance(member, property) and not name.startswith("_"):
             yield f"- `{name}`: {_escaped(_lowered(_summary(member)))}"
 
 
@@ -446,10 +454,11 @@ def _docstring(of: object) -> Iterator[str]:
 def _what_is_read() -> Iterator[str]:
     # The tables are those that the tests go through, and the tests are not installed.
     sys.path.append(str(ROOT))
-    yield "# What is read"
+    yield "# Supported files"
     yield (
-        "A file is told by its content, whatever its name; a folder by the names in it. "
-        "Nothing in a file is executed, and what is not read is named, with the way on."
+        "`reinit` recognizes a file by its content, whatever its name, and a folder by the names "
+        "of its files. Nothing in a file is executed. For files that it does not support, the "
+        "error says what they are and what to do instead."
     )
     yield from _nestings()
     yield from _carried()
@@ -460,14 +469,14 @@ def _what_is_read() -> Iterator[str]:
 
 def _nestings() -> Iterator[str]:
     found: Any = import_module("tests.checkpoints.formats.torch.nestings")
-    yield "## Where a torch file has its state dict"
+    yield "## How the state dict in a torch file is found"
     yield (
-        "A known name comes first, unless other networks of its size lie next to it; then the "
-        "smallest place that holds nearly all of the weights. `--root` names another, by the path "
-        "in the third column; `.` is the whole."
+        "A known name is used first, unless other networks of the same size are next to it. "
+        "Otherwise `reinit` uses the smallest part of the file that holds nearly all weights. "
+        "`--root` selects another one by its path, as in the third column; `.` is the whole file."
     )
     yield _table(
-        ("the file holds", "as written by", "state dict at", "other networks", "a key of it"),
+        ("the file holds", "written by", "state dict at", "other networks", "one of its keys"),
         (
             (
                 name,
@@ -482,21 +491,21 @@ def _nestings() -> Iterator[str]:
 
 
 def _carried() -> Iterator[str]:
-    yield "## Tensors that are carried along"
+    yield "## Tensors that are only copied"
     yield (
-        "These are listed and written again byte for byte, and not filled: a rule that names one "
-        "is an error, and a wildcard skips it."
+        "These are listed and copied byte for byte, but cannot be filled: an exact name fails, "
+        "and a wildcard skips them."
     )
-    numpy = "an array of NumPy, and of its objects, big-endian numbers or Fortran order"
+    numpy = "a NumPy array, also of objects, big-endian numbers or in Fortran order"
     yield "\n".join(f"- {each}" for each in dict.fromkeys((*CARRIED.values(), numpy)))
 
 
 def _folders() -> Iterator[str]:
     found: Any = import_module("tests.checkpoints.formats.folders")
     yield "## Folders"
-    yield "What is in a folder says which of its files are read; what is refused gets the way on."
+    yield "The files in a folder decide which of them are read. Errors say what to do instead."
     yield _table(
-        ("folder", "holds", "what happens", "the way on"),
+        ("folder", "files", "result", "what to do"),
         (
             (
                 kind.what,
@@ -516,8 +525,8 @@ _COMMANDS = ("reinit ", "python ", "zip ", "accelerate ", "tools/")
 
 def _foreign() -> Iterator[str]:
     found: Any = import_module("tests.checkpoints.formats.test_foreign")
-    yield "## Files that are named and not read"
-    yield "They are recognized by their first bytes and their suffix, in a pipe too."
+    yield "## Files that are recognized but not supported"
+    yield "They are recognized by their first bytes and their suffix, also in a pipe."
     rows = [
         *(("m.safetensors", content, what) for content, what, _ in found.STAND_INS.values()),
         *((name, content, what) for name, (content, what) in found.FOREIGN.items()),
@@ -527,7 +536,7 @@ def _foreign() -> Iterator[str]:
         ),
     ]
     yield _table(
-        ("a file such as", "is named", "the way on"),
+        ("example", "reported as", "what to do"),
         (
             (f"`{name}`", _escaped(what), _way(name, content))
             for name, content, what in rows
@@ -553,11 +562,11 @@ def _way(name: str, content: bytes) -> str:
 def _buffers() -> Iterator[str]:
     yield "## Parameters and buffers"
     yield (
-        "A file does not say which tensors are buffers, as a module does, so names "
-        "and dtypes decide: running statistics, integers, bools and what a wildcard leaves alone "
-        "are buffers, but for quantized weights, which count as many elements as are stored. "
-        "This gives torch's numbers for all models of torchvision, except that the frozen norms "
-        "of its detectors have a weight and a bias that are buffers there."
+        "Unlike a module, a file does not say which tensors are buffers, so names and dtypes "
+        "decide. Running statistics, integers, bools and the tensors that wildcards skip are "
+        "buffers. Quantized weights are parameters and count as many elements as are stored. The "
+        "numbers agree with PyTorch for all torchvision models, except for the frozen norms of "
+        "its detectors: there, weight and bias are buffers."
     )
 
 
@@ -581,30 +590,30 @@ def _json() -> Iterator[str]:
     outputs = [each["$ref"].rpartition("/")[2] for each in schema["oneOf"]]
     yield "# JSON"
     yield (
-        "Every command prints JSON with `--json`: one line of ASCII with one object. Only "
+        "Every command prints JSON with `--json`: one object, on one line of ASCII. Only "
         "`reinit keys` prints a line for each key, and `reinit run` a line for each output. "
-        "[reinit.schema.json](reinit.schema.json) is a JSON Schema of all of it, and every output "
-        "of the tests is held against it."
+        "[reinit.schema.json](reinit.schema.json) is a JSON Schema for all of them, and the tests "
+        "validate every output against it."
     )
     yield (
-        'NaN and infinities are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. A name says '
-        "its unit: `numel` counts elements, `nbytes` bytes, `seconds` is a time. A member that "
-        "may be missing is marked *(optional)* below."
+        'NaN and infinities are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`. Names '
+        "include units: `numel` counts elements, `nbytes` counts bytes, `seconds` is a time. "
+        "Members that can be missing are marked *(optional)*."
     )
-    yield "## What `version` means"
+    yield "## Version"
     yield (
-        "`version` is 1. Within a version members may be added, and no member changes its meaning, "
-        "its type or its name, or goes. So read the members that you know, and ignore others. What "
-        "is printed for people, in tables and messages, may change at any time."
+        "`version` is 1. Within a version, members may be added, but none is removed or changes "
+        "its name, type or meaning. Read the members that you know, and ignore others. Tables and "
+        "messages for people may change at any time."
     )
     yield "## Errors"
     yield (
-        "With `--json` an error is one line on standard error, next to lines of warnings, which "
-        "begin with `warning:`. The exit code is the same as without `--json`."
+        "With `--json` an error is one line on standard error. Warnings are separate lines there "
+        "that start with `warning:`. The exit code is the same as without `--json`."
     )
     for name in outputs:
         yield from _form(name, schema["$defs"][name])
-    yield "## Parts that several outputs have"
+    yield "## Shared parts"
     for name, part in schema["$defs"].items():
         if name not in outputs:
             yield f"### {name}"

@@ -40,14 +40,14 @@ Purpose = Literal["layers", "plain", "constant", "elsewhere", "existing", "struc
 
 PURPOSES: dict[Purpose, str] = {
     "layers": "Preserve variance through layers",
-    "plain": "Draw from a plain distribution",
+    "plain": "Draw from a basic distribution",
     "constant": "Fill with one value",
-    "elsewhere": "Follow a model, another checkpoint or other rows",
+    "elsewhere": "Use a model, another checkpoint or other rows",
     "existing": "Change or keep existing values",
-    "structure": "Give a weight a structure",
+    "structure": "Fill with structured weights",
     "other": "From other packages",
 }
-"""What people want to do with initializers, in the order in which they are listed."""
+"""Goals that group initializers, in the order in which they are listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +68,25 @@ class Parameter:
 
 
 COMMON = (
-    Parameter("ndim", Integer(minimum=0), None, "takes only tensors with this many dimensions"),
-    Parameter("min_ndim", Integer(minimum=0), 0, "takes only tensors with at least this many"),
-    Parameter("keep_zeros", Flag(), default=False, meaning="what is zero stays zero"),
+    Parameter("ndim", Integer(minimum=0), None, "match only tensors with this many dimensions"),
+    Parameter("min_ndim", Integer(minimum=0), 0, "match only tensors with at least this many"),
+    Parameter("keep_zeros", Flag(), default=False, meaning="keep the zeros of the source"),
 )
 """The parameters of every initializer."""
 
 LAYOUT = (
-    Parameter("fan", Integer(minimum=1), None, "replaces both fans, whatever the shape"),
+    Parameter("fan", Integer(minimum=1), None, "replaces both fans for any shape"),
     Parameter(
         "groups",
         Integer(minimum=1),
         TORCHS.groups,
-        "of a grouped convolution, whose fan_out is that of one group; its fan_in is so anyway",
+        "for a grouped convolution: divides fan_out (its fan_in is already per group)",
     ),
     Parameter(
         "transposed",
         Flag(),
         TORCHS.transposed,
-        "a transposed convolution, whose weight is (in, out / groups, *kernel)",
+        "for a transposed convolution, whose weight is (in, out / groups, *kernel)",
     ),
     Parameter("axes", Axes(), None),
 )

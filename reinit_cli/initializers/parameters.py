@@ -192,8 +192,8 @@ class DonorKey:
     takes_numbers = False
 
     def describe(self) -> str:
-        """Say so."""
-        return "a key, in which a * is the tensor's own, or OLD=NEW with a * in each"
+        """Explain the form."""
+        return "a key, in which * is the tensor's own key, or OLD=NEW with a * in each"
 
     def read(self, value: object) -> str:
         """Return it."""
@@ -213,8 +213,8 @@ class Axes:
     def describe(self) -> str:
         """Explain the letters."""
         return (
-            "a letter for each dimension: o output, i input, k kernel, b one matrix beside "
-            "another; oi is torch's Linear, io its transpose, bio a stack of experts"
+            "a letter for each dimension: o output, i input, k kernel, b a stack of matrices; "
+            "oi is torch's Linear, io its transpose, bio a stack of experts"
         )
 
     def read(self, value: object) -> str:

@@ -32,9 +32,9 @@ _PEAK_OF_WHOLE = 4
 
 @dataclass(frozen=True, slots=True)
 class TruncatedNormal(Law):
-    """N(centre, scale²) given that it lies in [low, high]."""
+    """N(center, scale²) given that it lies in [low, high]."""
 
-    centre: float
+    center: float
     scale: float
     low: float
     high: float
@@ -45,7 +45,7 @@ class TruncatedNormal(Law):
         """The mean after truncation."""
         if self._is_flat:
             return (self.low + self.high) / 2
-        mean = self.centre + self.scale * self._shift()
+        mean = self.center + self.scale * self._shift()
         return max(self.low, min(self.high, mean))
 
     @property
@@ -67,7 +67,7 @@ class TruncatedNormal(Law):
         A truncated normal is the normal squeezed (Caffarelli 2000), and so is any law whose
         density on an interval is never below 1 / (√(2π)·spread).
         """
-        if self._is_flat or math.isclose(self.centre - self.low, self.high - self.centre):
+        if self._is_flat or math.isclose(self.center - self.low, self.high - self.center):
             return self.std
         lowest = min(map(_density, self._standardized()))
         mass = normal_mass(*self._standardized())
@@ -82,7 +82,7 @@ class TruncatedNormal(Law):
             return (x - self.low) / (self.high - self.low)
         alpha, beta = self._standardized()
         mass = normal_mass(alpha, beta)
-        return normal_mass(alpha, (x - self.centre) / self.scale) / mass if mass else 0.5
+        return normal_mass(alpha, (x - self.center) / self.scale) / mass if mass else 0.5
 
     @property
     def _is_flat(self) -> bool:
@@ -91,7 +91,7 @@ class TruncatedNormal(Law):
         return (beta - alpha) * max(1.0, abs(alpha), abs(beta)) < 1e-5
 
     def _standardized(self) -> tuple[float, float]:
-        return (self.low - self.centre) / self.scale, (self.high - self.centre) / self.scale
+        return (self.low - self.center) / self.scale, (self.high - self.center) / self.scale
 
     def _shift(self) -> float:
         alpha, beta = self._standardized()
@@ -112,7 +112,7 @@ class TruncatedNormal(Law):
         """The share of uniform candidates that are accepted: the area under the density over its box."""
         width = (self.high - self.low) / self.scale
         alpha, beta = self._standardized()
-        outside = max(alpha, -beta, 0.0)  # how far the nearer bound lies beyond the centre
+        outside = max(alpha, -beta, 0.0)  # how far the nearer bound lies beyond the center
         if outside > 5:  # the tail falls like an exponential, and its mass may underflow
             return min(1.0, 1 / (outside * width))
         area = normal_mass(alpha, beta) * math.sqrt(2 * math.pi)
@@ -137,13 +137,13 @@ class TruncatedNormal(Law):
         numels = block_numels(tensor.numel()) if tensor.device.type == "cpu" else ()
         blocks = torch.split(tensor.view(-1), list(numels) or [tensor.numel()])
         for block in blocks:
-            block.normal_(self.centre, self.scale, generator=generator)
+            block.normal_(self.center, self.scale, generator=generator)
         scratch = torch.empty_like(max(blocks, key=len))
         # Each round draws the whole tensor again: torch's values depend on it.
         while any(_is_outside(block, low, high).any() for block in blocks):
             for block in blocks:
                 again = scratch[: len(block)]
-                again.normal_(self.centre, self.scale, generator=generator)
+                again.normal_(self.center, self.scale, generator=generator)
                 torch.where(_is_outside(block, low, high), again, block, out=block)
 
     def _bounds(self, dtype: torch.dtype) -> tuple[float, float]:
@@ -168,9 +168,9 @@ class TruncatedNormal(Law):
         self, candidates: torch.Tensor, chance: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
         """Return which candidates the density's odds refuse; both tensors are written over."""
-        mode = max(self.low, min(self.centre, self.high))
-        log_peak = -0.5 * ((mode - self.centre) / self.scale) ** 2
-        candidates.sub_(self.centre).div_(self.scale).pow_(2).mul_(-0.5).sub_(log_peak)
+        mode = max(self.low, min(self.center, self.high))
+        log_peak = -0.5 * ((mode - self.center) / self.scale) ** 2
+        candidates.sub_(self.center).div_(self.scale).pow_(2).mul_(-0.5).sub_(log_peak)
         return chance.uniform_(generator=generator).log_() > candidates
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
@@ -214,9 +214,9 @@ class TruncatedNormal(Law):
         import torch
 
         low, high = self._bounds(block.dtype)
-        block.normal_(self.centre, self.scale, generator=draws.next())
+        block.normal_(self.center, self.scale, generator=draws.next())
         while (outside := _is_outside(block, low, high)).any():
-            again.normal_(self.centre, self.scale, generator=draws.next())
+            again.normal_(self.center, self.scale, generator=draws.next())
             torch.where(outside, again, block, out=block)
 
     def _accept_block(

@@ -117,7 +117,7 @@ def _idle_bounds(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> Iter
         law = next(laws, None)
         if law is None or rule.init.given.get("bounds") != "absolute":
             continue
-        apart = min(law.centre - law.low, law.high - law.centre) / law.scale
+        apart = min(law.center - law.low, law.high - law.center) / law.scale
         if apart > FAR_BOUND:
             yield (
                 f"rule {quoted(rule.text)} has bounds {apart:.3g} std away from the mean, so that "

@@ -46,7 +46,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a user asks for."""
+    """A request: everything that a user asks for."""
 
     source: str
     rules: tuple[Rule | str, ...]
@@ -111,65 +111,64 @@ def _written_dtype(casts: Casts) -> object:
 
 OPTIONS: Mapping[str, Option] = {
     "source": Option("a model's name or a path", "source", values.read_sources, several="sources"),
-    "rules": Option("in the order of precedence, the last first to own", "rule"),
+    "rules": Option("the rules in order; the last matching rule wins", "rule"),
     "output": Option(
-        'a path, the form of one, a folder that takes it under its own name, "-" for standard '
-        "output, or None for the default name",
+        'a path, a name template, a folder to put it in, "-" for standard output, or None for '
+        "the default name",
         "output",
     ),
     "weights": Option(
         'for a model: "DEFAULT", the name of its weights, "none" or a file', "weights"
     ),
-    "root": Option(
-        "the path of the state dict in what a torch file holds; None to look for it", "root"
-    ),
+    "root": Option("the path of the state dict in a torch file; None to find it", "root"),
     "seed": Option(
-        "the seed of the whole run; every key has its own stream",
+        "the seed of the run; every key has its own random stream",
         "seed",
         values.read_seeds,
         several="seeds",
     ),
     "device": Option("where values are drawn", "device", values.read_device),
-    "strict": Option("whether every skip is an error", "strict", values.read_flag),
+    "strict": Option("whether a skipped tensor is an error", "strict", values.read_flag),
     "allow_unmatched": Option(
         "whether a rule that matches or fills nothing is only a warning",
         "allow_unmatched",
         values.read_flag,
     ),
     "dtype": Option(
-        "what floating tensors are cast to, by torch's name; None to leave them. Several texts "
-        'such as "*norm*=float32" cast some of them, and the last that matches decides',
+        "the dtype to cast floating-point tensors to, by torch's name; None to leave them "
+        'unchanged. Strings such as "*norm*=float32" cast some of them; the last match decides',
         "dtype",
         values.read_dtype,
         _written_dtype,
     ),
     "saturate": Option(
-        "whether a cast makes numbers beyond the dtype its largest; otherwise they are an error",
+        "whether a cast clamps numbers that are too large for the dtype; otherwise they are an "
+        "error",
         "saturate",
         values.read_flag,
         is_newer=True,
     ),
     "shard_nbytes": Option(
-        "write a folder of safetensors files, with so many bytes of tensors in each at most; "
-        "None where the output's name decides",
+        "the most bytes of tensors per file, for a folder of safetensors files; None to let the "
+        "output's name decide",
         "shard_size",
         values.read_nbytes,
     ),
     "tensors_only": Option(
-        "whether the output holds the state dict's tensors and nothing else of the source",
+        "whether to write only the tensors of the state dict and nothing else of the source",
         "tensors_only",
         values.read_flag,
         was="drop_non_tensors",
     ),
     "fix_index": Option(
-        "whether a folder gets a new index where that of its shards is missing or wrong",
+        "whether to write a new index for a folder if that of its shards is missing or wrong",
         "fix_index",
         values.read_flag,
         is_newer=True,
     ),
     "copy": Option(
-        "globs on the paths of files in a folder, which are copied even where they would be left "
-        "out next to new weights",
+        "globs on the paths of files in a folder to copy even if they would be left out next to "
+        "new weights",
         "copy",
         values.read_patterns,
         lambda patterns: [each.text for each in patterns_of(patterns)],
@@ -181,97 +180,95 @@ OPTIONS: Mapping[str, Option] = {
         values.read_flag,
         was="refuse_unknown_globals",
     ),
-    "verify_crc": Option(
-        "whether a CRC-32 that does not match stops the run", "verify_crc", values.read_flag
-    ),
+    "verify_crc": Option("whether a CRC-32 mismatch is an error", "verify_crc", values.read_flag),
     "arch": Option(
-        "whose constructor `default` follows: a torchvision model's name, or what makes a "
-        "module; None where the source is a model, or no rule asks",
+        "the architecture whose constructor `default` reproduces: a torchvision model's name, or "
+        "a callable that returns a module; None if the source is a model or no rule needs it",
         "arch",
         written=lambda arch: arch if isinstance(arch, str) else None,
     ),
     "rename": Option(
-        "which keys get other names, each given the names that those before it gave: "
-        '"module.*=*", where each star takes the text of one on the left',
+        "new names of keys, each applied after the previous ones: "
+        '"module.*=*", where each star is the text that a star on the left matches',
         "rename",
         values.read_renames,
         lambda renames: [each.text for each in renames_of(renames)],
         is_newer=True,
     ),
     "drop": Option(
-        "which tensors are left out, by their keys in the source",
+        "patterns over keys in the source, for tensors to leave out",
         "drop",
         values.read_patterns,
         lambda patterns: [each.text for each in patterns_of(patterns)],
         is_newer=True,
     ),
     "only": Option(
-        "which tensors are taken, by their keys in the source; all where none is named",
+        "patterns over keys in the source, for tensors to keep; all if empty",
         "only",
         values.read_patterns,
         lambda patterns: [each.text for each in patterns_of(patterns)],
         is_newer=True,
     ),
     "resize": Option(
-        "which tensors get another first dimension, and what fills rows that were not there, "
-        'in the order of precedence: "embed.weight=50300:mean"',
+        "new first dimensions of tensors, and the initializer of new rows; the last match wins: "
+        '"embed.weight=50300:mean"',
         "resize",
         values.read_resizes,
         lambda resizes: [each.text for each in resizes_of(resizes)],
     ),
     "num_classes": Option(
-        "how many classes a model is to tell apart, its head drawn by its own default; None for "
-        "as many as it does",
+        "the number of classes of a model, whose head is then drawn by its own default; None to "
+        "leave it unchanged",
         "num_classes",
         values.read_count,
     ),
     "reset_buffers": Option(
-        "whether running statistics are reset with the weights beside them",
+        "whether to reset running statistics with the weights next to them",
         "reset_buffers",
         values.read_flag,
         was="with_buffers",
     ),
-    "untie": Option("whether tied keys become tensors of their own", "untie", values.read_flag),
+    "untie": Option("whether to turn tied keys into separate tensors", "untie", values.read_flag),
     "keep_config": Option(
-        "whether the config.json of a folder stays as it is where tensors are resized, cast or "
+        "whether to leave the config.json of a folder unchanged if tensors are resized, cast or "
         "untied",
         "keep_config",
         values.read_flag,
         is_newer=True,
     ),
     "reset_optimizer": Option(
-        "whether the optimizer's slots of what is filled become what a new one starts with",
+        "whether to reset the optimizer state of filled parameters to that of a new optimizer",
         "reset_optimizer",
         values.read_flag,
     ),
     "optimizer_order": Option(
-        "a file with the keys of the optimizer's parameters, group after group, one in each "
-        'line; "ndim" where matrices come first, and then the others; None to look for it',
+        "a file with the keys of the optimizer's parameters, group after group, one per line; "
+        '"ndim" if matrices come first, then the others; None to find the order',
         "optimizer_order",
         is_newer=True,
     ),
     "allow_paths": Option(
-        "the folders, besides the current one, in which recipes, plans and records may name "
-        "files, and to which the weights of a folder may be links"
+        "folders, in addition to the current one, in which recipes, plans and records may name "
+        "files, and to which the weights of a folder may link"
     ),
     "record": Option(
-        "whether a record of what made the output goes into it, or the path it goes to",
+        "whether to store in the output how it was made, or the path of a separate record",
         "record",
         values.read_flag,
         lambda record: record is True,
     ),
-    "check": Option("whether each draw is tested against its law"),
-    "force": Option("whether an existing output is replaced"),
+    "check": Option("whether to test each draw against its distribution"),
+    "force": Option("whether to replace an existing output"),
     "skip_existing": Option(
-        "whether a source whose output exists already is skipped, whatever that output holds",
+        "whether to skip a source whose output exists, whatever that output holds",
         "skip_existing",
         values.read_flag,
         is_of_command=True,
     ),
-    "in_place": Option("whether the source is replaced by the output"),
-    "fsync": Option("whether a new output too is forced to the disk"),
-    "measure_before": Option("whether the tensors that are filled are measured as they were"),
-    "sketch": Option("whether histograms of what was there and what is drawn are counted"),
+    "in_place": Option("whether to replace the source by the output"),
+    "fsync": Option("whether to fsync a new output too"),
+    "measure_before": Option("whether to measure filled tensors before they are filled"),
+    "sketch": Option("whether to count histograms of the values before and after"),
 }
 """Each field of a request, in the order in which plans and records list them."""
 

@@ -39,7 +39,7 @@ def _info(key: str, value: Any) -> TensorInfo:
         kind = type(value).__name__
         return TensorInfo(key, kind, (), 0, carried=f"not a tensor but a {kind}")
     if torch.nn.parameter.is_lazy(value):
-        return TensorInfo(key, "uninitialised", (), 0, carried="a lazy parameter without a shape")
+        return TensorInfo(key, "uninitialized", (), 0, carried="a lazy parameter without a shape")
     if distributed := _distributed(value):
         return TensorInfo(key, str(value.dtype), (), 0, carried=distributed)
     dtype = str(value.dtype).removeprefix("torch.")
@@ -48,7 +48,7 @@ def _info(key: str, value: Any) -> TensorInfo:
         return TensorInfo(key, dtype, (), nbytes, carried="a nested tensor")
     shape = tuple(value.shape)
     if value.is_quantized:
-        return TensorInfo(key, dtype, shape, nbytes, carried=f"a quantised tensor ({dtype})")
+        return TensorInfo(key, dtype, shape, nbytes, carried=f"a quantized tensor ({dtype})")
     if value.layout is not torch.strided:
         layout = str(value.layout).removeprefix("torch.")
         return TensorInfo(key, dtype, shape, nbytes, carried=f"a {layout} tensor")

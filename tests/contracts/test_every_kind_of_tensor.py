@@ -117,15 +117,15 @@ _CARRIED: dict[str, tuple[Callable[[], Any], str]] = {
     "sparse by rows": (lambda: torch.eye(3).to_sparse_csr(), "a sparse tensor"),
     "sparse by columns": (lambda: torch.eye(3).to_sparse_csc(), "a sparse tensor"),
     "sparse in blocks": (lambda: torch.eye(4).to_sparse_bsr((2, 2)), "a sparse tensor"),
-    "quantised": (
+    "quantized": (
         lambda: torch.quantize_per_tensor(torch.ones(3), 0.5, 1, torch.qint8),
-        "a quantised tensor (qint8)",
+        "a quantized tensor (qint8)",
     ),
-    "quantised by channel": (
+    "quantized by channel": (
         lambda: torch.quantize_per_channel(
             torch.ones(2, 3), torch.tensor([0.5, 1.0]), torch.tensor([0, 1]), 0, torch.quint8
         ),
-        "a quantised tensor (quint8)",
+        "a quantized tensor (quint8)",
     ),
     "meta": (lambda: torch.empty(3, 4, device="meta"), "a meta tensor, which has no values"),
     "nested": (

@@ -60,10 +60,10 @@ def test_a_delta_orthogonal_convolution_keeps_every_norm(
 
 def test_only_the_center_of_a_delta_orthogonal_kernel_is_not_zero() -> None:
     weight = _drawn("delta_orthogonal:tanh", (8, 5, 3, 4))
-    centre = weight[:, :, 1, 2].clone()
+    center = weight[:, :, 1, 2].clone()
     weight[:, :, 1, 2] = 0
 
-    assert torch.allclose(centre.T @ centre, 25 / 9 * torch.eye(5, dtype=torch.float64))
+    assert torch.allclose(center.T @ center, 25 / 9 * torch.eye(5, dtype=torch.float64))
     assert not weight.any()
 
 
@@ -288,9 +288,9 @@ def test_elements_follow_the_law_of_their_part(
 
 @pytest.mark.parametrize("gain", [1.0, 2.0])
 def test_elements_of_a_delta_orthogonal_center_are_nearly_normal(gain: float) -> None:
-    centre = _drawn(f"delta_orthogonal:{gain}", (300, 200, 3))[..., 1].flatten().numpy()
+    center = _drawn(f"delta_orthogonal:{gain}", (300, 200, 3))[..., 1].flatten().numpy()
 
-    assert stats.kstest(centre, stats.norm(0, gain / math.sqrt(300)).cdf).pvalue > 1e-4
+    assert stats.kstest(center, stats.norm(0, gain / math.sqrt(300)).cdf).pvalue > 1e-4
 
 
 # --- a stack of orthogonal matrices ------------------------------------------------------------

@@ -590,9 +590,9 @@ UNFILLABLE = {
         "float8_e8m0fnu can be carried but not filled",
     ),
     "a dtype of the future": (_tensor("w", (4,), "U3"), "U3 can be carried but not filled"),
-    "a quantised tensor": (
-        TensorInfo("w", "qint8", (4,), 4, carried="a quantised tensor (qint8)"),
-        "a quantised tensor (qint8)",
+    "a quantized tensor": (
+        TensorInfo("w", "qint8", (4,), 4, carried="a quantized tensor (qint8)"),
+        "a quantized tensor (qint8)",
     ),
     "a sparse tensor": (
         TensorInfo("w", "float32", (4,), 16, carried="a sparse_coo tensor"),

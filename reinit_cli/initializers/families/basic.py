@@ -64,8 +64,8 @@ def normal(shape: tuple[int, ...], *, mean: Real = 0.0, std: NonNegative = 1.0) 
 
 @register(
     purpose="plain",
-    law="N(mean, std²) given that it lies in [a, b]; a and b are absolute, as torch has them, or "
-    "with in_std count from the mean in std, [mean + a·std, mean + b·std]",
+    law="N(mean, std²) restricted to [a, b]; a and b are absolute, as in PyTorch, or with in_std "
+    "multiples of std from the mean: [mean + a·std, mean + b·std]",
     example="trunc_normal:std=0.02,in_std",
     lone=("std={0}", "mean={0}"),
     complete=_complete_trunc_normal,
@@ -89,9 +89,9 @@ def trunc_normal(
 
 @register(
     purpose="layers",
-    law="N(0, std² / (2·(l + 1))), l the layer: the first number between the dots of the key",
+    law="N(0, std² / (2·(l + 1))), where l is the layer: the first number between dots in the key",
     example="depth_scaled:std=0.02",
-    defined="any shape, under a key with the number of a layer, or with layer=",
+    defined="any shape, if the key contains a layer number or layer= is given",
     paper="Radford, Wu, Child, Luan, Amodei & Sutskever 2019, Language models are unsupervised "
     "multitask learners (GPT-2)",
 )
@@ -102,7 +102,7 @@ def depth_scaled(
     std: NonNegative = 0.02,
     layer: Annotated[int | None, Integer(minimum=0)] = None,
 ) -> Law:
-    """Draw narrower with the index of the layer, as torchtitan does."""
+    """Draw narrower for each further layer, as torchtitan does."""
     del shape
     depth = _layer_of(site.key) if layer is None else layer
     return Normal(0.0, std / math.sqrt(2 * (depth + 1)))

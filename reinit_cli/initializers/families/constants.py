@@ -1,4 +1,4 @@
-"""One value everywhere, and `keep`."""
+"""Constants and `keep`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers that pass their input through."""
+"""Identity initializers: layers that pass their input through."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def eye(shape: tuple[int, ...]) -> Law:
 
 @register(
     purpose="structure",
-    law="1 where output = input at the kernel's centre, zeros elsewhere",
+    law="1 where output = input at the kernel's center, zeros elsewhere",
     example="dirac:groups=2",
     defined="3 to 5 dimensions; shape[0] divisible by groups",
 )
@@ -205,7 +205,7 @@ def dirac(shape: tuple[int, ...], *, groups: Annotated[int, Integer(minimum=1)] 
 
 @register(
     purpose="structure",
-    law="gain where output = input, at the kernel's centre, zeros elsewhere, plus N(0, std²)",
+    law="gain where output = input, at the kernel's center, zeros elsewhere, plus N(0, std²)",
     example="identity:std=0.01",
     defined="2 to 5 dimensions",
     paper="Le, Jaitly & Hinton 2015, A simple way to initialize recurrent networks of rectified "

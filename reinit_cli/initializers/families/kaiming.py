@@ -56,7 +56,7 @@ def kaiming_uniform(
 
 @register(
     purpose="layers",
-    law="N(0, std²), std = gain / √fan; not truncated, as it is in Keras and JAX",
+    law="N(0, std²), std = gain / √fan; not truncated, unlike in Keras and JAX",
     example="kaiming_normal:relu,fan_out",
     defined="2 dimensions or more; any with fan",
     paper=_PAPER,

@@ -269,8 +269,8 @@ def _fans(shape: tuple[int, ...], *, axes: str | None, **_: object) -> Fans:
 
 @register(
     purpose="structure",
-    law="W·Wᵀ = gain²·I, or Wᵀ·W where rows > cols; W is (shape[0], the rest), and one for each "
-    "index of the b that axes begins with",
+    law="W·Wᵀ = gain²·I, or Wᵀ·W if rows > cols, where W is (shape[0], the rest); a separate W for "
+    "each index of b if axes starts with b",
     example="orthogonal:tanh",
     defined="2 dimensions or more",
     paper="Saxe, McClelland & Ganguli 2013, Exact solutions to the nonlinear dynamics of learning "
@@ -298,7 +298,7 @@ def orthogonal(
 
 @register(
     purpose="structure",
-    law="Wᵀ·W = gain²·I, W (out, in) at the kernel's centre; zeros elsewhere",
+    law="Wᵀ·W = gain²·I, where W is (out, in) at the kernel's center; zeros elsewhere",
     example="delta_orthogonal:tanh",
     defined="3 to 5 dimensions; shape[0] ≥ shape[1]",
     paper="Xiao, Bahri, Sohl-Dickstein, Schoenholz & Pennington 2018, Dynamical isometry and a mean "

@@ -1,4 +1,4 @@
-"""What a constructor fills tensors with, recorded and drawn again."""
+"""Architecture defaults: distributions recorded from a constructor and drawn again."""
 
 from __future__ import annotations
 
@@ -234,9 +234,9 @@ def _filled(law: Law, region: Region, dtype: torch.dtype, generator: Generator) 
 
 @register(
     purpose="elsewhere",
-    law="what the architecture's own constructor fills the tensor with",
+    law="the distribution that the architecture's own constructor uses",
     example="default",
-    defined="tensors of the architecture: a model's name as the source, or --arch",
+    defined="tensors of the architecture: the source is a model's name, or --arch names it",
     takes_all=True,
 )
 def default(shape: tuple[int, ...], site: Site) -> Law:

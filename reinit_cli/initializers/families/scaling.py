@@ -1,4 +1,4 @@
-"""Laws of a given variance: LeCun's, and Glorot's and He's as in Keras and JAX."""
+"""Variance scaling, LeCun, and the Keras and JAX variants of Glorot and He."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LECUN = (
 
 
 def _truncated(std: float) -> Law:
-    """Return the normal cut off at two of its deviations that has a given std afterwards."""
+    """Return the normal cut off at 2 std that has a given std after the cut."""
     scale = std / TRUNCATED_STD
     return TruncatedNormal(0.0, scale, -2 * scale, 2 * scale) if scale else Constant(0.0)
 
@@ -36,8 +36,8 @@ def _scaled(numerator: float, n: float, distribution: str = "truncated_normal") 
 
 @register(
     purpose="layers",
-    law="variance scale / n, n = fan_in, fan_out or their mean; a truncated normal is cut off at "
-    "2 std of the normal and has that variance afterwards",
+    law="variance scale / n, where n is fan_in, fan_out or their mean; a truncated normal is cut "
+    "off at 2 std and rescaled to this variance",
     example="variance_scaling:2,fan_avg,uniform",
     defined="2 dimensions or more; any with fan",
 )
@@ -60,7 +60,7 @@ def variance_scaling(
 
 @register(
     purpose="layers",
-    law="a normal cut off at 2 of its std, so that std = √(1 / fan_in) afterwards",
+    law="a normal cut off at 2 std and rescaled to std = √(1 / fan_in)",
     example="lecun_normal",
     defined="2 dimensions or more; any with fan",
     paper=_LECUN,
@@ -86,7 +86,7 @@ def lecun_uniform(shape: tuple[int, ...], both: Fans) -> Law:
 
 @register(
     purpose="layers",
-    law="a normal cut off at 2 of its std, so that std = √(2 / fan_in) afterwards",
+    law="a normal cut off at 2 std and rescaled to std = √(2 / fan_in)",
     example="he_truncated",
     defined="2 dimensions or more; any with fan",
     paper="He, Zhang, Ren & Sun 2015, Delving deep into rectifiers: surpassing human-level "
@@ -100,7 +100,7 @@ def he_truncated(shape: tuple[int, ...], both: Fans) -> Law:
 
 @register(
     purpose="layers",
-    law="a normal cut off at 2 of its std, so that std = √(2 / (fan_in + fan_out)) afterwards",
+    law="a normal cut off at 2 std and rescaled to std = √(2 / (fan_in + fan_out))",
     example="glorot_truncated",
     defined="2 dimensions or more; any with fan",
     paper="Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "

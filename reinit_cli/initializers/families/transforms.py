@@ -124,7 +124,7 @@ def _one_of_two(name: str, given: Arguments) -> Arguments:
 
 @register(
     purpose="existing",
-    law="w + N(0, std²); with relative instead, std = relative · the std of w",
+    law="w + N(0, std²); with relative, std = relative · the std of w",
     example="noise:std=0.01",
     lone=("std={0}", "relative={0}"),
     complete=_one_of_two,
@@ -156,7 +156,7 @@ def shrink_perturb(shape: tuple[int, ...], *, factor: Real, std: NonNegative) ->
 
 @register(
     purpose="existing",
-    law="N(mean(w), std(w)²), or the uniform of that mean and std",
+    law="N(mean(w), std(w)²), or a uniform distribution with this mean and std",
     example="resample:normal",
     is_transform=True,
 )
@@ -284,10 +284,10 @@ def shuffle(shape: tuple[int, ...]) -> Law:
 
 @register(
     purpose="elsewhere",
-    law="the tensor of the same key in another checkpoint, or of the key that `from` names",
+    law="the tensor with the same key in another checkpoint, or with the key that `from` names",
     example="rewind:step0.safetensors",
-    defined="tensors that the other checkpoint has in the same shape, and the same dtype or "
-    "another of floats",
+    defined="tensors with the same shape in the other checkpoint, and the same dtype or two "
+    "floating-point dtypes",
     paper="Frankle, Dziugaite, Roy & Carbin 2020, Linear mode connectivity and the lottery ticket "
     "hypothesis, ICML, arXiv:1912.05671",
     is_transform=True,
@@ -383,7 +383,7 @@ class MeanRows(Transform):
 
 @register(
     purpose="elsewhere",
-    law="N(m, 1e-9·C), m and C the mean and covariance of the rows that are there",
+    law="N(m, 1e-9·C), where m and C are the mean and covariance of the existing rows",
     example="mean",
     defined="the new rows of --resize",
     paper="Hewitt 2021, Initializing new word embeddings for pretrained language models",

@@ -41,7 +41,7 @@ def xavier_uniform(
 
 @register(
     purpose="layers",
-    law="N(0, std²), std = gain·√(2 / (fan_in + fan_out)); not truncated, as it is in Keras and JAX",
+    law="N(0, std²), std = gain·√(2 / (fan_in + fan_out)); not truncated, unlike in Keras and JAX",
     example="xavier_normal:tanh",
     defined="2 dimensions or more; any with fan",
     paper=_PAPER,

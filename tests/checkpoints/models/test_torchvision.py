@@ -273,7 +273,7 @@ def test_a_quantized_tensor_is_named_as_such() -> None:
     decided = plan("quantized_mobilenet_v2", ["*=normal:std=0.02"])
 
     reasons = {step.key: step.reason for step in decided.steps if step.action == "skip"}
-    assert reasons["features.0.0.weight"] == "a quantised tensor (qint8)"
+    assert reasons["features.0.0.weight"] == "a quantized tensor (qint8)"
     assert reasons["classifier.1._packed_params.dtype"] == "not a tensor but a dtype"
     assert reasons["classifier.1._packed_params._packed_params"] == "not a tensor but a tuple"
 

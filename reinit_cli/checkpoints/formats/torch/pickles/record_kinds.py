@@ -85,7 +85,7 @@ _PLAIN = frozenset(("_rebuild_tensor", "_rebuild_tensor_v2", WITH_DTYPE))
 
 CARRIED = {
     "_rebuild_sparse_tensor": "a sparse tensor",
-    "_rebuild_qtensor": "a quantised tensor",
+    "_rebuild_qtensor": "a quantized tensor",
     "_rebuild_meta_tensor_no_storage": "a meta tensor, which has no values",
     "_rebuild_wrapper_subclass": "a tensor subclass",
     "_rebuild_nested_tensor": "a nested tensor",

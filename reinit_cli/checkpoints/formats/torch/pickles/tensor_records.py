@@ -249,7 +249,7 @@ class Reading:
                 storage = self.storage(key, args[0])
                 dtype, nbytes = storage.dtype, storage.nbytes
             shape = self._dims(args[2])
-            why = f"a quantised tensor ({dtype})"
+            why = f"a quantized tensor ({dtype})"
         elif record.calls(UTILS, "_rebuild_meta_tensor_no_storage") and len(args) > 1:
             dtype = args[0].name if isinstance(args[0], Global) else dtype
             shape = self._dims(args[1])

@@ -169,6 +169,9 @@ class Command(click.Command):
             self._check_dashes(ctx, name, args, at)
             present = former.get(name, name)
             is_value = not equals and self._waits(present)
+            if equals and len(present) == len("-o") and present in self._taking():
+                yield from (present, value)  # or -o=NAME would write a file called =NAME
+                continue
             yield present + equals + value
 
     def former_names(self) -> dict[str, str]:

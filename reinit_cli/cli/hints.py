@@ -259,7 +259,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnsupportedFormatError, "edit"): (
         "add --tensors-only to write the state dict's tensors and nothing else"
     ),
-    (errors.OutputError, "name"): _BRACES,
+    (errors.OutputError, "name"): lambda error: (
+        _BRACES if error.about else "name a file or a folder, such as -o new.safetensors"
+    ),
     (errors.OutputError, "check"): (
         "name a file with -o, and write it out when it has passed: cat FILE"
     ),

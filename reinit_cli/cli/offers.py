@@ -68,6 +68,8 @@ def rule(error: errors.RuleError) -> str:
     """Offer the rule that is meant where its "=" is missing."""
     if error.known:
         return f"did you mean -r {shlex.quote(error.known[0])}?"
+    if not error.about.strip() or error.about.startswith("-"):
+        return "write it as -r PATTERN=INIT, such as -r '*.weight=zeros'"
     return f"give it an initializer, such as -r {shlex.quote(f'{error.about}=zeros')}"
 
 
@@ -109,7 +111,8 @@ def _pattern(option: str, error: errors.RuleError) -> str:
     pattern = error.word or ""
     corrected = corrected_pattern(pattern, error.known)
     if corrected:
-        meant = f"{option} {shlex.quote(corrected + error.about.removeprefix(pattern))}"
+        init = "" if option == "-x" else error.about.removeprefix(pattern)
+        meant = f"{option} {shlex.quote(corrected + init)}"
         whole = "a regular expression must match the whole key: " if pattern[:3] == "re:" else ""
         return f"{whole}did you mean {meant}?"
     numbers = numbers_there(pattern, error.known)

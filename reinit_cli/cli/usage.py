@@ -20,6 +20,30 @@ _MEANT = {
     "--format": "--json, or a suffix of -o",
     "--tsv": "a pipe, where tables are separated by tabs",
     "--version": "reinit --version",
+    "-V": "reinit --version",
+    "-O": "-o",
+    "-R": "-r",
+    "--outfile": "--output",
+    "--out-file": "--output",
+    "--outdir": "--output, with a folder",
+    "--out-dir": "--output, with a folder",
+    "--half": "--dtype float16",
+    "--fp16": "--dtype float16",
+    "--bf16": "--dtype bfloat16",
+    "--fp32": "--dtype float32",
+    "--precision": "--dtype",
+    "--cuda": "--device cuda",
+    "--gpu": "--device cuda",
+    "--cpu": "--device cpu",
+    "--mps": "--device mps",
+    "--resume": "--skip-existing",
+    "--no-clobber": "--skip-existing",
+    "--simulate": "--dry-run",
+    "--what-if": "--dry-run",
+    "--preview": "--dry-run",
+    "--silent": "--quiet",
+    "--debug": "--verbose",
+    "--no-color": "--color never",
     "--seeds": "--seed",
     "--rules": "--rule",
     "--dtypes": "--dtype",
@@ -100,11 +124,13 @@ def _long_names(command: Command) -> dict[str, str]:
         for name in _long(name for each in command.shown_options for name in names_of(each))
     }
     known = {**command.former_names(), **shown}
-    return {
+    offered = {
         name.removeprefix("--"): present
         for name, present in known.items()
         if present not in _DESTRUCTIVE and not name.startswith("--no-")
     }
+    # It belongs to no command, and so to a line without one.
+    return offered | ({"version": "reinit --version"} if command.name == DEFAULT else {})
 
 
 def _long(names: Iterable[str]) -> list[str]:

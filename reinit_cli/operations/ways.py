@@ -52,7 +52,21 @@ def _unpack(program: str, suffix: str) -> Callable[[errors.UnsupportedFormatErro
 def _fetch_again(error: errors.UnsupportedFormatError) -> str:
     if error.about == "-":
         return "it is what the command before the pipe wrote"
+    folder, name = os.path.split(error.about)
+    if name == "config.json":
+        return f"name its folder: {shlex.quote(folder or '.')}"
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix == ".toml":
+        return f"a recipe is given with -c: -c {shlex.quote(error.about)}"
+    if suffix in _OF_OTHER_TEXT:
+        return "name a safetensors file, or one that torch.save wrote"
     return "the download failed, or is not complete; fetch it again"
+
+
+_OF_OTHER_TEXT = frozenset(
+    {".py", ".ipynb", ".txt", ".md", ".json", ".yaml", ".yml", ".csv", ".log"}
+)
+"""Suffixes of texts, which nobody downloads for a checkpoint."""
 
 
 def _pull(error: errors.UnsupportedFormatError) -> str:

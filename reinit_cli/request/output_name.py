@@ -43,8 +43,10 @@ class OutputName:
 
         Raises:
             UnknownNameError: a placeholder is unknown.
-            OutputError: a brace has no partner.
+            OutputError: a brace has no partner, or there is no name at all.
         """
+        if not form:
+            raise OutputError(form, "the name is empty", kind="name")
         for found in _BRACES.finditer(form):
             word = found[1]
             if word is None and found[0] in "{}":

@@ -15,7 +15,7 @@ from reinit_cli.initializers import REGISTRY, Init, parse_init
 from reinit_cli.initializers.arguments import is_plain
 from reinit_cli.initializers.declaration import KEEP
 from reinit_cli.request.pattern import Pattern
-from reinit_cli.text import kind_of, quoted, shortened
+from reinit_cli.text import kind_of, plain, quoted, shortened
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -82,6 +82,7 @@ class Rule:
             RuleError: there is no "=", or the pattern or an argument is wrong.
             UnknownNameError: no initializer has its name.
         """
+        text = _unquoted(text)
         asked, written = _split(text)
         pattern = Pattern.parse(asked.strip())
         try:
@@ -217,6 +218,13 @@ def _need(what: str, given: object, kind: type, taken: str) -> None:
     """
     if not isinstance(given, kind):
         raise TypeError(f"{what} must be {taken}, not {kind_of(given)}")
+
+
+def _unquoted(text: str) -> str:
+    """Return a rule without the quotes around the whole of it, which a shell has not removed."""
+    inside = text.strip()[1:-1]
+    around = plain(text.strip()[:1] + text.strip()[-1:])
+    return inside if around in {"''", '""', "``"} and not set(plain(inside)) & {*"'\""} else text
 
 
 def _split(text: str) -> tuple[str, str]:

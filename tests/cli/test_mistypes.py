@@ -67,9 +67,21 @@ MISTYPED = {
         "error: '—rule' begins with a dash, not with a hyphen",
         "hint: type: reinit m.safetensors --rule fc.weight=zeros",
     ),
-    "m.safetensors -r “fc.weight=zeros”": (
-        "error: rule '“fc.weight=zeros' matches no key of m.safetensors",
-        "hint: did you mean -r fc.weight=zeros?",
+    "m.safetensors -r ''": (
+        "error: rule '' needs an '=': PATTERN=INIT",
+        "hint: write it as -r PATTERN=INIT, such as -r '*.weight=zeros'",
+    ),
+    "m.safetensors -r -n": (
+        "error: rule '-n' needs an '=': PATTERN=INIT",
+        "hint: write it as -r PATTERN=INIT, such as -r '*.weight=zeros'",
+    ),
+    "m.safetensors -r fc.weight=zeros -o ''": (
+        "error: output '': the name is empty",
+        "hint: name a file or a folder, such as -o new.safetensors",
+    ),
+    "m.safetensors -r *=zeros -x fc -n": (
+        "error: -x 'fc' matches no key of m.safetensors",
+        "hint: did you mean -x 'fc.*'?",
     ),
     r"m.safetensors -r 're:fc\.w=zeros'": (
         r"error: rule 're:fc\.w=zeros' matches no key of m.safetensors",
@@ -137,3 +149,60 @@ def test_the_command_that_is_offered_is_no_mistype(typed: str, reinit: Callable[
 
     assert "is a rule, and needs -r" not in done.err
     assert "dash" not in done.err
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("quotes", ["“”", "‘’", "''", '""'])
+def test_quotes_around_a_whole_rule_are_not_part_of_it(
+    quotes: str, reinit: Callable[..., Done]
+) -> None:
+    first, last = quotes
+
+    quoted = reinit(
+        "m.safetensors", "-r", f"{first}fc.weight=normal:std=0.02{last}", "-n", "--json"
+    )
+
+    assert quoted == reinit("m.safetensors", "-r", "fc.weight=normal:std=0.02", "-n", "--json")
+    assert quoted.code == 0
+
+
+@pytest.mark.usefixtures("model")
+def test_a_short_option_takes_its_value_behind_an_equals_sign(reinit: Callable[..., Done]) -> None:
+    done = reinit("m.safetensors", "-r=fc.weight=zeros", "-s=3", "-o=new.safetensors", "-q")
+
+    assert done == Done(0, "", "")
+    assert sorted(path.name for path in Path().iterdir()) == ["m.safetensors", "new.safetensors"]
+
+
+@pytest.mark.usefixtures("model")
+def test_a_hint_for_an_exclusion_is_taken_back(reinit: Callable[..., Done]) -> None:
+    done = reinit("m.safetensors", "-r", "*=zeros", "-x", "fc", "-n")
+    offered = shlex.split(done.err.splitlines()[1].removeprefix("hint: did you mean ").rstrip("?"))
+
+    assert reinit("m.safetensors", "-r", "*=zeros", *offered, "-n").code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "way"),
+    [
+        ("recipe.toml", '[[rule]]\nmatch = "*"\n', "a recipe is given with -c: -c recipe.toml"),
+        ("llama/config.json", "{}", "name its folder: llama"),
+        ("train.py", "import torch\n", "name a safetensors file, or one that torch.save wrote"),
+        ("model.pt", "{}", "the download failed, or is not complete; fetch it again"),
+    ],
+)
+def test_a_text_that_is_no_failed_download_is_not_called_one(
+    name: str,
+    text: str,
+    way: str,
+    reinit: Callable[..., Done],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text(text, encoding="utf-8")
+
+    done = reinit(name)
+
+    assert (done.code, done.err.splitlines()[1:]) == (2, [f"hint: {way}"])

@@ -193,8 +193,7 @@ def test_a_warning_of_several_inputs_is_told_once(
         ),
         (
             ["a.safetensors", *RULE, "-s", "0-4"],
-            "invalid value for '-s' / '--seed': '0-4' is not an integer, nor several such as 0..4 or "
-            "0,3,7",
+            "invalid value for '-s' / '--seed': '0-4' is not a seed; use N, N..M or N,M",
             "reinit run -h shows how",
         ),
         (

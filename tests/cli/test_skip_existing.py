@@ -133,7 +133,7 @@ def test_one_source_is_skipped_where_its_output_exists(
 
     done = reinit(*args, *RULE, "--skip-existing")
 
-    assert done == Done(0, "", f"skipped: {output!r} already exists\n")
+    assert done == Done(0, "", f"skipped: the output {output!r} exists\n")
     assert reinit(*args, *RULE, "--skip-existing", "-q") == Done(0, "", "")
     form = json.loads(reinit(*args, *RULE, "--skip-existing", "--json").out)
     assert (form["output"], form["skipped"]) == ({"path": output}, True)
@@ -149,7 +149,7 @@ def test_a_folder_that_exists_takes_the_output_of_a_folder_and_the_rerun_skips_i
 
     assert reinit(*args).code == 0
     assert sorted(os.listdir("d/hf")) == ["config.json", "model.safetensors"]
-    assert reinit(*args).err == "skipped: 'd/hf' already exists\n"
+    assert reinit(*args).err == "skipped: the output 'd/hf' exists\n"
 
 
 @pytest.mark.parametrize("kind", ["empty", "folder", "link to nowhere", "no permission"])
@@ -166,7 +166,7 @@ def test_whatever_exists_is_left_as_it_is(kind: str, reinit: Callable[..., Done]
 
     done = reinit("a.safetensors", *RULE, "--skip-existing")
 
-    assert (done.code, done.err) == (0, f"skipped: {str(output)!r} already exists\n")
+    assert (done.code, done.err) == (0, f"skipped: the output {str(output)!r} exists\n")
     after = output.lstat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     if kind != "link to nowhere":  # to ask where it leads counts as an access
@@ -216,7 +216,7 @@ def test_a_batch_that_finds_outputs_offers_to_skip_them(reinit: Callable[..., Do
     assert done == Done(
         2,
         "",
-        "error: b.safetensors: the output 'out/b.safetensors' exists\n"
+        "error: b.safetensors: 'out/b.safetensors' already exists\n"
         "hint: add --skip-existing to make only those that are missing\n",
     )
     assert reinit(*names, *RULE, "-o", "out/", "--skip-existing").code == 0

@@ -501,7 +501,7 @@ def test_what_cannot_hold_a_record_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UnwritableContentError):
         rewrite(str(legacy), ["w=zeros"], str(tmp_path / "out.pt"), record=True)
-    with pytest.raises(UnwritableContentError, match="standard output cannot hold a record"):
+    with pytest.raises(UnwritableContentError, match="standard output cannot store a record"):
         rewrite(str(legacy), ["w=zeros"], "-", record=True)
     rewrite(str(legacy), ["w=zeros"], str(tmp_path / "out.pt"), record=str(tmp_path / "r.json"))
     assert verify(

@@ -201,7 +201,7 @@ def test_other_content_than_tensors_is_kept_or_named(tmp_path: Path) -> None:
         (["head.bias=60:shuffle"], [], "there is nothing in them yet"),
         (["head.bias=60"], ["head.bias=scale:2"], "cannot be resized and transformed at once"),
         (["head.bias=60"], ["head.bias=ones:keep_zeros=true"], "resized and transformed"),
-        ([], ["head.weight=mean"], "it fills the new rows of --resize alone"),
+        ([], ["head.weight=mean"], "it fills the new rows of resize= alone"),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_byte_is_written(
@@ -377,5 +377,5 @@ def test_a_checkpoint_without_the_head_of_its_model_is_refused(model: Path) -> N
 def test_what_has_no_classes_is_refused(model: Path) -> None:
     with pytest.raises(RuleError, match="'raft_small' tells no classes apart"):
         plan("raft_small", [], weights="none", num_classes=7)
-    with pytest.raises(RuleError, match="name its model with --arch"):
+    with pytest.raises(RuleError, match="name its model with arch="):
         plan(str(model), [], num_classes=7)

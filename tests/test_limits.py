@@ -32,14 +32,14 @@ SAID = {
         (safetensors.MAX_METADATA, "100,000 names", 1),
     ),
     "the index of a Hugging Face folder": ((index.MAX_INDEX_NBYTES, "48 MiB", 2**20),),
-    "a `config.json` that follows": (
+    "a `config.json` to update": (
         (configs.MAX_CONFIG_NBYTES, "4 MiB", 2**20),
         (json_edit.MAX_MEMBERS, "20,000 members", 1),
         (json_edit.MAX_OBJECTS, "256 objects", 1),
         (config_sizes.MAX_LABELS, "1,000,000 labels", 1),
     ),
     "a tokenizer whose tokens are counted": ((configs.MAX_TOKENIZER_NBYTES, "32 MiB", 2**20),),
-    "an archive of `torch.save`": (
+    "an archive from `torch.save`": (
         (archive.MAX_ENTRIES, "150,000 entries", 1),
         (archive.MAX_DIRECTORY_NBYTES, "32 MiB", 2**20),
     ),
@@ -61,7 +61,7 @@ SAID = {
         (recipe.MAX_JSON_NBYTES, "56 MiB", 2**20),
         (values.MAX_COST, "100,000 names", 1),
     ),
-    "the names that the braces of a pattern stand for": (
+    "names from the braces of a pattern": (
         (glob.MAX_NAMES, "100,000", 1),
         (glob.MAX_IN_WILDCARD, "10,000 next to a wildcard", 1),
     ),
@@ -70,13 +70,13 @@ SAID = {
         (int(regex.MAX_SECONDS), "10 s", 1),
         (int(regex.MAX_SLOW_SECONDS), "1 s", 1),
     ),
-    "a line of an error or of a warning": ((text.LONGEST_LINE, "2,000 characters", 1),),
-    "files that are open together": ((local.MAX_OPEN_FILES, "64", 1),),
+    "a line of an error or a warning": ((text.LONGEST_LINE, "2,000 characters", 1),),
+    "files open at the same time": ((local.MAX_OPEN_FILES, "64", 1),),
 }
 
 
 def test_every_row_is_held() -> None:
-    assert set(ROWS) - {"what", "---"} == set(SAID)
+    assert set(ROWS) - {"item", "---"} == set(SAID)
 
 
 @pytest.mark.parametrize("row", SAID)

@@ -114,7 +114,6 @@ def _asked() -> dict[str, Any]:
 
 
 def is_dumb() -> bool:
-    """Whether the terminal understands no escape sequences."""
     """Whether the terminal knows no escape sequences, as one without a name, for git too."""
     return os.environ.get("TERM", "dumb") in ("", "dumb")
 

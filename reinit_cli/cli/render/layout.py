@@ -107,14 +107,34 @@ def table_lines(
         return _lines(strips, [room.whole for room in rooms], screen, groups), []
     if _total(room.folded for room in rooms) <= screen.width:
         return _lines(strips, [room.folded for room in rooms], screen, groups), []
-    shown = [] if screen.width < _NARROW else _staying(strips, rooms, screen.width)
-    if _LEAST_SHARE * len(shown) < len(strips):
+    shown = _chosen(strips, rooms, screen.width)
+    if not shown:
         return _blocks(strips, screen, groups), []
     widths = _widths([strips[at] for at in shown], [rooms[at] for at in shown], screen.width)
     if not widths:
         return _blocks(strips, screen, groups), []
     hidden = [strip.title for at, strip in enumerate(strips) if at not in shown]
     return _lines([strips[at] for at in shown], widths, screen, groups), hidden
+
+
+def _chosen(strips: Sequence[Strip], rooms: Sequence[_Room], width: int) -> list[int]:
+    """Return which columns are shown; none where rows become blocks.
+
+    Where one long key would send all others away, keys are shortened to half of the screen.
+    """
+    if width < _NARROW:
+        return []
+    halved = [
+        replace(room, comfortable=max(room.least, min(room.comfortable, width // 2)))
+        if strip.is_key
+        else room
+        for strip, room in zip(strips, rooms, strict=True)
+    ]
+    for each in (rooms, halved):
+        shown = _staying(strips, each, width)
+        if _LEAST_SHARE * len(shown) >= len(strips):
+            return shown
+    return []
 
 
 def _room(strip: Strip) -> _Room:

@@ -59,6 +59,19 @@ def test_a_narrow_screen_shows_each_row_as_a_block() -> None:
     assert lines == ["fc.weight", "  shape: 128256x4096", "  parameters:", "    525,336,576"]
 
 
+def test_one_key_that_is_longer_than_the_screen_leaves_the_table_a_table() -> None:
+    numbers = [Strip(f"n{n}", ["0.25", "1"], is_right=True, rank=n) for n in range(1, 6)]
+    keys = Strip("key", ["fc.weight", "x" * 300], is_key=True)
+
+    lines, hidden = table_lines((keys, *numbers), Screen(width=80))
+    shown = list(lines)
+
+    assert hidden == []
+    assert shown[2].split() == ["fc.weight", *["0.25"] * 5]
+    assert "…" in shown[3]
+    assert {len(line) for line in shown} == {80}
+
+
 def test_headings_are_folded_at_spaces_and_stand_on_the_rule() -> None:
     strips = (Strip("std before → after", ["1 → 2"], is_right=True), Strip("key", ["a"]))
 

@@ -167,6 +167,13 @@ def test_what_has_no_state_dict_is_summed_up_too(reinit: Reinit) -> None:
     assert form["next"] == ["reinit keys optimizer.pt --meta"]
 
 
+def test_dtypes_are_sorted_by_the_share_that_is_printed(reinit: Reinit) -> None:
+    # The integers are more bytes and fewer elements.
+    torch.save({"a": torch.arange(6), "b": torch.zeros(20, dtype=torch.float16)}, "m.pt")
+
+    assert "float16 76.9 %, int64 23.1 %" in reinit("info", "m.pt", "--color=always").out
+
+
 def test_ties_are_named(reinit: Reinit) -> None:
     shared = torch.zeros(5, 2)
     torch.save({"head": shared, "embed": shared, "x": torch.zeros(1)}, "m.pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -339,6 +340,19 @@ def test_what_is_beside_the_tensors_is_shown(reinit: Callable[..., Done], layers
     assert (source, format_) == ("source\tm.safetensors", "format\tsafetensors")
     assert total == "total\t35 tensors, 432 parameters, 55 in buffers, 1.9 kB"
     assert sorted(metadata) == ["metadata author\tsomebody", "metadata format\tpt"]
+
+
+def test_the_weights_and_the_config_of_a_folder_are_told(reinit: Callable[..., Done]) -> None:
+    weights = torch.nn.Linear(2, 2).state_dict()
+    Path("hf").mkdir()
+    save_file(weights, "hf/model.safetensors")
+    Path("hf/config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+
+    lines = reinit("keys", "hf", "--meta").out.splitlines()
+
+    nbytes = os.path.getsize("hf/model.safetensors")
+    assert f"weights\t1 file, {nbytes} B: model.safetensors" in lines
+    assert "config\tLlamaForCausalLM" in lines
 
 
 def test_what_is_beside_a_state_dict_is_named_and_typed(reinit: Callable[..., Done]) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 from reinit_cli.checkpoints.source import doubts_about
 from reinit_cli.cli.render.facts import place_facts
+from reinit_cli.cli.render.info import folder_facts
 from reinit_cli.cli.render.json import VERSION
 from reinit_cli.cli.render.table import Column, Sheet
 from reinit_cli.operations.contents import Holdings
+from reinit_cli.operations.folder_facts import config_of, shards_of
 from reinit_cli.tensors.counts import counted_text, counts_of
 from reinit_cli.text import shape
 
@@ -39,6 +41,7 @@ def _facts(holdings: Holdings) -> Iterator[tuple[str, str]]:
             yield name, form[name]
     if source is None:
         return
+    yield from folder_facts(config_of(source), shards_of(source))
     yield from (fact for fact in place_facts(source.located) if fact[0] != "state dict")
     yield "total", counted_text(counts_of(source.tensors))
     if form["has_record"]:

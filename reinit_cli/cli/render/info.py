@@ -34,7 +34,7 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str | Cell]]:
     folder = "folder of " if summary.shards else ""
     yield "format", f"{folder}{holdings.format or 'torchvision model'}{size}"
     yield from _model_facts(summary)
-    yield from _folder_facts(summary.config, summary.shards)
+    yield from folder_facts(summary.config, summary.shards)
     if sums:
         yield "holds", counted_text(sums.counts)
         yield "dtypes", _dtypes_text(sums)
@@ -71,7 +71,8 @@ def _model_facts(summary: Summary) -> Iterator[tuple[str, str | Cell]]:
         yield "weights", "none: as its constructor makes it"
 
 
-def _folder_facts(config: Config | None, shards: Shards | None) -> Iterator[tuple[str, str | Cell]]:
+def folder_facts(config: Config | None, shards: Shards | None) -> Iterator[tuple[str, str]]:
+    """Yield how the weights of a folder are distributed, and what its configs say."""
     if shards:
         yield "weights", _shards_text(shards)
     if not config:
@@ -103,13 +104,14 @@ def _shards_text(shards: Shards) -> str:
 
 
 def _dtypes_text(sums: Sums) -> str:
-    """Return the dtypes with their shares of the elements."""
-    whole = sum(share.numel for share in sums.dtypes)
+    """Return the dtypes with their shares of the elements, the largest first."""
+    dtypes = sorted(sums.dtypes, key=lambda share: -share.numel)
+    whole = sum(share.numel for share in dtypes)
     texts = [
-        f"{share.dtype} {_percent(share.numel, whole)}" if len(sums.dtypes) > 1 else share.dtype
-        for share in sums.dtypes[:_MOST_FACTS]
+        f"{share.dtype} {_percent(share.numel, whole)}" if len(dtypes) > 1 else share.dtype
+        for share in dtypes[:_MOST_FACTS]
     ]
-    more = len(sums.dtypes) - _MOST_FACTS
+    more = len(dtypes) - _MOST_FACTS
     return ", ".join((*texts, *([f"{more:,} more"] if more > 0 else [])))
 
 

@@ -1,30 +1,30 @@
 """Everything that reinit refuses, as one tree of families.
 
 ReinitError
-├── UnknownNameError (LookupError, ValueError)  a name that nothing has: its kind, the known names
-├── RuleError (ValueError)                      a rule, or another change that is asked for
+├── UnknownNameError (LookupError, ValueError)  an unknown name: its kind, the known names
+├── RuleError (ValueError)                      a rule, or another requested change
 │   ├── PatternError
 │   ├── ArgumentError
 │   ├── MissingRuleError
 │   ├── UnmatchedRuleError (LookupError)
 │   └── UnfillableError                         a tensor that its rule cannot fill
-├── SourceError                                 what is read
+├── SourceError                                 a source
 │   ├── SourceNotFoundError (FileNotFoundError)
 │   ├── UnreadableSourceError (OSError)
 │   ├── MalformedFileError (ValueError)
 │   ├── UnsupportedFormatError
 │   └── SourceChangedError
-├── OutputError                                 what is written
+├── OutputError                                 an output
 │   ├── OutputExistsError (FileExistsError)
-│   ├── OutputTakenError                        a place that the same run reads or writes
+│   ├── OutputTakenError                        a path that the same run reads or writes
 │   ├── OutputUnwritableError (OSError)
 │   └── UnwritableContentError
 ├── RecipeError (ValueError)                    a recipe, a plan, or an environment variable
 ├── RecordError (ValueError)                    a provenance record
 ├── TensorError (ValueError)                    values that cannot be shown or transformed
-├── CheckFailedError                            what was drawn
-├── PackageError (ImportError)                  a package that is missing or broken
-└── InputError                                  one of several inputs, and what is wrong with it
+├── CheckFailedError                            drawn values that fail a test
+├── PackageError (ImportError)                  a missing or broken package
+└── InputError                                  one of several sources, and its error
 
 The module is one long story: the families are read together.
 
@@ -80,19 +80,19 @@ class _Fact(str):
 
 
 class ReinitError(Exception):
-    """Anything this project refuses to do; its text is one line.
+    """The base class of all errors; its text is one line.
 
     Attributes:
-        about: the thing that is refused: a path, a key, a rule, a name.
+        about: the path, key, rule or name that was refused.
         problem: what is wrong with it.
-        known: what it could have been: names, keys, paths, corrected texts.
-        kind: which of its family's sentences it is; "" for the usual one.
-        word: the part of `about` that is misspelled, or None.
-        of: what refused it, or does not have it: a source, a model, an initializer.
-        hint: what to do next, where a function of Python raises it; "" where nobody knows. The
-            command line says it in its own words.
-        notes: what became of files that are there all the same, each in a few words.
-        is_answer: whether it answers with "no" what was asked, rather than being a failure.
+        known: valid alternatives: names, keys, paths, corrected texts.
+        kind: the variant of the error within its class; "" for the usual one.
+        word: the misspelled part of `about`, or None.
+        of: the source, model or initializer that refused it or does not have it.
+        hint: what to do next, for errors of Python functions; "" if unknown. The command line
+            has its own hints.
+        notes: short notes on files that exist in spite of the error.
+        is_answer: whether it is a negative result rather than a failure.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {"": "{problem}"}

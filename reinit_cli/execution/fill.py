@@ -100,12 +100,12 @@ def filled_ranges(segments: Iterable[Segment]) -> dict[str, tuple[Range, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What became of one filled tensor.
+    """The statistics of one filled tensor.
 
     Attributes:
         key: its key.
-        after: the moments of what was drawn, before rounding.
-        before: those of the values before, if they are measured.
+        after: statistics of the drawn values, before rounding.
+        before: statistics of the old values, if they were measured.
     """
 
     key: str

@@ -98,28 +98,28 @@ class Initializer:
     """The declaration of an initializer.
 
     Attributes:
-        name: its name, torch's without the trailing underscore where torch has it.
-        build: shape, a `Site` or `Fans` where it asks for them, and arguments → the law,
-            None for `keep`; raises `UndefinedError`.
-        parameters: in the order of torch's signature.
-        summary: what it is for, in a sentence.
-        law: its law as a formula.
+        name: its name; that of torch's function, without the trailing underscore, if it has one.
+        build: returns the law (None for `keep`) for a shape, a `Site` or `Fans` if it uses
+            them, and arguments; raises `UndefinedError`.
+        parameters: its parameters, in the order of torch's signature.
+        summary: its purpose, in one sentence.
+        law: its distribution as a formula.
         defined: the shapes it is defined for, in words.
         paper: where it was published, or "".
-        example: an initializer text, for help and the contract tests.
+        example: an example of its use in a rule, for help and the contract tests.
         aliases: other names.
-        lone: how a single bare number is refused: what was perhaps meant, with `{}` for
-            the number; "" where a bare number is clear.
-        complete: given arguments → given arguments with what follows from them, for
-            dependent defaults and checks across arguments; raises `ArgumentError`.
-        asks: what `build` takes after the shape: "site", or "fans".
-        fans: shape and arguments → the fans that are used, where no `Layout` says them.
-        stream: what is added to the key whose stream it draws from: its own name where it
-            transforms existing values, so that it is never drawn as the weights were; else "".
-        takes_all: whether a wildcard takes running statistics and integers too.
-        version: one more with each change of the values that it gives for a seed. Records
-            name it, and `build` finds the one that is asked for in its `Site`.
-        purpose: what people want to do with it, by which lists are grouped.
+        lone: suggestions for a single bare number that would be ambiguous, with `{}` for the
+            number; "" if a bare number is clear.
+        complete: adds dependent defaults to the given arguments and checks them together;
+            raises `ArgumentError`.
+        asks: the second arguments of `build`: "site" or "fans".
+        fans: returns the fans for a shape and arguments if no `Layout` sets them.
+        stream: a suffix for the key of its random stream: its own name if it transforms
+            existing values, so that it never repeats the draw of the weights; "" otherwise.
+        takes_all: whether wildcards also match running statistics and integers.
+        version: increased with each change of the values for a seed. Records name it, and
+            `build` finds the requested version in its `Site`.
+        purpose: the goal by which lists are grouped.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Initializer:
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
-        """Its own, then those of the layout, then those that every initializer has but `keep`."""
+        """Its own parameters, then those of the layout, then the common ones (except for `keep`)."""
         layout = LAYOUT if "fans" in self.asks else ()
         return (*self.parameters, *layout, *(() if self.name == KEEP else COMMON))
 

@@ -143,16 +143,16 @@ def register(
     version: int = 1,
     purpose: Purpose = "other",
 ) -> Callable[[Build], Build]:
-    """Make a function an initializer, named as the function is.
+    """Register a function as an initializer with the function's name.
 
     The function takes a shape and keyword-only arguments annotated `float`, `int`, `bool`,
-    `str` or with a kind, and returns the law to fill with; it raises `UndefinedError` for
-    a shape on which it has no meaning. A second positional argument is the `Site` of the
-    tensor, or its `Fans` where it is annotated so; then it takes the arguments of `Layout`
-    too. The first line of its docstring is the summary. See `Initializer` for the
-    arguments; `is_transform` says that values are changed rather than replaced. Where a
-    change gives other values for a seed, raise `version` by one, and let the function still
-    return the law of `Site.version`, so that old records can be verified.
+    `str` or with a kind, and returns the law to draw from. It raises `UndefinedError` for a
+    shape that it cannot fill. A second positional argument receives the `Site` of the tensor,
+    or its `Fans` if it is annotated so; the initializer then also accepts the arguments of
+    `Layout`. The first line of the docstring is the summary. See `Initializer` for the
+    arguments of `register`; `is_transform` means that values are changed rather than replaced.
+    If a change gives other values for a seed, increase `version` by one, and keep returning
+    the old law for an old `Site.version`, so that old records can be verified.
 
     Raises:
         ValueError: the name is taken, or an argument has the name of a field of rules.

@@ -24,10 +24,10 @@ class Difference:
     """The difference of one key.
 
     Attributes:
-        key: the key; of a moved tensor that in the first source, renamed as is asked for.
-        change: what differs.
-        first, second: what is known of it in each source, or None where it is not there.
-        distance: between the values, where they were compared and differ.
+        key: the key; for a moved tensor its key in the first source, after `rename`.
+        change: the kind of change.
+        first, second: its key, dtype, shape and size in each source, or None if it is missing.
+        distance: how far the values are apart, if they were compared and differ.
     """
 
     key: str

@@ -46,12 +46,12 @@ from reinit_cli.threads import Progress
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it was recorded.
+    """A mismatch between a checkpoint and its record.
 
     Attributes:
-        what: a key, or what else it is.
+        what: a key, or a description of another part.
         problem: what is wrong with it.
-        gap: how far its values are from those drawn again, where they were.
+        gap: how far its values are from those drawn again, or None.
     """
 
     what: str

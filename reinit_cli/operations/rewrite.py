@@ -38,17 +38,17 @@ from reinit_cli.threads import Progress, unwatched
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
-    """What a run did.
+    """The result of a run.
 
     Attributes:
-        job: what was run.
-        filled: for each filled key, the moments of what was drawn; of tied keys the first.
+        job: the job, with its plan.
+        filled: for each filled key (of ties, the first), statistics of the drawn values.
         nbytes: the size of the output.
         seconds: how long it took.
-        findings: for each filled key, what its tests found, where the plan asks for them;
-            if one of them failed, there is no output.
-        sketches: for each key of which a picture is wanted, its histograms.
-        is_skipped: whether nothing was done, since the output exists and such are skipped.
+        findings: for each filled key, the results of its tests, if there were any; if one
+            failed, there is no output.
+        sketches: histograms, for each key that a report needs.
+        is_skipped: whether the run was skipped because the output exists.
     """
 
     job: Job

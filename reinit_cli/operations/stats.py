@@ -25,14 +25,14 @@ BINS = 16
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Measured:
-    """What was measured of some tensors.
+    """The statistics of a tensor or a module.
 
     Attributes:
-        key: the tensor's key, or the path of a module.
+        key: the tensor's key, or the path of the module.
         tensors: the number of tensors.
-        statistics: of all their elements.
-        histogram: the same, or None.
-        nbytes: the bytes of the tensors.
+        statistics: statistics of all their elements.
+        histogram: a histogram of all their elements, or None.
+        nbytes: the size of the tensors.
     """
 
     key: str

@@ -47,15 +47,15 @@ from reinit_cli.threads import Progress, unwatched
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Verdict:
-    """What was found.
+    """The result of `verify`.
 
     Attributes:
-        output: the name of what was verified.
+        output: the name of the checkpoint.
         record: its record.
         drawn: the keys whose tensors were drawn again.
-        undrawn: for each other filled key why only its digest was compared.
-        findings: what is not as it was recorded, the first first.
-        source: the source that was compared too, or None.
+        undrawn: for each other filled key, why only its digest was compared.
+        findings: the mismatches, in order.
+        source: the source that it was rebuilt from, or None.
     """
 
     output: str
@@ -87,7 +87,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether all is as it was recorded."""
+        """Whether the checkpoint matches its record."""
         return not self.findings
 
 

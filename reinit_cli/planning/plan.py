@@ -35,24 +35,23 @@ class Step:
     """What happens to one key.
 
     Attributes:
-        tensor: what is known of it.
-        action: what is done.
-        rule: the position of the rule that owns it, or None.
+        tensor: facts about the tensor: its key, dtype, shape and size.
+        action: the action for this key.
+        rule: the position of the rule that decides, or None.
         reason: why it is skipped, or "".
-        law: what it is filled with, where it is filled.
+        law: the distribution that fills it, or None.
         seed_key: the key whose stream it is drawn from: its own, or the first of its ties.
         seed: the seed of that stream.
         tied: the other keys of the same tensor.
-        keeps_zeros: whether what is zero stays so.
+        keeps_zeros: whether zeros stay zero.
         init: the initializer that fills it, or None.
-        was: the shape before, where that changes.
-        kept_rows: where it is resized, how many rows of it are kept.
-        fans: its fans as its initializer reads them, where it is filled and has them.
-        head: the key of the new head of classes as part of which it is filled, or "".
-        source_key: the key that it has in the source, where it gets another, or None.
-        resized_with: the key of the weight whose bias it is, and with which it is resized, or "".
-        norm_of: the key of which it holds the norms, where it is filled with these, of ties the
-            first; or "".
+        was: the shape before, if it changes.
+        kept_rows: how many rows are kept, if it is resized.
+        fans: the fans that its initializer uses, if it is filled and has them.
+        head: the key of the new classification head that it belongs to, or "".
+        source_key: its key in the source, if it is renamed, or None.
+        resized_with: the key of the weight whose bias it is and that it is resized with, or "".
+        norm_of: the key of the weight whose norms fill it (of ties, the first), or "".
     """
 
     tensor: TensorInfo
@@ -80,7 +79,7 @@ class Step:
 
     @property
     def origin(self) -> str:
-        """The key that it has in the source."""
+        """The key in the source."""
         return self.key if self.source_key is None else self.source_key
 
     @property
@@ -90,7 +89,7 @@ class Step:
 
     @property
     def axis(self) -> int:
-        """The dimension that is resized: the first, or the second of what has one row."""
+        """The resized dimension: the first, or the second if there is only one row."""
         shape = self.tensor.shape
         if self.was is None:  # as a record has it, which says where new rows start
             return int(shape[:1] == (1,) and len(shape) > 1)
@@ -104,7 +103,7 @@ class Step:
 
     @property
     def shape_of_new_rows(self) -> tuple[int, ...]:
-        """The shape of the rows that are filled where it is resized."""
+        """The shape of the new rows, if it is resized."""
         return self._shape_with(self.tensor.shape[self.axis] - self.kept_rows)
 
     def _shape_with(self, count: int) -> tuple[int, ...]:
@@ -113,45 +112,45 @@ class Step:
 
     @property
     def donor_key(self) -> str:
-        """The key of another checkpoint that it is taken from, where that is not its own; or ""."""
+        """The key in another checkpoint that it is copied from, if it differs; or ""."""
         return self.law.donor_key if isinstance(self.law, Transform) else ""
 
     @property
     def drawn_from(self) -> str:
-        """The key whose stream it is drawn from; that of norms is the one of what they are of."""
+        """The key whose stream it is drawn from; for norms, the key of their weight."""
         return self.norm_of or self.seed_key
 
     @property
     def drawn_as(self) -> str:
-        """The key under which its draw is reported: of ties, the first, whichever is written."""
+        """The key under which its draw is reported: of ties, the first."""
         return self.seed_key or self.key
 
     @property
     def is_repeated(self) -> bool:
-        """Whether its tensor is counted under another key, the first of its ties."""
+        """Whether its tensor is already counted under the first of its ties."""
         return bool(self.tied) and self.key != min((self.key, *self.tied))
 
     @property
     def follows(self) -> Law | None:
-        """The law of all of its elements, where it is known beforehand."""
+        """The distribution of all of its elements, if known in advance."""
         is_drawn = self.action == "fill" and not self.keeps_zeros and not self.norm_of
         is_known = is_drawn and not isinstance(self.law, Transform)
         return self.law if is_known else None
 
     @property
     def bound(self) -> float | None:
-        """The upper bound of its law, where it is random and has one."""
+        """The upper bound of its distribution, if it is random and has one."""
         is_bounded = self.law is not None and self.law.is_random and self.law.high < math.inf
         return self.law.high if self.law is not None and is_bounded else None
 
     @property
     def gain(self) -> float | None:
-        """The gain of its initializer, where it is filled and has one."""
+        """The gain of its initializer, if it is filled and has one."""
         return self.init.gain if self.init is not None and self.action == "fill" else None
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
-        """The statistics of its draw that are tested."""
+        """The statistics of its draw to test."""
         law = self.follows
         is_testable = law is not None and law.is_random and law.std > 0
         enough = self.tensor.numel >= LEAST_NUMEL
@@ -160,22 +159,22 @@ class Step:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Plan:
-    """What happens to every key, in the order of the source.
+    """The plan of a run: one step for every key, in the order of the source.
 
     Attributes:
-        source: the name of what was read, for people.
-        rules: in the order they were given; the last that matches a key owns it.
+        source: the name of the source, for people.
+        rules: the rules in order; the last matching rule wins.
         steps: one for each key of the output.
-        shadowed: for each rule, how many keys it matches that a later rule owns.
-        request: what was asked for; its device is one that this machine has.
-        warnings: what a user should know, a line each.
-        slots: one for each slot of an optimizer that is reset.
-        heads: the keys of a new head of classes, filled as its model does where no rule says
-            otherwise.
-        config: the members of a folder's configs that follow what becomes of its tensors.
+        shadowed: for each rule, how many of its matches a later rule takes.
+        request: the request, with a device that this machine has.
+        warnings: the warnings, one line each.
+        slots: one for each tensor of optimizer state that is reset.
+        heads: the keys of a new classification head, filled by its model's default unless a
+            rule says otherwise.
+        config: the fields of a folder's configs that are updated to match the tensors.
         dropped: the keys of the source that are left out.
-        numbers: those of an optimizer's slots that are reset.
-        forgotten: the keys of an optimizer's slots that are left out, since a new one has none.
+        numbers: the numbers of optimizer state that are reset.
+        forgotten: the keys of optimizer state that are removed, because a new optimizer has none.
     """
 
     source: str
@@ -229,14 +228,14 @@ class Plan:
 
     @property
     def fills(self) -> tuple[Step, ...]:
-        """The steps that fill, each tensor once: of ties, the one that names the stream."""
+        """The steps that fill a tensor, once per tensor: of ties, the one that names the stream."""
         return tuple(
             step for step in self.steps if step.action == "fill" and step.key == step.seed_key
         )
 
     @property
     def least_p(self) -> float:
-        """The probability below which a test fails: `FALSE_ALARMS` shared by all (Bonferroni)."""
+        """The threshold p of each test: `FALSE_ALARMS` divided by their number (Bonferroni)."""
         return FALSE_ALARMS / max(1, sum(len(step.statistics) for step in self.fills))
 
     def by_rule(self) -> list[list[Step]]:

@@ -28,9 +28,9 @@ class Gap:
     """How far values are from those that were drawn again.
 
     Attributes:
-        changed: how many differ.
-        max_abs: the largest difference; infinite where one is not finite.
-        max_ulps: the same in units in the last place of the dtype; None where it has none.
+        changed: how many values differ.
+        max_abs: the largest difference; infinite if one of the values is not finite.
+        max_ulps: the same in units in the last place of the dtype; None if it has none.
     """
 
     changed: int

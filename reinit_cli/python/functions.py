@@ -65,7 +65,7 @@ def plan(
         options: see `PlanOptions`.
 
     Raises:
-        ReinitError: the request cannot be fulfilled.
+        ReinitError: the plan cannot be made.
     """
     read = options_of("plan", options, PlanOptions)
     found = source_of(source, read.get("weights"), read.get("root"))
@@ -107,7 +107,7 @@ def rewrite(
     progress: Watching = False,
     **options: Unpack[RewriteOptions],
 ) -> Outcome | Plan:
-    """Re-initialize the tensors that rules choose and write a new checkpoint.
+    """Re-initialize the tensors that rules match and write a new checkpoint.
 
     >>> rewrite("model.safetensors", {"2.weight": "normal:std=0.02", "2.bias": "zeros"}, "new.safetensors")
     <Outcome new.safetensors: 2 of 4 tensors filled by 2 rules, 11.3 kB>
@@ -116,14 +116,14 @@ def rewrite(
         source: a torchvision model's name, a path, a module or a state dict.
         rules: one or several: "features.*.weight=xavier_uniform:relu", a `Rule`, a list of
             these or of pairs, or a dictionary of patterns and initializers.
-        output: a path, or None for the default name; what is in memory has none.
+        output: a path, or None for the default name; required for a source in memory.
         dry_run: write nothing, and return the plan.
-        progress: show a bar, or what is told the bytes that are done since the last time.
+        progress: show a bar, or call this with the number of bytes done since the last call.
         options: see `RewriteOptions`.
 
     Raises:
         CheckFailedError: a draw does not follow its distribution; nothing is written then.
-        ReinitError: the request cannot be fulfilled; nothing is written then.
+        ReinitError: the request cannot be carried out; nothing is written then.
     """
     read = options_of("rewrite", options, RewriteOptions)
     path = None if output is None else text_of_path(output, "output")
@@ -160,9 +160,9 @@ def apply_(
     dry_run: bool = False,
     progress: Watching = False,
 ) -> Plan:
-    """Re-initialize tensors of a module or a state dict in place, and return what was done.
+    """Re-initialize tensors of a module or a state dict in place, and return the plan.
 
-    The values are those that `rewrite` gives a checkpoint of the same keys.
+    The values are the same that `rewrite` gives a checkpoint with the same keys.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.Linear(64, 10))
     >>> apply_(model, "1.*=zeros")
@@ -171,23 +171,24 @@ def apply_(
     False
 
     Args:
-        target: a module, by the keys of its state dict, or a mapping of keys to tensors.
+        target: a module, with the keys of its state dict, or a mapping of keys to tensors.
         rules: as for `rewrite`.
-        seed: the seed of the whole run; every key has its own stream.
+        seed: the seed of the run; every key has its own random stream.
         device: where values are drawn; the tensors stay where they are.
-        strict: make every skip an error.
-        allow_unmatched: let a rule match or fill nothing.
-        arch: whose constructor `default` follows: a torchvision model's name, or what makes
-            a module; None for the `reset_parameters` of the module's own layers.
-        reset_buffers: reset running statistics next to the weights that are filled.
+        strict: make every skipped tensor an error.
+        allow_unmatched: allow a rule to match or fill nothing.
+        arch: the architecture whose constructor `default` reproduces: a torchvision model's
+            name, or a callable that returns a module; None for the `reset_parameters` of the
+            module's own layers.
+        reset_buffers: reset running statistics next to filled weights.
         with_buffers: the former name of `reset_buffers`.
-        optimizer: reset the state of exactly the parameters that are filled, as if it were new.
-        dry_run: change nothing, and return what would be done.
-        progress: show a bar, or what is told the bytes that are done since the last time.
+        optimizer: reset its state for exactly the filled parameters, as if it were new.
+        dry_run: change nothing, and return the plan.
+        progress: show a bar, or call this with the number of bytes done since the last call.
 
     Raises:
-        ReinitError: a rule cannot be obeyed, or a tensor not be read, drawn or written; nothing
-            is changed then.
+        ReinitError: a rule cannot be applied, or a tensor cannot be read, drawn or written;
+            nothing is changed then.
     """
     from reinit_cli.operations.optimizer_state import filled_parameters, reset
 
@@ -229,30 +230,30 @@ def diff(
     rename: str | Iterable[Rename | str] = (),
     progress: Watching = False,
 ) -> Differences:
-    """Compare two sources: those keys differ for which `differs` is set.
+    """Compare two sources; `differs` marks the keys that differ.
 
     >>> diff("model.safetensors", "model.safetensors")
     <Differences: 4 identical>
 
     Args:
         first: a torchvision model's name, a path, a module or a state dict.
-        second: what it is compared with.
-        patterns: which keys are looked at; none means all.
-        rtol: let values be apart by this share of the second's.
-        atol: let values be apart by this much.
-        keys_only: compare keys, shapes and dtypes, and read no tensor.
+        second: the source to compare it with, given in the same ways.
+        patterns: the keys to compare; all if empty.
+        rtol: the relative tolerance, as a share of the second's values.
+        atol: the absolute tolerance.
+        keys_only: compare keys, shapes and dtypes only, and read no tensors.
         weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
-        root: the path of the state dict in what a torch file holds; None to look for it.
-        seed: of models that are built without weights.
-        rename: gives keys of the first the names under which they are compared, such as
+        root: the path of the state dict in a torch file; None to find it.
+        seed: the seed of models that are built without weights.
+        rename: new names for keys of the first source before they are compared, such as
             "module.*=*".
-        progress: show a bar, or what is told the bytes that are done since the last time.
+        progress: show a bar, or call this with the number of bytes done since the last call.
 
     Returns:
-        One for each key, in the order of the first source, then what only the second has.
+        One difference per key, in the order of the first source, then keys of the second only.
 
     Raises:
-        ReinitError: a source cannot be read, a pattern is not valid, or a rename cannot be obeyed.
+        ReinitError: a source cannot be read, a pattern is not valid, or a rename cannot be applied.
     """
     mine, theirs = (
         source_of(
@@ -284,21 +285,21 @@ def stats(
     seed: int = 0,
     progress: Watching = False,
 ) -> Measurements:
-    """Measure the tensors of a source, or its modules; what has no values is left out.
+    """Measure the tensors or modules of a source, except tensors without values.
 
     >>> stats({"a.bias": torch.zeros(3)})[0]
     <Measured a.bias: mean 0, std 0, min 0, max 0>
 
     Args:
         source: a torchvision model's name, a path, a module or a state dict.
-        patterns: which keys; none means all.
-        by: measure modules together: "module" for what has all but the last segment in
-            common, a number for that many segments; None for each tensor alone.
+        patterns: the keys to measure; all if empty.
+        by: how to group tensors: "module" by all but the last segment of the key, a number by
+            that many segments, None not at all.
         bins: count the finite elements in this many bins; None for no histogram.
         weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
-        root: the path of the state dict in what a torch file holds; None to look for it.
-        seed: of a model that is built without weights.
-        progress: show a bar, or what is told the bytes that are done since the last time.
+        root: the path of the state dict in a torch file; None to find it.
+        seed: the seed of a model that is built without weights.
+        progress: show a bar, or call this with the number of bytes done since the last call.
 
     Raises:
         ReinitError: the source cannot be read, or a pattern is not valid.
@@ -323,7 +324,7 @@ def verify(
     progress: Watching | None = False,
     allow_paths: Sequence[str | os.PathLike[str]] = (),
 ) -> Verdict:
-    """Draw again what a checkpoint's record says was drawn, and compare all with it.
+    """Verify a checkpoint against its record: draw filled tensors again and compare everything.
 
     >>> made = rewrite("model.safetensors", "2.weight=orthogonal", "recorded.safetensors", record=True)
     >>> verify("recorded.safetensors", source="model.safetensors")
@@ -331,13 +332,13 @@ def verify(
 
     Args:
         output: the path of the checkpoint.
-        source: what it was made from; then every byte is made again and compared.
-        record: the path of the record; None where the checkpoint holds it.
-        progress: show a bar, or what is told the bytes that are done since the last time.
-        allow_paths: the folders, besides the current one, in which the record may name files.
+        source: the source it was made from, to rebuild and compare every byte; or None.
+        record: the path of a separate record; None if the checkpoint holds it.
+        progress: show a bar, or call this with the number of bytes done since the last call.
+        allow_paths: folders, in addition to the current one, in which the record may name files.
 
     Raises:
-        RecipeError: the record names a file elsewhere.
+        RecipeError: the record names a file outside these folders.
         RecordError: there is no record, or it cannot be read.
         ReinitError: the checkpoint or the source cannot be read.
     """

@@ -11,7 +11,7 @@ from reinit_cli.text import Field, html_section, html_table, plural, shape
 
 
 class Measurements(list[Measured]):
-    """What was measured, in the order of the source."""
+    """The results of `stats`, in the order of the source."""
 
     def __repr__(self) -> str:
         """Show how much it is."""
@@ -38,7 +38,7 @@ def _measured_row(each: Measured) -> tuple[Field, ...]:
 
 
 class Differences(list[Difference]):
-    """What was compared, in the order of the first source."""
+    """The results of `diff`, in the order of the first source."""
 
     def __repr__(self) -> str:
         """Show how much differs."""

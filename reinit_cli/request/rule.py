@@ -28,8 +28,8 @@ class Rule:
     Attributes:
         pattern: which keys.
         init: the initializer with its arguments.
-        text: the rule as it was written, or as a rule has it where it was written otherwise.
-        is_exclusion: whether `-x` asked for it.
+        text: the rule as it was written, or in the usual form if it was written in another.
+        is_exclusion: whether it comes from `-x`.
     """
 
     pattern: Pattern
@@ -45,19 +45,19 @@ class Rule:
         *,
         is_exclusion: bool = False,
     ) -> None:
-        """Read what is given as text.
+        """Make a rule from a pattern and an initializer.
 
         Args:
             pattern: a pattern over keys.
-            init: an initializer, with arguments as in a rule, or without; or a function of
+            init: an initializer, with or without arguments, as in a rule; or a function of
                 `torch.nn.init`, alone or in a `functools.partial` with its arguments.
-            text: the rule as it was written; None to write it.
-            is_exclusion: whether `-x` asked for it.
+            text: the rule as it was written; None to generate it.
+            is_exclusion: whether it comes from `-x`.
 
         Raises:
             RuleError: the pattern or an argument is wrong.
-            UnknownNameError: no initializer has its name.
-            TypeError: one of them is something else.
+            UnknownNameError: the initializer is unknown.
+            TypeError: an argument has the wrong type.
         """
         read = Pattern.parse(pattern.strip()) if isinstance(pattern, str) else pattern
         filled = _init_of(init)
@@ -76,11 +76,11 @@ class Rule:
     def parse(cls, text: str) -> Rule:
         """Read "PATTERN=INIT[:ARGS]".
 
-        Spaces around the pattern are not part of it; `[ ]` is one that is.
+        Spaces around the pattern are ignored; write `[ ]` for one that counts.
 
         Raises:
-            RuleError: there is no "=", or the pattern or an argument is wrong.
-            UnknownNameError: no initializer has its name.
+            RuleError: the "=" is missing, or the pattern or an argument is wrong.
+            UnknownNameError: the initializer is unknown.
         """
         text = _unquoted(text)
         asked, written = _split(text)
@@ -95,26 +95,26 @@ class Rule:
 
     @classmethod
     def of(cls, pattern: str, init: str, /, **arguments: object) -> Rule:
-        """Make a rule whose initializer has its arguments by name.
+        """Make a rule from an initializer and its arguments by name.
 
         >>> Rule.of("fc.weight", "kaiming_normal", mode="fan_out", nonlinearity="relu")
         Rule('fc.weight=kaiming_normal:mode=fan_out,nonlinearity=relu')
 
         Args:
             pattern: a pattern over keys.
-            init: an initializer, with arguments as in a rule, or without.
+            init: an initializer, with or without arguments, as in a rule.
             arguments: its arguments by name, instead of those in `init`.
 
         Raises:
             RuleError: the pattern or an argument is wrong.
-            UnknownNameError: no initializer has its name.
+            UnknownNameError: the initializer is unknown.
         """
         name = init.partition(":")[0]
         return cls(pattern, REGISTRY[name].bind(arguments) if arguments else parse_init(init))
 
     @classmethod
     def keeping(cls, pattern: str) -> Rule:
-        """Make the rule that leaves alone what a pattern matches."""
+        """Make a rule that leaves matching tensors unchanged."""
         return cls.of(pattern, KEEP)
 
     @classmethod
@@ -125,7 +125,7 @@ class Rule:
 
     @property
     def cost(self) -> int:
-        """The cost of reading it: that of its pattern."""
+        """The cost of reading its pattern."""
         return self.pattern.cost
 
     def serial(self) -> Mapping[str, object]:

@@ -36,22 +36,22 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 def seed_for(seed: int, key: str, name: str = "") -> int:
     """Return the seed of one key's generator, in [0, 2^63).
 
-    The first 8 bytes, little-endian, of SHA-256 of "{seed}:{key}" in UTF-8, the top bit
-    cleared, since `torch.Generator.manual_seed` takes a signed 64-bit integer. What
-    changes a tensor that is there draws from "{seed}:{key}:{name}", so that noise is never
-    the weights again.
+    It is the first 8 bytes, little-endian, of the SHA-256 of "{seed}:{key}" in UTF-8, with the
+    top bit cleared because `torch.Generator.manual_seed` takes a signed 64-bit integer.
+    Transforms of existing values use "{seed}:{key}:{name}", so that noise never repeats the
+    draw of the weights.
 
     >>> generator = torch.Generator().manual_seed(seed_for(0, "fc.weight"))
     >>> torch.nn.init.normal_(torch.empty(2), std=0.02, generator=generator)
     tensor([-0.0182,  0.0215])
 
     Args:
-        seed: the seed of the whole run.
+        seed: the seed of the run.
         key: the state_dict key.
-        name: the name of the initializer where it is a transform, or "".
+        name: the name of the initializer if it is a transform, or "".
 
     Raises:
-        RuleError: the seed has more digits than Python writes.
+        RuleError: the seed has too many digits.
     """
     try:
         text = f"{seed}:{key}:{name}" if name else f"{seed}:{key}"

@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far the values of two tensors of one shape are apart.
+    """The distance between the values of two tensors of the same shape.
 
     Attributes:
-        numel: how many elements there are.
+        numel: the number of elements.
         changed: how many differ by more than the tolerance.
-        max_abs: the largest difference; infinite where one is not finite and the other is
-            another.
-        relative_l2: the norm of the difference over that of the first.
-        cosine: the cosine of the angle between them; NaN where one has no direction.
+        max_abs: the largest difference; infinite if values differ and one is not finite.
+        relative_l2: the norm of the difference divided by the norm of the first.
+        cosine: the cosine of the angle between them; NaN if one has no direction.
     """
 
     numel: int

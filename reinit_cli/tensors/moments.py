@@ -23,13 +23,13 @@ def square(value: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """What the elements of some tensors are like, and those of several together.
+    """Mean, standard deviation and range of the elements of one or more tensors.
 
     Attributes:
-        numel: how many elements.
+        numel: the number of elements.
         mean: their mean.
-        squares: the sum of the squares of their distances from the mean.
-        low, high: the smallest and the largest.
+        squares: the sum of squared deviations from the mean.
+        low, high: the smallest and the largest element.
     """
 
     numel: int = 0
@@ -100,10 +100,10 @@ def _moments_of_block(block: Tensor) -> Moments:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Statistics:
-    """What the elements of some tensors are like; of complex ones their magnitudes.
+    """Statistics of the elements of tensors; for complex ones, of their magnitudes.
 
     Attributes:
-        numel: how many elements.
+        numel: the number of elements.
         nan: how many are NaN.
         inf: how many are infinite.
         zeros: how many are zero.
@@ -122,7 +122,7 @@ class Statistics:
 
     @property
     def summary(self) -> str:
-        """The moments of the finite elements, and how many others there are."""
+        """The moments of the finite elements, and the number of NaN and infinite ones."""
         found = self.finite
         named = {"mean": found.mean, "std": found.std, "min": found.low, "max": found.high}
         numbers = [f"{name} {number(value)}" for name, value in named.items() if found.numel]

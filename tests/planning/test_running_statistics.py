@@ -22,7 +22,7 @@ NET = nn.Sequential(
 
 OWN = (
     "'1.weight' and 1 more weight of BatchNorms are filled, but the running statistics next to "
-    "them stay; --reset-buffers resets these"
+    "them stay; reset_buffers=True resets these"
 )
 AFTER = (
     "'0.weight' is filled, but the BatchNorm after it keeps its running statistics, and so does "
@@ -49,7 +49,7 @@ WARNED = {
     "several rules, once": (["1.weight=ones", "4.weight=ones"], OWN),
     "one weight": (
         ["4.weight=ones"],
-        "'4.weight' is filled, but the running statistics next to it stay; --reset-buffers "
+        "'4.weight' is filled, but the running statistics next to it stay; reset_buffers=True "
         "resets these",
     ),
     "everything by a wildcard": (["*=normal:std=0.1"], OWN),

@@ -73,7 +73,7 @@ def printable(text: str) -> str:
     """Return `text` with every character that could act on a terminal shown as its escape.
 
     Keys come from strangers: control and bidirectional characters would move the cursor,
-    recolour the screen or reorder what is read.
+    recolor the screen or reorder what is read.
     """
     if text.isprintable():
         return text
@@ -89,6 +89,11 @@ def shortened(text: str, longest: int = LONGEST_WORD) -> str:
         return text
     kept = (longest - len(CUT)) // 2
     return f"{text[:kept]}{CUT}{text[-kept:]}"
+
+
+def named(text: str) -> str:
+    """Return a text from a stranger as the short `repr` of a result has it, without quotes."""
+    return printable(shortened(text))
 
 
 def quoted(text: str) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reinit_cli.initializers import Architecture
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StateSource:
     """A state dict in memory.
 

@@ -12,7 +12,7 @@ from reinit_cli.operations.keys import ORDERS, natural
 from reinit_cli.operations.outline import alike
 from reinit_cli.tensors.distance import Distance
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.text import number, shortened
+from reinit_cli.text import named, number
 
 Change = Literal["same", "added", "removed", "moved", "shape", "dtype", "values", "bits", "unknown"]
 """shape, dtype: another one; values: others; bits: other bits of equal values (0 and -0, kinds
@@ -39,7 +39,7 @@ class Difference:
     def __repr__(self) -> str:
         """Show what differs, and how far."""
         far = f" by {number(self.distance.max_abs)} at most" if self.distance is not None else ""
-        return f"<Difference {shortened(self.key)}: {self.change}{far}>"
+        return f"<Difference {named(self.key)}: {self.change}{far}>"
 
     @property
     def differs(self) -> bool:

@@ -32,7 +32,7 @@ from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
 from reinit_cli.storage.writer import Output, Writer, put_file
 from reinit_cli.tensors.device import check_device
-from reinit_cli.text import nbytes, plural, shortened
+from reinit_cli.text import named, nbytes, plural
 from reinit_cli.threads import Progress, unwatched
 
 
@@ -61,7 +61,7 @@ class Outcome:
 
     def __repr__(self) -> str:
         """Show what was written, and how much of it was filled."""
-        written = shortened(self.job.destination.path or "standard output")
+        written = named(self.job.destination.path or "standard output")
         if self.is_skipped:
             return f"<Outcome {written}: skipped, since it exists>"
         warnings = self.job.plan.warnings

@@ -13,7 +13,7 @@ from reinit_cli.tensors.blocks import blocks_as_stored
 from reinit_cli.tensors.histogram import Histogram, histogram_of
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.tensors.moments import Moments, Statistics, statistics_of
-from reinit_cli.text import shortened
+from reinit_cli.text import named
 from reinit_cli.threads import Progress, aside, side_by_side
 
 WHOLE_MODULE = -1
@@ -43,7 +43,7 @@ class Measured:
 
     def __repr__(self) -> str:
         """Show the most telling numbers."""
-        return f"<Measured {shortened(self.key)}: {self.statistics.summary}>"
+        return f"<Measured {named(self.key)}: {self.statistics.summary}>"
 
 
 def unmeasurable(tensor: TensorInfo) -> str | None:

@@ -41,7 +41,7 @@ from reinit_cli.provenance.recorded import (
 )
 from reinit_cli.storage.local import InputFile, LocalStore
 from reinit_cli.tensors.device import check_device
-from reinit_cli.text import html_section, html_table, plural, shortened
+from reinit_cli.text import html_section, html_table, named, plural
 from reinit_cli.threads import Progress, unwatched
 
 
@@ -69,8 +69,8 @@ class Verdict:
         """Show whether it matches its record, and how many tensors were drawn again."""
         found = "; ".join(map(str, self.findings[:1]))
         more = f" and {len(self.findings) - 1} more" if self.findings[1:] else ""
-        said = f": {shortened(found)}{more}" if found else ""
-        return f"<Verdict for {shortened(self.output)}: {self._summary}{said}>"
+        said = f": {named(found)}{more}" if found else ""
+        return f"<Verdict for {named(self.output)}: {self._summary}{said}>"
 
     def _repr_html_(self) -> str:
         """Show in a notebook what does not match the record, and what was not drawn again."""

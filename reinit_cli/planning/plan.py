@@ -14,7 +14,7 @@ from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import NewNumber
-from reinit_cli.text import Field, html_section, html_table, html_text, plural, shortened
+from reinit_cli.text import Field, html_section, html_table, html_text, named, plural
 from reinit_cli.text import shape as dims
 
 Action = Literal["fill", "keep", "skip", "copy", "resize"]
@@ -74,8 +74,8 @@ class Step:
 
     def __repr__(self) -> str:
         """Show what happens to which key."""
-        how = f" with {shortened(str(self.init))}" if self.init is not None else ""
-        return f"<Step {shortened(self.key)}: {self.action}{how}>"
+        how = f" with {named(str(self.init))}" if self.init is not None else ""
+        return f"<Step {named(self.key)}: {self.action}{how}>"
 
     @property
     def origin(self) -> str:
@@ -193,7 +193,7 @@ class Plan:
     def __repr__(self) -> str:
         """Show how much of what is filled."""
         warned = f", {plural(len(self.warnings), 'warning')}" if self.warnings else ""
-        return f"<Plan for {shortened(self.source)}: {self.summary}{warned}>"
+        return f"<Plan for {named(self.source)}: {self.summary}{warned}>"
 
     def _repr_html_(self) -> str:
         """Show it in a notebook."""

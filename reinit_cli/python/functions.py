@@ -33,6 +33,7 @@ from reinit_cli.python.given import (
 from reinit_cli.python.hints import hinted
 from reinit_cli.python.options import PlanOptions, RewriteOptions
 from reinit_cli.python.results import Differences, Measurements
+from reinit_cli.python.surroundings import in_main_memory
 from reinit_cli.python.words import with_words_of_python
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.rename import Rename
@@ -49,6 +50,7 @@ else:
 
 
 @hinted()
+@in_main_memory()
 def plan(
     source: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
     rules: Rules,
@@ -97,7 +99,20 @@ def rewrite(
 ) -> Plan: ...
 
 
+@overload
+def rewrite(
+    source: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
+    rules: Rules,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    dry_run: bool,
+    progress: Watching = False,
+    **options: Unpack[RewriteOptions],
+) -> Outcome | Plan: ...
+
+
 @hinted()
+@in_main_memory()
 def rewrite(
     source: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
     rules: Rules,
@@ -145,6 +160,7 @@ def rewrite(
 
 
 @hinted()
+@in_main_memory()
 def apply_(
     target: torch.nn.Module | Mapping[str, torch.Tensor],
     rules: Rules,
@@ -216,6 +232,7 @@ def apply_(
 
 
 @hinted()
+@in_main_memory()
 def diff(
     first: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
     second: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
@@ -274,6 +291,7 @@ def diff(
 
 
 @hinted()
+@in_main_memory()
 def stats(
     source: str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor],
     patterns: str | Iterable[Pattern | str] = (),
@@ -316,6 +334,7 @@ def stats(
 
 
 @hinted()
+@in_main_memory()
 def verify(
     output: str | os.PathLike[str],
     *,

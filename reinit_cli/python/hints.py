@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from reinit_cli import errors
 from reinit_cli.initializers.synonyms import initializers_offered
 from reinit_cli.operations.ways import fetching, path_of_url, way_from
 from reinit_cli.python.words import in_python
-from reinit_cli.request.spelling import corrected_pattern, nearest_keys
+from reinit_cli.request.spelling import corrected_pattern, nearest_keys, numbers_there
 from reinit_cli.text import near, one_line
 
 
@@ -93,14 +94,32 @@ def _unmatched(error: errors.UnmatchedRuleError) -> str:
     """Offer a pattern that matches, or the keys that are spelled like it."""
     pattern = error.word or ""
     rest = error.about.removeprefix(pattern)
-    for prefix, said in _WRAPPERS.items():
-        if error.known and all(key.startswith(prefix) for key in error.known):
-            return f"{said}, or write {prefix + pattern + rest!r}"
+    prefix, said = _wrapped(error.known)
+    if prefix:
+        return f"{said}, or write {prefix + pattern + rest!r}"
     corrected = corrected_pattern(pattern, error.known)
     if corrected:
         return _did_you_mean((corrected + rest,))
+    numbers = numbers_there(pattern, error.known)
+    if numbers:
+        return numbers
     nearest = nearest_keys(pattern, error.known)
     return f"the nearest keys are {', '.join(nearest)}" if nearest else _keys(error.known)
+
+
+def _wrapped(keys: Sequence[str]) -> tuple[str, str]:
+    """Return what the wrappers of a module put before all of its keys, and what to say of it.
+
+    One wrapper may hold another: then it is said of the outer one.
+    """
+    found, said = "", ""
+    while keys and (prefix := next(filter(partial(_is_before_all, keys, found), _WRAPPERS), "")):
+        found, said = found + prefix, said or _WRAPPERS[prefix]
+    return found, said
+
+
+def _is_before_all(keys: Sequence[str], found: str, prefix: str) -> bool:
+    return all(key.startswith(found + prefix) for key in keys)
 
 
 def _keys(known: Sequence[str]) -> str:

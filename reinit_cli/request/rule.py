@@ -23,7 +23,7 @@ class Rule:
     """A pattern and the initializer that fills the tensors whose keys it matches.
 
     >>> Rule("fc.*", "normal:std=0.02")
-    Rule('fc.*=normal:std=0.02')
+    Rule.parse('fc.*=normal:std=0.02')
 
     Attributes:
         pattern: which keys.
@@ -70,7 +70,7 @@ class Rule:
 
     def __repr__(self) -> str:
         """Show it as it was written."""
-        return f"Rule({shortened(self.text)!r})"
+        return f"Rule.parse({shortened(self.text)!r})"
 
     @classmethod
     def parse(cls, text: str) -> Rule:
@@ -98,7 +98,7 @@ class Rule:
         """Make a rule from an initializer and its arguments by name.
 
         >>> Rule.of("fc.weight", "kaiming_normal", mode="fan_out", nonlinearity="relu")
-        Rule('fc.weight=kaiming_normal:mode=fan_out,nonlinearity=relu')
+        Rule.parse('fc.weight=kaiming_normal:mode=fan_out,nonlinearity=relu')
 
         Args:
             pattern: a pattern over keys.

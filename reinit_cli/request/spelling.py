@@ -39,9 +39,17 @@ def corrected_pattern(pattern: str, keys: Sequence[str]) -> str | None:
     clock = Clock(_SECONDS)
     candidates = _regexes(pattern) if pattern.startswith("re:") else _globs(pattern, keys)
     for candidate in dict.fromkeys(candidates):
-        if candidate != pattern and candidate and _matches_any(candidate, keys, clock):
+        if (
+            candidate != pattern
+            and _NAMES_SOMETHING.search(candidate.removeprefix("re:"))
+            and _matches_any(candidate, keys, clock)
+        ):
             return candidate
     return None
+
+
+_NAMES_SOMETHING = re.compile(r"\w")
+"""What no pattern is without, but those that match every key: `model.*` did not mean them."""
 
 
 def _regexes(pattern: str) -> Iterator[str]:

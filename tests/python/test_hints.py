@@ -104,6 +104,10 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: apply_({"a": torch.ones(1), "b": torch.ones(1)}, "xyz=zeros"),
         "its keys are 'a', 'b'",
     ),
+    "a number that no layer has": (
+        lambda: apply_(MODEL, "9.*=zeros", dry_run=True),
+        "the numbers are 0..1",
+    ),
     "a key of one of two models": (
         lambda: diff(MODEL, "model.safetensors", "0.wieght"),
         "did you mean '0.weight'?",

@@ -41,7 +41,7 @@ RESULTS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: rewrite(_model(), "*.weight=zeros", "new.safetensors", force=True),
         "<Outcome new.safetensors: 40 of 80 tensors filled by 1 rule, 72.8 kB>",
     ),
-    "a rule": (lambda: Rule("fc.*", "zeros"), "Rule('fc.*=zeros')"),
+    "a rule": (lambda: Rule("fc.*", "zeros"), "Rule.parse('fc.*=zeros')"),
     "measurements": (lambda: stats(_model()), "<Measurements of 80 tensors>"),
     "measurements of modules": (
         lambda: stats(_model(), by="module"),
@@ -191,3 +191,36 @@ def test_a_table_has_no_colors_so_that_it_fits_a_dark_page() -> None:
     for style in _Cells(outcome._repr_html_()).styles:
         assert "color" not in style
         assert "background" not in style
+
+
+def test_what_acts_on_a_terminal_is_shown_as_text() -> None:
+    first = {"a\x1b[31m\u202e\n": torch.ones(2)}
+
+    shown = (
+        plan(first, "*=zeros").fills,
+        list(stats(first)),
+        list(diff(first, {key: value + 1 for key, value in first.items()})),
+    )
+
+    assert all(repr(each).isprintable() for each in shown)
+
+
+def test_the_text_of_a_rule_in_python_makes_the_rule() -> None:
+    rule = Rule.of("fc.*", "normal", std=0.02)
+
+    assert eval(repr(rule), {"Rule": Rule}) == rule
+
+
+def test_outcomes_of_modules_can_be_compared() -> None:
+    first, second = (rewrite(_model(), "0.*=zeros", f"{name}.pt") for name in "ab")
+
+    assert first == first  # noqa: PLR0124
+    assert first != second
+
+
+@pytest.mark.parametrize("is_dry", [True, False])
+def test_a_dry_run_may_be_asked_for_by_a_variable(is_dry: bool) -> None:
+    made = rewrite(_model(), "0.*=zeros", "new.pt", dry_run=is_dry)
+
+    assert Path("new.pt").exists() is not is_dry
+    assert repr(made).startswith("<Plan" if is_dry else "<Outcome")

@@ -80,3 +80,13 @@ def test_a_tensor_that_processes_share_is_named_as_one(mesh: object) -> None:
         with pytest.raises(ReinitError, match="a DTensor, of which each process holds a part"):
             call()
     assert stats(model) == []
+
+
+def test_the_prefixes_of_wrappers_in_wrappers_are_all_named() -> None:
+    wrapped = nn.DataParallel(nn.DataParallel(_model()))
+
+    with pytest.raises(UnmatchedRuleError) as refused:
+        apply_(wrapped, "1.weight=zeros")
+
+    assert refused.value.hint.endswith("or write 'module.module.1.weight=zeros'")
+    apply_(wrapped, "module.module.1.weight=zeros")

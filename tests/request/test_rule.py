@@ -742,6 +742,6 @@ def test_functions_of_torch_are_initializers() -> None:
 
 
 def test_a_rule_shows_its_text_and_no_more() -> None:
-    assert repr(Rule.parse("fc.*=kaiming_normal:relu")) == "Rule('fc.*=kaiming_normal:relu')"
+    assert repr(Rule.parse("fc.*=kaiming_normal:relu")) == "Rule.parse('fc.*=kaiming_normal:relu')"
     assert len(repr(Rule("*" * 5_000, "zeros"))) < 600
     assert repr(parse_init("normal:std=0.02")) == "Init('normal:mean=0.0,std=0.02')"

@@ -41,6 +41,9 @@ CORRECTED = {
     "nothing like it": ("zzz.qqq", None),
     "a right name in the wrong place": ("features.1.weight", None),
     "a regex": ("re:clasifier.*", None),
+    "a first segment like no other, before every key": ("xyz.*", None),
+    "a number like no other, before every key": ("9.*", None),
+    "a regex that is empty": ("re:", None),
     "braces that hold a dot": (
         "{classifier.1,features.0}.wieght",
         "{classifier.1,features.0}.weight",

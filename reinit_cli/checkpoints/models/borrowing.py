@@ -1,4 +1,4 @@
-"""Borrow what all threads of a process share in torch: its random state, its functions.
+"""Borrow what all threads of a process share in torch: its random state, dtype and functions.
 
 One thread borrows at a time. What it borrows is given back as it was, whatever happens.
 """
@@ -17,18 +17,22 @@ _LOCK = threading.RLock()
 def own_random_state(seed: int | None = None) -> Iterator[None]:
     """Use torch's global generator for a while, and set it back afterwards.
 
+    The default dtype is torch's own meanwhile: what a program sets would change what is drawn.
+
     Args:
         seed: where it starts; None means where it is.
     """
     import torch
 
     with _LOCK:
-        before = torch.default_generator.get_state()
+        before, dtype = torch.default_generator.get_state(), torch.get_default_dtype()
         try:
+            torch.set_default_dtype(torch.float32)
             if seed is not None:
                 torch.default_generator.manual_seed(seed)
             yield
         finally:
+            torch.set_default_dtype(dtype)
             torch.default_generator.set_state(before)
 
 

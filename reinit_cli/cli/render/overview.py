@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reinit_cli.operations.keys import natural
 from reinit_cli.text import number, printable
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ def drawn(spreads: Sequence[Spread]) -> dict[str, object] | None:
     """Return the places of marks and labels; None where there is nothing to compare.
 
     Args:
-        spreads: the tensors, in the order of the network.
+        spreads: the tensors, as they are listed.
     """
+    spreads = _by_depth(spreads)
     stds = [std for each in spreads for std in each.stds]
     if len(spreads) < 2 or not stds:
         return None
@@ -101,6 +103,26 @@ def drawn(spreads: Sequence[Spread]) -> dict[str, object] | None:
     }
 
 
+_LAYER = re.compile(r"(?:^|\.)(\d+)(?:\.|$)")
+"""The number of a layer in a key."""
+
+
+def _by_depth(spreads: Sequence[Spread]) -> Sequence[Spread]:
+    """Return tensors in the order of the network, which is theirs unless layers go backwards.
+
+    They do in files of safetensors, which sort by dtype and alphabet, and in a listing that was
+    sorted by numbers.
+    """
+    reached: dict[str, str] = {}
+    for each in spreads:
+        if layer := _LAYER.search(each.key):
+            before, at = each.key[: layer.start()], natural(layer[1])
+            if at < reached.get(before, ""):
+                return sorted(spreads, key=lambda spread: natural(spread.key))
+            reached[before] = at
+    return spreads
+
+
 def _title(each: Spread) -> str:
     stds = [number(std) for std in (each.before, each.after) if std is not None]
     expected = f", expected {number(each.expected)}" if each.expected is not None else ""
@@ -112,7 +134,7 @@ def _layers(spreads: Sequence[Spread], places: Sequence[float]) -> list[tuple[fl
     found: list[tuple[float, str]] = []
     last = None
     for x, each in zip(places, spreads, strict=True):
-        numbers = re.search(r"(?:^|\.)(\d+)(?:\.|$)", each.key)
+        numbers = _LAYER.search(each.key)
         if numbers and numbers[1] != last:
             last = numbers[1]
             found.append((x, last))

@@ -145,11 +145,18 @@ class _Parser:
 
     def _sequence(self, stops: str) -> Nodes:
         nodes: list[Node] = []
+        self._skip_spaces(stops)
         while self.at < len(self.text) and self.text[self.at] not in stops:
             node = self._node()
             if not (node == STAR and nodes and nodes[-1] == STAR):
                 nodes.append(node)
+            self._skip_spaces(stops, only_before="[,}]")
         return tuple(joined(nodes))
+
+    def _skip_spaces(self, stops: str, only_before: str = "") -> None:
+        """Pass spaces around an option in braces, of which they are no part: {4, 5}."""
+        spaces = re.compile(f" *(?={only_before})").match(self.text, self.at) if stops else None
+        self.at = spaces.end() if spaces else self.at
 
     def _node(self) -> Node:
         char = self.text[self.at]
@@ -169,11 +176,9 @@ class _Parser:
             raise PatternError(self.text, "'[' is not closed; '[[]' is a literal one")
         members = self.text[start:end]
         self.at = end + 1
-        numbers = re.fullmatch("([0-9]+)-([0-9]+)", members)
-        if numbers and len(members) > len("0-9"):
-            problem = (
-                f"[{members}] is a set of characters; a range is {{{numbers[1]}..{numbers[2]}}}"
-            )
+        meant = None if negated else _numbers_meant(members, self.text[: start - 1])
+        if meant is not None:
+            problem = f"[{members}] is a set of characters; {meant}"
             raise PatternError(self.text, problem)
         if len(members) == 1 and not negated:
             return members
@@ -205,7 +210,11 @@ class _Parser:
             raise PatternError(self.text, "'{' is not closed; '[{]' is a literal one")
         self.at += 1
         inside = self.text[start + 1 : self.at - 1]
-        ends = [(int(each), int(each)) for each in inside.split(",") if _NEGATIVE.fullmatch(each)]
+        ends = [
+            (int(each), int(each))
+            for each in inside.split(",")
+            if _NEGATIVE.fullmatch(each.strip(" "))
+        ]
         if len(options) == 1 and ".." in inside:
             names, ends = self._range(inside)
             options = [(name,) for name in names]
@@ -228,6 +237,31 @@ class _Parser:
             return [inside], ends
         # Keys may hold the negative numbers themselves.
         return [f"{value:0{width}d}" for value in range(first, last + step, step)], ends
+
+
+_RANGE = re.compile(r"([0-9]+)-([0-9]+)|(-?[0-9]+)\.\.(-?[0-9]+)")
+_SLICE = re.compile(r"(-?[0-9]+)?:(-?[1-9][0-9]*)?")
+_LIST = re.compile(r"-?[0-9]+(?:, *-?[0-9]+)+")
+
+
+def _numbers_meant(members: str, before: str) -> str | None:
+    """Return how the numbers are written that a set of characters was meant to be, or None.
+
+    The set would match too, but other numbers: [1:3] the layers 1 and 3, [-1] the layer 1.
+    """
+    found = _RANGE.fullmatch(members)
+    if found and not re.fullmatch("[0-9]-[0-9]", members):
+        first, last = (each for each in found.groups() if each is not None)
+        return f"a range is {{{first}..{last}}}"
+    found = _SLICE.fullmatch(members)
+    if found and members != ":":
+        return f"a range is {{{found[1] or 0}..{int(found[2] or 0) - 1}}}"
+    if _LIST.fullmatch(members) and re.search("-|[0-9]{2}", members):
+        return f"a choice is {{{members.replace(' ', '')}}}"
+    # layers[-1] matches no key, and so is answered with the whole pattern that does.
+    if re.fullmatch("-[0-9]+", members) and not before.endswith("s"):
+        return f"numbers from the end are {{{members}}}"
+    return None
 
 
 _NEGATIVE = re.compile("-[1-9][0-9]{0,17}")

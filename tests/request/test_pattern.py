@@ -249,6 +249,14 @@ def test_only_classes_that_are_open_or_run_backwards_are_refused(members: str) -
         ("{", "'{' is not closed; '[{]' is a literal one"),
         ("{a,{b}", "'{' is not closed; '[{]' is a literal one"),
         ("{1..3", "'{' is not closed; '[{]' is a literal one"),
+        ("layers.[-1].w", "[-1] is a set of characters; numbers from the end are {-1}"),
+        ("layers.[-2:].w", "[-2:] is a set of characters; a range is {-2..-1}"),
+        ("layers.[:3].w", "[:3] is a set of characters; a range is {0..2}"),
+        ("layers[1:3].w", "[1:3] is a set of characters; a range is {1..2}"),
+        ("layers.[2:].w", "[2:] is a set of characters; a range is {2..-1}"),
+        ("layers.[0..3].w", "[0..3] is a set of characters; a range is {0..3}"),
+        ("layer[10,11].w", "[10,11] is a set of characters; a choice is {10,11}"),
+        ("layers.[-2, -1].w", "[-2, -1] is a set of characters; a choice is {-2,-1}"),
         ("[!c-a]", "the range c-a runs backwards"),
         ("{..}", "'{..}' is not a range of integers"),
         ("{1..2..3}", "'{1..2..3}' is not a range of integers"),
@@ -445,3 +453,32 @@ def test_a_hundred_thousand_keys_against_twenty_rules_take_under_half_a_second()
 
 def test_the_regex_behind_a_glob_is_valid_for_python() -> None:
     assert re.escape("a.b") in Pattern.parse("a.b*")._regex.source
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("l.{4, 5}.w", "l.{4,5}.w"),
+        ("l.{ 4 ,5 }.w", "l.{4,5}.w"),
+        ("{q, {k ,v} }_proj", "{q,{k,v}}_proj"),
+        ("l.{0, -1}.w", "l.{0,-1}.w"),
+    ],
+)
+def test_spaces_around_an_option_in_braces_are_not_part_of_it(written: str, meant: str) -> None:
+    """Otherwise {4, 5} fills layer 4 alone, without a word."""
+    keys = [f"l.{number}.w" for number in range(7)] + ["q_proj", "k_proj", "v_proj"]
+
+    assert Pattern.parse(written).select(keys) == Pattern.parse(meant).select(keys) != []
+
+
+def test_other_spaces_are_part_of_a_name() -> None:
+    pattern = Pattern.parse("{layer one,[ ]b} x")
+
+    assert pattern.names == {"layer one x", " b x"}
+
+
+@pytest.mark.parametrize("pattern", ["[0-3]", "[135]", "[1,3]", "[a:]", "[.:]", "[-_]", "s[-1]"])
+def test_sets_of_characters_stay_what_they_are(pattern: str) -> None:
+    members = pattern.partition("[")[2][:-1]
+
+    assert Pattern.parse(pattern).matches(pattern.partition("[")[0] + members[0])

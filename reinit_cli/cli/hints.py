@@ -41,7 +41,7 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
         error: what was refused.
         args: the arguments after the program's name.
     """
-    words = mistyped(args) if concerns_words(error) else None
+    words = mistyped(args, error) if concerns_words(error) else None
     if words is not None:
         return one_line(words[0]), one_line(words[1])
     hint = hint_of(error)

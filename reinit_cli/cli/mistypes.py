@@ -6,47 +6,36 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import click
 
 from reinit_cli.cli.group import COMMANDS, DEFAULT, group
+from reinit_cli.cli.misplaced import Explained, Word, behind_pattern, misplaced
 from reinit_cli.errors import ReinitError, RuleError, UnknownNameError
 from reinit_cli.text import plain
-
-Explained = tuple[str, str]
 
 _RULE = ("-r", "--rule")
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
-    """A word of a command line.
-
-    Attributes:
-        at: its position.
-        text: the word, or the value of an option.
-        option: the option whose value it is, or "" for a source.
-    """
-
-    at: int
-    text: str
-    option: str = ""
-
-
-def mistyped(args: Sequence[str]) -> Explained | None:
-    """Return what is wrong with the words of a rewrite that failed, and what to type.
+def mistyped(args: Sequence[str], error: ReinitError) -> Explained | None:
+    """Return what is wrong with the words of a command that failed, and what to type.
 
     Args:
         args: the arguments after the program's name.
+        error: what was refused.
     """
     if args and args[0] in COMMANDS and args[0] != DEFAULT:
-        return None
+        return behind_pattern(args)
     words = list(_words(args))
-    return _dash(args, words) or _quotes_left_out(words) or _without_r(args, words)
+    return (
+        _dash(args, words)
+        or _quotes_left_out(words)
+        or _without_r(args, words)
+        or misplaced(args, words, error)
+    )
 
 
-def _words(args: Sequence[str]) -> Iterator[_Word]:
+def _words(args: Sequence[str]) -> Iterator[Word]:
     """Yield sources and the values of options."""
     takes_value = _options_with_values()
     at, has_options = 0, True
@@ -57,13 +46,13 @@ def _words(args: Sequence[str]) -> Iterator[_Word]:
         if has_options and arg == "--":
             has_options = False
         elif has_options and name in takes_value and (equals or len(arg) > len(short)):
-            yield _Word(at, value if equals else "".join(args[at + 1 : at + 2]), name)
+            yield Word(at, value if equals else "".join(args[at + 1 : at + 2]), name)
             at += not equals
         elif has_options and not arg.startswith("--") and short in takes_value:
-            yield _Word(at, arg[2:] or "".join(args[at + 1 : at + 2]), short)
+            yield Word(at, arg[2:] or "".join(args[at + 1 : at + 2]), short)
             at += not arg[2:]
         elif not (has_options and arg.startswith("-") and arg != "-"):
-            yield _Word(at, arg)
+            yield Word(at, arg)
         at += 1
 
 
@@ -77,7 +66,7 @@ def _options_with_values() -> set[str]:
     }
 
 
-def _dash(args: Sequence[str], words: Sequence[_Word]) -> Explained | None:
+def _dash(args: Sequence[str], words: Sequence[Word]) -> Explained | None:
     """Recognize the long dash that a word processor makes of hyphens."""
     for word in words:
         if not word.option and word.text[:1] not in {"", "-"} and plain(word.text)[:1] == "-":
@@ -88,7 +77,7 @@ def _dash(args: Sequence[str], words: Sequence[_Word]) -> Explained | None:
     return None
 
 
-def _quotes_left_out(words: Sequence[_Word]) -> Explained | None:
+def _quotes_left_out(words: Sequence[Word]) -> Explained | None:
     """Recognize a rule that the shell has split at spaces, or expanded at braces."""
     for at, word in enumerate(words):
         if word.option not in _RULE:
@@ -107,7 +96,7 @@ def _quotes_left_out(words: Sequence[_Word]) -> Explained | None:
     return None
 
 
-def _following(words: Sequence[_Word], at: int) -> Iterator[_Word]:
+def _following(words: Sequence[Word], at: int) -> Iterator[Word]:
     """Yield the sources that follow a value immediately, and are no paths."""
     for word in words[at + 1 : at + 1 + _MOST_PIECES]:
         if word.option or os.sep in word.text:
@@ -134,7 +123,7 @@ def _in_braces(rules: Sequence[str]) -> str | None:
     return shlex.quote(f"{start}{{{inside}}}{end}")
 
 
-def _without_r(args: Sequence[str], words: Sequence[_Word]) -> Explained | None:
+def _without_r(args: Sequence[str], words: Sequence[Word]) -> Explained | None:
     """Recognize a rule in the place of a source."""
     rules = [word for word in words if not word.option and _is_rule(word.text)]
     if not rules:

@@ -206,7 +206,9 @@ def hint_of_pattern(error: UnknownNameError, args: Sequence[str]) -> str:
     found = Pattern.parse(meant).select(keys)
     matches = keys[found[0]] + (f" and {len(found) - 1:,} more" if len(found) > 1 else "")
     command = f"reinit {shlex.join(_replaced(args, pattern, meant))}"
-    return f"did you mean: {command}" + (f" (matches {matches})" if meant != matches else "")
+    return (
+        f"did you mean: {command}" if meant == matches else f"to match {matches}, type: {command}"
+    )
 
 
 def _containing(pattern: str, keys: Iterable[str]) -> str | None:

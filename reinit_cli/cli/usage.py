@@ -66,6 +66,8 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> tuple[str
     hint = f"reinit {command.name} -h shows how"
     if isinstance(error, HintedUsageError):
         hint = error.hint
+    elif isinstance(error, click.NoSuchOption) and (late := _late_command(command, args)):
+        problem, hint = late
     elif isinstance(error, click.NoSuchOption):
         problem = f"there is no option {error.option_name}"
         hint = _option_instead(error.option_name, command)
@@ -75,6 +77,13 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> tuple[str
         missing = error.param or next(iter(_arguments(command)))
         problem, hint = _missing(missing, command)
     return one_line(problem), one_line(hint)
+
+
+def _late_command(command: Command, args: Sequence[str]) -> tuple[str, str] | None:
+    """Recognize options of a command that is not the first word."""
+    from reinit_cli.cli.misplaced import late_command
+
+    return late_command(args) if command.name == DEFAULT else None
 
 
 def _command_of(args: Sequence[str]) -> Command:

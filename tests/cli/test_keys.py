@@ -233,13 +233,12 @@ def test_keys_are_counted(reinit: Callable[..., Done], layers: Path) -> None:
         (
             ("keys", "m.safetensors", "head"),
             "error: no key of m.safetensors matches 'head'\n"
-            "hint: did you mean: reinit keys m.safetensors '*head*' (matches head.weight)\n",
+            "hint: to match head.weight, type: reinit keys m.safetensors '*head*'\n",
         ),
         (
             ("stats", "m.safetensors", "up"),
             "error: no key of m.safetensors matches 'up'\n"
-            "hint: did you mean: reinit stats m.safetensors '*up*' "
-            "(matches layers.0.up.weight and 10 more)\n",
+            "hint: to match layers.0.up.weight and 10 more, type: reinit stats m.safetensors '*up*'\n",
         ),
         (
             ("show", "m.safetensors", "haed.weight"),
@@ -249,20 +248,17 @@ def test_keys_are_counted(reinit: Callable[..., Done], layers: Path) -> None:
         (
             ("diff", "m.safetensors", "m.safetensors", "head.*", "embed"),
             "error: no key of either source matches 'embed'\n"
-            "hint: did you mean: reinit diff m.safetensors m.safetensors 'head.*' '*embed*' "
-            "(matches embed.weight)\n",
+            "hint: to match embed.weight, type: reinit diff m.safetensors m.safetensors 'head.*' '*embed*'\n",
         ),
         (
             ("keys", "m.safetensors", "*.norn.*"),
             "error: no key of m.safetensors matches '*.norn.*'\n"
-            "hint: did you mean: reinit keys m.safetensors '*.norm.*' "
-            "(matches layers.0.norm.steps and 21 more)\n",
+            "hint: to match layers.0.norm.steps and 21 more, type: reinit keys m.safetensors '*.norm.*'\n",
         ),
         (
             ("keys", "m.safetensors", "*norn*"),
             "error: no key of m.safetensors matches '*norn*'\n"
-            "hint: did you mean: reinit keys m.safetensors '*norm*' "
-            "(matches layers.0.norm.steps and 21 more)\n",
+            "hint: to match layers.0.norm.steps and 21 more, type: reinit keys m.safetensors '*norm*'\n",
         ),
         (
             ("keys", "m.safetensors", "nothing*"),
@@ -272,7 +268,7 @@ def test_keys_are_counted(reinit: Callable[..., Done], layers: Path) -> None:
         (
             ("models", "resnet"),
             "error: no model matches 'resnet'\n"
-            "hint: did you mean: reinit models '*resnet*' (matches deeplabv3_resnet101 and 20 more)\n",
+            "hint: to match deeplabv3_resnet101 and 20 more, type: reinit models '*resnet*'\n",
         ),
     ],
     ids=lambda value: " ".join(value[:1]) if isinstance(value, tuple) else "",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reinit_cli.cli.group import COMMANDS
 from tests.cli.conftest import Done
 
 SPLIT = "error: the shell split a rule at its spaces"
@@ -66,6 +67,54 @@ MISTYPED = {
     "m.safetensors —rule fc.weight=zeros": (
         "error: '—rule' begins with a dash, not with a hyphen",
         "hint: type: reinit m.safetensors --rule fc.weight=zeros",
+    ),
+    "m.safetensors keys": (
+        "error: 'keys' is a command, and comes first",
+        "hint: type: reinit keys m.safetensors",
+    ),
+    "m.safetensors stats 'fc.*' --sort std": (
+        "error: 'stats' is a command, and comes first",
+        "hint: type: reinit stats m.safetensors 'fc.*' --sort std",
+    ),
+    "m.safetensors run -r fc.weight=zeros": (
+        "error: 'run' is a command, and comes first",
+        "hint: type: reinit run m.safetensors -r fc.weight=zeros",
+    ),
+    "run help": (
+        "error: 'help' is a command, and comes first",
+        "hint: type: reinit help run",
+    ),
+    "keys help": (
+        "error: 'help' comes before the command",
+        "hint: type: reinit help keys",
+    ),
+    "keys 'fc.*' m.safetensors": (
+        "error: the source comes before 'fc.*'",
+        "hint: type: reinit keys m.safetensors 'fc.*'",
+    ),
+    "show fc.weight m.safetensors": (
+        "error: the source comes before 'fc.weight'",
+        "hint: type: reinit show m.safetensors fc.weight",
+    ),
+    "m.safetensors 'fc.*'": (
+        "error: no such file: 'fc.*'",
+        "hint: if it is a pattern, type: reinit keys m.safetensors 'fc.*'",
+    ),
+    "fc.weight m.safetensors": (
+        "error: no such file: 'fc.weight'",
+        "hint: if it is a pattern, type: reinit keys m.safetensors fc.weight",
+    ),
+    "m.safetensors new.pt -r fc.weight=zeros": (
+        "error: no such file: 'new.pt'",
+        "hint: if it is the output, type: reinit m.safetensors -o new.pt -r fc.weight=zeros",
+    ),
+    "m.safetensors -r fc.weight=zeros --record r.json": (
+        "error: --record takes no file, such as 'r.json'",
+        "hint: write it as --record-to r.json",
+    ),
+    "m.safetensors -r fc.weight=normal -s 0 3 7": (
+        "error: several seeds are one word",
+        "hint: write them as -s 0,3,7",
     ),
     "m.safetensors -r ''": (
         "error: rule '' needs an '=': PATTERN=INIT",
@@ -144,6 +193,9 @@ def test_the_command_that_is_offered_is_no_mistype(typed: str, reinit: Callable[
     if not hint.startswith("hint: type: reinit "):
         return
     offered = shlex.split(hint.removeprefix("hint: type: reinit "))
+    if offered[0] in COMMANDS or offered[0] == "help":
+        assert reinit(*offered).code == 0
+        return
 
     done = reinit(*offered, "-n")
 
@@ -206,3 +258,31 @@ def test_a_text_that_is_no_failed_download_is_not_called_one(
     done = reinit(name)
 
     assert (done.code, done.err.splitlines()[1:]) == (2, [f"hint: {way}"])
+
+
+def test_a_recipe_among_the_sources_is_named(model: None, reinit: Callable[..., Done]) -> None:
+    Path("recipe.toml").write_text('[[rule]]\nmatch = "fc.*"\ninit = "zeros"\n', encoding="utf-8")
+
+    done = reinit("m.safetensors", "recipe.toml", "-n")
+
+    assert done.err.splitlines() == [
+        "error: 'recipe.toml' is a recipe, and needs -c before it",
+        "hint: type: reinit m.safetensors -c recipe.toml -n",
+    ]
+    assert reinit("m.safetensors", "-c", "recipe.toml", "-n").code == 0
+
+
+def test_two_files_alone_are_perhaps_to_be_compared(
+    model: None, reinit: Callable[..., Done]
+) -> None:
+    Path("n.safetensors").write_bytes(Path("m.safetensors").read_bytes())
+
+    done = reinit("m.safetensors", "n.safetensors")
+
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        [
+            "error: no rule was given, so there is nothing to do",
+            "hint: to compare them, type: reinit diff m.safetensors n.safetensors",
+        ],
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,9 +53,15 @@ def _rules(error: errors.ArgumentError) -> tuple[str, ...]:
 
 def initializer(error: errors.UnknownNameError) -> str:
     """Offer initializers for the name of none."""
-    from reinit_cli.initializers.synonyms import initializers_offered
+    from reinit_cli.initializers.synonyms import initializers_offered, name_meant
 
-    offered = initializers_offered(error.about) or meant(error)
+    name = re.split(r"[(\[:]", error.about)[0].rpartition(".")[2]
+    same = name_meant(name, error.known) if name != error.about else None
+    offered = (
+        initializers_offered(error.about)
+        or ((same,) if same else initializers_offered(name))
+        or meant(error)
+    )
     return did_you_mean(offered, "reinit inits lists the initializers")
 
 

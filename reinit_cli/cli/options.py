@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from reinit_cli.cli.help import Option, argument, option
-from reinit_cli.cli.parameters import RenameType
+from reinit_cli.cli.parameters import RenameType, refuse_empty
 from reinit_cli.cli.screen import COLOR, NO_PAGER, WIDE
 from reinit_cli.errors import RecipeError, UnknownNameError
 from reinit_cli.request.values import DEVICE
@@ -173,6 +173,7 @@ WEIGHTS: dict[str, Any] = {
     "metavar": "NAME|none|FILE",
     "heading": SOURCE,
     "was": {"--no-weights": "--weights=none"},
+    "callback": refuse_empty,
     "help": "Weights of a torchvision model: a name such as IMAGENET1K_V2, none, or your own "
     "checkpoint  [default: DEFAULT]",
 }

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from reinit_cli.request.rule import Rule
 
 
+def refuse_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse "", which is a variable of a script that was not set, and not a choice.
+
+    Raises:
+        click.BadParameter: the value is empty.
+    """
+    if value == "":
+        raise click.BadParameter("it is empty", ctx, param)
+    return value
+
+
 class _ReadType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
     """A parameter that our own code reads, whose errors are shown unchanged."""
 

@@ -26,7 +26,7 @@ from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import Request
 from reinit_cli.storage.location import DASH
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.text import nbytes, plural
+from reinit_cli.text import nbytes, near, plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,20 @@ def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
 
 
 def _named_like(path: str) -> tuple[str, ...]:
-    """Return names that can be meant by one without a suffix: a folder, and a file."""
-    return () if _suffix(path) else (os.path.join(path, ""), path + NEW_FILES[0].suffixes[0])
+    """Return names that can be meant by one whose suffix names no format.
+
+    Without a suffix it is perhaps a folder, or a file.
+    """
+    suffix = _suffix(path)
+    if not suffix:
+        return os.path.join(path, ""), path + NEW_FILES[0].suffixes[0]
+    # Short suffixes are all alike: .h5 is not a mistyped .th, but .tp is .pt.
+    alike = [
+        each
+        for each in near(suffix, SUFFIXES, 2)
+        if len(suffix) > len(".h5") or sorted(each) == sorted(suffix)
+    ]
+    return tuple(path[: -len(suffix)] + each for each in alike)
 
 
 def layout_for(plan: Plan, source: Source, layout: Layout) -> Layout:

@@ -53,7 +53,7 @@ class Resize:
                 kind="resize",
             )
         init = parse_init(found[3].strip()) if found[3] else None
-        return cls(Pattern.parse(found[1]), int(found[2]), init, text)
+        return cls(Pattern.parse(found[1].strip()), int(found[2]), init, text)
 
 
 def resizes_of(resizes: Iterable[Resize | str]) -> tuple[Resize, ...]:

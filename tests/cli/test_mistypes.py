@@ -116,6 +116,36 @@ MISTYPED = {
         "error: several seeds are one word",
         "hint: write them as -s 0,3,7",
     ),
+    "m.safetensors -r fc.weight=zeros -o new.safetensor": (
+        "error: cannot write 'new.safetensor': its suffix does not name a format; use one of "
+        ".safetensors, .pt, .pth, .bin, .ckpt, .th, .pth.tar, .pt.tar",
+        "hint: did you mean -o new.safetensors?",
+    ),
+    "m.safetensors -r fc.weight=zeros -o new.tp": (
+        "error: cannot write 'new.tp': its suffix does not name a format; use one of "
+        ".safetensors, .pt, .pth, .bin, .ckpt, .th, .pth.tar, .pt.tar",
+        "hint: did you mean -o new.pt?",
+    ),
+    "m.safetensors -r fc.weight=zeros --record-to ''": (
+        "error: invalid value for '--record-to': it is empty",
+        "hint: reinit run -h shows how",
+    ),
+    "resnet18 --weights '' -r fc.weight=zeros": (
+        "error: invalid value for '--weights': it is empty",
+        "hint: reinit run -h shows how",
+    ),
+    "m.safetensors -r 'fc.weight=keras.initializers.HeNormal()'": (
+        "error: unknown initializer 'keras.initializers.HeNormal()'",
+        "hint: did you mean he_normal?",
+    ),
+    "m.safetensors -r 'fc.weight=jax.nn.initializers.normal(0.02)'": (
+        "error: unknown initializer 'jax.nn.initializers.normal(0.02)'",
+        "hint: did you mean normal?",
+    ),
+    "inits normal:std=0.02": (
+        "error: unknown initializer 'normal:std=0.02'",
+        "hint: did you mean normal?",
+    ),
     "m.safetensors -r ''": (
         "error: rule '' needs an '=': PATTERN=INIT",
         "hint: write it as -r PATTERN=INIT, such as -r '*.weight=zeros'",
@@ -286,3 +316,12 @@ def test_two_files_alone_are_perhaps_to_be_compared(
             "hint: to compare them, type: reinit diff m.safetensors n.safetensors",
         ],
     )
+
+
+def test_spaces_around_the_sign_of_a_resize_are_not_part_of_it(
+    model: None, reinit: Callable[..., Done]
+) -> None:
+    spaced = reinit("m.safetensors", "--resize", "fc.weight = 5:zeros", "-n", "--json")
+
+    assert spaced.code == 0
+    assert '"shape": [5, 2]' in spaced.out

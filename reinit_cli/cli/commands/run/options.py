@@ -24,6 +24,7 @@ from reinit_cli.cli.parameters import (
     ResizeType,
     RuleType,
     SizeType,
+    refuse_empty,
 )
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
@@ -333,6 +334,7 @@ _SELDOM = (
     option(
         "--record-to",
         metavar="FILE",
+        callback=refuse_empty,
         heading=CHECKS,
         help="Store that in a separate file instead",
     ),

@@ -167,5 +167,9 @@ def _output(
 
 def _exists(name: str) -> bool:
     from reinit_cli.checkpoints.models.torchvision import model_names
+    from reinit_cli.cli.completion.candidates import paths_starting
 
-    return os.path.lexists(name) or name in model_names()
+    path = name.rstrip(os.sep)
+    if name and os.path.basename(path) in {"", os.curdir, os.pardir}:
+        return True
+    return path in (each.rstrip(" /") for each in paths_starting(path)) or name in model_names()

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools import needs_safetensors
+
 RULES = ("-r", "*.weight=xavier_uniform", "-r", "*.bias=zeros")
 
 
@@ -218,6 +220,7 @@ def test_a_check_that_fails_writes_no_report(reinit, checkpoint, monkeypatch) ->
 
 
 def test_a_model_of_hostile_values_has_a_page(reinit) -> None:
+    needs_safetensors("complex64")
     import torch
     from safetensors.torch import save_file
 

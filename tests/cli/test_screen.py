@@ -138,10 +138,11 @@ def test_errors_and_warnings_have_colors_of_their_own() -> None:
 def test_columns_and_lines_win_where_they_are_numbers(
     columns: str, rows: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.get_terminal_size", lambda _: (_ for _ in ()).throw(OSError))
-    monkeypatch.setenv("COLUMNS", columns)
-    monkeypatch.setenv("LINES", rows)
+    with monkeypatch.context() as patch:  # pytest itself obeys the variables in its report
+        patch.setattr("os.get_terminal_size", lambda _: (_ for _ in ()).throw(OSError))
+        patch.setenv("COLUMNS", columns)
+        patch.setenv("LINES", rows)
 
-    screen = screen_of(_Terminal())
+        screen = screen_of(_Terminal())
 
     assert (screen.width, screen.height) == ((120, 50) if columns == "120" else (80, 24))

@@ -167,14 +167,14 @@ def test_shards_hold_at_most_their_size_and_an_index_says_where_each_key_is() ->
         (
             5,
             [
-                "shards of at most 5 B are very small; --shard-size takes units, such as 5GB",
-                "'a' (8.0 MB) and 1 more tensor are larger than --shard-size; each has a shard to "
+                "shards of at most 5 B are very small; shard_nbytes= takes units, such as 5GB",
+                "'a' (8.0 MB) and 1 more tensor are larger than shard_nbytes=; each has a shard to "
                 "itself",
             ],
         ),
         (
             5_000_000,
-            ["'a' (8.0 MB) is larger than --shard-size; it has a shard to itself"],
+            ["'a' (8.0 MB) is larger than shard_nbytes=; it has a shard to itself"],
         ),
         (10_000_000, []),
     ],

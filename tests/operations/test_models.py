@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torchvision
 
+from reinit_cli.errors import UnknownNameError
 from reinit_cli.operations.models import list_models
 from reinit_cli.request.pattern import Pattern
 
@@ -21,5 +23,6 @@ def test_patterns_choose_by_name() -> None:
     assert found[0].parameters == alexnet.meta["num_params"]
 
 
-def test_a_pattern_that_matches_none_chooses_none() -> None:
-    assert list_models([Pattern.parse("nothing")]) == []
+def test_a_pattern_that_matches_no_model_is_an_error() -> None:
+    with pytest.raises(UnknownNameError, match="no model matches 'nothing'"):
+        list_models([Pattern.parse("nothing")])

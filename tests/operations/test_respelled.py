@@ -598,7 +598,7 @@ def test_state_of_the_old_shape_is_kept_with_a_warning() -> None:
     outcome = rewrite("m.pt", [], "o.pt", resize=("1.*=5:zeros",))
 
     assert [each for each in outcome.job.plan.warnings if "old shape" in each] == [
-        "'optimizer' no longer fits: it keeps the old shape of '1.weight'; --reset-optimizer "
+        "'optimizer' no longer fits: it keeps the old shape of '1.weight'; reset_optimizer=True "
         "gives it the new one"
     ]
     assert_same(torch.load("o.pt")["optimizer"], saved["optimizer"])

@@ -196,7 +196,7 @@ def test_new_weights_win_over_a_copy_of_the_same_name() -> None:
 
 def test_an_adapter_that_is_split_is_said_to_be_what_its_library_does_not_load() -> None:
     save("ad/adapter_model.safetensors", state(1))
-    said = "PEFT loads an adapter from one file alone, which it is without --shard-size"
+    said = "PEFT loads an adapter from one file alone, which it is without shard_nbytes="
 
     split = rewrite("ad", [], "split", shard_nbytes=24)
     whole = rewrite("ad", [], "whole", shard_nbytes=10**6)

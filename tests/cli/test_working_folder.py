@@ -77,6 +77,14 @@ def folder_of_traps(tmp_path: Path) -> None:
     save_file({"a.weight": torch.ones(4, 4)}, "m.safetensors")
 
 
+_FACTS = ("unchanged", "total", "seed", "device", "source", "output", "took")
+
+
+def _strange(err: str) -> list[str]:
+    """Return the lines of standard error that are not facts of a report in a pipe."""
+    return [line for line in err.splitlines() if line.partition(":")[0] not in _FACTS]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -96,7 +104,7 @@ def folder_of_traps(tmp_path: Path) -> None:
 def test_no_module_of_the_working_folder_runs(arguments: list[str]) -> None:
     done = _run(*REINIT, *arguments)
 
-    assert (done.returncode, done.stderr, _sprung()) == (0, "", [])
+    assert (done.returncode, _strange(done.stderr), _sprung()) == (0, [], [])
 
 
 @pytest.mark.parametrize("named", [["-mreinit_cli"], ["-Bm", "reinit_cli.__main__"]], ids=" ".join)
@@ -154,7 +162,7 @@ def test_no_library_of_the_working_folder_is_loaded(tmp_path: Path) -> None:
     done = _run(*REINIT, "m.safetensors", "-r", "*=zeros", **told)
 
     loaded = "".join(path.read_text() for path in tmp_path.glob("loader*"))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, _strange(done.stderr)) == (0, [])
     assert sys.platform != "linux" or re.search(r"calling init: /.*/libtorch_python\.so", loaded)
     assert not re.search(r"calling init: (?!/)", loaded)
 
@@ -167,5 +175,5 @@ def test_no_style_of_the_working_folder_changes_a_report() -> None:
 
     styled = _run(*REINIT, "stats", "m.safetensors", "--report", "styled.svg")
 
-    assert (plain.stderr, styled.stderr) == ("", "")
+    assert (_strange(plain.stderr), _strange(styled.stderr)) == ([], [])
     assert Path("styled.svg").read_bytes() == Path("plain.svg").read_bytes()

@@ -118,6 +118,8 @@ def test_a_standard_output_that_takes_nothing_is_an_error_of_one_line(
     done = _run(COMMANDS[name], redirected)
 
     *beside, said = done.stderr.decode().splitlines()
+    if said.startswith("{"):
+        said = f"error: {json.loads(said)['error']['message']}"
     expected = f"error: cannot write to standard output: {problem}{WRITTEN.get(name, '')}"
     assert (done.returncode, said) == (2, expected)
     assert not any(line.startswith(("Traceback", "error", " ")) for line in beside)

@@ -24,7 +24,7 @@ from tests.campaign.tally import Tally
 _BATCH = 200
 
 STATED = re.compile(
-    r"has the key .* twice|has .* twice|has a member twice|only integers are allowed|is no list of "
+    r"has the key .* twice|has .* twice|has a member twice|only integers are allowed|is not a list of "
     r"integers in|has no dtype that the format knows: \[|is not an object|dimensions, and 4,096 are read|"
     r"has more than 100,000 names|is longer than|too long for text|nested more than 127 deep|"
     r"has more than [\d,]+ (elements|objects|texts)",

@@ -91,6 +91,6 @@ def _unlike_an_error(err: bytes) -> str | None:
         return f"more than one error: {text[-600:]!r}"
     if any(ord(letter) < 32 and letter != "\n" for letter in text):
         return f"control characters in an error: {text[-300:]!r}"
-    if len(text) > 4000:
+    if len(text) > 8_000:  # two lines, whose backslashes JSON doubles
         return f"an error of {len(text)} characters"
     return None

@@ -132,7 +132,9 @@ def wrong_with(run: Run) -> str | None:
     for line in run.err.decode(errors="replace").split("\n"):
         if not line.isprintable():
             return f"a line that acts on a terminal: {line[:300]!r}"
-        if len(line) > LONGEST_LINE:
+        if len(line) > LONGEST_LINE * (
+            2 if line.startswith("{") else 1
+        ):  # JSON doubles backslashes
             return f"a line of {len(line):,} characters: {line[:300]!r}"
     return None
 

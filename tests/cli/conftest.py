@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 
 from reinit_cli.cli import main
 from tests.json_schema import check_json
+from tests.said import said
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,7 @@ class Done:
     @property
     def said(self) -> str:
         """What it said on standard error, in the same words whether with --json or without."""
-        return "".join(_said(line) for line in self.err.splitlines())
-
-
-def _said(line: str) -> str:
-    if not line.startswith("{"):
-        return f"{line}\n"
-    error = json.loads(line)["error"]
-    hint = f"hint: {error['hint']}\n" if error["hint"] else ""
-    return f"error: {error['message']}\n{hint}"
+        return said(self.err)
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.said import said
+
 REINIT = (sys.executable, "-m", "reinit_cli")
 
 COMMANDS = {
@@ -117,12 +119,10 @@ def test_a_standard_output_that_takes_nothing_is_an_error_of_one_line(
 
     done = _run(COMMANDS[name], redirected)
 
-    *beside, said = done.stderr.decode().splitlines()
-    if said.startswith("{"):
-        said = f"error: {json.loads(said)['error']['message']}"
+    *others, last = said(done.stderr.decode()).splitlines()
     expected = f"error: cannot write to standard output: {problem}{WRITTEN.get(name, '')}"
-    assert (done.returncode, said) == (2, expected)
-    assert not any(line.startswith(("Traceback", "error", " ")) for line in beside)
+    assert (done.returncode, last) == (2, expected)
+    assert not any(line.startswith(("Traceback", "error", " ")) for line in others)
 
 
 @pytest.mark.parametrize("name", ["run -h", "keys --tree", "stats", "inits", "draw", "models"])

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from tests.campaign.server import Run, Server
 from tests.campaign.tally import Tally, complaint
+from tests.said import said
 
 MOST_SECONDS = 2.0
 MOST_NBYTES = 200 * 10**6
@@ -129,12 +130,10 @@ def wrong_with(run: Run) -> str | None:
     why = complaint(run, seconds=MOST_SECONDS, nbytes=MOST_NBYTES)
     if why is not None:
         return why
-    for line in run.err.decode(errors="replace").split("\n"):
+    for line in said(run.err.decode(errors="replace")).split("\n"):
         if not line.isprintable():
             return f"a line that acts on a terminal: {line[:300]!r}"
-        if len(line) > LONGEST_LINE * (
-            2 if line.startswith("{") else 1
-        ):  # JSON doubles backslashes
+        if len(line) > LONGEST_LINE:
             return f"a line of {len(line):,} characters: {line[:300]!r}"
     return None
 

@@ -20,7 +20,7 @@ from tests.checkpoints.formats import hostile
 from tests.checkpoints.formats.locating import locate
 from tests.checkpoints.formats.sharing import SHARING
 
-_SECONDS = 3.0  # of CPU; what is not linear takes minutes
+_SECONDS = 2.0
 _KIB = 200 * 1024
 
 _PROBE = """

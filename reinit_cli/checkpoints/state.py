@@ -124,7 +124,7 @@ class StateContents:
     """A state dict as the contents of a source.
 
     Attributes:
-        state: its tensors, each of which fills a storage in main memory, or is carried along.
+        state: its tensors, each of which fills a storage in main memory, or is copied as it is.
     """
 
     state: Mapping[str, Any]

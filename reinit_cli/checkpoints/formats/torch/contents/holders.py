@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reinit_cli.checkpoints.formats.torch.contents.parts import COMPOSED, Part, fields_of, is_leaf
+from reinit_cli.checkpoints.formats.torch.contents.parts import CONTAINERS, Part, fields_of, is_leaf
 from reinit_cli.checkpoints.formats.torch.contents.training_state import is_training_state
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget, has_text
 from reinit_cli.checkpoints.formats.torch.pickles.record_kinds import is_tensor_record
@@ -76,7 +76,7 @@ class Holders:
         inner = []
         for fields in fields_of(record, self._budget):
             key, value = fields[:2]
-            if isinstance(value, COMPOSED) and has_text(key):
+            if isinstance(value, CONTAINERS) and has_text(key):
                 if is_tensor_record(value):
                     return None
                 if not self.leaves_out(Part(*fields)):

@@ -40,7 +40,7 @@ class Part(NamedTuple):
 MODULE_GROUPS = ("_parameters", "_buffers", "_modules")
 """The attributes of a module that its state dict is made of."""
 
-COMPOSED = (Dict, Instance, list, tuple)
+CONTAINERS = (Dict, Instance, list, tuple)
 """The records that may be containers."""
 
 
@@ -58,7 +58,7 @@ def is_sequence(record: Any) -> bool:
 
 def is_leaf(record: Any) -> bool:
     """Whether a record has no parts: a number, a text, a tensor."""
-    return not isinstance(record, COMPOSED) or is_tensor_record(record)
+    return not isinstance(record, CONTAINERS) or is_tensor_record(record)
 
 
 def is_object(record: Any) -> bool:

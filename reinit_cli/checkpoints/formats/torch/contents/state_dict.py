@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,8 +26,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.records import (
     Instance,
     Persistent,
     Pickle,
-    Set,
-    pairs_of,
+    inside_of,
 )
 from reinit_cli.checkpoints.formats.torch.pickles.tensor_records import Reading, Storage
 from reinit_cli.errors import MalformedFileError
@@ -248,7 +247,7 @@ def _walk(
             refuse_twice(record, budget)
         is_other = is_dict(record) and id(record) not in inside
         inner: list[tuple[Path, Any, int, bool]] = []
-        for key, part in _parts(record, budget):
+        for _, key, part in inside_of(record, budget):
             if not isinstance(part, COMPOSED):
                 continue
             longer = path if key is None else (path, key)
@@ -281,26 +280,6 @@ def _check_dropped(reading: Reading, dropped: Sequence[Any], seen: set[int]) -> 
         elif isinstance(record, Instance) and not is_dict(record):
             problem = "its pickle calls something and drops what it gives"
             raise MalformedFileError(reading.path, problem)
-        parts = [part for _, part in _parts(record, budget)]
+        parts = [part for _, _, part in inside_of(record, budget)]
         budget.spend(1 + len(parts), 8 * len(parts))
         waiting += parts
-
-
-def _parts(record: Any, budget: Budget) -> Iterator[tuple[Any, Any]]:
-    """Yield what a record is made of, each part with its key; None where it has no name."""
-    if isinstance(record, (list, tuple, Set)):
-        items = record.items if isinstance(record, Set) else record
-        budget.spend(len(items) // 4)
-        yield from enumerate(items)
-        return
-    if isinstance(record, Persistent):
-        yield None, record.id
-    for key, value in pairs_of(record, budget):
-        yield key if isinstance(key, (str, int)) else None, value
-        if isinstance(key, (tuple, Instance)):
-            yield None, key
-    if isinstance(record, Instance):
-        yield None, record.args
-        yield None, record.function
-        budget.spend(len(record.items) // 4)
-        yield from ((None, item) for item in (*record.state, *record.items))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickles.records import (
     COMPOSED,
-    Instance,
     Persistent,
-    Set,
-    pairs_of,
+    inside_of,
 )
 
 Where = tuple[int, int]
@@ -64,7 +62,7 @@ def names_used(tops: Sequence[Any], root: Any, leaving: Leaving, budget: Budget)
         seen.add((id(record), in_root))
         if isinstance(record, Persistent) and isinstance(record.id, tuple) and len(record.id) > 2:
             used.add(str(record.id[2]))
-        for at, part in _parts(record, budget):
+        for at, _, part in inside_of(record, budget):
             if not isinstance(part, COMPOSED):
                 continue
             if not leaving.has((id(record), at), part, in_root=in_root):
@@ -74,22 +72,3 @@ def names_used(tops: Sequence[Any], root: Any, leaving: Leaving, budget: Budget)
 
 
 _VISIT_NBYTES = 120
-
-
-def _parts(record: Any, budget: Budget) -> Iterator[tuple[int, Any]]:
-    """Yield what a record is made of, pairs and items with their numbers, the rest with -1."""
-    if isinstance(record, (list, tuple, Set)):
-        items = record.items if isinstance(record, Set) else record
-        budget.spend(len(items) // 4)
-        yield from enumerate(items)
-        return
-    if isinstance(record, Persistent):
-        yield -1, record.id
-    for at, (key, value) in enumerate(pairs_of(record, budget)):
-        yield at, value
-        if isinstance(key, COMPOSED):
-            yield -1, key
-    if isinstance(record, Instance):
-        budget.spend(len(record.items) // 4)
-        yield from ((-1, part) for part in (record.args, record.function))
-        yield from ((-1, part) for part in (*record.state, *record.items))

@@ -84,7 +84,7 @@ class Array(NamedTuple):
         dtype: torch's name of its elements, or NumPy's where torch has none.
         shape: its dimensions.
         nbytes: its bytes.
-        remark: why it can only be carried along.
+        remark: why it can only be copied.
     """
 
     dtype: str

@@ -68,7 +68,10 @@ def state_of(state: Any, budget: Budget) -> dict[str, Any]:
     """Return the attributes of a state; (state, slots) is how objects with slots have it."""
     parts = state if isinstance(state, tuple) else (state,)
     budget.spend(1 + len(parts))
-    return {name: value for part in parts for name, value in members_of(part, budget).items()}
+    found: dict[str, Any] = {}
+    for part in parts:
+        found |= members_of(part, budget)
+    return found
 
 
 UTILS, TENSOR = "torch._utils", "torch._tensor"

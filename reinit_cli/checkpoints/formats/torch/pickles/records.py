@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,3 +110,26 @@ def pairs_of(record: Any, budget: Budget) -> Iterable[tuple[Any, Any]]:
     budget.spend(1 + len(record.pairs) // 8)  # a pair takes a quarter of an opcode's time
     flat = iter(record.pairs)
     return zip(flat, flat, strict=True)
+
+
+def inside_of(record: Any, budget: Budget) -> Iterator[tuple[int, Any, Any]]:
+    """Yield everything that a record is made of.
+
+    Each part comes with its number among the pairs or the items, -1 for the rest, and its key,
+    None where it has no name.
+    """
+    if isinstance(record, (list, tuple, Set)):
+        items = record.items if isinstance(record, Set) else record
+        budget.spend(len(items) // 4)
+        yield from ((at, at, item) for at, item in enumerate(items))
+        return
+    if isinstance(record, Persistent):
+        yield -1, None, record.id
+    for at, (key, value) in enumerate(pairs_of(record, budget)):
+        yield at, key if isinstance(key, (str, int)) else None, value
+        if isinstance(key, COMPOSED):
+            yield -1, None, key
+    if isinstance(record, Instance):
+        budget.spend(len(record.items) // 4)
+        for part in (record.args, record.function, *record.state, *record.items):
+            yield -1, None, part

@@ -176,7 +176,7 @@ class RuleError(ReinitError, ValueError):
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{problem}",
-        "architecture": "`default` needs --arch: a checkpoint does not say which model it is",
+        "architecture": "`default` needs an architecture: a checkpoint does not say which model it is",
         "classes": "{about!r} {problem}",
         "optimizer": "the optimizer state cannot be reset: {about!r}: {problem}",
         "parameters": "the optimizer state cannot be reset: {about!r}: {problem}",

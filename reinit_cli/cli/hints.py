@@ -16,7 +16,6 @@ from reinit_cli.cli.offers import (
     dtype,
     initializer,
     key,
-    meant,
     pointed,
     resize,
     rule,
@@ -24,7 +23,7 @@ from reinit_cli.cli.offers import (
     spelled,
     unmatched,
 )
-from reinit_cli.operations.ways import fetching, path_of_url, way_from
+from reinit_cli.operations.ways import fetching, meant, offered, path_of_url, way_from
 from reinit_cli.text import near, one_line
 
 _MOST_COMMANDS = 5
@@ -67,12 +66,7 @@ def _one_by_one(error: errors.ReinitError, args: Sequence[str]) -> str:
 
 def hint_of(error: errors.ReinitError) -> str | None:
     """Return the way on from an error, or None where there is none to offer."""
-    for family in type(error).__mro__:
-        for kind in (error.kind, ""):
-            hint = HINTS.get((family, kind))
-            if hint is not None:
-                return (hint if isinstance(hint, str) else hint(error)) or None
-    return None
+    return offered(error, HINTS) or None
 
 
 def _placeholder(error: errors.UnknownNameError) -> str:
@@ -254,7 +248,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         f"name one of them: {' or '.join(map(shlex.quote, error.known[:_MOST_COMMANDS]))}"
     ),
     (errors.UnsupportedFormatError, "names"): (
-        "without --safe-pickle they are carried along, and never imported"
+        "without --safe-pickle they are copied, and never imported"
     ),
     (errors.UnsupportedFormatError, "edit"): (
         "add --tensors-only to write the state dict's tensors and nothing else"

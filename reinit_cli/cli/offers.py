@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from reinit_cli import errors
-from reinit_cli.text import near
+from reinit_cli.operations.ways import meant
 
 _FEW = 2
 """How many names are offered where they are meant rather than alike."""
@@ -19,14 +19,6 @@ _NEW_ROWS = "write it as PATTERN=N:INIT, such as embed.weight=50300:mean or :nor
 def did_you_mean(found: Sequence[str], otherwise: str = "") -> str:
     """Offer what was found, or else say something."""
     return f"did you mean {' or '.join(found)}?" if found else otherwise
-
-
-def meant(error: errors.ReinitError) -> tuple[str, ...]:
-    """Return what was perhaps meant, the nearest first."""
-    if isinstance(error, errors.RecipeError) and isinstance(error.__cause__, errors.ReinitError):
-        return meant(error.__cause__)
-    word = error.about if isinstance(error, errors.UnknownNameError) else error.word
-    return error.known if word is None else tuple(near(word, error.known))
 
 
 def spelled(otherwise: str) -> Callable[[Any], str]:

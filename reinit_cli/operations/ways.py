@@ -1,13 +1,41 @@
-"""Say how to get a checkpoint that is read from what was named instead."""
+"""Find the way on from an error, whichever words it is said in."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from reinit_cli import errors
+from reinit_cli.text import near
+
+
+def offered(
+    error: errors.ReinitError, hints: Mapping[tuple[type, str], str | Callable[[Any], str]]
+) -> str:
+    """Return the way on from an error in the words of a table, or "" where it has none.
+
+    Args:
+        error: what was refused.
+        hints: for a family of errors and a kind, what to do, or what says it; the kind "" stands
+            for all others of its family.
+    """
+    for family in type(error).__mro__:
+        for kind in (error.kind, ""):
+            hint = hints.get((family, kind))
+            if hint is not None:
+                return hint if isinstance(hint, str) else hint(error)
+    return ""
+
+
+def meant(error: errors.ReinitError) -> tuple[str, ...]:
+    """Return what was perhaps meant, the nearest first."""
+    if isinstance(error, errors.RecipeError) and isinstance(error.__cause__, errors.ReinitError):
+        return meant(error.__cause__)
+    word = error.about if isinstance(error, errors.UnknownNameError) else error.word
+    return error.known if word is None else tuple(near(word, error.known))
 
 
 def way_from(error: errors.UnsupportedFormatError) -> str:

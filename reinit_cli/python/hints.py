@@ -10,7 +10,7 @@ from typing import Any
 
 from reinit_cli import errors
 from reinit_cli.initializers.synonyms import initializers_offered
-from reinit_cli.operations.ways import fetching, path_of_url, way_from
+from reinit_cli.operations.ways import fetching, meant, offered, path_of_url, way_from
 from reinit_cli.python.words import in_python
 from reinit_cli.request.spelling import corrected_pattern, nearest_keys, numbers_there
 from reinit_cli.text import near, one_line
@@ -32,36 +32,25 @@ def hinted() -> Iterator[None]:
 
 def hint_of(error: errors.ReinitError) -> str:
     """Return the way on from an error, or "" where there is none to offer."""
-    for family in type(error).__mro__:
-        for kind in (error.kind, ""):
-            hint = HINTS.get((family, kind))
-            if hint is not None:
-                return hint if isinstance(hint, str) else hint(error)
-    return ""
+    return offered(error, HINTS)
 
 
 def _did_you_mean(found: Sequence[str], otherwise: str = "") -> str:
     return f"did you mean {' or '.join(map(repr, found))}?" if found else otherwise
 
 
-def _meant(error: errors.ReinitError) -> Sequence[str]:
-    """Return what was perhaps meant, the nearest first."""
-    word = error.about if isinstance(error, errors.UnknownNameError) else error.word
-    return error.known if word is None else near(word, error.known)
-
-
 def _spelled(otherwise: str) -> Callable[[Any], str]:
     """Offer the known names that are spelled like the one that is not."""
-    return lambda error: _did_you_mean(_meant(error), otherwise)
+    return lambda error: _did_you_mean(meant(error), otherwise)
 
 
 def _initializer(error: errors.UnknownNameError) -> str:
-    offered = initializers_offered(error.about) or _meant(error)
-    return _did_you_mean(offered, "list(reinit_cli.initializers.REGISTRY) has them all")
+    found = initializers_offered(error.about) or meant(error)
+    return _did_you_mean(found, "list(reinit_cli.initializers.REGISTRY) has them all")
 
 
 def _dtype(error: errors.UnknownNameError) -> str:
-    few = error.known if len(error.known) <= _FEW else _meant(error)
+    few = error.known if len(error.known) <= _FEW else meant(error)
     return _did_you_mean(few, "take one of torch's, such as torch.bfloat16")
 
 
@@ -76,7 +65,7 @@ def _rule(error: errors.RuleError) -> str:
 
 def _argument(error: errors.ArgumentError) -> str:
     is_rule = error.word is None and error.of
-    rules = [f"{error.of}={each}" for each in error.known] if is_rule else _meant(error)
+    rules = [f"{error.of}={each}" for each in error.known] if is_rule else meant(error)
     return _did_you_mean(rules)
 
 
@@ -153,7 +142,7 @@ def _pattern(error: errors.UnknownNameError) -> str:
 
 
 def _roots(error: errors.ReinitError) -> str:
-    roots = [root or "." for root in (_meant(error) or error.known)[:_FEW]]
+    roots = [root or "." for root in (meant(error) or error.known)[:_FEW]]
     return f"try {' or '.join(f'root={root!r}' for root in roots)}" if roots else ""
 
 

@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 import reinit_cli
 from reinit_cli import apply_, register, seed_for
 from reinit_cli.cli.completion.candidates import inits_starting
-from reinit_cli.cli.offers import meant
 from reinit_cli.errors import ArgumentError, PackageError, UnknownNameError
 from reinit_cli.initializers import REGISTRY, Law, Normal, Number, parse_init
 from reinit_cli.initializers.registry import ENTRY_POINTS
+from reinit_cli.operations.ways import meant
 
 MODULE = '''
 from reinit_cli import register

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reinit_cli.checkpoints.formats import suffix_of
-from reinit_cli.cli.offers import meant
 from reinit_cli.errors import OutputError, UnknownNameError
+from reinit_cli.operations.ways import meant
 from reinit_cli.request.output_name import OutputName, as_form
 from reinit_cli.storage.location import SourceName
 

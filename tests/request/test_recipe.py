@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from reinit_cli.cli.hints import hint_of
-from reinit_cli.cli.offers import meant
 from reinit_cli.errors import RecipeError
 from reinit_cli.operations.recipe_file import read_recipe
+from reinit_cli.operations.ways import meant
 from reinit_cli.request.recipe import parse_recipe
 from reinit_cli.request.request import OPTIONS, PartialRequest, override
 from reinit_cli.request.rule import Rule

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from reinit_cli.cli.offers import meant
 from reinit_cli.errors import ArgumentError, PatternError, RuleError, UnknownNameError
 from reinit_cli.initializers import REGISTRY, Initializer, UndefinedError, parse_init
 from reinit_cli.initializers.gains import NONLINEARITIES
 from reinit_cli.initializers.parameters import Kind, Nested
+from reinit_cli.operations.ways import meant
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.rule import Rule, Rules, rules_of
 

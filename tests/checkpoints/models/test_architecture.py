@@ -122,7 +122,7 @@ def test_a_model_is_its_own_architecture_and_a_file_names_it(tmp_path: Path) -> 
     path = tmp_path / "alexnet.safetensors"
     rewrite("alexnet", ["*=zeros"], str(path), weights="none")
 
-    with pytest.raises(RuleError, match="`default` needs --arch"):
+    with pytest.raises(RuleError, match="`default` needs an architecture"):
         plan(str(path), ["*=default"])
     named = plan(str(path), ["classifier.*=default"], arch="alexnet")
     own = plan("alexnet", ["classifier.*=default"], weights="none")

@@ -26,12 +26,12 @@ from reinit_cli.checkpoints.models.torchvision import (
     model_names,
     weights_in_source,
 )
-from reinit_cli.cli.offers import meant
 from reinit_cli.errors import (
     SourceError,
     SourceNotFoundError,
     UnknownNameError,
 )
+from reinit_cli.operations.ways import meant
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, NoReturn, Self
 
 ROOT = Path(__file__).parents[2]
-_COMMANDS = ("reinit_cli.cli", "reinit_cli.cli.group")
+_COMMANDS = ("reinit_cli.cli", "reinit_cli.cli.group", "tests.campaign.child")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from reinit_cli.tensors.moments import Statistics
+    from reinit_cli.tensors.printing import Style
     from reinit_cli.tensors.slice import Index
 
 
@@ -43,20 +44,21 @@ class Values:
     statistics: Statistics | None = None
     is_abridged: bool = False
 
-    def printed(self, *, full: bool, most_lines: int | None = None) -> str:
+    def printed(self, style: Style, *, full: bool, most_lines: int | None = None) -> str:
         """Return the values as torch prints them.
 
         Args:
+            style: how torch prints.
             full: whether all are shown, where torch would leave some out.
-            most_lines: the lines from which on torch is made to leave some out.
+            most_lines: the lines from which on some are left out.
         """
-        from reinit_cli.tensors.printing import printed, printed_edges
+        from reinit_cli.tensors.printing import printed_tensor
 
         if self.is_abridged:
-            return printed_edges(self.tensor)
-        text = printed(self.tensor, full=full)
+            return printed_tensor(self.tensor, style.abridged)
+        text = printed_tensor(self.tensor, style.full if full else style)
         is_long = most_lines is not None and text.count("\n") >= most_lines
-        return printed_edges(self.tensor) if is_long and not full else text
+        return printed_tensor(self.tensor, style.abridged) if is_long and not full else text
 
 
 Part = tuple[str, tuple["Index", ...]]
@@ -101,10 +103,11 @@ def read_values(
 
     from reinit_cli.tensors.blocks import blocks_row_by_row, gathered
     from reinit_cli.tensors.moments import BLOCK_NUMEL, statistics_of
-    from reinit_cli.tensors.printing import edges_of, is_abridged
+    from reinit_cli.tensors.printing import Style, edges_of
 
-    abridged = abridged and is_abridged(view.shape)
-    values = edges_of(view) if abridged else gathered(view)
+    style = Style.of_process()
+    abridged = abridged and style.abridges(view.shape)
+    values = edges_of(view, style) if abridged else gathered(view)
     if not measures or prod(view.shape) > MOST_MEASURED:
         return Values(info, values, None, abridged)
     parts = torch.split(values.reshape(-1), BLOCK_NUMEL)

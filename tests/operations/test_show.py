@@ -14,6 +14,7 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import TensorError
 from reinit_cli.operations.show import MOST_DIMENSIONS, Part, Values, opened_views, read_values
+from reinit_cli.tensors.printing import Style
 from reinit_cli.tensors.slice import parse_slice
 
 
@@ -42,7 +43,7 @@ def test_what_is_nested_too_deeply_to_be_printed_is_refused(count: int) -> None:
 
     if count <= MOST_DIMENSIONS:
         values = _read(source)
-        assert values.printed(full=True).count("[") == count
+        assert values.printed(Style(), full=True).count("[") == count
         return
     with pytest.raises(TensorError, match=f"they have {count:,} dimensions, and 128 can be shown"):
         _read(source)

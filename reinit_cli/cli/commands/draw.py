@@ -32,7 +32,7 @@ from reinit_cli.cli.render.json import VERSION, dumps, moments_form, values_form
 from reinit_cli.cli.render.table import Sheet, show
 from reinit_cli.cli.screen import screen_of
 from reinit_cli.streams.torch import STREAM
-from reinit_cli.tensors.printing import lines_within
+from reinit_cli.tensors.printing import Style, printed_tensor
 from reinit_cli.text import number, quoted, shape
 
 if TYPE_CHECKING:
@@ -154,8 +154,9 @@ def command(
     if as_json:
         sys.stdout.write(dumps(draw_form(drawn)) + "\n")
     else:
-        with paged(), lines_within(screen_of(sys.stdout).limit):
-            click.echo(str(drawn.tensor))
+        style = Style.of_process().within(screen_of(sys.stdout).limit)
+        with paged():
+            click.echo(printed_tensor(drawn.tensor, style))
             show(draw_sheet(drawn), sys.stdout)
 
 

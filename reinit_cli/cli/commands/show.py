@@ -183,7 +183,7 @@ def _form_texts(
 
 def printed_texts(chosen: Chosen, part: Part | None, *, full: bool) -> Iterator[str]:
     """Yield what is known of each tensor, and its values as torch prints them."""
-    from reinit_cli.tensors.printing import lines_within
+    from reinit_cli.tensors.printing import Style
 
     screen = screen_of(sys.stdout)
     width, most_lines = (
@@ -200,9 +200,8 @@ def printed_texts(chosen: Chosen, part: Part | None, *, full: bool) -> Iterator[
                 yield from _fitting(line, screen, None if found.is_finite else "error")
             else:
                 note(f"{info.key}: {line}")
-        with lines_within(width):
-            text = values.printed(full=full, most_lines=most_lines)
-        yield f"{text}\n"
+        style = Style.of_process().within(width)
+        yield f"{values.printed(style, full=full, most_lines=most_lines)}\n"
 
 
 def _fitting(text: str, screen: Screen, style: Style | None = None) -> Iterator[str]:

@@ -445,14 +445,15 @@ class CheckFailedError(ReinitError):
 class PackageError(ReinitError, ImportError):
     """A package that `of` needs and that is not installed.
 
-    Its kind is "plugin" where a package of initializers cannot be loaded, and "broken" where
-    another cannot be imported.
+    Its kind is "plugin" where a package of initializers cannot be loaded, "broken" where
+    another cannot be imported, and "stream" where this Python cannot draw a random stream.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{of} needs {about}, which is not installed",
         "plugin": "the initializers {of!r} of {about} cannot be loaded: {problem}",
         "broken": "{about} cannot be imported: {problem}",
+        "stream": "{about} cannot be drawn with this Python: {problem}",
     }
 
 

@@ -53,10 +53,23 @@ def seed_for(seed: int, key: str, name: str = "") -> int:
     Raises:
         RuleError: the seed has too many digits.
     """
+    return int.from_bytes(digest_of(seed, key, name)[:8], "little") & (2**63 - 1)
+
+
+def digest_of(seed: int, key: str, name: str = "") -> bytes:
+    """Return the SHA-256 of "{seed}:{key}", or of "{seed}:{key}:{name}", in UTF-8.
+
+    Args:
+        seed: the seed of the run.
+        key: the state_dict key.
+        name: the name of the initializer if it is a transform, or "".
+
+    Raises:
+        RuleError: the seed has too many digits.
+    """
     try:
         text = f"{seed}:{key}:{name}" if name else f"{seed}:{key}"
     except ValueError as error:
         raise RuleError("seed", "the seed has too many digits") from error
     # A pickle may hold half of a surrogate pair, as three bytes like those of any other code point.
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "little") & (2**63 - 1)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()

@@ -1,0 +1,53 @@
+"""Keep the memory that blocks of elements are worked on in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from reinit_cli.streams.chance import Array
+
+BLOCK_NUMEL = 1 << 15
+"""The elements that are worked on together: what they take stays in the processor's cache."""
+
+
+class Buffers:
+    """Arrays for intermediate results of one block; what they hold is never used again."""
+
+    def __init__(self, numel: int) -> None:
+        import numpy as np
+
+        self.words: Array = np.empty(numel, np.uint32)
+        self.near: Array = np.empty(numel, np.uint32)
+        self.x: Array = np.empty(numel, np.float32)
+        self.slopes: Array = np.empty(numel, np.float32)
+        self.places: Array = np.empty(numel, np.intp)
+        self.wide: Array = np.empty(numel, np.uint64)
+
+
+_OF_THREAD = threading.local()
+
+
+def buffers() -> Buffers:
+    """Return the buffers of this thread: new memory for each block would cost page faults."""
+    found: Buffers | None = getattr(_OF_THREAD, "buffers", None)
+    if found is None:
+        found = _OF_THREAD.buffers = Buffers(BLOCK_NUMEL)
+    return found
+
+
+def blocks_of(out: Array, at: int) -> Iterator[tuple[int, Array]]:
+    """Yield the parts of an array that are worked on one after another, each with its index.
+
+    They end at multiples of a block in the tensor, so that no block of Philox is made twice.
+
+    Args:
+        out: what is filled, in one dimension.
+        at: the index of its first element in the tensor.
+    """
+    start = 0
+    while start < len(out):
+        index = at + start
+        numel = BLOCK_NUMEL - index % BLOCK_NUMEL
+        yield index, out[start : start + numel]
+        start += numel

@@ -283,7 +283,8 @@ def _commands() -> Iterator[str]:
     yield _table(("exit code", "meaning"), EXIT_CODES)
     yield "## Environment variables"
     yield (
-        "`REINIT_SEED` is the default of `--seed`, and `REINIT_DEVICE` that of `--device`. "
+        "`REINIT_SEED` is the default of `--seed`, `REINIT_STREAM` that of `--stream`, and "
+        "`REINIT_DEVICE` that of `--device`. "
         "`NO_COLOR` turns colors off. Downloaded weights are cached where torch caches them, under "
         "`TORCH_HOME`. A pipe that is not safetensors is copied to `TMPDIR` first."
     )

@@ -140,14 +140,15 @@ class ReinitError(Exception):
 class UnknownNameError(ReinitError, LookupError, ValueError):
     """A name that nothing has.
 
-    Its kind says what has no such name: an initializer, a dtype, a device, a model (or file), an
-    architecture, the weights of a model, a key of a source, the root of a file, or a
+    Its kind says what has no such name: an initializer, a dtype, a device, a random stream ("newer
+    stream" for one of a later version), a model (or file), an architecture, the weights of a model, a key of a source, the root of a file, or a
     placeholder of an output's name. It is "pattern" where a pattern matches none of the names,
     "excluded" where all that match are excluded, and "empty" where there is none at all.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "unknown {kind} {about!r}",
+        "newer stream": "stream {about!r} is newer than this reinit, which has {problem}",
         "float dtype": "dtype {about!r} is not a floating-point one",
         "device": "device {about!r} is not available (available: {problem})",
         "model": "{about!r} is neither a torchvision model nor a file",

@@ -25,6 +25,7 @@ from reinit_cli.cli.offers import (
 )
 from reinit_cli.operations.ways import fetching, meant, offered, path_of_url, way_from
 from reinit_cli.text import near, one_line
+from reinit_cli.version import __version__
 
 _MOST_COMMANDS = 5
 """How many commands are offered."""
@@ -161,7 +162,7 @@ def _recipe(error: errors.RecipeError) -> str:
     # How a rule is written is the same everywhere; an option is a field here.
     if isinstance(cause, errors.RuleError):
         return hint_of(cause) or ""
-    if isinstance(cause, errors.UnknownNameError) and cause.kind == "initializer":
+    if isinstance(cause, errors.UnknownNameError) and cause.kind in ("initializer", "newer stream"):
         return hint_of(cause) or ""
     return did_you_mean(meant(error))
 
@@ -178,6 +179,8 @@ def _head(error: errors.RuleError) -> str:
 
 _SCRATCH = "temporary files go into TMPDIR: name a folder with room, such as TMPDIR=/var/tmp"
 
+_UPGRADE = f"upgrade reinit: this is version {__version__}"
+
 _BRACES = "{{ and }} stand for braces"
 
 HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
@@ -186,6 +189,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "float dtype"): (
         "--dtype takes float64, float32, float16, bfloat16 or one of the float8 dtypes"
     ),
+    (errors.UnknownNameError, "stream"): spelled("--stream takes torch"),
+    (errors.UnknownNameError, "newer stream"): _UPGRADE,
     (errors.UnknownNameError, "device"): "--device auto uses the best one available",
     (errors.UnknownNameError, "model"): _model,
     (errors.UnknownNameError, "architecture"): spelled("reinit models lists the models"),
@@ -291,6 +296,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RecipeError, ""): _recipe,
     (errors.RecipeError, "file"): _file(""),
     (errors.RecipeError, "outside"): _allowed,
+    (errors.RecordError, "newer stream"): _UPGRADE,
+    (errors.RecordError, "stream"): "",
     (
         errors.RecordError,
         "",

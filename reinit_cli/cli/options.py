@@ -10,11 +10,12 @@ import click
 from click.core import ParameterSource
 
 from reinit_cli.cli.help import Option, argument, option
-from reinit_cli.cli.parameters import RenameType, refuse_empty
+from reinit_cli.cli.parameters import RenameType, StreamType, refuse_empty
 from reinit_cli.cli.screen import COLOR, NO_PAGER, WIDE
 from reinit_cli.errors import RecipeError, UnknownNameError
 from reinit_cli.request.values import DEVICE
 from reinit_cli.streams.seeds import parse_seeds
+from reinit_cli.streams.stream import DEFAULT_STREAM
 from reinit_cli.text import parse_integer, parse_number, quoted
 
 if TYPE_CHECKING:
@@ -135,10 +136,11 @@ class _VariableOption(Option):
         """
         try:
             return super().process_value(ctx, value)
-        except click.BadParameter as error:
+        except (click.BadParameter, UnknownNameError) as error:
             if not _is_of_variable(ctx, self):
                 raise
-            raise RecipeError(str(self.envvar), error.message, kind="variable") from error
+            problem = error.message if isinstance(error, click.BadParameter) else str(error)
+            raise RecipeError(str(self.envvar), problem, kind="variable") from error
 
 
 def check_device_of_variable(device: str) -> None:
@@ -155,7 +157,8 @@ def check_device_of_variable(device: str) -> None:
         raise RecipeError(DEVICE_VARIABLE, str(error), kind="variable") from error
 
 
-SEED_VARIABLE, DEVICE_VARIABLE = "REINIT_SEED", "REINIT_DEVICE"
+SEED_VARIABLE, STREAM_VARIABLE = "REINIT_SEED", "REINIT_STREAM"
+DEVICE_VARIABLE = "REINIT_DEVICE"
 """The environment variables that options obey."""
 
 
@@ -228,6 +231,19 @@ rename_option = option(
     heading=SOURCE,
     help="Rename keys that match the pattern OLD. Each * in NEW takes the text of one in OLD, "
     "as in 'module.*=*'; re:REGEX=NEW takes groups. Repeatable, one after the other.",
+)
+
+stream_option = option(
+    "--stream",
+    cls=_VariableOption,
+    envvar=STREAM_VARIABLE,
+    type=StreamType(),
+    metavar="NAME",
+    heading=RANDOMNESS,
+    brief=f"Random stream: torch  [default: {DEFAULT_STREAM}]",
+    help="Random stream that values are drawn from: torch gives those of torch.nn.init. A family "
+    "means its newest version; an exact name such as torch-1 never changes.  "
+    f"[env: {STREAM_VARIABLE}]  [default: {DEFAULT_STREAM}]",
 )
 
 device_option = option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reinit_cli.request.pattern import Pattern
+from reinit_cli.streams.stream import stream_named
 from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.tensors.slice import Index, parse_slice
 from reinit_cli.text import parse_nbytes, quoted
@@ -42,6 +43,16 @@ class _ReadType(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         """Read it, unless it has been read."""
         del param, ctx
         return self.read(value) if isinstance(value, str) else value
+
+
+class StreamType(_ReadType):
+    """A random stream, by its exact name or that of its family."""
+
+    name = "stream"
+
+    def read(self, text: str) -> str:
+        """Return its exact name."""
+        return stream_named(text).name
 
 
 class RuleType(_ReadType):

@@ -45,6 +45,7 @@ def draw_tensor(
     key: str,
     dtype: str,
     seed: int,
+    stream: str,
     device: str,
     arch: str | None,
 ) -> Drawn:
@@ -56,6 +57,7 @@ def draw_tensor(
         key: the key of a checkpoint whose stream is used.
         dtype: the dtype that values are rounded to, by torch's name.
         seed: the seed of the run.
+        stream: the exact name of the random stream.
         device: where values are drawn.
         arch: the model whose constructor `default` follows, or None.
 
@@ -68,7 +70,7 @@ def draw_tensor(
     rule = Rule(Pattern.parse(pattern), init, f"{pattern}={init}")
     tensor = _empty(shape, dtype, key)
     source = state_source({key: tensor})
-    request = Request(source.name, (rule,), seed=seed, device=device, arch=arch)
+    request = Request(source.name, (rule,), seed=seed, stream=stream, device=device, arch=arch)
     decided = plan_in_memory(source, request)
     apply(decided)
     return Drawn(decided.plan, tensor, moments_of(tensor))

@@ -25,7 +25,7 @@ from reinit_cli.planning.weight_norm import (
 )
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
-from reinit_cli.streams.torch import STREAM
+from reinit_cli.streams.stream import stream_named
 from reinit_cli.tensors.dtype import Dtype
 from reinit_cli.tensors.info import TensorInfo, overlapping, tied_groups
 from reinit_cli.tensors.spared import Spared
@@ -124,13 +124,15 @@ class _Deciding:
                 kind = "" if owner.insists else "wildcard"
                 raise _unfillable(tensor.key, reason, owner.rule, kind)
             return Step(tensor, "skip", owner.position, reason=reason, tied=tied)
+        stream = stream_named(self.request.stream)
         return Step(
             tensor,
             "fill",
             owner.position,
             law=law,
             seed_key=group[0],
-            seed=STREAM.seed_for(self.request.seed, group[0], init.initializer.stream),
+            seed=stream.seed_for(self.request.seed, group[0], init.initializer.stream),
+            stream=stream.name,
             tied=tied,
             keeps_zeros=init.keep_zeros,
             init=init,

@@ -11,6 +11,7 @@ from reinit_cli.initializers.truncated import TruncatedNormal
 from reinit_cli.planning.match import Matches, head_rule
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.rule import Rule
+from reinit_cli.streams.stream import stream_named
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.text import plural, quoted
 
@@ -126,11 +127,12 @@ def _idle_bounds(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> Iter
 
 
 def _shared_streams(plan: Plan) -> Iterator[str]:
-    """Warn of two keys whose seeds agree in the 32 bits that torch's CPU generator uses."""
+    """Warn of two keys whose seeds agree in the bits that their stream uses."""
     seen: dict[int, str] = {}
+    used = (1 << stream_named(plan.request.stream).used_bits) - 1
     for step in plan.fills:
         if step.law is None or not step.law.is_random or step.norm_of:
             continue
-        first = seen.setdefault(step.seed & 0xFFFFFFFF, step.key)
+        first = seen.setdefault(step.seed & used, step.key)
         if first != step.key:
             yield f"{first!r} and {step.key!r} are drawn from one stream; another seed parts them"

@@ -42,6 +42,7 @@ class Step:
         law: the distribution that fills it, or None.
         seed_key: the key whose stream it is drawn from: its own, or the first of its ties.
         seed: the seed of that stream.
+        stream: the exact name of the stream that it is the seed of, or "".
         tied: the other keys of the same tensor.
         keeps_zeros: whether zeros stay zero.
         init: the initializer that fills it, or None.
@@ -61,6 +62,7 @@ class Step:
     law: Law | None = None
     seed_key: str = ""
     seed: int = 0
+    stream: str = ""
     tied: tuple[str, ...] = ()
     keeps_zeros: bool = False
     init: Init | None = None

@@ -22,7 +22,7 @@ from reinit_cli.planning.followers import Followers, followers
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.pattern import KeyIndex
 from reinit_cli.request.resize import Resize
-from reinit_cli.streams.torch import STREAM
+from reinit_cli.streams.stream import stream_named
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.text import quoted
@@ -217,8 +217,9 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
     except UndefinedError as error:
         problem = f"{reshape.init} cannot fill the new rows of {step.key!r}: {error}"
         raise RuleError(step.key, problem, kind="resize") from None
-    seed = STREAM.seed_for(plan.request.seed, first, reshape.init.initializer.stream)
-    return replace(resized, law=law, seed=seed, init=reshape.init)
+    stream = stream_named(plan.request.stream)
+    seed = stream.seed_for(plan.request.seed, first, reshape.init.initializer.stream)
+    return replace(resized, law=law, seed=seed, stream=stream.name, init=reshape.init)
 
 
 def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere) -> Law:

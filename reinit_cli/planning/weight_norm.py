@@ -149,6 +149,7 @@ def _following(
                 law=law,
                 seed_key=min((step.key, *step.tied)),
                 seed=direction.seed,
+                stream=direction.stream,
                 init=direction.init,
                 norm_of=direction.seed_key,
             ),

@@ -26,7 +26,7 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.errors import RecordError
+from reinit_cli.errors import RecordError, UnknownNameError
 from reinit_cli.initializers.arguments import versions_of
 from reinit_cli.initializers.site import Versions
 from reinit_cli.planning.job import Job
@@ -36,7 +36,8 @@ from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION
 from reinit_cli.planning.weight_norm import WEIGHT_NORM, WEIGHT_NORM_VERSION, are_norms_left
 from reinit_cli.request.json_text import parse_json
 from reinit_cli.request.request import options_form
-from reinit_cli.streams.torch import STREAM
+from reinit_cli.streams.stream import Stream, stream_named
+from reinit_cli.text import quoted
 from reinit_cli.version import __version__
 
 VERSION = 1
@@ -61,7 +62,7 @@ def blank_record(job: Job, digest: tuple[int, str], *, is_inside: bool) -> Form:
         "version": VERSION,
         "reinit": __version__,
         "torch": torch_version(),
-        "stream": STREAM.name,
+        "stream": plan.request.stream,
         **laws_form(plan),
         **options_form(plan.request),
         **layout_form(plan.request, source, job.layout),
@@ -183,9 +184,9 @@ def parse_record(text: str, path: str) -> Form:
         raise RecordError(path, str(error)) from error
     if not isinstance(form, dict) or "filled" not in form:
         raise RecordError(path, "it has no record")
-    if form.get("version") != VERSION or form.get("stream") != STREAM.name:
-        problem = f"its record is of version {form.get('version')!r}, stream {form.get('stream')!r}"
-        raise RecordError(path, problem)
+    if form.get("version") != VERSION:
+        raise RecordError(path, f"its record is of version {form.get('version')!r}")
+    _check_stream(form.get("stream"), path)
     wrong = next(_wrong(form, "", _MEMBERS), None)
     if wrong is not None:
         raise RecordError(path, f"its record has no {wrong}")
@@ -197,6 +198,27 @@ def parse_record(text: str, path: str) -> Form:
     if not isinstance(versions, dict) or not all(map(_is_version, versions.values())):
         raise RecordError(path, "its record has laws whose versions are not numbers from 1 on")
     return form
+
+
+def _check_stream(name: object, path: str) -> None:
+    """Check that a record names a stream that is known here, exactly.
+
+    Raises:
+        RecordError: it does not.
+    """
+    try:
+        if isinstance(name, str) and stream_named(name).name == name:
+            return
+    except UnknownNameError as error:
+        if error.kind == "newer stream":
+            raise RecordError(path, f"its record: {error}", kind=error.kind) from error
+    problem = f"its record names an unknown stream, {quoted(str(name))}"
+    raise RecordError(path, problem, kind="stream")
+
+
+def stream_in(form: Form) -> Stream:
+    """Return the stream that a record names."""
+    return stream_named(form["stream"])
 
 
 def versions_in(form: Form) -> Versions:

@@ -13,8 +13,7 @@ from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import law_of_rows, rows_alone
 from reinit_cli.planning.weight_norm import is_norm, norm_law
-from reinit_cli.provenance.record import Form, versions_in
-from reinit_cli.streams.torch import STREAM
+from reinit_cli.provenance.record import Form, stream_in, versions_in
 from reinit_cli.tensors.info import TensorInfo
 
 
@@ -48,6 +47,7 @@ class RecordReader:
         self._tensors = {tensor.key: tensor for tensor in source.tensors}
         self._places = source.located.places if source.located else {}
         self._form = form
+        self._stream = stream_in(form)
         arch = architecture_of_record(form)
         origins = {
             str(row["key"]): str(row["source_key"]) for row in form["filled"] if "source_key" in row
@@ -68,14 +68,23 @@ class RecordReader:
             if not 0 <= kept <= (tensor.shape or (0,))[axis]:
                 raise ValueError(f"there is no row {kept}")
             key = str(row.get("seed_key", tensor.key))
-            seed = STREAM.seed_for(int(self._form["seed"]), key, init.initializer.stream)
+            seed = self._stream.seed_for(int(self._form["seed"]), key, init.initializer.stream)
         except (ReinitError, ValueError, TypeError, OverflowError) as error:
             raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
         of = self._drawn_with(tensor, row)
         law, undrawn = self._law(init, replace(of, key=key), kept)
         if law is not None and of is not tensor:
             law = norm_law(law, of, tensor)
-        step = Step(tensor, "fill", law=law, seed_key=key, seed=seed, init=init, kept_rows=kept)
+        step = Step(
+            tensor,
+            "fill",
+            law=law,
+            seed_key=key,
+            seed=seed,
+            stream=self._stream.name,
+            init=init,
+            kept_rows=kept,
+        )
         places = self._places[tensor.key]
         if kept:
             places = tuple(_without_rows(place, tensor, axis, kept) for place in places)

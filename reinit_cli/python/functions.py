@@ -28,6 +28,7 @@ from reinit_cli.python.given import (
     patterns_given,
     seed_of,
     source_of,
+    stream_of,
     text_of_path,
 )
 from reinit_cli.python.hints import hinted
@@ -41,6 +42,7 @@ from reinit_cli.request.request import Request, RequestOptions
 from reinit_cli.request.rule import Rules, rules_of
 from reinit_cli.storage.destination import exists
 from reinit_cli.storage.folders import folders_above
+from reinit_cli.streams.stream import DEFAULT_STREAM
 from reinit_cli.tensors.distance import Tolerance
 
 if TYPE_CHECKING:
@@ -166,6 +168,7 @@ def apply_(
     rules: Rules,
     *,
     seed: int = 0,
+    stream: str = DEFAULT_STREAM,
     device: str | torch.device = "cpu",
     strict: bool = False,
     allow_unmatched: bool = False,
@@ -190,6 +193,8 @@ def apply_(
         target: a module, with the keys of its state dict, or a mapping of keys to tensors.
         rules: as for `rewrite`.
         seed: the seed of the run; every key has its own random stream.
+        stream: the random stream that values are drawn from: "torch", or the exact name of one,
+            "torch-1".
         device: where values are drawn; the tensors stay where they are.
         strict: make every skipped tensor an error.
         allow_unmatched: allow a rule to match or fill nothing.
@@ -211,6 +216,7 @@ def apply_(
     source = memory_of(target)
     options: RequestOptions = {
         "seed": seed_of(seed),
+        "stream": stream_of(stream),
         "device": device_of(device),
         "strict": strict,
         "allow_unmatched": allow_unmatched,

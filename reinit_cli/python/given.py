@@ -20,6 +20,7 @@ from reinit_cli.request.pattern import Pattern, patterns_of, select_keys
 from reinit_cli.request.request import FORMER, RequestOptions
 from reinit_cli.request.values import read_nbytes
 from reinit_cli.storage.location import DASH
+from reinit_cli.streams.stream import stream_named
 from reinit_cli.text import kind_of, near
 
 if TYPE_CHECKING:
@@ -162,6 +163,18 @@ def seed_of(given: object) -> int:
         raise TypeError(f"seed must be an integer, not {kind_of(given)}") from None
 
 
+def stream_of(given: object) -> str:
+    """Return the exact name of a random stream.
+
+    Raises:
+        UnknownNameError: there is no such stream.
+        TypeError: it is not a text.
+    """
+    if not isinstance(given, str):
+        raise TypeError(f"stream must be a text such as 'torch', not {kind_of(given)}")
+    return stream_named(given).name
+
+
 def _dtypes_of(given: object) -> str | list[str] | None:
     if given is None:
         return None
@@ -192,6 +205,7 @@ def _paths_of(given: object) -> list[str]:
 
 _READERS = {
     "seed": seed_of,
+    "stream": stream_of,
     "device": device_of,
     "dtype": _dtypes_of,
     "record": _record_of,

@@ -14,6 +14,7 @@ from reinit_cli.operations.ways import fetching, meant, offered, path_of_url, wa
 from reinit_cli.python.words import in_python
 from reinit_cli.request.spelling import corrected_pattern, nearest_keys, numbers_there
 from reinit_cli.text import near, one_line
+from reinit_cli.version import __version__
 
 
 @contextmanager
@@ -171,12 +172,16 @@ def _allowed(error: errors.ReinitError) -> str:
 
 _SCRATCH = "temporary files go into TMPDIR: name a folder with room, such as TMPDIR=/var/tmp"
 
+_UPGRADE = f"upgrade reinit: this is version {__version__}"
+
 _ORDER = "name its parameters with optimizer_order=FILE, a key in each line, or 'ndim'"
 
 HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "initializer"): _initializer,
     (errors.UnknownNameError, "dtype"): _dtype,
     (errors.UnknownNameError, "float dtype"): _dtype,
+    (errors.UnknownNameError, "stream"): _spelled("pass stream='torch'"),
+    (errors.UnknownNameError, "newer stream"): _UPGRADE,
     (errors.UnknownNameError, "device"): "device='auto' takes the best that there is",
     (errors.UnknownNameError, "model"): _spelled(
         "torchvision.models.list_models() lists the models; a pathlib.Path is always a file"
@@ -261,6 +266,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnwritableContentError, "rest"): _lost,
     (errors.UnwritableContentError, "record"): "pass record=FILE to write it next to the output",
     (errors.RecipeError, "outside"): _allowed,
+    (errors.RecordError, "newer stream"): _UPGRADE,
+    (errors.RecordError, "stream"): "",
     (errors.RecordError, ""): "write the output with record=True, or with record=FILE",
     (errors.TensorError, "cast"): "saturate=True makes them the largest numbers of the dtype",
     (errors.TensorError, "slice"): "",

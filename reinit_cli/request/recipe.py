@@ -21,7 +21,6 @@ from reinit_cli.request.request import OPTIONS, Option, PartialRequest
 from reinit_cli.request.rule import Rule
 from reinit_cli.request.values import within_bounds
 from reinit_cli.storage.location import DASH
-from reinit_cli.streams.torch import STREAM
 from reinit_cli.text import is_wide, near, why_not_parsed
 
 VERSION = 1
@@ -124,7 +123,7 @@ _OPTIONS = {name: found for name, found in _FIELDS.items() if name != "rule"}
 """By its name in a recipe, each option's name in a partial request and how it is read."""
 
 
-FIELDS = (*_OPTIONS, "rule", "version", "stream")
+FIELDS = (*_OPTIONS, "rule", "version")
 
 
 RESULTS = (
@@ -152,8 +151,6 @@ def recipe_of(form: Mapping[str, Any], path: str) -> PartialRequest:
             raise RecipeError(path, f"unknown field {_short(name)}", FIELDS, word=name)
     if form.get("version", VERSION) != VERSION:
         raise RecipeError(path, f"version must be {VERSION}, not {_short(form['version'])}")
-    if form.get("stream", STREAM.name) != STREAM.name:
-        raise RecipeError(path, f"stream must be {STREAM.name!r}, not {_short(form['stream'])}")
     if is_plan:
         form = _options_of_plan(form, path)
     said = {

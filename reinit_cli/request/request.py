@@ -15,6 +15,7 @@ from reinit_cli.request.pattern import Pattern, patterns_of
 from reinit_cli.request.rename import Rename, renames_of
 from reinit_cli.request.resize import Resize, resizes_of
 from reinit_cli.request.rule import Rule
+from reinit_cli.streams.stream import DEFAULT_STREAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Request:
     weights: str | None = None
     root: str | None = None
     seed: int = 0
+    stream: str = DEFAULT_STREAM
     device: str = "cpu"
     strict: bool = False
     allow_unmatched: bool = False
@@ -126,6 +128,12 @@ OPTIONS: Mapping[str, Option] = {
         "seed",
         values.read_seeds,
         several="seeds",
+    ),
+    "stream": Option(
+        'the random stream that values are drawn from: "torch", or the exact name of one, '
+        '"torch-1"',
+        "stream",
+        values.read_stream,
     ),
     "device": Option("where values are drawn", "device", values.read_device),
     "strict": Option("whether a skipped tensor is an error", "strict", values.read_flag),
@@ -284,6 +292,7 @@ class PlainPlanOptions(TypedDict, total=False):
 
     root: str | None
     seed: int
+    stream: str
     strict: bool
     allow_unmatched: bool
     arch: Arch | None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from reinit_cli.errors import RuleError
 from reinit_cli.streams.seeds import parse_seeds
+from reinit_cli.streams.stream import stream_named
 from reinit_cli.text import MAX_DIGITS, parse_nbytes
 
 if TYPE_CHECKING:
@@ -70,6 +71,15 @@ def read_sources(value: object) -> tuple[str, ...]:
     if not values or not all(isinstance(each, str) and each for each in values):
         raise ValueError('a text or several, ["a.pt", "b.pt"]')
     return tuple(values)
+
+
+def read_stream(value: object) -> str:
+    """Read the name of a random stream or of its family; return its exact name.
+
+    Raises:
+        UnknownNameError: there is no such stream.
+    """
+    return stream_named(read_text(value)).name
 
 
 def read_device(value: object) -> str:

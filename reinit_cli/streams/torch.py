@@ -18,9 +18,11 @@ class TorchStream:
     Attributes:
         name: what records and plans call the way from a seed to values; another way would
             get another name.
+        used_bits: how many of the lowest bits of a key's seed its generator for the CPU uses.
     """
 
     name: str = "torch-1"
+    used_bits: int = 32
 
     def seed_for(self, seed: int, key: str, transform: str = "") -> int:
         """Return the seed of the generator of a key.

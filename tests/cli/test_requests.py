@@ -47,6 +47,8 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
     "root": (["--root", "ema"], {"root": "ema"}),
     "seed": (["-s", "-5"], {"seed": -5}),
     "long seed": (["--seed", "3"], {"seed": 3}),
+    "stream": (["--stream", "torch-1"], {"stream": "torch-1"}),
+    "a family of streams": (["--stream", "torch"], {"stream": "torch-1"}),
     "device": (["-d", "cuda:1"], {"device": "cuda:1"}),
     "long device": (["--device", "auto"], {"device": "auto"}),
     "strict": (["--strict"], {"strict": True}),
@@ -259,12 +261,16 @@ def test_an_option_that_is_not_there_is_a_type_error() -> None:
 def _parameters(name: str) -> list[click.Parameter]:
     command = group.get_command(click.Context(group), name)
     assert command is not None
-    return [each for each in command.params if {"-s", "-d"} & {*each.opts}]
+    return [each for each in command.params if {"-s", "-d", "--stream"} & {*each.opts}]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_seed_and_device_obeys_its_variable(name: str) -> None:
-    variables = {"--seed": "REINIT_SEED", "--device": "REINIT_DEVICE"}
+def test_every_seed_stream_and_device_obeys_its_variable(name: str) -> None:
+    variables = {
+        "--seed": "REINIT_SEED",
+        "--stream": "REINIT_STREAM",
+        "--device": "REINIT_DEVICE",
+    }
 
     for each in _parameters(name):
         assert each.envvar == variables[each.opts[-1]]
@@ -293,6 +299,7 @@ def test_an_empty_variable_says_nothing(
 ) -> None:
     monkeypatch.setenv("REINIT_SEED", "")
     monkeypatch.setenv("REINIT_DEVICE", "")
+    monkeypatch.setenv("REINIT_STREAM", "")
 
     assert asked("model.safetensors", "-r", "*.bias=zeros") == PLAIN
 
@@ -302,6 +309,8 @@ def test_an_empty_variable_says_nothing(
     [
         ("REINIT_SEED", "0..4", "'0..4' is not an integer"),
         ("REINIT_SEED", "x", "'x' is not an integer"),
+        ("REINIT_STREAM", "torsh", "unknown stream 'torsh'"),
+        ("REINIT_STREAM", "torch-2", "stream 'torch-2' is newer than this reinit"),
         ("REINIT_DEVICE", "tpu", "'tpu' is not one of cpu, cuda, cuda:1, mps and auto"),
         ("REINIT_DEVICE", "cuda:99", "device 'cuda:99' is not available (available: cpu)"),
     ],

@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.torch import TorchStream
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
 from reinit_cli.tensors.live import infos_of
@@ -249,10 +249,7 @@ def test_a_random_law_on_a_norm_s_scale_is_a_warning() -> None:
 def test_keys_that_share_32_bits_of_their_seeds_are_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        "reinit_cli.planning.decide.STREAM",
-        SimpleNamespace(seed_for=lambda _, key, __: (len(key) << 32) + 7),
-    )
+    monkeypatch.setattr(TorchStream, "seed_for", lambda _, __, key, ___: (len(key) << 32) + 7)
 
     assert _plan("{conv,fc}.weight=normal", "*.running_*=keep").warnings == (
         "'conv.weight' and 'fc.weight' are drawn from one stream; another seed parts them",

@@ -114,7 +114,13 @@ REFUSED = {
     ),
     "sources": ("source = [1]", 'source must be a text or several, ["a.pt", "b.pt"], not [1]', ()),
     "version": ("version = 2", "version must be 1, not 2", ()),
-    "stream": ('stream = "torch-2"', "stream must be 'torch-1', not 'torch-2'", ()),
+    "stream": ('stream = "torsh"', "stream: unknown stream 'torsh'", ("torch",)),
+    "newer stream": (
+        'stream = "torch-2"',
+        "stream: stream 'torch-2' is newer than this reinit, which has torch-1",
+        ("torch-1",),
+    ),
+    "stream that is no text": ("stream = 1", "stream must be a text, not 1", ()),
     "rule that is no table": ('rule = ["*=zeros"]', "rule must be tables, each under [[rule]]", ()),
     "rule without match": ('[[rule]]\ninit = "zeros"', "rule 1: match is missing", ()),
     "rule with a mistyped match": (
@@ -359,9 +365,7 @@ def test_the_page_on_recipes_lists_every_field() -> None:
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
-    assert listed == {option.name for option in OPTIONS.values() if option.name} | {
-        *("version", "stream"),
-    }
+    assert listed == {option.name for option in OPTIONS.values() if option.name} | {"version"}
 
 
 STRINGS = """b'"' + b'\\\\\\"' * 130_000"""

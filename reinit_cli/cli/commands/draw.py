@@ -21,6 +21,7 @@ from reinit_cli.cli.options import (
     device_option,
     display_options,
     json_option,
+    stream_option,
 )
 from reinit_cli.cli.pager import paged
 from reinit_cli.cli.parameters import (
@@ -31,7 +32,7 @@ from reinit_cli.cli.render.facts import described
 from reinit_cli.cli.render.json import VERSION, dumps, moments_form, values_form
 from reinit_cli.cli.render.table import Sheet, show
 from reinit_cli.cli.screen import screen_of
-from reinit_cli.streams.torch import STREAM
+from reinit_cli.streams.stream import DEFAULT_STREAM
 from reinit_cli.tensors.printing import Style, printed_tensor
 from reinit_cli.text import number, quoted, shape
 
@@ -114,6 +115,7 @@ def _is_shape(word: str) -> bool:
     help="Seed. Every key has its own stream.  [env: REINIT_SEED]  [default: 0]",
     **SEED,
 )
+@stream_option
 @device_option
 @json_option
 @display_options
@@ -126,6 +128,7 @@ def command(
     dtype: str,
     arch: str | None,
     seed: int,
+    stream: str | None,
     device: str | None,
     *,
     as_json: bool,
@@ -149,7 +152,14 @@ def command(
     if chosen.initializer.stream or chosen.keep_zeros:
         raise click.UsageError(f"{chosen} changes what is there, and here nothing is")
     drawn = draw_tensor(
-        chosen, shape, key=key, dtype=dtype, seed=seed, device=device or "cpu", arch=arch
+        chosen,
+        shape,
+        key=key,
+        dtype=dtype,
+        seed=seed,
+        stream=stream or DEFAULT_STREAM,
+        device=device or "cpu",
+        arch=arch,
     )
     if as_json:
         sys.stdout.write(dumps(draw_form(drawn)) + "\n")
@@ -181,7 +191,7 @@ def _facts(drawn: Drawn) -> Iterator[tuple[str, str]]:
     yield "std", f"{expected}{number(drawn.moments.std)} drawn"
     yield (
         "seed",
-        f"{plan.request.seed} (stream {STREAM.name}), key {step.key}, generator {step.seed}",
+        f"{plan.request.seed} (stream {plan.request.stream}), key {step.key}, generator {step.seed}",
     )
 
 
@@ -192,7 +202,7 @@ def draw_form(drawn: Drawn) -> dict[str, Any]:
     after = {"after": moments_form(drawn.moments)}
     return {
         "version": VERSION,
-        "stream": STREAM.name,
+        "stream": plan.request.stream,
         "seed": plan.request.seed,
         "device": plan.request.device,
         "rule": [rule.serial()],

@@ -9,6 +9,7 @@ import click
 
 from reinit_cli.cli.group import COMMANDS, DEFAULT, HELP, group
 from reinit_cli.cli.help import Command, names_of
+from reinit_cli.streams.stream import FAMILIES, STREAMS
 
 
 def with_next(candidates: list[str], before: Sequence[str]) -> list[str]:
@@ -258,6 +259,7 @@ _BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
     "resize": _resizes,
     "dtype": _dtypes,
     "weights": _weights,
+    "stream": _of((*FAMILIES, *STREAMS)),
     "device": _of(("cpu", "cuda", "mps", "auto")),
     "by": _of(("module",)),
 }

@@ -11,7 +11,6 @@ from reinit_cli.cli.render.json import VERSION, moments_form
 from reinit_cli.planning.output import layout_form
 from reinit_cli.provenance.record import config_form, laws_form
 from reinit_cli.request.request import options_form
-from reinit_cli.streams.torch import STREAM
 
 if TYPE_CHECKING:
     from reinit_cli.execution.checks import Finding
@@ -36,7 +35,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
     findings = outcome.findings if outcome else {}
     form = {
         "version": VERSION,
-        "stream": STREAM.name,
+        "stream": plan.request.stream,
         **laws_form(plan),
         **options_form(job.request),
         **layout_form(job.request, job.source, job.layout),

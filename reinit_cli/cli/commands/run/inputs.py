@@ -15,7 +15,6 @@ from reinit_cli.planning.notes import skip_notes
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.pattern import patterns_of
 from reinit_cli.request.rename import renames_of
-from reinit_cli.streams.torch import STREAM
 from reinit_cli.text import duration, nbytes, plural
 
 _COLUMNS = (
@@ -92,7 +91,8 @@ def _facts(results: Sequence[Result], seconds: float | None) -> Iterator[Fact]:
     if jobs:
         yield from _facts_of_all(jobs[0].plan)
         seeds = dict.fromkeys(str(job.plan.request.seed) for job in jobs)
-        yield "seed", f"{', '.join(seeds)} (stream {STREAM.name})"
+        stream = jobs[0].plan.request.stream
+        yield "seed", f"{', '.join(seeds)} (stream {stream})"
         yield "device", jobs[0].plan.request.device
     done = [each for each in results if isinstance(each, Outcome) and not each.error]
     if done:

@@ -17,6 +17,7 @@ from reinit_cli.cli.options import (
     json_option,
     rename_option,
     seeds_option,
+    stream_option,
 )
 from reinit_cli.cli.parameters import (
     CastType,
@@ -106,6 +107,7 @@ _OFTEN = (
         help="Show the plan. Reads no tensor data and writes nothing.",
     ),
     seeds_option,
+    stream_option,
     device_option,
     option(
         "-f",

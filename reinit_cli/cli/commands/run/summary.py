@@ -9,7 +9,6 @@ from reinit_cli.cli.render.table import Cell
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.plan import Plan, Step
-from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.counts import Counts, buffer_keys, count, counted_text
 from reinit_cli.text import duration, nbytes, plural, shape
 
@@ -33,7 +32,7 @@ def facts_of(job: Job, outcome: Outcome | None, seconds: float | None = None) ->
     yield "unchanged", counted_text(counts_of(unchanged_of(plan), buffers))
     yield "total", counted_text(counts_of(plan.steps, buffers))
     yield from _change_facts(plan)
-    yield "seed", f"{plan.request.seed} (stream {STREAM.name})"
+    yield "seed", f"{plan.request.seed} (stream {plan.request.stream})"
     yield "device", plan.request.device
     weights = job.source.weights
     yield "source", job.source.name + (f", weights {weights}" if weights else "")

@@ -1,0 +1,38 @@
+"""Streams are chosen by their names."""
+
+from __future__ import annotations
+
+import pytest
+
+from reinit_cli.errors import UnknownNameError
+from reinit_cli.streams.stream import DEFAULT_STREAM, FAMILIES, STREAMS, stream_named
+
+
+def test_every_stream_has_its_name() -> None:
+    assert [stream.name for stream in STREAMS.values()] == list(STREAMS)
+
+
+def test_a_family_means_its_newest_stream() -> None:
+    for family, exact in FAMILIES.items():
+        numbers = [int(name.removeprefix(f"{family}-")) for name in STREAMS if family in name]
+        assert stream_named(family).name == exact == f"{family}-{max(numbers)}"
+
+
+def test_the_default_is_an_exact_name() -> None:
+    assert stream_named(DEFAULT_STREAM).name == DEFAULT_STREAM
+
+
+@pytest.mark.parametrize("name", ["torsh", "torch-", "torch-01", "Torch", "", "jax-1", "torch-0"])
+def test_an_unknown_stream_is_refused_with_the_known_ones(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="unknown stream") as caught:
+        stream_named(name)
+
+    assert {*FAMILIES, *STREAMS} == set(caught.value.known)
+
+
+@pytest.mark.parametrize("name", ["torch-2", "torch-10"])
+def test_a_later_stream_of_a_known_family_is_newer(name: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"'{name}' is newer than this reinit") as caught:
+        stream_named(name)
+
+    assert caught.value.kind == "newer stream"

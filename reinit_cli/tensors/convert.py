@@ -107,5 +107,5 @@ def recast(tensor: Tensor, dtype: str, *, saturates: bool = False) -> tuple[Tens
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """Return what torch compares and clamps, which it does with no float of 8 bits."""
-    return tensor.float() if tensor.element_size() == 1 else tensor
+    """Return what torch clamps exactly: float8 not at all, bfloat16 to bounds rounded to it."""
+    return tensor.float() if tensor.element_size() <= 2 else tensor

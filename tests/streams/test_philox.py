@@ -19,6 +19,7 @@ from scipy import stats
 from reinit_cli.errors import PackageError, RuleError
 from reinit_cli.streams.chance import Chance
 from reinit_cli.streams.philox import normal as normals
+from reinit_cli.streams.philox import tail
 from reinit_cli.streams.philox.chance import PhiloxChance
 from reinit_cli.streams.philox.stream import PhiloxStream
 from reinit_cli.streams.philox.words import PLACES, Words
@@ -54,6 +55,10 @@ MORE_DRAWS = {
     ),
     "truncated far out": (
         lambda chance, out: chance.truncated(out, 0.0, 1.0, -30.0, -20.0),
+        np.float64,
+    ),
+    "truncated beyond probabilities": (
+        lambda chance, out: chance.truncated(out, 0.0, 1.0, -60.0, -50.0),
         np.float64,
     ),
 }
@@ -352,6 +357,10 @@ BOUNDS = [
     (0.0, 1.0, -math.inf, -6.5),
     (0.0, 1.0, -math.inf, math.inf),
     (0.0, 1.0, -100.0, 100.0),
+    (0.0, 1.0, 50.0, 60.0),
+    (0.0, 0.02, -math.inf, -0.9),
+    (-1.0, 1e-3, 0.0, 1e-4),
+    (5.0, 1e-3, 0.0, 1e-9),
 ]
 
 
@@ -367,6 +376,26 @@ def test_a_truncated_normal_has_its_distribution(
 
     assert dtype(low) <= values.min() <= values.max() <= dtype(high)
     assert stats.kstest(values.astype(np.float64), law.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("b", [math.inf, 30.01, 30.0 + 3e-5])
+def test_where_probabilities_end_another_method_gives_the_same_numbers(b: float) -> None:
+    u = np.linspace(1e-6, 1 - 1e-6, 1001)
+
+    near, far = tail._between(u.copy(), 30.0, b), tail._beyond(1 - u, 30.0, b)
+
+    assert np.abs(near - 30.0 - far).max() < 1e-12
+
+
+@pytest.mark.parametrize("low", [1e3, 1e8, 1e160, 1.7e308])
+def test_however_far_out_the_bound_is_values_lie_at_it(low: float) -> None:
+    values = drawn(
+        lambda chance, out: chance.truncated(out, 0.0, 1e-2, low, math.inf), 99, dtype=np.float64
+    )
+
+    assert (values >= low).all()
+    assert values.max() <= low * (1 + 1e-6)
+    assert low > 1e3 or stats.kstest((values - low) * 1e7, stats.expon.cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["normal(0, 1) float32", "normal(0, 1) float64"])

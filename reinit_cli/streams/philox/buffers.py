@@ -15,14 +15,20 @@ class Buffers:
     """Arrays for intermediate results of one block; what they hold is never used again."""
 
     def __init__(self, numel: int) -> None:
+        """Allocate them.
+
+        Args:
+            numel: the elements of the largest block.
+        """
         import numpy as np
 
-        self.words: Array = np.empty(numel, np.uint32)
-        self.near: Array = np.empty(numel, np.uint32)
+        self.words: Array = np.empty(numel, "<u4")
         self.x: Array = np.empty(numel, np.float32)
+        self.x_signed: Array = self.x.view(np.int32)
+        self.x_unsigned: Array = self.x.view(np.uint32)
         self.slopes: Array = np.empty(numel, np.float32)
         self.places: Array = np.empty(numel, np.intp)
-        self.wide: Array = np.empty(numel, np.uint64)
+        self.wide: Array = np.empty(numel, "<u8")
 
 
 _OF_THREAD = threading.local()
@@ -45,9 +51,10 @@ def blocks_of(out: Array, at: int) -> Iterator[tuple[int, Array]]:
         out: what is filled, in one dimension.
         at: the index of its first element in the tensor.
     """
+    block_numel = BLOCK_NUMEL * 4 // out.itemsize
     start = 0
     while start < len(out):
         index = at + start
-        numel = BLOCK_NUMEL - index % BLOCK_NUMEL
+        numel = block_numel - index % block_numel
         yield index, out[start : start + numel]
         start += numel

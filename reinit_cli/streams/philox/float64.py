@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reinit_cli.streams.chance import Array
-from reinit_cli.streams.philox.buffers import blocks_of
+from reinit_cli.streams.philox.buffers import blocks_of, buffers
 from reinit_cli.streams.philox.uniform import last_before
 from reinit_cli.streams.philox.words import Words
 
@@ -88,12 +88,14 @@ def fill_normal64(out: Array, words: Words, more: Words, at: int, mean: float, s
 
 
 def joined(words: Words, more: Words, at: int, count: int) -> Array:
-    """Return 64 bits for each element: its word comes first, then its further bits."""
-    import numpy as np
+    """Return 64 bits for each element: its word comes first, then its further bits.
 
-    bits = words.take(at, count).astype(np.uint64)
-    bits <<= np.uint64(32)
-    bits |= more.take(at, count)
+    They lie in a buffer of the thread, until it is used again.
+    """
+    bits = buffers().wide[:count]
+    halves = bits.view("<u4")
+    halves[1::2] = words.take(at, count)
+    halves[::2] = more.take(at, count)
     return bits
 
 
@@ -106,7 +108,8 @@ def quantile(p: Array) -> Array:
     import numpy as np
 
     q = p - 0.5
-    z = q * _ratio(0.180625 - q * q, *_CENTER)
+    z = _ratio(0.180625 - q * q, *_CENTER)
+    z *= q
     (tail,) = np.nonzero(q < -0.425)
     if len(tail):
         r = np.sqrt(-logarithm(p[tail]))
@@ -140,13 +143,13 @@ def logarithm(x: Array) -> Array:
 
 def _ratio(r: Array, above: tuple[float, ...], below: tuple[float, ...]) -> Array:
     """Return the quotient of two polynomials, each by Horner's rule."""
-    import numpy as np
-
-    top, bottom = np.full_like(r, above[-1]), np.full_like(r, below[-1])
-    for a, b in zip(above[-2::-1], below[-2::-1], strict=True):
-        top *= r
+    top, bottom = r * above[-1], r * below[-1]
+    for a, b in zip(above[-2:0:-1], below[-2:0:-1], strict=True):
         top += a
-        bottom *= r
+        top *= r
         bottom += b
+        bottom *= r
+    top += above[0]
+    bottom += below[0]
     top /= bottom
     return top

@@ -15,9 +15,11 @@ class PhiloxStream:
     Attributes:
         name: what records and plans call the way from a seed to values; another way would
             get another name.
+        used_bits: how many of the lowest bits of a key's seed its numbers depend on.
     """
 
     name: str = "philox-1"
+    used_bits: int = 128
 
     def seed_for(self, seed: int, key: str, transform: str = "") -> int:
         """Return the Philox key of a tensor, of 128 bits.

@@ -44,21 +44,13 @@ def _words_below(bound: np.float32, mean: float, std: float, *, and_equal: bool)
     low, high = 0, _ALL
     while low < high:
         middle = (low + high) // 2
-        scratch.x[0] = np.array([middle], np.uint32).view(np.int32)[0]
-        _normals(value, scratch, scale_of(std), np.float32(mean))
-        if value[0] < bound or (and_equal and value[0] == bound):
+        erfinv_of_words(np.array([middle], "<u4"), value, scratch)
+        found = value[0] * scale_of(std) + np.float32(mean)
+        if found < bound or (and_equal and found == bound):
             low = middle + 1
         else:
             high = middle
     return low
-
-
-def _normals(out: Array, scratch: Buffers, scale: np.float32, center: np.float32) -> None:
-    import numpy as np
-
-    erfinv_of_words(out, scratch)
-    np.multiply(out, scale, out=out)
-    np.add(out, center, out=out)
 
 
 def fill_truncated(
@@ -85,10 +77,10 @@ def fill_truncated(
     # Where -0 meets a bound of 0, processors differ in which of them `clip` takes.
     center, least, most = (np.float32(each) + np.float32(0) for each in (mean, low, high))
     for index, part in blocks_of(out, at):
-        numel = len(part)
-        mapped = _mapped(words.take(index, numel), first, count, scratch)
-        np.copyto(scratch.x[:numel], mapped.view("<i4"), casting="unsafe")
-        _normals(part, scratch, scale, center)
+        mapped = _mapped(words.take(index, len(part)), first, count, scratch)
+        erfinv_of_words(mapped, part, scratch)
+        np.multiply(part, scale, out=part)
+        np.add(part, center, out=part)
         if count < _ALL:
             np.clip(part, least, most, out=part)
 
@@ -100,8 +92,8 @@ def _mapped(words: Array, first: int, count: int, scratch: Buffers) -> Array:
     if count == _ALL:
         return words
     wide, mapped = scratch.wide[: len(words)], scratch.words[: len(words)]
-    np.multiply(words, np.uint64(count), out=wide, dtype=np.uint64)
-    np.right_shift(wide, np.uint64(32), out=wide)
-    np.copyto(mapped, wide, casting="unsafe")
-    np.add(mapped, np.uint32(first), out=mapped)
+    np.copyto(wide, words)
+    np.multiply(wide, np.uint64(count), out=wide)
+    upper = wide.view("<u4")[1::2]
+    np.add(upper, np.uint32(first), out=mapped)
     return mapped

@@ -9,15 +9,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from reinit_cli.checkpoints.formats.base import RECORD_NAME
+from reinit_cli.lazy import LazyModule
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Range
 from reinit_cli.storage.writer import Writer, nothing
+from reinit_cli.tensors.elements import Array, Elements, stored_dtype
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.rounding import numbers
 from reinit_cli.text import plural
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 _MOST_ULPS = 2**16
 """The largest distance that is reported: between values of two signs, say, it means nothing."""
@@ -207,37 +212,37 @@ def _gap(there: bytes, drawn: bytes, tensor: TensorInfo) -> Gap | None:
     """Return how far the bytes of some elements are from others; None where they are equal."""
     if there == drawn:
         return None
-    import torch
-
     dtype = tensor.fillable_dtype
     itemsize = dtype.nbits // 8 if dtype is not None else 1
     if dtype is None or len(there) % itemsize:
         return Gap(sum(one != two for one, two in zip(there, drawn, strict=True)), 0.0, None)
-    named = getattr(torch, dtype.name)
-    a, b = (torch.frombuffer(bytearray(each), dtype=named) for each in (there, drawn))
-    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    unlike = a.view(torch.uint8).view(-1, itemsize) != b.view(torch.uint8).view(-1, itemsize)
-    changed = int(unlike.any(dim=1).sum())
-    if dtype.kind == "complex":
-        a, b = (
-            torch.view_as_real(a.to(torch.complex128)),
-            torch.view_as_real(b.to(torch.complex128)),
-        )
-    apart = (a.double() - b.double()).abs().nan_to_num(nan=float("inf"))
-    ulps = None
-    if dtype.kind == "float":
-        ulps = int(
-            (_ordered(a.view(bits[itemsize])) - _ordered(b.view(bits[itemsize]))).abs().max()
-        )
+    stored = [np.frombuffer(each, stored_dtype(dtype.name)) for each in (there, drawn)]
+    bits = [np.frombuffer(each, np.uint8).reshape(-1, itemsize) for each in (there, drawn)]
+    changed = int(np.count_nonzero((bits[0] != bits[1]).any(axis=1)))
+    a, b = (_wide(numbers(Elements(each, dtype.name))) for each in stored)
+    with np.errstate(all="ignore"):
+        apart = np.abs(a - b)
+    apart[np.isnan(apart)] = np.inf
+    ulps = _most_ulps(*stored) if dtype.kind == "float" else None
     return Gap(changed, float(apart.max()), ulps)
 
 
-def _ordered(bits: Tensor) -> Tensor:
-    """Return the bits of floats as integers in the order of the floats, one ulp apart."""
-    import torch
+def _wide(values: Array) -> Array:
+    """Return numbers in float64; real and imaginary parts in turn."""
+    if values.dtype.kind == "c":
+        return values.astype(np.complex128).view(np.float64)
+    return values.astype(np.float64)
 
-    if bits.dtype == torch.uint8:
-        bits = bits.view(torch.int8)
-    lowest = torch.iinfo(bits.dtype).min
-    wide = bits.to(torch.int64)
-    return torch.where(wide < 0, lowest - wide, wide)
+
+def _most_ulps(one: Array, two: Array) -> int:
+    """Return how many floats two floats are apart at most."""
+    a, b = _ordered(one), _ordered(two)
+    # Of two signs they may be further apart than an int64 can say.
+    return int(np.where(a > b, a - b, b - a).view(np.uint64).max())
+
+
+def _ordered(floats: Array) -> Array:
+    """Return the bits of floats as integers in the order of the floats, one ulp apart."""
+    bits = floats.view(f"<i{floats.itemsize}")
+    wide = bits.astype(np.int64)
+    return np.where(wide < 0, np.iinfo(bits.dtype).min - wide, wide)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from reinit_cli.python.functions import stats as stats
     from reinit_cli.python.functions import verify as verify
     from reinit_cli.request.rule import Rule as Rule
-    from reinit_cli.streams.seeds import seed_for as seed_for
+    from reinit_cli.streams.stream import seed_for as seed_for
     from reinit_cli.version import __version__ as __version__
 
 _HOMES = {
@@ -49,7 +49,7 @@ _HOMES = {
     "plan": "reinit_cli.python.functions",
     "register": "reinit_cli.initializers",
     "rewrite": "reinit_cli.python.functions",
-    "seed_for": "reinit_cli.streams.seeds",
+    "seed_for": "reinit_cli.streams.stream",
     "stats": "reinit_cli.python.functions",
     "verify": "reinit_cli.python.functions",
 }

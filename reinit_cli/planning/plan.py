@@ -12,6 +12,7 @@ from reinit_cli.initializers import Fans, Init, Law, Statistic, Transform
 from reinit_cli.planning.config_sizes import Change
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
+from reinit_cli.streams.stream import seed_form
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import NewNumber
 from reinit_cli.text import Field, html_section, html_table, html_text, named, plural
@@ -88,6 +89,11 @@ class Step:
     def key(self) -> str:
         """The state_dict key."""
         return self.tensor.key
+
+    @property
+    def seed_form(self) -> int | str:
+        """The seed of its stream as JSON and people see it."""
+        return seed_form(self.seed, self.stream) if self.stream else self.seed
 
     @property
     def axis(self) -> int:

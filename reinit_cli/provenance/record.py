@@ -136,7 +136,7 @@ def _tensor_form(step: Step) -> Form:
         "dtype": step.tensor.dtype,
         "nbytes": step.tensor.nbytes,
         "action": step.action,
-        "seed": step.seed if step.law is not None and step.law.is_random else None,
+        "seed": step.seed_form if step.law is not None and step.law.is_random else None,
     }
 
 

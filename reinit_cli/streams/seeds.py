@@ -33,29 +33,6 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def seed_for(seed: int, key: str, name: str = "") -> int:
-    """Return the seed of one key's generator, in [0, 2^63).
-
-    It is the first 8 bytes, little-endian, of the SHA-256 of "{seed}:{key}" in UTF-8, with the
-    top bit cleared because `torch.Generator.manual_seed` takes a signed 64-bit integer.
-    Transforms of existing values use "{seed}:{key}:{name}", so that noise never repeats the
-    draw of the weights.
-
-    >>> generator = torch.Generator().manual_seed(seed_for(0, "fc.weight"))
-    >>> torch.nn.init.normal_(torch.empty(2), std=0.02, generator=generator)
-    tensor([-0.0182,  0.0215])
-
-    Args:
-        seed: the seed of the run.
-        key: the state_dict key.
-        name: the name of the initializer if it is a transform, or "".
-
-    Raises:
-        RuleError: the seed has too many digits.
-    """
-    return int.from_bytes(digest_of(seed, key, name)[:8], "little") & (2**63 - 1)
-
-
 def digest_of(seed: int, key: str, name: str = "") -> bytes:
     """Return the SHA-256 of "{seed}:{key}", or of "{seed}:{key}:{name}", in UTF-8.
 

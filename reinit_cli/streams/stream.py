@@ -22,8 +22,12 @@ class Stream(Protocol):
     def used_bits(self) -> int:
         """How many of the lowest bits of a key's seed its numbers depend on."""
 
+    @property
+    def seed_name(self) -> str:
+        """What the seed of a key is called."""
+
     def seed_for(self, seed: int, key: str, transform: str = "") -> int:
-        """Return the seed of one key.
+        """Return the seed of one key, of 63 or 128 bits.
 
         Args:
             seed: the seed of the whole run.
@@ -61,3 +65,45 @@ def stream_named(name: str) -> Stream:
         newest = FAMILIES[found[1]]
         raise UnknownNameError(name, newest, (newest,), kind="newer stream")
     raise UnknownNameError(name, known=(*FAMILIES, *STREAMS), kind="stream")
+
+
+def seed_for(seed: int, key: str, name: str = "", *, stream: str = "torch") -> int:
+    """Return the seed of one key's random stream: for torch's generator, in [0, 2^63).
+
+    It is the first 8 bytes, little-endian, of the SHA-256 of "{seed}:{key}" in UTF-8, with the
+    top bit cleared because `torch.Generator.manual_seed` takes a signed 64-bit integer.
+    Transforms of existing values use "{seed}:{key}:{name}", so that noise never repeats the
+    draw of the weights.
+
+    >>> generator = torch.Generator().manual_seed(seed_for(0, "fc.weight"))
+    >>> torch.nn.init.normal_(torch.empty(2), std=0.02, generator=generator)
+    tensor([-0.0182,  0.0215])
+
+    Args:
+        seed: the seed of the run.
+        key: the state_dict key.
+        name: the name of the initializer if it is a transform, or "".
+        stream: the random stream, by its exact name or that of its family.
+
+    Raises:
+        RuleError: the seed has too many digits.
+        UnknownNameError: there is no such stream.
+    """
+    return stream_named(stream).seed_for(seed, key, name)
+
+
+def seed_form(seed: int, stream: str) -> int | str:
+    """Return the seed of one key as JSON has it: its numbers are exact up to 53 or 64 bits.
+
+    Args:
+        seed: the seed of the key.
+        stream: the exact name of its stream.
+
+    Returns:
+        A number, or where a stream uses more than 64 bits, its hexadecimal digits.
+    """
+    bits = stream_named(stream).used_bits
+    return seed if bits <= _JSON_BITS else f"{seed:0{bits // 4}x}"
+
+
+_JSON_BITS = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.seeds import digest_of
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -19,20 +19,26 @@ class TorchStream:
         name: what records and plans call the way from a seed to values; another way would
             get another name.
         used_bits: how many of the lowest bits of a key's seed its generator for the CPU uses.
+        seed_name: what the seed of a key is called.
     """
 
     name: str = "torch-1"
     used_bits: int = 32
+    seed_name: str = "generator"
 
     def seed_for(self, seed: int, key: str, transform: str = "") -> int:
-        """Return the seed of the generator of a key.
+        """Return the seed of the generator of a key, in [0, 2^63).
+
+        It is the first 8 bytes, little-endian, of the SHA-256 of "{seed}:{key}", or of
+        "{seed}:{key}:{transform}", with the top bit cleared because
+        `torch.Generator.manual_seed` takes a signed 64-bit integer.
 
         Args:
             seed: the seed of the whole run.
             key: the state_dict key.
             transform: the name of the initializer where it is a transform, or "".
         """
-        return seed_for(seed, key, transform)
+        return int.from_bytes(digest_of(seed, key, transform)[:8], "little") & (2**63 - 1)
 
     def generator(self, seed: int, device: str) -> Generator:
         """Return a generator at the start of its stream.

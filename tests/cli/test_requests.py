@@ -23,7 +23,7 @@ from reinit_cli.request.rename import Rename
 from reinit_cli.request.request import OPTIONS, PartialRequest, Request, RequestOptions
 from reinit_cli.request.resize import Resize
 from reinit_cli.request.rule import Rule
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.stream import seed_for
 from tests.cli.conftest import Done
 
 ZEROS = Rule.parse("*.bias=zeros")

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.stream import seed_for
 from tests.cli.conftest import Done
 
 

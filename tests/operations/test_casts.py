@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from reinit_cli import rewrite, verify
 from reinit_cli.cli import main
 from reinit_cli.errors import TensorError
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.stream import seed_for
 from tests.tools import needs_safetensors
 
 NARROW = ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz"]

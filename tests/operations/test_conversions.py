@@ -17,7 +17,7 @@ from reinit_cli.execution.assemble import files_of
 from reinit_cli.operations.prepare import prepare
 from reinit_cli.request.request import Request
 from reinit_cli.storage.segments import Check, Copy, Literal
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.stream import seed_for
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from reinit_cli import rewrite, verify
 from reinit_cli.errors import TensorError, UnsupportedFormatError, UnwritableContentError
 from reinit_cli.operations.prepare import prepare
 from reinit_cli.request.request import Request
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.stream import seed_for
 from tests.tools import tool
 
 KINDS = pytest.mark.parametrize("is_new", [True, False], ids=["zip", "legacy"])

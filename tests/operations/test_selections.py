@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from reinit_cli import plan, rewrite, verify
 from reinit_cli.cli import main
 from reinit_cli.errors import RuleError, UnsupportedFormatError, UnwritableContentError
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.stream import seed_for
 
 STATE = {
     "module.conv.weight": torch.arange(16.0).view(4, 4),

@@ -24,7 +24,7 @@ from reinit_cli.planning.plan import Plan
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.stream import seed_for
 from reinit_cli.streams.torch import TorchStream
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo

@@ -10,7 +10,7 @@ from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.plan import Plan
 from reinit_cli.planning.select import selection_of
 from reinit_cli.request.request import Request
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.stream import seed_for
 from reinit_cli.tensors.info import TensorInfo
 
 KEYS = ("module.a.weight", "module.a.bias", "module.b.weight", "step")

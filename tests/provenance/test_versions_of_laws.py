@@ -18,7 +18,7 @@ from reinit_cli.cli import main
 from reinit_cli.errors import RecordError
 from reinit_cli.initializers import REGISTRY
 from reinit_cli.provenance.record import text_of
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.stream import seed_for
 
 # Both files are of the code before laws had versions. This command made the first from the second:
 # reinit laws_1_source.safetensors -r "{tall,wide,half}.weight=orthogonal:tanh"

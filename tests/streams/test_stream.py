@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from reinit_cli.errors import UnknownNameError
-from reinit_cli.streams.stream import DEFAULT_STREAM, FAMILIES, STREAMS, stream_named
+from reinit_cli.streams.stream import (
+    DEFAULT_STREAM,
+    FAMILIES,
+    STREAMS,
+    seed_for,
+    seed_form,
+    stream_named,
+)
 
 
 def test_every_stream_has_its_name() -> None:
@@ -36,3 +43,12 @@ def test_a_later_stream_of_a_known_family_is_newer(name: str) -> None:
         stream_named(name)
 
     assert caught.value.kind == "newer stream"
+
+
+def test_a_short_seed_is_a_number_in_json() -> None:
+    seed = seed_for(3, "fc.weight")
+
+    assert seed_form(seed, "torch-1") == seed == stream_named("torch").seed_for(3, "fc.weight")
+    assert seed_for(3, "fc.weight", "noise", stream="torch-1") == seed_for(3, "fc.weight", "noise")
+    with pytest.raises(UnknownNameError):
+        seed_for(3, "fc.weight", stream="torsh")

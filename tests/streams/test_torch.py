@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.stream import seed_for
 from reinit_cli.streams.torch import STREAM
 
 

@@ -17,7 +17,7 @@ from reinit_cli.checkpoints.models.borrowing import own_random_state, replaced
 from reinit_cli.checkpoints.models.published import file_nbytes
 from reinit_cli.errors import SourceError, SourceNotFoundError, UnknownNameError
 from reinit_cli.storage.local import LocalStore
-from reinit_cli.streams.seeds import seed_for
+from reinit_cli.streams.stream import seed_for
 from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:

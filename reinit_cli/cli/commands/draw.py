@@ -32,7 +32,7 @@ from reinit_cli.cli.render.facts import described
 from reinit_cli.cli.render.json import VERSION, dumps, moments_form, values_form
 from reinit_cli.cli.render.table import Sheet, show
 from reinit_cli.cli.screen import screen_of
-from reinit_cli.streams.stream import DEFAULT_STREAM
+from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.printing import Style, printed_tensor
 from reinit_cli.text import number, quoted, shape
 
@@ -189,10 +189,9 @@ def _facts(drawn: Drawn) -> Iterator[tuple[str, str]]:
         yield "bound", number(step.bound)
     expected = f"{number(step.follows.std)} expected, " if step.follows is not None else ""
     yield "std", f"{expected}{number(drawn.moments.std)} drawn"
-    yield (
-        "seed",
-        f"{plan.request.seed} (stream {plan.request.stream}), key {step.key}, generator {step.seed}",
-    )
+    stream = stream_named(plan.request.stream)
+    key = f"key {step.key}, {stream.seed_name} {step.seed_form}"
+    yield "seed", f"{plan.request.seed} (stream {stream.name}), {key}"
 
 
 def draw_form(drawn: Drawn) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def step_form(step: Step, filled: Filled | None) -> dict[str, Any]:
     if step.law is not None:
         both = step.fans
         form |= {
-            "seed": step.seed,
+            "seed": step.seed_form,
             "seed_key": step.drawn_from,
             "fan_in": both.fan_in if both else None,
             "fan_out": both.fan_out if both else None,

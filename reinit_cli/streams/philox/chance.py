@@ -54,7 +54,7 @@ class PhiloxChance:
         import numpy as np
 
         values, at = self._next(out)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             if out.dtype == np.float32:
                 fill_uniform(values, self._words, at, low, high)
             else:
@@ -65,7 +65,7 @@ class PhiloxChance:
         import numpy as np
 
         values, at = self._next(out)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             if out.dtype == np.float32:
                 fill_normal(values, self._words, at, mean, std)
             else:
@@ -76,7 +76,7 @@ class PhiloxChance:
         import numpy as np
 
         values, at = self._next(out)
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             if not scale:
                 values[:] = max(low, min(high, center))
             elif out.dtype == np.float32 and words_between(center, scale, low, high)[1] >= FEWEST:

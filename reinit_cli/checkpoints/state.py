@@ -137,8 +137,9 @@ class StateContents:
     def view(self, tensor: TensorInfo) -> View:
         """Return the bytes of a tensor."""
         from reinit_cli.tensors.convert import bytes_of
+        from reinit_cli.tensors.rounding import elements_of_tensor
 
-        place = Literal(bytes_of(self.state[tensor.key]))
+        place = Literal(bytes_of(elements_of_tensor(self.state[tensor.key]).array))
         return View.of(place, tensor.dtype, tensor.shape)
 
     def files(self) -> Mapping[str, Reader]:

@@ -29,14 +29,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reinit_cli.lazy import LazyModule
 from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.tensors.elements import Array, Elements
 from reinit_cli.tensors.histogram import Counter
 from reinit_cli.tensors.moments import Moments, square
+from reinit_cli.tensors.rounding import torch_tensor
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
 
     from reinit_cli.tensors.blocks import Blocks
+else:
+    np = LazyModule("numpy")
 
 _BINS = 512
 """The bins of a distribution: they hide at most 0.01 of D, the share of a bin at the mode."""
@@ -113,8 +118,9 @@ class Checker:
         self._moments = Moments()
         self._misfit = 0.0
         self._allowed = 0.0
+        self._shape = step.tensor.shape
         self._numel = step.tensor.numel
-        self._kept: Tensor | None = None
+        self._kept: Array | None = None
         law = step.law
         low = max(law.low, law.mean - _REACH * law.std)
         high = min(law.high, law.mean + _REACH * law.std)
@@ -127,29 +133,29 @@ class Checker:
     def see_before(self, blocks: Blocks, moments: Moments) -> None:
         """Test nothing: old values follow no law."""
 
-    def see(self, block: Tensor, moments: Moments) -> None:
+    def see(self, block: Elements, moments: Moments) -> None:
         """Take a block into account."""
         self._moments += moments
         if self._counts is not None and math.isfinite(moments.mean):
-            self._counts.add(block)
+            self._counts.add(block.array)
         if self._law.identity:
-            whole = block if self._law.is_sequential else self._whole(block)
+            whole = block.array if self._law.is_sequential else self._whole(block.array)
             if whole is not None:
-                misfit, self._allowed = self._law.misfit(whole)
+                misfit, self._allowed = self._law.misfit(torch_tensor(Elements(whole, block.dtype)))
                 self._misfit = max(self._misfit, misfit)
 
-    def _whole(self, block: Tensor) -> Tensor | None:
+    def _whole(self, block: Array) -> Array | None:
         """Return the draw when its last block is seen; until then None, and keep the block."""
-        if block.numel() == self._numel:
-            return block
+        if block.size == self._numel:
+            return block.reshape(self._shape)
         if self._kept is None:
-            self._kept = block.new_empty(self._numel)
+            self._kept = np.empty(self._numel, block.dtype)
         reached = self._moments.numel
-        self._kept[reached - block.numel() : reached] = block
+        self._kept[reached - block.size : reached] = block
         if reached < self._numel:
             return None
         whole, self._kept = self._kept, None
-        return whole
+        return whole.reshape(self._shape)
 
     def findings(self) -> tuple[Finding, ...]:
         """Return what the tests found, once all blocks were seen."""

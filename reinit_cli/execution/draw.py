@@ -16,9 +16,11 @@ from reinit_cli.initializers.blocks import Taker, evenly, nothing
 from reinit_cli.storage.segments import View
 from reinit_cli.streams.torch import STREAM
 from reinit_cli.tensors.blocks import Blocks, blocks_row_by_row
-from reinit_cli.tensors.convert import recast
 from reinit_cli.tensors.dtype import dtype_named
-from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of, square
+from reinit_cli.tensors.elements import Elements
+from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, square
+from reinit_cli.tensors.rounding import recast, torch_tensor
+from reinit_cli.tensors.sums import torch_moments
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,8 +125,8 @@ class _Draw:
         self._values = None
         if isinstance(law, Transform):
             assert there.values is not None  # else it would change what happens to be in memory
-            self._values = Taker(there.values())
-        self._zeros = Taker(there.zeros()) if there.zeros else None
+            self._values = Taker(map(torch_tensor, there.values()))
+        self._zeros = Taker(map(torch_tensor, there.zeros())) if there.zeros else None
 
     def whole(self) -> Tensor:
         """Return all of it."""
@@ -183,7 +185,7 @@ def _drawn_dtype(law: Law, dtype: str) -> Any:
 
 def _moments(there: There) -> Moments:
     assert there.values is not None
-    return sum(map(moments_of, there.values()), start=Moments())
+    return sum(map(torch_moments, there.values()), start=Moments())
 
 
 def _blocks_of(view: View | None) -> Blocks | None:
@@ -203,7 +205,7 @@ def values_of(view: View, law: Law, dtype: str, lose: Lose, *, saturates: bool) 
     if not isinstance(law, Move) or view.dtype == dtype:
         return partial(blocks_row_by_row, view)
 
-    def blocks() -> Iterator[Tensor]:
+    def blocks() -> Iterator[Elements]:
         for block in blocks_row_by_row(view):
             cast, lost = recast(block, dtype, saturates=saturates)
             lose(lost)

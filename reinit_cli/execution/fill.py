@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from reinit_cli.planning.plan import Step
 from reinit_cli.storage.segments import Box, Copy, Range, Segment, View
 from reinit_cli.tensors.blocks import Blocks
+from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.moments import Moments
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +117,7 @@ class Observer(Protocol):
     def see_before(self, blocks: Blocks, moments: Moments) -> None:
         """Look at the values before, block by block, if they are measured."""
 
-    def see(self, block: Tensor, moments: Moments) -> None:
+    def see(self, block: Elements, moments: Moments) -> None:
         """Look at a block, in row-major order; it is gone with the next."""
 
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from reinit_cli.execution.fill import FillPart
 from reinit_cli.execution.pieces import Piece
-from reinit_cli.initializers.blocks import Taker
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.segments import Box, Copy
 from reinit_cli.tensors.convert import boxed
 from reinit_cli.tensors.dtype import itemsize_of
+from reinit_cli.tensors.elements import Array, Elements
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.portions import Portions
 from reinit_cli.tensors.slice import row_major
 from reinit_cli.tensors.spans import SPAN_NBYTES, Transfer, boxes_of, fill_gaps, spans_of
 from reinit_cli.threads import stop_here
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +43,12 @@ class _Place:
         box = part.box if part.box is not None else tuple((0, dim) for dim in shape)
         return cls(piece, box, part.stride or row_major(_dims(box)), part.under)
 
-    def put(self, box: Box, values: Tensor) -> None:
+    def put(self, box: Box, values: Array) -> None:
         """Write the elements of a box that lie here, too."""
         met = tuple((max(*lows), min(*highs)) for lows, highs in self._corners(box))
         if any(low >= high for low, high in met):
             return
-        itemsize = values.element_size()
+        itemsize = values.itemsize
         firsts = [low for low, _ in box]
         own = tuple(
             (low - first, high - first) for (low, high), first in zip(met, firsts, strict=True)
@@ -79,7 +77,7 @@ def _dims(box: Box) -> tuple[int, ...]:
 
 
 def lay(
-    parts: Iterable[tuple[Piece, FillPart]], tensor: TensorInfo, blocks: Iterator[Tensor]
+    parts: Iterable[tuple[Piece, FillPart]], tensor: TensorInfo, blocks: Iterator[Elements]
 ) -> None:
     """Write a tensor into seekable files where its elements lie a stride apart.
 
@@ -93,15 +91,15 @@ def lay(
     places = [_Place.of(piece, part, shape) for piece, part in parts]
     for place in places:
         place.fill_gaps(itemsize)
-    taker = Taker(blocks)
+    portions = Portions.of(blocks)
     for box in boxes_of(shape, strides[0], itemsize):
-        _put(places, box, taker.take(_dims(box), tensor.dtype))
-    taker.finish()
+        _put(places, box, portions.take(_dims(box), tensor.dtype))
+    portions.finish()
     for place in places:
         _note_digest(place.piece)
 
 
-def _put(places: Iterable[_Place], box: Box, values: Tensor) -> None:
+def _put(places: Iterable[_Place], box: Box, values: Array) -> None:
     for place in places:
         place.put(box, values)
 

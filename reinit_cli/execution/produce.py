@@ -15,20 +15,25 @@ from reinit_cli.execution.draw import draw_fill
 from reinit_cli.execution.fill import Fill, Filled, FillPart, Observe, Recast
 from reinit_cli.execution.lay import lay
 from reinit_cli.execution.pieces import Piece
-from reinit_cli.initializers.blocks import Taker
+from reinit_cli.lazy import LazyModule
 from reinit_cli.planning.memory import drawn_itemsize, working_nbytes
 from reinit_cli.storage.segments import Box
 from reinit_cli.tensors.blocks import blocks_row_by_row, peak_of_blocks
-from reinit_cli.tensors.convert import boxed, bytes_of, recast, rounded
+from reinit_cli.tensors.convert import boxed, bytes_of
 from reinit_cli.tensors.dtype import itemsize_of
+from reinit_cli.tensors.elements import Array, Elements
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
+from reinit_cli.tensors.portions import Portions
+from reinit_cli.tensors.rounding import elements_of_tensor, recast, rounded
 from reinit_cli.tensors.spans import SPAN_NBYTES, box_nbytes
 from reinit_cli.text import plural
 from reinit_cli.threads import followed
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 _PEAK_PER_DRAWN_BYTE = 5
 """What a draw takes at most, its values too: candidates, masks, factors in float64."""
@@ -113,12 +118,12 @@ class Producer:
         if product.is_streamed:
             for block in blocks:
                 for piece, _ in product.places:
-                    yield piece, bytes_of(block)
+                    yield piece, bytes_of(block.array)
             return
         assert isinstance(product.of, Fill)
         for box, rows in _rows(blocks, product.of.step.tensor):
             for piece, part in product.places:
-                yield piece, bytes_of(_met(box, rows, part.box).contiguous())
+                yield piece, bytes_of(_met(box, rows, part.box))
 
     def lay(self, product: Product) -> None:
         """Write what lies apart in a seekable file.
@@ -137,7 +142,7 @@ class Producer:
             return True
         return self._working_nbytes(product.of) is not None
 
-    def _blocks(self, of: Fill | Recast) -> Iterator[Tensor]:
+    def _blocks(self, of: Fill | Recast) -> Iterator[Elements]:
         """Yield elements in row-major order, in the dtype that is written."""
         if isinstance(of, Fill):
             yield from self._drawn(of)
@@ -151,7 +156,7 @@ class Producer:
         if count:
             self.lost[key] = self.lost.get(key, 0) + count
 
-    def _drawn(self, fill: Fill) -> Iterator[Tensor]:
+    def _drawn(self, fill: Fill) -> Iterator[Elements]:
         step = fill.step
         observers = self._observe(step)
         before = None
@@ -161,12 +166,13 @@ class Producer:
             for observer in observers:
                 observer.see_before(was, before)
         after = Moments()
-        for block in draw_fill(fill, self.device, partial(self._lose, step.key)):
+        for tensor in draw_fill(fill, self.device, partial(self._lose, step.key)):
+            block = elements_of_tensor(tensor.cpu().reshape(-1))
             of_block = moments_of(block)
             after += of_block
             for observer in observers:
                 observer.see(block, of_block)
-            yield rounded(block, step.tensor.dtype)
+            yield _in_dtype(block, step.tensor.dtype)
         self.filled[step.drawn_as] = Filled(step.drawn_as, after, before)
 
     def peak_nbytes(self, product: Product) -> int:
@@ -217,14 +223,19 @@ def _peak_of_boxes(product: Product) -> int:
     return min(tensor.nbytes, largest) + 2 * SPAN_NBYTES
 
 
-def _rows(blocks: Iterator[Tensor], tensor: TensorInfo) -> Iterator[tuple[Box, Tensor]]:
+def _in_dtype(block: Elements, dtype: str) -> Elements:
+    """Return what was drawn in the dtype of its tensor, in which moves and integers come."""
+    return block if block.dtype == dtype else rounded(block.array, dtype)
+
+
+def _rows(blocks: Iterator[Elements], tensor: TensorInfo) -> Iterator[tuple[Box, Array]]:
     """Yield a tensor by whole rows of one of its dimensions, and which they are.
 
     It is the first whose rows are no larger than a block. What of such rows a box meets lies
     together in the box.
     """
     shape = tensor.shape
-    taker = Taker(blocks)
+    portions = Portions.of(blocks)
     fitting = (axis for axis in range(len(shape)) if prod(shape[axis + 1 :]) <= BLOCK_NUMEL)
     axis = next(fitting, 0)
     count, inner = prod(shape[axis : axis + 1]), shape[axis + 1 :]
@@ -235,12 +246,12 @@ def _rows(blocks: Iterator[Tensor], tensor: TensorInfo) -> Iterator[tuple[Box, T
             stop = min(start + at_once, count)
             outer = (*((at, at + 1) for at in first), (start, stop))[: len(shape)]
             box = *outer, *((0, dim) for dim in inner)
-            yield box, taker.take(tuple(high - low for low, high in box), tensor.dtype)
-    taker.finish()
+            yield box, portions.take(tuple(high - low for low, high in box), tensor.dtype)
+    portions.finish()
 
 
-def _met(box: Box, rows: Tensor, wanted: Box | None) -> Tensor:
-    """Return the elements of some rows that lie in a box, too.
+def _met(box: Box, rows: Array, wanted: Box | None) -> Array:
+    """Return the elements of some rows that lie in a box, too, contiguously.
 
     Args:
         box: which elements the rows are.
@@ -253,4 +264,4 @@ def _met(box: Box, rows: Tensor, wanted: Box | None) -> Tensor:
     for (first, last), (low, high) in zip(box, wanted, strict=True):
         start = max(low, first)
         spans.append((start - first, max(min(high, last), start) - first))
-    return boxed(rows, tuple(spans))
+    return np.ascontiguousarray(boxed(rows, tuple(spans)))

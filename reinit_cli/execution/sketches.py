@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.initializers import Law
+from reinit_cli.lazy import LazyModule
 from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.histogram import Counter, Histogram, has_room
 from reinit_cli.tensors.moments import Moments, moments_of, real_numbers
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
 
     from reinit_cli.tensors.blocks import Blocks
+else:
+    np = LazyModule("numpy")
 
 
 BINS = 64
@@ -58,7 +62,7 @@ class Sketcher:
         self._before = histogram_of(blocks, moments)
         self._after = _counter_of(self._law, self._before)
 
-    def see(self, block: Tensor, moments: Moments) -> None:
+    def see(self, block: Elements, moments: Moments) -> None:
         """Count a block of what was drawn."""
         if self._after is not None and math.isfinite(moments.mean):
             self._after.add(real_numbers(block))
@@ -133,13 +137,13 @@ def histogram_of(blocks: Blocks, moments: Moments) -> Histogram | None:
     if counter is None:
         return None
     for block in blocks():
-        counter.add(_finite(block))
+        counter.add(_finite(block).array)
     return counter.histogram()
 
 
-def _finite(block: Tensor) -> Tensor:
+def _finite(block: Elements) -> Elements:
     values = real_numbers(block)
-    return values[values.isfinite()]
+    return Elements(values[np.isfinite(values)], values.dtype.name)
 
 
 class Sketches:

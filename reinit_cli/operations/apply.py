@@ -176,10 +176,11 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     """
     from reinit_cli.execution.draw import There, draw, draw_blocks, naming, values_of
     from reinit_cli.initializers.blocks import Taker
-    from reinit_cli.tensors.convert import rounded
+    from reinit_cli.tensors.elements import Elements
+    from reinit_cli.tensors.rounding import elements_of_tensor
 
-    def here() -> Iterator[torch.Tensor]:
-        yield tensor.detach().reshape(-1)
+    def here() -> Iterator[Elements]:
+        yield elements_of_tensor(tensor.detach().cpu().reshape(-1))
 
     law = step.law
     assert law is not None
@@ -191,7 +192,8 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     there = There(values, here if step.keeps_zeros else None)
     info = step.tensor
     with naming(step.key):
+        named = getattr(torch, info.dtype)
         if device != "cpu":
-            return rounded(draw(law, info.shape, info.dtype, step.seed, device, there), info.dtype)
+            return draw(law, info.shape, info.dtype, step.seed, device, there).to(named).cpu()
         blocks = draw_blocks(law, info.shape, info.dtype, step.seed, device, there)
-        return Taker(rounded(block, info.dtype) for block in blocks).take(info.shape, info.dtype)
+        return Taker(block.to(named) for block in blocks).take(info.shape, info.dtype)

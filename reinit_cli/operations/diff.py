@@ -288,7 +288,7 @@ def _digest(contents: Contents, tensor: TensorInfo | None) -> bytes | None:
         from reinit_cli.tensors.convert import bytes_of
 
         for values in blocks_row_by_row(view):
-            digest.update(bytes_of(values))
+            digest.update(bytes_of(values.array))
     else:
         return None
     return digest.digest()

@@ -18,6 +18,7 @@ from reinit_cli.request.rule import Rule
 from reinit_cli.storage.memory import limits
 from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.tensors.moments import Moments, moments_of
+from reinit_cli.tensors.rounding import elements_of_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +74,7 @@ def draw_tensor(
     request = Request(source.name, (rule,), seed=seed, stream=stream, device=device, arch=arch)
     decided = plan_in_memory(source, request)
     apply(decided)
-    return Drawn(decided.plan, tensor, moments_of(tensor))
+    return Drawn(decided.plan, tensor, moments_of(elements_of_tensor(tensor)))
 
 
 def _empty(shape: tuple[int, ...], dtype: str, key: str) -> Tensor:

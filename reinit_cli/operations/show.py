@@ -99,20 +99,18 @@ def read_values(
     Raises:
         UnreadableSourceError, SourceChangedError: as they say.
     """
-    import torch
-
     from reinit_cli.tensors.blocks import blocks_row_by_row, gathered
-    from reinit_cli.tensors.moments import BLOCK_NUMEL, statistics_of
+    from reinit_cli.tensors.moments import statistics_of
     from reinit_cli.tensors.printing import Style, edges_of
+    from reinit_cli.tensors.rounding import torch_tensor
 
     style = Style.of_process()
     abridged = abridged and style.abridges(view.shape)
-    values = edges_of(view, style) if abridged else gathered(view)
+    whole = None if abridged else torch_tensor(gathered(view)).view(view.shape)
+    values = edges_of(view, style) if whole is None else whole
     if not measures or prod(view.shape) > MOST_MEASURED:
         return Values(info, values, None, abridged)
-    parts = torch.split(values.reshape(-1), BLOCK_NUMEL)
-    blocks = blocks_row_by_row(view) if abridged else iter(parts)
-    return Values(info, values, statistics_of(blocks), abridged)
+    return Values(info, values, statistics_of(blocks_row_by_row(view)), abridged)
 
 
 @dataclass(frozen=True, slots=True)

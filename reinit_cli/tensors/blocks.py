@@ -6,14 +6,25 @@ from collections.abc import Callable, Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
+from reinit_cli.lazy import LazyModule
 from reinit_cli.storage.segments import Copy, Literal, View
 from reinit_cli.tensors.convert import boxed, bytes_at, read, read_into
 from reinit_cli.tensors.dtype import itemsize_of
-from reinit_cli.tensors.slice import narrowed, row_major, selected, within, without_first
+from reinit_cli.tensors.elements import Array, Elements, stored_dtype
+from reinit_cli.tensors.slice import (
+    narrowed,
+    row_major,
+    selected,
+    within,
+    without_first,
+    without_ones,
+)
 from reinit_cli.tensors.spans import SPAN_NBYTES, box_nbytes, boxes_of, spans_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 BLOCK_NUMEL = 2**18
 """Elements of a block: they stay in the processor's cache while they are looked at."""
@@ -23,8 +34,8 @@ _BLOCK_NBYTES = 2**19
 _PART_NUMEL = 2**22
 """Elements of a tensor in another order after which a block ends."""
 
-Blocks = Callable[[], Iterator["Tensor"]]
-"""Gives the elements of a tensor in row-major order, as 1-D tensors; from the start each time."""
+Blocks = Callable[[], Iterator[Elements]]
+"""Gives the elements of a tensor in row-major order, as 1-D arrays; from the start each time."""
 
 
 def peak_of_blocks(view: View) -> int:
@@ -48,8 +59,8 @@ def byte_blocks(data: Copy | Literal) -> Iterator[bytes | memoryview]:
         yield bytes_at(within(data, start, min(_BLOCK_NBYTES, data.nbytes - start)))
 
 
-def blocks_as_stored(view: View) -> Iterator[Tensor]:
-    """Yield the elements of a tensor as 1-D tensors, each element once, as they lie in bytes.
+def blocks_as_stored(view: View) -> Iterator[Elements]:
+    """Yield the elements of a tensor as 1-D arrays, each element once, as they lie in bytes.
 
     Of a transposed tensor every row spans all of it, so row-major order would read it once
     for each row.
@@ -61,8 +72,8 @@ def blocks_as_stored(view: View) -> Iterator[Tensor]:
             yield from _slabs(_by_reach(part))
 
 
-def blocks_row_by_row(view: View) -> Iterator[Tensor]:
-    """Yield the elements of a tensor in row-major order, as contiguous 1-D tensors.
+def blocks_row_by_row(view: View) -> Iterator[Elements]:
+    """Yield the elements of a tensor in row-major order, as contiguous 1-D arrays.
 
     Of a tensor that lies otherwise, as many rows as fit into memory are gathered together.
     """
@@ -70,10 +81,12 @@ def blocks_row_by_row(view: View) -> Iterator[Tensor]:
         yield from _run(data, view.dtype)
     elif 0 not in view.shape:
         boxes = boxes_of(view.shape, _stride(view), itemsize_of(view.dtype))
-        yield from _portioned(
-            (gathered(selected(view, tuple(range(*span) for span in box))) for box in boxes),
-            (min(BLOCK_NUMEL, part - at) for part in _parts(view.shape) for at in _starts(part)),
+        there = (gathered(selected(view, tuple(range(*span) for span in box))) for box in boxes)
+        numels = (
+            min(BLOCK_NUMEL, part - at) for part in _parts(view.shape) for at in _starts(part)
         )
+        for portion in _portioned((each.array for each in there), numels):
+            yield Elements(portion, view.dtype)
 
 
 def _parts(shape: tuple[int, ...]) -> Iterator[int]:
@@ -98,27 +111,25 @@ def _starts(numel: int) -> range:
     return range(0, numel, BLOCK_NUMEL)
 
 
-def _portioned(parts: Iterator[Tensor], numels: Iterator[int]) -> Iterator[Tensor]:
-    """Yield the elements of tensors in portions of given lengths."""
-    import torch
-
-    rest: Tensor | None = None
+def _portioned(parts: Iterator[Array], numels: Iterator[int]) -> Iterator[Array]:
+    """Yield the elements of 1-D arrays in portions of given lengths."""
+    rest: Array | None = None
     for numel in numels:
         pieces = []
         missing = numel
         while missing:
             if rest is None:
-                rest = next(parts).view(-1)
+                rest = next(parts)
             piece = rest[:missing]
             missing -= len(piece)
             rest = rest[len(piece) :] if len(piece) < len(rest) else None
             # Whoever still has the last piece of a box must not hold all of it.
-            pieces.append(piece if rest is not None else piece.clone())
+            pieces.append(piece if rest is not None else piece.copy())
             del piece
-        yield torch.cat(pieces) if len(pieces) > 1 else pieces.pop()
+        yield np.concatenate(pieces) if len(pieces) > 1 else pieces.pop()
 
 
-def _run(data: Copy | Literal, dtype: str) -> Iterator[Tensor]:
+def _run(data: Copy | Literal, dtype: str) -> Iterator[Elements]:
     """Yield the elements of a run."""
     itemsize = itemsize_of(dtype)
     numel = data.nbytes // itemsize
@@ -138,7 +149,7 @@ def _by_reach(part: View) -> View:
     return View.of(sole.data, part.dtype, shape, stride)
 
 
-def _slabs(view: View) -> Iterator[Tensor]:
+def _slabs(view: View) -> Iterator[Elements]:
     """Yield a tensor of one part whose strides descend, by slabs of its first dimension."""
     sole = view.sole
     assert sole is not None
@@ -148,7 +159,7 @@ def _slabs(view: View) -> Iterator[Tensor]:
         yield from _run(sole.data, view.dtype)
         return
     if sole.data.nbytes <= BLOCK_NUMEL * itemsize:
-        yield read(view).reshape(-1)
+        yield read(view).flat
         return
     step, *inner_steps = sole.stride
     inner = zip(view.shape[1:], inner_steps, strict=True)
@@ -157,26 +168,27 @@ def _slabs(view: View) -> Iterator[Tensor]:
     for start in range(0, view.shape[0], rows):
         slab = narrowed(view, 0, start, min(rows, view.shape[0] - start))
         if rows > 1:
-            yield read(slab).reshape(-1)
+            yield read(slab).flat
         else:
             yield from blocks_as_stored(without_first(slab))
 
 
-def gathered(view: View) -> Tensor:
-    """Return a tensor contiguously, whichever parts it lies in; little else is read.
+def gathered(view: View) -> Elements:
+    """Return a tensor in one dimension, whichever parts it lies in; little else is read.
 
     Raises:
         UnreadableSourceError, SourceChangedError: as they say.
     """
-    import torch
-
-    whole = torch.empty(view.shape, dtype=getattr(torch, view.dtype))
+    view = without_ones(view)
+    if 0 in view.shape:
+        return Elements(np.empty(0, stored_dtype(view.dtype)), view.dtype)
+    whole = np.empty(view.shape, stored_dtype(view.dtype))
     for box, part in view.apart():
         _gather(part, boxed(whole, box))
-    return whole
+    return Elements(whole, view.dtype).flat
 
 
-def _gather(view: View, into: Tensor) -> None:
+def _gather(view: View, into: Array) -> None:
     """Read elements of one part that may lie apart."""
     sole = view.sole
     assert sole is not None

@@ -1,51 +1,65 @@
-"""Turn bytes into tensors of torch, and tensors into bytes."""
+"""Turn bytes into elements in arrays, and arrays into bytes."""
 
 from __future__ import annotations
 
-import ctypes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from reinit_cli.lazy import LazyModule
 from reinit_cli.storage.segments import Box, Copy, Literal, View
+from reinit_cli.tensors.elements import Array, Elements, stored_dtype
 from reinit_cli.threads import stop_here
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 
-def read(view: View) -> Tensor:
+def read(view: View) -> Elements:
     """Return a tensor; one that lies in one part with the stride that it has there.
 
     Raises:
         UnreadableSourceError, SourceChangedError: as they say.
     """
-    import torch
-
     sole = view.sole
     if sole is not None:
-        return _placed(sole.data, view.dtype, view.shape, sole.stride)
-    whole = torch.empty(view.shape, dtype=getattr(torch, view.dtype))
+        return Elements(_placed(sole.data, view.dtype, view.shape, sole.stride), view.dtype)
+    whole = np.empty(view.shape, stored_dtype(view.dtype))
     for box, part in view.apart():
-        boxed(whole, box).copy_(read(part))
-    return whole
+        boxed(whole, box)[...] = read(part).array
+    return Elements(whole, view.dtype)
 
 
 def _placed(
     data: Copy | Literal, dtype: str, shape: tuple[int, ...], stride: tuple[int, ...] | None
-) -> Tensor:
-    """Return bytes as a tensor of which no second copy was made."""
-    import torch
-
-    named = getattr(torch, dtype)
+) -> Array:
+    """Return bytes as an array of which no second copy was made."""
+    stored = stored_dtype(dtype)
     if not data.nbytes:
-        return torch.empty(shape, dtype=named)
-    flat = torch.empty(data.nbytes // named.itemsize, dtype=named)
+        return np.empty(shape, stored)
+    flat = np.empty(data.nbytes // stored.itemsize, stored)
     read_into(bytes_of(flat), data)
-    return flat.view(shape) if stride is None else flat.as_strided(shape, stride)
+    return flat.reshape(shape) if stride is None else strided(flat, shape, stride)
 
 
-def boxed(tensor: Tensor, box: Box) -> Tensor:
-    """Return the elements of a tensor that lie in a box, without a copy."""
-    return tensor[tuple(slice(*span) for span in box)]
+def strided(flat: Array, shape: tuple[int, ...], stride: tuple[int, ...]) -> Array:
+    """Return elements of an array that lie some distances apart, without a copy.
+
+    Args:
+        flat: the elements and what lies between them.
+        shape: the dimensions.
+        stride: the distance in each of them, in elements.
+    """
+    steps = tuple(step * flat.itemsize for step in stride)
+    return np.ndarray(shape, flat.dtype, flat, strides=steps)
+
+
+def boxed(array: Array, box: Box) -> Array:
+    """Return the elements of an array that lie in a box, without a copy."""
+    # Without an ellipsis, what has no dimensions would be a number and no view.
+    index: tuple[Any, ...] = (*(slice(*span) for span in box), ...)
+    found: Array = array[index]
+    return found
 
 
 def bytes_at(data: Copy | Literal) -> bytes | memoryview:
@@ -63,49 +77,10 @@ def read_into(buffer: memoryview, data: Copy | Literal) -> None:
         data.file.read_into(buffer, data.offset)
 
 
-def rounded(drawn: Tensor, dtype: str) -> Tensor:
-    """Return drawn values in their dtype, contiguous, in main memory."""
-    import torch
+def bytes_of(array: Array) -> memoryview:
+    """Return the bytes of a contiguous array, without a copy.
 
-    return drawn.to(getattr(torch, dtype)).cpu().contiguous()
-
-
-def bytes_of(tensor: Tensor) -> memoryview:
-    """Return the bytes of a contiguous tensor in main memory, without a copy.
-
-    The view keeps the tensor alive.
+    The view keeps the array alive.
     """
-    nbytes = tensor.numel() * tensor.element_size()
-    if not nbytes:
-        return memoryview(b"")
-    buffer = (ctypes.c_char * nbytes).from_address(tensor.data_ptr())
-    buffer.tensor = tensor  # type: ignore[attr-defined]
-    return memoryview(buffer).cast("B")
-
-
-def recast(tensor: Tensor, dtype: str, *, saturates: bool = False) -> tuple[Tensor, int]:
-    """Return a tensor contiguously, rounded to a dtype, and how many numbers that makes none.
-
-    Args:
-        tensor: of any dtype.
-        dtype: torch's name of its own dtype or, for floats, of another of floats.
-        saturates: whether numbers beyond the dtype become its largest, with their sign.
-    """
-    import torch
-
-    wanted = getattr(torch, dtype)
-    are_floats = wanted.is_floating_point and tensor.is_floating_point()
-    if not are_floats or torch.finfo(wanted).max >= torch.finfo(tensor.dtype).max:
-        return tensor.to(wanted).contiguous(), 0
-    tensor = _wide(tensor)
-    if saturates:
-        largest = torch.finfo(wanted).max
-        tensor = torch.where(tensor.isinf(), tensor, tensor.clamp(-largest, largest))
-    cast = tensor.to(wanted).contiguous()
-    is_lost = ~_wide(cast).isfinite()
-    return cast, int((is_lost & tensor.isfinite()).sum()) if bool(is_lost.any()) else 0
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """Return what torch clamps exactly: float8 not at all, bfloat16 to bounds rounded to it."""
-    return tensor.float() if tensor.element_size() <= 2 else tensor
+    assert array.flags.c_contiguous  # else it would be a copy, and what is read into it be lost
+    return array.reshape(-1).view(np.uint8).data

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_as_stored, blocks_row_by_row
+from reinit_cli.tensors.rounding import torch_tensor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +89,7 @@ def distance_of(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: Tolerance) ->
 def in_lockstep(first: View, second: View) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the elements of both in the same order, in blocks of the same length."""
     blocks = blocks_as_stored if first.layout == second.layout else blocks_row_by_row
-    ours, theirs = blocks(first), blocks(second)
+    ours, theirs = map(torch_tensor, blocks(first)), map(torch_tensor, blocks(second))
     one, two = next(ours, None), next(theirs, None)
     while one is not None and two is not None:
         count = min(one.numel(), two.numel())

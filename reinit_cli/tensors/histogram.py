@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from reinit_cli.lazy import LazyModule
+from reinit_cli.tensors.elements import Array, Elements
 from reinit_cli.tensors.moments import magnitudes
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 _LEAST_STEP = 1e-30
 """Narrower bins need float64."""
@@ -68,13 +72,11 @@ class Counter:
         self._step = (high - low) / bins
         self._slots = [0] * (bins + 2)
 
-    def add(self, block: Tensor) -> None:
-        """Count the elements of a block; all of them are finite."""
-        import torch
-
-        values = block.double() if self._step < _LEAST_STEP else block
-        slots = ((values - self._low) / self._step + 1).clamp_(0, self._bins + 1)
-        counted = torch.bincount(slots.flatten().to(torch.int32), minlength=self._bins + 2)
+    def add(self, values: Array) -> None:
+        """Count floats; all of them are finite."""
+        values = values.astype(np.float64) if self._step < _LEAST_STEP else values
+        slots = np.clip((values - self._low) / self._step + 1, 0, self._bins + 1)
+        counted = np.bincount(slots.reshape(-1).astype(np.intp), minlength=self._bins + 2)
         self._slots = [a + b for a, b in zip(self._slots, counted.tolist(), strict=True)]
 
     def cumulative(self) -> Iterator[tuple[float, int]]:
@@ -87,20 +89,22 @@ class Counter:
         return Histogram(self._low, self._high, tuple(self._slots[1:-1]))
 
 
-def histogram_of(blocks: Iterable[Tensor], low: float, high: float, bins: int) -> Histogram:
+def histogram_of(blocks: Iterable[Elements], low: float, high: float, bins: int) -> Histogram:
     """Count the finite elements of blocks, of which `low` is the smallest and `high` the largest.
 
     Complex ones are counted by their magnitudes.
     """
-    import torch
-
-    counts = torch.zeros(bins, dtype=torch.float64)
+    counts = np.zeros(bins, np.int64)
     # The widest ranges overflow unless they are scaled, which leaves elements in their bins.
     scale = 1.0 if math.isfinite(bins * (float(high) - float(low))) else 2**-10
     low, high = low * scale, high * scale
     for block in blocks:
-        values = magnitudes(block) * scale if scale != 1 else magnitudes(block)
-        # What lies outside, NaN and infinities among them, is not counted.
-        counts += torch.histc(values, bins, low, high) if low < high else 0
-        counts[0] += 0 if low < high else int((values == low).sum())
-    return Histogram(low / scale, high / scale, tuple(map(int, counts.tolist())))
+        values = (
+            magnitudes(block).reshape(-1) * scale if scale != 1 else magnitudes(block).reshape(-1)
+        )
+        if low < high:
+            # What lies outside, NaN and infinities among them, is not counted.
+            counts += np.histogram(values, bins, (low, high))[0]
+        else:
+            counts[0] += np.count_nonzero(values == low)
+    return Histogram(low / scale, high / scale, tuple(counts.tolist()))

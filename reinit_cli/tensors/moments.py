@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from reinit_cli.lazy import LazyModule
+from reinit_cli.tensors.elements import Array, Elements
+from reinit_cli.tensors.rounding import numbers
 from reinit_cli.text import number, plural
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 
 def square(value: float) -> float:
@@ -62,40 +67,52 @@ class Moments:
 BLOCK_NUMEL = 2**18
 """The elements that are drawn and measured together: they stay in the processor's cache."""
 
-_LEAST_SCALE = 2.0**-40
+LEAST_SCALE = 2.0**-40
 """In float32, squares of much smaller elements vanish, and of much larger ones overflow."""
 
 
-def real_numbers(tensor: Tensor) -> Tensor:
-    """Return elements as a flat tensor that torch computes with; complex ones by their real part."""
-    import torch
-
-    values = (tensor.real if tensor.is_complex() else tensor).reshape(-1)
-    return values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float32)
-
-
-def moments_of(tensor: Tensor) -> Moments:
-    """Return the moments of a tensor; of a complex one those of its real part."""
-    import torch
-
-    blocks = torch.split(tensor.reshape(-1), BLOCK_NUMEL)
-    return sum(map(_moments_of_block, blocks), start=Moments())
+def real_numbers(elements: Elements) -> Array:
+    """Return elements in one dimension, in float32 or float64; complex ones by their real part."""
+    values = numbers(elements).reshape(-1)
+    values = values.real if values.dtype.kind == "c" else values
+    return values if values.dtype.kind == "f" else values.astype(np.float32)
 
 
-def _moments_of_block(block: Tensor) -> Moments:
-    import torch
+def moments_of(elements: Elements) -> Moments:
+    """Return the moments of elements; of complex ones those of their real parts."""
+    flat = elements.flat.array
+    parts = (flat[at : at + BLOCK_NUMEL] for at in range(0, len(flat), BLOCK_NUMEL))
+    with np.errstate(all="ignore"):  # of what is not finite, the moments are not either
+        return sum((_moments_of_block(Elements(part, elements.dtype)) for part in parts), Moments())
 
-    if not block.numel():
-        return Moments()
-    block = real_numbers(block)
-    low, high = torch.aminmax(block)
-    scale = max(-low.item(), high.item())
-    if block.dtype == torch.float32 and scale and not _LEAST_SCALE < scale < 1 / _LEAST_SCALE:
-        block = block.double()
-    mean = block.mean()
-    # var_mean would take as long as the draw itself.
-    squares = (block - mean).square_().sum()
-    return Moments(block.numel(), mean.item(), squares.item(), low.item(), high.item())
+
+def _moments_of_block(block: Elements) -> Moments:
+    values = real_numbers(block)
+    low, high = values.min().item(), values.max().item()
+    if low == high:
+        return Moments(len(values), low, 0.0, low, high)
+    scale = max(-low, high)
+    if values.dtype == np.float32 and not LEAST_SCALE < scale < 1 / LEAST_SCALE:
+        values = values.astype(np.float64)
+    mean, squares = _mean_and_squares(values)
+    return Moments(len(values), mean, squares, low, high)
+
+
+def _mean_and_squares(values: Array, buffer: Array | None = None) -> tuple[float, float]:
+    """Return the mean of values, and the sum of squared deviations from it.
+
+    Args:
+        values: at least one.
+        buffer: what the deviations are written to, such as the values themselves.
+    """
+    mean = values.mean()
+    if np.isinf(mean):  # the sum is too large, and perhaps not the mean
+        mean = (values / len(values)).sum()
+    apart = np.subtract(values, mean, out=buffer)
+    # The mean is rounded to the dtype of the values, and these may be nearly equal.
+    more = apart.mean().item()
+    squares = np.square(apart, out=apart).sum().item() - len(values) * more * more
+    return mean.item() + more, 0.0 if squares < 0 else squares
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -152,52 +169,40 @@ class Statistics:
         return not self.nan and not self.inf
 
 
-def statistics_of(blocks: Iterable[Tensor]) -> Statistics:
+def statistics_of(blocks: Iterable[Elements]) -> Statistics:
     """Return what the elements of blocks are like together."""
-    return sum(map(_statistics_of_block, blocks), start=Statistics())
+    with np.errstate(all="ignore"):
+        return sum(map(_statistics_of_block, blocks), start=Statistics())
 
 
-def magnitudes(block: Tensor) -> Tensor:
+def magnitudes(block: Elements) -> Array:
     """Return elements in float64; complex ones by their magnitudes."""
-    import torch
-
-    return block.to(torch.complex128).abs() if block.is_complex() else block.to(torch.float64)
+    return _magnitudes(numbers(block))
 
 
-def _statistics_of_block(block: Tensor) -> Statistics:
-    import torch
+def _magnitudes(values: Array) -> Array:
+    if values.dtype.kind == "c":
+        return np.abs(values.astype(np.complex128))
+    return values.astype(np.float64, copy=False)
 
-    numel = block.numel()
-    values = magnitudes(block)
+
+def _statistics_of_block(block: Elements) -> Statistics:
+    exact = numbers(block)
+    values = _magnitudes(exact)
+    numel = values.size
     nan = inf = 0
-    total = values.sum().item()
-    if not math.isfinite(total):
-        nan = int(values.isnan().sum())
-        values = values[values.isfinite()]
-        inf = numel - nan - values.numel()
-    if not values.numel():
+    if not np.isfinite(values.sum()):
+        nan = int(np.count_nonzero(np.isnan(values)))
+        values = values[np.isfinite(values)]
+        inf = numel - nan - values.size
+    if not values.size:
         return Statistics(numel, nan, inf)
-    zeros = values.numel() - int(torch.count_nonzero(values))
-    low, high = torch.aminmax(values)
-    mean = values.mean()
+    zeros = values.size - int(np.count_nonzero(values))
+    # float64 would round large integers.
+    ordered = exact if exact.dtype.kind in "iu" else values
+    low, high = ordered.min().item(), ordered.max().item()
+    if low == high:
+        return Statistics(numel, nan, inf, zeros, Moments(values.size, low, 0.0, low, high))
     # In place where the values are a copy: new memory would take as long as all the rest.
-    apart = values - mean if values is block else values.sub_(mean)
-    squares = apart.square_().sum()
-    moments = Moments(values.numel(), *(each.item() for each in (mean, squares, low, high)))
-    if block.dtype in (torch.int64, torch.uint64):
-        smallest, largest = _exact_range(block)
-        moments = replace(moments, low=smallest, high=largest)
-    return Statistics(numel, nan, inf, zeros, moments)
-
-
-def _exact_range(block: Tensor) -> tuple[int, int]:
-    """Return the extremes of integers that float64 might round."""
-    import torch
-
-    shift = 0
-    if block.dtype == torch.uint64:
-        # torch orders no uint64; with its top bit turned it is in the order of int64.
-        shift = 2**63
-        block = block.view(torch.int64) ^ torch.iinfo(torch.int64).min
-    low, high = torch.aminmax(block)
-    return int(low) + shift, int(high) + shift
+    mean, squares = _mean_and_squares(values, None if values is exact else values)
+    return Statistics(numel, nan, inf, zeros, Moments(values.size, mean, squares, low, high))

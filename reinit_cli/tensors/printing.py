@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from reinit_cli.storage.segments import Range, View
 from reinit_cli.tensors.blocks import gathered
-from reinit_cli.tensors.convert import boxed
 from reinit_cli.tensors.elements import Array
+from reinit_cli.tensors.rounding import torch_tensor
 from reinit_cli.tensors.slice import selected
 
 if TYPE_CHECKING:
@@ -313,7 +313,8 @@ def edges_of(view: View, style: Style) -> Tensor:
     edges = torch.zeros(shape, dtype=getattr(torch, view.dtype))
     for chosen in product(*spans):
         part = selected(view, tuple(range(*there) for there, _ in chosen))
-        boxed(edges, tuple(here for _, here in chosen)).copy_(gathered(part))
+        there = torch_tensor(gathered(part)).view(part.shape)
+        edges[tuple(slice(*here) for _, here in chosen)] = there
     return edges
 
 

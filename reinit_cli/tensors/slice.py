@@ -101,6 +101,11 @@ def without_first(view: View) -> View:
     return _with_axes(view, list(range(1, len(view.shape))))
 
 
+def without_ones(view: View) -> View:
+    """Return a tensor without its dimensions of one: arrays of numpy have 32 at most."""
+    return _with_axes(view, [axis for axis, dim in enumerate(view.shape) if dim != 1])
+
+
 def _with_axes(view: View, kept: list[int]) -> View:
     """Return a tensor without dimensions of one."""
 

@@ -13,11 +13,15 @@ from itertools import product
 from math import ceil, prod
 from typing import TYPE_CHECKING
 
+from reinit_cli.lazy import LazyModule
 from reinit_cli.storage.segments import Box
-from reinit_cli.tensors.convert import bytes_of
+from reinit_cli.tensors.convert import bytes_of, strided
+from reinit_cli.tensors.elements import Array
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 GAP_NBYTES = 2**12
 """Bytes between elements that are read too: a page, which a disk reads as a whole."""
@@ -51,13 +55,13 @@ class Spans:
 
     offsets: range
     reach: int
-    values: Tensor
+    values: Array
     stride: tuple[int, ...]
 
     @property
     def is_dense(self) -> bool:
         """Whether spans have no gaps."""
-        return prod(self.values.shape[1:]) == self.reach
+        return bool(prod(self.values.shape[1:]) == self.reach)
 
     def read(self, read: Transfer) -> None:
         """Fill the elements with what lies in the spans."""
@@ -66,14 +70,14 @@ class Spans:
             return
         buffer = self._buffer()
         self._each(read, bytes_of(buffer))
-        self.values.copy_(self._within(buffer))
+        self.values[...] = self._within(buffer)
 
     def write(self, write: Transfer, read: Transfer) -> None:
         """Put the elements into the spans, between the bytes that lie there already."""
         buffer = self._buffer()
         if not self.is_dense:
             self._each(read, bytes_of(buffer))
-        self._within(buffer).copy_(self.values)
+        self._within(buffer)[...] = self.values
         self._each(write, bytes_of(buffer))
 
     def put_under(self, under: Transfer, read: Transfer, write: Transfer) -> None:
@@ -83,16 +87,14 @@ class Spans:
         lower, upper = self._buffer(), self._buffer()
         self._each(under, bytes_of(lower))
         self._each(read, bytes_of(upper))
-        self._within(lower).copy_(self._within(upper))
+        self._within(lower)[...] = self._within(upper)
         self._each(write, bytes_of(lower))
 
-    def _buffer(self) -> Tensor:
-        import torch
+    def _buffer(self) -> Array:
+        return np.empty(len(self.offsets) * self.reach, self.values.dtype)
 
-        return torch.empty(len(self.offsets) * self.reach, dtype=self.values.dtype)
-
-    def _within(self, buffer: Tensor) -> Tensor:
-        return buffer.as_strided(self.values.shape, (self.reach, *self.stride))
+    def _within(self, buffer: Array) -> Array:
+        return strided(buffer, self.values.shape, (self.reach, *self.stride))
 
     def _each(self, transfer: Transfer, data: memoryview) -> None:
         nbytes = len(data) // len(self.offsets)
@@ -100,21 +102,21 @@ class Spans:
             transfer(offset, data[at * nbytes : (at + 1) * nbytes])
 
 
-def spans_of(tensor: Tensor, stride: tuple[int, ...], start: int = 0) -> Iterator[Spans]:
+def spans_of(array: Array, stride: tuple[int, ...], start: int = 0) -> Iterator[Spans]:
     """Yield the spans of a tensor in the order of the file, in batches that take little memory.
 
     Args:
-        tensor: its elements, which lie in the file a stride apart.
+        array: its elements, which lie in the file a stride apart.
         stride: the distances there, in elements.
         start: where its first element lies there, in bytes.
     """
-    axes = [axis for axis, dim in enumerate(tensor.shape) if dim != 1]
+    if 0 in array.shape:
+        return
+    axes = [axis for axis, dim in enumerate(array.shape) if dim != 1]
     axes.sort(key=lambda axis: -stride[axis])
-    steps = tuple(stride[axis] for axis in axes)
-    shape = tuple(tensor.shape[axis] for axis in axes)
-    within = tuple(tensor.stride(axis) for axis in axes)
-    if 0 not in shape:
-        yield from _batches(tensor.as_strided(shape, within), steps, start)
+    single = [axis for axis, dim in enumerate(array.shape) if dim == 1]
+    far_to_near = array.transpose(*axes, *single).reshape([array.shape[axis] for axis in axes])
+    yield from _batches(far_to_near, tuple(stride[axis] for axis in axes), start)
 
 
 def fill_gaps(
@@ -135,10 +137,8 @@ def fill_gaps(
         read: reads the bytes that lie there now.
         write: writes bytes there.
     """
-    import torch
-
-    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.complex128}
-    nowhere = torch.empty((), dtype=bits[itemsize]).expand(shape)
+    alike = np.empty(1, f"V{itemsize}")
+    nowhere = strided(alike, shape, (0,) * len(shape))
     reached = 0
     for spans in spans_of(nowhere, stride):
         for offset in spans.offsets:
@@ -155,14 +155,14 @@ def _copy(start: int, stop: int, read: Transfer, write: Transfer) -> None:
         write(first, data)
 
 
-def _batches(tensor: Tensor, stride: tuple[int, ...], start: int) -> Iterator[Spans]:
+def _batches(array: Array, stride: tuple[int, ...], start: int) -> Iterator[Spans]:
     """Yield the spans of a tensor whose strides in the file descend."""
-    itemsize = tensor.element_size()
-    outer, reach = _split(tuple(tensor.shape), stride, itemsize)
+    itemsize = array.itemsize
+    outer, reach = _split(array.shape, stride, itemsize)
     if not outer:
-        yield Spans(range(start, start + 1), reach, tensor.unsqueeze(0), stride)
+        yield Spans(range(start, start + 1), reach, array[None], stride)
         return
-    *before, dim = tensor.shape[:outer]
+    *before, dim = array.shape[:outer]
     step = stride[outer - 1]
     # All of the next dimension may be too long for a span: some of its rows are not.
     near = (SPAN_NBYTES // itemsize - reach) // max(1, step) + 1
@@ -171,11 +171,11 @@ def _batches(tensor: Tensor, stride: tuple[int, ...], start: int) -> Iterator[Sp
     for index in product(*map(range, before)):
         offset = start + sum(map(int.__mul__, index, stride)) * itemsize
         for first in range(0, dim, rows):
-            part = tensor[index].narrow(0, first, min(rows, dim - first))
+            part = array[index][first : first + rows]
             at, count = offset + first * step * itemsize, len(part)
             if is_cut:
                 longer = (count - 1) * step + reach
-                yield Spans(range(at, at + 1), longer, part.unsqueeze(0), stride[outer - 1 :])
+                yield Spans(range(at, at + 1), longer, part[None], stride[outer - 1 :])
             else:
                 distance = step * itemsize
                 offsets = range(at, at + count * distance, distance)
@@ -197,9 +197,10 @@ def _is_near(step: int, reach: int, itemsize: int) -> bool:
     return (step - reach) * itemsize <= GAP_NBYTES
 
 
-def _is_row_major(values: Tensor, stride: tuple[int, ...]) -> bool:
+def _is_row_major(values: Array, stride: tuple[int, ...]) -> bool:
     """Whether elements lie in memory as in their spans, which follow each other."""
-    return values.is_contiguous() and (not stride or values[0].stride() == stride)
+    steps = tuple(step * values.itemsize for step in stride)
+    return values.flags.c_contiguous and values.strides[1:] == steps
 
 
 def boxes_of(shape: tuple[int, ...], stride: tuple[int, ...], itemsize: int) -> Iterator[Box]:

@@ -28,7 +28,6 @@ from reinit_cli.checkpoints.formats.base import (
 from reinit_cli.errors import ReinitError
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Literal, Segment
-from reinit_cli.tensors.convert import bytes_of
 from tests.contracts.segments import rendered
 from tests.contracts.toy import elements
 
@@ -135,7 +134,10 @@ class FormatContract:
             for place in located.places[key]:
                 here = content[place.file][place.offset : place.offset + place.nbytes]
                 part = elements(tensor, place.box)
-                assert here == bytes(bytes_of(part.contiguous())), (key, place)
+                assert here == part.contiguous().flatten().view(torch.uint8).numpy().tobytes(), (
+                    key,
+                    place,
+                )
                 count += part.numel()
             assert count == tensor.numel()
 
@@ -154,7 +156,14 @@ class FormatContract:
             located = self.format.locate(files)
             edits: dict[str, dict[int, Segment]] = {}
             for place in located.places[key]:
-                data = bytes(bytes_of(elements(new, place.box).contiguous()))
+                data = (
+                    elements(new, place.box)
+                    .contiguous()
+                    .flatten()
+                    .view(torch.uint8)
+                    .numpy()
+                    .tobytes()
+                )
                 edits.setdefault(place.file, {})[place.offset] = Literal(data)
             after = rendered(self.format.rewritten(located, files, edits))
         save(output, after)
@@ -251,7 +260,10 @@ class NewFormatContract(FormatContract):
     ) -> None:
         located = self._located(source)
         content = Content(located.tensors)
-        data = {key: [Literal(bytes(bytes_of(tensor)))] for key, tensor in STATE.items()}
+        data = {
+            key: [Literal(tensor.flatten().view(torch.uint8).numpy().tobytes())]
+            for key, tensor in STATE.items()
+        }
         supply = Supply(data, lambda: dict(STATE), name=output.name, record=record)
 
         assert self.format.refuses(content).beyond == ()

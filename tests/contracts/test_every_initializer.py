@@ -22,10 +22,11 @@ from reinit_cli.initializers import (
     parse_init,
 )
 from reinit_cli.initializers.law import Normal
-from reinit_cli.tensors.convert import rounded
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import moments_of
+from reinit_cli.tensors.rounding import elements_of_tensor, rounded, torch_tensor
+from reinit_cli.tensors.sums import torch_moments
 
 SHAPES = [
     (),
@@ -119,7 +120,7 @@ def test_its_values_follow_its_law(declared: Initializer) -> None:
         law = _law(init, shape)
         if isinstance(law, Transform):
             continue  # nothing is known of it before the tensor is read
-        measured = moments_of(_drawn(init, shape, 1))
+        measured = moments_of(elements_of_tensor(_drawn(init, shape, 1)))
         rounding = 1e-6 * max(abs(measured.low), abs(measured.high)) + 1e-9
         assert law.low - rounding <= measured.low
         assert measured.high <= law.high + rounding
@@ -163,10 +164,10 @@ def test_every_float_is_the_draw_rounded_once(declared: Initializer, dtype: str)
     there = there.to(getattr(torch, dtype))
     reference = there.clone() if isinstance(law, Move) else there.to(drawn_in)
     if isinstance(law, Transform) and law.needs_moments:
-        law = law.settled(moments_of(there))
+        law = law.settled(torch_moments(elements_of_tensor(there)))
     law.fill(reference, generator)
 
-    got = rounded(_drawn(init, shape, 9, dtype), dtype)
+    got = torch_tensor(rounded(_drawn(init, shape, 9, dtype).float().numpy(), dtype))
 
     assert got.dtype == getattr(torch, dtype)
     assert torch.equal(got.view(torch.uint8), reference.to(got.dtype).view(torch.uint8))

@@ -27,7 +27,6 @@ from reinit_cli.checkpoints.formats.base import (
 )
 from reinit_cli.errors import MalformedFileError, UnwritableContentError
 from reinit_cli.storage.segments import Box, Check, Segment
-from reinit_cli.tensors.convert import bytes_of
 from reinit_cli.tensors.info import TensorInfo
 
 INDEX, LEFT, RIGHT = "tensors.toy", "left.raw", "right.raw"
@@ -118,7 +117,9 @@ def write_toy(folder: Path, state: Mapping[str, Tensor]) -> None:
     for key, tensor in state.items():
         places = []
         for file, box in boxes_of(tensor):
-            content = bytes(bytes_of(elements(tensor, box).contiguous()))
+            content = (
+                elements(tensor, box).contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            )
             places.append((file, len(data[file]), len(content), box))
             data[file] += content + b"|"
         dtype = str(tensor.dtype).removeprefix("torch.")

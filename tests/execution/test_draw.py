@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,10 +20,11 @@ from reinit_cli.execution.draw import draw, draw_blocks, expected_moments
 from reinit_cli.initializers import Law, parse_init
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.storage.segments import Literal, View
-from reinit_cli.tensors.convert import bytes_of, read, rounded
+from reinit_cli.tensors.convert import bytes_of, read
 from reinit_cli.tensors.device import check_device, one_thread
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
+from reinit_cli.tensors.rounding import elements_of_tensor, rounded, torch_tensor
 from tests.tools import needs_safetensors
 
 REAL = [name for name, dtype in DTYPES.items() if dtype.kind != "complex"]
@@ -42,7 +44,7 @@ def _law(text: str, shape: tuple[int, ...] = ()) -> Law:
 
 
 def _moments(values: list[float]) -> Moments:
-    return moments_of(torch.tensor(values, dtype=torch.float64))
+    return moments_of(elements_of_tensor(torch.tensor(values, dtype=torch.float64)))
 
 
 def _close(one: Moments, other: Moments) -> bool:
@@ -67,7 +69,7 @@ def test_moments_of_nothing_change_nothing() -> None:
 
     assert some + Moments() == Moments() + some == some
     assert math.isnan(Moments().std)
-    assert moments_of(torch.empty(3, 0)) == Moments()
+    assert moments_of(elements_of_tensor(torch.empty(3, 0))) == Moments()
 
 
 @pytest.mark.parametrize("dtype", REAL)
@@ -76,7 +78,7 @@ def test_moments_are_torch_s(dtype: str) -> None:
     tensor = torch.tensor([[signed, 0, 1], [1, 2, 3]]).to(getattr(torch, dtype))
     values = tensor.to(torch.float64)
 
-    got = moments_of(tensor)
+    got = moments_of(elements_of_tensor(tensor))
 
     assert (got.numel, got.low, got.high) == (6, values.min().item(), values.max().item())
     assert got.mean == pytest.approx(values.mean().item(), rel=1e-6)
@@ -84,7 +86,7 @@ def test_moments_are_torch_s(dtype: str) -> None:
 
 
 def test_moments_of_one_element_have_no_spread() -> None:
-    assert moments_of(torch.tensor(2.5)) == Moments(1, 2.5, 0.0, 2.5, 2.5)
+    assert moments_of(elements_of_tensor(torch.tensor(2.5))) == Moments(1, 2.5, 0.0, 2.5, 2.5)
 
 
 def test_expected_moments_are_those_of_the_law() -> None:
@@ -108,25 +110,25 @@ def test_the_bytes_of_a_tensor_are_those_that_safetensors_or_torch_write(
         written = path.read_bytes()
         expected = written[8 + int.from_bytes(written[:8], "little") :]
 
-    assert bytes_of(tensor).tobytes() == expected
+    assert bytes_of(elements_of_tensor(tensor).array).tobytes() == expected
     assert torch.equal(
-        read(View.of(Literal(expected), dtype, tuple(tensor.shape))).flatten().view(torch.uint8),
+        torch_tensor(read(View.of(Literal(expected), dtype, (2, 3)))).flatten().view(torch.uint8),
         tensor.flatten().view(torch.uint8),
     )
 
 
 def test_the_bytes_of_a_tensor_are_no_copy_and_keep_it_alive() -> None:
-    tensor = torch.zeros(4, dtype=torch.uint8)
-    view = bytes_of(tensor)
-    tensor[2] = 7
-    del tensor
+    array = np.zeros(4, np.uint8)
+    view = bytes_of(array)
+    array[2] = 7
+    del array
 
     assert (view.format, view.nbytes, bytes(view)) == ("B", 4, b"\0\0\7\0")
 
 
 def test_the_bytes_of_an_empty_tensor_are_none() -> None:
-    assert bytes_of(torch.empty(0, 3)).nbytes == 0
-    assert read(View.of(Literal(b""), "float16", (0, 3))).shape == (0, 3)
+    assert bytes_of(np.empty((0, 3))).nbytes == 0
+    assert read(View.of(Literal(b""), "float16", (0, 3))).array.shape == (0, 3)
 
 
 @pytest.mark.parametrize("dtype", NARROW)
@@ -144,7 +146,7 @@ def test_a_rounded_value_is_the_nearest_there_is(dtype: str) -> None:
     near_one = table[(table >= 1) & (table <= 2)]
     drawn = torch.cat([drawn, ((near_one[1:] + near_one[:-1]) / 2).float()])
 
-    got = rounded(drawn, dtype).double()
+    got = torch_tensor(rounded(drawn.numpy(), dtype)).double()
 
     above = torch.searchsorted(table, drawn.double()).clamp(1, len(table) - 1)
     low, high = table[above - 1], table[above]
@@ -351,7 +353,7 @@ def test_blocks_of_a_large_tensor_are_the_tensor_that_torch_draws(
 def test_moments_are_those_of_double_precision_whatever_the_mean() -> None:
     values = torch.randn(3 * BLOCK_NUMEL + 7, generator=torch.Generator().manual_seed(1)) + 1000
 
-    found = moments_of(values)
+    found = moments_of(elements_of_tensor(values))
 
     exact = values.double()
     assert found.mean == pytest.approx(exact.mean().item(), rel=1e-6)

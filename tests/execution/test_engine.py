@@ -30,6 +30,7 @@ from reinit_cli.storage.segments import Box, Copy, Late, Literal, Segment
 from reinit_cli.storage.writer import Writer, nothing
 from reinit_cli.tensors.blocks import Blocks
 from reinit_cli.tensors.device import one_thread
+from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import Moments
 from reinit_cli.threads import unwatched
@@ -73,9 +74,9 @@ class _Counted:
     def see_before(self, blocks: Blocks, moments: Moments) -> None:
         del blocks, moments
 
-    def see(self, block: torch.Tensor, moments: Moments) -> None:
+    def see(self, block: Elements, moments: Moments) -> None:
         del moments
-        self.numel += block.numel()
+        self.numel += block.numel
 
 
 def _step(shape: tuple[int, ...], init: str = "normal:std=1", dtype: str = "float32") -> Step:

@@ -9,7 +9,6 @@ from torch import nn
 from reinit_cli import apply_
 from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import Law, parse_init
-from reinit_cli.tensors.convert import rounded
 from reinit_cli.tensors.device import one_thread
 
 
@@ -95,7 +94,7 @@ def test_float8_is_the_float32_draw_rounded_once(dtype: torch.dtype) -> None:
 def test_bfloat16_uniforms_are_unbiased() -> None:
     shape = (4096, 4096)
 
-    drawn = rounded(draw(_law("uniform", shape), shape, "bfloat16", 0, "cpu"), "bfloat16")
+    drawn = draw(_law("uniform", shape), shape, "bfloat16", 0, "cpu").bfloat16()
 
     # Rounded down they would have a mean of .49804; five standard errors are .00035.
     assert drawn.double().mean().item() == pytest.approx(0.5, abs=0.00035)

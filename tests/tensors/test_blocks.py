@@ -22,6 +22,7 @@ from reinit_cli.tensors.blocks import (
     gathered,
 )
 from reinit_cli.tensors.convert import boxed
+from reinit_cli.tensors.rounding import torch_tensor
 from reinit_cli.tensors.spans import boxes_of, spans_of
 
 BASE = torch.arange(2 * 3 * 4 * 5 * 6, dtype=torch.float32)
@@ -56,7 +57,7 @@ def test_every_element_comes_once_and_no_block_is_larger(
     monkeypatch.setattr(blocks, "BLOCK_NUMEL", numel)
     tensor = LAYOUTS[name]()
 
-    found = list(blocks_as_stored(_view(tensor)))
+    found = list(map(torch_tensor, blocks_as_stored(_view(tensor))))
 
     assert all(block.numel() <= numel for block in found)
     assert sorted(torch.cat([torch.empty(0), *found]).tolist()) == sorted(tensor.flatten().tolist())
@@ -71,7 +72,7 @@ def test_a_transposed_tensor_is_read_once(monkeypatch: pytest.MonkeyPatch) -> No
     with InputFile("x") as file:
         view = View.of(Copy(file, 0, 4 * 720), "float32", (24, 30), (1, 24))
 
-        assert sum(block.numel() for block in blocks_as_stored(view)) == 720
+        assert sum(block.numel for block in blocks_as_stored(view)) == 720
 
     assert sum(read) == 4 * 720
     assert max(read) <= 64
@@ -87,7 +88,7 @@ def test_blocks_end_to_end_are_the_whole(nbytes: int, numel: int) -> None:
         numbers = list(blocks_as_stored(View.of(Literal(data), "int32", (nbytes,))))
 
     assert joined == data
-    assert b"".join(block.numpy().tobytes() for block in numbers) == data
+    assert b"".join(block.array.tobytes() for block in numbers) == data
 
 
 @pytest.mark.parametrize("gap", [0, 12, 100])
@@ -103,7 +104,7 @@ def test_row_by_row_every_element_comes_in_its_place(
     monkeypatch.setattr(spans, "SPAN_NBYTES", 4 * numel)
     tensor = LAYOUTS[name]()
 
-    found = [block.clone() for block in blocks_row_by_row(_view(tensor))]
+    found = [torch_tensor(block).clone() for block in blocks_row_by_row(_view(tensor))]
 
     assert max((block.numel() for block in found), default=0) <= max(1, numel // 2)
     assert torch.equal(torch.cat([*found, torch.empty(0)]), tensor.reshape(-1))
@@ -122,7 +123,7 @@ def test_blocks_end_at_the_same_elements_whatever_is_read_together(
     for nbytes in (4, 120, 1000, 2**20):
         monkeypatch.setattr(spans, "BOX_NBYTES", nbytes)
         monkeypatch.setattr(spans, "LARGEST_BOX_NBYTES", nbytes)
-        found.append([block.numel() for block in blocks_row_by_row(view)])
+        found.append([block.numel for block in blocks_row_by_row(view)])
 
     assert found == [found[0]] * 4
 
@@ -151,7 +152,7 @@ def test_a_transposed_tensor_is_never_read_whole(
     read = _watch(monkeypatch)
     with InputFile(str(tmp_path / "file")) as file:
         view = View.of(Copy(file, 0, 1600), "float32", (20, 20), (1, 20))
-        found = torch.cat([block.clone() for block in blocks_row_by_row(view)])
+        found = torch.cat([torch_tensor(block).clone() for block in blocks_row_by_row(view)])
 
     assert torch.equal(found, tensor.t().reshape(-1))
     assert set(read) == {8}  # two rows at a time
@@ -184,9 +185,9 @@ def test_what_lies_between_is_read_only_where_that_takes_no_longer(
     with InputFile(str(tmp_path / "file")) as file:
         stride = None if tensor.is_contiguous() else tensor.stride()
         data = Copy(file, first, 4 * last + 4)
-        found = gathered(View.of(data, "float32", tuple(tensor.shape), stride))
+        found = torch_tensor(gathered(View.of(data, "float32", tuple(tensor.shape), stride)))
 
-    assert torch.equal(found, tensor)
+    assert torch.equal(found, tensor.reshape(-1))
     assert sum(read) == nbytes
 
 
@@ -225,9 +226,9 @@ def test_what_is_written_in_boxes_lies_as_torch_lays_it(
         boxes = list(boxes_of(tuple(tensor.shape), tensor.stride(), 8))
         for box in boxes:
             start = sum(low * step for (low, _), step in zip(box, tensor.stride(), strict=True))
-            for each in spans_of(boxed(values, box).clone(), tensor.stride(), 8 * start):
+            for each in spans_of(boxed(values.numpy(), box).copy(), tensor.stride(), 8 * start):
                 each.write(write, read)
-    flat = torch.cat([boxed(values, box).reshape(-1) for box in boxes])
+    flat = torch.cat([torch.from_numpy(boxed(values.numpy(), box)).reshape(-1) for box in boxes])
 
     assert torch.equal(flat, values.reshape(-1))
     assert written == storage.numpy().tobytes()

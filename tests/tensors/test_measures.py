@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from reinit_cli.tensors.distance import Tolerance, distance_of
+from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.histogram import histogram_of
 from reinit_cli.tensors.moments import magnitudes, moments_of, real_numbers, statistics_of
+from reinit_cli.tensors.rounding import elements_of_tensor
 
 BLOCKS = [1, 7, 1000]
 
@@ -25,7 +27,7 @@ def test_statistics_do_not_depend_on_the_blocks(size: int) -> None:
     values[[3, 500]] = torch.tensor([math.nan, -math.inf], dtype=torch.float64)
     values[7] = 0
 
-    found = statistics_of(torch.split(values, size))
+    found = statistics_of(map(elements_of_tensor, torch.split(values, size)))
 
     finite = values.numpy()[np.isfinite(values.numpy())]
     assert (found.numel, found.nan, found.inf, found.zeros) == (1000, 1, 1, 1)
@@ -40,7 +42,7 @@ def test_bins_hold_what_those_of_numpy_hold(size: int, scale: float) -> None:
     values = _some(2) * scale
     low, high = values.min().item(), values.max().item()
 
-    found = histogram_of(torch.split(values, size), low, high, 10)
+    found = histogram_of(map(elements_of_tensor, torch.split(values, size)), low, high, 10)
 
     counts, _ = np.histogram((values / scale).numpy(), 10, (low / scale, high / scale))
     assert sum(found.counts) == 1000
@@ -50,8 +52,9 @@ def test_bins_hold_what_those_of_numpy_hold(size: int, scale: float) -> None:
 def test_bins_count_neither_nan_nor_infinities() -> None:
     values = torch.tensor([0.0, math.nan, 1.0, math.inf, -math.inf])
 
-    assert histogram_of([values], 0.0, 1.0, 2).counts == (1, 1)
-    assert histogram_of([torch.tensor([3.0, math.nan, 3.0])], 3.0, 3.0, 4).counts == (2, 0, 0, 0)
+    assert histogram_of([elements_of_tensor(values)], 0.0, 1.0, 2).counts == (1, 1)
+    one = elements_of_tensor(torch.tensor([3.0, math.nan, 3.0]))
+    assert histogram_of([one], 3.0, 3.0, 4).counts == (2, 0, 0, 0)
 
 
 @pytest.mark.parametrize("size", BLOCKS)
@@ -71,7 +74,8 @@ def test_distances_are_those_of_numpy(size: int) -> None:
 
 
 def test_complex_numbers_are_measured_by_magnitude_and_drawn_ones_by_a_part() -> None:
-    values = torch.complex(torch.tensor([3.0, 0.0]), torch.tensor([4.0, 1.0]))
+    tensor = torch.complex(torch.tensor([3.0, 0.0]), torch.tensor([4.0, 1.0]))
+    values = elements_of_tensor(tensor)
 
     assert magnitudes(values).tolist() == [5.0, 1.0]
     assert real_numbers(values).tolist() == [3.0, 0.0]
@@ -79,8 +83,9 @@ def test_complex_numbers_are_measured_by_magnitude_and_drawn_ones_by_a_part() ->
 
 
 def test_what_torch_does_not_compute_with_is_widened() -> None:
-    eight = torch.tensor([[0.5, -2.0], [1.0, 0.0]]).to(torch.float8_e4m3fn)
+    tensor = torch.tensor([[0.5, -2.0], [1.0, 0.0]]).to(torch.float8_e4m3fn)
+    eight = elements_of_tensor(tensor)
 
     assert real_numbers(eight).tolist() == [0.5, -2.0, 1.0, 0.0]
-    assert real_numbers(eight).dtype == torch.float32
-    assert real_numbers(torch.ones(2, dtype=torch.float64)).dtype == torch.float64
+    assert real_numbers(eight).dtype == np.float32
+    assert real_numbers(Elements(np.ones(2), "float64")).dtype == np.float64

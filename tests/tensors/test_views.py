@@ -19,6 +19,7 @@ from reinit_cli.tensors import blocks, spans
 from reinit_cli.tensors.blocks import blocks_as_stored, blocks_row_by_row
 from reinit_cli.tensors.convert import read
 from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.rounding import torch_tensor
 from reinit_cli.tensors.slice import selected
 
 FILLABLE = sorted(name for name, dtype in DTYPES.items() if dtype.kind != "packed")
@@ -121,9 +122,9 @@ def test_whole_row_by_row_and_as_stored_the_elements_are_those_of_the_tensor(
         patch.setattr(spans, "LARGEST_BOX_NBYTES", 8 * numel)
         patch.setattr(spans, "SPAN_NBYTES", 4 * numel)
         patch.setattr(spans, "GAP_NBYTES", numel)
-        whole = read(view)
-        rows = [block.clone() for block in blocks_row_by_row(view)]
-        stored = [block.clone() for block in blocks_as_stored(view)]
+        whole = torch_tensor(read(view))
+        rows = [torch_tensor(block).clone() for block in blocks_row_by_row(view)]
+        stored = [torch_tensor(block).clone() for block in blocks_as_stored(view)]
 
     assert whole.shape == tensor.shape
     assert _bits(whole) == _bits(tensor)
@@ -154,7 +155,8 @@ def test_a_box_of_any_view_is_what_torch_takes(
     with _view(tmp_path_factory.mktemp("view"), tensor, laid) as view:
         ranges = tuple(range(dim)[part] for dim, part in zip(tensor.shape, taken, strict=True))
         part = selected(view, ranges)
-        found, rows = read(part), [block.clone() for block in blocks_row_by_row(part)]
+        found = torch_tensor(read(part))
+        rows = [torch_tensor(block).clone() for block in blocks_row_by_row(part)]
 
     expected = tensor[taken]
     assert found.shape == expected.shape
@@ -180,4 +182,4 @@ def test_a_box_reads_only_the_parts_that_it_meets() -> None:
         assert lower.contiguous == Copy(second, 0, 16)
         assert both.contiguous is None
         assert both.nbytes == 24
-        assert read(both).tolist() == [[5.0, 6.0, 7.0], [9.0, 10.0, 11.0]]
+        assert read(both).array.tolist() == [[5.0, 6.0, 7.0], [9.0, 10.0, 11.0]]

@@ -54,19 +54,19 @@ def values_form(tensor: Tensor) -> Any:
 
 def values_texts(view: View) -> Iterator[str]:
     """Yield the text of the same lists block by block, of a tensor that is not all in memory."""
-    from reinit_cli.tensors.blocks import blocks_row_by_row
-    from reinit_cli.tensors.convert import read
+    from reinit_cli.tensors.blocks import blocks_row_by_row, gathered
+    from reinit_cli.tensors.rounding import torch_tensor
 
     shape = view.shape
     if not math.prod(shape) or not shape:
-        yield dumps(values_form(read(view)))
+        yield dumps(values_form(torch_tensor(gathered(view)).view(view.shape)))
         return
     is_complex = view.dtype.startswith("complex")
     numels = [math.prod(shape[axis:]) * (1 + is_complex) for axis in range(len(shape))]
     numels += [2] if is_complex else []
     reached = 0
     for block in blocks_row_by_row(view):
-        values = values_form(block)
+        values = values_form(torch_tensor(block))
         flat = [each for pair in values for each in pair] if is_complex else values
         for text, count in _rows(flat, reached, numels):
             reached += count

@@ -113,8 +113,7 @@ def _bytes_of_storage(storage: Any) -> Literal:
 
     from reinit_cli.tensors.convert import bytes_of
 
-    flat = torch.empty(0, dtype=torch.uint8).set_(storage)
-    return Literal(bytes_of(flat))
+    return Literal(bytes_of(torch.empty(0, dtype=torch.uint8).set_(storage).numpy()))
 
 
 def _data_entries(entries: Sequence[ZipEntry]) -> list[ZipEntry]:

@@ -7,13 +7,13 @@ from reinit_cli.streams.philox.buffers import blocks_of, buffers
 from reinit_cli.streams.philox.uniform import last_before
 from reinit_cli.streams.philox.words import Words
 
-_CENTER = (
+CENTER = (
     (3.3871328727963666080, 133.14166789178437745, 1971.5909503065514427, 13731.693765509461125,
      45921.953931549871457, 67265.770927008700853, 33430.575583588128105, 2509.0809287301226727),
     (1.0, 42.313330701600911252, 687.18700749205790830, 5394.1960214247511077,
      21213.794301586595867, 39307.895800092710610, 28729.085735721942674, 5226.4952788528545610),
 )  # fmt: skip
-_TAIL = (
+TAIL = (
     (1.42343711074968357734, 4.63033784615654529590, 5.76949722146069140550,
      3.64784832476320460504, 1.27045825245236838258, 0.241780725177450611770,
      0.0227238449892691845833, 7.7454501427834140764e-4),
@@ -21,7 +21,7 @@ _TAIL = (
      0.148103976427480074590, 0.0151986665636164571966, 5.47593808499534494600e-4,
      1.05075007164441684324e-9),
 )  # fmt: skip
-_FAR = (
+FAR = (
     (6.65790464350110377720, 5.46378491116411436990, 1.78482653991729133580,
      0.296560571828504891230, 0.0265321895265761230930, 1.24266094738807843860e-3,
      2.71155556874348757815e-5, 2.01033439929228813265e-7),
@@ -31,8 +31,8 @@ _FAR = (
 )  # fmt: skip
 """The coefficients of Wichura's rational functions, above and below, from the constant on."""
 
-_SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
-_LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
+SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
+LN2_HIGH, LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
 """The logarithm of 2 in two parts, the first of which has few bits (as in fdlibm)."""
 
 
@@ -108,15 +108,15 @@ def quantile(p: Array) -> Array:
     import numpy as np
 
     q = p - 0.5
-    z = _ratio(0.180625 - q * q, *_CENTER)
+    z = _ratio(0.180625 - q * q, *CENTER)
     z *= q
     (tail,) = np.nonzero(q < -0.425)
     if len(tail):
         r = np.sqrt(-logarithm(p[tail]))
-        outer = -_ratio(r - 1.6, *_TAIL)
+        outer = -_ratio(r - 1.6, *TAIL)
         (far,) = np.nonzero(r > 5.0)
         if len(far):
-            outer[far] = -_ratio(r[far] - 5.0, *_FAR)
+            outer[far] = -_ratio(r[far] - 5.0, *FAR)
         z[tail] = outer
     return z
 
@@ -129,7 +129,7 @@ def logarithm(x: Array) -> Array:
     import numpy as np
 
     bits = x.view(np.int64)
-    exponents = (bits - _SQRT_HALF_BITS) >> 52
+    exponents = (bits - SQRT_HALF_BITS) >> 52
     m = (bits - (exponents << 52)).view(np.float64)
     s = (m - 1.0) / (m + 1.0)
     square = s * s
@@ -138,7 +138,7 @@ def logarithm(x: Array) -> Array:
         series *= square
         series += 1 / odd
     k = exponents.astype(np.float64)
-    return k * _LN2_HIGH + (2.0 * s + (2.0 * s * square * series + k * _LN2_LOW))
+    return k * LN2_HIGH + (2.0 * s + (2.0 * s * square * series + k * LN2_LOW))
 
 
 def _ratio(r: Array, above: tuple[float, ...], below: tuple[float, ...]) -> Array:

@@ -41,6 +41,10 @@ class PhiloxStream:
             seed: its Philox key.
             device: where they may be made; it never changes them.
         """
+        if device != "cpu":
+            from reinit_cli.streams.philox.device_chance import DeviceChance
+
+            return DeviceChance(seed, device=device)
         from reinit_cli.streams.philox.chance import PhiloxChance
 
-        return PhiloxChance(seed, device=device)
+        return PhiloxChance(seed)

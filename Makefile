@@ -62,6 +62,7 @@ transcripts: $(VENV)/.dev  ## write into the pages, and draw, what their command
 
 docs: $(VENV)/.dev  ## generate the reference and build the site in build/site
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_vectors.py
 	$(BIN)/zensical build --strict --clean
 	@echo "made build/site; to read it: $(PYTHON) -m http.server --directory build/site"
 

@@ -18,6 +18,7 @@ from reinit_cli.cli.offers import (
     key,
     pointed,
     resize,
+    rows,
     rule,
     selection,
     spelled,
@@ -226,6 +227,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "for a torchvision model name it, such as --arch resnet50; for a language model give its "
         "initializer, such as normal:std=0.02, the initializer_range of its config.json"
     ),
+    (errors.PatternError, "rule"): rows,
     (errors.ArgumentError, ""): arguments,
     (errors.ArgumentError, "point"): pointed,
     (errors.MissingRuleError, ""): lambda error: (

@@ -72,6 +72,21 @@ def rule(error: errors.RuleError) -> str:
     return f"give it an initializer, such as -r {shlex.quote(f'{error.about}=zeros')}"
 
 
+def rows(error: errors.PatternError) -> str:
+    """Offer the part of a tensor that a set of numbers at the end of a pattern may be meant as."""
+    found = _NUMBERS.fullmatch(error.about)
+    if found is None:
+        return ""
+    start, stop = int(found[2]), int(found[3] or found[2]) + 1
+    part = f"[{start}:{stop if stop else ''}]"
+    what = "this row" if found[3] is None else "these rows"
+    return f"{what} of a tensor: {shlex.quote(found[1] + part)}"
+
+
+_NUMBERS = re.compile(r"(.*)\[(-?[0-9]{1,18})(?:\.\.\.?(-?[0-9]{1,18}))?\]", re.DOTALL)
+"""A pattern that ends with a number in brackets, or with a range in the manner of braces."""
+
+
 def key(error: errors.UnknownNameError) -> str:
     """Offer keys that are spelled like one that a source does not have."""
     from reinit_cli.request.spelling import nearest_keys
@@ -105,9 +120,21 @@ _FLAT = "fans need at least 2 dimensions"
 
 
 def _pattern(option: str, error: errors.RuleError) -> str:
-    from reinit_cli.request.spelling import corrected_pattern, nearest_keys, numbers_there
+    from reinit_cli.request.spelling import (
+        corrected_pattern,
+        layers_meant,
+        nearest_keys,
+        numbers_there,
+        rows_meant,
+    )
 
     pattern = error.word or ""
+    written = error.about.removeprefix(pattern)
+    layers, one_row = layers_meant(pattern, written, error.known), rows_meant(pattern, error.known)
+    if layers or one_row:
+        what = "these layers" if layers else "this row of the tensor"
+        init = "" if option == "-x" else f"={written.partition('=')[2]}"
+        return f"{what}: {option} {shlex.quote(f'{layers or one_row}{init}')}"
     corrected = corrected_pattern(pattern, error.known)
     if corrected:
         init = "" if option == "-x" else error.about.removeprefix(pattern)

@@ -67,6 +67,18 @@ class RuleType(_ReadType):
         return Rule.parse(text)
 
 
+class ExclusionType(_ReadType):
+    """A pattern over keys whose tensors, or parts of them, are left alone."""
+
+    name = "pattern"
+
+    def read(self, text: str) -> Rule:
+        """Read it."""
+        from reinit_cli.request.rule import Rule
+
+        return Rule.excluding(text)
+
+
 class ResizeType(_ReadType):
     """A resize: PATTERN=N[:INIT]."""
 

@@ -40,9 +40,9 @@ def _read_paths(request: Request) -> Iterator[str]:
         yield request.weights
     if request.optimizer_order is not None:
         yield request.optimizer_order
-    rules = (rule.init for rule in rules_of(request.rules))
-    rows = (each.init for each in resizes_of(request.resize))
-    for init in (*rules, *rows):
+    for rule in rules_of(request.rules):
+        yield from rule.reads
+    for init in (each.init for each in resizes_of(request.resize)):
         if init is not None:
             yield from init.checkpoints
 

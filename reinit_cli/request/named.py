@@ -11,7 +11,6 @@ from reinit_cli.request.resize import resizes_of
 
 def reads_of(asked: PartialRequest) -> tuple[str, ...]:
     """Return what a request with gaps reads: its sources, and what it names besides."""
-    rules = (rule.init for rule in asked.get("rules", ()))
     rows = (each.init for each in resizes_of(asked.get("resize", ())))
     weights = asked.get("weights")
     order = asked.get("optimizer_order")
@@ -19,7 +18,8 @@ def reads_of(asked: PartialRequest) -> tuple[str, ...]:
         *asked.get("sources", ()),
         *((weights,) if weights is not None else ()),
         *((order,) if order is not None else ()),
-        *(name for init in (*rules, *rows) if init is not None for name in init.checkpoints),
+        *(name for rule in asked.get("rules", ()) for name in rule.reads),
+        *(name for init in rows if init is not None for name in init.checkpoints),
     )
 
 

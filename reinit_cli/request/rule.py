@@ -10,10 +10,11 @@ from itertools import islice
 from math import isfinite
 from typing import TypeAlias
 
-from reinit_cli.errors import ArgumentError, RuleError, UnknownNameError
+from reinit_cli.errors import ArgumentError, PatternError, RuleError, UnknownNameError
 from reinit_cli.initializers import REGISTRY, Init, parse_init
 from reinit_cli.initializers.arguments import is_plain
 from reinit_cli.initializers.declaration import KEEP
+from reinit_cli.request.part import Part, equals_in_parts, parted
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.text import kind_of, plain, quoted, shortened
 
@@ -30,12 +31,14 @@ class Rule:
         init: the initializer with its arguments.
         text: the rule as it was written, or in the usual form if it was written in another.
         is_exclusion: whether it comes from `-x`.
+        part: the part of each tensor that it is for; None for all of it.
     """
 
     pattern: Pattern
     init: Init
     text: str
     is_exclusion: bool = field(default=False, compare=False)
+    part: Part | None = None
 
     def __init__(
         self,
@@ -44,28 +47,33 @@ class Rule:
         text: str | None = None,
         *,
         is_exclusion: bool = False,
+        part: Part | None = None,
     ) -> None:
         """Make a rule from a pattern and an initializer.
 
         Args:
-            pattern: a pattern over keys.
+            pattern: a pattern over keys; a text may end with a part, such as "fc.weight[:4]".
             init: an initializer, with or without arguments, as in a rule; or a function of
                 `torch.nn.init`, alone or in a `functools.partial` with its arguments.
             text: the rule as it was written; None to generate it.
             is_exclusion: whether it comes from `-x`.
+            part: the part of each tensor that it is for, where the pattern does not say it.
 
         Raises:
             RuleError: the pattern or an argument is wrong.
             UnknownNameError: the initializer is unknown.
             TypeError: an argument has the wrong type.
         """
-        read = Pattern.parse(pattern.strip()) if isinstance(pattern, str) else pattern
+        if isinstance(pattern, str):
+            asked, part = parted(pattern.strip())
+            pattern = _pattern(asked)
         filled = _init_of(init)
-        _need("the pattern of a rule", read, Pattern, "a text such as 'fc.*'")
-        object.__setattr__(self, "pattern", read)
+        _need("the pattern of a rule", pattern, Pattern, "a text such as 'fc.*'")
+        object.__setattr__(self, "pattern", pattern)
+        object.__setattr__(self, "part", part)
         object.__setattr__(self, "init", filled)
         written = init if isinstance(init, str) and is_plain(init) else str(filled)
-        object.__setattr__(self, "text", f"{read.text}={written}" if text is None else text)
+        object.__setattr__(self, "text", f"{self.match}={written}" if text is None else text)
         object.__setattr__(self, "is_exclusion", is_exclusion)
 
     def __repr__(self) -> str:
@@ -84,14 +92,16 @@ class Rule:
         """
         text = _unquoted(text)
         asked, written = _split(text)
-        pattern = Pattern.parse(asked.strip())
+        keys, part = parted(asked.strip())
+        pattern = _pattern(keys)
+        match = pattern.text + (part.written if part else "")
         try:
             init = parse_init(written)
         except ArgumentError as error:
-            error.of = pattern.text
+            error.of = match
             raise
-        has_own_words = asked == pattern.text and is_plain(written)
-        return cls(pattern, init, text if has_own_words else f"{pattern.text}={init}")
+        has_own_words = asked == match and is_plain(written)
+        return cls(pattern, init, text if has_own_words else f"{match}={init}", part=part)
 
     @classmethod
     def of(cls, pattern: str, init: str, /, **arguments: object) -> Rule:
@@ -112,16 +122,26 @@ class Rule:
         name = init.partition(":")[0]
         return cls(pattern, REGISTRY[name].bind(arguments) if arguments else parse_init(init))
 
+    @property
+    def match(self) -> str:
+        """What it is for, as a recipe has it: a pattern, and the part of each tensor."""
+        return self.pattern.text + (self.part.written if self.part else "")
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The checkpoints that it names."""
+        mask = (self.part.mask,) if self.part is not None and self.part.mask else ()
+        return (*self.init.checkpoints, *mask)
+
     @classmethod
     def keeping(cls, pattern: str) -> Rule:
         """Make a rule that leaves matching tensors unchanged."""
         return cls.of(pattern, KEEP)
 
     @classmethod
-    def excluding(cls, pattern: Pattern) -> Rule:
+    def excluding(cls, pattern: str) -> Rule:
         """Make the rule by which `-x` leaves alone what a pattern matches."""
-        kept = cls.keeping(pattern.text)
-        return cls(pattern, kept.init, kept.text, is_exclusion=True)
+        return cls(pattern, KEEP, is_exclusion=True)
 
     @property
     def cost(self) -> int:
@@ -134,7 +154,7 @@ class Rule:
         A number that is not finite is a text, since JSON has none.
         """
         return {
-            "match": self.pattern.text,
+            "match": self.match,
             "init": self.init.initializer.name,
             **{
                 name: str(value) if isinstance(value, float) and not isfinite(value) else value
@@ -188,6 +208,19 @@ def _rule(rule: AnyRule) -> Rule:
     )
 
 
+def _pattern(text: str) -> Pattern:
+    """Read the pattern of a rule, of which errors say how rows of a tensor are written.
+
+    Raises:
+        PatternError: it is not a valid pattern.
+    """
+    try:
+        return Pattern.parse(text)
+    except PatternError as error:
+        error.kind = "rule"
+        raise
+
+
 def _init_of(given: AnyInit) -> Init:
     """Read an initializer, however it is given.
 
@@ -236,8 +269,9 @@ def _split(text: str) -> tuple[str, str]:
     Raises:
         RuleError: there is no "=" between a pattern and an initializer.
     """
-    pieces = text.split("=")
-    splits = [("=".join(pieces[:at]), "=".join(pieces[at:])) for at in range(1, len(pieces))]
+    inside = set(equals_in_parts(text))
+    places = [at for at, sign in enumerate(text) if sign == "=" and at not in inside]
+    splits = [(text[:at], text[at + 1 :]) for at in places]
     for pattern, init in splits:
         if init.partition("=")[0].partition(":")[0].strip() in REGISTRY:
             return pattern, init

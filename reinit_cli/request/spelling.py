@@ -150,6 +150,33 @@ def _as_range(numbers: Sequence[int]) -> str:
     return ", ".join(shown if len(shown) <= _MOST_SHOWN else [*shown[:3], "...", shown[-1]])
 
 
+def layers_meant(pattern: str, written: str, keys: Sequence[str]) -> str:
+    """Return the pattern of the layers that a part of a tensor was meant to be; "" where none.
+
+    Args:
+        pattern: what matches no key, such as "model.layers".
+        written: what follows it in its rule, such as "[1:3]=zeros".
+        keys: all of them.
+    """
+    found = _SLICE.match(written)
+    if found is None or len(pattern) > _LONGEST:
+        return ""
+    meant = f"{pattern}.{{{found[1] or 0}..{int(found[2] or 0) - 1}}}.*"
+    return meant if _matches_any(meant, keys, Clock(_SECONDS)) else ""
+
+
+def rows_meant(pattern: str, keys: Sequence[str]) -> str:
+    """Return the pattern and the row of a tensor that a number in brackets was meant to be, or ""."""
+    found = _ROW.fullmatch(pattern)
+    if found is None or not _matches_any(found[1], keys, Clock(_SECONDS)):
+        return ""
+    return f"{found[1]}[{found[2]}:{int(found[2]) + 1}]"
+
+
+_SLICE = re.compile(r"\[(-?[0-9]{1,18})?:(-?[1-9][0-9]{0,17})?\]")
+_ROW = re.compile(r"(.{1,500})\[([0-9]{1,18})\]", re.DOTALL)
+
+
 def _matches_any(pattern: str, keys: Sequence[str], clock: Clock) -> bool:
     try:
         return bool(Pattern.parse(pattern).select(keys, clock))

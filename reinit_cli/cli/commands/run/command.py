@@ -52,7 +52,7 @@ def command(
     /,
     sources: tuple[str, ...],
     rules: tuple[Rule, ...],
-    excluded: tuple[Pattern, ...],
+    excluded: tuple[Rule, ...],
     configs: tuple[str, ...],
     files_from: str | None,
     jobs: int,
@@ -91,7 +91,7 @@ def command(
     asked = read_asked(
         ctx,
         sources=sources,
-        rules=(*rules, *map(Rule.excluding, excluded)),
+        rules=(*rules, *excluded),
         configs=configs,
         files_from=files_from,
         null=null,

@@ -21,6 +21,7 @@ from reinit_cli.cli.options import (
 )
 from reinit_cli.cli.parameters import (
     CastType,
+    ExclusionType,
     PatternType,
     ResizeType,
     RuleType,
@@ -67,7 +68,7 @@ _OFTEN = (
         "-x",
         "--exclude",
         "excluded",
-        type=PatternType(),
+        type=ExclusionType(),
         multiple=True,
         metavar="PATTERN",
         heading=RULES,

@@ -168,7 +168,8 @@ class RuleError(ReinitError, ValueError):
     """A rule, or another change of tensors, that cannot be obeyed as it was given.
 
     Its kind is "" for how a rule is written, "tied" where two rules disagree, "architecture"
-    where a rule depends on one that is not known, and otherwise what was asked for besides
+    where a rule depends on one that is not known, "part" where a bracket can be read in two ways
+    (`known` is how each is written), and otherwise what was asked for besides
     rules: "rename" ("form" for how one is written, "clash" for a name that two keys would have),
     "drop", "only", "dtype", "resize", "classes", "optimizer",
     "parameters" where it is not certain which tensors those of an optimizer are, or "owner"
@@ -230,7 +231,8 @@ class UnfillableError(RuleError):
     """A tensor that a rule selects but its initializer cannot fill.
 
     `about` is the key, `word` the rule and `of` the initializer. The kind is "wildcard" where
-    only `strict` makes it an error, and "norm" where another tensor holds norms of it.
+    only `strict` makes it an error, "norm" where another tensor holds norms of it, and "part" where
+    the tensor may not have the part that the rule names.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {"": "rule {word!r} cannot fill {about!r}: {problem}"}
@@ -416,7 +418,7 @@ class RecordError(ReinitError, ValueError):
 class TensorError(ReinitError, ValueError):
     """A tensor whose values cannot be shown.
 
-    Where it is not to be shown, its kind is "transform", "draw", "write", "slice" or "cast".
+    Where it is not to be shown, its kind is "transform", "draw", "write", "slice", "cast" or "mask".
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -425,6 +427,7 @@ class TensorError(ReinitError, ValueError):
         "draw": "{about!r} cannot be drawn: {problem}",
         "write": "{about!r} cannot be written: {problem}",
         "slice": "slice {about!r}: {problem}",
+        "mask": "{about!r} of {of!r} is not a valid mask: {problem}",
         "cast": "{about!r} cannot be cast: {problem} would become infinite or NaN",
     }
 

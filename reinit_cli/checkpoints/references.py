@@ -46,14 +46,18 @@ class References:
         return Elsewhere(self.architecture, donors, self.prefixes)
 
     @contextmanager
-    def opened(self, laws: Iterable[Law | None], seed: int) -> Iterator[OpenDonors]:
+    def opened(
+        self, laws: Iterable[Law | None], seed: int, masks: Iterable[str] = ()
+    ) -> Iterator[OpenDonors]:
         """Open the checkpoints that some laws take tensors from.
 
         Args:
             laws: what fills tensors.
             seed: the seed of a model that is built.
+            masks: the checkpoints of masks that are read.
         """
         used = {law.donor for law in laws if isinstance(law, Transform) and law.donor is not None}
+        used |= set(masks)
         with ExitStack() as stack:
             contents = {
                 name: stack.enter_context(self.donors[name].open(seed)) for name in sorted(used)
@@ -93,6 +97,7 @@ def find_references(
     arch: Arch | None,
     otherwise: Architecture | None = None,
     origins: Mapping[str, str] = MappingProxyType({}),
+    masks: Iterable[str] = (),
 ) -> References:
     """Find what initializers refer to.
 
@@ -102,11 +107,13 @@ def find_references(
         arch: the architecture that a user names, or None.
         otherwise: the architecture where none is named.
         origins: for tensors that were renamed, the key before.
+        masks: the checkpoints that say which parts of tensors are filled.
 
     Raises:
         SourceError: a checkpoint or an architecture is not there, or cannot be read.
     """
-    names = dict.fromkeys(name for init in inits for name in init.checkpoints)
+    of_inits = (name for init in inits for name in init.checkpoints)
+    names = dict.fromkeys((*of_inits, *masks))
     architecture = architecture_of(arch, tensors, origins) if arch is not None else otherwise
     donors = {name: find_source(name) for name in names}
     mine = {tensor.key: tensor.shape for tensor in tensors}

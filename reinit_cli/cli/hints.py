@@ -206,6 +206,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RuleError, "pattern"): lambda error: (
         f"say which tensors: -r {shlex.quote(f'*.weight={error.about}')}"
     ),
+    (errors.RuleError, "part"): lambda error: (
+        f"the part: -r {shlex.quote(error.known[0])}; the key: -r {shlex.quote(error.known[1])}"
+    ),
     (errors.RuleError, "tied"): "give one of them only, both the same initializer, or --untie",
     (errors.RuleError, "resize"): resize,
     (errors.RuleError, "classes"): _head,
@@ -236,6 +239,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.UnmatchedRuleError, ""): unmatched,
     (errors.UnfillableError, ""): lambda error: f"leave it out, or see reinit inits {error.of}",
+    (errors.UnfillableError, "part"): (
+        "a part is counted from 0, and below 0 from the end; reinit keys -l shows the shapes"
+    ),
     (errors.UnfillableError, "norm"): "give the norms a rule of their own, such as keep or ones",
     (errors.UnfillableError, "wildcard"): "without --strict it would be skipped",
     (errors.SourceNotFoundError, ""): _source,

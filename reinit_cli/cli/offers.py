@@ -78,7 +78,7 @@ def rows(error: errors.PatternError) -> str:
     if found is None:
         return ""
     start, stop = int(found[2]), int(found[3] or found[2]) + 1
-    part = f"[{start}:{stop if stop else ''}]"
+    part = f"[{start}:{stop or ''}]"
     what = "this row" if found[3] is None else "these rows"
     return f"{what} of a tensor: {shlex.quote(found[1] + part)}"
 

@@ -11,7 +11,7 @@ from reinit_cli.checkpoints.formats.base import SHARD_NBYTES, NewFormat, Place, 
 from reinit_cli.checkpoints.formats.respelling import NewEntry, Respelling
 from reinit_cli.checkpoints.references import OpenDonors
 from reinit_cli.checkpoints.source import Contents
-from reinit_cli.errors import OutputUnwritableError
+from reinit_cli.errors import OutputUnwritableError, RuleError
 from reinit_cli.execution.fill import Fill, FillPart, Recast
 from reinit_cli.initializers import Transform
 from reinit_cli.planning.job import Job
@@ -30,6 +30,9 @@ def files_of(
     job: Job, contents: Contents, donors: OpenDonors, record: str
 ) -> Mapping[str, list[Segment]]:
     """Return the segments of each file of the output; of a lone one under ""."""
+    parted = next((step.key for step in job.plan.steps if step.patches), None)
+    if parted is not None:
+        raise RuleError(parted, f"{parted!r}: rules on parts can be planned, but not drawn yet")
     measures = job.request.measure_before or job.request.sketch
     originals = {tensor.key: tensor for tensor in job.source.tensors}
     fills = {
@@ -43,7 +46,7 @@ def files_of(
             saturates=job.request.saturate,
         )
         for step in job.plan.steps
-        if step.action == "fill"
+        if step.is_filled
     }
     fills |= {
         step.key: _fill(
@@ -247,7 +250,7 @@ def _placed(
     saturates: bool,
 ) -> tuple[Segment, ...]:
     """Return the bytes of a tensor in a new file."""
-    if step.action == "fill":
+    if step.is_filled:
         return (fills[step.key],)
     if step.action != "resize":
         return (_contiguous(contents.view(original), step.tensor, saturates=saturates),)

@@ -263,7 +263,7 @@ def failures_of(plan: Plan, findings: Mapping[str, Sequence[Finding]]) -> tuple[
     least_p = plan.least_p
     return tuple(
         Failure(step.key, str(step.init), finding, least_p)
-        for step in plan.fills
+        for step in plan.draws
         for finding in findings.get(step.key, ())
         if not finding.passed
     )

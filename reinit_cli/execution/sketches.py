@@ -168,5 +168,5 @@ class Sketches:
 
 def pictured(plan: Plan) -> frozenset[str]:
     """Choose the filled tensors of which pictures are drawn: the largest."""
-    fills = sorted(plan.fills, key=lambda step: -step.tensor.numel)
+    fills = sorted(plan.draws, key=lambda step: -step.tensor.numel)
     return frozenset(step.key for step in fills[:PICTURES])

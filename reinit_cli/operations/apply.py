@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.references import OpenDonors, References, find_references
 from reinit_cli.checkpoints.state import StateSource
-from reinit_cli.errors import TensorError
+from reinit_cli.errors import RuleError, TensorError
 from reinit_cli.execution.budget import DRAWING_NBYTES
 from reinit_cli.initializers import Constant, Normal, Transform, Uniform
 from reinit_cli.lazy import LazyModule
+from reinit_cli.operations.masks import masks_of, with_masks
 from reinit_cli.planning.decide import decide
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.memory import refuse_too_large
@@ -44,9 +45,12 @@ def plan_in_memory(source: StateSource, request: Request) -> InMemory:
         ReinitError: a rule cannot be obeyed, or takes more memory than there is.
     """
     request = replace(request, device=check_device(request.device))
-    inits = (rule.init for rule in rules_of(request.rules))
-    references = find_references(inits, source.tensors, request.arch, source.layers)
+    rules = rules_of(request.rules)
+    inits = (rule.init for rule in rules)
+    masks = [rule.mask for rule in rules if rule.mask]
+    references = find_references(inits, source.tensors, request.arch, source.layers, masks=masks)
     plan = decide(Entries(source.name, source.tensors), request, references.elsewhere)
+    plan = with_masks(plan, references)
     refuse_too_large(plan, limits(), keeps_values=True)
     return InMemory(source, plan, references)
 
@@ -77,6 +81,9 @@ class InMemory:
             TensorError: there is one.
         """
         for step, tensor in self.targets:
+            if step.patches:
+                problem = f"{step.key!r}: rules on parts can be planned, but not drawn yet"
+                raise RuleError(step.key, problem)
             _check(step.key, tensor)
 
 
@@ -94,8 +101,9 @@ def apply(decided: InMemory, progress: Progress = unwatched) -> None:
 
     decided.check()
     request = decided.plan.request
-    laws = (step.law for step in decided.plan.fills)
-    with one_thread(), decided.references.opened(laws, request.seed) as donors:
+    laws = (step.law for step in decided.plan.draws)
+    masks = masks_of(decided.plan)
+    with one_thread(), decided.references.opened(laws, request.seed, masks) as donors:
         _fill(decided.targets, donors, request.device, progress)
 
 

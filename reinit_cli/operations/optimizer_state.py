@@ -38,6 +38,9 @@ def filled_parameters(optimizer: Optimizer, decided: InMemory) -> list[Held]:
     of_memory = {info.storage for info in decided.source.tensors if info.storage is not None}
     if not any(info.storage in of_memory for _, info in held):
         raise _cannot(optimizer, f"it optimizes no tensor of {decided.source.name}")
+    parted = next((step.key for step in decided.plan.fills if step.patches), None)
+    if parted is not None:
+        raise _cannot(optimizer, f"{parted!r} is filled in part, and has one state")
     filled = [step.tensor for step in decided.plan.fills]
     found = [each for each, info in held if _is_filled(info, filled, optimizer)]
     if found and isinstance(optimizer, torch.optim.LBFGS):

@@ -30,6 +30,7 @@ from reinit_cli.operations.bounds import (
 )
 from reinit_cli.operations.configs import followed
 from reinit_cli.operations.entries import entries_of
+from reinit_cli.operations.masks import with_masks
 from reinit_cli.operations.optimizer_order import order_of
 from reinit_cli.operations.output_place import destination_of, refuse_conflicts
 from reinit_cli.planning.counted import LABELS, counted_as
@@ -99,14 +100,15 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     resizing = Elsewhere(versions=versions).version_of(RESIZE, RESIZE_VERSION)
     saved = replace(entries_of(source, request.root), order=order_of(request))
     entries = as_asked(saved, request, heads, resizing)
-    rules = (rule.init for rule in rules_of(request.rules))
+    rules = rules_of(request.rules)
     rows = (each.init for each in entries.reshapes.values() if each.init is not None)
     arch = request.arch or source.architecture
-    inits = (*rules, *rows)
+    inits = (*(rule.init for rule in rules), *rows)
     layers = source.layers if isinstance(source, StateSource) else None
-    references = find_references(inits, entries.tensors, arch, layers, entries.origins)
+    masks = [rule.mask for rule in rules if rule.mask]
+    references = find_references(inits, entries.tensors, arch, layers, entries.origins, masks)
     elsewhere = replace(references.elsewhere, versions=versions)
-    plan = planned(entries, request, elsewhere)
+    plan = with_masks(planned(entries, request, elsewhere), references)
     refuse_too_large(plan, limits())
     return Decided(plan, references)
 

@@ -18,6 +18,7 @@ from reinit_cli.execution.engine import run, total_nbytes
 from reinit_cli.execution.fill import Fill, Filled, Observer, filled_ranges
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.bounds import check_links
+from reinit_cli.operations.masks import masks_of
 from reinit_cli.operations.prepare import check_faults, decide, with_state
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import refuse_too_large
@@ -147,7 +148,8 @@ def execute(
         return not checks.have_failed
 
     def outcome() -> Outcome:
-        order = (step.key for step in (*job.plan.steps, *job.plan.slots))
+        steps = (*job.plan.steps, *job.plan.slots)
+        order = (share.key for step in steps for share in step.shares)
         done = {key: filled[key] for key in order if key in filled}
         seconds = time.monotonic() - started
         return Outcome(job, done, nbytes, seconds, checks.findings, sketches.sketches())
@@ -159,7 +161,9 @@ def execute(
 
     with (
         job.source.open(request.seed) as contents,
-        job.references.opened((step.law for step in job.plan.fills), request.seed) as donors,
+        job.references.opened(
+            (step.law for step in job.plan.draws), request.seed, masks_of(job.plan)
+        ) as donors,
     ):
         recorder_ = recorder or Recorder.of(job, contents)
         files = files_of(job, contents, donors, recorder_.blank)

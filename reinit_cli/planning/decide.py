@@ -9,11 +9,13 @@ from reinit_cli.errors import UnfillableError
 from reinit_cli.initializers import NOWHERE, Elsewhere, Law, Site, UndefinedError
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.fit import unholdable
-from reinit_cli.planning.match import Owner, match
+from reinit_cli.planning.match import match
 from reinit_cli.planning.notes import refuse_idle, shared_outside, warnings_of
 from reinit_cli.planning.optimizers import with_optimizers
+from reinit_cli.planning.owner import Owner
 from reinit_cli.planning.owners import Saved
 from reinit_cli.planning.parameters import parameters_of
+from reinit_cli.planning.parts import Owners, mask_of, part_step, why_no_part
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.reshape import with_rows
 from reinit_cli.planning.running_statistics import stale_statistics, with_buffers
@@ -81,7 +83,9 @@ def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
     if elsewhere.version_of(WEIGHT_NORM, WEIGHT_NORM_VERSION) < WEIGHT_NORM_VERSION:
         left_alone = {key: why for key, why in left_alone.items() if not why.norm_of}
     overlaps = overlapping((*tensors, *entries.outside))
-    deciding = _Deciding(matches.owners, ties, overlaps, left_alone, request, elsewhere)
+    deciding = _Deciding(
+        matches.owners, matches.parts, ties, overlaps, left_alone, request, elsewhere
+    )
     steps = _skip_ties_together(tuple(map(deciding.step, tensors)))
     steps = with_norms(steps, rules, left_alone, overlaps)
     if request.strict:
@@ -98,6 +102,7 @@ class _Deciding:
     """What the decision on one tensor depends on besides it."""
 
     owners: Mapping[str, Owner | None]
+    parts: Owners
     ties: Mapping[str, tuple[str, ...]]
     overlaps: Mapping[str, str]
     spared: Mapping[str, Spared]
@@ -105,23 +110,52 @@ class _Deciding:
     elsewhere: Elsewhere
 
     def step(self, tensor: TensorInfo) -> Step:
-        """Decide what happens to a tensor.
+        """Decide what happens to a tensor, and to parts of it.
 
         Raises:
             UnfillableError: its rule insists on it, and cannot fill it.
         """
-        owner = self.owners[tensor.key]
+        step = self._step(tensor, self.owners[tensor.key])
+        owners = self.parts.get(tensor.key, ())
+        patches = tuple(self._patch(tensor, owner) for owner in owners)
+        if step.action != "fill" and any(each.action == "fill" for each in patches):
+            # Of ties, the first is drawn.
+            step = replace(step, seed_key=min((step.key, *step.tied)))
+        return replace(step, patches=patches) if patches else step
+
+    def _patch(self, tensor: TensorInfo, owner: Owner) -> Step:
+        """Decide what happens to a part of a tensor."""
+        part = owner.rule.part
+        assert part is not None
+        try:
+            mask_key = mask_of(part, tensor, self.elsewhere)
+        except UndefinedError as error:
+            return part_step(self._step(tensor, owner, str(error)), part, "")
+        return part_step(self._step(tensor, owner), part, mask_key)
+
+    def _step(self, tensor: TensorInfo, owner: Owner | None, problem: str = "") -> Step:
+        """Decide what a rule does with a tensor.
+
+        Args:
+            tensor: the tensor.
+            owner: whose rule; None where no rule is for it.
+            problem: why it does nothing, where that is known.
+        """
         group = self.ties.get(tensor.key, (tensor.key,))
         tied = tuple(key for key in group if key != tensor.key)
         if owner is None:
             return Step(tensor, "copy", tied=tied)
-        init = owner.rule.init
-        if init.keeps:
-            return Step(tensor, "keep", owner.position, tied=tied)
-        law, reason = self._law_or_reason(tensor, owner.rule, group)
+        init, part = owner.rule.init, owner.rule.part
+        law = None
+        reason = problem or (why_no_part(part, tensor, None) if part is not None else "")
+        if not reason:
+            if init.keeps:
+                return Step(tensor, "keep", owner.position, tied=tied)
+            law, reason = self._law_or_reason(tensor, owner.rule, group)
         if reason:
             if owner.insists or (self.request.strict and not self._may_follow(tensor, reason)):
                 kind = "" if owner.insists else "wildcard"
+                kind = "part" if part is not None and owner.insists and law is None else kind
                 raise _unfillable(tensor.key, reason, owner.rule, kind)
             return Step(tensor, "skip", owner.position, reason=reason, tied=tied)
         stream = stream_named(self.request.stream)
@@ -160,7 +194,10 @@ class _Deciding:
             law = rule.init.law(tensor.shape, Site(tensor.key, tensor.dtype, self.elsewhere))
         except UndefinedError as error:
             return None, str(error)
-        return (law, unholdable(law, dtype)) if law else (None, "")
+        if law is None:
+            return None, ""
+        problem = why_no_part(rule.part, tensor, law) if rule.part is not None else ""
+        return law, problem or unholdable(law, dtype)
 
     def _why_spared(self, rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
         """Say why a rule leaves a tensor alone though its initializer could fill it."""
@@ -190,8 +227,9 @@ def _refuse_skipped(steps: Sequence[Step], rules: Sequence[Rule]) -> None:
         UnfillableError: there are such.
     """
     for step in steps:
-        if step.action == "skip" and step.rule is not None:
-            raise _unfillable(step.key, step.reason, rules[step.rule], "wildcard")
+        for share in step.shares:
+            if share.action == "skip" and share.rule is not None:
+                raise _unfillable(share.key, share.reason, rules[share.rule], "wildcard")
 
 
 def _is_named(rule: Rule, key: str, why: Spared) -> bool:
@@ -211,7 +249,15 @@ def _skip_ties_together(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     if not skipped:
         return steps
     return tuple(
-        Step(step.tensor, "skip", step.rule, skipped[step.key].reason, tied=step.tied)
+        Step(
+            step.tensor,
+            "skip",
+            step.rule,
+            skipped[step.key].reason,
+            seed_key=step.seed_key if any(each.law for each in step.patches) else "",
+            tied=step.tied,
+            patches=step.patches,
+        )
         if step.action == "fill" and step.key in skipped
         else step
         for step in steps

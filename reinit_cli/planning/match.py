@@ -4,38 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reinit_cli.errors import RuleError
+from reinit_cli.planning.owner import Owner
+from reinit_cli.planning.parts import Owners, refuse_ambiguous, settled_parts
 from reinit_cli.request.pattern import KeyIndex, Pattern
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import quoted
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A rule that decides what happens to a key.
-
-    Attributes:
-        rule: the rule; for a key of a new head, the rule that a user would write for it.
-        rank: the owner of the highest rank decides; the rank of a rule is its position.
-        head: the key of the new head, or "".
-    """
-
-    rule: Rule
-    rank: int
-    head: str = ""
-
-    @property
-    def insists(self) -> bool:
-        """Whether it names its keys, rather than taking what it can fill."""
-        return not self.rule.pattern.is_wildcard
-
-    @property
-    def position(self) -> int | None:
-        """The position of its rule, where a user gave one."""
-        return None if self.head else self.rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +24,14 @@ class Matches:
         named: for each rule, how many keys its pattern matches.
         counts: for each rule, how many of them have the dimensions that it asks for.
         shadowed: for each rule, how many of them a later one decides.
+        parts: the owners of parts of tensors, with ties settled.
     """
 
     owners: Mapping[str, Owner | None]
     named: tuple[int, ...]
     counts: tuple[int, ...]
     shadowed: tuple[int, ...]
+    parts: Owners = field(default_factory=dict)
 
 
 def match(
@@ -78,22 +57,35 @@ def match(
         matched[key] = Owner(head_rule(key), at - len(heads), key)
     index = KeyIndex(keys)
     named, counts = [], []
+    parts: dict[str, list[Owner]] = {}
     for at, rule in enumerate(rules):
+        refuse_ambiguous(rule, keys, index)
         selected = index.select(rule.pattern)
         named.append(len(selected))
         # A rule for other dimensions leaves a tensor to the rules before it.
         selected = [each for each in selected if rule.init.takes_ndim(len(tensors[each].shape))]
         counts.append(len(selected))
-        matched |= dict.fromkeys((keys[position] for position in selected), Owner(rule, at))
+        if rule.part is None:
+            matched |= dict.fromkeys((keys[position] for position in selected), Owner(rule, at))
+        else:
+            for position in selected:
+                parts.setdefault(keys[position], []).append(Owner(rule, at))
     owners = _settled(matched, ties)
+    shapes = {tensor.key: tensor.shape for tensor in tensors if tensor.key in parts}
+    of_parts = settled_parts(parts, owners, ties, shapes)
     kept = Counter(
         owner.rank for key, owner in matched.items() if owner is not None and owners[key] == owner
+    )
+    ranks = {key: {owner.rank for owner in owned} for key, owned in of_parts.items()}
+    kept += Counter(
+        each.rank for key, found in parts.items() for each in found if each.rank in ranks[key]
     )
     return Matches(
         owners,
         tuple(named),
         tuple(counts),
         tuple(count - kept[at] for at, count in enumerate(counts)),
+        of_parts,
     )
 
 

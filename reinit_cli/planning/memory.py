@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from reinit_cli.errors import TensorError
 from reinit_cli.initializers import Move
@@ -36,6 +37,8 @@ def is_kept_for_tests(step: Step, *, checks: bool) -> bool:
         checks: whether draws are tested.
     """
     law = step.follows
+    if step.is_partial:
+        return False
     return checks and law is not None and bool(law.identity) and not law.is_sequential
 
 
@@ -84,6 +87,11 @@ def _draws(plan: Plan) -> Iterator[Step]:
 
 def _needed(step: Step, plan: Plan, *, keeps_values: bool) -> int:
     """Return the memory without which a draw cannot be made."""
+    if step.patches:
+        # Every part is drawn from the law of the whole.
+        wholes = (replace(each, tensor=step.tensor) for each in step.draws)
+        values = step.tensor.nbytes if keeps_values else 0
+        return values + sum(_needed(each, plan, keeps_values=False) for each in wholes)
     working = working_nbytes(step)
     whole = step.tensor.numel * drawn_itemsize(step)
     kept = whole if is_kept_for_tests(step, checks=plan.request.check) else 0

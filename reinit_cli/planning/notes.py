@@ -56,7 +56,7 @@ def refuse_idle(
 
 
 def _said(rule: Rule) -> str:
-    return f"-x {quoted(rule.pattern.text)}" if rule.is_exclusion else f"rule {quoted(rule.text)}"
+    return f"-x {quoted(rule.match)}" if rule.is_exclusion else f"rule {quoted(rule.text)}"
 
 
 def _idleness(source: str, rule: Rule, owned: Sequence[Step], named: int, matched: int) -> str:
@@ -75,7 +75,7 @@ def _idleness(source: str, rule: Rule, owned: Sequence[Step], named: int, matche
 def shared_outside(steps: Sequence[Step], outside: Sequence[TensorInfo]) -> Iterator[str]:
     """Say which tensors outside change with those that are filled."""
     if outside:
-        filled = {step.key for step in steps if step.action == "fill"}
+        filled = {step.key for step in steps if step.is_filled}
         groups = tied_groups((*(step.tensor for step in steps), *outside))
         beyond = {tensor.key for tensor in outside}
         for key in sorted(beyond & groups.keys()):
@@ -131,8 +131,11 @@ def _shared_streams(plan: Plan) -> Iterator[str]:
     seen: dict[int, str] = {}
     used = (1 << stream_named(plan.request.stream).used_bits) - 1
     for step in plan.fills:
-        if step.law is None or not step.law.is_random or step.norm_of:
-            continue
-        first = seen.setdefault(step.seed & used, step.key)
-        if first != step.key:
-            yield f"{first!r} and {step.key!r} are drawn from one stream; another seed parts them"
+        for draw in step.draws:
+            if draw.law is None or not draw.law.is_random or draw.norm_of:
+                continue
+            first = seen.setdefault(draw.seed & used, step.key)
+            if first != step.key:
+                yield (
+                    f"{first!r} and {step.key!r} are drawn from one stream; another seed parts them"
+                )

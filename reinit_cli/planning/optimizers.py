@@ -43,6 +43,7 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
     """
     if not saved.optimizers:
         raise unresettable(plan.source, "holds no optimizer state")
+    _refuse_parts(plan)
     fills = {step.origin: step for step in plan.steps if step.action in ("fill", "resize")}
     _check_ties(plan, saved, fills)
     for each in saved.parameters:
@@ -81,6 +82,17 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
         forgotten=tuple(forgotten),
         warnings=(*plan.warnings, *warnings),
     )
+
+
+def _refuse_parts(plan: Plan) -> None:
+    """Refuse to reset the state of tensors of which rules fill parts.
+
+    Raises:
+        RuleError: there is one.
+    """
+    for step in plan.steps:
+        if step.patches and step.is_filled:
+            raise unresettable(plan.source, f"{step.key!r} is filled in part, and has one state")
 
 
 def _check_ties(plan: Plan, saved: Saved, fills: Mapping[str, Step]) -> None:

@@ -21,7 +21,7 @@ def copied_state(plan: Plan, copied: Sequence[str]) -> Iterator[str]:
         plan: what happens to the tensors.
         copied: the names of the other files of a folder that are copied.
     """
-    is_filled = any(step.action == "fill" for step in plan.steps)
+    is_filled = any(step.is_filled for step in plan.steps)
     there = [name for name in STATE_FILES if name in copied] if is_filled else []
     if not plan.request.reset_optimizer:
         way = "--reset-optimizer resets what it keeps of the filled tensors"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
-from reinit_cli.initializers import Fans, Init, Law, Statistic, Transform
+from reinit_cli.initializers import Constant, Fans, Init, Law, Normal, Statistic, Transform, Uniform
+from reinit_cli.initializers.truncated import TruncatedNormal
 from reinit_cli.planning.config_sizes import Change
+from reinit_cli.request.part import Part, Ranges
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.streams.stream import seed_form
@@ -29,6 +31,10 @@ LEAST_NUMEL = 100
 
 FALSE_ALARMS = 1e-9
 """The highest probability that a run with correct draws fails a test."""
+
+
+INDEPENDENT = (Constant, Uniform, Normal, TruncatedNormal)
+"""The laws by which all elements are alike and independent, so that any of them follow the law."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -54,6 +60,13 @@ class Step:
         source_key: its key in the source, if it is renamed, or None.
         resized_with: the key of the weight whose bias it is and that it is resized with, or "".
         norm_of: the key of the weight whose norms fill it (of ties, the first), or "".
+        patches: what rules do with parts of the tensor, in their order: the last that covers an
+            element decides. Everything above is about the rest.
+        part: the part of a tensor that it is about, or None.
+        ranges: the elements of this part in each dimension of the tensor.
+        mask_key: the key of the mask that says which of them, in its own checkpoint, or "".
+        is_partial: whether it is about some elements of a tensor, whose others may be decided
+            by other steps.
     """
 
     tensor: TensorInfo
@@ -74,11 +87,42 @@ class Step:
     source_key: str | None = None
     resized_with: str = ""
     norm_of: str = ""
+    patches: tuple[Step, ...] = ()
+    part: Part | None = None
+    ranges: Ranges = ()
+    mask_key: str = ""
+    is_partial: bool = False
 
     def __repr__(self) -> str:
         """Show what happens to which key."""
         how = f" with {named(str(self.init))}" if self.init is not None else ""
         return f"<Step {named(self.key)}: {self.action}{how}>"
+
+    @property
+    def shares(self) -> tuple[Step, ...]:
+        """The step of each part of its tensor, and before them that of the rest; or itself."""
+        if not self.patches:
+            return (self,)
+        return (replace(self, patches=(), is_partial=True), *self.patches)
+
+    @property
+    def draws(self) -> tuple[Step, ...]:
+        """Those of its shares that are filled."""
+        return tuple(share for share in self.shares if share.action == "fill")
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether any of its tensor is filled."""
+        return self.action == "fill" or any(each.action == "fill" for each in self.patches)
+
+    @property
+    def keeps_some(self) -> bool:
+        """Whether elements of a tensor of which some are filled may be as they were, or changed."""
+        draws = [each for each in self.shares if each.action != "skip"]
+        return any(
+            each.law is None or isinstance(each.law, Transform) or each.keeps_zeros
+            for each in draws
+        )
 
     @property
     def origin(self) -> str:
@@ -161,6 +205,8 @@ class Step:
         """The statistics of its draw to test."""
         law = self.follows
         is_testable = law is not None and law.is_random and law.std > 0
+        if self.is_partial and not isinstance(law, INDEPENDENT):
+            return ()
         enough = self.tensor.numel >= LEAST_NUMEL
         return law.statistics if law is not None and is_testable and enough else ()
 
@@ -217,10 +263,10 @@ class Plan:
         rules = zip(self.rules, self.by_rule(), strict=True)
         columns = ("pattern", "initializer", "tensors", "parameters", "notes")
         page = html_table(columns, [_rule_row(rule, steps) for rule, steps in rules])
-        if self.fills:
+        if self.draws:
             of_fill = ("key", "shape", "dtype", "initializer", "expected std", "std")
-            filled = html_table(of_fill, [_fill_row(step, stds) for step in self.fills])
-            is_short = len(self.fills) <= _SHORT
+            filled = html_table(of_fill, [_fill_row(step, stds) for step in self.draws])
+            is_short = len(self.draws) <= _SHORT
             page += html_section(f"{plural(len(self.fills), 'tensor')}", filled, is_open=is_short)
         warnings = "".join(f"<p>{html_text(f'warning: {each}')}</p>" for each in self.warnings)
         return html_section(title, warnings + page)
@@ -228,7 +274,7 @@ class Plan:
     @property
     def summary(self) -> str:
         """How many of its tensors are filled, by how many rules."""
-        filled = sum(step.action == "fill" for step in self.steps)
+        filled = sum(step.is_filled for step in self.steps)
         return (
             f"{filled:,} of {plural(len(self.steps), 'tensor')} filled "
             f"by {plural(len(self.rules), 'rule')}"
@@ -237,21 +283,25 @@ class Plan:
     @property
     def fills(self) -> tuple[Step, ...]:
         """The steps that fill a tensor, once per tensor: of ties, the one that names the stream."""
-        return tuple(
-            step for step in self.steps if step.action == "fill" and step.key == step.seed_key
-        )
+        return tuple(step for step in self.steps if step.is_filled and step.key == step.seed_key)
+
+    @property
+    def draws(self) -> tuple[Step, ...]:
+        """What is drawn: each tensor that is filled, or the parts of it that are, each once."""
+        return tuple(draw for step in self.fills for draw in step.draws)
 
     @property
     def least_p(self) -> float:
         """The threshold p of each test: `FALSE_ALARMS` divided by their number (Bonferroni)."""
-        return FALSE_ALARMS / max(1, sum(len(step.statistics) for step in self.fills))
+        return FALSE_ALARMS / max(1, sum(len(step.statistics) for step in self.draws))
 
     def by_rule(self) -> list[list[Step]]:
         """Return, for each rule, the steps that it owns."""
         owned: list[list[Step]] = [[] for _ in self.rules]
         for step in self.steps:
-            if step.rule is not None:
-                owned[step.rule].append(step)
+            for share in step.shares:
+                if share.rule is not None:
+                    owned[share.rule].append(share)
         return owned
 
 
@@ -264,7 +314,7 @@ def _rule_row(rule: Rule, steps: Sequence[Step]) -> tuple[Field, ...]:
     skipped = [step.reason for step in steps if step.action == "skip"]
     notes = f"{len(skipped):,} skipped: {'; '.join(dict.fromkeys(skipped))}" if skipped else ""
     numel = sum(step.tensor.numel for step in taken)
-    return rule.pattern.text, str(rule.init), len(taken), numel, notes
+    return rule.match, str(rule.init), len(taken), numel, notes
 
 
 def _fill_row(step: Step, stds: Mapping[str, float]) -> tuple[Field, ...]:

@@ -115,7 +115,7 @@ def with_norms(
     of = {key: why.norm_of for key, why in left_alone.items() if why.norm_of}
     if not of:
         return tuple(steps)
-    drawn = {step.key: step for step in steps if step.action == "fill"}
+    drawn = {step.key: step for step in steps if step.is_filled}
     following = dict(_following(steps, rules, of, drawn, overlaps))
     return tuple(following.get(step.key, step) for step in steps)
 
@@ -130,7 +130,9 @@ def _following(
     for step in steps:
         direction = drawn.get(of.get(step.key, ""))
         is_free = step.action in ("copy", "skip")
-        if direction is None or not is_free or isinstance(direction.law, Transform):
+        if direction is None or not is_free:
+            continue
+        if all(isinstance(each.law, Transform) for each in direction.draws):
             continue
         why = _why_not(step, direction, of, overlaps)
         if why:
@@ -162,6 +164,8 @@ def _why_not(
     """Say why a norm cannot follow, or ""."""
     if step.key in overlaps:
         return overlaps[step.key]
+    if direction.patches:
+        return "these are not known where a part of it is filled"
     if direction.keeps_zeros:
         return "these are not known where zeros are kept"
     if {of.get(key) for key in step.tied} != set(direction.tied):

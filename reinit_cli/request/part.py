@@ -148,7 +148,9 @@ class Part:
         )
         if not all(ranges):
             axis = next(at for at, each in enumerate(ranges) if not each)
-            raise ValueError(f"the part {self} covers nothing: dimension {axis} has {shape[axis]:,}")
+            raise ValueError(
+                f"the part {self} covers nothing: dimension {axis} has {shape[axis]:,}"
+            )
         return ranges
 
 

@@ -128,10 +128,14 @@ class Rule:
         return self.pattern.text + (self.part.written if self.part else "")
 
     @property
+    def mask(self) -> str:
+        """The checkpoint that says which elements of tensors it is for, or ""."""
+        return self.part.mask if self.part is not None else ""
+
+    @property
     def reads(self) -> tuple[str, ...]:
         """The checkpoints that it names."""
-        mask = (self.part.mask,) if self.part is not None and self.part.mask else ()
-        return (*self.init.checkpoints, *mask)
+        return (*self.init.checkpoints, *filter(None, (self.mask,)))
 
     @classmethod
     def keeping(cls, pattern: str) -> Rule:

@@ -170,11 +170,11 @@ def rows_meant(pattern: str, keys: Sequence[str]) -> str:
     found = _ROW.fullmatch(pattern)
     if found is None or not _matches_any(found[1], keys, Clock(_SECONDS)):
         return ""
-    return f"{found[1]}[{found[2]}:{int(found[2]) + 1}]"
+    return f"{found[1]}[{found[2]}:{int(found[2]) + 1 or ''}]"
 
 
 _SLICE = re.compile(r"\[(-?[0-9]{1,18})?:(-?[1-9][0-9]{0,17})?\]")
-_ROW = re.compile(r"(.{1,500})\[([0-9]{1,18})\]", re.DOTALL)
+_ROW = re.compile(r"(.{1,500})\[(-?[0-9]{1,18})\]", re.DOTALL)
 
 
 def _matches_any(pattern: str, keys: Sequence[str], clock: Clock) -> bool:

@@ -143,7 +143,7 @@ def _layers(spreads: Sequence[Spread], places: Sequence[float]) -> list[tuple[fl
 
 def spreads_of_rewrite(outcome: Outcome) -> Iterator[Spread]:
     """Yield how wide each filled tensor was, is, and was expected to be."""
-    for step in outcome.job.plan.fills:
+    for step in outcome.job.plan.draws:
         filled = outcome.filled.get(step.key)
         if filled is not None and (step.rule is not None or step.head):
             before = filled.before.std if filled.before is not None else None

@@ -189,7 +189,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 def panels_of_rewrite(outcome: Outcome) -> Iterator[Panel]:
     """Yield the picture of each filled tensor of which histograms were counted."""
     plan = outcome.job.plan
-    for step in plan.fills:
+    for step in plan.draws:
         sketch = outcome.sketches.get(step.key)
         is_asked = step.rule is not None or step.head
         if sketch is None or not is_asked or step.init is None:

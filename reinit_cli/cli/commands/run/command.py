@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from reinit_cli.cli.render.meter import Meter
     from reinit_cli.operations.batch import Planned
     from reinit_cli.operations.rewrite import ReportFile
-    from reinit_cli.request.pattern import Pattern
     from reinit_cli.request.rule import Rule
 
 SOME_FAILED = 3
@@ -84,7 +83,6 @@ def command(
     from reinit_cli.cli.terminal import refuse_terminal, warn
     from reinit_cli.operations.batch import plan_batch
     from reinit_cli.request.cast import Cast, as_asked_for
-    from reinit_cli.request.rule import Rule
 
     options["record"] = record_to or record or None
     options["dtype"] = as_asked_for(map(Cast.parse, options["dtype"]))

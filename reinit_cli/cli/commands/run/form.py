@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         "tensors": [
             step_form(step, filled.get(step.seed_key))
             | _findings_form(findings.get(step.seed_key, ()))
+            | _parts_form(step.patches, filled, findings)
             for step in plan.steps
         ],
         **({"dropped": plan.dropped} if plan.dropped else {}),
@@ -109,7 +110,7 @@ def step_form(step: Step, filled: Filled | None) -> dict[str, Any]:
         "shape": step.tensor.shape,
         "dtype": step.tensor.dtype,
         "nbytes": step.tensor.nbytes,
-        "action": step.action,
+        "action": "fill" if step.is_filled else step.action,
         "rule": step.rule,
     }
     if step.source_key is not None:
@@ -141,10 +142,37 @@ def step_form(step: Step, filled: Filled | None) -> dict[str, Any]:
     return form
 
 
+def _parts_form(
+    patches: Sequence[Step],
+    filled: Mapping[str, Filled],
+    findings: Mapping[str, Sequence[Finding]],
+) -> dict[str, Any]:
+    """Return the JSON form of what rules do with parts of a tensor."""
+    if not patches:
+        return {}
+    return {
+        "parts": [
+            {
+                "part": patch.part.text,
+                **_of_part(step_form(patch, filled.get(patch.seed_key))),
+                **_findings_form(findings.get(patch.seed_key, ())),
+            }
+            for patch in patches
+            if patch.part is not None
+        ]
+    }
+
+
+def _of_part(form: dict[str, Any]) -> dict[str, Any]:
+    """Return what is a part's own in the form of a step."""
+    of_tensor = ("key", "dtype", "source_key", "tied", "seed_key", "was")
+    return {name: value for name, value in form.items() if name not in of_tensor}
+
+
 def _check_form(plan: Plan) -> dict[str, Any]:
     return {
         "least_p": plan.least_p,
-        "statistics": sum(len(step.statistics) for step in plan.fills),
+        "statistics": sum(len(step.statistics) for step in plan.draws),
     }
 
 

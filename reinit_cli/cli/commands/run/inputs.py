@@ -75,14 +75,14 @@ def _row(result: Result, *, has_seed: bool) -> tuple[Value | Cell, ...]:
         return (*named, Cell("skipped", "warning"), None, None, None, result.path, None)
     job = _job_of(result)
     assert job is not None
-    fills = [step for step in job.plan.steps if step.action == "fill"]
+    fills = [step for step in job.plan.steps if step.is_filled]
     counts = counts_of(fills, buffers_of(job.plan))
     return (
         *named,
         "planned" if isinstance(result, Job) else Cell("done", "good"),
         *(counts.tensors, counts.parameters, counts.nbytes),
         job.destination.path or "standard output",
-        "; ".join(skip_notes(job.plan.steps)),
+        "; ".join(skip_notes([share for step in job.plan.steps for share in step.shares])),
     )
 
 
@@ -107,7 +107,7 @@ def _facts(results: Sequence[Result], seconds: float | None) -> Iterator[Fact]:
 def _facts_of_all(plan: Plan) -> Iterator[Fact]:
     """Yield what is asked for of every input."""
     for rule in (*map(head_rule, plan.heads), *plan.rules):
-        yield "rule", f"{rule.pattern.text} = {described(rule.init)}"
+        yield "rule", f"{rule.match} = {described(rule.init)}"
     request = plan.request
     yield from (("rename", each.text) for each in renames_of(request.rename))
     yield from (("drop", each.text) for each in patterns_of(request.drop))

@@ -90,7 +90,7 @@ def _slots_fact(plan: Plan) -> str:
 def _check_fact(plan: Plan, outcome: Outcome | None) -> str | Cell:
     odds = f"(threshold p = {plan.least_p:.1e})"
     if outcome is None:
-        tests = plural(sum(len(step.statistics) for step in plan.fills), "statistical test")
+        tests = plural(sum(len(step.statistics) for step in plan.draws), "statistical test")
         return f"{tests} {odds}"
     tests = plural(sum(map(len, outcome.findings.values())), "statistical test")
     if failed := len(outcome.failures):
@@ -112,7 +112,7 @@ def shapes_of(step: Step) -> str:
 
 def unchanged_of(plan: Plan) -> list[Step]:
     """Return the steps of tensors that get no new values."""
-    return [step for step in plan.steps if step.action not in ("fill", "resize")]
+    return [step for step in plan.steps if not step.is_filled and step.action != "resize"]
 
 
 def buffers_of(plan: Plan) -> frozenset[str]:

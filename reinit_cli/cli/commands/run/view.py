@@ -141,7 +141,8 @@ def steps_sheet(job: Job, outcome: Outcome | None) -> Sheet:
             *_step_row(step, filled.get(step.seed_key)),
             _verdict(findings.get(step.seed_key, ())),
         )
-        for step in job.plan.steps
+        for each in job.plan.steps
+        for step in each.shares
         if step.rule is not None
         or step.was is not None
         or step.init is not None
@@ -183,7 +184,7 @@ def page_of_rewrite(outcome: Outcome) -> Page:
         [without_folders(warning, paths) for warning in job.plan.warnings],
         [("Rules", rules), ("Tensors", steps_sheet(job, outcome).without_empty_columns())],
         panels,
-        len(job.plan.fills),
+        len(job.plan.draws),
         list(spreads_of_rewrite(outcome)),
     )
 
@@ -201,7 +202,7 @@ def _rule_row(
     counts = counts_of(steps if rule.init.keeps else fills, buffers)
     stds = (_expected(fills), _after(fills, filled))
     return (
-        Cell(rule.pattern.text, "changed" if fills else "dim"),
+        Cell(rule.match, "changed" if fills else "dim"),
         described(rule.init),
         *(counts.tensors, counts.parameters, counts.nbytes),
         *(_ends(stds) if is_raw else [std and std.for_people for std in stds]),

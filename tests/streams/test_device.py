@@ -127,7 +127,7 @@ def test_a_device_without_float64_leaves_it_to_the_processor(
 ) -> None:
     draw, dtype = DRAWS["normal(0, 1) float64"]
 
-    def fails(*_: object) -> torch.Tensor:
+    def fails(*_: object, **__: object) -> torch.Tensor:
         raise TypeError("Cannot convert a MPS Tensor to float64 dtype\nas MPS has none")
 
     monkeypatch.setattr(device_chance.on_device64, "uniform", fails)

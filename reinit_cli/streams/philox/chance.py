@@ -9,6 +9,7 @@ from reinit_cli.streams.chance import Array
 from reinit_cli.streams.philox.float64 import fill_normal64, fill_uniform64
 from reinit_cli.streams.philox.normal import fill_normal
 from reinit_cli.streams.philox.permutation import permutation
+from reinit_cli.streams.philox.places import Chosen, chosen
 from reinit_cli.streams.philox.tail import fill_truncated64
 from reinit_cli.streams.philox.truncated import FEWEST, fill_truncated, words_between
 from reinit_cli.streams.philox.uniform import fill_uniform
@@ -89,6 +90,13 @@ class PhiloxChance:
         at = self.element
         self.element += numel
         return permutation(self._places, at, numel)
+
+    def chosen(self, rows: int, columns: int, count: int) -> Chosen:
+        """Choose as many elements in each column of a matrix, which begins at this element.
+
+        Their numbers are not those of the values, and nothing moves on.
+        """
+        return chosen(self._places, self.element, rows, columns, count)
 
     def generator(self) -> torch.Generator:
         """Return a generator of torch's on the CPU, seeded with the low 63 bits of the key.

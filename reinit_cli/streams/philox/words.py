@@ -44,6 +44,10 @@ class Words:
         self._source: np.random.Philox | None = None
         self._following = -1
 
+    def reread(self) -> Words:
+        """Return another reader of the same words, for another thread."""
+        return Words(self._key, self._lane)
+
     def take(self, at: int, count: int, nbits: Literal[32, 64] = 32) -> Array:
         """Return words from one on, as little-endian unsigned integers, in new memory.
 

@@ -20,7 +20,7 @@ from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, square
 from reinit_cli.tensors.rounding import recast, torch_tensor
-from reinit_cli.tensors.sums import torch_moments
+from reinit_cli.tensors.torch_moments import torch_moments
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -151,11 +151,16 @@ class _Run:
 
     def _one_thread(self) -> AbstractContextManager[None]:
         """Hold torch to one thread for each draw, since draws run side by side."""
-        if not self._products:
+        if not self._need_torch:
             return nullcontext()
         from reinit_cli.tensors.device import one_thread
 
         return one_thread()
+
+    @property
+    def _need_torch(self) -> bool:
+        """Whether any draws do."""
+        return any(product.needs_torch for product in self._products)
 
     # --- in any order -------------------------------------------------------------------
 
@@ -252,7 +257,8 @@ class _Run:
         """Begin to draw, each thread with a BLAS of one thread."""
         from reinit_cli.tensors.device import use_one_thread
 
-        return work.each(produce, self._within_budget(products), self._threads, use_one_thread)
+        begin = use_one_thread if self._need_torch else None
+        return work.each(produce, self._within_budget(products), self._threads, begin)
 
     @property
     def _threads(self) -> int:

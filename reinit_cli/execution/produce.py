@@ -18,6 +18,7 @@ from reinit_cli.execution.pieces import Piece
 from reinit_cli.lazy import LazyModule
 from reinit_cli.planning.memory import drawn_itemsize, working_nbytes
 from reinit_cli.storage.segments import Box
+from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.blocks import blocks_row_by_row, peak_of_blocks
 from reinit_cli.tensors.convert import boxed, bytes_of
 from reinit_cli.tensors.dtype import itemsize_of
@@ -60,6 +61,14 @@ class Product:
     def is_streamed(self) -> bool:
         """Whether its blocks are written as they come."""
         return all(part.box is None and part.stride is None for _, part in self.places)
+
+    @property
+    def needs_torch(self) -> bool:
+        """Whether torch gives its random numbers."""
+        return (
+            isinstance(self.of, Fill)
+            and stream_named(self.of.step.stream or DEFAULT_STREAM).needs_torch
+        )
 
     @property
     def key(self) -> str:

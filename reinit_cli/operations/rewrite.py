@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import BinaryIO, Self
 
 from reinit_cli.checkpoints.find import find_source
@@ -32,6 +33,7 @@ from reinit_cli.storage.memory import limits
 from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
 from reinit_cli.storage.writer import Output, Writer, put_file
+from reinit_cli.streams.stream import stream_named
 from reinit_cli.tensors.device import check_device
 from reinit_cli.text import named, nbytes, plural
 from reinit_cli.threads import Progress, unwatched
@@ -183,15 +185,13 @@ def execute(
 
 
 def _check_memory(plan: Plan) -> None:
-    """Refuse what does not fit next to torch, which takes much of what `ulimit -v` allows.
+    """Refuse what does not fit next to what draws: torch takes much of what `ulimit -v` allows.
 
     Raises:
         TensorError: a draw needs more memory than is left.
     """
     if plan.fills:
-        import torch
-
-        del torch
+        import_module("torch" if stream_named(plan.request.stream).needs_torch else "numpy")
         refuse_too_large(plan, limits())
 
 

@@ -23,6 +23,10 @@ class Stream(Protocol):
         """How many of the lowest bits of a key's seed its numbers depend on."""
 
     @property
+    def needs_torch(self) -> bool:
+        """Whether torch gives its numbers."""
+
+    @property
     def seed_name(self) -> str:
         """What the seed of a key is called."""
 

@@ -20,11 +20,13 @@ class TorchStream:
             get another name.
         used_bits: how many of the lowest bits of a key's seed its generator for the CPU uses.
         seed_name: what the seed of a key is called.
+        needs_torch: whether torch gives its numbers.
     """
 
     name: str = "torch-1"
     used_bits: int = 32
     seed_name: str = "generator"
+    needs_torch: bool = True
 
     def seed_for(self, seed: int, key: str, transform: str = "") -> int:
         """Return the seed of the generator of a key, in [0, 2^63).

@@ -49,7 +49,10 @@ class Moments:
         return math.sqrt(self.squares / self.numel) if self.numel else math.nan
 
     def __add__(self, other: Moments) -> Moments:
-        """Return the moments of both together (Chan, Golub & LeVeque 1979)."""
+        """Return the moments of both together (Chan, Golub & LeVeque 1979).
+
+        Values that `resample` draws depend on every step, see `halves`.
+        """
         if not self.numel or not other.numel:
             return other if not self.numel else self
         numel = self.numel + other.numel
@@ -66,6 +69,9 @@ class Moments:
 
 BLOCK_NUMEL = 2**18
 """The elements that are drawn and measured together: they stay in the processor's cache."""
+
+_FEW = 2**16
+"""Of up to so many elements sums take no time, so that they are taken in float64."""
 
 LEAST_SCALE = 2.0**-40
 """In float32, squares of much smaller elements vanish, and of much larger ones overflow."""
@@ -89,10 +95,11 @@ def moments_of(elements: Elements) -> Moments:
 def _moments_of_block(block: Elements) -> Moments:
     values = real_numbers(block)
     low, high = values.min().item(), values.max().item()
-    if low == high:
+    if low == high and math.isfinite(low):  # sums would be off by a rounding
         return Moments(len(values), low, 0.0, low, high)
     scale = max(-low, high)
-    if values.dtype == np.float32 and not LEAST_SCALE < scale < 1 / LEAST_SCALE:
+    is_plain = LEAST_SCALE < scale < 1 / LEAST_SCALE
+    if values.dtype == np.float32 and (len(values) <= _FEW or not is_plain):
         values = values.astype(np.float64)
     mean, squares = _mean_and_squares(values)
     return Moments(len(values), mean, squares, low, high)
@@ -202,7 +209,7 @@ def _statistics_of_block(block: Elements) -> Statistics:
     ordered = exact if exact.dtype.kind in "iu" else values
     low, high = ordered.min().item(), ordered.max().item()
     if low == high:
-        return Statistics(numel, nan, inf, zeros, Moments(values.size, low, 0.0, low, high))
+        return Statistics(numel, nan, inf, zeros, Moments(values.size, float(low), 0.0, low, high))
     # In place where the values are a copy: new memory would take as long as all the rest.
     mean, squares = _mean_and_squares(values, None if values is exact else values)
     return Statistics(numel, nan, inf, zeros, Moments(values.size, mean, squares, low, high))

@@ -51,6 +51,11 @@ def rounded(values: Array, dtype: str) -> Elements:
     return Elements(_plain(values, dtype), dtype)
 
 
+def in_dtype(elements: Elements, dtype: str) -> Elements:
+    """Return elements rounded to a dtype; themselves where they have it."""
+    return elements if elements.dtype == dtype else rounded(numbers(elements), dtype)
+
+
 def _plain(values: Array, dtype: str) -> Array:
     """Return numbers in a dtype of numpy's, contiguous; of complex numbers their real parts."""
     real = values.real if values.dtype.kind == "c" and DTYPES[dtype].kind != "complex" else values

@@ -26,7 +26,7 @@ from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import moments_of
 from reinit_cli.tensors.rounding import elements_of_tensor, rounded, torch_tensor
-from reinit_cli.tensors.sums import torch_moments
+from reinit_cli.tensors.torch_moments import torch_moments
 
 SHAPES = [
     (),

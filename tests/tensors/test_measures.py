@@ -89,3 +89,56 @@ def test_what_torch_does_not_compute_with_is_widened() -> None:
     assert real_numbers(eight).tolist() == [0.5, -2.0, 1.0, 0.0]
     assert real_numbers(eight).dtype == np.float32
     assert real_numbers(Elements(np.ones(2), "float64")).dtype == np.float64
+
+
+@pytest.mark.parametrize("numel", [3, 1000, 2**17 + 5])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16", "float8_e5m2"])
+def test_equal_values_have_exactly_no_spread(dtype: str, numel: int) -> None:
+    elements = elements_of_tensor(torch.full((numel,), 0.1).to(getattr(torch, dtype)))
+
+    for found in (moments_of(elements), statistics_of([elements, elements]).finite):
+        assert found.std == 0.0
+        assert found.mean == found.low == found.high
+
+
+@pytest.mark.parametrize("numel", [1000, 2**17 + 5])
+def test_values_that_are_nearly_equal_keep_their_spread(numel: int) -> None:
+    tensor = 1000 + 0.01 * _some(5, numel).float()
+
+    found = moments_of(elements_of_tensor(tensor))
+
+    assert found.mean == pytest.approx(tensor.double().mean().item(), rel=1e-9)
+    assert found.std == pytest.approx(tensor.double().std(correction=0).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-30, 1e30, 1e38])
+def test_squares_of_small_and_of_large_numbers_are_not_lost(scale: float) -> None:
+    tensor = (_some(6, 2**17).clamp(-3, 3) * scale).float()
+
+    found = moments_of(elements_of_tensor(tensor))
+
+    assert found.std == pytest.approx(tensor.double().std(correction=0).item(), rel=1e-6)
+
+
+def test_a_mean_is_found_although_the_sum_overflows() -> None:
+    values = Elements(np.array([1.5e308, 1.2e308, 0.3e308]), "float64")
+
+    assert moments_of(values).mean == pytest.approx(1e308)
+    assert statistics_of([values]).finite.mean == pytest.approx(1e308)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64"])
+def test_extremes_of_integers_are_exact(dtype: str) -> None:
+    limits = np.iinfo(dtype)
+    values = np.array([limits.max, limits.max - 1, limits.min + 1], dtype)
+
+    found = statistics_of([Elements(values, dtype)]).finite
+
+    assert (found.low, found.high) == (limits.min + 1, limits.max)
+
+
+def test_what_is_not_finite_has_no_moments_that_are() -> None:
+    values = torch.tensor([1.0, math.nan, math.inf])
+
+    assert math.isnan(moments_of(elements_of_tensor(values)).mean)
+    assert math.isnan(moments_of(elements_of_tensor(torch.full((3,), -math.inf))).std)

@@ -16,10 +16,12 @@ class PhiloxStream:
         name: what records and plans call the way from a seed to values; another way would
             get another name.
         used_bits: how many of the lowest bits of a key's seed its numbers depend on.
+        needs_torch: whether torch gives its numbers.
     """
 
     name: str = "philox-1"
     used_bits: int = 128
+    needs_torch: bool = False
 
     def seed_for(self, seed: int, key: str, transform: str = "") -> int:
         """Return the Philox key of a tensor, of 128 bits.

@@ -20,6 +20,7 @@ from reinit_cli.request.rename import Rename, renames_of
 from reinit_cli.request.request import Request
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_row_by_row, byte_blocks
+from reinit_cli.tensors.convert import bytes_of
 from reinit_cli.tensors.distance import Tolerance, distance_of, in_lockstep
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.threads import Progress, aside, stop_here, unwatched
@@ -61,7 +62,7 @@ def compare(
 ) -> list[Difference]:
     """Compare two sources.
 
-    Equal bytes are recognized without torch.
+    Equal bytes are recognized without numpy.
 
     Args:
         first: a source.
@@ -285,8 +286,6 @@ def _digest(contents: Contents, tensor: TensorInfo | None) -> bytes | None:
         for block in byte_blocks(data):
             digest.update(block)
     elif tensor.fillable_dtype is not None and not tensor.overlaps_itself:
-        from reinit_cli.tensors.convert import bytes_of
-
         for values in blocks_row_by_row(view):
             digest.update(bytes_of(values.array))
     else:

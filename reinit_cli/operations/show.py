@@ -13,14 +13,14 @@ from reinit_cli.errors import TensorError
 from reinit_cli.operations.keys import Listing, Selectors, list_keys
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.storage.segments import View
+from reinit_cli.tensors.blocks import BLOCK_NUMEL, blocks_row_by_row, gathered
+from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.moments import Statistics, statistics_of
+from reinit_cli.tensors.printing import Style, edges_of, printed
 from reinit_cli.text import printable
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from reinit_cli.tensors.moments import Statistics
-    from reinit_cli.tensors.printing import Style
     from reinit_cli.tensors.slice import Index
 
 
@@ -34,13 +34,15 @@ class Values:
 
     Attributes:
         info: what is known of the whole tensor.
-        tensor: its values, or those of the part that was asked for.
+        elements: its values, or those of the part that was asked for, in row-major order.
+        shape: of these.
         statistics: of all of these, or None where they were too many to be read for that.
-        is_abridged: whether `tensor` has only the part that torch prints.
+        is_abridged: whether `elements` are only those that torch prints.
     """
 
     info: TensorInfo
-    tensor: Tensor
+    elements: Elements
+    shape: tuple[int, ...]
     statistics: Statistics | None = None
     is_abridged: bool = False
 
@@ -52,13 +54,11 @@ class Values:
             full: whether all are shown, where torch would leave some out.
             most_lines: the lines from which on some are left out.
         """
-        from reinit_cli.tensors.printing import printed_tensor
-
         if self.is_abridged:
-            return printed_tensor(self.tensor, style.abridged)
-        text = printed_tensor(self.tensor, style.full if full else style)
+            return printed(self.elements, self.shape, style.abridged)
+        text = printed(self.elements, self.shape, style.full if full else style)
         is_long = most_lines is not None and text.count("\n") >= most_lines
-        return printed_tensor(self.tensor, style.abridged) if is_long and not full else text
+        return printed(self.elements, self.shape, style.abridged) if is_long and not full else text
 
 
 Part = tuple[str, tuple["Index", ...]]
@@ -99,18 +99,23 @@ def read_values(
     Raises:
         UnreadableSourceError, SourceChangedError: as they say.
     """
-    from reinit_cli.tensors.blocks import blocks_row_by_row, gathered
-    from reinit_cli.tensors.moments import statistics_of
-    from reinit_cli.tensors.printing import Style, edges_of
-    from reinit_cli.tensors.rounding import torch_tensor
-
     style = Style.of_process()
-    abridged = abridged and style.abridges(view.shape)
-    whole = None if abridged else torch_tensor(gathered(view)).view(view.shape)
-    values = edges_of(view, style) if whole is None else whole
+    is_abridged = abridged and style.abridges(view.shape)
+    if is_abridged:
+        elements, shape = edges_of(view, style)
+    else:
+        elements, shape = gathered(view), view.shape
     if not measures or prod(view.shape) > MOST_MEASURED:
-        return Values(info, values, None, abridged)
-    return Values(info, values, statistics_of(blocks_row_by_row(view)), abridged)
+        return Values(info, elements, shape, None, is_abridged)
+    blocks = blocks_row_by_row(view) if is_abridged else _parts(elements)
+    return Values(info, elements, shape, statistics_of(blocks), is_abridged)
+
+
+def _parts(elements: Elements) -> Iterator[Elements]:
+    """Yield elements block by block."""
+    flat = elements.flat.array
+    for at in range(0, len(flat), BLOCK_NUMEL):
+        yield Elements(flat[at : at + BLOCK_NUMEL], elements.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,7 @@ def measure(views: Mapping[str, View], progress: Progress) -> dict[str, Statisti
     """Measure tensors, side by side.
 
     Args:
-        views: for each key its tensor, of a dtype that torch computes with.
+        views: for each key its tensor, of a dtype that can be filled.
         progress: called with the bytes of each tensor that is done.
 
     Returns:
@@ -208,9 +208,6 @@ def _side_by_side(
         return item[0], found
 
     def measure_all() -> dict[str, _Found]:
-        from reinit_cli.tensors.device import one_thread, use_one_thread
-
-        with one_thread():
-            return dict(side_by_side(one, views.items(), use_one_thread))
+        return dict(side_by_side(one, views.items()))
 
     return aside(measure_all)

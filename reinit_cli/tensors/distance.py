@@ -7,12 +7,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reinit_cli.lazy import LazyModule
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_as_stored, blocks_row_by_row
-from reinit_cli.tensors.rounding import torch_tensor
+from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.elements import Array, Elements
+from reinit_cli.tensors.rounding import numbers
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,62 +56,122 @@ class Tolerance:
         return not self.rtol and not self.atol
 
 
-def distance_of(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: Tolerance) -> Distance:
+def distance_of(pairs: Iterable[tuple[Elements, Elements]], tolerance: Tolerance) -> Distance:
     """Return how far two tensors are apart.
 
     Args:
         pairs: blocks of both, of the same length.
         tolerance: what counts as equal.
     """
-    import torch
-
-    numel = changed = 0
-    max_abs = 0.0
-    sums = torch.zeros(4, dtype=torch.float64)  # of d·d, a·a, b·b, a·b
-    for one, two in pairs:
-        is_complex = one.is_complex() or two.is_complex()
-        a, b = (_widened(each, is_complex=is_complex) for each in (one, two))
-        apart = (b - a).abs()
-        # float64 would round large integers.
-        equal = (one == two) if _are_integers(one, two) else (a == b) | (a.isnan() & b.isnan())
-        close = equal
-        if not tolerance.is_exact:
-            close = equal | ((apart <= tolerance.atol + tolerance.rtol * b.abs()) & b.isfinite())
-        numel += a.numel()
-        changed += int((~close).sum())
-        apart[equal] = 0
-        apart.nan_to_num_(nan=math.inf, posinf=math.inf)
-        max_abs = max(max_abs, apart.max().item() if apart.numel() else 0.0)
-        # What is not finite says nothing of norms and angles.
-        a, b, finite = (each.nan_to_num(0, 0, 0) for each in (a, b, apart))
-        sums += torch.stack([finite.dot(finite), a.dot(a), b.dot(b), a.dot(b)])
-    squares, of_first, of_second, both = sums.tolist()
-    lengths = math.sqrt(of_first) * math.sqrt(of_second)
-    relative = math.sqrt(squares / of_first) if of_first else (math.inf if squares else 0.0)
-    return Distance(numel, changed, max_abs, relative, both / lengths if lengths else math.nan)
+    total = _Sums()
+    with np.errstate(all="ignore"):
+        for one, two in pairs:
+            total += _sums_of(one, two, tolerance)
+    return total.distance
 
 
-def in_lockstep(first: View, second: View) -> Iterator[tuple[Tensor, Tensor]]:
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What is summed over blocks of two tensors.
+
+    Attributes:
+        numel: the number of elements; a complex one counts as two.
+        changed: how many differ by more than the tolerance.
+        max_abs: the largest difference.
+        squares: of the finite differences.
+        of_first, of_second: the squares of the finite elements of each.
+        both: the products of both.
+    """
+
+    numel: int = 0
+    changed: int = 0
+    max_abs: float = 0.0
+    squares: float = 0.0
+    of_first: float = 0.0
+    of_second: float = 0.0
+    both: float = 0.0
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(
+            self.numel + other.numel,
+            self.changed + other.changed,
+            max(self.max_abs, other.max_abs),
+            self.squares + other.squares,
+            self.of_first + other.of_first,
+            self.of_second + other.of_second,
+            self.both + other.both,
+        )
+
+    @property
+    def distance(self) -> Distance:
+        """The distance that they amount to."""
+        squares, first = self.squares, self.of_first
+        lengths = math.sqrt(first) * math.sqrt(self.of_second)
+        relative = math.sqrt(squares / first) if first else (math.inf if squares else 0.0)
+        cosine = self.both / lengths if lengths else math.nan
+        return Distance(self.numel, self.changed, self.max_abs, relative, cosine)
+
+
+def _sums_of(one: Elements, two: Elements, tolerance: Tolerance) -> _Sums:
+    """Return the sums over one block of each."""
+    is_complex = any(DTYPES[each.dtype].kind == "complex" for each in (one, two))
+    a, b = (_widened(numbers(each), is_complex=is_complex) for each in (one, two))
+    apart = np.abs(b - a)
+    # float64 would round large integers.
+    exact = _are_integers(one, two)
+    equal = one.array == two.array if exact else (a == b) | (np.isnan(a) & np.isnan(b))
+    close = equal
+    if not tolerance.is_exact:
+        allowed = tolerance.atol + tolerance.rtol * np.abs(b)
+        close = equal | ((apart <= allowed) & np.isfinite(b))
+    apart[equal] = 0
+    apart[np.isnan(apart)] = math.inf
+    # What is not finite says nothing of norms and angles.
+    first, second, finite = (_finite(each) for each in (a, b, apart))
+    return _Sums(
+        a.size,
+        int(np.count_nonzero(~close)),
+        apart.max().item() if apart.size else 0.0,
+        _dot(finite, finite),
+        _dot(first, first),
+        _dot(second, second),
+        _dot(first, second),
+    )
+
+
+def _finite(values: Array) -> Array:
+    """Return numbers with zeros for what is not finite."""
+    are_finite = np.isfinite(values)
+    return values if are_finite.all() else np.where(are_finite, values, 0)
+
+
+def _dot(one: Array, two: Array) -> float:
+    """Return a scalar product, which does not depend on the number of threads of a library."""
+    return float((one * two).sum())
+
+
+def in_lockstep(first: View, second: View) -> Iterator[tuple[Elements, Elements]]:
     """Yield the elements of both in the same order, in blocks of the same length."""
     blocks = blocks_as_stored if first.layout == second.layout else blocks_row_by_row
-    ours, theirs = map(torch_tensor, blocks(first)), map(torch_tensor, blocks(second))
+    ours, theirs = blocks(first), blocks(second)
     one, two = next(ours, None), next(theirs, None)
     while one is not None and two is not None:
-        count = min(one.numel(), two.numel())
-        yield one[:count], two[:count]
-        one, two = one[count:], two[count:]
-        one = one if one.numel() else next(ours, None)
-        two = two if two.numel() else next(theirs, None)
+        count = min(one.numel, two.numel)
+        yield _within(one, 0, count), _within(two, 0, count)
+        one = _within(one, count) if count < one.numel else next(ours, None)
+        two = _within(two, count) if count < two.numel else next(theirs, None)
 
 
-def _are_integers(one: Tensor, two: Tensor) -> bool:
-    return one.dtype == two.dtype and not one.is_floating_point() and not one.is_complex()
+def _within(block: Elements, start: int, stop: int | None = None) -> Elements:
+    return Elements(block.array[start:stop], block.dtype)
 
 
-def _widened(block: Tensor, *, is_complex: bool) -> Tensor:
-    """Return elements in float64; real and imaginary parts in turn where one of two is complex."""
-    import torch
+def _are_integers(one: Elements, two: Elements) -> bool:
+    return one.dtype == two.dtype and DTYPES[one.dtype].kind in ("integer", "bool")
 
+
+def _widened(block: Array, *, is_complex: bool) -> Array:
+    """Return numbers in float64; real and imaginary parts in turn where one of two is complex."""
     if is_complex:
-        return torch.view_as_real(block.to(torch.complex128)).reshape(-1)
-    return block.to(torch.float64)
+        return np.ascontiguousarray(block, np.complex128).view(np.float64)
+    return block.astype(np.float64, copy=False)

@@ -72,11 +72,11 @@ class Counter:
         self._step = (high - low) / bins
         self._slots = [0] * (bins + 2)
 
-    def add(self, values: Array) -> None:
-        """Count floats; all of them are finite."""
-        values = values.astype(np.float64) if self._step < _LEAST_STEP else values
+    def add(self, block: Array) -> None:
+        """Count the floats of a block; all of them are finite."""
+        values = block.astype(np.float64) if self._step < _LEAST_STEP else block
         slots = np.clip((values - self._low) / self._step + 1, 0, self._bins + 1)
-        counted = np.bincount(slots.reshape(-1).astype(np.intp), minlength=self._bins + 2)
+        counted = np.bincount(slots.reshape(-1).astype(np.int32), minlength=self._bins + 2)
         self._slots = [a + b for a, b in zip(self._slots, counted.tolist(), strict=True)]
 
     def cumulative(self) -> Iterator[tuple[float, int]]:
@@ -94,17 +94,26 @@ def histogram_of(blocks: Iterable[Elements], low: float, high: float, bins: int)
 
     Complex ones are counted by their magnitudes.
     """
-    counts = np.zeros(bins, np.int64)
+    counts = [0] * bins
     # The widest ranges overflow unless they are scaled, which leaves elements in their bins.
     scale = 1.0 if math.isfinite(bins * (float(high) - float(low))) else 2**-10
     low, high = low * scale, high * scale
     for block in blocks:
-        values = (
-            magnitudes(block).reshape(-1) * scale if scale != 1 else magnitudes(block).reshape(-1)
-        )
-        if low < high:
-            # What lies outside, NaN and infinities among them, is not counted.
-            counts += np.histogram(values, bins, (low, high))[0]
-        else:
-            counts[0] += np.count_nonzero(values == low)
-    return Histogram(low / scale, high / scale, tuple(counts.tolist()))
+        values = magnitudes(block) * scale if scale != 1 else magnitudes(block)
+        counted = _counts(values, low, high, bins)
+        counts = [a + b for a, b in zip(counts, counted, strict=True)]
+    return Histogram(low / scale, high / scale, tuple(counts))
+
+
+def _counts(values: Array, low: float, high: float, bins: int) -> list[int]:
+    """Count numbers in bins, step by step as `torch.histc` does.
+
+    What lies outside, NaN and infinities among them, is not counted.
+    """
+    if not low < high:
+        return [int(np.count_nonzero(values == low)), *[0] * (bins - 1)]
+    is_inside = (values >= low) & (values <= high)
+    inside = values if is_inside.all() else values[is_inside]
+    at = ((inside - low) * bins / (high - low)).astype(np.int64)
+    counted: list[int] = np.bincount(np.minimum(at, bins - 1), minlength=bins).tolist()
+    return counted

@@ -9,14 +9,19 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Protocol
 
+from reinit_cli.lazy import LazyModule
 from reinit_cli.storage.segments import Range, View
 from reinit_cli.tensors.blocks import gathered
-from reinit_cli.tensors.elements import Array
-from reinit_cli.tensors.rounding import torch_tensor
-from reinit_cli.tensors.slice import selected
+from reinit_cli.tensors.convert import boxed
+from reinit_cli.tensors.elements import Array, Elements, stored_dtype
+from reinit_cli.tensors.rounding import elements_of_tensor, numbers
+from reinit_cli.tensors.slice import selected, without_ones
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
+else:
+    np = LazyModule("numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +80,17 @@ class Style:
 _BRACKETS = 8
 
 
-def printed(values: Array, shape: tuple[int, ...], dtype: str, style: Style) -> str:
+def printed(elements: Elements, shape: tuple[int, ...], style: Style) -> str:
     """Return a tensor as torch prints it.
 
     Args:
-        values: its elements as numbers: floats of fewer than 32 bits as wider ones.
+        elements: its elements in row-major order.
         shape: its shape, which may have more dimensions than arrays of numpy can have.
-        dtype: torch's name of its dtype.
         style: torch's options.
     """
-    start = "tensor("
-    if values.size:
-        text = _values(values.reshape(-1), shape, style, len(start))
+    start, dtype = "tensor(", elements.dtype
+    if elements.numel:
+        text = _values(numbers(elements.flat), shape, style, len(start))
         is_usual = dtype in _usual_dtypes(style)
         has_size = not style.edgeitems
     else:
@@ -131,8 +135,6 @@ def _values(values: Array, shape: tuple[int, ...], style: Style, indent: int) ->
 
 def _shown(values: Array, shape: tuple[int, ...], edge: int) -> Array:
     """Return the elements that are not left out, which decide how all are written."""
-    import numpy as np
-
     if not edge:  # Torch leaves out all elements then, but looks at those of a vector.
         return values if len(shape) == 1 else values[:0]
     after = 1
@@ -172,21 +174,19 @@ class _Column:
     @classmethod
     def of(cls, values: Array, style: Style) -> _Column:
         """Return the way in which torch would write elements."""
-        import numpy as np
-
         if values.dtype.kind != "f":
             limits = [values.min().item(), values.max().item()] if values.size else []
             return cls("", max([1, *(len(str(each)) for each in limits)]))
-        numbers = values[np.isfinite(values) & (values != 0)]
-        if not numbers.size:
+        finite = values[np.isfinite(values) & (values != 0)]
+        if not finite.size:
             return cls(".0f", ends=".")
-        are_whole = bool((numbers == np.ceil(numbers)).all())
-        has_exponents = _has_exponents(numbers) if style.sci_mode is None else style.sci_mode
+        are_whole = bool((finite == np.ceil(finite)).all())
+        has_exponents = _has_exponents(finite) if style.sci_mode is None else style.sci_mode
         if has_exponents or not are_whole:
             found = cls(f".{style.precision}{'e' if has_exponents else 'f'}")
         else:
             found = cls(".0f", ends=".")
-        return replace(found, width=max(map(len, map(found.bare, _extremes(numbers)))))
+        return replace(found, width=max(map(len, map(found.bare, _extremes(finite)))))
 
     def bare(self, value: float) -> str:
         """Return an element without spaces in front of it."""
@@ -198,16 +198,16 @@ class _Column:
         return self.bare(value).rjust(self.width)
 
 
-def _has_exponents(numbers: Array) -> bool:
+def _has_exponents(values: Array) -> bool:
     """Whether torch writes numbers, none of which is zero, with exponents."""
-    sizes = abs(numbers)
+    sizes = abs(values)
     least, most = float(sizes.min()), float(sizes.max())
     return most / least > 1000.0 or most > 1.0e8 or least < 1.0e-4
 
 
-def _extremes(numbers: Array) -> list[float]:
+def _extremes(values: Array) -> list[float]:
     """Return the elements of which one is the longest, however they are written."""
-    parts = (numbers[numbers < 0], numbers[numbers > 0])
+    parts = (values[values < 0], values[values > 0])
     return [each.item() for part in parts if part.size for each in (part.min(), part.max())]
 
 
@@ -290,32 +290,30 @@ class _Page:
 
 def printed_tensor(tensor: Tensor, style: Style) -> str:
     """Return a tensor in main memory as torch prints it."""
-    import torch
-
-    dtype = tensor.dtype
-    if dtype == torch.complex32:
-        tensor = tensor.to(torch.complex64)
-    elif dtype.is_floating_point and dtype.itemsize < 4:
-        tensor = tensor.to(torch.float32)
-    values = tensor.contiguous().view(-1).numpy()
-    return printed(values, tuple(tensor.shape), str(dtype).removeprefix("torch."), style)
+    return printed(elements_of_tensor(tensor.reshape(-1)), tuple(tensor.shape), style)
 
 
-def edges_of(view: View, style: Style) -> Tensor:
+def edges_of(view: View, style: Style) -> tuple[Elements, tuple[int, ...]]:
     """Return what is printed of a tensor: its first and its last elements in each dimension.
 
     One element stands for all that are left out between them, so that there are seen to be some.
-    """
-    import torch
 
-    spans = [_kept(dim, style.edgeitems) for dim in view.shape]
-    shape = tuple(max(stop for _, (_, stop) in kept) for kept in spans)
-    edges = torch.zeros(shape, dtype=getattr(torch, view.dtype))
+    Returns:
+        The elements, and their shape with its dimensions of one.
+    """
+    narrow = without_ones(view)
+    spans = [_kept(dim, style.edgeitems) for dim in narrow.shape]
+    edges = np.zeros(
+        [max(stop for _, (_, stop) in kept) for kept in spans], stored_dtype(view.dtype)
+    )
     for chosen in product(*spans):
-        part = selected(view, tuple(range(*there) for there, _ in chosen))
-        there = torch_tensor(gathered(part)).view(part.shape)
-        edges[tuple(slice(*here) for _, here in chosen)] = there
-    return edges
+        part = selected(narrow, tuple(range(*there) for there, _ in chosen))
+        there = gathered(part).array.reshape(part.shape)
+        boxed(edges, tuple(here for _, here in chosen))[...] = there
+    dims = iter(edges.shape)
+    return Elements(edges, view.dtype).flat, tuple(
+        1 if dim == 1 else next(dims) for dim in view.shape
+    )
 
 
 def _kept(dim: int, count: int) -> list[tuple[Range, Range]]:

@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from reinit_cli.tensors.distance import Tolerance, distance_of
 from reinit_cli.tensors.elements import Elements
-from reinit_cli.tensors.histogram import histogram_of
+from reinit_cli.tensors.histogram import has_room, histogram_of
 from reinit_cli.tensors.moments import magnitudes, moments_of, real_numbers, statistics_of
 from reinit_cli.tensors.rounding import elements_of_tensor
 
@@ -21,13 +23,17 @@ def _some(seed: int, numel: int = 1000) -> torch.Tensor:
     return torch.randn(numel, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def _blocks(values: torch.Tensor, size: int) -> list[Elements]:
+    return [elements_of_tensor(each) for each in torch.split(values, size)]
+
+
 @pytest.mark.parametrize("size", BLOCKS)
 def test_statistics_do_not_depend_on_the_blocks(size: int) -> None:
     values = _some(1)
     values[[3, 500]] = torch.tensor([math.nan, -math.inf], dtype=torch.float64)
     values[7] = 0
 
-    found = statistics_of(map(elements_of_tensor, torch.split(values, size)))
+    found = statistics_of(_blocks(values, size))
 
     finite = values.numpy()[np.isfinite(values.numpy())]
     assert (found.numel, found.nan, found.inf, found.zeros) == (1000, 1, 1, 1)
@@ -42,19 +48,34 @@ def test_bins_hold_what_those_of_numpy_hold(size: int, scale: float) -> None:
     values = _some(2) * scale
     low, high = values.min().item(), values.max().item()
 
-    found = histogram_of(map(elements_of_tensor, torch.split(values, size)), low, high, 10)
+    found = histogram_of(_blocks(values, size), low, high, 10)
 
     counts, _ = np.histogram((values / scale).numpy(), 10, (low / scale, high / scale))
     assert sum(found.counts) == 1000
     assert np.abs(np.array(found.counts) - counts).max() <= 1  # an edge may round either way
 
 
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40), st.integers(1, 70))
+def test_bins_hold_what_those_of_torch_hold(values: list[float], bins: int) -> None:
+    tensor = torch.tensor(values, dtype=torch.float64)
+    low, high = min(values), max(values)
+    assume(has_room(low, high))
+
+    found = histogram_of(_blocks(tensor, 7), low, high, bins)
+
+    assert list(found.counts) == torch.histc(tensor, bins, low, high).tolist()
+
+
 def test_bins_count_neither_nan_nor_infinities() -> None:
     values = torch.tensor([0.0, math.nan, 1.0, math.inf, -math.inf])
 
-    assert histogram_of([elements_of_tensor(values)], 0.0, 1.0, 2).counts == (1, 1)
-    one = elements_of_tensor(torch.tensor([3.0, math.nan, 3.0]))
-    assert histogram_of([one], 3.0, 3.0, 4).counts == (2, 0, 0, 0)
+    assert histogram_of(_blocks(values, 5), 0.0, 1.0, 2).counts == (1, 1)
+    assert histogram_of(_blocks(torch.tensor([3.0, math.nan, 3.0]), 3), 3.0, 3.0, 4).counts == (
+        2,
+        0,
+        0,
+        0,
+    )
 
 
 @pytest.mark.parametrize("size", BLOCKS)
@@ -63,7 +84,7 @@ def test_distances_are_those_of_numpy(size: int) -> None:
     b[:600] = a[:600]
     tolerance = Tolerance(rtol=0.1, atol=0.01)
 
-    found = distance_of(zip(torch.split(a, size), torch.split(b, size), strict=True), tolerance)
+    found = distance_of(zip(_blocks(a, size), _blocks(b, size), strict=True), tolerance)
 
     x, y = a.numpy(), b.numpy()
     assert found.numel == 1000
@@ -74,8 +95,7 @@ def test_distances_are_those_of_numpy(size: int) -> None:
 
 
 def test_complex_numbers_are_measured_by_magnitude_and_drawn_ones_by_a_part() -> None:
-    tensor = torch.complex(torch.tensor([3.0, 0.0]), torch.tensor([4.0, 1.0]))
-    values = elements_of_tensor(tensor)
+    values = elements_of_tensor(torch.tensor([3 + 4j, 1j]))
 
     assert magnitudes(values).tolist() == [5.0, 1.0]
     assert real_numbers(values).tolist() == [3.0, 0.0]
@@ -83,8 +103,7 @@ def test_complex_numbers_are_measured_by_magnitude_and_drawn_ones_by_a_part() ->
 
 
 def test_what_torch_does_not_compute_with_is_widened() -> None:
-    tensor = torch.tensor([[0.5, -2.0], [1.0, 0.0]]).to(torch.float8_e4m3fn)
-    eight = elements_of_tensor(tensor)
+    eight = elements_of_tensor(torch.tensor([[0.5, -2.0], [1.0, 0.0]]).to(torch.float8_e4m3fn))
 
     assert real_numbers(eight).tolist() == [0.5, -2.0, 1.0, 0.0]
     assert real_numbers(eight).dtype == np.float32

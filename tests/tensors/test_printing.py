@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch._tensor_str import printoptions
 
 from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.printing import Style, printed, printed_tensor
 
 SHAPES = (
@@ -99,10 +100,11 @@ def test_options_that_a_process_has_set_in_torch_are_obeyed(
             assert printed_tensor(tensor, Style.of_process()) == str(tensor)
 
 
-def test_numbers_are_all_that_is_needed() -> None:
-    values = np.array([[0.5, -1.0], [np.inf, 2.0]], np.float32)
+def test_bits_are_all_that_is_needed() -> None:
+    bits = Elements(np.array([[0x3F00, 0xBF80], [0x7F80, 0x4000]], np.uint16), "bfloat16")
+    tensor = torch.tensor([[0.5, -1.0], [np.inf, 2.0]])
 
-    assert printed(values, (2, 2), "bfloat16", Style()) == str(torch.tensor(values).bfloat16())
+    assert printed(bits, (2, 2), Style()) == str(tensor.bfloat16())
 
 
 def test_a_style_is_that_of_torch_where_torch_is_not_imported() -> None:

@@ -34,6 +34,7 @@ from reinit_cli.cli.render.table import Sheet, show
 from reinit_cli.cli.screen import screen_of
 from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.printing import Style, printed_tensor
+from reinit_cli.tensors.rounding import elements_of_tensor
 from reinit_cli.text import number, quoted, shape
 
 if TYPE_CHECKING:
@@ -206,5 +207,5 @@ def draw_form(drawn: Drawn) -> dict[str, Any]:
         "device": plan.request.device,
         "rule": [rule.serial()],
         "tensors": [step_form(step, None) | after],
-        "values": values_form(drawn.tensor),
+        "values": values_form(elements_of_tensor(drawn.tensor.reshape(-1)), drawn.tensor.shape),
     }

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from reinit_cli.storage.segments import View
+    from reinit_cli.tensors.elements import Elements
     from reinit_cli.tensors.moments import Moments
 
 
@@ -43,32 +42,47 @@ def moments_form(moments: Moments) -> dict[str, float]:
     }
 
 
-def values_form(tensor: Tensor) -> Any:
-    """Return the values of a tensor as nested lists; complex ones as pairs of numbers."""
-    import torch
+def values_form(elements: Elements, shape: Sequence[int]) -> Any:
+    """Return elements in row-major order as nested lists; complex ones as pairs of numbers."""
+    dims = [*shape, 2] if elements.dtype.startswith("complex") else [*shape]
+    return _nested(_flat(elements), dims)
 
-    if tensor.is_complex():
-        return torch.view_as_real(tensor.resolve_conj().to(torch.complex128)).tolist()
-    return (tensor.double() if tensor.is_floating_point() else tensor).tolist()
+
+def _flat(elements: Elements) -> list[Any]:
+    """Return elements as numbers; of complex ones the real and the imaginary part in turn."""
+    from reinit_cli.tensors.rounding import numbers
+
+    values = numbers(elements.flat)
+    flat: list[Any] = (
+        values.view(values.real.dtype) if values.dtype.kind == "c" else values
+    ).tolist()
+    return flat
+
+
+def _nested(flat: list[Any], dims: Sequence[int]) -> Any:
+    if not dims:
+        return flat[0]
+    if len(dims) == 1:
+        return flat
+    count = math.prod(dims[1:])
+    starts = range(0, dims[0] * count, count) if count else [0] * dims[0]
+    return [_nested(flat[at : at + count], dims[1:]) for at in starts]
 
 
 def values_texts(view: View) -> Iterator[str]:
     """Yield the text of the same lists block by block, of a tensor that is not all in memory."""
     from reinit_cli.tensors.blocks import blocks_row_by_row, gathered
-    from reinit_cli.tensors.rounding import torch_tensor
 
     shape = view.shape
     if not math.prod(shape) or not shape:
-        yield dumps(values_form(torch_tensor(gathered(view)).view(view.shape)))
+        yield dumps(values_form(gathered(view), shape))
         return
     is_complex = view.dtype.startswith("complex")
     numels = [math.prod(shape[axis:]) * (1 + is_complex) for axis in range(len(shape))]
     numels += [2] if is_complex else []
     reached = 0
     for block in blocks_row_by_row(view):
-        values = values_form(torch_tensor(block))
-        flat = [each for pair in values for each in pair] if is_complex else values
-        for text, count in _rows(flat, reached, numels):
+        for text, count in _rows(_flat(block), reached, numels):
             reached += count
             yield text
 

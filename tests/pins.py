@@ -1235,7 +1235,7 @@ def applied_to_a_module() -> object:
         nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3))
     )
     rules = ["*.weight=kaiming_normal:relu,min_ndim=2", "*.bias=zeros", "1.weight=noise:std=0.1"]
-    plan = apply_(net, rules, seed=3, with_buffers=True)
+    plan = apply_(net, rules, seed=3, stream=TORCH, with_buffers=True)
     return [step.key for step in plan.fills], digests(net.state_dict())
 
 
@@ -1244,7 +1244,7 @@ def applied_to_a_mapping() -> object:
 
     draw = Draws(8)
     state = {"a.weight": draw(6, 4).t(), "b.weight": draw(8, 8).bfloat16(), "c": draw(3).double()}
-    apply_(state, ["*.weight=orthogonal:tanh", "c=trunc_normal:std=0.1"], seed=1)
+    apply_(state, ["*.weight=orthogonal:tanh", "c=trunc_normal:std=0.1"], seed=1, stream=TORCH)
     return digests(state)
 
 
@@ -1257,7 +1257,7 @@ def applied_default() -> object:
         *(nn.TransformerEncoderLayer(8, 2, 16), nn.ConvTranspose2d(4, 6, 3), nn.PReLU(4)),
     )
     net = nn.Sequential(*layers)
-    apply_(net, ["*=default"], seed=2)
+    apply_(net, ["*=default"], seed=2, stream=TORCH)
     return digests(net.state_dict())
 
 
@@ -1278,7 +1278,7 @@ def applied_architecture() -> object:
     from reinit_cli import apply_
 
     net = filled_net(Patched())
-    apply_(net, ["*=default"], seed=2, arch=Patched)
+    apply_(net, ["*=default"], seed=2, stream=TORCH, arch=Patched)
     return digests(net.state_dict())
 
 
@@ -1286,14 +1286,15 @@ def rewritten() -> object:
     from reinit_cli import rewrite
 
     rules = ["*.weight=normal:std=0.5,min_ndim=2"]
-    outcome = rewrite("net.safetensors", rules, "o.pt", seed=4, dtype="float16", check=True)
+    options = {"seed": 4, "stream": TORCH, "dtype": "float16", "check": True}
+    outcome = rewrite("net.safetensors", rules, "o.pt", **options)
     return {key: each.after.std for key, each in outcome.filled.items()}
 
 
 def planned() -> object:
     from reinit_cli import plan
 
-    decided = plan("net.pt", ["*=xavier_uniform", "*.bias=zeros"], seed=6)
+    decided = plan("net.pt", ["*=xavier_uniform", "*.bias=zeros"], seed=6, stream=TORCH)
     steps = [(step.key, step.action, step.reason) for step in decided.steps]
     return steps, [step.seed for step in decided.fills], decided.warnings
 
@@ -1313,7 +1314,8 @@ def compared() -> object:
 def verified() -> object:
     from reinit_cli import rewrite, verify
 
-    rewrite("lm.safetensors", ["head.weight=normal:std=0.02"], "r.safetensors", record=True)
+    rules = ["head.weight=normal:std=0.02"]
+    rewrite("lm.safetensors", rules, "r.safetensors", stream=TORCH, record=True)
     verdict = verify("r.safetensors", source="lm.safetensors")
     return verdict.holds, verdict.findings
 
@@ -1321,6 +1323,9 @@ def verified() -> object:
 def digests(state: Mapping[str, Tensor]) -> dict[str, str]:
     return {key: digest(data_of(tensor.detach().contiguous())) for key, tensor in state.items()}
 
+
+TORCH = "torch-1"
+"""The stream of all pins that name no other: what it gives is held for ever."""
 
 PYTHON: dict[str, Callable[[], object]] = {
     each.__name__: each
@@ -2046,7 +2051,7 @@ def set_environment(root: Path) -> None:
     _ENVIRONMENT.update({name: os.environ[name] for name in kept if name in os.environ})
     _ENVIRONMENT.update({name: str(root / folder) for name, folder in folders.items()})
     _ENVIRONMENT.update(dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9"))
-    _ENVIRONMENT.update(PINS_ROOT=str(root), COLUMNS="100", TERM="xterm")
+    _ENVIRONMENT.update(PINS_ROOT=str(root), COLUMNS="100", TERM="xterm", REINIT_STREAM=TORCH)
     restore_environment()
     tempfile.tempdir = _ENVIRONMENT["TMPDIR"]
 

@@ -102,10 +102,10 @@ def config_form(plan: Plan) -> Form:
 
 
 def torch_version() -> str:
-    """Return torch's version, without the name of its build."""
-    import torch
+    """Return torch's version, without the name of its build; torch is not imported for it."""
+    from importlib.metadata import version
 
-    return torch.__version__.partition("+")[0]
+    return version("torch").partition("+")[0]
 
 
 def drawn_steps(plan: Plan) -> Iterator[Step]:

@@ -146,7 +146,7 @@ def test_draw_prints_the_tensor_that_a_rewrite_would_write(reinit: Callable[...,
     generator = torch.Generator().manual_seed(seed_for(0, "weight"))
     expected = torch.nn.init.xavier_uniform_(torch.empty(3, 5), gain=2**0.5, generator=generator)
 
-    done = reinit("draw", "xavier_uniform:relu", "3,5")
+    done = reinit("draw", "xavier_uniform:relu", "3,5", "--stream=torch")
 
     tensor, facts = done.out.split("\n\n") if "\n\n" in done.out else (done.out[:0], done.out)
     assert str(expected) in done.out
@@ -171,7 +171,9 @@ def test_draw_takes_a_shape_as_people_write_it(shape: str, reinit: Callable[...,
 
 
 def test_draw_takes_a_scalar_and_a_key_with_wild_characters(reinit: Callable[..., Done]) -> None:
-    form = json.loads(reinit("draw", "normal", "scalar", "--key", "a[*]{b}?", "--json").out)
+    form = json.loads(
+        reinit("draw", "normal", "scalar", "--key", "a[*]{b}?", "--json", "--stream=torch").out
+    )
 
     generator = torch.Generator().manual_seed(seed_for(0, "a[*]{b}?"))
     assert form["values"] == torch.empty(()).normal_(generator=generator).item()

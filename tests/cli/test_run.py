@@ -23,7 +23,14 @@ def test_the_chosen_tensors_are_drawn_and_the_rest_is_as_it_was(
 ) -> None:
     before = load_file(checkpoint)
 
-    done = reinit("model.safetensors", "-r", "features.*.weight=xavier_uniform:relu", "-s", "5")
+    done = reinit(
+        "model.safetensors",
+        "-r",
+        "features.*.weight=xavier_uniform:relu",
+        "-s",
+        "5",
+        "--stream=torch",
+    )
 
     after = load_file("model-reinit.safetensors")
     generator = torch.Generator().manual_seed(seed_for(5, "features.0.weight"))
@@ -47,6 +54,7 @@ def test_the_report_in_a_pipe_is_tab_separated_and_whole(
         *("-r", "norm.{weight,bias}=ones"),
         *("-x", "classifier.bias"),
         "--dry-run",
+        "--stream=torch",
     )
 
     assert done.code == 0
@@ -99,7 +107,14 @@ def test_json_has_a_version_and_all_that_is_known_of_a_tensor(
     reinit: Callable[..., Done], checkpoint: Path
 ) -> None:
     done = json.loads(
-        reinit("model.safetensors", "-r", "features.*=xavier_uniform:relu", "--json", "-v").out
+        reinit(
+            "model.safetensors",
+            "-r",
+            "features.*=xavier_uniform:relu",
+            "--json",
+            "-v",
+            "--stream=torch",
+        ).out
     )
 
     step = next(step for step in done["tensors"] if step["key"] == "features.0.weight")

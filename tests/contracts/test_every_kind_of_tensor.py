@@ -205,7 +205,7 @@ def test_what_can_be_filled_is_what_torch_would_have_saved(name: str, is_zip: bo
     drawn = torch.empty(x.shape, dtype=drawn_in).normal_(0, 0.5, generator=generator)
     _change(x, drawn.to(x.dtype))
 
-    rewrite("m.pt", ["x=normal:std=0.5"], _NEW, seed=5)
+    rewrite("m.pt", ["x=normal:std=0.5"], _NEW, seed=5, stream="torch")
 
     if is_zip:
         assert Path("new/m.pt").read_bytes() == _saved(state)

@@ -56,7 +56,7 @@ def rewrite_toy(*rules: str, output: str = "out", **options: Any) -> Outcome:
 
 
 def test_what_is_drawn_is_torchs_draw_of_the_whole_tensor(state: dict[str, Tensor]) -> None:
-    outcome = rewrite_toy("{first,conv,large,last}.weight=normal:std=0.5", seed=3)
+    outcome = rewrite_toy("{first,conv,large,last}.weight=normal:std=0.5", seed=3, stream="torch")
 
     read = read_toy(Path("out"))
     assert list(outcome.filled) == [key for key in state if key.endswith("weight")]

@@ -211,7 +211,15 @@ def test_a_law_of_another_package_fills_a_checkpoint_and_is_tested(
     """A law has to say its mean, its deviation and how it fills; all else has a default."""
     save_file({"w": torch.zeros(300_000), "b": torch.ones(3)}, "in.safetensors")
 
-    done = reinit("in.safetensors", "-r", f"w={name}:0.02", "-o", "out.safetensors", "--check")
+    done = reinit(
+        "in.safetensors",
+        "-r",
+        f"w={name}:0.02",
+        "-o",
+        "out.safetensors",
+        "--check",
+        "--stream=torch",
+    )
 
     assert (done.returncode, "warning" in done.stderr) == (0, False)
     written = load_file("out.safetensors")

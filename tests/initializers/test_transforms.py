@@ -58,7 +58,7 @@ def test_it_is_three_lines_of_torch(init: str, shape: tuple[int, ...], dtype: to
 
     expected = REFERENCES[init](in_float).to(dtype)
 
-    assert torch.equal(_applied(there, init), expected)
+    assert torch.equal(_applied(there, init, stream="torch"), expected)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_a_module_is_filled_by_the_keys_of_its_state_dict_and_the_rest_stays() -
     net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
     before = {key: value.clone() for key, value in net.state_dict().items()}
 
-    plan = apply_(net, ["2.weight=normal:std=0.02", "*.bias=zeros"], seed=7)
+    plan = apply_(net, ["2.weight=normal:std=0.02", "*.bias=zeros"], seed=7, stream="torch")
 
     after = net.state_dict()
     assert torch.equal(after["0.weight"], before["0.weight"])
@@ -65,7 +65,7 @@ def test_a_module_is_filled_by_the_keys_of_its_state_dict_and_the_rest_stays() -
 def test_a_mapping_is_filled_by_its_keys() -> None:
     state = {"a": torch.ones(2, 3), "b": torch.ones(2)}
 
-    plan = apply_(state, ["a=normal:std=0.02"])
+    plan = apply_(state, ["a=normal:std=0.02"], stream="torch")
 
     assert torch.equal(state["a"], _drawn("a", 2, 3))
     assert torch.equal(state["b"], torch.ones(2))
@@ -77,7 +77,7 @@ def test_autograd_sees_nothing_of_it() -> None:
     weight = net.weight
     weight.grad = torch.ones(4, 4)
 
-    apply_(net, ["weight=normal:std=0.02"])
+    apply_(net, ["weight=normal:std=0.02"], stream="torch")
 
     assert weight.is_leaf
     assert weight.grad_fn is None
@@ -111,7 +111,7 @@ def test_a_frozen_parameter_stays_frozen() -> None:
 def test_a_tie_is_one_tensor_under_the_seed_of_its_smallest_key(key: str) -> None:
     net = _Tied()
 
-    plan = apply_(net, [f"{key}=normal:std=0.02"])
+    plan = apply_(net, [f"{key}=normal:std=0.02"], stream="torch")
 
     assert net.lm_head.weight is net.embed.weight
     assert torch.equal(net.embed.weight.detach(), _drawn("embed.weight", 6, 4))
@@ -122,7 +122,7 @@ def test_a_tie_in_a_mapping_is_found_through_other_tensor_objects() -> None:
     weight = torch.ones(6, 4)
     state = {"z": weight, "m": weight.detach(), "a": weight.view(6, 4)}
 
-    apply_(state, ["m=normal:std=0.02"])
+    apply_(state, ["m=normal:std=0.02"], stream="torch")
 
     assert torch.equal(weight, _drawn("a", 6, 4))
 
@@ -145,7 +145,7 @@ def test_parts_of_one_tensor_that_do_not_meet_are_filled_alone() -> None:
     whole = torch.ones(6, 3)
     state = {"q": whole[:2], "k": whole[2:4], "v": whole[4:]}
 
-    apply_(state, ["k=normal:std=0.02"])
+    apply_(state, ["k=normal:std=0.02"], stream="torch")
 
     assert torch.equal(whole, torch.cat([torch.ones(2, 3), _drawn("k", 2, 3), torch.ones(2, 3)]))
 
@@ -186,7 +186,7 @@ def test_what_overlaps_is_refused_by_name_and_skipped_by_a_wildcard(view, reason
 def test_a_strided_view_gets_the_values_of_a_whole_tensor_and_nothing_else_changes(view) -> None:
     base = torch.ones(4, 8)
 
-    apply_({"w": view(base)}, ["w=normal:std=0.02"])
+    apply_({"w": view(base)}, ["w=normal:std=0.02"], stream="torch")
 
     assert torch.equal(view(base), _drawn("w", *view(base).shape))
     assert (base == 1).sum() == base.numel() - view(base).numel()
@@ -244,7 +244,7 @@ def test_a_tensor_of_inference_mode_is_filled_like_any_other() -> None:
         inferred = torch.ones(2, 3)
     state = {"a": torch.ones(2, 3), "b": inferred}
 
-    apply_(state, ["*=normal:std=0.02"])
+    apply_(state, ["*=normal:std=0.02"], stream="torch")
 
     assert torch.equal(state["a"], _drawn("a", 2, 3))
     assert torch.equal(state["b"], _drawn("b", 2, 3))
@@ -547,7 +547,7 @@ def test_a_private_map_of_a_file_is_filled_and_the_file_stays(tmp_path: Path) ->
     torch.save({"a": torch.ones(3, 2)}, tmp_path / "m.pt")
     state = torch.load(tmp_path / "m.pt", mmap=True)
 
-    apply_(state, ["a=normal:std=0.02"])
+    apply_(state, ["a=normal:std=0.02"], stream="torch")
 
     assert torch.equal(state["a"], _drawn("a", 3, 2))
     assert torch.equal(torch.load(tmp_path / "m.pt")["a"], torch.ones(3, 2))
@@ -587,7 +587,7 @@ def test_a_tensor_that_wraps_others_is_filled_through_its_own_copy() -> None:
     functional = torch._to_functional_tensor(torch.ones(3, 2))
     state = {"a": TwoTensor(*inner), "b": masked, "c": functional}
 
-    apply_(state, ["*=normal:std=0.02"])
+    apply_(state, ["*=normal:std=0.02"], stream="torch")
 
     assert torch.equal(inner[0], _drawn("a", 3, 2))
     assert torch.equal(inner[1], _drawn("a", 3, 2))

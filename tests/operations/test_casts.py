@@ -175,6 +175,7 @@ def test_rules_draw_in_the_dtype_that_a_tensor_gets_and_patterns_see_new_keys() 
         "o.safetensors",
         rename=["a.weight=c.weight"],
         dtype=["c.*=bfloat16"],
+        stream="torch",
     )
 
     drawn = torch.empty(4, 4).normal_(

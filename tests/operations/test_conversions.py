@@ -87,7 +87,7 @@ def test_floats_are_cast_as_torch_casts_them(dtype: str, output: str) -> None:
 def test_what_is_drawn_is_rounded_once_to_the_dtype_that_is_cast_to() -> None:
     _save("m.pt")
 
-    rewrite("m.pt", ["half=normal:std=2"], "out.pt", dtype="float32")
+    rewrite("m.pt", ["half=normal:std=2"], "out.pt", dtype="float32", stream="torch")
 
     generator = torch.Generator().manual_seed(seed_for(0, "half"))
     assert torch.equal(
@@ -98,7 +98,7 @@ def test_what_is_drawn_is_rounded_once_to_the_dtype_that_is_cast_to() -> None:
 def test_ties_stay_ties_in_a_torch_file_and_are_filled_under_one_seed() -> None:
     _save("m.pt")
 
-    rewrite("m.pt", ["z.weight=normal:std=1"], "out.pt", dtype="bfloat16")
+    rewrite("m.pt", ["z.weight=normal:std=1"], "out.pt", dtype="bfloat16", stream="torch")
 
     found = torch.load("out.pt")
     generator = torch.Generator().manual_seed(seed_for(0, "tied.weight"))

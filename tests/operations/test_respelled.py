@@ -312,7 +312,7 @@ def test_a_resize_keeps_rows_and_everything_else(is_new: bool) -> None:
     saved = {**_others(state), "model": state}
     _save(saved, is_new=is_new)
 
-    rewrite("m.pt", [], "o.pt", resize=("weight=6:normal:std=2", "z.tied=2"))
+    rewrite("m.pt", [], "o.pt", resize=("weight=6:normal:std=2", "z.tied=2"), stream="torch")
 
     rows = torch.empty(2, 3).normal_(
         0, 2, generator=torch.Generator().manual_seed(seed_for(0, "weight"))
@@ -395,7 +395,9 @@ def test_what_is_filled_is_drawn_in_the_new_dtype_and_shape() -> None:
     saved = {"model": {"w": torch.ones(3, 2), "v": torch.ones(4)}, "epoch": 2}
     _save(saved)
 
-    rewrite("m.pt", ["w=normal", "v=ones"], "o.pt", dtype="bfloat16", resize=("w=5",))
+    rewrite(
+        "m.pt", ["w=normal", "v=ones"], "o.pt", dtype="bfloat16", resize=("w=5",), stream="torch"
+    )
 
     generator = torch.Generator().manual_seed(seed_for(0, "w"))
     drawn = torch.empty(5, 2).normal_(generator=generator).bfloat16()

@@ -350,7 +350,7 @@ def test_the_crc_of_what_is_copied_is_that_of_the_bytes() -> None:
 def test_a_large_tensor_has_the_same_values_in_a_stream_as_in_a_file() -> None:
     save_file({"w": torch.zeros(1000, 777), "x": torch.zeros(3)}, "m.safetensors")
 
-    rewrite("m.safetensors", ["w=normal:std=1"], "file.safetensors")
+    rewrite("m.safetensors", ["w=normal:std=1"], "file.safetensors", stream="torch")
     stream = io.BytesIO()
     execute(prepare(Request("m.safetensors", ("w=normal:std=1",), "-")), stream=stream)
 

@@ -187,7 +187,7 @@ def test_two_keys_of_one_name_are_refused_before_anything_is_written() -> None:
 
 def test_the_default_of_a_model_fills_tensors_under_new_names_as_under_their_own() -> None:
     rules = ["fc.*=default"]
-    rewrite("resnet18", rules, "own.pt", weights="none", num_classes=3)
+    rewrite("resnet18", rules, "own.pt", weights="none", num_classes=3, stream="torch")
 
     rewrite(
         "resnet18",
@@ -197,6 +197,7 @@ def test_the_default_of_a_model_fills_tensors_under_new_names_as_under_their_own
         num_classes=3,
         rename=["fc.*=head.*"],
         record="r.json",
+        stream="torch",
     )
 
     found = torch.load("out.pt")

@@ -68,7 +68,7 @@ def test_a_view_is_filled_as_torch_fills_it_and_its_storage_keeps_the_rest(
     generator = torch.Generator().manual_seed(seed_for(3, "w"))
     drawn = torch.empty(before.shape, dtype=drawing).normal_(0, 0.5, generator=generator)
 
-    rewrite("m.pt", NORMAL, "out.pt", seed=3, record=is_zip)
+    rewrite("m.pt", NORMAL, "out.pt", seed=3, record=is_zip, stream="torch")
 
     state = torch.load("out.pt")
     _assert_alike(state["w"], _expected(before, drawn.to(dtype)))
@@ -125,7 +125,7 @@ def test_a_storage_that_is_longer_than_a_block_is_drawn_in_order() -> None:
     torch.save({"w": base.t()}, "m.pt")
     generator = torch.Generator().manual_seed(seed_for(0, "w"))
 
-    rewrite("m.pt", ["w=normal"], "out.pt")
+    rewrite("m.pt", ["w=normal"], "out.pt", stream="torch")
 
     expected = torch.empty(base.t().shape).normal_(generator=generator)
     assert torch.equal(torch.load("out.pt")["w"], expected)

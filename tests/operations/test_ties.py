@@ -32,7 +32,7 @@ def _load(path: str) -> dict[str, torch.Tensor]:
 def test_new_rows_of_ties_are_the_same_rows_of_the_first_keys_stream(
     output: str, pattern: str
 ) -> None:
-    rewrite("m.pt", [], output, resize=[f"{pattern}=12:normal:std=1"])
+    rewrite("m.pt", [], output, resize=[f"{pattern}=12:normal:std=1"], stream="torch")
 
     state = _load(output)
     generator = torch.Generator().manual_seed(seed_for(0, "embed.weight"))

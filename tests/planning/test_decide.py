@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from reinit_cli.planning.plan import Plan
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
-from reinit_cli.streams.stream import seed_for
+from reinit_cli.streams.stream import DEFAULT_STREAM, seed_for
 from reinit_cli.streams.torch import TorchStream
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
@@ -251,7 +252,8 @@ def test_keys_that_share_32_bits_of_their_seeds_are_a_warning(
 ) -> None:
     monkeypatch.setattr(TorchStream, "seed_for", lambda _, __, key, ___: (len(key) << 32) + 7)
 
-    assert _plan("{conv,fc}.weight=normal", "*.running_*=keep").warnings == (
+    rules = ("{conv,fc}.weight=normal", "*.running_*=keep")
+    assert _plan(*rules, stream="torch-1").warnings == (
         "'conv.weight' and 'fc.weight' are drawn from one stream; another seed parts them",
     )
 
@@ -281,7 +283,9 @@ def test_a_rule_on_one_key_of_a_tensor_changes_it_under_all() -> None:
 
     filled = {step.key: step for step in plan.steps if step.action == "fill"}
     assert filled.keys() == {"head.weight", "embed.weight"}
-    assert {step.seed for step in filled.values()} == {seed_for(0, "embed.weight")}
+    assert {step.seed for step in filled.values()} == {
+        seed_for(0, "embed.weight", stream=DEFAULT_STREAM)
+    }
     assert filled["head.weight"].tied == ("embed.weight",)
     assert [step.key for step in plan.fills] == ["embed.weight"]
 
@@ -346,7 +350,7 @@ def test_seeds_and_laws_do_not_depend_on_the_order_of_keys_or_on_other_rules(
     drawn = {step.key: (step.seed, step.law) for step in other.fills}
     assert all(drawn[step.key] == (step.seed, step.law) for step in plain.fills)
     assert {step.key: step.seed for step in plain.fills} == {
-        key: seed_for(seed, key) for key in keys
+        key: seed_for(seed, key, stream=DEFAULT_STREAM) for key in keys
     }
 
 
@@ -762,13 +766,14 @@ def test_two_keys_that_draw_the_same_values_are_a_warning() -> None:
     assert torch.equal(*drawn)
 
     tensors = tuple(map(_tensor, (*COLLIDING, "x.weight")))
-    assert _plan("*=normal:std=1", tensors=tensors).warnings == (
+    torch_1 = partial(_plan, tensors=tensors, stream="torch-1")
+    assert torch_1("*=normal:std=1").warnings == (
         "'blocks.72672.weight' and 'blocks.123135.weight' are drawn from one stream; "
         "another seed parts them",
     )
-    assert _plan("*=normal:std=1", tensors=tensors, seed=1).warnings == ()
-    assert _plan("*=zeros", tensors=tensors).warnings == ()
-    assert _plan("*=normal:std=1", f"{COLLIDING[0]}=keep", tensors=tensors).warnings == ()
+    assert torch_1("*=normal:std=1", seed=1).warnings == ()
+    assert torch_1("*=zeros").warnings == ()
+    assert torch_1("*=normal:std=1", f"{COLLIDING[0]}=keep").warnings == ()
 
 
 # --- one tensor under several keys, again -------------------------------------------------
@@ -793,7 +798,7 @@ def _under(*keys: str, tensor: torch.Tensor = SHARED) -> tuple[TensorInfo, ...]:
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_the_smallest_key_by_code_point_seeds_a_tie(keys: tuple[str, ...], smallest: str) -> None:
-    expected = seed_for(5, smallest)
+    expected = seed_for(5, smallest, stream=DEFAULT_STREAM)
     for key in keys:
         for order in (keys, keys[::-1]):
             rule = f"{Pattern.escape(key)}=normal"
@@ -928,7 +933,7 @@ def test_the_order_of_keys_changes_nothing(keys: list[str], seed: int) -> None:
         return {step.key: (step.action, step.law, step.seed, step.tied) for step in plan.steps}
 
     assert told(keys) == told(sorted(keys))
-    assert told(keys)["tied.2"][2] == seed_for(seed, "tied.1")
+    assert told(keys)["tied.2"][2] == seed_for(seed, "tied.1", stream=DEFAULT_STREAM)
 
 
 @given(st.integers(0, 9), st.sampled_from(["float32", "float16", "bfloat16", "float64"]))
@@ -940,7 +945,8 @@ def test_neither_dtype_nor_layout_changes_a_seed_or_a_law(seed: int, dtype: str)
         for each in layouts
     ]
 
-    assert {(step.law, step.seed) for step in steps} == {(steps[0].law, seed_for(seed, "w"))}
+    expected = seed_for(seed, "w", stream=DEFAULT_STREAM)
+    assert {(step.law, step.seed) for step in steps} == {(steps[0].law, expected)}
 
 
 # --- what a decision needs ------------------------------------------------------------------

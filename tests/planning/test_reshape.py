@@ -18,6 +18,7 @@ from reinit_cli.errors import (
     UnwritableContentError,
 )
 from reinit_cli.request.resize import Resize
+from reinit_cli.streams.stream import DEFAULT_STREAM
 
 
 def _generator(name: str = "", key: str = "embed.weight") -> torch.Generator:
@@ -39,9 +40,15 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def _rewritten(path: Path, *resizes: str, rules: tuple[str, ...] = (), suffix: str = "") -> Path:
+def _rewritten(
+    path: Path,
+    *resizes: str,
+    rules: tuple[str, ...] = (),
+    suffix: str = "",
+    stream: str = DEFAULT_STREAM,
+) -> Path:
     out = path.with_name(f"out{suffix or path.suffix}")
-    rewrite(str(path), rules, str(out), resize=resizes)
+    rewrite(str(path), rules, str(out), resize=resizes, stream=stream)
     return out
 
 
@@ -59,7 +66,8 @@ def test_new_rows_are_drawn_as_a_tensor_of_their_own_with_the_fans_of_the_whole(
 ) -> None:
     before = load_file(model)
 
-    after = load_file(_rewritten(model, "embed.weight=60:xavier_normal"))["embed.weight"]
+    out = _rewritten(model, "embed.weight=60:xavier_normal", stream="torch")
+    after = load_file(out)["embed.weight"]
 
     std = math.sqrt(2 / (60 + 8))
     expected = torch.empty(10, 8).normal_(0, std, generator=_generator())
@@ -75,7 +83,8 @@ def test_a_law_of_rows_and_columns_together_is_made_for_the_new_rows(model: Path
 
 def test_a_rule_fills_the_whole_in_its_new_shape(model: Path) -> None:
     rule = "embed.weight=kaiming_normal:fan_out,relu"
-    after = load_file(_rewritten(model, "embed.weight=60", rules=(rule,)))["embed.weight"]
+    out = _rewritten(model, "embed.weight=60", rules=(rule,), stream="torch")
+    after = load_file(out)["embed.weight"]
 
     expected = torch.nn.init.kaiming_normal_(
         torch.empty(60, 8), mode="fan_out", nonlinearity="relu", generator=_generator()

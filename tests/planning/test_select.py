@@ -10,7 +10,7 @@ from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.plan import Plan
 from reinit_cli.planning.select import selection_of
 from reinit_cli.request.request import Request
-from reinit_cli.streams.stream import seed_for
+from reinit_cli.streams.stream import DEFAULT_STREAM, seed_for
 from reinit_cli.tensors.info import TensorInfo
 
 KEYS = ("module.a.weight", "module.a.bias", "module.b.weight", "step")
@@ -100,7 +100,7 @@ def test_rules_see_the_new_keys_and_seeds_are_those_of_the_new_names() -> None:
 
     steps = {step.key: step for step in plan.steps}
     assert list(steps) == ["b.weight", "b.bias", "step"]
-    assert steps["b.bias"].seed == seed_for(0, "b.bias")
+    assert steps["b.bias"].seed == seed_for(0, "b.bias", stream=DEFAULT_STREAM)
     assert (steps["b.bias"].origin, steps["step"].origin) == ("module.a.bias", "step")
     assert plan.dropped == ("module.b.weight",)
 

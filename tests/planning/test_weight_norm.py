@@ -77,7 +77,7 @@ def test_the_weight_that_the_module_computes_is_what_torch_draws(
     _, key, _ = WAYS[way]
     save_file(module.state_dict(), "m.safetensors")
 
-    rewrite("m.safetensors", [f"{key}={fill}"], "out.safetensors")
+    rewrite("m.safetensors", [f"{key}={fill}"], "out.safetensors", stream="torch")
 
     module.load_state_dict(load_file("out.safetensors"))
     expected = _expected(FILLS[fill], tuple(module.state_dict()[key].shape), key)
@@ -91,7 +91,7 @@ def test_norms_are_rounded_once(way: str, dtype: torch.dtype) -> None:
     _, key, norm = WAYS[way]
     torch.save(module.state_dict(), "m.pt")
 
-    rewrite("m.pt", ["*=normal"], "out.pt")
+    rewrite("m.pt", ["*=normal"], "out.pt", stream="torch")
 
     written = torch.load("out.pt")
     if dtype == torch.float64:
@@ -230,7 +230,7 @@ def test_tied_layers_have_tied_norms() -> None:
     both = nn.ModuleDict({"a": first, "b": first})
     torch.save(both.state_dict(), "m.pt")
 
-    rewrite("m.pt", ["*.weight_v=normal"], "out.pt")
+    rewrite("m.pt", ["*.weight_v=normal"], "out.pt", stream="torch")
 
     written = torch.load("out.pt")
     expected = _expected(nn.init.normal_, (7, 5), "a.0.weight_v")
@@ -255,7 +255,7 @@ def test_tensors_in_memory_are_filled_alike(way: str) -> None:
     module = _normed(way)
     key = WAYS[way][1]
 
-    apply_(module, ["*=normal"], seed=0)
+    apply_(module, ["*=normal"], seed=0, stream="torch")
 
     expected = _expected(nn.init.normal_, (7, 5), key)
     torch.testing.assert_close(_weight(module), expected, rtol=2e-6, atol=1e-7)
@@ -295,7 +295,7 @@ def test_spectral_norm_is_not_taken_for_weight_norm(
     state = module.state_dict()
     save_file(state, "m.safetensors")
 
-    rewrite("m.safetensors", ["*=normal"], "out.safetensors")
+    rewrite("m.safetensors", ["*=normal"], "out.safetensors", stream="torch")
 
     written = load_file("out.safetensors")
     assert written[key].equal(_expected(nn.init.normal_, (7, 5), key))

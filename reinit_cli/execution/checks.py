@@ -34,7 +34,6 @@ from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.tensors.elements import Array, Elements
 from reinit_cli.tensors.histogram import Counter
 from reinit_cli.tensors.moments import Moments, square
-from reinit_cli.tensors.rounding import torch_tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,7 +140,7 @@ class Checker:
         if self._law.identity:
             whole = block.array if self._law.is_sequential else self._whole(block.array)
             if whole is not None:
-                misfit, self._allowed = self._law.misfit(torch_tensor(Elements(whole, block.dtype)))
+                misfit, self._allowed = self._law.misfit(whole)
                 self._misfit = max(self._misfit, misfit)
 
     def _whole(self, block: Array) -> Array | None:

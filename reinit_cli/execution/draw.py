@@ -1,4 +1,4 @@
-"""Draw the values of one tensor, with torch."""
+"""Draw the values of one tensor."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.fill import Fill
 from reinit_cli.initializers import Law, Move, Transform, UndefinedError
-from reinit_cli.initializers.blocks import Taker, evenly, nothing
+from reinit_cli.initializers.blocks import evenly, nothing, pieces
+from reinit_cli.initializers.drawing import drawn_blocks
+from reinit_cli.lazy import LazyModule
 from reinit_cli.storage.segments import View
-from reinit_cli.streams.torch import STREAM
+from reinit_cli.streams.chance import Array
+from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.blocks import Blocks, blocks_row_by_row
 from reinit_cli.tensors.dtype import dtype_named
-from reinit_cli.tensors.elements import Elements
+from reinit_cli.tensors.elements import Elements, stored_dtype
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, square
-from reinit_cli.tensors.rounding import recast, torch_tensor
+from reinit_cli.tensors.portions import Portions
+from reinit_cli.tensors.rounding import numbers, recast, rounded
 from reinit_cli.tensors.torch_moments import torch_moments
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 
 def expected_moments(law: Law, numel: int) -> Moments:
@@ -50,43 +56,33 @@ Lose = Callable[[int], None]
 """Told how many numbers a cast makes infinite or NaN."""
 
 
-def draw(
-    law: Law,
-    shape: tuple[int, ...],
-    dtype: str,
-    seed: int,
-    device: str,
-    there: There = NOTHING,
-) -> Tensor:
-    """Return the values of a tensor before they are rounded to its dtype.
-
-    A contiguous tensor on the device: float64 for float64 tensors, float32 for all other
-    floats; what is moved, and a constant of another dtype, has it already.
-
-    Args:
-        law: what to draw.
-        shape: the tensor's shape.
-        dtype: the tensor's dtype.
-        seed: the seed of the generator, which lives on the device.
-        device: where to draw.
-        there: the present values, where the law or its zeros depend on them.
-
-    Raises:
-        UndefinedError: a transform has no meaning for the present values.
-    """
-    return _Draw(law, shape, dtype, seed, device, there).whole()
-
-
 def draw_blocks(
     law: Law,
     shape: tuple[int, ...],
     dtype: str,
     seed: int,
     device: str,
-    there: There = NOTHING,
-) -> Iterator[Tensor]:
-    """Yield the values of `draw` in blocks, each of which is gone with the next."""
-    return _Draw(law, shape, dtype, seed, device, there).blocks()
+    there: There,
+    stream: str,
+) -> Iterator[Elements]:
+    """Yield the values of a tensor before they are rounded, in 1-D blocks; each is gone with the next.
+
+    They are float64 for float64 tensors and float32 for all other floats; what is moved, and
+    a constant of another dtype, has it already.
+
+    Args:
+        law: what to draw.
+        shape: the tensor's shape.
+        dtype: the tensor's dtype.
+        seed: the seed of the key's stream.
+        device: where to draw.
+        there: the present values, where the law or its zeros depend on them.
+        stream: the name of the stream that the seed is of; "" where nothing is left to chance.
+
+    Raises:
+        UndefinedError: a transform has no meaning for the present values.
+    """
+    return _Draw(law, shape, dtype, seed, device, there, stream).blocks()
 
 
 @contextmanager
@@ -102,8 +98,8 @@ def naming(key: str) -> Iterator[None]:
         yield
     except UndefinedError as error:
         raise TensorError(key, str(error), kind="transform") from error
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
         raise TensorError(key, "this machine has not enough memory", kind="draw") from error
 
@@ -112,75 +108,71 @@ class _Draw:
     """One draw, as a whole or block by block."""
 
     def __init__(
-        self, law: Law, shape: tuple[int, ...], dtype: str, seed: int, device: str, there: There
+        self,
+        law: Law,
+        shape: tuple[int, ...],
+        dtype: str,
+        seed: int,
+        device: str,
+        there: There,
+        stream: str,
     ) -> None:
-
         if isinstance(law, Transform) and law.needs_moments and 0 not in shape:
             law = law.settled(_moments(there))
         self._law = law
         self._shape = shape
-        self._dtype = _drawn_dtype(law, dtype)
-        self._device = device
-        self._generator = STREAM.generator(seed, device)
+        self._dtype = dtype if isinstance(law, Move) else _computed_dtype(dtype)
+        self._chance = stream_named(stream or DEFAULT_STREAM).chance(seed, device)
         self._values = None
         if isinstance(law, Transform):
             assert there.values is not None  # else it would change what happens to be in memory
-            self._values = Taker(map(torch_tensor, there.values()))
-        self._zeros = Taker(map(torch_tensor, there.zeros())) if there.zeros else None
+            self._values = Portions(map(self._stored, there.values()))
+        self._zeros = Portions(map(self._are_zero, there.zeros())) if there.zeros else None
 
-    def whole(self) -> Tensor:
-        """Return all of it."""
-        import torch
-
-        drawn = torch.empty(self._shape, dtype=self._dtype, device=self._device)
-        if drawn.numel():
-            self._fill(drawn)
-        return drawn
-
-    def blocks(self) -> Iterator[Tensor]:
+    def blocks(self) -> Iterator[Elements]:
         """Yield it in blocks where it can be drawn so."""
-        if self._device != "cpu":
-            yield self.whole()
-            return
-        if not math.prod(self._shape):
+        for block in evenly(self._blocks(), math.prod(self._shape)):
+            yield Elements(block, self._dtype)
+
+    def _blocks(self) -> Iterator[Array]:
+        if 0 in self._shape:
             return
         take = self._values.take_into if self._values is not None else nothing
-        blocks = self._law.blocks(self._shape, self._dtype, self._generator, take)
-        for block in evenly(blocks, math.prod(self._shape)):
+        dtype = stored_dtype(self._dtype)
+        for block in drawn_blocks(self._law, self._shape, dtype, self._chance, take):
             self._keep_zeros(block)
             yield block
 
-    def _fill(self, tensor: Tensor) -> None:
-        flat = tensor.view(-1)
-        if isinstance(self._law, Transform) and self._law.gathers:
-            assert self._values is not None
-            self._law.gather(self._values.take_into, tensor, self._generator)
-            return
-        if self._values is not None:
-            self._values.take_into(flat)
-        self._law.fill(tensor, self._generator)
-        self._keep_zeros(flat)
-
-    def _keep_zeros(self, flat: Tensor) -> None:
+    def _keep_zeros(self, flat: Array) -> None:
         """Set to zero what is zero now, if that is asked for."""
         if self._zeros is None:
             return
-        import torch
+        for some in pieces(flat, BLOCK_NUMEL):
+            are_zero = np.empty(some.shape, np.bool_)
+            self._zeros.take_into(are_zero)
+            some[are_zero] = 0
 
-        # As bytes where they are float8, of which torch knows no masked fill.
-        alike = flat.view(torch.uint8) if flat.element_size() == 1 else flat
-        for some in torch.split(alike, BLOCK_NUMEL):
-            was = torch.empty(some.shape, dtype=flat.dtype, device="cpu")
-            self._zeros.take_into(was)
-            some.masked_fill_((was == 0).to(flat.device), 0)
+    def _stored(self, values: Elements) -> Array:
+        """Return present values in the dtype that is drawn."""
+        if values.dtype == self._dtype:
+            return values.array
+        return rounded(numbers(values), self._dtype).array
+
+    def _are_zero(self, values: Elements) -> Array:
+        are_zero: Array = numbers(Elements(self._stored(values), self._dtype)) == 0
+        return are_zero
 
 
-def _drawn_dtype(law: Law, dtype: str) -> Any:
-    import torch
+def _computed_dtype(dtype: str) -> str:
+    """Return the dtype of arrays that values of a dtype are computed in."""
+    kind = dtype_named(dtype).kind
+    narrow = {"float": "float32", "complex": "complex64"}.get(kind, dtype)
+    return dtype if dtype in ("float64", "complex128") else narrow
 
-    if isinstance(law, Move) or dtype_named(dtype).kind != "float":
-        return getattr(torch, dtype)
-    return torch.float64 if dtype == "float64" else torch.float32
+
+def in_dtype(block: Elements, dtype: str) -> Elements:
+    """Return what was drawn in the dtype of its tensor, in which moves and integers come."""
+    return block if block.dtype == dtype else rounded(block.array, dtype)
 
 
 def _moments(there: There) -> Moments:
@@ -214,7 +206,7 @@ def values_of(view: View, law: Law, dtype: str, lose: Lose, *, saturates: bool) 
     return blocks
 
 
-def draw_fill(fill: Fill, device: str, lose: Lose) -> Iterator[Tensor]:
+def draw_fill(fill: Fill, device: str, lose: Lose) -> Iterator[Elements]:
     """Yield the values of a fill, before they are rounded.
 
     Args:
@@ -233,4 +225,6 @@ def draw_fill(fill: Fill, device: str, lose: Lose) -> Iterator[Tensor]:
         values = values_of(fill.values, step.law, tensor.dtype, lose, saturates=fill.saturates)
     there = There(values, _blocks_of(fill.zeros))
     with naming(step.key):
-        yield from draw_blocks(step.law, tensor.shape, tensor.dtype, step.seed, device, there)
+        yield from draw_blocks(
+            step.law, tensor.shape, tensor.dtype, step.seed, device, there, step.stream
+        )

@@ -11,7 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import TensorError
-from reinit_cli.execution.draw import draw_fill
+from reinit_cli.execution.draw import draw_fill, in_dtype
 from reinit_cli.execution.fill import Fill, Filled, FillPart, Observe, Recast
 from reinit_cli.execution.lay import lay
 from reinit_cli.execution.pieces import Piece
@@ -26,7 +26,7 @@ from reinit_cli.tensors.elements import Array, Elements
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.tensors.portions import Portions
-from reinit_cli.tensors.rounding import elements_of_tensor, recast, rounded
+from reinit_cli.tensors.rounding import recast
 from reinit_cli.tensors.spans import SPAN_NBYTES, box_nbytes
 from reinit_cli.text import plural
 from reinit_cli.threads import followed
@@ -175,13 +175,12 @@ class Producer:
             for observer in observers:
                 observer.see_before(was, before)
         after = Moments()
-        for tensor in draw_fill(fill, self.device, partial(self._lose, step.key)):
-            block = elements_of_tensor(tensor.cpu().reshape(-1))
+        for block in draw_fill(fill, self.device, partial(self._lose, step.key)):
             of_block = moments_of(block)
             after += of_block
             for observer in observers:
                 observer.see(block, of_block)
-            yield _in_dtype(block, step.tensor.dtype)
+            yield in_dtype(block, step.tensor.dtype)
         self.filled[step.drawn_as] = Filled(step.drawn_as, after, before)
 
     def peak_nbytes(self, product: Product) -> int:
@@ -230,11 +229,6 @@ def _peak_of_boxes(product: Product) -> int:
     stride = next(part.stride for _, part in product.places if part.stride is not None)
     largest = box_nbytes(tensor.shape, stride, itemsize_of(tensor.dtype))
     return min(tensor.nbytes, largest) + 2 * SPAN_NBYTES
-
-
-def _in_dtype(block: Elements, dtype: str) -> Elements:
-    """Return what was drawn in the dtype of its tensor, in which moves and integers come."""
-    return block if block.dtype == dtype else rounded(block.array, dtype)
 
 
 def _rows(blocks: Iterator[Elements], tensor: TensorInfo) -> Iterator[tuple[Box, Array]]:

@@ -17,11 +17,14 @@ from reinit_cli.initializers.registry import REGISTRY, register
 from reinit_cli.initializers.site import NOWHERE, Architecture, Donor, Elsewhere, Site
 from reinit_cli.initializers.transform import Move, Transform
 from reinit_cli.initializers.truncated import TruncatedNormal
+from reinit_cli.streams.chance import Array, Chance
 
 __all__ = [
     "NOWHERE",
     "REGISTRY",
     "Architecture",
+    "Array",
+    "Chance",
     "Choice",
     "Constant",
     "Donor",

@@ -1,7 +1,7 @@
-"""Define the laws that values are drawn from: moments without torch, draws with it.
+"""Define the laws that values are drawn from: their moments, and how they are drawn.
 
-A law fills a contiguous float32 or float64 tensor in place. Its moments are those of the
-draw, before it is rounded to the dtype of a checkpoint. What a draw can be tested for is
+A law fills a contiguous array of float32 or float64 in place, from a source of chance. Its
+moments are those of the draw, before it is rounded to the dtype of a checkpoint. What a draw can be tested for is
 the law's own knowledge too: which tests hold for it, its distribution, what it fixes exactly.
 """
 
@@ -11,25 +11,27 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from threading import Lock
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from reinit_cli.initializers.blocks import GROUP_NUMEL, Take, Taker, block_numels, nothing
+from reinit_cli.initializers.blocks import Filler, Take, block_numels, nothing
 from reinit_cli.initializers.overridable import overridable
 from reinit_cli.lazy import LazyModule
+from reinit_cli.streams.chance import Array, Chance
+from reinit_cli.streams.normals import normal_mass
+from reinit_cli.streams.torch_groups import GROUP_NUMEL, normal_words
 from reinit_cli.tensors.moments import BLOCK_NUMEL
 
 if TYPE_CHECKING:
-    import torch
+    import numpy as np
+
+    Dtype = np.dtype[Any]
 else:
-    torch = LazyModule("torch")
+    np = LazyModule("numpy")
+    Dtype = Any
 
 Statistic = Literal["mean", "std", "distribution"]
 """A property of many drawn elements that can be tested against a law."""
-
-
-def fill_from_blocks(law: Law, tensor: torch.Tensor, generator: torch.Generator) -> None:
-    """Fill a contiguous tensor of the CPU with a law's blocks."""
-    Taker(law.blocks(tuple(tensor.shape), tensor.dtype, generator)).take_into(tensor.view(-1))
 
 
 class Law(ABC):
@@ -53,43 +55,50 @@ class Law(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no std")
 
     @abstractmethod
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        """Fill a contiguous tensor of a floating dtype in place.
+    def fill(self, values: Array, chance: Chance) -> None:
+        """Fill a contiguous array of a floating dtype in place.
 
         Args:
-            tensor: what to fill.
-            generator: the only source of chance, on the device of the tensor.
+            values: all elements of a tensor, in its shape; of a law that is sequential or
+                elementwise, also any run of them that such a law is given.
+            chance: the only source of chance, which stands at the first of them.
         """
 
-    def blocks(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        generator: torch.Generator,
-        take: Take = nothing,
-    ) -> Iterator[torch.Tensor]:
-        """Yield what `fill` writes, as 1-D tensors in row-major order, each gone with the next.
+    def filler(self, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> Filler:
+        """Return what fills any run of a tensor, where the stream is indexed.
 
         Args:
             shape: that of the whole tensor.
-            dtype: its dtype.
-            generator: the only source of chance, of the CPU; left where `fill` leaves it.
+            dtype: that of the arrays.
+            chance: the only source of chance, which stands at the first element.
+        """
+        if self.is_elementwise:
+            return lambda run, at: self.fill(run, chance.at(at))
+        return _Whole(self, shape, dtype, chance).fill
+
+    def blocks(
+        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
+    ) -> Iterator[Array]:
+        """Yield what `fill` writes, as 1-D arrays in row-major order, each gone with the next.
+
+        Args:
+            shape: that of the whole tensor.
+            dtype: that of the arrays.
+            chance: the only source of chance, of the CPU; left where `fill` leaves it.
             take: gives the values that are to be changed, where the law changes any.
         """
-        import torch
-
         numel = math.prod(shape)
-        if not self.is_sequential:
-            whole = torch.empty(shape, dtype=dtype, device="cpu")
-            take(whole.view(-1))
-            self.fill(whole, generator)
-            yield whole.view(-1)
+        if not (self.is_elementwise if chance.is_indexed else self.is_sequential):
+            whole = np.empty(shape, dtype)
+            take(whole.reshape(-1))
+            self.fill(whole, chance)
+            yield whole.reshape(-1)
             return
-        buffer = torch.empty(min(numel, BLOCK_NUMEL + GROUP_NUMEL), dtype=dtype, device="cpu")
+        buffer = np.empty(min(numel, BLOCK_NUMEL + GROUP_NUMEL), dtype)
         for count in block_numels(numel):
             block = buffer[:count]
             take(block)
-            self.fill(block, generator)
+            self.fill(block, chance)
             yield block
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int | None:
@@ -130,7 +139,7 @@ class Law(ABC):
 
     @overridable
     def is_random(self) -> bool:
-        """Whether the values depend on the generator."""
+        """Whether the values depend on chance."""
         return True
 
     @overridable
@@ -138,6 +147,14 @@ class Law(ABC):
         """Whether a CPU fills blocks of 16 n elements, one after the other, just the same.
 
         torch's normals come in groups of 16, of which the last ends with the tensor.
+        """
+        return False
+
+    @overridable
+    def is_elementwise(self) -> bool:
+        """Whether each element hangs on the numbers of its own index, where a stream has these.
+
+        Then `fill` fills any run of a tensor, from a chance that stands at its first element.
         """
         return False
 
@@ -172,7 +189,7 @@ class Law(ABC):
         """The name of what it fixes exactly, or ""."""
         return ""
 
-    def misfit(self, values: torch.Tensor) -> tuple[float, float]:
+    def misfit(self, values: Array) -> tuple[float, float]:
         """Return how far values are from the identity, and how far rounding may take them.
 
         Args:
@@ -182,6 +199,27 @@ class Law(ABC):
         return 0.0, 0.0
 
 
+class _Whole:
+    """A draw of which no part can be had alone: it is drawn when it is first needed, and kept."""
+
+    def __init__(self, law: Law, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> None:
+        self._law = law
+        self._shape = shape
+        self._dtype = dtype
+        self._chance = chance
+        self._lock = Lock()
+        self._flat: Array | None = None
+
+    def fill(self, run: Array, at: int) -> None:
+        """Copy a run, the first element of which has an index."""
+        with self._lock:
+            if self._flat is None:
+                whole = np.empty(self._shape, self._dtype)
+                self._law.fill(whole, self._chance.at(0))
+                self._flat = whole.reshape(-1)
+        run[...] = self._flat[at : at + len(run)]
+
+
 @dataclass(frozen=True, slots=True)
 class Constant(Law):
     """Every element is `value`."""
@@ -189,6 +227,7 @@ class Constant(Law):
     value: float
     is_random = False
     is_sequential = True
+    is_elementwise = True
     statistics = ()
     spread = 0.0
     identity = "value"
@@ -213,26 +252,27 @@ class Constant(Law):
         """The value."""
         return self.value
 
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
+    def fill(self, values: Array, chance: Chance) -> None:
         """Write the value everywhere."""
-        del generator
-        if tensor.is_floating_point():
-            tensor.fill_(float(self.value))
-        else:
-            # Through a float, large integers would come out as others.
-            tensor.fill_(complex(self.value) if tensor.is_complex() else int(self.value))
+        del chance
+        values[...] = self._as(values.dtype)
+
+    def _as(self, dtype: Dtype) -> Array:
+        """Return the value in a dtype."""
+        # Through a float, large integers would come out as others.
+        value = int(self.value) if dtype.kind in "iu" else self.value
+        with np.errstate(over="ignore"):
+            return np.asarray(value).astype(dtype)
 
     def cdf(self, x: float) -> float:
         """A step at the value."""
         return float(x >= self.value)
 
-    def misfit(self, values: torch.Tensor) -> tuple[float, float]:
+    def misfit(self, values: Array) -> tuple[float, float]:
         """Count the elements that are not the value."""
-        import torch
-
-        value = torch.full((), self.value, dtype=values.dtype, device=values.device)
-        differs = values.isnan().logical_not() if self.value != self.value else values != value
-        return float(differs.count_nonzero()), 0.0
+        value = self._as(values.dtype)
+        differs = ~np.isnan(values) if self.value != self.value else values != value
+        return float(np.count_nonzero(differs)), 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +282,7 @@ class Uniform(Law):
     low: float
     high: float
     is_sequential = True
+    is_elementwise = True
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
 
     @property
@@ -254,9 +295,9 @@ class Uniform(Law):
         """(high − low) / √12."""
         return (self.high - self.low) / math.sqrt(12.0)
 
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        """Draw as `Tensor.uniform_` does."""
-        tensor.uniform_(self.low, self.high, generator=generator)
+    def fill(self, values: Array, chance: Chance) -> None:
+        """Draw each element."""
+        chance.uniform(values, self.low, self.high)
 
     def words(self, numel: int, itemsize: int) -> int:
         """One for each element; two in float64."""
@@ -281,11 +322,12 @@ class Normal(Law):
     mean: float
     std: float
     is_sequential = True
+    is_elementwise = True
     statistics: ClassVar[tuple[Statistic, ...]] = ("mean", "std", "distribution")
 
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        """Draw as `Tensor.normal_` does."""
-        tensor.normal_(self.mean, self.std, generator=generator)
+    def fill(self, values: Array, chance: Chance) -> None:
+        """Draw each element."""
+        chance.normal(values, self.mean, self.std)
 
     def words(self, numel: int, itemsize: int) -> int | None:
         """As of a uniform, and the last group again where it is not whole."""
@@ -301,20 +343,3 @@ class Normal(Law):
         if not self.std:
             return float(x >= self.mean)
         return normal_mass(-math.inf, (x - self.mean) / self.std)
-
-
-def normal_mass(alpha: float, beta: float) -> float:
-    """Return the probability that a standard normal lies between two bounds, exact in both tails."""
-    if alpha > 0:
-        alpha, beta = -beta, -alpha
-    return 0.5 * (math.erfc(-beta / math.sqrt(2.0)) - math.erfc(-alpha / math.sqrt(2.0)))
-
-
-def normal_words(numel: int, itemsize: int) -> int | None:
-    """Return how many random numbers of 32 bits `Tensor.normal_` takes on a CPU.
-
-    A tensor of less than a group may leave one of its last pair for the next draw.
-    """
-    if numel < GROUP_NUMEL:
-        return None
-    return (numel + (GROUP_NUMEL if numel % GROUP_NUMEL else 0)) * itemsize // 4

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reinit_cli.initializers.blocks import pieces
+from reinit_cli.initializers.drawing import drawn_blocks
 from reinit_cli.initializers.law import Law
 from reinit_cli.lazy import LazyModule
+from reinit_cli.streams.chance import Array, Chance
 
 if TYPE_CHECKING:
-    import torch
+    import numpy as np
 else:
-    torch = LazyModule("torch")
+    np = LazyModule("numpy")
 
 _LONG_RUN = 64
 """The elements from which on a run of one norm is summed by itself."""
@@ -53,17 +55,18 @@ class NormOf(Law):
         """Whether the draw is."""
         return self.of.is_random
 
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
+    def fill(self, values: Array, chance: Chance) -> None:
         """Draw again, and write the norms."""
         numel = math.prod(self.shape)
         inner = numel if self.dim is None else math.prod(self.shape[self.dim + 1 :])
-        sums = (_Runs if inner >= _LONG_RUN else _Cycles)(tensor.numel(), inner)
+        sums = (_Runs if inner >= _LONG_RUN else _Cycles)(values.size, inner)
+        dtype = np.dtype(np.float64 if self.is_wide else np.float32)
         reached = 0
-        for block in self._drawn(tensor, generator):
-            for some in torch.split(block, _PORTION_NUMEL):
-                sums.add(some.double().square_(), reached)
-                reached += some.numel()
-        tensor.copy_(sums.total().sqrt_().view(tensor.shape))
+        for block in drawn_blocks(self.of, self.shape, dtype, chance):
+            for some in pieces(block, _PORTION_NUMEL):
+                sums.add(np.square(some, dtype=np.float64), reached)
+                reached += some.size
+        values[...] = np.sqrt(sums.total()).reshape(values.shape)
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
         """Return what the draw takes, and the sums."""
@@ -73,16 +76,6 @@ class NormOf(Law):
         if of is None:
             of = _PEAK_PER_BYTE * math.prod(self.shape) * drawn
         return of + 16 * _LONG_RUN * math.prod(shape)
-
-    def _drawn(self, tensor: torch.Tensor, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        dtype = torch.float64 if self.is_wide else torch.float32
-        if tensor.device.type == "cpu":
-            yield from self.of.blocks(self.shape, dtype, generator)
-            return
-        whole = torch.empty(self.shape, dtype=dtype, device=tensor.device)
-        self.of.fill(whole, generator)
-        # Other devices add in any order, and some know no float64.
-        yield whole.view(-1).cpu()
 
 
 class _Runs:
@@ -96,24 +89,24 @@ class _Runs:
             inner: the elements of a run; the next run is of the next norm.
         """
         self._inner = inner
-        self._sums = torch.zeros(count, dtype=torch.float64, device="cpu")
+        self._sums = np.zeros(count)
 
-    def add(self, squares: torch.Tensor, start: int) -> None:
+    def add(self, squares: Array, start: int) -> None:
         """Add the squares of elements, which are lost, the first of which has a number."""
         head = min(-start % self._inner, len(squares))
-        self._add_runs(squares[:head].view(1, head), start)
+        self._add_runs(squares[:head].reshape(1, head), start)
         whole = (len(squares) - head) // self._inner
         end = head + whole * self._inner
-        self._add_runs(squares[head:end].view(whole, self._inner), start + head)
-        self._add_runs(squares[end:].view(1, len(squares) - end), start + end)
+        self._add_runs(squares[head:end].reshape(whole, self._inner), start + head)
+        self._add_runs(squares[end:].reshape(1, len(squares) - end), start + end)
 
-    def _add_runs(self, runs: torch.Tensor, start: int) -> None:
-        if runs.numel():
+    def _add_runs(self, runs: Array, start: int) -> None:
+        if runs.size:
             first = start // self._inner
-            at = torch.arange(first, first + len(runs), device="cpu")
-            self._sums.index_add_(0, at.remainder_(len(self._sums)), _summed(runs.T))
+            at = np.arange(first, first + len(runs)) % len(self._sums)
+            np.add.at(self._sums, at, _summed(runs.T))
 
-    def total(self) -> torch.Tensor:
+    def total(self) -> Array:
         """Return the sums."""
         return self._sums
 
@@ -124,9 +117,9 @@ class _Cycles:
     def __init__(self, count: int, inner: int) -> None:
         """Start with nothing; arguments as above."""
         self._inner = inner
-        self._sums = torch.zeros(count * inner, dtype=torch.float64, device="cpu")
+        self._sums = np.zeros(count * inner)
 
-    def add(self, squares: torch.Tensor, start: int) -> None:
+    def add(self, squares: Array, start: int) -> None:
         """Add the squares of elements, which are lost, the first of which has a number."""
         cycle = len(self._sums)
         head = min(-start % cycle, len(squares))
@@ -134,19 +127,20 @@ class _Cycles:
         whole = (len(squares) - head) // cycle
         end = head + whole * cycle
         if whole:
-            self._sums += _summed(squares[head:end].view(whole, cycle))
+            self._sums += _summed(squares[head:end].reshape(whole, cycle))
         self._sums[: len(squares) - end] += squares[end:]
 
-    def total(self) -> torch.Tensor:
+    def total(self) -> Array:
         """Return the sums."""
-        return _summed(self._sums.view(-1, self._inner).T)
+        return _summed(self._sums.reshape(-1, self._inner).T)
 
 
-def _summed(rows: torch.Tensor) -> torch.Tensor:
+def _summed(rows: Array) -> Array:
     """Return the sum of rows, which are lost: halves are added, in one order on every machine."""
     count = len(rows)
     while count > 1:
         half = count // 2
         rows[:half] += rows[count - half : count]
         count -= half
-    return rows[0]
+    total: Array = rows[0]
+    return total

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from reinit_cli.initializers.blocks import Take, Taker, nothing
-from reinit_cli.initializers.law import Law, Normal, Statistic
-from reinit_cli.streams.mersenne import is_known, later
+from reinit_cli.initializers.blocks import Filler, Take, nothing, pieces
+from reinit_cli.initializers.law import Dtype, Law, Normal, Statistic
+from reinit_cli.lazy import LazyModule
+from reinit_cli.streams.chance import Array, Chance
+from reinit_cli.streams.shifted import Shifted
+from reinit_cli.streams.torch_chance import set_apart
 from reinit_cli.tensors.moments import BLOCK_NUMEL
+from reinit_cli.tensors.portions import Portions
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Generator, Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 _LEAST_PART_NUMEL = 2**22
 """Parts of fewer elements that do not lie one after the other are drawn whole: a generator for
@@ -90,38 +96,45 @@ class Blocks(_OfParts):
         """As of a part."""
         return self.part.identity
 
-    def misfit(self, values: Tensor) -> tuple[float, float]:
+    def misfit(self, values: Array) -> tuple[float, float]:
         """Return the largest of all parts."""
-        parts = values.view(self.shape).chunk(self.count, self.axis)
-        found = [self.part.misfit(part.contiguous()) for part in parts]
+        parts = np.split(values.reshape(self.shape), self.count, self.axis)
+        found = [self.part.misfit(np.ascontiguousarray(part)) for part in parts]
         return max(misfit for misfit, _ in found), max(allowed for _, allowed in found)
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
-        """Fill each part as a tensor of its own, from one generator."""
-        for part in tensor.view(self.shape).chunk(self.count, self.axis):
-            drawn = part.contiguous()
-            self.part.fill(drawn, generator)
-            if drawn.data_ptr() != part.data_ptr():
-                part.copy_(drawn)
+    def fill(self, values: Array, chance: Chance) -> None:
+        """Fill each part as a tensor of its own, one after the other."""
+        for part in np.split(values.reshape(self.shape), self.count, self.axis):
+            drawn = np.empty(part.shape, part.dtype)
+            self.part.fill(drawn, chance)
+            part[...] = drawn
+
+    def filler(self, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> Filler:
+        """Return what fills runs: each part draws the elements that follow those of the last."""
+        del shape
+        if self._is_in_order and self.part.is_elementwise:
+            return self.part.filler(self.shape, dtype, chance)
+        part = self._part_shape
+        numel = math.prod(part)
+        fillers = [
+            self.part.filler(part, dtype, Shifted(chance, at * numel)) for at in range(self.count)
+        ]
+        return partial(_fill_by_turns, fillers, math.prod(part[self.axis :]))
 
     def blocks(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        generator: Generator,
-        take: Take = nothing,
-    ) -> Iterator[Tensor]:
+        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
+    ) -> Iterator[Array]:
         """Yield what `fill` writes: part by part, or from all parts by turns."""
         part = self._part_shape
         if self._is_in_order and math.prod(part) > BLOCK_NUMEL:
             for _ in range(self.count):
-                yield from self.part.blocks(part, dtype, generator)
+                yield from self.part.blocks(part, dtype, chance)
         elif self._is_in_order:
-            yield from self._several(dtype, generator)
-        elif self._has_generators(dtype.itemsize) and is_known(generator):
-            yield from self._by_turns(dtype, generator)
+            yield from self._several(dtype, chance)
+        elif takers := list(self._takers(dtype, chance)):
+            yield from self._by_turns(dtype, takers)
         else:
-            yield from Law.blocks(self, shape, dtype, generator, take)
+            yield from Law.blocks(self, shape, dtype, chance, take)
 
     @property
     def _part_shape(self) -> tuple[int, ...]:
@@ -139,41 +152,42 @@ class Blocks(_OfParts):
         numel = math.prod(self._part_shape)
         return numel >= _LEAST_PART_NUMEL and self.part.words(numel, itemsize) is not None
 
-    def _several(self, dtype: torch.dtype, generator: Generator) -> Iterator[Tensor]:
+    def _several(self, dtype: Dtype, chance: Chance) -> Iterator[Array]:
         """Yield small parts that lie one after the other, several in a block."""
-        import torch
-
         left, at_once = self.count, max(1, BLOCK_NUMEL // math.prod(self._part_shape))
-        buffer = torch.empty((min(left, at_once), *self._part_shape), dtype=dtype, device="cpu")
+        buffer = np.empty((min(left, at_once), *self._part_shape), dtype)
         while left:
             parts = buffer[:left]
             for part in parts:
-                self.part.fill(part, generator)
-            yield parts.view(-1)
+                self.part.fill(part, chance)
+            yield parts.reshape(-1)
             left -= len(parts)
 
-    def _by_turns(self, dtype: torch.dtype, generator: Generator) -> Iterator[Tensor]:
-        """Yield rows of which each part has a piece, from one generator for each part."""
-        import torch
-
+    def _takers(self, dtype: Dtype, chance: Chance) -> Iterator[Portions]:
+        """Yield what gives the elements of each part, where parts can have a chance of their own."""
         part = self._part_shape
+        if not self._has_generators(dtype.itemsize):
+            return
         words = self.part.words(math.prod(part), dtype.itemsize)
-        assert words is not None
-        takers = []
         for _ in range(self.count):
-            start = generator.clone_state()
-            takers.append(Taker(self.part.blocks(part, dtype, start)))
-            generator.set_state(later(generator, words).get_state())
+            own = set_apart(chance, words)
+            if own is None:
+                return
+            yield Portions(self.part.blocks(part, dtype, own))
+
+    def _by_turns(self, dtype: Dtype, takers: Sequence[Portions]) -> Iterator[Array]:
+        """Yield rows of which each part has a piece."""
+        part = self._part_shape
         piece = math.prod(part[self.axis :])
         at_once = BLOCK_NUMEL // (piece * self.count)
         for rows in _portions(math.prod(part[: self.axis]), at_once):
-            taken = torch.empty(rows * min(piece, BLOCK_NUMEL), dtype=dtype, device="cpu")
+            taken = np.empty(rows * min(piece, BLOCK_NUMEL), dtype)
             if at_once:
-                together = torch.empty(rows, self.count, piece, dtype=dtype, device="cpu")
+                together = np.empty((rows, self.count, piece), dtype)
                 for at, taker in enumerate(takers):
                     taker.take_into(taken)
-                    together[:, at] = taken.view(rows, piece)
-                yield together.view(-1)
+                    together[:, at] = taken.reshape(rows, piece)
+                yield together.reshape(-1)
                 continue
             for taker in takers:
                 for numel in _portions(piece, BLOCK_NUMEL):
@@ -228,41 +242,55 @@ class Repeated(_OfParts):
         """√times that of the smaller tensor, which has all the independent elements."""
         return math.sqrt(self.times) * self.part.spread
 
-    def misfit(self, values: Tensor) -> tuple[float, float]:
+    def misfit(self, values: Array) -> tuple[float, float]:
         """Count elements that differ from the first row of their group, plus the misfit of the part."""
-        rows = values.view(-1, self.times, *self.shape[1:])
+        rows = values.reshape(-1, self.times, *self.shape[1:])
         first = rows[:, :1]
-        misfit, allowed = self.part.misfit(first.squeeze(1).contiguous())
-        return float((rows != first).count_nonzero()) + misfit, allowed
+        misfit, allowed = self.part.misfit(np.ascontiguousarray(first[:, 0]))
+        return float(np.count_nonzero(rows != first)) + misfit, allowed
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, values: Array, chance: Chance) -> None:
         """Fill the smaller one and repeat its rows."""
-        part = tensor.new_empty((self.shape[0] // self.times, *self.shape[1:]))
-        self.part.fill(part, generator)
-        tensor.view(-1, self.times, *self.shape[1:]).copy_(part.unsqueeze(1))
+        part = np.empty(self._part_shape, values.dtype)
+        self.part.fill(part, chance)
+        values.reshape(-1, self.times, *self.shape[1:])[...] = part[:, np.newaxis]
+
+    def filler(self, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> Filler:
+        """Return what fills runs: an element has the value of its row in the smaller tensor."""
+        part = self.part.filler(self._part_shape, dtype, chance)
+        row = math.prod(shape[1:])
+
+        def fill(run: Array, at: int) -> None:
+            for some, first in _lines(run, at, row):
+                rows = len(some) // row
+                number, rest = divmod(first, row)
+                if not rows:
+                    part(some, number // self.times * row + rest)
+                    continue
+                of_part = np.arange(number, number + rows) // self.times
+                drawn = np.empty((of_part[-1] - of_part[0] + 1, row), dtype)
+                part(drawn.reshape(-1), int(of_part[0]) * row)
+                np.take(drawn, of_part - of_part[0], axis=0, out=some.reshape(rows, row))
+
+        return fill
 
     def blocks(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        generator: Generator,
-        take: Take = nothing,
-    ) -> Iterator[Tensor]:
+        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
+    ) -> Iterator[Array]:
         """Yield each row of the smaller tensor several times, as its blocks come."""
-        import torch
-
         del take
         numel = math.prod(shape[1:])
-        taker = Taker(self.part.blocks(self._part_shape, dtype, generator))
+        taker = Portions(self.part.blocks(self._part_shape, dtype, chance))
         at_once = BLOCK_NUMEL // (numel * self.times)
         for rows in _portions(self._part_shape[0], at_once):
-            some = torch.empty(rows, 1, numel, dtype=dtype, device="cpu")
-            taker.take_into(some.view(-1))
+            some = np.empty((rows, numel), dtype)
+            taker.take_into(some.reshape(-1))
             if at_once:
-                yield some.expand(-1, self.times, -1).reshape(-1)
+                yield np.repeat(some, self.times, axis=0).reshape(-1)
                 continue
-            for piece in torch.split(some.view(-1), BLOCK_NUMEL) * self.times:
-                yield piece.clone()
+            for _ in range(self.times):
+                for piece in pieces(some.reshape(-1), BLOCK_NUMEL):
+                    yield piece.copy()
         taker.finish()
 
     @property
@@ -285,3 +313,38 @@ def _portions(count: int, at_once: int) -> Iterator[int]:
         some = min(count, max(1, at_once))
         yield some
         count -= some
+
+
+def _lines(run: Array, at: int, line: int) -> Iterator[tuple[Array, int]]:
+    """Yield a run as whole lines, with what it has of a line before and of one after them.
+
+    Args:
+        run: some elements of a tensor.
+        at: the index of the first.
+        line: the elements of a line; the first line starts at 0.
+
+    Yields:
+        Each of these, and the index of its first element.
+    """
+    head = min(-at % line, len(run))
+    tail = len(run) - (len(run) - head) % line
+    for start, stop in ((0, head), (head, tail), (tail, len(run))):
+        if start < stop:
+            yield run[start:stop], at + start
+
+
+def _fill_by_turns(fillers: Sequence[Filler], piece: int, run: Array, at: int) -> None:
+    """Fill a run of lines, of which each part has a piece."""
+    count = len(fillers)
+    for lines, first in _lines(run, at, count * piece):
+        whole = len(lines) // (count * piece)
+        if whole:
+            drawn = np.empty(whole * piece, run.dtype)
+            for number, fill in enumerate(fillers):
+                fill(drawn, first // count)
+                lines.reshape(whole, count, piece)[:, number] = drawn.reshape(whole, piece)
+            continue
+        for some, start in _lines(lines, first, piece):
+            for number, one in enumerate(pieces(some, piece)):
+                row, rest = divmod(start + number * piece, piece)
+                fillers[row % count](one, row // count * piece + rest)

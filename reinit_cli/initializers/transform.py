@@ -1,24 +1,17 @@
 """Define the laws that change existing values rather than replace them.
 
-A transform is given a tensor that holds the existing values in row-major order: all of them,
+A transform is given an array that holds the existing values in row-major order: all of them,
 or one block after the other where it is sequential. It changes them in place.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from reinit_cli.initializers.blocks import Take
 from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.overridable import overridable
-from reinit_cli.lazy import LazyModule
+from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.tensors.moments import Moments
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = LazyModule("torch")
 
 
 class Transform(Law):
@@ -54,18 +47,8 @@ class Transform(Law):
         del moments
         raise NotImplementedError
 
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
+    def fill(self, values: Array, chance: Chance) -> None:
         """Change the values in place."""
-        raise NotImplementedError
-
-    def gather(self, take: Take, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        """Fill a tensor from values that are not its own, where the law `gathers`.
-
-        Args:
-            take: fills a 1-D tensor with the next values.
-            tensor: contiguous and not yet filled.
-            generator: the only source of randomness.
-        """
         raise NotImplementedError
 
 

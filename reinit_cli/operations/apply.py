@@ -182,10 +182,10 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     Raises:
         TensorError: the old values cannot be transformed.
     """
-    from reinit_cli.execution.draw import There, draw, draw_blocks, naming, values_of
-    from reinit_cli.initializers.blocks import Taker
+    from reinit_cli.execution.draw import There, draw_blocks, in_dtype, naming, values_of
     from reinit_cli.tensors.elements import Elements
-    from reinit_cli.tensors.rounding import elements_of_tensor
+    from reinit_cli.tensors.portions import Portions
+    from reinit_cli.tensors.rounding import elements_of_tensor, torch_tensor
 
     def here() -> Iterator[Elements]:
         yield elements_of_tensor(tensor.detach().cpu().reshape(-1))
@@ -200,8 +200,7 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     there = There(values, here if step.keeps_zeros else None)
     info = step.tensor
     with naming(step.key):
-        named = getattr(torch, info.dtype)
-        if device != "cpu":
-            return draw(law, info.shape, info.dtype, step.seed, device, there).to(named).cpu()
-        blocks = draw_blocks(law, info.shape, info.dtype, step.seed, device, there)
-        return Taker(block.to(named) for block in blocks).take(info.shape, info.dtype)
+        blocks = draw_blocks(law, info.shape, info.dtype, step.seed, device, there, step.stream)
+        portions = Portions.of(in_dtype(block, info.dtype) for block in blocks)
+        taken = portions.take(info.shape, info.dtype)
+        return torch_tensor(Elements(taken, info.dtype))

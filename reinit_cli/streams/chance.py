@@ -48,7 +48,7 @@ class Chance(Protocol):
         """Fill an array from N(center, scale²) given that it lies in [low, high]."""
 
     def permutation(self, numel: int) -> Array:
-        """Return 0, 1, …, numel − 1 in a random order, in int64."""
+        """Return 0, 1, …, numel − 1 in a random order, in int32 or int64."""
 
     def generator(self) -> torch.Generator:
         """Return a generator of torch for laws that draw with torch themselves."""

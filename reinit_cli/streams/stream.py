@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from reinit_cli.errors import UnknownNameError
+from reinit_cli.streams.chance import Chance
 from reinit_cli.streams.torch import TorchStream
 
 
@@ -37,6 +38,14 @@ class Stream(Protocol):
             seed: the seed of the whole run.
             key: the state_dict key.
             transform: the name of the initializer if it is a transform, or "".
+        """
+
+    def chance(self, seed: int, device: str) -> Chance:
+        """Return the numbers of one key, from the first on.
+
+        Args:
+            seed: what `seed_for` gave.
+            device: where they may be made.
         """
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from reinit_cli.streams.seeds import digest_of
 
 if TYPE_CHECKING:
-    from torch import Generator
+    from reinit_cli.streams.torch_chance import TorchChance
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,15 @@ class TorchStream:
         """
         return int.from_bytes(digest_of(seed, key, transform)[:8], "little") & (2**63 - 1)
 
-    def generator(self, seed: int, device: str) -> Generator:
-        """Return a generator at the start of its stream.
+    def chance(self, seed: int, device: str) -> TorchChance:
+        """Return the numbers of a key, from the first on.
 
         Args:
-            seed: the seed of a key.
-            device: where it draws; values depend on it.
+            seed: the seed of the key.
+            device: where they are drawn; values depend on it.
         """
         import torch
 
-        return torch.Generator(device=device).manual_seed(seed)
+        from reinit_cli.streams.torch_chance import TorchChance
 
-
-STREAM = TorchStream()
-"""The stream that everything is drawn from."""
+        return TorchChance(torch.Generator(device=device).manual_seed(seed))

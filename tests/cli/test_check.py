@@ -14,8 +14,8 @@ from reinit_cli.initializers.law import Uniform
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every uniform is drawn a tenth too wide."""
 
-    def fill(self, tensor, generator):
-        tensor.uniform_(1.1 * self.low, 1.1 * self.high, generator=generator)
+    def fill(self, values, chance):
+        chance.uniform(values, 1.1 * self.low, 1.1 * self.high)
 
     monkeypatch.setattr(Uniform, "fill", fill)
 

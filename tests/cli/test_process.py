@@ -255,7 +255,7 @@ from reinit_cli.__main__ import entry
 from reinit_cli.initializers import Constant
 
 class Slow(Constant):
-    def fill(self, tensor, generator):
+    def fill(self, values, chance):
         print("drawing", flush=True)
         time.sleep(0.2)
 

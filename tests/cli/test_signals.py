@@ -29,7 +29,7 @@ from reinit_cli.__main__ import entry
 from reinit_cli.initializers.law import Constant
 
 class Stubborn(Constant):
-    def fill(self, tensor, generator):
+    def fill(self, values, chance):
         print("drawing", flush=True)
         time.sleep({seconds})
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from reinit_cli.execution.draw import There, draw
+from reinit_cli.execution.draw import There
 from reinit_cli.initializers import (
     REGISTRY,
+    Array,
     Elsewhere,
     Init,
     Initializer,
@@ -22,11 +23,14 @@ from reinit_cli.initializers import (
     parse_init,
 )
 from reinit_cli.initializers.law import Normal
+from reinit_cli.streams.torch import TorchStream
 from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.elements import Elements, stored_dtype
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import moments_of
-from reinit_cli.tensors.rounding import elements_of_tensor, rounded, torch_tensor
+from reinit_cli.tensors.rounding import elements_of_tensor, numbers, rounded, torch_tensor
 from reinit_cli.tensors.torch_moments import torch_moments
+from tests.draws import draw
 
 SHAPES = [
     (),
@@ -67,7 +71,7 @@ def _site(shape: tuple[int, ...], dtype: str = "float32") -> Site:
 def _drawn(init: Init, shape: tuple[int, ...], seed: int, dtype: str = "float32") -> torch.Tensor:
     """The draw on what is there, which for transforms is a normal of the dtype."""
     there = torch.empty(shape).normal_(0.5, 2, generator=torch.Generator().manual_seed(7))
-    blocks = (there.to(getattr(torch, dtype)).view(-1),)
+    blocks = (elements_of_tensor(there.to(getattr(torch, dtype)).view(-1)),)
     return draw(_law(init, shape, dtype), shape, dtype, seed, "cpu", There(lambda: iter(blocks)))
 
 
@@ -153,21 +157,30 @@ def test_it_neither_reads_nor_moves_the_global_generator(declared: Initializer) 
         assert torch.equal(_drawn(init, shape, 3), first)
 
 
+def _stored(tensor: torch.Tensor, dtype: str) -> Array:
+    """Return the array that shares the memory of a tensor."""
+    if tensor.dtype in (torch.float32, torch.float64):
+        return tensor.numpy()
+    stored = stored_dtype(dtype)
+    return tensor.view(getattr(torch, stored.name)).numpy()
+
+
 @every_drawn
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_every_float_is_the_draw_rounded_once(declared: Initializer, dtype: str) -> None:
     init, shape = _cases(declared)[-1]
     law = _law(init, shape, dtype)
-    generator = torch.Generator().manual_seed(9)
+    chance = TorchStream().chance(9, "cpu")
     drawn_in = torch.float64 if dtype == "float64" else torch.float32
     there = torch.empty(shape).normal_(0.5, 2, generator=torch.Generator().manual_seed(7))
     there = there.to(getattr(torch, dtype))
     reference = there.clone() if isinstance(law, Move) else there.to(drawn_in)
     if isinstance(law, Transform) and law.needs_moments:
         law = law.settled(torch_moments(elements_of_tensor(there)))
-    law.fill(reference, generator)
+    law.fill(_stored(reference, dtype), chance)
 
-    got = torch_tensor(rounded(_drawn(init, shape, 9, dtype).float().numpy(), dtype))
+    drawn = numbers(elements_of_tensor(_drawn(init, shape, 9, dtype)))
+    got = torch_tensor(rounded(drawn, dtype))
 
     assert got.dtype == getattr(torch, dtype)
     assert torch.equal(got.view(torch.uint8), reference.to(got.dtype).view(torch.uint8))
@@ -193,8 +206,8 @@ def test_it_can_leave_zeros_as_they_are(declared: Initializer) -> None:
     law = _law(declared.bind(init.given | {"keep_zeros": True}), shape)
     mask = torch.empty(shape).bernoulli_(0.5, generator=torch.Generator().manual_seed(1))
 
-    def there() -> Iterator[torch.Tensor]:
-        yield mask.view(-1)
+    def there() -> Iterator[Elements]:
+        yield elements_of_tensor(mask.view(-1))
 
     kept = draw(law, shape, "float32", 3, "cpu", There(there, there))
     whole = draw(law, shape, "float32", 3, "cpu", There(there))

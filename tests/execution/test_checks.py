@@ -16,8 +16,7 @@ from scipy import integrate, stats
 from reinit_cli import rewrite
 from reinit_cli.errors import CheckFailedError, OutputError
 from reinit_cli.execution.checks import Checker, Finding
-from reinit_cli.execution.draw import draw, draw_blocks
-from reinit_cli.initializers import REGISTRY, Law, Site, parse_init
+from reinit_cli.initializers import REGISTRY, Array, Chance, Law, Site, parse_init
 from reinit_cli.initializers.families.sparses import SparseNormal
 from reinit_cli.initializers.law import Normal, Uniform
 from reinit_cli.initializers.truncated import TruncatedNormal
@@ -26,6 +25,7 @@ from reinit_cli.tensors.device import one_thread
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import moments_of
 from reinit_cli.tensors.rounding import elements_of_tensor
+from tests.draws import draw, draw_blocks
 
 LEAST_P = 1e-11
 
@@ -430,8 +430,8 @@ def _checkpoint() -> None:
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every normal is drawn a quarter too wide."""
 
-    def fill(self: Normal, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        tensor.normal_(self.mean, 1.25 * self.std, generator=generator)
+    def fill(self: Normal, values: Array, chance: Chance) -> None:
+        chance.normal(values, self.mean, 1.25 * self.std)
 
     monkeypatch.setattr(Normal, "fill", fill)
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from reinit_cli import apply_, rewrite, seed_for
 from reinit_cli.errors import UnfillableError, UnknownNameError
-from reinit_cli.execution.draw import draw, draw_blocks, expected_moments
+from reinit_cli.execution.draw import expected_moments
 from reinit_cli.initializers import Law, parse_init
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.storage.segments import Literal, View
@@ -25,6 +25,7 @@ from reinit_cli.tensors.device import check_device, one_thread
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.tensors.rounding import elements_of_tensor, rounded, torch_tensor
+from tests.draws import draw, draw_blocks
 from tests.tools import needs_safetensors
 
 REAL = [name for name, dtype in DTYPES.items() if dtype.kind != "complex"]

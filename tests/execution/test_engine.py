@@ -17,7 +17,6 @@ import torch
 
 from reinit_cli import rewrite
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.execution.draw import draw
 from reinit_cli.execution.engine import joined_by_draws, run, write_together
 from reinit_cli.execution.fill import Fill, FillPart, Observer, nobody
 from reinit_cli.execution.pieces import OpenFile, Piece
@@ -34,6 +33,7 @@ from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import Moments
 from reinit_cli.threads import unwatched
+from tests.draws import draw
 
 
 class _Memory:

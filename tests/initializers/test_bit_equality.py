@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import NOWHERE, Elsewhere, Site, parse_init
 from reinit_cli.streams.stream import seed_for
 from reinit_cli.tensors.device import one_thread
+from tests.draws import draw
 from tests.tools import needs_torch
 
 CONV = (64, 3, 11, 11)

@@ -6,18 +6,22 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from reinit_cli.execution.draw import There, draw, draw_blocks
+from reinit_cli.execution.draw import There
 from reinit_cli.initializers import REGISTRY, Law, UndefinedError, parse_init
-from reinit_cli.initializers.blocks import GROUP_NUMEL
 from reinit_cli.initializers.families.replays import Patched, Region, Values
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.initializers.truncated import TruncatedNormal
+from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch_groups import GROUP_NUMEL
 from reinit_cli.tensors.device import one_thread
 from reinit_cli.tensors.moments import BLOCK_NUMEL
+from reinit_cli.tensors.rounding import elements_of_tensor
+from tests.draws import draw, draw_blocks
 from tests.tools import needs_torch
 
 Reference = Callable[[torch.Tensor, torch.Generator], Any]
@@ -30,7 +34,7 @@ BEYOND = (-1, 0, 1, 15, 16, 17)
 def _drawn_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Draw small tensors as large ones are drawn, as a run draws them."""
     families = "reinit_cli.initializers.families"
-    monkeypatch.setattr("reinit_cli.initializers.truncated._WHOLE_NBYTES", 8 * GROUP_NUMEL)
+    monkeypatch.setattr("reinit_cli.streams.torch_truncated.WHOLE_NBYTES", 8 * GROUP_NUMEL)
     monkeypatch.setattr(f"{families}.sparses._WHOLE_NUMEL", 0)
     monkeypatch.setattr(f"{families}.replays._WHOLE_NUMEL", 0)
     monkeypatch.setattr("reinit_cli.initializers.parts._LEAST_PART_NUMEL", GROUP_NUMEL)
@@ -239,13 +243,13 @@ def test_what_a_constructor_fills_in_parts_is_drawn_in_its_order() -> None:
 def test_values_of_a_constructor_are_given_as_they_are() -> None:
     values = torch.arange(2 * BLOCK_NUMEL + 9.0)
 
-    assert torch.equal(_in_blocks(Values(values), (len(values),), "float32"), values)
+    assert torch.equal(_in_blocks(Values(values.numpy()), (len(values),), "float32"), values)
 
 
 def test_shuffled_values_are_those_at_the_places_of_torch_s_permutation() -> None:
     values = torch.arange(2 * BLOCK_NUMEL + 9, dtype=torch.int32)
     expected = values[torch.randperm(len(values), generator=torch.Generator().manual_seed(SEED))]
-    there = There(lambda: iter(torch.split(values, 1000)))
+    there = There(lambda: map(elements_of_tensor, torch.split(values, 1000)))
 
     law = _law("shuffle", (len(values),))
 
@@ -260,13 +264,13 @@ def test_the_generator_is_left_where_a_whole_draw_leaves_it(
 ) -> None:
     shape = (520, 520)
     law = _law(text, shape)
-    whole, in_blocks = (torch.Generator().manual_seed(SEED) for _ in range(2))
-    for _ in law.blocks(shape, torch.float32, in_blocks):
+    whole, in_blocks = (TorchStream().chance(SEED, "cpu") for _ in range(2))
+    for _ in law.blocks(shape, np.dtype("float32"), in_blocks):
         pass
     monkeypatch.undo()
-    law.fill(torch.empty(shape), whole)
+    law.fill(np.empty(shape, np.float32), whole)
 
-    following = [torch.empty(99).normal_(generator=each) for each in (whole, in_blocks)]
+    following = [torch.empty(99).normal_(generator=each.generator()) for each in (whole, in_blocks)]
 
     assert torch.equal(*following)
 

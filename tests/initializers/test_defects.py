@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from reinit_cli import apply_
-from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import Law, parse_init
 from reinit_cli.tensors.device import one_thread
+from tests.draws import draw
 
 
 def _law(text: str, shape: tuple[int, ...]) -> Law:

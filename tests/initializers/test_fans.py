@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from reinit_cli.errors import ArgumentError
-from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import REGISTRY, Fans, Init, Law, UndefinedError, parse_init
+from tests.draws import draw
 
 WITH_FANS = [each.name for each in REGISTRY if "fans" in each.asks]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import Law, fans, parse_init
+from tests.draws import draw
 
 SHAPES = [(64, 3, 11, 11), (500, 400), (400, 500), (32, 16, 9), (16, 8, 5, 5, 5)]
 

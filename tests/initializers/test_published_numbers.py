@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
-from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import Law, fans, parse_init
 from reinit_cli.initializers.gains import NONLINEARITIES, calculate_gain
+from tests.draws import draw
 
 GAINS = {
     **dict.fromkeys(("linear", "sigmoid", "conv1d", "conv2d", "conv3d"), 1.0),

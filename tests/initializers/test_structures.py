@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from reinit_cli import Rule, apply_
 from reinit_cli.errors import ArgumentError, UnknownNameError
-from reinit_cli.execution.draw import draw
 from reinit_cli.initializers import Fans, Law, Site, UndefinedError, parse_init
 from reinit_cli.initializers.law import Normal
+from reinit_cli.streams.torch import TorchStream
+from tests.draws import draw
 
 # --- helpers ---------------------------------------------------------------------------------
 
@@ -94,11 +95,11 @@ def test_fewer_outputs_than_inputs_keep_no_norm() -> None:
 @pytest.mark.parametrize("at", [(0, 0, 0), (3, 2, 2), (2, 1, 1)])
 def test_every_change_of_a_delta_orthogonal_kernel_is_a_misfit(at: tuple[int, int, int]) -> None:
     law, weight = _law("delta_orthogonal", (4, 3, 3)), _drawn("delta_orthogonal", (4, 3, 3))
-    misfit, allowed = law.misfit(weight)
+    misfit, allowed = law.misfit(weight.numpy())
     assert misfit <= allowed
 
     weight[at] += 1e-3
-    misfit, allowed = law.misfit(weight)
+    misfit, allowed = law.misfit(weight.numpy())
     assert misfit > allowed
 
 
@@ -152,10 +153,10 @@ def test_outputs_that_are_not_a_multiple_are_refused() -> None:
 
 def test_a_row_that_differs_is_a_misfit() -> None:
     law, weight = _law("icnr", (8, 5)), _drawn("icnr", (8, 5))
-    assert law.misfit(weight) == (0, 0)
+    assert law.misfit(weight.numpy()) == (0, 0)
 
     weight[5, 2] += 1e-9
-    assert law.misfit(weight) == (1, 0)
+    assert law.misfit(weight.numpy()) == (1, 0)
 
 
 # --- block -----------------------------------------------------------------------------------
@@ -171,10 +172,10 @@ def test_blocks_are_drawn_one_after_the_other_as_tensors_of_their_own(
 ) -> None:
     part = (*shape[:axis], shape[axis] // 3, *shape[axis + 1 :])
     law = _law(inner, part)
-    generator = torch.Generator().manual_seed(7)
+    chance = TorchStream().chance(7, "cpu")
     parts = [torch.empty(part, dtype=torch.float64) for _ in range(3)]
     for each in parts:
-        law.fill(each, generator)
+        law.fill(each.numpy(), chance)
 
     drawn = _drawn(f"block:parts=3,inner={inner},axis={axis}", shape, 7)
 
@@ -206,11 +207,11 @@ def test_the_gates_of_an_lstm_are_orthogonal_each() -> None:
 
 def test_one_block_that_does_not_fit_is_a_misfit() -> None:
     law, drawn = _law("block:4,orthogonal", (40, 10)), _drawn("block:4,orthogonal", (40, 10))
-    misfit, allowed = law.misfit(drawn)
+    misfit, allowed = law.misfit(drawn.numpy())
     assert misfit <= allowed
 
     drawn[25, 3] += 0.01
-    misfit, allowed = law.misfit(drawn)
+    misfit, allowed = law.misfit(drawn.numpy())
     assert misfit > allowed
 
 
@@ -333,8 +334,8 @@ def test_an_identity_passes_a_signal_through_times_its_gain(ndim: int) -> None:
         passed = functional.linear(signal, weight)
 
     assert torch.equal(passed, 2 * signal)
-    assert _law("identity:gain=2", weight.shape).misfit(weight) == (0, 0)
-    assert _law("identity", weight.shape).misfit(weight) == (5, 0)
+    assert _law("identity:gain=2", weight.shape).misfit(weight.numpy()) == (0, 0)
+    assert _law("identity", weight.shape).misfit(weight.numpy()) == (5, 0)
 
 
 def test_the_noise_of_an_identity_is_an_added_normal() -> None:

@@ -20,6 +20,7 @@ from reinit_cli.errors import (
     OutputExistsError,
     OutputUnwritableError,
     SourceChangedError,
+    TensorError,
     UnwritableContentError,
 )
 from reinit_cli.execution import budget, engine
@@ -217,7 +218,7 @@ def test_a_draw_that_fails_leaves_nothing(output: str, monkeypatch: pytest.Monke
         raise MemoryError
 
     monkeypatch.setattr("reinit_cli.execution.draw.draw_blocks", fail)
-    with pytest.raises(MemoryError):
+    with pytest.raises(TensorError, match=r"'a.weight' cannot be drawn: .* not enough memory"):
         rewrite("m.safetensors", ["*.weight=normal:std=1"], output)
     assert os.listdir() == ["m.safetensors"]
 

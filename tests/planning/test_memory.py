@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from reinit_cli.errors import TensorError
-from reinit_cli.initializers import Law, UndefinedError, parse_init
+from reinit_cli.initializers import Array, Chance, Law, UndefinedError, parse_init
 from reinit_cli.planning.decide import decide
 from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.memory import refuse_too_large, working_nbytes
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.request import Request
+from reinit_cli.streams.torch import TorchStream
 from reinit_cli.tensors.info import TensorInfo
 
 LARGE = (32768, 32768)  # 4 GiB of float32
@@ -136,13 +138,13 @@ def test_the_law_of_a_package_is_refused_for_the_tensor_alone() -> None:
         mean = 0.0
         std = 1.0
 
-        def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
+        def fill(self, values: Array, chance: Chance) -> None:
             """Fill it."""
 
     assert Theirs().working_nbytes((4,), 4) is None
     assert Theirs().words(4, 4) is None
-    drawn = list(Theirs().blocks((4, 2), torch.float64, torch.Generator()))
-    assert [(each.shape, each.dtype) for each in drawn] == [((8,), torch.float64)]
+    drawn = list(Theirs().blocks((4, 2), np.dtype("float64"), TorchStream().chance(0, "cpu")))
+    assert [(each.shape, each.dtype.name) for each in drawn] == [((8,), "float64")]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from torch.nn.utils import weight_norm as old_weight_norm
 from reinit_cli import apply_, rewrite, verify
 from reinit_cli.cli import main
 from reinit_cli.errors import UnfillableError
-from reinit_cli.streams.torch import STREAM
+from reinit_cli.streams.torch import TorchStream
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
 
@@ -49,7 +49,7 @@ FILLS: dict[str, Callable[[Tensor], Any]] = {
 
 def _expected(fill: Callable[[Tensor], Any], shape: tuple[int, ...], key: str) -> Tensor:
     """Draw as torch does, from the stream of a key."""
-    torch.manual_seed(STREAM.seed_for(0, key))
+    torch.manual_seed(TorchStream().seed_for(0, key))
     weight = torch.empty(shape)
     fill(weight)
     return weight

@@ -9,7 +9,7 @@ import pytest
 
 from reinit_cli.errors import RecordError
 from reinit_cli.provenance.record import VERSION, parse_record
-from reinit_cli.streams.torch import STREAM
+from reinit_cli.streams.torch import TorchStream
 
 _NBYTES = 16 * 2**20
 
@@ -72,7 +72,7 @@ def test_a_record_of_a_hundred_thousand_tensors_is_read() -> None:
     row = {"shape": [64, 3, 7, 7], "dtype": "float32", "nbytes": 1, "action": "fill", "seed": 1}
     form = {
         "version": VERSION,
-        "stream": STREAM.name,
+        "stream": TorchStream().name,
         "seed": 0,
         "device": "cpu",
         "arch": None,

@@ -11,6 +11,7 @@ from reinit_cli.cli.hints import hint_of
 from reinit_cli.errors import ArgumentError, ReinitError, RuleError, UnknownNameError
 from reinit_cli.initializers import REGISTRY, parse_init
 from reinit_cli.request.rule import Rule
+from reinit_cli.streams.torch import TorchStream
 
 UNDERSTOOD = {
     # torch's calls
@@ -246,7 +247,7 @@ def test_the_number_of_torch_s_call_is_the_number_that_is_drawn() -> None:
 
     drawn = torch.empty(64, 64)
     assert law is not None
-    law.fill(drawn, torch.Generator().manual_seed(3))
+    law.fill(drawn.numpy(), TorchStream().chance(3, "cpu"))
 
     assert torch.equal(drawn, expected)
 

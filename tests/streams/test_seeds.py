@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import reinit_cli
 from reinit_cli.errors import RuleError
 from reinit_cli.streams.stream import seed_for
-from reinit_cli.streams.torch import STREAM
+from reinit_cli.streams.torch import TorchStream
 
 seeds = st.integers(min_value=-(2**70), max_value=2**70)
 keys = st.text(st.characters(codec="utf-8"))
@@ -77,7 +77,7 @@ def test_ten_thousand_keys_have_ten_thousand_seeds() -> None:
 
 
 def test_the_stream_has_a_name() -> None:
-    assert STREAM.name == "torch-1"
+    assert TorchStream().name == "torch-1"
 
 
 _SCRIPT = """

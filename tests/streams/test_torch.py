@@ -5,23 +5,23 @@ from __future__ import annotations
 import torch
 
 from reinit_cli.streams.stream import seed_for
-from reinit_cli.streams.torch import STREAM
+from reinit_cli.streams.torch import TorchStream
 
 
 def test_the_numbers_of_a_key_are_those_of_a_generator_of_torch_with_its_seed() -> None:
-    seed = STREAM.seed_for(3, "lm_head.weight")
+    seed = TorchStream().seed_for(3, "lm_head.weight")
     expected = torch.Generator().manual_seed(seed_for(3, "lm_head.weight"))
 
-    drawn = torch.randn(100, generator=STREAM.generator(seed, "cpu"))
+    drawn = torch.randn(100, generator=TorchStream().chance(seed, "cpu").generator())
 
     assert torch.equal(drawn, torch.randn(100, generator=expected))
 
 
 def test_every_generator_starts_at_the_first_number() -> None:
-    first = torch.rand(5, generator=STREAM.generator(7, "cpu"))
+    first = torch.rand(5, generator=TorchStream().chance(7, "cpu").generator())
 
-    assert torch.equal(torch.rand(5, generator=STREAM.generator(7, "cpu")), first)
+    assert torch.equal(torch.rand(5, generator=TorchStream().chance(7, "cpu").generator()), first)
 
 
 def test_a_transform_draws_from_a_stream_of_its_own() -> None:
-    assert STREAM.seed_for(0, "w") != STREAM.seed_for(0, "w", "noise")
+    assert TorchStream().seed_for(0, "w") != TorchStream().seed_for(0, "w", "noise")

@@ -19,6 +19,7 @@ from reinit_cli.initializers import Law, UndefinedError
 from reinit_cli.initializers.families.replays import Patched, Region, Values
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.initializers.truncated import TruncatedNormal
+from reinit_cli.streams.chance import Array
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -124,12 +125,21 @@ def _combined(
 
 
 def _law_of_values(tensor: Tensor) -> Law:
-    values = tensor.detach().clone()
-    if not values.numel():
+    if not tensor.numel():
         return Constant(0.0)
-    first = values.flatten()[0]
-    is_one = bool((values == first).all())
-    return Constant(first.item()) if is_one else Values(values)
+    values = _array(tensor.detach().clone())
+    first = values.flat[0]
+    return Constant(first.item()) if (values == first).all() else Values(values)
+
+
+def _array(tensor: Tensor) -> Array:
+    """Return values as an array, in the next wider dtype where numpy has not theirs."""
+    import torch
+
+    wider = {torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+    is_narrow = tensor.is_floating_point() and tensor.element_size() == 1
+    of_numpy = torch.float32 if is_narrow else wider.get(tensor.dtype, tensor.dtype)
+    return tensor.to("cpu", of_numpy).contiguous().numpy()
 
 
 def _storage(tensor: Tensor) -> int:

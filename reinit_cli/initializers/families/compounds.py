@@ -7,7 +7,6 @@ from typing import Annotated
 
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.arguments import inner_init, inner_text
-from reinit_cli.initializers.blocks import GROUP_NUMEL
 from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.fans import Fans, UndefinedError, need_ndim
 from reinit_cli.initializers.law import Constant, Law
@@ -15,6 +14,7 @@ from reinit_cli.initializers.parameters import Integer, Nested
 from reinit_cli.initializers.parts import Blocks, Repeated
 from reinit_cli.initializers.registry import REGISTRY, register
 from reinit_cli.initializers.site import Site
+from reinit_cli.streams.torch_groups import GROUP_NUMEL
 
 # --- initializers within others ----------------------------------------------------------------
 

@@ -7,16 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from reinit_cli.initializers.blocks import Take, nothing
+from reinit_cli.initializers.blocks import Filler, Take, nothing
 from reinit_cli.initializers.fans import UndefinedError, need_ndim
 from reinit_cli.initializers.gains import check_gain, gain_of
-from reinit_cli.initializers.law import Constant, Law, Normal, Statistic, normal_mass, normal_words
+from reinit_cli.initializers.law import Constant, Dtype, Law, Normal, Statistic
 from reinit_cli.initializers.parameters import AnyGain, Integer, NonNegative, Slope
 from reinit_cli.initializers.registry import register
+from reinit_cli.lazy import LazyModule
+from reinit_cli.streams.chance import Array, Chance
+from reinit_cli.streams.normals import normal_mass
+from reinit_cli.streams.torch_groups import normal_words
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Generator, Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,35 +89,40 @@ class Identity(Law):
         share = self._share
         return math.hypot(self.gain * math.sqrt(share * (1 - share)), self.noise_std)
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
-        """Draw the noise, then add the ones at the kernel's center."""
-        import torch
+    @property
+    def _under(self) -> Law:
+        """The noise, or zeros, to which the ones are added."""
+        return Normal(0.0, self.noise_std) if self.is_random else Constant(0.0)
 
-        if self.is_random:
-            tensor.normal_(0, self.noise_std, generator=generator)
-        else:
-            tensor.zero_()
-        center = center_of(tensor)
-        inputs = torch.arange(self._ones_per_group, device=tensor.device)
-        for group in range(self.groups):
-            outputs = inputs + group * (self.shape[0] // self.groups)
-            center[outputs, inputs] += self.gain
+    def fill(self, values: Array, chance: Chance) -> None:
+        """Draw the noise, then add the ones at the kernel's center."""
+        self._under.fill(values, chance)
+        self._add_ones(values.reshape(-1), 0)
+
+    def filler(self, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> Filler:
+        """Return what fills runs with the noise or zeros, and the ones that lie there."""
+        under = self._under.filler(shape, dtype, chance)
+
+        def fill(run: Array, at: int) -> None:
+            under(run, at)
+            self._add_ones(run, at)
+
+        return fill
 
     def blocks(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        generator: Generator,
-        take: Take = nothing,
-    ) -> Iterator[Tensor]:
+        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
+    ) -> Iterator[Array]:
         """Yield the noise or zeros, with the ones that lie in each block."""
-        under = Normal(0.0, self.noise_std) if self.is_random else Constant(0.0)
         reached = 0
-        for block in under.blocks(shape, dtype, generator, take):
-            for ones in self._ones(reached, reached + block.numel()):
-                block[ones] += self.gain
-            reached += block.numel()
+        for block in self._under.blocks(shape, dtype, chance, take):
+            self._add_ones(block, reached)
+            reached += block.size
             yield block
+
+    def _add_ones(self, run: Array, at: int) -> None:
+        """Add the ones that lie in a run, the first element of which has an index."""
+        for ones in self._ones(at, at + len(run)):
+            run[ones] += run.dtype.type(self.gain)
 
     def _ones(self, start: int, stop: int) -> Iterator[slice]:
         """Yield where ones lie among some elements of the tensor, group by group."""
@@ -154,25 +164,20 @@ class Identity(Law):
 
         return (1 - self._share) * below(0.0) + self._share * below(self.gain)
 
-    def misfit(self, values: Tensor) -> tuple[float, float]:
+    def misfit(self, values: Array) -> tuple[float, float]:
         """Count missing ones, and other elements that are not zero."""
-        import torch
-
-        if not values.numel() or self.is_random:
+        if not values.size or self.is_random:
             return 0.0, 0.0
-        center = center_of(values.view(self.shape))
+        center = center_of(values.reshape(self.shape))
         # (groups, out / groups, in)
-        ones = center.reshape(self.groups, -1, self.shape[1]).diagonal(dim1=1, dim2=2)
-        others = values.count_nonzero() - ones.count_nonzero()
-        gain = torch.full((), self.gain, dtype=values.dtype, device=values.device)
-        return float((ones != gain).count_nonzero() + others), 0.0
+        ones = np.diagonal(center.reshape(self.groups, -1, self.shape[1]), axis1=1, axis2=2)
+        others = np.count_nonzero(values) - np.count_nonzero(ones)
+        return float(np.count_nonzero(ones != values.dtype.type(self.gain)) + others), 0.0
 
 
-def center_of(weight: Tensor) -> Tensor:
+def center_of(weight: Array) -> Array:
     """Return the center of the kernel, (out, in), of a weight (out, in, *kernel), as a view."""
-    for dim in weight.shape[2:]:
-        weight = weight.select(2, dim // 2)
-    return weight
+    return weight[(..., *(dim // 2 for dim in weight.shape[2:]))]
 
 
 @register(

@@ -8,28 +8,26 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from reinit_cli.initializers.blocks import Take, Taker, nothing
+from reinit_cli.initializers.blocks import Filler, Take, nothing, pieces
 from reinit_cli.initializers.families.identities import center_of
 from reinit_cli.initializers.fans import Fans, Layout, UndefinedError, need_ndim
 from reinit_cli.initializers.gains import check_gain, gain_of
-from reinit_cli.initializers.law import (
-    Constant,
-    Law,
-    Normal,
-    Statistic,
-    fill_from_blocks,
-    normal_mass,
-    normal_words,
-)
+from reinit_cli.initializers.law import Constant, Dtype, Law, Normal, Statistic
 from reinit_cli.initializers.parameters import AnyGain, Axes, Slope
 from reinit_cli.initializers.parts import Blocks
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
+from reinit_cli.lazy import LazyModule
+from reinit_cli.streams.chance import Array, Chance
+from reinit_cli.streams.normals import normal_mass
+from reinit_cli.streams.torch_groups import normal_words
 from reinit_cli.tensors.moments import BLOCK_NUMEL
+from reinit_cli.tensors.portions import Portions
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Generator, Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 _COLUMNS_OF_LAPACK = 64
 """The block of columns for which LAPACK takes working memory of its own."""
@@ -83,71 +81,59 @@ class Orthogonal(Law):
         """Approximately that of a normal."""
         return normal_mass(-math.inf, x / self.std) if self.std else float(x >= 0)
 
-    def misfit(self, values: Tensor) -> tuple[float, float]:
+    def misfit(self, values: Array) -> tuple[float, float]:
         """Return the largest element of W·Wᵀ / gain² − I, W the shorter side first."""
         import torch
 
-        matrix = values.view(self.rows, self.cols)
+        matrix = values.reshape(self.rows, self.cols)
         if not self.gain:
-            return float(matrix.count_nonzero()), 0.0
-        matrix = (matrix if self.rows <= self.cols else matrix.t()) / self.gain
+            return float(np.count_nonzero(matrix)), 0.0
+        matrix = (matrix if self.rows <= self.cols else matrix.T) / values.dtype.type(self.gain)
         worst = 0.0
-        for at, rows in zip(count(0, _GRAM_ROWS), torch.split(matrix, _GRAM_ROWS), strict=False):
-            gram = rows @ matrix.t()
-            gram.diagonal(at).sub_(1)
-            worst = max(worst, gram.abs().nan_to_num(nan=math.inf).max().item())
-        epsilon = torch.finfo(values.dtype).eps
+        for at, rows in zip(count(0, _GRAM_ROWS), pieces(matrix, _GRAM_ROWS), strict=False):
+            gram = (torch.from_numpy(rows) @ torch.from_numpy(matrix).t()).numpy()
+            np.fill_diagonal(gram[:, at:], gram.diagonal(at) - 1)
+            worst = max(worst, float(np.nan_to_num(np.abs(gram), nan=math.inf).max()))
+        epsilon = float(np.finfo(values.dtype).eps)
         return worst, 16 * epsilon * (1 + math.sqrt(max(self.rows, self.cols)))
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, values: Array, chance: Chance) -> None:
         """Fill as `torch.nn.init.orthogonal_` does, but factor in float64 and round once."""
-        import torch
-
-        if tensor.device.type == "cpu":
-            fill_from_blocks(self, tensor, generator)
-            return
-        matrix = torch.empty((self.rows, self.cols), dtype=tensor.dtype, device=tensor.device)
-        matrix.normal_(0, 1, generator=generator)
-        if self.version > 1:
-            # Apple's GPUs have no float64.
-            device = "cpu" if tensor.device.type == "mps" else tensor.device
-            matrix = matrix.to(device, torch.float64)
-        if self.rows < self.cols:
-            matrix.t_()  # (longer, shorter)
-        matrix = matrix.t().contiguous().t()
-        self._factor(matrix)
-        tensor.view(self.rows, self.cols).copy_(matrix.t() if self.rows < self.cols else matrix)
+        chance.normal(values, 0.0, 1.0)
+        drawn = values.reshape(self.rows, self.cols)
+        tall = drawn.T if self.rows < self.cols else drawn
+        matrix = self._matrix(values.dtype)
+        matrix[...] = tall
+        # Apple's GPUs have no float64.
+        device = "cpu" if chance.is_indexed else str(chance.generator().device)
+        self._factor(matrix, "cpu" if device.startswith("mps") else device)
+        tall[...] = matrix
 
     def blocks(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        generator: Generator,
-        take: Take = nothing,
-    ) -> Iterator[Tensor]:
+        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
+    ) -> Iterator[Array]:
         """Yield what `fill` writes, factored in place in the one matrix that is held."""
-        import torch
-
         del shape, take
         numel = self.rows * self.cols
-        longer, shorter = max(self.rows, self.cols), min(self.rows, self.cols)
-        held = torch.float64 if self.version > 1 else dtype
-        matrix = torch.empty(
-            shorter, longer, dtype=held, device="cpu"
-        ).t()  # column by column, as LAPACK has it
+        matrix = self._matrix(dtype)
         # In the order of the draw: all elements where that is the matrix's own, otherwise rows.
-        drawn = matrix.t().view(-1) if self.rows < self.cols else matrix
+        drawn = matrix.T.reshape(-1) if self.rows < self.cols else matrix
         at_once = BLOCK_NUMEL // (numel // len(drawn)) or 1
-        normals = Taker(Normal(0.0, 1.0).blocks((numel,), dtype, generator))
-        for some in torch.split(drawn, at_once):
-            block = torch.empty(some.shape, dtype=dtype, device="cpu")
-            normals.take_into(block.view(-1))
-            some.copy_(block)
-        self._factor(matrix)
-        for some in torch.split(drawn, at_once):
-            yield some.to(dtype, memory_format=torch.contiguous_format, copy=True).view(-1)
+        normals = Portions(Normal(0.0, 1.0).blocks((numel,), dtype, chance))
+        for some in pieces(drawn, at_once):
+            block = np.empty(some.shape, dtype)
+            normals.take_into(block.reshape(-1))
+            some[...] = block
+        self._factor(matrix, "cpu")
+        for some in pieces(drawn, at_once):
+            yield some.astype(dtype, order="C").reshape(-1)
 
-    def _factor(self, matrix: Tensor) -> None:
+    def _matrix(self, dtype: Dtype) -> Array:
+        """Return an empty matrix of (longer, shorter), column by column, as LAPACK has it."""
+        held = np.float64 if self.version > 1 else dtype
+        return np.empty((min(self.rows, self.cols), max(self.rows, self.cols)), held).T
+
+    def _factor(self, matrix: Array, device: str) -> None:
         """Replace a matrix of (longer, shorter) by its orthonormal columns, times the gain.
 
         In place where it lies column by column: the steps of `torch.linalg.qr`, which would
@@ -155,14 +141,18 @@ class Orthogonal(Law):
         """
         import torch
 
-        scales = torch.empty(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
-        torch.geqrf(matrix, out=(matrix, scales))
+        whole = torch.from_numpy(matrix.T)
+        factored = whole.to(device).t()
+        scales = torch.empty(factored.shape[1], dtype=factored.dtype, device=device)
+        torch.geqrf(factored, out=(factored, scales))
         # QR is unique up to signs; with a positive diagonal of R, Q is uniform over the
         # orthogonal group (Mezzadri 2007, arXiv:math-ph/0609050).
-        signs = matrix.diagonal().sign()
-        torch.linalg.householder_product(matrix, scales, out=matrix)
-        matrix *= signs
-        matrix *= self.gain
+        signs = factored.diagonal().sign()
+        torch.linalg.householder_product(factored, scales, out=factored)
+        factored *= signs
+        factored *= self.gain
+        if device != "cpu":
+            whole.copy_(factored.t())
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
         """Return what the matrix takes in which it is factored, and some columns for LAPACK."""
@@ -224,35 +214,44 @@ class DeltaOrthogonal(Law):
         """The distribution of the center, with a step at 0."""
         return (self._tap.cdf(x) + (self._field - 1) * (x >= 0)) / self._field
 
-    def misfit(self, values: Tensor) -> tuple[float, float]:
+    def misfit(self, values: Array) -> tuple[float, float]:
         """Return the misfit of the center, plus the number of other elements that are not zero."""
-        tap = center_of(values.view(self.shape))
-        misfit, allowed = self._tap.misfit(tap.contiguous())
-        return misfit + float(values.count_nonzero() - tap.count_nonzero()), allowed
+        tap = center_of(values.reshape(self.shape))
+        misfit, allowed = self._tap.misfit(np.ascontiguousarray(tap))
+        return misfit + float(np.count_nonzero(values) - np.count_nonzero(tap)), allowed
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, values: Array, chance: Chance) -> None:
         """Draw the matrix as `orthogonal` does, and write it at the kernel's center."""
-        tap = tensor.new_empty(self.shape[:2])
-        self._tap.fill(tap, generator)
-        tensor.zero_()
-        center_of(tensor).copy_(tap)
+        tap = np.empty(self.shape[:2], values.dtype)
+        self._tap.fill(tap, chance)
+        values[...] = 0
+        center_of(values)[...] = tap
+
+    def filler(self, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> Filler:
+        """Return what fills runs: those elements of the matrix that lie there, among zeros."""
+        tap = self._tap.filler(shape[:2], dtype, chance)
+        center = int(np.ravel_multi_index(tuple(dim // 2 for dim in shape[2:]), shape[2:]))
+
+        def fill(run: Array, at: int) -> None:
+            run[...] = 0
+            first = max(0, -((center - at) // self._field))
+            centers = run[first * self._field + center - at :: self._field]
+            taps = np.empty(len(centers), dtype)
+            tap(taps, first)
+            centers[...] = taps
+
+        return fill
 
     def blocks(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        generator: Generator,
-        take: Take = nothing,
-    ) -> Iterator[Tensor]:
+        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
+    ) -> Iterator[Array]:
         """Yield what `fill` writes: blocks of the matrix among zeros."""
-        import torch
-
         del take
-        for taps in self._tap.blocks(shape[:2], dtype, generator):
-            for some in torch.split(taps, max(1, BLOCK_NUMEL // self._field)):
-                kernels = torch.zeros(len(some), *shape[2:], dtype=dtype, device="cpu")
-                center_of(kernels.unsqueeze(0)).copy_(some.unsqueeze(0))
-                yield kernels.view(-1)
+        for taps in self._tap.blocks(shape[:2], dtype, chance):
+            for some in pieces(taps, max(1, BLOCK_NUMEL // self._field)):
+                kernels = np.zeros((1, len(some), *shape[2:]), dtype)
+                center_of(kernels)[...] = some
+                yield kernels.reshape(-1)
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
         """Return what the matrix takes."""

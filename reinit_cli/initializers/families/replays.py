@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import RuleError
-from reinit_cli.initializers.blocks import Take, nothing
-from reinit_cli.initializers.law import Law
+from reinit_cli.initializers.blocks import Filler, Take, nothing, pieces
+from reinit_cli.initializers.law import Dtype, Law
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
-from reinit_cli.streams.mersenne import is_known, later
+from reinit_cli.lazy import LazyModule
+from reinit_cli.streams.chance import Array, Chance
+from reinit_cli.streams.shifted import Shifted
+from reinit_cli.streams.torch_chance import set_apart
 from reinit_cli.tensors.moments import BLOCK_NUMEL
 from reinit_cli.tensors.slice import row_major
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Generator, Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 _WHOLE_NUMEL = 2**22
 """Tensors of up to this many elements are drawn whole, part by part."""
@@ -32,19 +36,19 @@ class Values(Law):
         values: the values, in the shape of the tensor.
     """
 
-    values: Tensor
+    values: Array
     is_random = False
     identity = "values"
 
     @property
     def mean(self) -> float:
         """Their mean."""
-        return float(self.values.double().mean())
+        return float(self.values.mean(dtype=np.float64))
 
     @property
     def std(self) -> float:
         """Their standard deviation."""
-        return float(self.values.double().std(correction=0))
+        return float(self.values.std(dtype=np.float64))
 
     @property
     def low(self) -> float:
@@ -56,25 +60,28 @@ class Values(Law):
         """The largest."""
         return float(self.values.max())
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, values: Array, chance: Chance) -> None:
         """Copy the values."""
-        del generator
-        tensor.copy_(self.values)
+        del chance
+        values[...] = self.values
+
+    def filler(self, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> Filler:
+        """Return what copies runs of the values."""
+        del shape, dtype, chance
+        flat = self.values.reshape(-1)
+
+        def fill(run: Array, at: int) -> None:
+            run[...] = flat[at : at + len(run)]
+
+        return fill
 
     def blocks(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        generator: Generator,
-        take: Take = nothing,
-    ) -> Iterator[Tensor]:
+        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
+    ) -> Iterator[Array]:
         """Yield the values, converted block by block."""
-        import torch
-
-        del shape, generator, take
-        flat = self.values.reshape(-1)
-        for block in torch.split(flat, BLOCK_NUMEL):
-            yield block.to(dtype, copy=True)
+        del shape, chance, take
+        for block in pieces(self.values.reshape(-1), BLOCK_NUMEL):
+            yield block.astype(dtype)
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
         """Return that it takes blocks alone; the values are there already."""
@@ -83,12 +90,12 @@ class Values(Law):
 
     def cdf(self, x: float) -> float:
         """The share of the values that are at most x."""
-        return float((self.values <= x).double().mean())
+        return float((self.values <= x).mean())
 
-    def misfit(self, values: Tensor) -> tuple[float, float]:
+    def misfit(self, values: Array) -> tuple[float, float]:
         """Count the elements that differ."""
-        expected = self.values.to(values.device, values.dtype)
-        return float((values.view(expected.shape) != expected).count_nonzero()), 0.0
+        expected = self.values.astype(values.dtype)
+        return float(np.count_nonzero(values.reshape(expected.shape) != expected)), 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,57 @@ class Region:
         """Whether they lie one after the other."""
         steps = zip(self.shape, self.stride, row_major(self.shape), strict=True)
         return all(step == wanted for dim, step, wanted in steps if dim > 1)
+
+    def of(self, flat: Array) -> Array:
+        """Return the region of a tensor, which is given in one dimension, without a copy."""
+        steps = [step * flat.itemsize for step in self.stride]
+        return np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, steps)
+
+    def fill(self, filler: Filler, run: Array, at: int) -> None:
+        """Fill what lies in a run of the tensor.
+
+        Args:
+            filler: fills runs of the region.
+            run: the run.
+            at: the index of its first element in the tensor.
+        """
+        for first, count, place, step in _rows_within(self, at, at + len(run)):
+            drawn = np.empty(count, run.dtype)
+            filler(drawn, first)
+            run[place - at :: step][:count] = drawn
+
+
+def _rows_within(
+    region: Region, start: int, stop: int, index: int = 0
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the elements of a region that lie in a run of the tensor, row by row.
+
+    Args:
+        region: the region.
+        start: the first of the run.
+        stop: the end of the run.
+        index: that of the first element of the region.
+
+    Yields:
+        The index of the first of a row in the region, how many there are, the index of the
+        first in the tensor, and how far apart they lie there.
+    """
+    if region.is_run:
+        region = Region(region.offset, (region.numel,), (1,))
+    dims, strides = region.shape, region.stride
+    inner = list(zip(dims[1:], strides[1:], strict=True))
+    reach = sum((dim - 1) * step for dim, step in inner)
+    step = max(1, strides[0])
+    first = max(0, -((region.offset + reach - start) // step))
+    last = min(dims[0], -((region.offset - stop) // step))
+    if not inner:
+        if first < last:
+            yield index + first, last - first, region.offset + first * step, step
+        return
+    numel = math.prod(dims[1:])
+    for at in range(first, last):
+        row = Region(region.offset + at * step, dims[1:], strides[1:])
+        yield from _rows_within(row, start, stop, index + at * numel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,40 +226,51 @@ class Patched(Law):
         """As of a mixture of the laws."""
         return sum(law.cdf(x) * share for law, share in self._shares)
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
+    def fill(self, values: Array, chance: Chance) -> None:
         """Fill the whole, then the parts in the order in which they were recorded."""
-        import torch
-
-        self.whole.fill(tensor, generator)
-        flat = tensor.view(-1)
+        self.whole.fill(values, chance)
+        flat = values.reshape(-1)
         for region, law in self.parts:
-            drawn = torch.empty(region.shape, dtype=tensor.dtype, device=tensor.device)
-            law.fill(drawn, generator)
-            flat.as_strided(region.shape, region.stride, region.offset).copy_(drawn)
+            region.of(flat)[...] = _filled(law, region, values.dtype, chance)
+
+    def filler(self, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> Filler:
+        """Return what fills runs: parts draw the elements that follow those of the whole."""
+        whole = self.whole.filler(shape, dtype, chance)
+        parts: list[tuple[Region, Filler]] = []
+        reached = self.numel
+        for region, law in self.parts:
+            filler = law.filler(region.shape, dtype, Shifted(chance, reached))
+            parts.append((region, filler))
+            reached += region.numel
+
+        def fill(run: Array, at: int) -> None:
+            whole(run, at)
+            for region, filler in parts:
+                region.fill(filler, run, at)
+
+        return fill
 
     def blocks(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        generator: Generator,
-        take: Take = nothing,
-    ) -> Iterator[Tensor]:
+        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
+    ) -> Iterator[Array]:
         """Yield what `fill` writes; of a large tensor the parts are drawn first, and kept."""
-        words = self.whole.words(self.numel, dtype.itemsize)
-        if not self._is_in_blocks(dtype.itemsize) or words is None or not is_known(generator):
-            yield from Law.blocks(self, shape, dtype, generator, take)
+        is_in_blocks = self._is_in_blocks(dtype.itemsize)
+        words = self.whole.words(self.numel, dtype.itemsize) if is_in_blocks else None
+        start = set_apart(chance, words)
+        if start is None:
+            yield from Law.blocks(self, shape, dtype, chance, take)
             return
-        start = generator.clone_state()
-        generator.set_state(later(start, words).get_state())
-        parts = [(region, _filled(law, region, dtype, generator)) for region, law in self.parts]
+        parts = [
+            (region, _filled(law, region, dtype, chance).reshape(-1)) for region, law in self.parts
+        ]
         reached = 0
         for block in self.whole.blocks(shape, dtype, start):
             for region, drawn in parts:
                 first, last = region.offset - reached, region.offset + region.numel - reached
-                low, high = max(0, first), min(last, block.numel())
+                low, high = max(0, first), min(last, block.size)
                 if low < high:
                     block[low:high] = drawn[low - first : high - first]
-            reached += block.numel()
+            reached += block.size
             yield block
 
     def _is_in_blocks(self, itemsize: int) -> bool:
@@ -223,13 +292,11 @@ class Patched(Law):
         return working + self.numel * itemsize + max(kept, default=0)
 
 
-def _filled(law: Law, region: Region, dtype: torch.dtype, generator: Generator) -> Tensor:
-    """Return the values of a region, as a 1-D tensor."""
-    import torch
-
-    drawn = torch.empty(region.shape, dtype=dtype, device="cpu")
-    law.fill(drawn, generator)
-    return drawn.view(-1)
+def _filled(law: Law, region: Region, dtype: Dtype, chance: Chance) -> Array:
+    """Return the values of a region."""
+    drawn = np.empty(region.shape, dtype)
+    law.fill(drawn, chance)
+    return drawn
 
 
 @register(

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from reinit_cli.initializers.blocks import Take, nothing
 from reinit_cli.initializers.fans import need_ndim
-from reinit_cli.initializers.law import Law, Normal, Statistic, normal_mass, normal_words
+from reinit_cli.initializers.law import Dtype, Law, Normal, Statistic
 from reinit_cli.initializers.parameters import NonNegative, Number
 from reinit_cli.initializers.registry import register
-from reinit_cli.streams.mersenne import is_known, later
+from reinit_cli.lazy import LazyModule
+from reinit_cli.streams.chance import Array, Chance
+from reinit_cli.streams.normals import normal_mass
+from reinit_cli.streams.torch_chance import set_apart
+from reinit_cli.streams.torch_groups import normal_words
 from reinit_cli.tensors.moments import BLOCK_NUMEL
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Generator, Tensor
+    import numpy as np
+else:
+    np = LazyModule("numpy")
 
 _WHOLE_NUMEL = 2**22
 """Tensors of up to this many elements are drawn whole, and the zeros written into them."""
@@ -50,60 +55,50 @@ class SparseNormal(Law):
         normal = normal_mass(-math.inf, x / self.scale) if self.scale else float(x >= 0)
         return (1 - share) * normal + share * (x >= 0)
 
-    def misfit(self, values: Tensor) -> tuple[float, float]:
+    def misfit(self, values: Array) -> tuple[float, float]:
         """Count the columns with too few zeros; a normal may be 0 by chance."""
-        zeros = (values == 0).sum(dim=0)
-        return float((zeros < self.zeros).count_nonzero()), 0.0
+        zeros = np.count_nonzero(values == 0, axis=0)
+        return float(np.count_nonzero(zeros < self.zeros)), 0.0
 
-    def fill(self, tensor: Tensor, generator: Generator) -> None:
-        """Draw the normals, then the zeros of each column in turn, from one generator.
+    def fill(self, values: Array, chance: Chance) -> None:
+        """Draw the normals, then the zeros of each column in turn.
 
         torch's own `sparse_` takes the zeros from the global generator.
         """
-        import torch
-
-        tensor.normal_(0, self.scale, generator=generator)
-        for column in range(tensor.shape[1]):
-            rows = torch.randperm(self.rows, generator=generator, device=tensor.device)
-            tensor[rows[: self.zeros], column] = 0
+        chance.normal(values, 0.0, self.scale)
+        for column in range(values.shape[1]):
+            values[chance.permutation(self.rows)[: self.zeros], column] = 0
 
     def blocks(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        generator: Generator,
-        take: Take = nothing,
-    ) -> Iterator[Tensor]:
+        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
+    ) -> Iterator[Array]:
         """Yield what `fill` writes; of a large tensor the zeros are drawn first, and kept as bits."""
         rows, columns = shape
-        words = normal_words(rows * columns, dtype.itemsize)
-        if rows * columns <= _WHOLE_NUMEL or words is None or not is_known(generator):
-            yield from Law.blocks(self, shape, dtype, generator, take)
+        is_large = rows * columns > _WHOLE_NUMEL
+        words = normal_words(rows * columns, dtype.itemsize) if is_large else None
+        normals = set_apart(chance, words)
+        if normals is None:
+            yield from Law.blocks(self, shape, dtype, chance, take)
             return
-        normals = generator.clone_state()
-        generator.set_state(later(normals, words).get_state())
-        zeros = self._zeros(columns, generator)
+        zeros = self._zeros(columns, chance)
         reached = 0
         for block in Normal(0.0, self.scale).blocks(shape, dtype, normals):
             flat = block
-            while flat.numel():
-                mask = _unpacked(zeros, columns, reached, flat.numel())
-                flat[: mask.numel()].masked_fill_(mask, 0)
-                flat = flat[mask.numel() :]
-                reached += mask.numel()
+            while flat.size:
+                mask = _unpacked(zeros, columns, reached, flat.size)
+                flat[: mask.size][mask] = 0
+                flat = flat[mask.size :]
+                reached += mask.size
             yield block
 
-    def _zeros(self, columns: int, generator: Generator) -> Tensor:
+    def _zeros(self, columns: int, chance: Chance) -> Array:
         """Return which elements are zero, (rows, columns / 8), as the bits of bytes."""
-        import torch
-
-        zeros = torch.zeros(self.rows, -(-columns // 8), dtype=torch.uint8, device="cpu")
-        byte = torch.empty(self.rows, dtype=torch.uint8, device="cpu")
+        zeros = np.zeros((self.rows, -(-columns // 8)), np.uint8)
+        byte = np.empty(self.rows, np.uint8)
         for at in range(0, columns, 8):
-            byte.zero_()
+            byte[:] = 0
             for bit in range(min(8, columns - at)):
-                rows = torch.randperm(self.rows, generator=generator, device="cpu")[: self.zeros]
-                byte[rows] += 1 << bit
+                byte[chance.permutation(self.rows)[: self.zeros]] += 1 << bit
             zeros[:, at // 8] = byte
         return zeros
 
@@ -115,11 +110,11 @@ class SparseNormal(Law):
         return rows * (-(-columns // 8) + 9)
 
 
-def _unpacked(bits: Tensor, columns: int, start: int, numel: int) -> Tensor:
+def _unpacked(bits: Array, columns: int, start: int, numel: int) -> Array:
     """Return the bits of some elements, as many as one piece of the matrix has of them.
 
     Args:
-        bits: (rows, columns / 8).
+        bits: (rows, columns / 8), the lowest bit of each byte first.
         columns: those of the matrix.
         start: the first element.
         numel: how many there are.
@@ -127,18 +122,11 @@ def _unpacked(bits: Tensor, columns: int, start: int, numel: int) -> Tensor:
     row, column = divmod(start, columns)
     if column or numel < columns:  # a part of one row
         numel = min(numel, columns - column)
-        bits = bits[row : row + 1, column // 8 : -(-(column + numel) // 8)]
-        return _as_bool(bits).view(-1)[column % 8 :][:numel]
+        some = bits[row, column // 8 : -(-(column + numel) // 8)]
+        return np.unpackbits(some, bitorder="little")[column % 8 :][:numel].view(np.bool_)
     rows = min(numel, BLOCK_NUMEL) // columns or 1
-    return _as_bool(bits[row : row + rows])[:, :columns].reshape(-1)
-
-
-def _as_bool(bits: Tensor) -> Tensor:
-    """Return (rows, n) bytes as (rows, 8·n) truth values, the lowest bit of each first."""
-    import torch
-
-    places = torch.tensor([1 << bit for bit in range(8)], dtype=torch.uint8, device="cpu")
-    return bits.unsqueeze(-1).bitwise_and(places).ne(0).flatten(1)
+    unpacked = np.unpackbits(bits[row : row + rows], axis=1, count=columns, bitorder="little")
+    return unpacked.reshape(-1).view(np.bool_)
 
 
 @register(

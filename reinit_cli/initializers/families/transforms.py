@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from reinit_cli.errors import ArgumentError
-from reinit_cli.initializers.blocks import Take, nothing
+from reinit_cli.initializers.blocks import Take, nothing, pieces
 from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.donors import tensor_of
 from reinit_cli.initializers.fans import UndefinedError
-from reinit_cli.initializers.law import Law, Normal, Uniform
+from reinit_cli.initializers.law import Dtype, Law, Normal, Uniform
 from reinit_cli.initializers.parameters import (
     Checkpoint,
     Choice,
@@ -25,14 +25,15 @@ from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
 from reinit_cli.initializers.transform import Move, Transform
 from reinit_cli.lazy import LazyModule
+from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.tensors.dtype import DTYPES, FLOATS
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments
 from reinit_cli.text import shape as written
 
 if TYPE_CHECKING:
-    import torch
+    import numpy as np
 else:
-    torch = LazyModule("torch")
+    np = LazyModule("numpy")
 
 
 def _finite(moments: Moments) -> Moments:
@@ -50,20 +51,22 @@ class Scaled(Transform):
 
     factor: float
     noise_std: float = 0.0
+    is_elementwise = True
 
     @property
     def is_random(self) -> bool:
         """Whether there is noise."""
         return self.noise_std > 0
 
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        """Multiply, then add a normal of the tensor's shape."""
-        import torch
-
-        if self.factor != 1:
-            tensor.mul_(self.factor)
-        if self.noise_std:
-            tensor.add_(torch.empty_like(tensor).normal_(0, self.noise_std, generator=generator))
+    def fill(self, values: Array, chance: Chance) -> None:
+        """Multiply, then add a normal of the same shape."""
+        with np.errstate(all="ignore"):
+            if self.factor != 1:
+                values *= values.dtype.type(self.factor)
+            if self.noise_std:
+                noise = np.empty(values.shape, values.dtype)
+                chance.normal(noise, 0.0, self.noise_std)
+                values += noise
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,14 @@ class Clamped(Transform):
 
     least: float
     most: float
+    is_elementwise = True
 
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
+    def fill(self, values: Array, chance: Chance) -> None:
         """Clamp in place."""
-        del generator
-        tensor.clamp_(self.least, self.most)
+        del chance
+        kind = values.dtype.type
+        with np.errstate(over="ignore"):
+            np.clip(values, kind(self.least), kind(self.most), out=values)
 
 
 @register(purpose="existing", law="factor · w", example="scale:0.5", is_transform=True)
@@ -208,26 +214,19 @@ class Shuffled(Move):
     is_random = True
     is_sequential = False
 
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
+    def fill(self, values: Array, chance: Chance) -> None:
         """Permute in place."""
-        alike = _as_integers(tensor.view(-1))
-        alike.copy_(alike.index_select(0, _permutation(alike, generator)))
+        flat = values.reshape(-1)
+        flat[...] = flat[chance.permutation(flat.size)]
 
     def blocks(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        generator: torch.Generator,
-        take: Take = nothing,
-    ) -> Iterator[torch.Tensor]:
+        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
+    ) -> Iterator[Array]:
         """Yield what `fill` writes, gathered block by block."""
-        import torch
-
-        flat = torch.empty(math.prod(shape), dtype=dtype, device="cpu")
+        flat = np.empty(math.prod(shape), dtype)
         take(flat)
-        alike = _as_integers(flat)
-        for places in torch.split(_permutation(alike, generator), BLOCK_NUMEL):
-            yield alike.index_select(0, places).view(dtype)
+        for places in pieces(chance.permutation(flat.size), BLOCK_NUMEL):
+            yield flat[places]
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
         """Return what the values and the permutation take."""
@@ -237,22 +236,6 @@ class Shuffled(Move):
 
 _LEAST_LONG = 2**31
 """The fewest elements whose places do not fit into 32 bits."""
-
-
-def _permutation(flat: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return in which order elements come: the same in either dtype of the places."""
-    import torch
-
-    index = torch.int32 if flat.numel() < _LEAST_LONG else torch.int64
-    return torch.randperm(flat.numel(), generator=generator, device=flat.device, dtype=index)
-
-
-def _as_integers(flat: torch.Tensor) -> torch.Tensor:
-    """Return elements as integers of their size: torch cannot index float8."""
-    import torch
-
-    bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    return flat.view(bits.get(flat.element_size(), flat.dtype))
 
 
 @dataclass(frozen=True)
@@ -266,10 +249,11 @@ class Taken(Move):
 
     donor: str
     donor_key: str = ""
+    is_elementwise = True
 
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
+    def fill(self, values: Array, chance: Chance) -> None:
         """Leave the values as they are."""
-        del tensor, generator
+        del values, chance
 
 
 _FLOATS = frozenset(FLOATS)
@@ -345,40 +329,30 @@ class MeanRows(Transform):
     gathers = True
 
     def blocks(
-        self,
-        shape: tuple[int, ...],
-        dtype: torch.dtype,
-        generator: torch.Generator,
-        take: Take = nothing,
-    ) -> Iterator[torch.Tensor]:
-        """Yield the new rows."""
+        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
+    ) -> Iterator[Array]:
+        """Read the old rows once, and yield the new ones."""
         import torch
 
-        whole = torch.empty(shape, dtype=dtype, device="cpu")
-        self.gather(take, whole, generator)
-        yield whole.view(-1)
-
-    def gather(self, take: Take, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        """Read the old rows once, and write the new ones."""
-        import torch
-
-        new = tensor.view(tensor.shape[0], -1)
-        columns = new.shape[1]
-        total = torch.zeros(columns, dtype=torch.float64, device=tensor.device)
-        mixed = torch.zeros_like(new, dtype=torch.float64)
-        weights = torch.zeros(new.shape[0], 1, dtype=torch.float64, device=tensor.device)
+        new, columns = shape[0], math.prod(shape[1:])
+        device = "cpu" if chance.is_indexed else chance.generator().device
+        of_torch = getattr(torch, dtype.name)
+        total = torch.zeros(columns, dtype=torch.float64, device=device)
+        mixed = torch.zeros(new, columns, dtype=torch.float64, device=device)
+        weights = torch.zeros(new, 1, dtype=torch.float64, device=device)
         at_once = max(1, _CHUNK_NUMEL // max(1, columns))
         for start in range(0, self.rows, at_once):
-            count = min(at_once, self.rows - start)
-            there = torch.empty(count, columns, dtype=tensor.dtype, device=tensor.device)
-            take(there.view(-1))
-            z = torch.empty(new.shape[0], count, dtype=tensor.dtype, device=tensor.device)
-            z.normal_(generator=generator)
+            rows = np.empty((min(at_once, self.rows - start), columns), dtype)
+            take(rows.reshape(-1))
+            normals = np.empty((new, len(rows)), dtype)
+            chance.normal(normals, 0.0, 1.0)
+            there, z = (torch.from_numpy(each).to(device) for each in (rows, normals))
             total += there.sum(dim=0, dtype=torch.float64)
             mixed += z.double() @ there.double() if self.version > 1 else z @ there
             weights += z.sum(dim=1, keepdim=True, dtype=torch.float64)
         mean = total / self.rows
-        new.copy_(mean + math.sqrt(1e-9 / self.rows) * (mixed - weights * mean))
+        drawn = mean + math.sqrt(1e-9 / self.rows) * (mixed - weights * mean)
+        yield drawn.to("cpu", of_torch).reshape(-1).numpy()
 
 
 @register(

@@ -190,7 +190,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "float dtype"): (
         "--dtype takes float64, float32, float16, bfloat16 or one of the float8 dtypes"
     ),
-    (errors.UnknownNameError, "stream"): spelled("--stream takes torch"),
+    (errors.UnknownNameError, "stream"): spelled("--stream takes philox or torch"),
     (errors.UnknownNameError, "newer stream"): _UPGRADE,
     (errors.UnknownNameError, "device"): "--device auto uses the best one available",
     (errors.UnknownNameError, "model"): _model,

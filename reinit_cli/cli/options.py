@@ -240,9 +240,10 @@ stream_option = option(
     type=StreamType(),
     metavar="NAME",
     heading=RANDOMNESS,
-    brief=f"Random stream: torch  [default: {DEFAULT_STREAM}]",
-    help="Random stream that values are drawn from: torch gives those of torch.nn.init. A family "
-    "means its newest version; an exact name such as torch-1 never changes.  "
+    brief=f"philox or torch  [default: {DEFAULT_STREAM}]",
+    help="Random stream that values are drawn from: philox gives the same bits on every machine, "
+    "torch those of torch.nn.init. A family means its newest version; an exact name such as "
+    "philox-1 never changes.  "
     f"[env: {STREAM_VARIABLE}]  [default: {DEFAULT_STREAM}]",
 )
 

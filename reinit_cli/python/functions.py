@@ -193,8 +193,8 @@ def apply_(
         target: a module, with the keys of its state dict, or a mapping of keys to tensors.
         rules: as for `rewrite`.
         seed: the seed of the run; every key has its own random stream.
-        stream: the random stream that values are drawn from: "torch", or the exact name of one,
-            "torch-1".
+        stream: the random stream that values are drawn from: "philox", "torch", or the exact
+            name of one, such as "torch-1".
         device: where values are drawn; the tensors stay where they are.
         strict: make every skipped tensor an error.
         allow_unmatched: allow a rule to match or fill nothing.

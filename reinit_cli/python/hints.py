@@ -180,7 +180,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "initializer"): _initializer,
     (errors.UnknownNameError, "dtype"): _dtype,
     (errors.UnknownNameError, "float dtype"): _dtype,
-    (errors.UnknownNameError, "stream"): _spelled("pass stream='torch'"),
+    (errors.UnknownNameError, "stream"): _spelled("pass stream='philox' or stream='torch'"),
     (errors.UnknownNameError, "newer stream"): _UPGRADE,
     (errors.UnknownNameError, "device"): "device='auto' takes the best that there is",
     (errors.UnknownNameError, "model"): _spelled(

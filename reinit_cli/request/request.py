@@ -130,8 +130,8 @@ OPTIONS: Mapping[str, Option] = {
         several="seeds",
     ),
     "stream": Option(
-        'the random stream that values are drawn from: "torch", or the exact name of one, '
-        '"torch-1"',
+        'the random stream that values are drawn from: "philox", "torch", or the exact name of '
+        'one, such as "torch-1"',
         "stream",
         values.read_stream,
     ),

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from reinit_cli.errors import UnknownNameError
 from reinit_cli.streams.chance import Chance
+from reinit_cli.streams.philox.stream import PhiloxStream
 from reinit_cli.streams.torch import TorchStream
 
 
@@ -50,11 +51,11 @@ class Stream(Protocol):
 
 
 STREAMS: Mapping[str, Stream] = MappingProxyType(
-    {stream.name: stream for stream in (TorchStream(),)}
+    {stream.name: stream for stream in (PhiloxStream(), TorchStream())}
 )
 """Each stream by its exact name."""
 
-FAMILIES: Mapping[str, str] = MappingProxyType({"torch": "torch-1"})
+FAMILIES: Mapping[str, str] = MappingProxyType({"philox": "philox-1", "torch": "torch-1"})
 """The exact name of the newest stream of each family."""
 
 DEFAULT_STREAM = "torch-1"
@@ -91,6 +92,8 @@ def seed_for(seed: int, key: str, name: str = "", *, stream: str = "torch") -> i
     >>> generator = torch.Generator().manual_seed(seed_for(0, "fc.weight"))
     >>> torch.nn.init.normal_(torch.empty(2), std=0.02, generator=generator)
     tensor([-0.0182,  0.0215])
+
+    That of stream="philox" is the first 16 bytes: `numpy.random.Philox(key=...)` takes it.
 
     Args:
         seed: the seed of the run.

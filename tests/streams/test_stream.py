@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from reinit_cli.errors import UnknownNameError
@@ -52,3 +54,12 @@ def test_a_short_seed_is_a_number_in_json() -> None:
     assert seed_for(3, "fc.weight", "noise", stream="torch-1") == seed_for(3, "fc.weight", "noise")
     with pytest.raises(UnknownNameError):
         seed_for(3, "fc.weight", stream="torsh")
+
+
+def test_a_long_seed_is_hexadecimal_digits_in_json() -> None:
+    digest = hashlib.sha256(b"3:fc.weight").digest()
+    seed = seed_for(3, "fc.weight", stream="philox")
+
+    assert seed == int.from_bytes(digest[:16], "little")
+    assert seed_form(seed, "philox-1") == digest[:16][::-1].hex()
+    assert seed_form(5, "philox-1") == f"{5:032x}"

@@ -17,11 +17,13 @@ class PhiloxStream:
             get another name.
         used_bits: how many of the lowest bits of a key's seed its numbers depend on.
         needs_torch: whether torch gives its numbers.
+        seed_name: what the seed of a key is called.
     """
 
     name: str = "philox-1"
     used_bits: int = 128
     needs_torch: bool = False
+    seed_name: str = "Philox key"
 
     def seed_for(self, seed: int, key: str, transform: str = "") -> int:
         """Return the Philox key of a tensor, of 128 bits.

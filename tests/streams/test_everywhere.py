@@ -18,8 +18,9 @@ import pytest
 import torch
 
 from reinit_cli.streams.philox.chance import PhiloxChance
+from tests.streams.elsewhere import aarch64, installed, numpy_for_aarch64
 from tests.streams.kinds_of_draws import digests, kernels
-from tests.tools import missing, tool
+from tests.tools import tool
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(Path(__file__).parent / "kinds_of_draws.py")
@@ -174,20 +175,6 @@ def lowest_numpy() -> str:
     return requirement.removeprefix("numpy>=")
 
 
-def installed(version: str, folder: Path, *options: str) -> Path:
-    """Install numpy alone into a folder, and return the folder."""
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    run = subprocess.run(
-        [*pip, "--no-deps", "--only-binary=:all:", "--target", folder, *options, version],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if run.returncode:
-        missing(f"{version} cannot be installed: {run.stderr.strip()}")
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("version", [f"numpy=={lowest_numpy()}.*", "numpy==2.0.*", "numpy"])
 def test_versions_of_numpy_change_nothing(
@@ -205,24 +192,9 @@ def test_another_kind_of_processor_changes_nothing(
     expected: dict[str, str], tmp_path: Path
 ) -> None:
     """AArch64, emulated: Debian's Python and numpy's published wheel with its NEON kernels."""
-    qemu = tool("qemu-aarch64")
-    debian = ROOT / "build" / "aarch64"
-    if not debian.exists():
-        missing("there is no Python for AArch64 in build/aarch64: .ci/aarch64 fetches it")
-    platforms = ["manylinux2014_aarch64", "manylinux_2_27_aarch64", "manylinux_2_28_aarch64"]
-    numpy = installed(
-        "numpy",
-        tmp_path,
-        *(f"--platform={each}" for each in platforms),
-        "--python-version=3.11",
-        "--implementation=cp",
-    )
+    python, home = aarch64()
 
-    drawn = drawn_by(
-        *(qemu, "-L", str(debian), str(debian / "usr" / "bin" / "python3.11")),
-        setting={"PYTHONHOME": str(debian / "usr")},
-        path=[numpy],
-    )
+    drawn = drawn_by(*python, setting=home, path=[numpy_for_aarch64(tmp_path)])
 
     assert drawn["machine"] == "aarch64"
     assert drawn["digests"] == expected

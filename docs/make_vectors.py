@@ -147,11 +147,15 @@ The word and the further word make 64 bits w, the word first.
 
 **Normal.** Let v be w, or 2⁶⁴ − 1 − w if w ≥ 2⁶³. The normal is Φ⁻¹((v + ½) / 2⁶⁴), with its sign turned in the second case, times std, plus mean. Φ⁻¹ is Wichura's AS 241 (PPND16), with ln(x) = k · ln 2 + 2 · atanh((m − 1) / (m + 1)), where x = m · 2ᵏ and √½ ≤ m < √2, by the terms up to the power 21. The terms are added from the smallest on, and `reinit_cli/streams/philox/float64.py` has the order of all operations.
 
-**Truncated normal.** With a = (low − mean) / std and b = (high − mean) / std, mirrored to (−b, −a) if a > 0: p(z) is the smallest float64 in (0, ½] whose Φ⁻¹ is not below z ≤ 0, and 1 − p(−z) above. The value is Φ⁻¹ of (⌊w / 2¹¹⌋ + ½) · 2⁻⁵³ · (p(b) − p(a)) + p(a), mirrored back, times std, plus mean, and clamped.
+**Truncated normal.** With a = (low − mean) / std and b = (high − mean) / std, mirrored to (−b, −a) if a > 0: p(z) is the smallest float64 in (0, ½] whose Φ⁻¹ is not below z ≤ 0, and 1 − p(−z) above. The value is Φ⁻¹ of v · (p(b) − p(a)) + p(a), at most 1 − 2⁻⁵³, with v = (⌊w / 2¹¹⌋ + ½) · 2⁻⁵³, mirrored back, times std, plus mean, and clamped.
+
+If a > 30 (or b < −30, then mirrored: a and b stand for −b and −a), probabilities come near to the smallest float64. The value is then low + t · std (or high − t · std), clamped. With H(t) = −ln(Q(a + t) / Q(a)), Q the upper tail of the normal, t solves H(t) = −ln(1 − v · (1 − exp(−H(b − a)))); or t = v · (b − a) if H(b − a) < 10⁻⁵. `reinit_cli/streams/philox/tail.py` has the steps in order.
 
 ## Permutations
 
 Replace the low bits of n place words by their own numbers 0 … n − 1, as many bits as n − 1 has (at least one), and sort. The low bits are then the permutation.
+
+`sparse` replaces the low bits of the place word of each element by its row, as many bits as the number of rows − 1 has (at least one). The zeros of a column are the elements with the smallest of these.
 
 ## Vectors
 

@@ -16,11 +16,12 @@ from reinit_cli.initializers.blocks import evenly, nothing, pieces
 from reinit_cli.initializers.drawing import drawn_blocks
 from reinit_cli.lazy import LazyModule
 from reinit_cli.storage.segments import View
-from reinit_cli.streams.chance import Array
+from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.blocks import Blocks, blocks_row_by_row
 from reinit_cli.tensors.dtype import dtype_named
 from reinit_cli.tensors.elements import Elements, stored_dtype
+from reinit_cli.tensors.halves import measured
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, square
 from reinit_cli.tensors.portions import Portions
 from reinit_cli.tensors.rounding import numbers, recast, rounded
@@ -117,12 +118,13 @@ class _Draw:
         there: There,
         stream: str,
     ) -> None:
+        chance = stream_named(stream or DEFAULT_STREAM).chance(seed, device)
         if isinstance(law, Transform) and law.needs_moments and 0 not in shape:
-            law = law.settled(_moments(there))
+            law = law.settled(_moments(there, chance))
         self._law = law
         self._shape = shape
         self._dtype = dtype if isinstance(law, Move) else _computed_dtype(dtype)
-        self._chance = stream_named(stream or DEFAULT_STREAM).chance(seed, device)
+        self._chance = chance
         self._values = None
         if isinstance(law, Transform):
             assert there.values is not None  # else it would change what happens to be in memory
@@ -175,8 +177,11 @@ def in_dtype(block: Elements, dtype: str) -> Elements:
     return block if block.dtype == dtype else rounded(block.array, dtype)
 
 
-def _moments(there: There) -> Moments:
+def _moments(there: There, chance: Chance) -> Moments:
+    """Return the moments that values depend on, the same everywhere if the stream is."""
     assert there.values is not None
+    if chance.is_indexed:
+        return measured(map(numbers, there.values()))
     return sum(map(torch_moments, there.values()), start=Moments())
 
 

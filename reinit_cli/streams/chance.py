@@ -17,6 +17,18 @@ else:
     Array = Any
 
 
+class Choice(Protocol):
+    """Elements of a matrix that were chosen at random."""
+
+    def mask(self, start: int, numel: int) -> Array:
+        """Return which elements of a run are chosen, in row-major order; any thread may ask.
+
+        Args:
+            start: the index of the first.
+            numel: how many there are.
+        """
+
+
 class Chance(Protocol):
     """Random numbers of one key, taken from the first on.
 
@@ -49,6 +61,13 @@ class Chance(Protocol):
 
     def permutation(self, numel: int) -> Array:
         """Return 0, 1, …, numel − 1 in a random order, in int32 or int64."""
+
+    def chosen(self, rows: int, columns: int, count: int) -> Choice:
+        """Choose as many elements in each column of a matrix, of which this is the first element.
+
+        Raises:
+            NotImplementedError: it is not indexed.
+        """
 
     def generator(self) -> torch.Generator:
         """Return a generator of torch for laws that draw with torch themselves."""

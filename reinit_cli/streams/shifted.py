@@ -29,6 +29,7 @@ class Shifted:
         self.normal = self._here.normal
         self.truncated = self._here.truncated
         self.permutation = self._here.permutation
+        self.chosen = self._here.chosen
 
     def at(self, element: int) -> Chance:
         """Return the chance of the elements of this tensor from one on."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.lazy import LazyModule
-from reinit_cli.streams.chance import Array, Chance
+from reinit_cli.streams.chance import Array, Chance, Choice
 from reinit_cli.streams.mersenne import is_known, later
 from reinit_cli.streams.torch_truncated import Rejection
 
@@ -70,6 +70,14 @@ class TorchChance:
         device = self.source.device
         order = torch.randperm(numel, generator=self.source, device=device, dtype=index)
         return order.cpu().numpy()
+
+    def chosen(self, rows: int, columns: int, count: int) -> Choice:
+        """Refuse: these places could be had again from their permutations alone.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError
 
     def generator(self) -> torch.Generator:
         """Return the generator itself."""

@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from threading import Lock
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from reinit_cli.initializers.blocks import Filler, Take, nothing, pieces
 from reinit_cli.initializers.families.identities import center_of
 from reinit_cli.initializers.fans import Fans, Layout, UndefinedError, need_ndim
 from reinit_cli.initializers.gains import check_gain, gain_of
+from reinit_cli.initializers.householder import is_quick, orthonormalize
 from reinit_cli.initializers.law import Constant, Dtype, Law, Normal, Statistic
 from reinit_cli.initializers.parameters import AnyGain, Axes, Slope
 from reinit_cli.initializers.parts import Blocks
@@ -104,10 +106,13 @@ class Orthogonal(Law):
         tall = drawn.T if self.rows < self.cols else drawn
         matrix = self._matrix(values.dtype)
         matrix[...] = tall
-        # Apple's GPUs have no float64.
-        device = "cpu" if chance.is_indexed else str(chance.generator().device)
-        self._factor(matrix, "cpu" if device.startswith("mps") else device)
+        self._factor(matrix, chance)
         tall[...] = matrix
+
+    def filler(self, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> Filler:
+        """Return what fills runs from the one matrix that is held."""
+        del shape
+        return _Factored(self, dtype, chance).fill
 
     def blocks(
         self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
@@ -124,7 +129,7 @@ class Orthogonal(Law):
             block = np.empty(some.shape, dtype)
             normals.take_into(block.reshape(-1))
             some[...] = block
-        self._factor(matrix, "cpu")
+        self._factor(matrix, chance)
         for some in pieces(drawn, at_once):
             yield some.astype(dtype, order="C").reshape(-1)
 
@@ -133,11 +138,31 @@ class Orthogonal(Law):
         held = np.float64 if self.version > 1 else dtype
         return np.empty((min(self.rows, self.cols), max(self.rows, self.cols)), held).T
 
-    def _factor(self, matrix: Array, device: str) -> None:
-        """Replace a matrix of (longer, shorter) by its orthonormal columns, times the gain.
+    def made(self, dtype: Dtype, chance: Chance) -> Array:
+        """Return the matrix, (rows, cols), before it is rounded."""
+        matrix = self._matrix(dtype)
+        drawn = matrix.T if self.rows < self.cols else matrix
+        for row, some in enumerate(drawn):
+            normals = np.empty(self.cols, dtype)
+            chance.at(row * self.cols).normal(normals, 0.0, 1.0)
+            some[...] = normals
+        self._factor(matrix, chance)
+        return drawn
 
-        In place where it lies column by column: the steps of `torch.linalg.qr`, which would
-        hold copies of it and of R besides.
+    def _factor(self, matrix: Array, chance: Chance) -> None:
+        """Replace a matrix of (longer, shorter) by its orthonormal columns, times the gain."""
+        if chance.is_indexed and is_quick(self.rows, self.cols):
+            orthonormalize(matrix.T)
+            matrix *= self.gain
+            return
+        device = "cpu" if chance.is_indexed else str(chance.generator().device)
+        # Apple's GPUs have no float64.
+        self._factor_by_lapack(matrix, "cpu" if device.startswith("mps") else device)
+
+    def _factor_by_lapack(self, matrix: Array, device: str) -> None:
+        """Do so in place where it lies column by column.
+
+        These are the steps of `torch.linalg.qr`, which would hold copies of it and of R besides.
         """
         import torch
 
@@ -163,6 +188,26 @@ class Orthogonal(Law):
     def words(self, numel: int, itemsize: int) -> int | None:
         """As many as the normals."""
         return normal_words(numel, itemsize)
+
+
+class _Factored:
+    """A draw of an orthogonal matrix, which is made when a part of it is first needed."""
+
+    def __init__(self, law: Orthogonal, dtype: Dtype, chance: Chance) -> None:
+        self._law = law
+        self._dtype = dtype
+        self._chance = chance
+        self._lock = Lock()
+        self._matrix: Array | None = None
+
+    def fill(self, run: Array, at: int) -> None:
+        """Round a run, the first element of which has an index."""
+        with self._lock:
+            if self._matrix is None:
+                self._matrix = self._law.made(self._dtype, self._chance)
+        cols = self._law.cols
+        rows = self._matrix[at // cols : -(-(at + len(run)) // cols)]
+        run[...] = rows.astype(self._dtype, order="C").reshape(-1)[at % cols :][: len(run)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from reinit_cli.initializers.blocks import Take, nothing
+from reinit_cli.initializers.blocks import Filler, Take, nothing
 from reinit_cli.initializers.fans import need_ndim
 from reinit_cli.initializers.law import Dtype, Law, Normal, Statistic
 from reinit_cli.initializers.parameters import NonNegative, Number
@@ -15,6 +15,7 @@ from reinit_cli.initializers.registry import register
 from reinit_cli.lazy import LazyModule
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
+from reinit_cli.streams.philox.places import choice_nbytes
 from reinit_cli.streams.torch_chance import set_apart
 from reinit_cli.streams.torch_groups import normal_words
 from reinit_cli.tensors.moments import BLOCK_NUMEL
@@ -65,9 +66,26 @@ class SparseNormal(Law):
 
         torch's own `sparse_` takes the zeros from the global generator.
         """
+        if chance.is_indexed:
+            zeros = chance.chosen(self.rows, values.shape[1], self.zeros)
+            chance.normal(values, 0.0, self.scale)
+            np.putmask(values, zeros.mask(0, values.size), 0)
+            return
         chance.normal(values, 0.0, self.scale)
         for column in range(values.shape[1]):
             values[chance.permutation(self.rows)[: self.zeros], column] = 0
+
+    def filler(self, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> Filler:
+        """Return what fills runs: the zeros of each column were chosen, and are chosen again."""
+        del dtype
+        rows, columns = shape
+        zeros = chance.chosen(rows, columns, self.zeros)
+
+        def fill(run: Array, at: int) -> None:
+            chance.at(at).normal(run, 0.0, self.scale)
+            np.putmask(run, zeros.mask(at, len(run)), 0)
+
+        return fill
 
     def blocks(
         self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
@@ -103,11 +121,15 @@ class SparseNormal(Law):
         return zeros
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
-        """Return what the zeros of a large tensor take, or a small tensor and its permutations."""
+        """Return what the zeros of a large tensor take, or a small tensor and its permutations.
+
+        With philox-1 it is what is kept of each column until its zeros are known, if that is more.
+        """
         rows, columns = shape
+        chosen = choice_nbytes(rows, columns, self.zeros)
         if rows * columns <= _WHOLE_NUMEL:
-            return rows * columns * itemsize + 8 * rows
-        return rows * (-(-columns // 8) + 9)
+            return max(chosen, rows * columns * itemsize + 8 * rows)
+        return max(chosen, rows * (-(-columns // 8) + 9))
 
 
 def _unpacked(bits: Array, columns: int, start: int, numel: int) -> Array:

@@ -13,6 +13,7 @@ from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.donors import tensor_of
 from reinit_cli.initializers.fans import UndefinedError
 from reinit_cli.initializers.law import Dtype, Law, Normal, Uniform
+from reinit_cli.initializers.mean_rows import MeanRows
 from reinit_cli.initializers.parameters import (
     Checkpoint,
     Choice,
@@ -304,55 +305,6 @@ def rewind(
 
 
 # --- new rows --------------------------------------------------------------------------------
-
-_CHUNK_NUMEL = 2**22
-"""The number of elements of old rows that are read together."""
-
-
-@dataclass(frozen=True)
-class MeanRows(Transform):
-    """Rows from N(m, 1e-9·C), m and C the mean and covariance of the existing rows.
-
-    With z ~ N(0, I), z·(X − m) / √n has the covariance C of the n rows X, so that the
-    covariance itself, columns × columns, is never computed.
-
-    Attributes:
-        rows: the number of existing rows.
-        version: 1 multiplies in the dtype that is drawn, and its last bits depend on the
-            BLAS; 2 multiplies in float64 and rounds once.
-    """
-
-    rows: int
-    version: int = 2
-    is_random = True
-    is_sequential = False
-    gathers = True
-
-    def blocks(
-        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
-    ) -> Iterator[Array]:
-        """Read the old rows once, and yield the new ones."""
-        import torch
-
-        new, columns = shape[0], math.prod(shape[1:])
-        device = "cpu" if chance.is_indexed else chance.generator().device
-        of_torch = getattr(torch, dtype.name)
-        total = torch.zeros(columns, dtype=torch.float64, device=device)
-        mixed = torch.zeros(new, columns, dtype=torch.float64, device=device)
-        weights = torch.zeros(new, 1, dtype=torch.float64, device=device)
-        at_once = max(1, _CHUNK_NUMEL // max(1, columns))
-        for start in range(0, self.rows, at_once):
-            rows = np.empty((min(at_once, self.rows - start), columns), dtype)
-            take(rows.reshape(-1))
-            normals = np.empty((new, len(rows)), dtype)
-            chance.normal(normals, 0.0, 1.0)
-            there, z = (torch.from_numpy(each).to(device) for each in (rows, normals))
-            total += there.sum(dim=0, dtype=torch.float64)
-            mixed += z.double() @ there.double() if self.version > 1 else z @ there
-            weights += z.sum(dim=1, keepdim=True, dtype=torch.float64)
-        mean = total / self.rows
-        drawn = mean + math.sqrt(1e-9 / self.rows) * (mixed - weights * mean)
-        yield drawn.to("cpu", of_torch).reshape(-1).numpy()
 
 
 @register(

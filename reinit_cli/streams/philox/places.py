@@ -106,6 +106,23 @@ def _ranked(
     return np.bitwise_or(taken, numbers, out=taken)
 
 
+def choice_nbytes(rows: int, columns: int, count: int) -> int:
+    """Return what is kept of all columns until the choice is made."""
+    return 8 * columns * (_expected(rows, count, _FIRST_REACH)[2] if count > 0 else 0)
+
+
+def _expected(rows: int, count: int, reach: float) -> tuple[float, float, int]:
+    """Return the shares of all words between which the `count`-th smallest of a column lies.
+
+    And how many words of a column lie there, at most.
+    """
+    share = count / rows
+    apart = reach * math.sqrt(share * (1 - share) / rows) + reach**2 / rows
+    low, high = max(0.0, share - apart), min(1.0, share + apart)
+    expected = rows * (high - low)
+    return low, high, min(rows, math.ceil(expected + reach * math.sqrt(expected) + reach**2))
+
+
 def _last_words(words: Words, at: int, rows: int, columns: int, count: int) -> Array:
     """Return the `count`-th smallest word of each column.
 
@@ -154,11 +171,7 @@ class _Window:
     @classmethod
     def around(cls, rows: int, columns: int, count: int, reach: float) -> _Window:
         """Return the window in which the `count`-th smallest word of a column is expected."""
-        share = count / rows
-        apart = reach * math.sqrt(share * (1 - share) / rows) + reach**2 / rows
-        low, high = max(0.0, share - apart), min(1.0, share + apart)
-        expected = rows * (high - low)
-        room = min(rows, math.ceil(expected + reach * math.sqrt(expected) + reach**2))
+        low, high, room = _expected(rows, count, reach)
         return cls(int(2**64 * low), min(int(2**64 * high), 2**64 - 1), columns, room)
 
     @property

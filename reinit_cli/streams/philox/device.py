@@ -24,8 +24,8 @@ else:
     torch = LazyModule("torch")
     Tensor = torch
 
-PORTION_NUMEL = 1 << 22
-"""Elements that are drawn together: enough to keep a GPU busy, and some 200 MB of its memory."""
+PORTION_NUMEL = 1 << 23
+"""Elements that are drawn together: fewer would leave a large GPU idle between operations."""
 
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)

@@ -123,7 +123,7 @@ class _Draw:
             law = law.settled(_moments(there, chance))
         self._law = law
         self._shape = shape
-        self._dtype = dtype if isinstance(law, Move) else _computed_dtype(dtype)
+        self._dtype = dtype if isinstance(law, Move) else computed_dtype(dtype)
         self._chance = chance
         self._values = None
         if isinstance(law, Transform):
@@ -165,7 +165,7 @@ class _Draw:
         return are_zero
 
 
-def _computed_dtype(dtype: str) -> str:
+def computed_dtype(dtype: str) -> str:
     """Return the dtype of arrays that values of a dtype are computed in."""
     kind = dtype_named(dtype).kind
     narrow = {"float": "float32", "complex": "complex64"}.get(kind, dtype)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.models.architecture import architecture_of
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.initializers import Architecture, Elsewhere, Init, Law, Transform
 from reinit_cli.initializers.prefixes import Prefix, fitting_prefixes
@@ -114,7 +113,11 @@ def find_references(
     """
     of_inits = (name for init in inits for name in init.checkpoints)
     names = dict.fromkeys((*of_inits, *masks))
-    architecture = architecture_of(arch, tensors, origins) if arch is not None else otherwise
+    architecture = otherwise
+    if arch is not None:
+        from reinit_cli.checkpoints.models.architecture import architecture_of
+
+        architecture = architecture_of(arch, tensors, origins)
     donors = {name: find_source(name) for name in names}
     mine = {tensor.key: tensor.shape for tensor in tensors}
     prefixes = {

@@ -341,10 +341,12 @@ def written(value: Value) -> str:
 
 def asked_by(build: Callable[..., Law | None]) -> tuple[str, ...]:
     """Return what a function takes after the shape: "fans" where it says so, else "site"."""
-    hints = typing.get_type_hints(build)
     parameters = inspect.signature(build).parameters.values()
-    positional = [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
-    return tuple("fans" if hints.get(name) is Fans else "site" for name in positional[1:])
+    _, *others = [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
+    if not others:
+        return ()
+    hints = typing.get_type_hints(build)  # which compiles every annotation
+    return tuple("fans" if hints.get(name) is Fans else "site" for name in others)
 
 
 def parameters_of(build: Callable[..., Law | None]) -> tuple[Parameter, ...]:

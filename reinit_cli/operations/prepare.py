@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
-from reinit_cli.checkpoints.models.architecture import endings, heads
 from reinit_cli.checkpoints.references import References, find_references
 from reinit_cli.checkpoints.source import Source, doubts_about
 from reinit_cli.checkpoints.state import StateSource
@@ -124,6 +123,8 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
     Raises:
         RuleError: the source is not a model that tells classes apart.
     """
+    from reinit_cli.checkpoints.models.architecture import endings, heads
+
     if num_classes < 1:
         raise RuleError(source.name, f"has at least a class, not {num_classes}", kind="classes")
     name = source.architecture or arch

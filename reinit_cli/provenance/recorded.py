@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reinit_cli.checkpoints.formats.base import Place
-from reinit_cli.checkpoints.models.architecture import architecture_of
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import RecordError, ReinitError, RuleError
-from reinit_cli.initializers import Elsewhere, Init, Law, Site, UndefinedError, parse_init
+from reinit_cli.initializers import (
+    Architecture,
+    Elsewhere,
+    Init,
+    Law,
+    Site,
+    UndefinedError,
+    parse_init,
+)
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import law_of_rows, rows_alone
@@ -48,12 +55,7 @@ class RecordReader:
         self._places = source.located.places if source.located else {}
         self._form = form
         self._stream = stream_in(form)
-        arch = architecture_of_record(form)
-        origins = {
-            str(row["key"]): str(row["source_key"]) for row in form["filled"] if "source_key" in row
-        }
-        architecture = architecture_of(arch, source.tensors, origins) if arch else None
-        self._elsewhere = Elsewhere(architecture, versions=versions_in(form))
+        self._elsewhere = Elsewhere(_architecture(source, form), versions=versions_in(form))
 
     def filled(self, tensor: TensorInfo, row: Form) -> RecordedFill:
         """Return what a row says.
@@ -133,6 +135,18 @@ def _without_rows(place: Place, tensor: TensorInfo, axis: int, count: int) -> Pl
         raise RecordError(tensor.key, "its record has new rows of a tensor in several places")
     nbytes = place.nbytes // max(1, tensor.shape[axis]) * count
     return place._replace(offset=place.offset + nbytes, nbytes=place.nbytes - nbytes)
+
+
+def _architecture(source: Source, form: Form) -> Architecture | None:
+    arch = architecture_of_record(form)
+    if not arch:
+        return None
+    from reinit_cli.checkpoints.models.architecture import architecture_of
+
+    origins = {
+        str(row["key"]): str(row["source_key"]) for row in form["filled"] if "source_key" in row
+    }
+    return architecture_of(arch, source.tensors, origins)
 
 
 def architecture_of_record(form: Form) -> str | None:

@@ -77,7 +77,6 @@ def command(
     """
     started = time.monotonic()
     from reinit_cli.cli.commands.run.asked import read_asked
-    from reinit_cli.cli.commands.run.page import report_file
     from reinit_cli.cli.commands.run.results import Report, report_stream
     from reinit_cli.cli.render.meter import Meter
     from reinit_cli.cli.terminal import refuse_terminal, warn
@@ -119,7 +118,7 @@ def command(
                 for each in planned:
                     told.take(each)
             else:
-                page = report_file(report, planned, asked)
+                page = _page(report, planned, asked)
                 _run(planned, told, meter, page, keeps_going=keep_going, at_once=jobs)
     with told.naming_outputs(report):
         told.finish()
@@ -127,6 +126,14 @@ def command(
     if told.failure is not None and not keep_going:
         raise told.failure
     ctx.exit(SOME_FAILED if told.failure is not None else 0)
+
+
+def _page(report: str | None, planned: Sequence[Planned], asked: Asked) -> ReportFile | None:
+    if report is None:
+        return None
+    from reinit_cli.cli.commands.run.page import report_file
+
+    return report_file(report, planned, asked)
 
 
 def _run(

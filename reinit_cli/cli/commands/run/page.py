@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from reinit_cli.cli.commands.run.asked import Asked
-from reinit_cli.cli.commands.run.view import page_of_rewrite
+from reinit_cli.cli.commands.run.summary import TOOK
+from reinit_cli.cli.commands.run.view import rules_sheet, steps_sheet
 from reinit_cli.cli.options import report_place
+from reinit_cli.cli.render.html import Page, without_folders
+from reinit_cli.cli.render.overview import spreads_of_rewrite
+from reinit_cli.cli.render.panels import panels_of_rewrite
 from reinit_cli.operations.batch import Planned
 from reinit_cli.operations.rewrite import Outcome, ReportFile
 from reinit_cli.planning.job import Job
@@ -31,3 +35,22 @@ def _page_of(place: Destination) -> Callable[[Outcome], bytes]:
         return report_data(place, page_of_rewrite(outcome))
 
     return page
+
+
+def page_of_rewrite(outcome: Outcome) -> Page:
+    """Return a run as a page that is the same in every run and folder."""
+    job = outcome.job
+    paths = (job.source.path, job.source.name, job.destination.path)
+    rules = rules_sheet(job, outcome).without_empty_columns()
+    facts = [(name, value) for name, value in rules.plain_facts if name != TOOK]
+    panels = list(panels_of_rewrite(outcome))
+    return Page(
+        "reinit run",
+        without_folders(job.source.name, paths),
+        [(name, without_folders(value, paths)) for name, value in facts],
+        [without_folders(warning, paths) for warning in job.plan.warnings],
+        [("Rules", rules), ("Tensors", steps_sheet(job, outcome).without_empty_columns())],
+        panels,
+        len(job.plan.draws),
+        list(spreads_of_rewrite(outcome)),
+    )

@@ -12,7 +12,6 @@ from typing import TextIO
 from reinit_cli.cli.commands.run.form import failure_form, job_form, skipped_form
 from reinit_cli.cli.commands.run.inputs import counted, inputs_sheet, skipped_line
 from reinit_cli.cli.commands.run.view import rules_sheet, steps_of_all, steps_sheet
-from reinit_cli.cli.hints import explain
 from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.meter import Meter
@@ -105,6 +104,8 @@ class Report:
 
     def _report_now(self, result: Result, error: ReinitError | None, *, has_line: bool) -> None:
         if error:
+            from reinit_cli.cli.hints import explain
+
             said = explain(InputError(request_of(result).source, error), ())
             print_error(type(error).__name__, *said, as_json=self._as_json)
         if has_line:

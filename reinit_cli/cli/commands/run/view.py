@@ -1,4 +1,4 @@
-"""Show a plan and what was done by it, as tables and pages."""
+"""Show a plan and what was done by it, as tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reinit_cli.cli.commands.run.summary import (
-    TOOK,
     buffers_of,
     counts_of,
     facts_of,
@@ -14,9 +13,6 @@ from reinit_cli.cli.commands.run.summary import (
     shapes_of,
 )
 from reinit_cli.cli.render.facts import described
-from reinit_cli.cli.render.html import Page, without_folders
-from reinit_cli.cli.render.overview import spreads_of_rewrite
-from reinit_cli.cli.render.panels import panels_of_rewrite
 from reinit_cli.cli.render.table import Cell, Column, Sheet, Value, rounded
 from reinit_cli.cli.screen import Style
 from reinit_cli.execution.checks import Finding
@@ -168,25 +164,6 @@ def _verdict(findings: Sequence[Finding]) -> Cell | None:
         return Cell(f"failed: {', '.join(failed)}", "error")
     tests = ", ".join(finding.test for finding in findings)
     return Cell(f"passed: {tests}", "good") if findings else None
-
-
-def page_of_rewrite(outcome: Outcome) -> Page:
-    """Return a run as a page that is the same in every run and folder."""
-    job = outcome.job
-    paths = (job.source.path, job.source.name, job.destination.path)
-    rules = rules_sheet(job, outcome).without_empty_columns()
-    facts = [(name, value) for name, value in rules.plain_facts if name != TOOK]
-    panels = list(panels_of_rewrite(outcome))
-    return Page(
-        "reinit run",
-        without_folders(job.source.name, paths),
-        [(name, without_folders(value, paths)) for name, value in facts],
-        [without_folders(warning, paths) for warning in job.plan.warnings],
-        [("Rules", rules), ("Tensors", steps_sheet(job, outcome).without_empty_columns())],
-        panels,
-        len(job.plan.draws),
-        list(spreads_of_rewrite(outcome)),
-    )
 
 
 def _rule_row(

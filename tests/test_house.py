@@ -361,6 +361,66 @@ def test_torch_is_not_imported_for(args: list[str]) -> None:
     assert b"Traceback" not in done.stderr
 
 
+_PHILOX = ["-r", "*.weight=normal:std=0.02", "--stream", "philox", "-o", "out.safetensors"]
+
+_WITH_NUMPY_ALONE = {
+    "values": ["show", "model.pt", "*"],
+    "values as JSON": ["show", "model.safetensors", "*.weight", "--json"],
+    "a slice": ["show", "model.pt", "a.weight", "--slice", "0"],
+    "statistics": ["stats", "model.pt"],
+    "histograms as JSON": ["stats", "model.safetensors", "--json"],
+    "files that differ": ["diff", "model.pt", "other.safetensors"],
+    "files that are nearly equal": ["diff", "model.pt", "other.safetensors", "--atol", "0.1"],
+    "normals": ["model.safetensors", *_PHILOX],
+    "normals that are checked": ["model.safetensors", *_PHILOX, "--check", "-v"],
+    "normals in a torch file": ["model.pt", *_PHILOX, "-o", "out.pt"],
+    "uniforms": ["model.safetensors", *_PHILOX, "-r", "a.weight=xavier_uniform"],
+    "truncated normals": ["model.safetensors", *_PHILOX, "-r", "*=trunc_normal"],
+    "constants": ["model.safetensors", *_PHILOX, "-r", "*=constant:0.5"],
+    "scaled values": ["model.safetensors", *_PHILOX, "-r", "*=scale:0.5"],
+    "another dtype": ["model.pt", "--dtype", "bfloat16", "-o", "out.safetensors"],
+    "other names": ["model.safetensors", "--rename", "a.*=b.*", "-o", "out.safetensors"],
+    "another format": ["model.pt", "-o", "out.safetensors"],
+    "shards": ["model.safetensors", "-o", "out/", "--shard-size", "100"],
+    "verification": ["verify", "recorded.safetensors"],
+    "verification against the source": [
+        "verify",
+        "recorded.safetensors",
+        "--source",
+        "model.safetensors",
+    ],
+}
+"""What needs numpy at most, where torch would take ten times as long to be imported."""
+
+
+@pytest.mark.parametrize("args", _WITH_NUMPY_ALONE.values(), ids=_WITH_NUMPY_ALONE)
+def test_numpy_alone_is_imported_for(args: list[str]) -> None:
+    state = {"a.weight": torch.ones(3, 40), "a.bias": torch.zeros(3)}
+    torch.save(state, "model.pt")
+    save_file(state, "model.safetensors")
+    save_file({**state, "a.bias": torch.ones(3)}, "other.safetensors")
+    if args[0] == "verify":
+        reinit_cli.rewrite(
+            "model.safetensors",
+            "*.weight=normal",
+            "recorded.safetensors",
+            stream="philox",
+            record=True,
+        )
+    others = [name for name in HEAVY if name != "numpy"]
+    code = (
+        "import sys; from reinit_cli.cli import main; code = main(sys.argv[1:]); "
+        f"print('imported', *(name for name in {others!r} if name in sys.modules)); sys.exit(code)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], check=False, capture_output=True, timeout=60
+    )
+
+    assert done.returncode == (1 if args[0] == "diff" else 0), done.stderr
+    assert done.stdout.splitlines()[-1] == b"imported"
+
+
 @pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
 def test_to_list_the_keys_of_a_file_imports_only_what_reads_it(name: str) -> None:
     torch.save({"a.bias": torch.zeros(1)}, "model.pt")

@@ -24,7 +24,7 @@ from reinit_cli.cli.group import COMMANDS, group
 from reinit_cli.cli.help import Command
 from reinit_cli.cli.hints import hint_of
 from reinit_cli.cli.render.manual import Entry
-from reinit_cli.execution.fill import Filled
+from reinit_cli.execution.measures import Filled
 from reinit_cli.initializers import REGISTRY, Initializer
 from reinit_cli.initializers.declaration import (
     COMMON,

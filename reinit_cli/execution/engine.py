@@ -14,7 +14,7 @@ from reinit_cli.execution import budget
 from reinit_cli.execution.ahead import Ahead
 from reinit_cli.execution.budget import Share
 from reinit_cli.execution.copy import Copier, without_cloned
-from reinit_cli.execution.fill import Filled, FillPart, Observe, nobody
+from reinit_cli.execution.fill import FillPart, Observe, nobody
 from reinit_cli.execution.pieces import OpenFile, Pen, Piece, put
 from reinit_cli.execution.produce import Producer, Product, products_of, refuse_lost
 from reinit_cli.storage.segments import Copy, Late, Segment
@@ -41,7 +41,7 @@ def run(
     progress: Progress,
     observe: Observe,
     written: Written,
-) -> dict[str, Filled]:
+) -> None:
     """Write the files of an output, each opened and closed when its turn comes.
 
     Files that have a draw in common are written together, all others one after the other.
@@ -54,21 +54,16 @@ def run(
         observe: who is shown each draw.
         written: called with each file that is whole.
 
-    Returns:
-        For each filled key, what became of it.
-
     Raises:
         OutputUnwritableError, UnreadableSourceError, SourceChangedError: as they say.
     """
-    filled: dict[str, Filled] = {}
     for group in joined_by_draws(files):
         writers = {name: output.file(name, total_nbytes(files[name])) for name in group}
-        filled |= write_together(files, writers, device, progress, observe)
+        write_together(files, writers, device, progress, observe)
         for name, writer in writers.items():
             if not written(name, writer):
-                return filled
+                return
             writer.close()
-    return filled
 
 
 def joined_by_draws(files: Mapping[str, Sequence[Segment]]) -> list[list[str]]:
@@ -98,7 +93,7 @@ def write_together(
     device: str,
     progress: Progress,
     observe: Observe = nobody,
-) -> dict[str, Filled]:
+) -> None:
     """Write files side by side; what is drawn for several of them is drawn once.
 
     Args:
@@ -109,15 +104,12 @@ def write_together(
         progress: called after every write.
         observe: who is shown each draw.
 
-    Returns:
-        For each filled key, what became of it.
-
     Raises:
         OutputUnwritableError, UnreadableSourceError, SourceChangedError: as they say.
         TensorError: a cast makes an infinity or NaN of a number.
     """
 
-    def write() -> dict[str, Filled]:
+    def write() -> None:
         opened = [OpenFile(files[name], writer, progress) for name, writer in writers.items()]
         run = _Run(opened, device, observe)
         try:
@@ -125,9 +117,8 @@ def write_together(
         finally:
             run.budget.give_all_back()
         refuse_lost(run.producer.lost)
-        return run.producer.filled
 
-    return aside(write)
+    aside(write)
 
 
 class _Run:

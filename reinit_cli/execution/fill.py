@@ -96,21 +96,6 @@ def filled_ranges(segments: Iterable[Segment]) -> dict[str, tuple[Range, ...]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """The statistics of one filled tensor.
-
-    Attributes:
-        key: its key.
-        after: statistics of the drawn values, before rounding.
-        before: statistics of the old values, if they were measured.
-    """
-
-    key: str
-    after: Moments
-    before: Moments | None
-
-
 class Observer(Protocol):
     """Looks at a tensor before it is filled, and at what is drawn, before that is rounded."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.draw import draw_fill, in_dtype
-from reinit_cli.execution.fill import Fill, Filled, FillPart, Observe, Recast
+from reinit_cli.execution.fill import Fill, FillPart, Observe, Recast
 from reinit_cli.execution.lay import lay
 from reinit_cli.execution.pieces import Piece
 from reinit_cli.lazy import LazyModule
@@ -113,7 +113,6 @@ class Producer:
         """
         self.device = device
         self._keeps_whole = keeps_whole
-        self.filled: dict[str, Filled] = {}
         self.lost: dict[str, int] = {}
         self._observe = observe
 
@@ -168,20 +167,17 @@ class Producer:
     def _drawn(self, fill: Fill) -> Iterator[Elements]:
         step = fill.step
         observers = self._observe(step)
-        before = None
-        if fill.before is not None:
+        if fill.before is not None and observers:
             was = partial(blocks_row_by_row, fill.before)
             before = sum(map(moments_of, was()), start=Moments())
             for observer in observers:
                 observer.see_before(was, before)
-        after = Moments()
         for block in draw_fill(fill, self.device, partial(self._lose, step.key)):
-            of_block = moments_of(block)
-            after += of_block
-            for observer in observers:
-                observer.see(block, of_block)
+            if observers:
+                moments = moments_of(block)
+                for observer in observers:
+                    observer.see(block, moments)
             yield in_dtype(block, step.tensor.dtype)
-        self.filled[step.drawn_as] = Filled(step.drawn_as, after, before)
 
     def peak_nbytes(self, product: Product) -> int:
         """Return the memory that a draw or a conversion may take."""

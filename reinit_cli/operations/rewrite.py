@@ -16,7 +16,8 @@ from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.assemble import files_of
 from reinit_cli.execution.checks import Checks, Failure, Finding, failures_of
 from reinit_cli.execution.engine import run, total_nbytes
-from reinit_cli.execution.fill import Fill, Filled, Observer, filled_ranges
+from reinit_cli.execution.fill import Fill, Observer, filled_ranges
+from reinit_cli.execution.measures import Filled, Measures
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.bounds import check_links
 from reinit_cli.operations.masks import masks_of
@@ -45,7 +46,8 @@ class Outcome:
 
     Attributes:
         job: the job, with its plan.
-        filled: for each filled key (of ties, the first), statistics of the drawn values.
+        filled: for each filled key (of ties, the first), statistics of the drawn values, if they
+            were measured.
         nbytes: the size of the output.
         seconds: how long it took.
         findings: for each filled key, the results of its tests, if there were any; if one
@@ -138,11 +140,12 @@ def execute(
     request = job.request
     _check_memory(job.plan)
     reported = (report.destination.path or DASH,) if report is not None else ()
-    filled: dict[str, Filled] = {}
     checks, sketches = Checks(job.plan), Sketches(job.pictured)
+    measures = Measures(is_asked=request.measure)
 
     def observe(step: Step) -> list[Observer]:
-        return [each for each in (checks.observe(step), sketches.observe(step)) if each]
+        observers = (each.observe(step) for each in (measures, checks, sketches))
+        return [each for each in observers if each]
 
     def seal(name: str, writer: Writer) -> bool:
         if checks.have_passed():
@@ -152,6 +155,7 @@ def execute(
     def outcome() -> Outcome:
         steps = (*job.plan.steps, *job.plan.slots)
         order = (share.key for step in steps for share in step.shares)
+        filled = measures.filled()
         done = {key: filled[key] for key in order if key in filled}
         seconds = time.monotonic() - started
         return Outcome(job, done, nbytes, seconds, checks.findings, sketches.sketches())
@@ -173,7 +177,7 @@ def execute(
         to = output or _output(job, contents, files, stream)
         # A signal may raise as the first call to close it begins; no other does after it.
         with ExitStack() as backstop, backstop.push(to) as opened:
-            filled |= run(files, opened, request.device, progress or unwatched, observe, seal)
+            run(files, opened, request.device, progress or unwatched, observe, seal)
             if checks.have_failed:
                 return outcome()
             contents.check_unchanged()  # of a pipe, this may wait for its end

@@ -86,6 +86,7 @@ class Request:
     skip_existing: bool = False
     in_place: bool = False
     fsync: bool = False
+    measure: bool = True
     measure_before: bool = False
     sketch: bool = False
 
@@ -275,6 +276,7 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "in_place": Option("whether to replace the source by the output"),
     "fsync": Option("whether to fsync a new output too"),
+    "measure": Option("whether to measure the values that tensors are filled with"),
     "measure_before": Option("whether to measure filled tensors before they are filled"),
     "sketch": Option("whether to count histograms of the values before and after"),
 }
@@ -321,6 +323,7 @@ class PlainOptions(PlainPlanOptions, total=False):
     skip_existing: bool
     in_place: bool
     fsync: bool
+    measure: bool
     measure_before: bool
     sketch: bool
 

@@ -73,6 +73,9 @@ BLOCK_NUMEL = 2**18
 _FEW = 2**16
 """Of up to so many elements sums take no time, so that they are taken in float64."""
 
+_ROW_NUMEL = 2**12
+"""The elements that are summed in float32, before these sums are in float64."""
+
 LEAST_SCALE = 2.0**-40
 """In float32, squares of much smaller elements vanish, and of much larger ones overflow."""
 
@@ -99,10 +102,24 @@ def _moments_of_block(block: Elements) -> Moments:
         return Moments(len(values), low, 0.0, low, high)
     scale = max(-low, high)
     is_plain = LEAST_SCALE < scale < 1 / LEAST_SCALE
-    if values.dtype == np.float32 and (len(values) <= _FEW or not is_plain):
-        values = values.astype(np.float64)
-    mean, squares = _mean_and_squares(values)
+    if values.dtype == np.float32 and is_plain and len(values) > _FEW:
+        mean, squares = _quickly(values)
+    else:
+        mean, squares = _mean_and_squares(values.astype(np.float64, copy=False))
     return Moments(len(values), mean, squares, low, high)
+
+
+def _quickly(values: Array) -> tuple[float, float]:
+    """Return the mean of many values, and the sum of squared deviations from it."""
+    rows = values[: len(values) // _ROW_NUMEL * _ROW_NUMEL].reshape(-1, _ROW_NUMEL)
+    rest = values[rows.size :].astype(np.float64)
+    total = np.einsum("ij->i", rows).sum(dtype=np.float64) + rest.sum()
+    squares = np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64) + np.square(rest).sum()
+    mean = (total / len(values)).item()
+    apart = squares.item() - len(values) * mean * mean
+    if apart > squares / 2:
+        return mean, apart
+    return _mean_and_squares(values.astype(np.float64))  # both are large, and nearly equal
 
 
 def _mean_and_squares(values: Array, buffer: Array | None = None) -> tuple[float, float]:

@@ -121,6 +121,8 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
     "in place": (["--in-place"], {"in_place": True}),
     "fsync": (["--fsync"], {"fsync": True}),
     "fsync, by its former name": (["--sync"], {"fsync": True}),
+    "nothing is measured that nobody sees": (["-q"], {"measure": False}),
+    "JSON shows what is measured": (["-q", "--json"], {}),
     "rows for tensors are measured": (["-v"], {"measure_before": True}),
     "a report has pictures": (["--report", "r.html"], {"sketch": True}),
 }
@@ -134,7 +136,6 @@ OF_THE_COMMAND = {
         "keep_going",
         "dry_run",
         "as_json",
-        "quiet",
         "progress",
     ),
 }
@@ -144,6 +145,7 @@ FIELDS = {
     "sources": "source",
     "seeds": "seed",
     "excluded": "rules",
+    "quiet": "measure",
     "verbose": "measure_before",
     "report": "sketch",
     "record_to": "record",

@@ -92,7 +92,12 @@ def command(
         configs=configs,
         files_from=files_from,
         null=null,
-        options={**options, "measure_before": verbose, "sketch": report is not None},
+        options={
+            **options,
+            "measure": not quiet or as_json or report is not None,
+            "measure_before": verbose,
+            "sketch": report is not None,
+        },
     )
     _check_beside(asked, report, dry_run=dry_run)
     if asked.is_streamed and not dry_run:

@@ -14,7 +14,7 @@ from reinit_cli.request.request import options_form
 
 if TYPE_CHECKING:
     from reinit_cli.execution.checks import Finding
-    from reinit_cli.execution.fill import Filled
+    from reinit_cli.execution.measures import Filled
     from reinit_cli.initializers import Law
     from reinit_cli.operations.batch import Failure, Skipped
     from reinit_cli.operations.rewrite import Outcome

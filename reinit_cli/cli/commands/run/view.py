@@ -17,7 +17,7 @@ from reinit_cli.cli.render.table import Cell, Column, Sheet, Value, rounded
 from reinit_cli.cli.screen import Style
 from reinit_cli.execution.checks import Finding
 from reinit_cli.execution.draw import expected_moments
-from reinit_cli.execution.fill import Filled
+from reinit_cli.execution.measures import Filled
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.match import head_rule

@@ -1,27 +1,37 @@
-"""Draw one tensor as `rewrite` would draw it for a checkpoint."""
+"""Draw one tensor, or a part of it, as `rewrite` would draw it for a checkpoint."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING
 
-from reinit_cli.checkpoints.state import state_source
+from reinit_cli.checkpoints.references import find_references
+from reinit_cli.checkpoints.state import STATE_DICT
+from reinit_cli.errors import TensorError
+from reinit_cli.execution.boxes import Taken, draw_box
+from reinit_cli.execution.draw import NOTHING, draw_blocks, in_dtype, naming
 from reinit_cli.initializers import Init
-from reinit_cli.operations.apply import apply, plan_in_memory
-from reinit_cli.operations.show import refuse_many_dimensions
-from reinit_cli.planning.memory import refuse_beyond
-from reinit_cli.planning.plan import Plan
+from reinit_cli.operations.show import Part, refuse_many_dimensions
+from reinit_cli.planning.decide import decide
+from reinit_cli.planning.entries import Entries
+from reinit_cli.planning.memory import refuse_beyond, refuse_too_large
+from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.storage.memory import limits
-from reinit_cli.tensors.dtype import dtype_named
+from reinit_cli.streams.stream import stream_named
+from reinit_cli.tensors.device import check_device
+from reinit_cli.tensors.dtype import itemsize_of
+from reinit_cli.tensors.elements import Elements
+from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import Moments, moments_of
-from reinit_cli.tensors.rounding import elements_of_tensor
+from reinit_cli.tensors.portions import Portions
+from reinit_cli.tensors.slice import taken_of
 
-if TYPE_CHECKING:
-    from torch import Tensor
+_MOST_NUMEL = 2**63 - 1
+"""The most elements of a tensor: Python counts no more in a range, and torch none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +40,21 @@ class Drawn:
 
     Attributes:
         plan: the plan of its one tensor and one rule.
-        tensor: the values.
+        elements: the values, in the shape of the tensor or of the part that was asked for.
         moments: those of the values.
+        part: the part of the tensor, as it was written; "" for all of it.
     """
 
     plan: Plan
-    tensor: Tensor
+    elements: Elements
     moments: Moments
+    part: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The dimensions of what was drawn."""
+        shape: tuple[int, ...] = self.elements.array.shape
+        return shape
 
 
 def draw_tensor(
@@ -49,8 +67,9 @@ def draw_tensor(
     stream: str,
     device: str,
     arch: str | None,
+    part: Part | None = None,
 ) -> Drawn:
-    """Draw one tensor.
+    """Draw one tensor, or a part of it.
 
     Args:
         init: the initializer; not one that transforms values.
@@ -61,28 +80,77 @@ def draw_tensor(
         stream: the exact name of the random stream.
         device: where values are drawn.
         arch: the model whose constructor `default` follows, or None.
+        part: the elements that are wanted; None for all.
 
     Raises:
-        TensorError: it does not fit in memory, or cannot be shown.
+        TensorError: it does not fit in memory, has no such part, or cannot be shown.
         ReinitError: the initializer cannot fill such a tensor.
     """
     refuse_many_dimensions(key, len(shape))
+    if prod(shape) > _MOST_NUMEL:
+        raise TensorError(key, "it has 2^63 elements or more", kind="draw")
     pattern = Pattern.escape(key)
     rule = Rule(Pattern.parse(pattern), init, f"{pattern}={init}")
-    tensor = _empty(shape, dtype, key)
-    source = state_source({key: tensor})
-    request = Request(source.name, (rule,), seed=seed, stream=stream, device=device, arch=arch)
-    decided = plan_in_memory(source, request)
-    apply(decided)
-    return Drawn(decided.plan, tensor, moments_of(elements_of_tensor(tensor)))
+    request = Request(STATE_DICT, (rule,), seed=seed, stream=stream, arch=arch)
+    request = replace(request, device=check_device(device))
+    tensor = TensorInfo(key, dtype, shape, prod(shape) * itemsize_of(dtype))
+    plan = decide(
+        Entries(STATE_DICT, (tensor,)), request, find_references([init], [tensor], arch).elsewhere
+    )
+    elements = _part_of(plan, part) if part else _whole_of(plan)
+    return Drawn(plan, elements, moments_of(elements), part[0] if part else "")
 
 
-def _empty(shape: tuple[int, ...], dtype: str, key: str) -> Tensor:
-    import torch
+def _whole_of(plan: Plan) -> Elements:
+    refuse_too_large(plan, limits(), keeps_values=True)
+    (step,) = plan.steps
+    tensor = step.tensor
+    assert step.law is not None
+    with naming(step.key), _threads_of(step):
+        blocks = draw_blocks(
+            step.law,
+            tensor.shape,
+            tensor.dtype,
+            step.seed,
+            plan.request.device,
+            NOTHING,
+            step.stream,
+        )
+        portions = Portions.of(in_dtype(block, tensor.dtype) for block in blocks)
+        return Elements(portions.take(tensor.shape, tensor.dtype), tensor.dtype)
 
-    from reinit_cli.execution.draw import naming
 
+def _part_of(plan: Plan, part: Part) -> Elements:
+    """Draw what is wanted; only a law that is not elementwise needs memory for the whole."""
+    (step,) = plan.steps
+    tensor = step.tensor
+    taken, kept = taken_of(tensor.shape, part[1], part[0])
+    refuse_too_large(plan, limits())
     # The system may promise more than there is, and kill whoever believes it.
-    refuse_beyond(prod(shape) * dtype_named(dtype).nbits // 8, key, limits())
-    with naming(key):
-        return torch.empty(shape, dtype=getattr(torch, dtype))
+    refuse_beyond(_nbytes_of(taken, tensor.dtype), step.key, limits())
+    assert step.law is not None
+    with naming(step.key), _threads_of(step):
+        drawn = draw_box(
+            step.law,
+            tensor.shape,
+            tensor.dtype,
+            step.seed,
+            step.stream,
+            plan.request.device,
+            taken,
+        )
+    return Elements(drawn.array.reshape([len(taken[axis]) for axis in kept]), tensor.dtype)
+
+
+def _nbytes_of(taken: Taken, dtype: str) -> int:
+    """Return the memory of some elements, as they are drawn and as they are rounded."""
+    return prod(map(len, taken)) * (max(4, itemsize_of(dtype)) + itemsize_of(dtype))
+
+
+def _threads_of(step: Step) -> AbstractContextManager[None]:
+    """Hold torch to one thread where it draws: the bits may depend on their number."""
+    if not step.stream or not stream_named(step.stream).needs_torch:
+        return nullcontext()
+    from reinit_cli.tensors.device import one_thread
+
+    return one_thread()

@@ -60,7 +60,24 @@ def sliced(view: View, index: tuple[Index, ...], text: str) -> View:
     Raises:
         TensorError: the tensor has no such part.
     """
-    ndim = len(view.shape)
+    taken, kept = taken_of(view.shape, index, text)
+    return _with_axes(selected(view, taken), kept)
+
+
+def taken_of(
+    shape: tuple[int, ...], index: tuple[Index, ...], text: str
+) -> tuple[tuple[range, ...], list[int]]:
+    """Return which elements an index takes of each dimension, and the dimensions that it leaves.
+
+    Args:
+        shape: that of the tensor.
+        index: for each dimension what is taken, as torch has it.
+        text: the index as written, for messages.
+
+    Raises:
+        TensorError: the tensor has no such part.
+    """
+    ndim = len(shape)
     given = sum(part is not ... for part in index)
     if given > ndim:
         raise TensorError(
@@ -70,7 +87,7 @@ def sliced(view: View, index: tuple[Index, ...], text: str) -> View:
     whole = (slice(None),) * (ndim - given)
     parts = (*index[:at], *whole, *index[at + 1 :])
     taken = []
-    for axis, (part, dim) in enumerate(zip(parts, view.shape, strict=True)):
+    for axis, (part, dim) in enumerate(zip(parts, shape, strict=True)):
         if isinstance(part, slice):
             taken.append(range(dim)[part])
             continue
@@ -79,8 +96,7 @@ def sliced(view: View, index: tuple[Index, ...], text: str) -> View:
             problem = f"{part} is outside dimension {axis}, which has {dim}"
             raise TensorError(text, problem, kind="slice")
         taken.append(range(part % dim, part % dim + 1))
-    kept = [axis for axis, part in enumerate(parts) if isinstance(part, slice)]
-    return _with_axes(selected(view, tuple(taken)), kept)
+    return tuple(taken), [axis for axis, part in enumerate(parts) if isinstance(part, slice)]
 
 
 def selected(view: View, taken: tuple[range, ...]) -> View:

@@ -27,18 +27,19 @@ from reinit_cli.cli.pager import paged
 from reinit_cli.cli.parameters import (
     DtypeType,
     ShapeType,
+    SliceType,
 )
 from reinit_cli.cli.render.facts import described
 from reinit_cli.cli.render.json import VERSION, dumps, moments_form, values_form
 from reinit_cli.cli.render.table import Sheet, show
 from reinit_cli.cli.screen import screen_of
 from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
-from reinit_cli.tensors.printing import Style, printed_tensor
-from reinit_cli.tensors.rounding import elements_of_tensor
+from reinit_cli.tensors.printing import Style, printed
 from reinit_cli.text import number, quoted, shape
 
 if TYPE_CHECKING:
     from reinit_cli.operations.draw import Drawn
+    from reinit_cli.operations.show import Part
 
 
 class _Draw(Command):
@@ -102,6 +103,15 @@ def _is_shape(word: str) -> bool:
     help="Round to this dtype, e.g. bfloat16  [default: float32]",
 )
 @option(
+    "--slice",
+    "part",
+    type=SliceType(),
+    metavar="SLICE",
+    heading=_TENSOR,
+    brief="Draw only this part: 50257:,: or ...,:8",
+    help="Draw only this part of the tensor, in Python's notation: 50257:,: or ...,:8",
+)
+@option(
     "--arch",
     metavar="MODEL",
     heading=_TENSOR,
@@ -127,6 +137,7 @@ def command(
     shape: tuple[int, ...],
     key: str,
     dtype: str,
+    part: Part | None,
     arch: str | None,
     seed: int,
     stream: str | None,
@@ -140,6 +151,7 @@ def command(
     reinit draw "xavier_uniform:relu" 3,5
     reinit draw "kaiming_normal:relu,fan_out" 64,3,11,11 --key features.0.weight
     reinit draw default 10,512 --key fc.weight --arch resnet18
+    reinit draw normal:std=0.02 50304,768 --slice 50257:
     """
     if device and ctx.get_parameter_source("device") is ParameterSource.ENVIRONMENT:
         check_device_of_variable(device)
@@ -161,13 +173,14 @@ def command(
         stream=stream or DEFAULT_STREAM,
         device=device or "cpu",
         arch=arch,
+        part=part,
     )
     if as_json:
         sys.stdout.write(dumps(draw_form(drawn)) + "\n")
     else:
         style = Style.of_process().within(screen_of(sys.stdout).limit)
         with paged():
-            click.echo(printed_tensor(drawn.tensor, style))
+            click.echo(printed(drawn.elements.flat, drawn.shape, style))
             show(draw_sheet(drawn), sys.stdout)
 
 
@@ -181,6 +194,8 @@ def _facts(drawn: Drawn) -> Iterator[tuple[str, str]]:
     (step,), (rule,) = plan.steps, plan.rules
     yield "initializer", described(rule.init)
     yield "shape", f"{shape(step.tensor.shape)}, {step.tensor.dtype}"
+    if drawn.part:
+        yield "slice", f"{drawn.part}, {shape(drawn.shape)}"
     if both := step.fans:
         yield "fan_in", f"{both.fan_in:,}"
         yield "fan_out", f"{both.fan_out:,}"
@@ -207,5 +222,6 @@ def draw_form(drawn: Drawn) -> dict[str, Any]:
         "device": plan.request.device,
         "rule": [rule.serial()],
         "tensors": [step_form(step, None) | after],
-        "values": values_form(elements_of_tensor(drawn.tensor.reshape(-1)), drawn.tensor.shape),
+        "slice": drawn.part or None,
+        "values": values_form(drawn.elements, drawn.shape),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from reinit_cli.checkpoints.formats.base import Located
-from reinit_cli.checkpoints.formats.torch.contents.roots import is_copy
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.owners import Surroundings
@@ -25,7 +24,11 @@ def entries_of(source: Source, root: str | None) -> Entries:
 
 def _around(located: Located, *, is_chosen: bool) -> Surroundings:
     others = sorted(located.neighbors, key=lambda each: not each.is_copy)
+    roots = tuple(each.root for each in others)
     alike = [each.root for each in others if each.is_copy]
-    is_average = is_copy(located.root) and bool(alike)
+    if not alike:
+        return Surroundings(located.root, roots)
+    from reinit_cli.checkpoints.formats.torch.contents.roots import is_copy
+
     twin = next((each for each in alike if not is_copy(each)), "") if is_chosen else ""
-    return Surroundings(located.root, tuple(each.root for each in others), is_average, twin)
+    return Surroundings(located.root, roots, is_copy(located.root), twin)

@@ -11,7 +11,6 @@ from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.match import match
 from reinit_cli.planning.notes import refuse_idle, shared_outside, warnings_of
-from reinit_cli.planning.optimizers import with_optimizers
 from reinit_cli.planning.owner import Owner
 from reinit_cli.planning.owners import Saved
 from reinit_cli.planning.parameters import parameters_of
@@ -51,7 +50,11 @@ def decide(entries: Entries, request: Request, elsewhere: Elsewhere = NOWHERE) -
     plan = with_rows(plan, entries.reshapes, elsewhere)
     plan = with_buffers(plan) if request.reset_buffers else plan
     plan = replace(plan, warnings=(*plan.warnings, *stale_statistics(plan)))
-    return with_optimizers(plan, _saved(entries)) if request.reset_optimizer else plan
+    if not request.reset_optimizer:
+        return plan
+    from reinit_cli.planning.optimizers import with_optimizers
+
+    return with_optimizers(plan, _saved(entries))
 
 
 def _saved(entries: Entries) -> Saved:

@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, runtime_checkable
@@ -193,6 +194,31 @@ def side_by_side(
     with Work() as scope:
         found = dict(scope.each(work, items, cores(), begin))
     return [found[at] for at in range(len(found))]
+
+
+def made_once(make: Callable[[], Result]) -> Callable[[], Result]:
+    """Keep what a function returns; threads that ask for it meanwhile wait, and make no second."""
+    made: list[Result] = []
+    lock = threading.Lock()
+
+    @wraps(make)
+    def kept() -> Result:
+        if made:
+            return made[0]
+        # A signal may keep the main thread from releasing it.
+        is_ours = lock.acquire(timeout=_MOST_SECONDS)
+        try:
+            made[:] = made or [make()]
+        finally:
+            if is_ours:
+                lock.release()
+        return made[0]
+
+    return kept
+
+
+_MOST_SECONDS = 1.0
+"""How long a thread waits for what another makes before it makes its own."""
 
 
 def cores() -> int:

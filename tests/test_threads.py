@@ -18,6 +18,7 @@ from reinit_cli.threads import (
     Work,
     aside,
     cores,
+    made_once,
     side_by_side,
     signals_held,
     stop_here,
@@ -192,3 +193,37 @@ def test_a_signal_waits_though_another_thread_blocks_none(depth: int) -> None:
         done.set()
         other.join()
         signal.signal(signal.SIGINT, before)
+
+
+def test_what_several_threads_need_is_made_once() -> None:
+    made: list[int] = []
+    together = threading.Barrier(4)
+
+    @made_once
+    def number() -> int:
+        time.sleep(0.05)
+        made.append(1)
+        return len(made)
+
+    def ask(_: int) -> int:
+        together.wait(10)
+        return number()
+
+    with Work() as work:
+        found = dict(work.each(ask, range(4), 4))
+
+    assert found == dict.fromkeys(range(4), 1)
+    assert number() == 1
+    assert made == [1]
+
+
+def test_what_could_not_be_made_is_tried_again() -> None:
+    answers = iter([0, 5])
+
+    @made_once
+    def quotient() -> float:
+        return 10 / next(answers)
+
+    with pytest.raises(ZeroDivisionError):
+        quotient()
+    assert quotient() == 2

@@ -22,7 +22,6 @@ within 1.5e-5 out to 6.2 standard deviations, and the largest number is 6.34.
 from __future__ import annotations
 
 import math
-from functools import cache
 from hashlib import sha256
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -32,6 +31,7 @@ from reinit_cli.lazy import LazyModule
 from reinit_cli.streams.chance import Array
 from reinit_cli.streams.philox.buffers import Buffers, blocks_of, buffers
 from reinit_cli.streams.philox.words import Words
+from reinit_cli.threads import made_once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ _NEVER_ZERO = 1e-30
 """With a factor above it no normal becomes 0: the smallest one is 2.9e-10."""
 
 
-@cache
+@made_once
 def tables() -> tuple[Array, Array]:
     """Return y(x₀) and y′(x₀) for each bfloat16 x₀ that a word can be near.
 
@@ -77,8 +77,11 @@ def tables() -> tuple[Array, Array]:
 
 def _value_and_slope(u: float) -> tuple[float, float]:
     """Return erf⁻¹(2u - 1), and how much it grows with the next word."""
-    z = NormalDist().inv_cdf(u)
+    z = _STANDARD.inv_cdf(u)
     return z / math.sqrt(2), math.sqrt(math.pi) * math.exp(z * z / 2) / 2**32
+
+
+_STANDARD = NormalDist()
 
 
 def _check(values: Array, slopes: Array) -> None:
@@ -88,7 +91,7 @@ def _check(values: Array, slopes: Array) -> None:
         raise PackageError("philox-1", problem, kind="stream")
 
 
-@cache
+@made_once
 def fine_tables() -> tuple[Array, Array]:
     """Return y(x₀), and y′(x₀) for steps of another size, for the upper 17 bits of a float32 f.
 

@@ -199,7 +199,7 @@ class Producer:
 
     def _working_nbytes(self, fill: Fill) -> int | None:
         """Return what a draw takes besides its blocks; None where it comes whole."""
-        return working_nbytes(fill.step) if self.device == "cpu" else None
+        return working_nbytes(fill.step, self.device)
 
 
 def refuse_lost(lost: Mapping[str, int]) -> None:

@@ -114,6 +114,14 @@ class Law(ABC):
         del shape, itemsize
         return 0 if self.is_sequential else None
 
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int | None:
+        """Return the memory that a `filler` takes at most, but for a few runs.
+
+        Arguments and results are those of `working_nbytes`.
+        """
+        del shape, itemsize
+        return 0 if self.is_elementwise else None
+
     def words(self, numel: int, itemsize: int) -> int | None:
         """Return how many random numbers of 32 bits a CPU takes to fill a tensor.
 

@@ -71,10 +71,20 @@ class NormOf(Law):
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
         """Return what the draw takes, and the sums."""
         del itemsize
-        drawn = 8 if self.is_wide else 4
-        of = self.of.working_nbytes(self.shape, drawn)
+        return self._nbytes(self.of.working_nbytes(self.shape, self._itemsize), shape)
+
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return what the draw takes, and the sums."""
+        del itemsize
+        return self._nbytes(self.of.filling_nbytes(self.shape, self._itemsize), shape)
+
+    @property
+    def _itemsize(self) -> int:
+        return 8 if self.is_wide else 4
+
+    def _nbytes(self, of: int | None, shape: tuple[int, ...]) -> int:
         if of is None:
-            of = _PEAK_PER_BYTE * math.prod(self.shape) * drawn
+            of = _PEAK_PER_BYTE * math.prod(self.shape) * self._itemsize
         return of + 16 * _LONG_RUN * math.prod(shape)
 
 

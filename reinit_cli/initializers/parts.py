@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from reinit_cli.initializers.blocks import Filler, Take, nothing, pieces
@@ -116,10 +116,13 @@ class Blocks(_OfParts):
             return self.part.filler(self.shape, dtype, chance)
         part = self._part_shape
         numel = math.prod(part)
-        fillers = [
-            self.part.filler(part, dtype, Shifted(chance, at * numel)) for at in range(self.count)
-        ]
-        return partial(_fill_by_turns, fillers, math.prod(part[self.axis :]))
+
+        # What fills a part may hold all of it: of parts in order one is held at a time.
+        @lru_cache(maxsize=1 if self._is_in_order else self.count)
+        def filler(number: int) -> Filler:
+            return self.part.filler(part, dtype, Shifted(chance, number * numel))
+
+        return partial(_fill_by_turns, filler, self.count, math.prod(part[self.axis :]))
 
     def blocks(
         self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
@@ -207,6 +210,12 @@ class Blocks(_OfParts):
             return self.count * (working + 2 * BLOCK_NUMEL * itemsize)
         numel = math.prod(shape)
         return None if known is None else working + (numel + numel // self.count) * itemsize
+
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int | None:
+        """Return what one part takes, or all where they do not lie one after the other."""
+        del shape
+        working = self.part.filling_nbytes(self._part_shape, itemsize)
+        return None if working is None else working * (1 if self._is_in_order else self.count)
 
     def words(self, numel: int, itemsize: int) -> int | None:
         """As many as all parts."""
@@ -302,6 +311,11 @@ class Repeated(_OfParts):
         working = self.part.working_nbytes(self._part_shape, itemsize)
         return None if working is None else working + math.prod(shape[1:]) * itemsize
 
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int | None:
+        """Return what the smaller tensor takes."""
+        del shape
+        return self.part.filling_nbytes(self._part_shape, itemsize)
+
     def words(self, numel: int, itemsize: int) -> int | None:
         """As many as the smaller tensor."""
         return self.part.words(numel // self.times, itemsize)
@@ -333,18 +347,27 @@ def _lines(run: Array, at: int, line: int) -> Iterator[tuple[Array, int]]:
             yield run[start:stop], at + start
 
 
-def _fill_by_turns(fillers: Sequence[Filler], piece: int, run: Array, at: int) -> None:
-    """Fill a run of lines, of which each part has a piece."""
-    count = len(fillers)
+def _fill_by_turns(
+    filler: Callable[[int], Filler], count: int, piece: int, run: Array, at: int
+) -> None:
+    """Fill a run of lines, of which each part has a piece.
+
+    Args:
+        filler: returns what fills runs of a part.
+        count: the number of parts.
+        piece: the elements of a piece.
+        run: the run.
+        at: the index of its first element.
+    """
     for lines, first in _lines(run, at, count * piece):
         whole = len(lines) // (count * piece)
         if whole:
             drawn = np.empty(whole * piece, run.dtype)
-            for number, fill in enumerate(fillers):
-                fill(drawn, first // count)
+            for number in range(count):
+                filler(number)(drawn, first // count)
                 lines.reshape(whole, count, piece)[:, number] = drawn.reshape(whole, piece)
             continue
         for some, start in _lines(lines, first, piece):
             for number, one in enumerate(pieces(some, piece)):
                 row, rest = divmod(start + number * piece, piece)
-                fillers[row % count](one, row // count * piece + rest)
+                filler(row % count)(one, row // count * piece + rest)

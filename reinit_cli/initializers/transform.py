@@ -47,6 +47,10 @@ class Transform(Law):
         del moments
         raise NotImplementedError
 
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int | None:
+        """Return what its blocks take: it gets the existing values in order."""
+        return self.working_nbytes(shape, itemsize)
+
     def fill(self, values: Array, chance: Chance) -> None:
         """Change the values in place."""
         raise NotImplementedError

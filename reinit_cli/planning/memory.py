@@ -9,6 +9,7 @@ from reinit_cli.errors import TensorError
 from reinit_cli.initializers import Move
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.reshape import rows_alone
+from reinit_cli.streams.stream import stream_named
 from reinit_cli.tensors.dtype import DTYPES
 
 Limits = Mapping[str, int]
@@ -23,10 +24,21 @@ def drawn_itemsize(step: Step) -> int:
     return 8 if step.tensor.dtype == "float64" else 4
 
 
-def working_nbytes(step: Step) -> int | None:
-    """Return the memory that a draw takes on a CPU, but for a few blocks; None where it is not known."""
-    assert step.law is not None
-    return step.law.working_nbytes(step.tensor.shape, drawn_itemsize(step))
+def working_nbytes(step: Step, device: str = "cpu") -> int | None:
+    """Return the memory that a draw takes, but for a few blocks.
+
+    Args:
+        step: what is drawn.
+        device: where. From another one than the CPU only an indexed stream comes in blocks.
+
+    Returns:
+        None where it is not known.
+    """
+    law, shape, itemsize = step.law, step.tensor.shape, drawn_itemsize(step)
+    assert law is not None
+    if step.stream and stream_named(step.stream).is_indexed:
+        return law.filling_nbytes(shape, itemsize)
+    return law.working_nbytes(shape, itemsize) if device == "cpu" else None
 
 
 def is_kept_for_tests(step: Step, *, checks: bool) -> bool:
@@ -53,7 +65,8 @@ def refuse_too_large(plan: Plan, limits: Limits, *, keeps_values: bool = False) 
     Raises:
         TensorError: the largest draw needs more.
     """
-    if plan.request.device != "cpu":
+    is_indexed = stream_named(plan.request.stream).is_indexed
+    if plan.request.device != "cpu" and not is_indexed:
         return
     needs = ((_needed(step, plan, keeps_values=keeps_values), step.key) for step in _draws(plan))
     needed, key = max(needs, key=lambda item: item[0], default=(0, ""))

@@ -25,6 +25,10 @@ class Stream(Protocol):
         """How many of the lowest bits of a key's seed its numbers depend on."""
 
     @property
+    def is_indexed(self) -> bool:
+        """Whether the numbers of any element can be had by themselves."""
+
+    @property
     def needs_torch(self) -> bool:
         """Whether torch gives its numbers."""
 

@@ -20,12 +20,14 @@ class TorchStream:
             get another name.
         used_bits: how many of the lowest bits of a key's seed its generator for the CPU uses.
         seed_name: what the seed of a key is called.
+        is_indexed: whether the numbers of any element can be had by themselves.
         needs_torch: whether torch gives its numbers.
     """
 
     name: str = "torch-1"
     used_bits: int = 32
     seed_name: str = "generator"
+    is_indexed: bool = False
     needs_torch: bool = True
 
     def seed_for(self, seed: int, key: str, transform: str = "") -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import operator
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -190,6 +192,49 @@ def test_each_part_of_a_block_is_a_tensor_that_begins_at_its_own_element(
         expected = np.empty(part, np.float32)
         of_part.fill(expected, _chance().at(number * 180))
         assert np.array_equal(found, expected)
+
+
+ELEMENTWISE = [
+    "normal",
+    "uniform",
+    "trunc_normal:a=-1,b=2",
+    "zeros",
+    "eye",
+    "identity:std=0.1",
+    "block:parts=4,axis=1,inner=trunc_normal",
+    "block:parts=4,inner=trunc_normal",
+    "icnr:upscale=4,inner=trunc_normal",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        *((text, (4096, 2048)) for text in ELEMENTWISE),
+        pytest.param("sparse:0.1", (4096, 2048), marks=pytest.mark.slow),
+        pytest.param("block:parts=8,inner=orthogonal", (2048, 256), marks=pytest.mark.slow),
+    ],
+)
+def test_a_large_tensor_is_filled_in_the_memory_that_its_law_says(
+    text: str, shape: tuple[int, ...]
+) -> None:
+    law = parse_init(text).law(shape)
+    assert law is not None
+    said = law.filling_nbytes(shape, 4)
+    assert said is not None
+    assert (said == 0) == (text in ELEMENTWISE)
+    run = np.empty(math.prod(shape) // 64, np.float32)
+    law.filler(shape, run.dtype, _chance())(run[:1], 0)  # tables are made
+    gc.collect()
+
+    tracemalloc.start()
+    fill = law.filler(shape, run.dtype, _chance())
+    for at in range(0, math.prod(shape), len(run)):
+        fill(run, at)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak <= said + 2**20 + 4 * run.nbytes
 
 
 class Theirs(Law):

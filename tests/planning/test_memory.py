@@ -77,6 +77,22 @@ def test_what_is_held_is_counted(init: str, dtype: str, per_element: float) -> N
     assert working == pytest.approx(per_element * math.prod(LARGE), rel=0.01)
 
 
+@pytest.mark.parametrize(
+    "init",
+    ["normal", "trunc_normal", "identity:std=1", "block:2,axis=1,inner=trunc_normal", "icnr"],
+)
+def test_elementwise_draws_from_philox_take_runs_alone(init: str) -> None:
+    assert _working_nbytes(init, stream="philox-1") == 0
+
+
+def test_a_draw_from_philox_is_counted_whatever_the_device() -> None:
+    limits = {"this machine has": 2**30}
+    refuse_too_large(_plan("w=orthogonal", device="cuda", stream="torch-1"), limits)
+
+    with pytest.raises(TensorError, match="it takes"):
+        refuse_too_large(_plan("w=orthogonal", device="cuda", stream="philox-1"), limits)
+
+
 @pytest.mark.parametrize("check", [False, True])
 def test_a_draw_that_is_tested_as_a_whole_is_counted_too(check: bool) -> None:
     plan = _plan("w=eye", check=check)

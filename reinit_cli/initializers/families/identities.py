@@ -150,6 +150,11 @@ class Identity(Law):
         del shape, itemsize
         return 0
 
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return that it takes runs alone."""
+        del shape, itemsize
+        return 0
+
     def words(self, numel: int, itemsize: int) -> int | None:
         """As many as the noise."""
         return normal_words(numel, itemsize) if self.is_random else 0

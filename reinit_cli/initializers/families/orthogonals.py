@@ -185,6 +185,10 @@ class Orthogonal(Law):
         held = 8 if self.version > 1 else itemsize
         return held * (self.rows * self.cols + _COLUMNS_OF_LAPACK * min(self.rows, self.cols))
 
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return the same: the matrix is held."""
+        return self.working_nbytes(shape, itemsize)
+
     def words(self, numel: int, itemsize: int) -> int | None:
         """As many as the normals."""
         return normal_words(numel, itemsize)
@@ -301,6 +305,10 @@ class DeltaOrthogonal(Law):
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
         """Return what the matrix takes."""
         return self._tap.working_nbytes(shape[:2], itemsize)
+
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return the same: the matrix is held."""
+        return self.working_nbytes(shape, itemsize)
 
     def words(self, numel: int, itemsize: int) -> int | None:
         """As many as the matrix."""

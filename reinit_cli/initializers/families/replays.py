@@ -88,6 +88,11 @@ class Values(Law):
         del shape, itemsize
         return 0
 
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return that it takes runs alone."""
+        del shape, itemsize
+        return 0
+
     def cdf(self, x: float) -> float:
         """The share of the values that are at most x."""
         return float((self.values <= x).mean())
@@ -290,6 +295,12 @@ class Patched(Law):
         if self._is_in_blocks(itemsize):
             return working + sum(kept)
         return working + self.numel * itemsize + max(kept, default=0)
+
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int | None:
+        """Return what the whole and the parts take together."""
+        known = [law.filling_nbytes(region.shape, itemsize) for region, law in self.parts]
+        known.append(self.whole.filling_nbytes(shape, itemsize))
+        return None if None in known else sum(each or 0 for each in known)
 
 
 def _filled(law: Law, region: Region, dtype: Dtype, chance: Chance) -> Array:

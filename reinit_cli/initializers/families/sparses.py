@@ -121,15 +121,17 @@ class SparseNormal(Law):
         return zeros
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
-        """Return what the zeros of a large tensor take, or a small tensor and its permutations.
-
-        With philox-1 it is what is kept of each column until its zeros are known, if that is more.
-        """
+        """Return what the zeros of a large tensor take, or a small tensor and its permutations."""
         rows, columns = shape
-        chosen = choice_nbytes(rows, columns, self.zeros)
         if rows * columns <= _WHOLE_NUMEL:
-            return max(chosen, rows * columns * itemsize + 8 * rows)
-        return max(chosen, rows * (-(-columns // 8) + 9))
+            return rows * columns * itemsize + 8 * rows
+        return rows * (-(-columns // 8) + 9)
+
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return what is kept of each column until its zeros are known."""
+        del itemsize
+        rows, columns = shape
+        return choice_nbytes(rows, columns, self.zeros)
 
 
 def _unpacked(bits: Array, columns: int, start: int, numel: int) -> Array:

@@ -16,12 +16,14 @@ class PhiloxStream:
         name: what records and plans call the way from a seed to values; another way would
             get another name.
         used_bits: how many of the lowest bits of a key's seed its numbers depend on.
+        is_indexed: whether the numbers of any element can be had by themselves.
         needs_torch: whether torch gives its numbers.
         seed_name: what the seed of a key is called.
     """
 
     name: str = "philox-1"
     used_bits: int = 128
+    is_indexed: bool = True
     needs_torch: bool = False
     seed_name: str = "Philox key"
 

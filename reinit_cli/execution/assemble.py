@@ -11,15 +11,13 @@ from reinit_cli.checkpoints.formats.base import SHARD_NBYTES, NewFormat, Place, 
 from reinit_cli.checkpoints.formats.respelling import NewEntry, Respelling
 from reinit_cli.checkpoints.references import OpenDonors
 from reinit_cli.checkpoints.source import Contents
-from reinit_cli.errors import OutputUnwritableError, RuleError
+from reinit_cli.errors import OutputUnwritableError
 from reinit_cli.execution.fill import Fill, FillPart, Recast
-from reinit_cli.initializers import Transform
+from reinit_cli.execution.fills import Filling, new_rows
 from reinit_cli.planning.job import Job
-from reinit_cli.planning.memory import is_kept_for_tests
 from reinit_cli.planning.moved import moved_of, new_entries, new_slots
 from reinit_cli.planning.output import Created, Respelled, content_of
 from reinit_cli.planning.plan import Step
-from reinit_cli.planning.reshape import rows_alone
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.segments import Check, Copy, Literal, Segment, View
 from reinit_cli.tensors.info import TensorInfo
@@ -30,30 +28,16 @@ def files_of(
     job: Job, contents: Contents, donors: OpenDonors, record: str
 ) -> Mapping[str, list[Segment]]:
     """Return the segments of each file of the output; of a lone one under ""."""
-    parted = next((step.key for step in job.plan.steps if step.patches), None)
-    if parted is not None:
-        raise RuleError(parted, f"{parted!r}: rules on parts can be planned, but not drawn yet")
     measures = job.request.measure_before or job.request.sketch
     originals = {tensor.key: tensor for tensor in job.source.tensors}
+    filling = Filling(contents, donors, measures, job.request.check, job.request.saturate)
     fills = {
-        step.key: _fill(
-            step,
-            contents,
-            originals[step.origin],
-            donors,
-            measures=measures,
-            checks=job.request.check,
-            saturates=job.request.saturate,
-        )
+        step.key: filling.of(step, originals[step.origin])
         for step in job.plan.steps
         if step.is_filled
     }
-    fills |= {
-        step.key: _fill(
-            step, contents, step.tensor, donors, measures=False, checks=False, saturates=False
-        )
-        for step in job.plan.slots
-    }
+    slots = Filling(contents, donors)
+    fills |= {step.key: slots.of(step, step.tensor) for step in job.plan.slots}
     if isinstance(job.layout, Created):
         return _created(job, job.layout.format, contents, fills, record)
     if isinstance(job.layout, Respelled):
@@ -206,33 +190,6 @@ def _state(job: Job, contents: Contents, tensors: Sequence[TensorInfo]) -> Mappi
         raise OutputUnwritableError(job.destination.path or DASH, problem) from error
 
 
-def _fill(
-    step: Step,
-    contents: Contents,
-    original: TensorInfo,
-    donors: OpenDonors,
-    *,
-    measures: bool,
-    checks: bool,
-    saturates: bool,
-) -> Fill:
-    law = step.law
-    reads = isinstance(law, Transform)
-    here = contents.view(original) if measures or reads or step.keeps_zeros else None
-    values = here
-    if isinstance(law, Transform) and law.donor is not None:
-        values = donors.view(law.donor, law.donor_key or step.key)
-    return Fill(
-        step,
-        step.tensor.nbytes,
-        before=here if measures else None,
-        values=values if reads else None,
-        zeros=here if step.keeps_zeros else None,
-        saturates=saturates,
-        is_kept=is_kept_for_tests(step, checks=checks),
-    )
-
-
 def _contiguous(view: View, wanted: TensorInfo, *, saturates: bool) -> Segment:
     """Return the bytes of a tensor in row-major order, in the dtype it is to have."""
     data = view.contiguous
@@ -259,9 +216,7 @@ def _placed(
     old = _contiguous(narrowed(there, step.axis, 0, step.kept_rows), kept, saturates=saturates)
     if step.law is None:
         return (old,)
-    new = rows_alone(step)
-    values = there if isinstance(step.law, Transform) else None
-    return old, Fill(new, new.tensor.nbytes, values=values)
+    return old, new_rows(step, there)
 
 
 def _unchecked(segments: Iterable[Segment]) -> list[Segment]:

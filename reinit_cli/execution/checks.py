@@ -113,6 +113,9 @@ class Checker:
         assert step.law is not None
         self._law = step.law
         self._statistics = step.statistics
+        # Of a part, what a law fixes for the whole is not known.
+        is_known = not step.is_partial or step.law.is_sequential
+        self._identity = step.law.identity if is_known else ""
         self._least_p = least_p
         self._moments = Moments()
         self._misfit = 0.0
@@ -137,7 +140,7 @@ class Checker:
         self._moments += moments
         if self._counts is not None and math.isfinite(moments.mean):
             self._counts.add(block.array)
-        if self._law.identity:
+        if self._identity:
             whole = block.array if self._law.is_sequential else self._whole(block.array)
             if whole is not None:
                 misfit, self._allowed = self._law.misfit(whole)
@@ -161,12 +164,12 @@ class Checker:
         return tuple(self._findings())
 
     def _findings(self) -> Iterator[Finding]:
-        if self._law.identity:
+        if self._identity:
             passed = self._misfit <= self._allowed
-            yield Finding(self._law.identity, self._misfit, 0.0, None, passed)
+            yield Finding(self._identity, self._misfit, 0.0, None, passed)
         if self._moments.numel and self._law.is_random:
             yield from self._bound()
-        for name in self._statistics:
+        for name in self._statistics if self._moments.numel else ():
             statistic, expected, p = {
                 "mean": self._mean,
                 "std": self._std,

@@ -233,3 +233,78 @@ def draw_fill(fill: Fill, device: str, lose: Lose) -> Iterator[Elements]:
         yield from draw_blocks(
             step.law, tensor.shape, tensor.dtype, step.seed, device, there, step.stream
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How what several rules fill of a tensor is drawn.
+
+    Attributes:
+        device: where.
+        lose: called with the number of moved values that their new dtype does not have.
+    """
+
+    device: str
+    lose: Lose
+
+    def blocks(self, fill: Fill) -> Iterator[Elements]:
+        """Yield what a fill draws, in row-major order, before it is rounded."""
+        return draw_fill(fill, self.device, self.lose)
+
+    def anywhere(self, fill: Fill) -> Anywhere | None:
+        """Return what draws any run of it alone; None where its elements come in their order."""
+        step = fill.step
+        assert step.law is not None
+        chance = stream_named(step.stream or DEFAULT_STREAM).chance(step.seed, self.device)
+        changes = isinstance(step.law, Transform)
+        if not chance.is_indexed or isinstance(step.law, Move):
+            return None
+        if changes and not step.law.is_elementwise:
+            return None
+        with naming(step.key):
+            return Anywhere(fill, chance)
+
+
+class Anywhere:
+    """Draws any run of a tensor alone."""
+
+    def __init__(self, fill: Fill, chance: Chance) -> None:
+        """Prepare to draw.
+
+        Args:
+            fill: what is drawn.
+            chance: that of the tensor, which is indexed.
+
+        Raises:
+            UndefinedError: a transform has no meaning for the present values.
+        """
+        step = fill.step
+        law = step.law
+        assert law is not None
+        if isinstance(law, Transform) and law.needs_moments:
+            law = law.settled(_moments(There(_blocks_of(fill.values)), chance))
+        self._changes = isinstance(step.law, Transform)
+        self._keeps_zeros = fill.zeros is not None
+        self._dtype = computed_dtype(step.tensor.dtype)
+        self._stored = stored_dtype(self._dtype)
+        self._fill = law.filler(step.tensor.shape, self._stored, chance)
+
+    def run(self, at: int, count: int, present: Elements | None) -> Elements:
+        """Return some elements, before they are rounded.
+
+        Args:
+            at: the index of the first, in row-major order.
+            count: how many.
+            present: what they are now; None where the draw does not depend on it.
+        """
+        run = np.empty(count, self._stored)
+        there = run
+        if self._changes or self._keeps_zeros:
+            assert present is not None
+            there = rounded(numbers(present), self._dtype).array
+        if self._changes:
+            run[:] = there
+        self._fill(run, at)
+        if self._keeps_zeros:
+            run[there == 0] = 0
+        return Elements(run, self._dtype)

@@ -27,6 +27,8 @@ class Fill:
         zeros: the tensor as it is now, where its zeros are kept; else None.
         is_kept: whether what is drawn is kept until all of it is tested.
         saturates: whether values of another dtype that are beyond this one become its largest.
+        shares: which elements of it each of several rules decides; none where one decides all.
+        there: the present values of all elements, one after the other, where some of them stay.
     """
 
     step: Step
@@ -38,11 +40,30 @@ class Fill:
     zeros: View | None = None
     is_kept: bool = False
     saturates: bool = False
+    shares: tuple[Share, ...] = ()
+    there: tuple[View | Fill, ...] = ()
 
     @property
     def whole(self) -> FillPart:
         """All of it, as it lies in one place."""
         return FillPart(self, self.nbytes, None, self.stride, self.under)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The elements of a tensor that one of several rules decides, if no later one does.
+
+    Attributes:
+        step: what happens to them.
+        fill: what they would be drawn as with all of the tensor; None where they are not drawn.
+        values: the tensor whose values they get as these are; None for those that they have.
+        mask: the tensor that says which elements they are; None where the step says it.
+    """
+
+    step: Step
+    fill: Fill | None = None
+    values: View | None = None
+    mask: View | None = None
 
 
 @dataclass(frozen=True, slots=True)

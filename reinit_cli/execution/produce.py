@@ -11,13 +11,15 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import TensorError
-from reinit_cli.execution.draw import draw_fill, in_dtype
+from reinit_cli.execution.draw import Drawing, draw_fill, in_dtype
 from reinit_cli.execution.fill import Fill, FillPart, Observe, Recast
 from reinit_cli.execution.lay import lay
+from reinit_cli.execution.patches import Patchwork
 from reinit_cli.execution.pieces import Piece
+from reinit_cli.execution.seen import Seen
 from reinit_cli.lazy import LazyModule
 from reinit_cli.planning.memory import drawn_itemsize, working_nbytes
-from reinit_cli.storage.segments import Box
+from reinit_cli.storage.segments import Box, View
 from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.blocks import blocks_row_by_row, peak_of_blocks
 from reinit_cli.tensors.convert import boxed, bytes_of
@@ -166,6 +168,12 @@ class Producer:
 
     def _drawn(self, fill: Fill) -> Iterator[Elements]:
         step = fill.step
+        if fill.shares:
+            lose = partial(self._lose, step.key)
+            patchwork = Patchwork(fill, Drawing(self.device, lose))
+            seen = Seen(patchwork, self._observe)
+            yield from patchwork.blocks(seen.see, lose)
+            return
         observers = self._observe(step)
         if fill.before is not None and observers:
             was = partial(blocks_row_by_row, fill.before)
@@ -185,8 +193,18 @@ class Producer:
         kept = product.nbytes if self._keeps_whole and not self.flows(product) else 0
         if isinstance(of, Recast):
             return kept + 4 * peak_of_blocks(of.view)
+        if of.shares:
+            return kept + self._peak_of_shares(of, product)
         read = [view for view in (of.before, of.values, of.zeros) if view is not None]
         return kept + self._peak_of_draw(of, product) + max(map(peak_of_blocks, read), default=0)
+
+    def _peak_of_shares(self, fill: Fill, product: Product) -> int:
+        """Return the memory that a tensor takes of which several rules fill parts."""
+        draws = [share.fill for share in fill.shares if share.fill is not None]
+        views = [*fill.there, *(share.values or share.mask for share in fill.shares)]
+        read = [peak_of_blocks(view) for view in views if isinstance(view, View)]
+        own = _PEAK_PER_DRAWN_BYTE * min(fill.step.tensor.numel, BLOCK_NUMEL) * 8
+        return own + sum(read) + sum(self._peak_of_draw(draw, product) for draw in draws)
 
     def _peak_of_draw(self, fill: Fill, product: Product) -> int:
         tensor = fill.step.tensor
@@ -199,6 +217,10 @@ class Producer:
 
     def _working_nbytes(self, fill: Fill) -> int | None:
         """Return what a draw takes besides its blocks; None where it comes whole."""
+        if fill.shares:
+            each = [self._working_nbytes(share.fill) for share in fill.shares if share.fill]
+            known = [nbytes for nbytes in each if nbytes is not None]
+            return sum(known) if len(known) == len(each) else None
         return working_nbytes(fill.step, self.device)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.references import OpenDonors, References, find_references
 from reinit_cli.checkpoints.state import StateSource
-from reinit_cli.errors import RuleError, TensorError
+from reinit_cli.errors import TensorError
 from reinit_cli.execution.budget import DRAWING_NBYTES
 from reinit_cli.initializers import Constant, Normal, Transform, Uniform
 from reinit_cli.lazy import LazyModule
@@ -27,6 +27,8 @@ from reinit_cli.threads import Progress, unwatched
 
 if TYPE_CHECKING:
     import torch
+
+    from reinit_cli.tensors.elements import Elements
 else:
     torch = LazyModule("torch")
 
@@ -81,9 +83,6 @@ class InMemory:
             TensorError: there is one.
         """
         for step, tensor in self.targets:
-            if step.patches:
-                problem = f"{step.key!r}: rules on parts can be planned, but not drawn yet"
-                raise RuleError(step.key, problem)
             _check(step.key, tensor)
 
 
@@ -147,7 +146,7 @@ def _held(
         if step.tensor.nbytes <= room:
             held[step.key] = drawn(step, tensor)
             room -= step.tensor.nbytes
-        elif type(step.law) not in _PLAIN or step.keeps_zeros:
+        elif not all(type(draw.law) in _PLAIN and not draw.keeps_zeros for draw in step.draws):
             drawn(step, tensor)
     return held
 
@@ -176,6 +175,33 @@ def _refuse_lost(key: str, count: int) -> None:
         raise TensorError(key, f"{plural(count, 'number')} of it", kind="cast")
 
 
+def _patched(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) -> torch.Tensor:
+    """Return the values of a tensor of which several rules fill parts.
+
+    Raises:
+        TensorError: the old values cannot be transformed.
+    """
+    from reinit_cli.checkpoints.state import StateContents
+    from reinit_cli.execution.draw import Drawing
+    from reinit_cli.execution.fills import Filling
+    from reinit_cli.execution.patches import Patchwork
+    from reinit_cli.tensors.elements import Elements as Stored
+    from reinit_cli.tensors.portions import Portions
+    from reinit_cli.tensors.rounding import torch_tensor
+
+    here = StateContents({step.key: tensor.detach().cpu().contiguous()})
+    fill = Filling(here, donors).of(step, step.tensor)
+    lose = partial(_refuse_lost, step.key)
+    blocks = Patchwork(fill, Drawing(device, lose)).blocks(_unseen, lose)
+    shape, dtype = step.tensor.shape, step.tensor.dtype
+    return torch_tensor(Stored(Portions.of(blocks).take(shape, dtype), dtype))
+
+
+def _unseen(at: int, block: Elements) -> None:
+    """Show a draw to nobody."""
+    del at, block
+
+
 def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) -> torch.Tensor:
     """Return the values of a step, rounded.
 
@@ -190,6 +216,8 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     def here() -> Iterator[Elements]:
         yield elements_of_tensor(tensor.detach().cpu().reshape(-1))
 
+    if step.patches:
+        return _patched(step, tensor, donors, device)
     law = step.law
     assert law is not None
     values = here if isinstance(law, Transform) else None

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.base import Place
+from reinit_cli.checkpoints.references import OpenDonors
+from reinit_cli.checkpoints.source import Contents
 from reinit_cli.errors import RecordError
 from reinit_cli.execution.engine import joined_by_draws, write_together
 from reinit_cli.execution.fill import Fill, FillPart
+from reinit_cli.execution.fills import Filling
 from reinit_cli.provenance.compare import Comparer, Gap
 from reinit_cli.provenance.recorded import RecordedFill
 from reinit_cli.storage.reader import Reader
@@ -20,12 +23,12 @@ _Draws = Mapping[Range, tuple[Fill, Place]]
 
 
 def gaps_of_redrawn(
-    files: Mapping[str, Reader], filled: Sequence[RecordedFill], device: str, progress: Progress
+    contents: Contents, filled: Sequence[RecordedFill], device: str, progress: Progress
 ) -> Mapping[str, Gap]:
     """Draw tensors again, and return for each that comes out different how far it is.
 
     Args:
-        files: the files of the output.
+        contents: the output.
         filled: what is drawn.
         device: where to draw.
         progress: told the number of bytes that are done.
@@ -33,7 +36,9 @@ def gaps_of_redrawn(
     Raises:
         RecordError: two of them share bytes.
     """
-    fills = [(Fill(each.step, each.step.tensor.nbytes), each.places) for each in filled]
+    files = contents.files()
+    filling = Filling(contents, OpenDonors({}, {}))
+    fills = [(filling.of(each.step, each.step.tensor), each.places) for each in filled]
     draws = {name: _draws_in(name, fills) for name in files}
     segments = {name: _segments(files[name], each) for name, each in draws.items()}
     comparers = {

@@ -204,7 +204,7 @@ def _verified(
     filled = [reading.filled(known[key], row) for key, row in rows.items() if key not in missing]
     again = [each for each in filled if not each.undrawn]
     device = check_device(str(form["device"]))
-    gaps = gaps_of_redrawn(contents.files(), again, device, progress)
+    gaps = gaps_of_redrawn(contents, again, device, progress)
     findings = [
         *(Finding(repr(key), "was filled, and is not there") for key in missing),
         *_changed(contents, filled, form, inside, gaps),

@@ -116,15 +116,6 @@ class Step:
         return self.action == "fill" or any(each.action == "fill" for each in self.patches)
 
     @property
-    def keeps_some(self) -> bool:
-        """Whether elements of a tensor of which some are filled may be as they were, or changed."""
-        draws = [each for each in self.shares if each.action != "skip"]
-        return any(
-            each.law is None or isinstance(each.law, Transform) or each.keeps_zeros
-            for each in draws
-        )
-
-    @property
     def origin(self) -> str:
         """The key in the source."""
         return self.key if self.source_key is None else self.source_key

@@ -189,9 +189,13 @@ def with_rows(plan: Plan, reshapes: Reshapes, elsewhere: Elsewhere) -> Plan:
 
 
 def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -> Step:
-    if step.action == "fill":
-        if isinstance(step.law, Transform) or step.keeps_zeros:
+    for draw in step.draws:
+        if isinstance(draw.law, Transform) or draw.keeps_zeros:
             problem = f"{step.key!r} cannot be resized and transformed at once"
+            raise RuleError(step.key, problem, kind="resize")
+    if step.action == "fill":
+        if any(each.action == "keep" for each in step.patches):
+            problem = f"{step.key!r} cannot be resized, filled and kept in part at once"
             raise RuleError(step.key, problem, kind="resize")
         return replace(step, was=reshape.was, resized_with=reshape.resized_with)
     tensor = step.tensor
@@ -209,17 +213,33 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
     resized = replace(resized, kept_rows=kept)
     if kept == tensor.shape[axis]:
         return resized
-    if reshape.init is None:
+    init = reshape.init
+    if init is None and any(_covers_new(patch, resized) for patch in step.patches):
+        init = parse_init("zeros")  # of which nothing is left
+    if init is None:
         problem = f"no initializer for the new rows of {step.key!r}"
         raise RuleError(step.key, problem, kind="resize")
     try:
-        law = law_of_rows(reshape.init, tensor, kept, elsewhere)
+        law = law_of_rows(init, tensor, kept, elsewhere)
     except UndefinedError as error:
-        problem = f"{reshape.init} cannot fill the new rows of {step.key!r}: {error}"
+        problem = f"{init} cannot fill the new rows of {step.key!r}: {error}"
         raise RuleError(step.key, problem, kind="resize") from None
     stream = stream_named(plan.request.stream)
-    seed = stream.seed_for(plan.request.seed, first, reshape.init.initializer.stream)
-    return replace(resized, law=law, seed=seed, stream=stream.name, init=reshape.init)
+    seed = stream.seed_for(plan.request.seed, first, init.initializer.stream)
+    return replace(resized, law=law, seed=seed, stream=stream.name, init=init)
+
+
+def _covers_new(patch: Step, resized: Step) -> bool:
+    """Whether a rule on a part of a tensor fills all of its new rows."""
+    if patch.action != "fill" or patch.mask_key:
+        return False
+    shape, axis = resized.tensor.shape, resized.axis
+    wanted = [range(dim) for dim in shape]
+    wanted[axis] = range(resized.kept_rows, shape[axis])
+    return all(
+        each[0] <= rows[0] and each[-1] == rows[-1] and each.step == 1
+        for each, rows in zip(patch.ranges, wanted, strict=True)
+    )
 
 
 def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere) -> Law:

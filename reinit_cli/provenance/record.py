@@ -11,6 +11,9 @@ the same bytes. Its digests are SHA-256s in hexadecimal:
                     without the record itself; of a folder as above
     sha256          of the record, with 64 zeros in this place
 
+`filled[].parts` has what rules did with parts of a tensor, in their order, where they did; the
+last that covers an element decided, and `init` is about the rest: "keep" where it stayed.
+
 `laws` has the versions of the initializers that were used, those of version 1 left out; and
 that of resizing, of which version 2 resizes the biases of weights too, where it did; and that
 of weight norm, of which version 2 lets norms follow what is drawn, where there are such.
@@ -28,6 +31,7 @@ from typing import Any, NoReturn
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.errors import RecordError, UnknownNameError
 from reinit_cli.initializers.arguments import versions_of
+from reinit_cli.initializers.declaration import KEEP
 from reinit_cli.initializers.site import Versions
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.output import layout_form
@@ -88,7 +92,8 @@ Form = dict[str, Any]
 
 def laws_form(plan: Plan) -> Form:
     """Return the versions of the laws that are drawn, as a member of its own where any is not 1."""
-    versions = versions_of(step.init for step in drawn_steps(plan) if step.init is not None)
+    shares = (share for step in drawn_steps(plan) for share in step.shares)
+    versions = versions_of(share.init for share in shares if share.init is not None)
     if any(step.resized_with for step in plan.steps):
         versions[RESIZE] = RESIZE_VERSION
     if are_norms_left(plan.steps):
@@ -110,11 +115,20 @@ def torch_version() -> str:
 
 def drawn_steps(plan: Plan) -> Iterator[Step]:
     """Return the steps of all keys of which something is drawn, those outside the state dict last."""
-    return (step for step in (*plan.steps, *plan.slots) if step.law is not None)
+    steps = (*plan.steps, *plan.slots)
+    return (step for step in steps if any(share.law is not None for share in step.shares))
 
 
 def _filled_form(step: Step) -> Form:
-    form: Form = {"key": step.key, "init": str(step.init), "sha256": BLANK}
+    init = KEEP if step.law is None else str(step.init)
+    form: Form = {"key": step.key, "init": init, "sha256": BLANK}
+    parts = [patch for patch in step.patches if patch.action != "skip"]
+    if parts:
+        form["parts"] = [
+            {"part": patch.part.text, "init": KEEP if patch.law is None else str(patch.init)}
+            for patch in parts
+            if patch.part is not None
+        ]
     if step.norm_of:
         form["norm_of"] = step.norm_of
     if step.drawn_from != step.key:

@@ -16,11 +16,14 @@ from reinit_cli.initializers import (
     UndefinedError,
     parse_init,
 )
+from reinit_cli.initializers.declaration import KEEP
 from reinit_cli.planning.fit import unholdable
+from reinit_cli.planning.parts import part_step
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import law_of_rows, rows_alone
 from reinit_cli.planning.weight_norm import is_norm, norm_law
 from reinit_cli.provenance.record import Form, stream_in, versions_in
+from reinit_cli.request.part import part_of
 from reinit_cli.tensors.info import TensorInfo
 
 
@@ -73,6 +76,9 @@ class RecordReader:
             seed = self._stream.seed_for(int(self._form["seed"]), key, init.initializer.stream)
         except (ReinitError, ValueError, TypeError, OverflowError) as error:
             raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
+        if "parts" in row:
+            step, undrawn = self._in_parts(tensor, row, None if kept else init, key)
+            return RecordedFill(step, str(row["sha256"]), self._places[tensor.key], undrawn)
         of = self._drawn_with(tensor, row)
         law, undrawn = self._law(init, replace(of, key=key), kept)
         if law is not None and of is not tensor:
@@ -92,6 +98,46 @@ class RecordReader:
             places = tuple(_without_rows(place, tensor, axis, kept) for place in places)
             step = rows_alone(step)
         return RecordedFill(step, str(row["sha256"]), places, undrawn)
+
+    def _in_parts(
+        self, tensor: TensorInfo, row: Form, init: Init | None, key: str
+    ) -> tuple[Step, str]:
+        """Return what rules did with parts of a tensor, or why none is drawn again.
+
+        What is not known here is taken as it is.
+
+        Args:
+            tensor: the tensor.
+            row: what the record says of it.
+            init: what filled the rest; None where some of that is not drawn again.
+            key: the key whose stream it is drawn from.
+
+        Raises:
+            RecordError: a part is not a valid one.
+        """
+        keep = parse_init(KEEP)
+        try:
+            parts = [(part_of(each["part"]), parse_init(each["init"])) for each in row["parts"]]
+            patches = tuple(
+                part_step(self._drawn(tensor, of_part, key), part, "") for part, of_part in parts
+            )
+            if not all(part.mask or part.ranges(tensor.shape) for part, _ in parts):
+                raise ValueError("a part has no elements")
+        except (ReinitError, ValueError, TypeError, KeyError) as error:
+            raise RecordError(tensor.key, f"its record says no part: {error}") from error
+        step = replace(self._drawn(tensor, init or keep, key), patches=patches)
+        if any(part.mask for part, _ in parts):
+            return step, "it depends on a mask"
+        return step, "" if step.draws else f"{parts[-1][1]} depends on what was there"
+
+    def _drawn(self, tensor: TensorInfo, init: Init, key: str) -> Step:
+        """Return a step that draws a tensor, or one that keeps it if its law is not known here."""
+        law, undrawn = (None, "") if init.keeps else self._law(init, replace(tensor, key=key), 0)
+        if law is None or undrawn:
+            return Step(tensor, "keep", seed_key=key)
+        seed = self._stream.seed_for(int(self._form["seed"]), key, init.initializer.stream)
+        stream = self._stream.name
+        return Step(tensor, "fill", law=law, seed_key=key, seed=seed, stream=stream, init=init)
 
     def _drawn_with(self, tensor: TensorInfo, row: Form) -> TensorInfo:
         """Return the tensor whose draw a tensor depends on: itself, or what it holds norms of.

@@ -177,6 +177,15 @@ def parted(text: str) -> tuple[str, Part | None]:
         raise PatternError(text, problem) from None
 
 
+def part_of(text: str) -> Part:
+    """Read a part without its brackets.
+
+    Raises:
+        ValueError: it is not a valid part; the text says why.
+    """
+    return _parse(text, is_certain=False)
+
+
 def equals_in_parts(text: str) -> Iterator[int]:
     """Yield the positions of each "=" in a rule that is in a part, and so does not split it."""
     for start, end in _brackets(text):

@@ -145,7 +145,7 @@ def spreads_of_rewrite(outcome: Outcome) -> Iterator[Spread]:
     """Yield how wide each filled tensor was, is, and was expected to be."""
     for step in outcome.job.plan.draws:
         filled = outcome.filled.get(step.key)
-        if filled is not None and (step.rule is not None or step.head):
+        if filled is not None and filled.after.numel and (step.rule is not None or step.head):
             before = filled.before.std if filled.before is not None else None
             expected = step.follows.std if step.follows is not None else None
             yield Spread(step.key, before, filled.after.std, expected)

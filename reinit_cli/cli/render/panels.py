@@ -195,6 +195,8 @@ def panels_of_rewrite(outcome: Outcome) -> Iterator[Panel]:
         if sketch is None or not is_asked or step.init is None:
             continue
         filled = outcome.filled[step.key]
+        if not filled.after.numel:  # later rules decide all of it
+            continue
         stds = [filled.before.std] if filled.before is not None else []
         arrows = " → ".join(f"{std:.3g}" for std in (*stds, filled.after.std))
         expected = f", expected {step.follows.std:.3g}" if step.follows is not None else ""

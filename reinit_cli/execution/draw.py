@@ -17,6 +17,7 @@ from reinit_cli.initializers.drawing import drawn_blocks
 from reinit_cli.lazy import LazyModule
 from reinit_cli.storage.segments import View
 from reinit_cli.streams.chance import Array, Chance
+from reinit_cli.streams.shifted import Shifted
 from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.blocks import Blocks, blocks_row_by_row
 from reinit_cli.tensors.dtype import dtype_named
@@ -65,6 +66,7 @@ def draw_blocks(
     device: str,
     there: There,
     stream: str,
+    first: int = 0,
 ) -> Iterator[Elements]:
     """Yield the values of a tensor before they are rounded, in 1-D blocks; each is gone with the next.
 
@@ -79,11 +81,16 @@ def draw_blocks(
         device: where to draw.
         there: the present values, where the law or its zeros depend on them.
         stream: the name of the stream that the seed is of; "" where nothing is left to chance.
+        first: the index of the first element in the tensor that the stream is of; one that is
+            not indexed begins with it.
 
     Raises:
         UndefinedError: a transform has no meaning for the present values.
     """
-    return _Draw(law, shape, dtype, seed, device, there, stream).blocks()
+    chance = stream_named(stream or DEFAULT_STREAM).chance(seed, device)
+    if first and chance.is_indexed:
+        chance = Shifted(chance, first)
+    return _Draw(law, shape, dtype, chance, there).blocks()
 
 
 @contextmanager
@@ -113,12 +120,9 @@ class _Draw:
         law: Law,
         shape: tuple[int, ...],
         dtype: str,
-        seed: int,
-        device: str,
+        chance: Chance,
         there: There,
-        stream: str,
     ) -> None:
-        chance = stream_named(stream or DEFAULT_STREAM).chance(seed, device)
         if isinstance(law, Transform) and law.needs_moments and 0 not in shape:
             law = law.settled(_moments(there, chance))
         self._law = law
@@ -231,7 +235,8 @@ def draw_fill(fill: Fill, device: str, lose: Lose) -> Iterator[Elements]:
     there = There(values, _blocks_of(fill.zeros))
     with naming(step.key):
         yield from draw_blocks(
-            step.law, tensor.shape, tensor.dtype, step.seed, device, there, step.stream
+            *(step.law, tensor.shape, tensor.dtype, step.seed, device, there, step.stream),
+            step.first_element,
         )
 
 

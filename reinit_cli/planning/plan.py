@@ -55,6 +55,7 @@ class Step:
         init: the initializer that fills it, or None.
         was: the shape before, if it changes.
         kept_rows: how many rows are kept, if it is resized.
+        first_element: the index of its first element in the tensor that it is the new rows of.
         fans: the fans that its initializer uses, if it is filled and has them.
         head: the key of the new classification head that it belongs to, or "".
         source_key: its key in the source, if it is renamed, or None.
@@ -82,6 +83,7 @@ class Step:
     init: Init | None = None
     was: tuple[int, ...] | None = None
     kept_rows: int = 0
+    first_element: int = 0
     fans: Fans | None = None
     head: str = ""
     source_key: str | None = None

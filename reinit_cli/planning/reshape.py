@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from reinit_cli.errors import RuleError
 from reinit_cli.initializers import (
@@ -261,4 +262,7 @@ def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere)
 
 def rows_alone(step: Step) -> Step:
     """Return the step that fills the new rows of a tensor, as a tensor of their own."""
-    return replace(step, tensor=step.tensor.with_shape(step.shape_of_new_rows))
+    # Dimensions before the resized one have one row, so that new rows follow the old ones.
+    first = step.kept_rows * prod(step.tensor.shape[step.axis + 1 :])
+    new = step.tensor.with_shape(step.shape_of_new_rows)
+    return replace(step, tensor=new, first_element=first)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -29,6 +30,7 @@ from reinit_cli.errors import (
     ReinitError,
     UnwritableContentError,
 )
+from reinit_cli.initializers import Array, Chance
 from reinit_cli.operations.recipe_file import read_recipe
 
 RULES = ["embed.weight=normal:std=0.02", "layers.*.weight=xavier_uniform:relu", "*.norm=ones"]
@@ -255,13 +257,13 @@ def test_what_is_drawn_otherwise_here_points_to_another_cpu(
 
     source = _safetensors(tmp_path / "m")
     output = tmp_path / "out.safetensors"
-    rewrite(str(source), ["embed.weight=normal"], str(output), record=True)
+    rewrite(str(source), ["embed.weight=normal"], str(output), record=True, stream="torch")
     right = Normal.fill
     torch_version = torch.__version__.partition("+")[0]
 
-    def fill(law: Normal, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        right(law, tensor, generator)
-        tensor.view(-1)[5:6].view(torch.int32).add_(1)
+    def fill(law: Normal, values: Array, chance: Chance) -> None:
+        right(law, values, chance)
+        values.reshape(-1)[5:6].view(np.int32)[:] += 1
 
     monkeypatch.setattr(Normal, "fill", fill)
     (finding,) = verify(str(output)).findings

@@ -75,6 +75,21 @@ def test_new_rows_are_drawn_as_a_tensor_of_their_own_with_the_fans_of_the_whole(
     torch.testing.assert_close(after[50:], expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("init", ["normal:std=2", "uniform:-1,3", "trunc_normal:std=0.1"])
+def test_new_rows_of_an_indexed_stream_are_those_that_the_whole_would_have(
+    init: str, model: Path
+) -> None:
+    """So rows that are added later never repeat those before."""
+    key, rules = "embed.weight", (f"embed.weight={init}",)
+    filled = _rewritten(model, f"{key}=70", rules=rules, suffix=".f.safetensors", stream="philox")
+    once = _rewritten(model, f"{key}=60:{init}", suffix=".o.safetensors", stream="philox")
+    twice = _rewritten(once, f"{key}=70:{init}", stream="philox")
+
+    whole = load_file(filled)[key]
+    assert torch.equal(load_file(once)[key], torch.cat([load_file(model)[key], whole[50:60]]))
+    assert torch.equal(load_file(twice)[key][50:], whole[50:])
+
+
 def test_a_law_of_rows_and_columns_together_is_made_for_the_new_rows(model: Path) -> None:
     after = load_file(_rewritten(model, "embed.weight=56:orthogonal"))["embed.weight"]
 

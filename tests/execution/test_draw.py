@@ -12,21 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
+from scipy import stats
 from torch import nn
 
-from reinit_cli import apply_, rewrite, seed_for
+from reinit_cli import apply_, rewrite
 from reinit_cli.errors import UnfillableError, UnknownNameError
 from reinit_cli.execution.draw import expected_moments
 from reinit_cli.initializers import Law, parse_init
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.storage.segments import Literal, View
+from reinit_cli.streams.torch import TorchStream
 from reinit_cli.tensors.convert import bytes_of, read
 from reinit_cli.tensors.device import check_device, one_thread
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.tensors.rounding import elements_of_tensor, rounded, torch_tensor
 from tests.draws import draw, draw_blocks
-from tests.tools import needs_safetensors
+from tests.tools import needs_safetensors, needs_torch
 
 REAL = [name for name, dtype in DTYPES.items() if dtype.kind != "complex"]
 INTEGERS = [name for name, dtype in DTYPES.items() if dtype.kind == "integer"]
@@ -319,21 +321,62 @@ def test_auto_takes_the_first_accelerator_there_is(
     assert caught.value.known == there
 
 
+def _orthogonal(tensor: torch.Tensor, generator: torch.Generator) -> None:
+    """Draw as torch's own, but factor in float64 and round once."""
+    q, r = torch.linalg.qr(tensor.normal_(generator=generator).double())
+    tensor.copy_(q * torch.diag(r).sign())
+
+
+def _sparse(tensor: torch.Tensor, generator: torch.Generator) -> None:
+    """Draw as torch's own, but take the zeros from the same generator."""
+    tensor.normal_(0, 0.01, generator=generator)
+    for column in tensor.T:
+        order = torch.randperm(len(column), generator=generator, device=tensor.device)
+        column[order[:3]] = 0
+
+
+ON_GPU = {
+    "normal": nn.init.normal_,
+    "uniform": nn.init.uniform_,
+    "trunc_normal": nn.init.trunc_normal_,
+    "orthogonal": _orthogonal,
+    "sparse:0.1": _sparse,
+}
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("text", ["normal", "uniform", "trunc_normal", "orthogonal"])
+@pytest.mark.parametrize("text", list(ON_GPU))
 def test_a_draw_on_the_gpu_is_torch_s_there_and_comes_back(text: str) -> None:
+    if text == "trunc_normal":
+        needs_torch("2.12", "trunc_normal_ redraws what is out of bounds")
     state = {"w": torch.zeros(30, 20)}
     expected = torch.empty(30, 20, device="cuda")
-    generator = torch.Generator("cuda").manual_seed(seed_for(0, "w"))
-    getattr(nn.init, f"{text}_")(expected, generator=generator)
+    generator = torch.Generator("cuda").manual_seed(TorchStream().seed_for(0, "w"))
+    ON_GPU[text](expected, generator=generator)
     before = torch.cuda.get_rng_state()
 
-    apply_(state, [f"w={text}"], device="cuda")
+    apply_(state, [f"w={text}"], device="cuda", stream="torch")
 
     assert state["w"].device.type == "cpu"
     assert torch.equal(state["w"], expected.cpu())
     assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("bounds", ["", ":a=1,b=1.5"])
+def test_a_truncated_normal_of_the_gpu_lies_within_its_bounds_and_follows_its_law(
+    bounds: str,
+) -> None:
+    state = {"w": torch.zeros(300_000)}
+
+    plan = apply_(state, [f"w=trunc_normal{bounds}"], device="cuda", stream="torch")
+
+    law = plan.steps[0].law
+    assert law is not None
+    assert law.low <= state["w"].min() <= state["w"].max() <= law.high
+    assert stats.kstest(state["w"].numpy(), np.vectorize(law.cdf)).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("beyond", [-1, 0, 1, 15, 16, 17, BLOCK_NUMEL + 5])

@@ -151,6 +151,11 @@ class Law(ABC):
         return True
 
     @overridable
+    def library(self) -> str:
+        """The library that decides its last bits where no number of the stream differs, or ""."""
+        return ""
+
+    @overridable
     def is_sequential(self) -> bool:
         """Whether a CPU fills blocks of 16 n elements, one after the other, just the same.
 

@@ -55,6 +55,11 @@ class NormOf(Law):
         """Whether the draw is."""
         return self.of.is_random
 
+    @property
+    def library(self) -> str:
+        """That of the draw."""
+        return self.of.library
+
     def fill(self, values: Array, chance: Chance) -> None:
         """Draw again, and write the norms."""
         numel = math.prod(self.shape)

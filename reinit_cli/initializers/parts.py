@@ -64,6 +64,11 @@ class _OfParts(Law):
         """Whether its parts are."""
         return self.part.is_random
 
+    @property
+    def library(self) -> str:
+        """As of a part."""
+        return self.part.library
+
     def cdf(self, x: float) -> float:
         """As of a part."""
         return self.part.cdf(x)

@@ -139,6 +139,9 @@ def _filled_form(step: Step) -> Form:
         form["from"] = step.donor_key
     if step.kept_rows:
         form["from_row"] = step.kept_rows
+    if step.law is not None and step.stream and not stream_named(step.stream).needs_torch:
+        # With other streams, all values depend on the version of torch, which is recorded.
+        form |= {"library": step.law.library} if step.law.library else {}
     return form
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from reinit_cli import rewrite
 from reinit_cli.errors import RecordError
-from reinit_cli.provenance.record import VERSION, parse_record
+from reinit_cli.provenance.record import VERSION, parse_record, record_in
 from reinit_cli.streams.torch import TorchStream
 
 _NBYTES = 16 * 2**20
@@ -86,3 +90,24 @@ def test_a_record_of_a_hundred_thousand_tensors_is_read() -> None:
     }
 
     assert parse_record(json.dumps(form), "r.json") == form
+
+
+@pytest.mark.parametrize(
+    ("stream", "shape", "library"),
+    [
+        ("philox", (520, 520), "LAPACK"),
+        ("philox", (20, 30), None),
+        ("torch", (520, 520), None),
+        ("torch", (20, 30), None),
+    ],
+)
+def test_a_record_names_the_library_that_decides_last_bits_of_philox(
+    tmp_path: Path, stream: str, shape: tuple[int, int], library: str | None
+) -> None:
+    source, output = str(tmp_path / "m.safetensors"), str(tmp_path / "o.safetensors")
+    save_file({"weight": torch.zeros(shape)}, source)
+    rewrite(source, ["*=orthogonal"], output=output, stream=stream, record=True)
+
+    (row,) = json.loads(record_in(output) or "")["filled"]
+
+    assert row.get("library") == library

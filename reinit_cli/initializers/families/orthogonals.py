@@ -83,6 +83,11 @@ class Orthogonal(Law):
         """Approximately that of a normal."""
         return normal_mass(-math.inf, x / self.std) if self.std else float(x >= 0)
 
+    @property
+    def library(self) -> str:
+        """LAPACK, which factors all but small matrices."""
+        return "" if is_quick(self.rows, self.cols) else "LAPACK"
+
     def misfit(self, values: Array) -> tuple[float, float]:
         """Return the largest element of W·Wᵀ / gain² − I, W the shorter side first."""
         import torch
@@ -236,6 +241,11 @@ class DeltaOrthogonal(Law):
         return Orthogonal(self.shape[0], self.shape[1], self.gain, self.version)
 
     @property
+    def library(self) -> str:
+        """That of the matrix."""
+        return self._tap.library
+
+    @property
     def _field(self) -> int:
         return math.prod(self.shape[2:])
 
@@ -339,7 +349,13 @@ def orthogonal(
     a: Slope = None,
     axes: Annotated[str | None, Axes()] = None,
 ) -> Law:
-    """Preserve norms with a random orthogonal matrix."""
+    """Preserve norms with a random orthogonal matrix.
+
+    With the stream philox-1, a matrix is factored in steps that give the same bits everywhere, if
+    rows · columns · the shorter side are at most 512³ and it has up to 2²² elements. A larger one
+    is factored by LAPACK in float64, and rounded once: between two libraries, about one element in
+    a million differs in its last bit.
+    """
     need_ndim(shape, 2)
     count, rows, cols = Layout(axes=axes).matrix(shape)
     if 0 in shape:
@@ -361,7 +377,10 @@ def orthogonal(
 def delta_orthogonal(
     shape: tuple[int, ...], site: Site, *, gain: AnyGain = 1.0, a: Slope = None
 ) -> Law:
-    """Preserve norms through a convolution."""
+    """Preserve norms through a convolution.
+
+    The matrix is that of `orthogonal`.
+    """
     need_ndim(shape, 3, 5)
     if shape[0] < shape[1]:
         raise UndefinedError(

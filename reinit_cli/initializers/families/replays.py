@@ -200,6 +200,11 @@ class Patched(Law):
         return any(law.is_random for law, _ in self._shares)
 
     @property
+    def library(self) -> str:
+        """That of any of the laws."""
+        return next((law.library for law, _ in self._shares if law.library), "")
+
+    @property
     def _shares(self) -> list[tuple[Law, float]]:
         """The laws, and the share of the tensor that each fills in the end."""
         parts = [(law, region.numel / self.numel) for region, law in self.parts]

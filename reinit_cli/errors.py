@@ -140,9 +140,10 @@ class ReinitError(Exception):
 class UnknownNameError(ReinitError, LookupError, ValueError):
     """A name that nothing has.
 
-    Its kind says what has no such name: an initializer, a dtype, a device, a random stream ("newer
-    stream" for one of a later version), a model (or file), an architecture, the weights of a model, a key of a source, the root of a file, or a
-    placeholder of an output's name. It is "pattern" where a pattern matches none of the names,
+    Its kind says what has no such name: an initializer, a dtype, a device ("inexact
+    device" for one that draws other numbers), a random stream ("newer stream" for one of a later
+    version), a model (or file), an architecture, the weights of a model, a key of a source, the
+    root of a file, or a placeholder of an output's name. It is "pattern" where a pattern matches none of the names,
     "excluded" where all that match are excluded, and "empty" where there is none at all.
     """
 
@@ -151,6 +152,7 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
         "newer stream": "stream {about!r} is newer than this reinit, which has {problem}",
         "float dtype": "dtype {about!r} is not a floating-point one",
         "device": "device {about!r} is not available (available: {problem})",
+        "inexact device": "device {about!r} does not draw {of} right: {problem}",
         "model": "{about!r} is neither a torchvision model nor a file",
         "architecture": "there is no torchvision model {about!r}",
         "weights": "{of} has no weights {about!r}; {problem}",

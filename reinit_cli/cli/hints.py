@@ -193,6 +193,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "stream"): spelled("--stream takes philox or torch"),
     (errors.UnknownNameError, "newer stream"): _UPGRADE,
     (errors.UnknownNameError, "device"): "--device auto uses the best one available",
+    (errors.UnknownNameError, "inexact device"): "--device cpu draws the same values",
     (errors.UnknownNameError, "model"): _model,
     (errors.UnknownNameError, "architecture"): spelled("reinit models lists the models"),
     (errors.UnknownNameError, "weights"): spelled("--weights none builds it without"),

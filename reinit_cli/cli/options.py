@@ -256,8 +256,8 @@ device_option = option(
     metavar="DEVICE",
     heading=RANDOMNESS,
     brief="cpu, cuda, mps or auto  [default: cpu]",
-    help="Where values are drawn: cpu, cuda, cuda:1, mps, auto. A GPU draws different numbers "
-    "from a CPU.  [env: REINIT_DEVICE]  [default: cpu]",
+    help="Where values are drawn: cpu, cuda, cuda:1, mps, auto. Under --stream torch, a GPU draws "
+    "different numbers from a CPU; under philox it draws the same.  [env: REINIT_DEVICE]  [default: cpu]",
 )
 
 allow_path_option = option(

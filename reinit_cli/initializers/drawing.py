@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from reinit_cli.initializers.blocks import Take, nothing
+from reinit_cli.initializers.blocks import Take, nothing, pieces
 from reinit_cli.initializers.law import Dtype, Law
 from reinit_cli.initializers.transform import Transform
 from reinit_cli.lazy import LazyModule
@@ -46,8 +46,9 @@ def _is_here(chance: Chance) -> bool:
 def _runs(law: Law, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> Iterator[Array]:
     numel = math.prod(shape)
     fill = law.filler(shape, dtype, chance)
-    buffer = np.empty(min(numel, BLOCK_NUMEL), dtype)
-    for at in range(0, numel, BLOCK_NUMEL):
-        block = buffer[: numel - at]
-        fill(block, at)
-        yield block
+    together = max(BLOCK_NUMEL, chance.portion_numel)
+    buffer = np.empty(min(numel, together), dtype)
+    for at in range(0, numel, together):
+        drawn = buffer[: numel - at]
+        fill(drawn, at)
+        yield from pieces(drawn, BLOCK_NUMEL)

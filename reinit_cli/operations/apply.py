@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from reinit_cli.errors import TensorError
 from reinit_cli.execution.budget import DRAWING_NBYTES
 from reinit_cli.initializers import Constant, Normal, Transform, Uniform
 from reinit_cli.lazy import LazyModule
+from reinit_cli.operations.devices import with_device
 from reinit_cli.operations.masks import masks_of, with_masks
 from reinit_cli.planning.decide import decide
 from reinit_cli.planning.entries import Entries
@@ -21,7 +22,6 @@ from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import rules_of
 from reinit_cli.storage.memory import limits
-from reinit_cli.tensors.device import check_device
 from reinit_cli.text import plural
 from reinit_cli.threads import Progress, unwatched
 
@@ -46,7 +46,7 @@ def plan_in_memory(source: StateSource, request: Request) -> InMemory:
     Raises:
         ReinitError: a rule cannot be obeyed, or takes more memory than there is.
     """
-    request = replace(request, device=check_device(request.device))
+    request = with_device(request)
     rules = rules_of(request.rules)
     inits = (rule.init for rule in rules)
     masks = [rule.mask for rule in rules if rule.mask]

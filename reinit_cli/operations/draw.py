@@ -12,6 +12,7 @@ from reinit_cli.errors import TensorError
 from reinit_cli.execution.boxes import Taken, draw_box
 from reinit_cli.execution.draw import NOTHING, draw_blocks, in_dtype, naming
 from reinit_cli.initializers import Init
+from reinit_cli.operations.devices import drawing_device
 from reinit_cli.operations.show import Part, refuse_many_dimensions
 from reinit_cli.planning.decide import decide
 from reinit_cli.planning.entries import Entries
@@ -22,7 +23,6 @@ from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.storage.memory import limits
 from reinit_cli.streams.stream import stream_named
-from reinit_cli.tensors.device import check_device
 from reinit_cli.tensors.dtype import itemsize_of
 from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.info import TensorInfo
@@ -92,7 +92,7 @@ def draw_tensor(
     pattern = Pattern.escape(key)
     rule = Rule(Pattern.parse(pattern), init, f"{pattern}={init}")
     request = Request(STATE_DICT, (rule,), seed=seed, stream=stream, arch=arch)
-    request = replace(request, device=check_device(device))
+    request = replace(request, device=drawing_device(device, stream))
     tensor = TensorInfo(key, dtype, shape, prod(shape) * itemsize_of(dtype))
     plan = decide(
         Entries(STATE_DICT, (tensor,)), request, find_references([init], [tensor], arch).elsewhere

@@ -28,6 +28,7 @@ from reinit_cli.operations.bounds import (
     check_reads,
 )
 from reinit_cli.operations.configs import followed
+from reinit_cli.operations.devices import with_device
 from reinit_cli.operations.entries import entries_of
 from reinit_cli.operations.masks import with_masks
 from reinit_cli.operations.optimizer_order import order_of
@@ -66,7 +67,6 @@ from reinit_cli.storage.destination import (
 )
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.memory import limits
-from reinit_cli.tensors.device import check_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     source = found or find_source(request.source, request.weights, request.root)
     source = with_state(source, request)
     _check_names(source, refuses=request.safe_pickle)
-    request = replace(request, device=check_device(request.device))
+    request = with_device(request)
     destination = destination_of(request, source)
     check_output(request, destination.path)
     layout = choose_layout(request, destination.path, source)

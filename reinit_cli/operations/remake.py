@@ -16,6 +16,7 @@ from reinit_cli.errors import (
 )
 from reinit_cli.operations.batch import requests_of
 from reinit_cli.operations.bounds import check_reads
+from reinit_cli.operations.devices import redrawing_device
 from reinit_cli.operations.prepare import job_of
 from reinit_cli.operations.redraw import span_of
 from reinit_cli.operations.rewrite import execute
@@ -82,7 +83,8 @@ def request_of(text: str, output: Source, form: Form, allowed: Sequence[str]) ->
     # Records of before configs followed name no member of them that changed.
     keeps = request.keep_config or "config" not in form
     only = _keeps_tensors_only(request, output, form)
-    return replace(request, tensors_only=only, keep_config=keeps)
+    device = redrawing_device(request.device, request.stream)
+    return replace(request, device=device, tensors_only=only, keep_config=keeps)
 
 
 def _keeps_tensors_only(request: Request, output: Source, form: Form) -> bool:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import BinaryIO, Self
 
@@ -20,6 +20,7 @@ from reinit_cli.execution.fill import Fill, Observer, filled_ranges
 from reinit_cli.execution.measures import Filled, Measures
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.operations.bounds import check_links
+from reinit_cli.operations.devices import with_device
 from reinit_cli.operations.masks import masks_of
 from reinit_cli.operations.prepare import check_faults, decide, with_state
 from reinit_cli.planning.job import Job
@@ -35,7 +36,6 @@ from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
 from reinit_cli.storage.writer import Output, Writer, put_file
 from reinit_cli.streams.stream import stream_named
-from reinit_cli.tensors.device import check_device
 from reinit_cli.text import named, nbytes, plural
 from reinit_cli.threads import Progress, unwatched
 
@@ -211,7 +211,7 @@ def plan_of(request: Request, found: Source | None = None) -> Plan:
     """
     found = found or find_source(request.source, request.weights, request.root)
     found = with_state(found, request)
-    request = replace(request, device=check_device(request.device))
+    request = with_device(request)
     decided = decide(found, request)
     check_faults(found, request)
     check_links((found, *decided.references.donors.values()), request)

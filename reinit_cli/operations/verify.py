@@ -19,6 +19,7 @@ from reinit_cli.errors import (
     UnknownNameError,
     UnsupportedFormatError,
 )
+from reinit_cli.operations.devices import redrawing_device
 from reinit_cli.operations.redraw import gaps_of_redrawn, span_of
 from reinit_cli.operations.remake import Finding, remade, request_of, tensors_of
 from reinit_cli.operations.stats import unmeasurable
@@ -40,7 +41,6 @@ from reinit_cli.provenance.recorded import (
     RecordReader,
 )
 from reinit_cli.storage.local import InputFile, LocalStore
-from reinit_cli.tensors.device import check_device
 from reinit_cli.text import html_section, html_table, named, plural
 from reinit_cli.threads import Progress, unwatched
 
@@ -203,7 +203,7 @@ def _verified(
     reading = RecordReader(source, form)
     filled = [reading.filled(known[key], row) for key, row in rows.items() if key not in missing]
     again = [each for each in filled if not each.undrawn]
-    device = check_device(str(form["device"]))
+    device = redrawing_device(str(form["device"]), str(form["stream"]))
     gaps = gaps_of_redrawn(contents, again, device, progress)
     findings = [
         *(Finding(repr(key), "was filled, and is not there") for key in missing),

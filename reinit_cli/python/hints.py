@@ -183,6 +183,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "stream"): _spelled("pass stream='philox' or stream='torch'"),
     (errors.UnknownNameError, "newer stream"): _UPGRADE,
     (errors.UnknownNameError, "device"): "device='auto' takes the best that there is",
+    (errors.UnknownNameError, "inexact device"): "device='cpu' draws the same values",
     (errors.UnknownNameError, "model"): _spelled(
         "torchvision.models.list_models() lists the models; a pathlib.Path is always a file"
     ),

@@ -40,6 +40,10 @@ class Chance(Protocol):
     def is_indexed(self) -> bool:
         """Whether the numbers of any element can be had by themselves, with `at`."""
 
+    @property
+    def portion_numel(self) -> int:
+        """How many elements it draws together: fewer take it as long."""
+
     def at(self, element: int) -> Chance:
         """Return the chance of the elements from one on; this one stays where it is.
 

@@ -25,6 +25,7 @@ class Shifted:
         self._chance = chance
         self._first = first
         self._here = chance.at(first)
+        self.portion_numel = chance.portion_numel
         self.uniform = self._here.uniform
         self.normal = self._here.normal
         self.truncated = self._here.truncated

@@ -35,6 +35,7 @@ class TorchChance:
 
     source: torch.Generator
     is_indexed = False
+    portion_numel = 1
 
     def at(self, element: int) -> Chance:
         """Refuse: how many numbers an element takes depends on those before it.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from reinit_cli import apply_, diff, rewrite, stats
@@ -94,3 +95,32 @@ def _step(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         values = torch.linspace(-1, 2, parameter.numel(), device="cuda") * (at + 1)
         parameter.grad = values.reshape(parameter.shape)
     optimizer.step()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *("normal:std=0.02", "xavier_uniform", "trunc_normal:std=0.1,a=-0.2,b=0.2"),
+        *(
+            "trunc_normal:a=4,b=5",
+            "block:parts=3,inner=normal",
+            "orthogonal",
+            "sparse:sparsity=0.5",
+        ),
+    ],
+)
+def test_a_gpu_changes_no_byte_of_a_file_drawn_from_philox_1(rule: str, dtype: str) -> None:
+    kind = getattr(torch, dtype)
+    state = {"w": torch.zeros(300, 2001, dtype=kind), "b": torch.zeros(7, 3, dtype=kind)}
+    save_file(state, "m.safetensors")
+
+    for device in ("cpu", "cuda"):
+        rewrite(
+            *("m.safetensors", {"*": rule}, f"{device}.safetensors"),
+            seed=16,
+            stream="philox",
+            device=device,
+        )
+
+    assert Path("cuda.safetensors").read_bytes() == Path("cpu.safetensors").read_bytes()

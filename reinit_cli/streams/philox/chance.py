@@ -29,6 +29,7 @@ class PhiloxChance:
     """
 
     is_indexed = True
+    portion_numel = 1
 
     def __init__(self, key: int, element: int = 0, device: str = "cpu") -> None:
         """Begin at an element; no numbers are made yet.

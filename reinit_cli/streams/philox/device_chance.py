@@ -31,6 +31,8 @@ class DeviceChance(PhiloxChance):
     and float64 where the device has none or another.
     """
 
+    portion_numel = on_device.PORTION_NUMEL
+
     def at(self, element: int) -> PhiloxChance:
         """Return the chance of the elements from one on; this one stays where it is."""
         return DeviceChance(self.key, element, self.device)

@@ -123,7 +123,8 @@ class _Deciding:
         patches = tuple(self._patch(tensor, owner) for owner in owners)
         if step.action != "fill" and any(each.action == "fill" for each in patches):
             # Of ties, the first is drawn.
-            step = replace(step, seed_key=min((step.key, *step.tied)))
+            stream = stream_named(self.request.stream).name
+            step = replace(step, seed_key=min((step.key, *step.tied)), stream=stream)
         return replace(step, patches=patches) if patches else step
 
     def _patch(self, tensor: TensorInfo, owner: Owner) -> Step:

@@ -134,7 +134,7 @@ class RecordReader:
         """Return a step that draws a tensor, or one that keeps it if its law is not known here."""
         law, undrawn = (None, "") if init.keeps else self._law(init, replace(tensor, key=key), 0)
         if law is None or undrawn:
-            return Step(tensor, "keep", seed_key=key)
+            return Step(tensor, "keep", seed_key=key, stream=self._stream.name)
         seed = self._stream.seed_for(int(self._form["seed"]), key, init.initializer.stream)
         stream = self._stream.name
         return Step(tensor, "fill", law=law, seed_key=key, seed=seed, stream=stream, init=init)

@@ -66,14 +66,25 @@ def _segments_behind(base: str, last: str, keys: Iterable[str]) -> dict[str, Non
     return found
 
 
+_MASK = re.compile(r"(.*\[ *mask *= *)([^]]*)", re.DOTALL)
+"""A rule that ends with the name of a mask."""
+
+
 def rules_starting(keys: Iterable[str], start: str) -> list[str]:
     """Return how a rule that starts so may go on."""
-    pattern, equals, init = start.partition("=")
-    if equals:
+    from reinit_cli.request.part import equals_in_parts
+
+    if mask := _MASK.fullmatch(start):
+        paths = (mask[1] + path for path in paths_starting(mask[2]))
+        return [f"{path[:-1]}]=" if path.endswith(" ") else path for path in paths]
+    inside = set(equals_in_parts(start))
+    equals = next((at for at, sign in enumerate(start) if sign == "=" and at not in inside), None)
+    if equals is not None:
+        pattern, init = start[:equals], start[equals + 1 :]
         return [f"{pattern}={each}" for each in inits_starting(init)]
     return [
         each if each.endswith(".") else each.removesuffix(" ") + "="
-        for each in keys_starting(keys, pattern)
+        for each in keys_starting(keys, start)
     ]
 
 

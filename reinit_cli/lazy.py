@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -17,9 +18,12 @@ class LazyModule:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._module: ModuleType | None = None
 
     def __getattr__(self, attribute: str) -> Any:
         """Import the module, unless it is only asked what kind of object it is."""
         if attribute.startswith("__"):
             raise AttributeError(attribute)
-        return getattr(import_module(self._name), attribute)
+        if self._module is None:  # to look for it each time would take longer than small arrays do
+            self._module = import_module(self._name)
+        return getattr(self._module, attribute)

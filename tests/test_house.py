@@ -421,6 +421,40 @@ def test_numpy_alone_is_imported_for(args: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == b"imported"
 
 
+_PLAIN = (
+    *("uniform:-1,1", "normal:std=0.02", "trunc_normal:std=0.02", "zeros", "ones", "constant:0.5"),
+    *("xavier_uniform", "xavier_normal", "kaiming_uniform:relu", "kaiming_normal", "lecun_normal"),
+    *("variance_scaling", "depth_scaled", "prior_bias", "eye", "identity", "sparse:0.1", "icnr"),
+    *("keep", "scale:0.5", "clamp:-1,1", "noise:std=0.1", "resample", "shuffle"),
+)
+"""Initializers that need nothing but numpy."""
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_no_plain_initializer_imports_torch(name: str) -> None:
+    keys = [f"layers.{at}.weight" for at in range(len(_PLAIN))]
+    state = {
+        key: torch.ones(8, 16, 3) if "icnr" in init else torch.ones(8, 16)
+        for key, init in zip(keys, _PLAIN, strict=True)
+    }
+    (torch.save if name.endswith(".pt") else save_file)(state, name)
+    rules = [
+        word for key, init in zip(keys, _PLAIN, strict=True) for word in ("-r", f"{key}={init}")
+    ]
+    code = (
+        "import sys; from reinit_cli.cli import main; code = main(sys.argv[1:]); "
+        "print('imported', *{'torch'} & set(sys.modules)); sys.exit(code)"
+    )
+    args = (name, *rules, "--stream", "philox", "--check", "-v", "--report", "r.html", "--record")
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], check=False, capture_output=True, timeout=60
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == b"imported"
+
+
 @pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
 def test_to_list_the_keys_of_a_file_imports_only_what_reads_it(name: str) -> None:
     torch.save({"a.bias": torch.zeros(1)}, "model.pt")

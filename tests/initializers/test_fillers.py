@@ -22,6 +22,7 @@ from reinit_cli.initializers.norm import NormOf
 from reinit_cli.initializers.truncated import TruncatedNormal
 from reinit_cli.streams.philox.stream import PhiloxStream
 from reinit_cli.tensors.moments import BLOCK_NUMEL
+from reinit_cli.tensors.portions import Portions
 from tests.streams import slow_philox
 
 STREAM = PhiloxStream()
@@ -235,6 +236,24 @@ def test_a_large_tensor_is_filled_in_the_memory_that_its_law_says(
     tracemalloc.stop()
 
     assert peak <= said + 2**20 + 4 * run.nbytes
+
+
+@pytest.mark.parametrize("text", ["noise:std=2", "shrink_perturb:factor=0.5,std=1", "clamp:min=0"])
+@given(st.integers(0, 2 * BLOCK_NUMEL), st.integers(1, 50))
+@settings(max_examples=10, deadline=None)
+def test_a_run_of_a_transform_is_changed_as_in_the_whole(text: str, at: int, count: int) -> None:
+    numel = 2 * BLOCK_NUMEL + 99
+    law = parse_init(text).law((numel,))
+    assert law is not None
+    there = np.linspace(-3, 3, numel, dtype=np.float32)
+    portions = Portions(iter([there]))
+    blocks = drawn_blocks(law, (numel,), there.dtype, _chance(), portions.take_into)
+    whole = np.concatenate([block.copy() for block in blocks])
+    run = there[at : at + count].copy()
+
+    law.filler((numel,), run.dtype, _chance())(run, at)
+
+    assert run.tobytes() == whole[at : at + count].tobytes()
 
 
 class Theirs(Law):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -39,7 +38,7 @@ _NEW_MODE = 0o666
 def temporary_name(path: str) -> str:
     """Return a name next to a path that no other run has."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, _start_of_names(name) + secrets.token_hex(6))
+    return os.path.join(folder, _start_of_names(name) + os.urandom(6).hex())
 
 
 def _start_of_names(name: str) -> str:

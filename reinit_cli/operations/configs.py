@@ -35,8 +35,7 @@ def followed(source: Source, plan: Plan, layout: Layout) -> Followed:
     Raises:
         SourceError: a config of a folder cannot be read.
     """
-    asks = plan.request.dtype is not None or plan.request.reshapes
-    if not asks or source.path is None:
+    if source.path is None:
         return Followed()
     changed = Changed.of(plan, source.tensors)
     if changed.is_nothing:

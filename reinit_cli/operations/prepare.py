@@ -27,7 +27,6 @@ from reinit_cli.operations.bounds import (
     check_output,
     check_reads,
 )
-from reinit_cli.operations.configs import followed
 from reinit_cli.operations.devices import with_device
 from reinit_cli.operations.entries import entries_of
 from reinit_cli.operations.masks import with_masks
@@ -209,12 +208,17 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     check_faults(source, request, is_created=layout.is_created)
     source, left_out = _with_files(source, decided.plan, layout)
     doubts = [doubt for donor in donors for doubt in doubts_about(donor)]
-    configs = followed(source, decided.plan, layout)
     notes = (*_notes(decided.plan, source, destination, layout), *left_out, *doubts)
-    warnings = (*decided.plan.warnings, *notes, *configs.warnings)
-    plan = replace(decided.plan, warnings=warnings, config=configs.changes)
+    plan = replace(decided.plan, warnings=(*decided.plan.warnings, *notes))
+    texts: Mapping[str, str] = {}
+    if request.dtype is not None or request.reshapes:
+        from reinit_cli.operations.configs import followed
+
+        configs = followed(source, plan, layout)
+        warnings = (*plan.warnings, *configs.warnings)
+        plan, texts = replace(plan, warnings=warnings, config=configs.changes), configs.texts
     wanted = pictured(plan) if request.sketch else frozenset()
-    return Job(source, plan, destination, layout, wanted, decided.references, texts=configs.texts)
+    return Job(source, plan, destination, layout, wanted, decided.references, texts=texts)
 
 
 def with_state(source: Source, request: Request) -> Source:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reinit_cli.planning.config_sizes import Change, Resized, Sizes
+from reinit_cli.planning.change import Change
+from reinit_cli.planning.config_sizes import Resized, Sizes
 from reinit_cli.planning.counted import is_embedding, is_head
 from reinit_cli.planning.json_edit import Edit, Node, adding, edited, objects, parse, replacing
 from reinit_cli.planning.plan import Plan

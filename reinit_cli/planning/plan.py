@@ -10,7 +10,7 @@ from typing import Literal
 
 from reinit_cli.initializers import Constant, Fans, Init, Law, Normal, Statistic, Transform, Uniform
 from reinit_cli.initializers.truncated import TruncatedNormal
-from reinit_cli.planning.config_sizes import Change
+from reinit_cli.planning.change import Change
 from reinit_cli.request.part import Part, Ranges
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule

@@ -82,7 +82,9 @@ def fill_normal64(out: Array, words: Words, more: Words, at: int, mean: float, s
         np.add(part, 0.5, out=part)
         np.multiply(part, 2.0**-64, out=part)
         z = quantile(part)
-        z *= (side + side + 1).astype(np.float64)
+        side <<= 63
+        sign = z.view(np.int64)
+        sign ^= side  # turns it where the word was mirrored
         np.multiply(z, std, out=part)
         np.add(part, mean, out=part)
 
@@ -108,7 +110,8 @@ def quantile(p: Array) -> Array:
     import numpy as np
 
     q = p - 0.5
-    z = _ratio(0.180625 - q * q, *CENTER)
+    r = q * q
+    z = _ratio(np.subtract(0.180625, r, out=r), *CENTER)
     z *= q
     (tail,) = np.nonzero(q < -0.425)
     if len(tail):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Self
@@ -16,7 +16,7 @@ from reinit_cli.tensors.dtype import itemsize_of
 from reinit_cli.tensors.elements import Array, Elements
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.portions import Portions
-from reinit_cli.tensors.slice import row_major
+from reinit_cli.tensors.slice import longer_axes, row_major
 from reinit_cli.tensors.spans import SPAN_NBYTES, Transfer, boxes_of, fill_gaps, spans_of
 from reinit_cli.threads import stop_here
 
@@ -39,9 +39,12 @@ class _Place:
 
     @classmethod
     def of(cls, piece: Piece, part: FillPart, shape: tuple[int, ...]) -> Self:
-        """Return the place of a part of a tensor of some shape."""
+        """Return the place of a part of a tensor of some shape, without its dimensions of one."""
         box = part.box if part.box is not None else tuple((0, dim) for dim in shape)
-        return cls(piece, box, part.stride or row_major(_dims(box)), part.under)
+        stride = part.stride or row_major(_dims(box))
+        axes = longer_axes(shape)
+        longer = tuple(box[axis] for axis in axes)
+        return cls(piece, longer, tuple(stride[axis] for axis in axes), part.under)
 
     def put(self, box: Box, values: Array) -> None:
         """Write the elements of a box that lie here, too."""
@@ -77,7 +80,7 @@ def _dims(box: Box) -> tuple[int, ...]:
 
 
 def lay(
-    parts: Iterable[tuple[Piece, FillPart]], tensor: TensorInfo, blocks: Iterator[Elements]
+    parts: Sequence[tuple[Piece, FillPart]], tensor: TensorInfo, blocks: Iterator[Elements]
 ) -> None:
     """Write a tensor into seekable files where its elements lie a stride apart.
 
@@ -86,13 +89,18 @@ def lay(
         tensor: what is known of it.
         blocks: its elements in row-major order, in the dtype that it has there.
     """
-    shape, itemsize = tensor.shape, itemsize_of(tensor.dtype)
-    strides = [part.stride for _, part in parts if part.stride is not None]
-    places = [_Place.of(piece, part, shape) for piece, part in parts]
+    itemsize = itemsize_of(tensor.dtype)
+    shape = tuple(dim for dim in tensor.shape if dim != 1)
+    places = [_Place.of(piece, part, tensor.shape) for piece, part in parts]
+    stride = next(
+        place.stride
+        for place, (_, part) in zip(places, parts, strict=True)
+        if part.stride is not None
+    )
     for place in places:
         place.fill_gaps(itemsize)
     portions = Portions.of(blocks)
-    for box in boxes_of(shape, strides[0], itemsize):
+    for box in boxes_of(shape, stride, itemsize):
         _put(places, box, portions.take(_dims(box), tensor.dtype))
     portions.finish()
     for place in places:

@@ -25,10 +25,10 @@ from reinit_cli.tensors.blocks import blocks_row_by_row, peak_of_blocks
 from reinit_cli.tensors.convert import boxed, bytes_of
 from reinit_cli.tensors.dtype import itemsize_of
 from reinit_cli.tensors.elements import Array, Elements
-from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.tensors.portions import Portions
 from reinit_cli.tensors.rounding import recast
+from reinit_cli.tensors.slice import longer_axes
 from reinit_cli.tensors.spans import SPAN_NBYTES, box_nbytes
 from reinit_cli.text import plural
 from reinit_cli.threads import followed
@@ -131,9 +131,12 @@ class Producer:
                     yield piece, bytes_of(block.array)
             return
         assert isinstance(product.of, Fill)
-        for box, rows in _rows(blocks, product.of.step.tensor):
+        tensor = product.of.step.tensor
+        axes = longer_axes(tensor.shape)
+        for box, rows in _rows(blocks, tuple(tensor.shape[axis] for axis in axes), tensor.dtype):
             for piece, part in product.places:
-                yield piece, bytes_of(_met(box, rows, part.box))
+                wanted = tuple(part.box[axis] for axis in axes) if part.box is not None else None
+                yield piece, bytes_of(_met(box, rows, wanted))
 
     def lay(self, product: Product) -> None:
         """Write what lies apart in a seekable file.
@@ -249,13 +252,14 @@ def _peak_of_boxes(product: Product) -> int:
     return min(tensor.nbytes, largest) + 2 * SPAN_NBYTES
 
 
-def _rows(blocks: Iterator[Elements], tensor: TensorInfo) -> Iterator[tuple[Box, Array]]:
+def _rows(
+    blocks: Iterator[Elements], shape: tuple[int, ...], dtype: str
+) -> Iterator[tuple[Box, Array]]:
     """Yield a tensor by whole rows of one of its dimensions, and which they are.
 
     It is the first whose rows are no larger than a block. What of such rows a box meets lies
     together in the box.
     """
-    shape = tensor.shape
     portions = Portions.of(blocks)
     fitting = (axis for axis in range(len(shape)) if prod(shape[axis + 1 :]) <= BLOCK_NUMEL)
     axis = next(fitting, 0)
@@ -267,7 +271,7 @@ def _rows(blocks: Iterator[Elements], tensor: TensorInfo) -> Iterator[tuple[Box,
             stop = min(start + at_once, count)
             outer = (*((at, at + 1) for at in first), (start, stop))[: len(shape)]
             box = *outer, *((0, dim) for dim in inner)
-            yield box, portions.take(tuple(high - low for low, high in box), tensor.dtype)
+            yield box, portions.take(tuple(high - low for low, high in box), dtype)
     portions.finish()
 
 

@@ -118,8 +118,13 @@ def without_first(view: View) -> View:
 
 
 def without_ones(view: View) -> View:
-    """Return a tensor without its dimensions of one: arrays of numpy have 32 at most."""
-    return _with_axes(view, [axis for axis, dim in enumerate(view.shape) if dim != 1])
+    """Return a tensor without its dimensions of one."""
+    return _with_axes(view, longer_axes(view.shape))
+
+
+def longer_axes(shape: tuple[int, ...]) -> list[int]:
+    """Return the dimensions that are not one: arrays of numpy have 32 or 64 at most."""
+    return [axis for axis, dim in enumerate(shape) if dim != 1]
 
 
 def _with_axes(view: View, kept: list[int]) -> View:

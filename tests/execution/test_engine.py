@@ -303,3 +303,18 @@ def test_a_file_of_many_checksums_is_written_in_linear_time(
         data + zlib.crc32(data).to_bytes(4, "little") for data in expected
     )
     assert len(asked) == 500
+
+
+@pytest.mark.parametrize("rules", [["w=normal:std=1"], ["w=scale:2"], []], ids=str)
+def test_a_tensor_may_have_more_dimensions_than_an_array(rules: list[str]) -> None:
+    """Arrays of numpy have 64 at most, or 32; all but a few of a tensor's are one then."""
+    tensor = torch.arange(12.0).view(3, 4).t()[(None,) * 66]
+    torch.save({"w": tensor, "v": torch.ones(2)}, "many.pt")
+    torch.save({"w": tensor[(0,) * 66], "v": torch.ones(2)}, "few.pt")
+
+    for name in ("many", "few"):
+        rewrite(f"{name}.pt", [*rules, "v=ones"], f"{name}-out.pt")
+
+    many, few = torch.load("many-out.pt")["w"], torch.load("few-out.pt")["w"]
+    assert many.shape == tensor.shape
+    assert torch.equal(many[(0,) * 66], few)

@@ -220,6 +220,23 @@ def initializers() -> Iterator[Pin]:
     yield from pins_of("big", BIG)
 
 
+def philox() -> Iterator[Pin]:
+    drawing = f"--stream {PHILOX} -s 3 --allow-unmatched -q -o out"
+    for init in listed(INITS) + listed(TRANSFORMS):
+        line = f'shapes.safetensors -r "*={init}" {drawing}.safetensors --record'
+        yield Pin(f"{PHILOX}: {init}", (line, "verify out.safetensors --json"))
+        yield Pin(f"{PHILOX} dtypes: {init}", (f'dtypes.pt -r "*={init}" {drawing}.pt',))
+    yield from pins_of(PHILOX, RESIZED, drawing=drawing)
+    yield Pin(f"{PHILOX}: a report", (f"draw normal 3,4 --stream {PHILOX} -s 5 --json",))
+
+
+RESIZED = """
+new rows: lm.safetensors --resize "embed.weight=60:normal:std=0.02" {drawing}.safetensors
+new rows with their mean: lm.safetensors --resize "embed.weight=60:mean" {drawing}.safetensors
+a part: lm.safetensors -r "embed.weight[40:]=normal:std=0.02" {drawing}.safetensors
+"""
+
+
 # --- the table: rules, patterns, errors ------------------------------------------------------
 
 PATTERNS = r"""
@@ -1324,8 +1341,8 @@ def digests(state: Mapping[str, Tensor]) -> dict[str, str]:
     return {key: digest(data_of(tensor.detach().contiguous())) for key, tensor in state.items()}
 
 
-TORCH = "torch-1"
-"""The stream of all pins that name no other: what it gives is held for ever."""
+TORCH, PHILOX = "torch-1", "philox-1"
+"""The stream of all pins that name no other, and of those that name it."""
 
 PYTHON: dict[str, Callable[[], object]] = {
     each.__name__: each
@@ -1347,7 +1364,7 @@ def python() -> Iterator[Pin]:
 
 def table() -> list[Pin]:
     groups = (
-        *(initializers, rules, formats, training, models),
+        *(initializers, philox, rules, formats, training, models),
         *(batches, recipes, records, texts, examples, python),
     )
     pins = [each for group in groups for each in group()]

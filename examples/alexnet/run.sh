@@ -7,8 +7,8 @@ reinit keys alexnet "features.*.weight"
 echo "# Eleven values before"
 reinit show alexnet features.0.weight --weights none --slice 0,0,0
 
-echo "# The rewrite"
-reinit alexnet --weights none --rule "features.*.weight=xavier_uniform:relu"
+echo "# The rewrite, with the random numbers of torch"
+reinit alexnet --weights none --rule "features.*.weight=xavier_uniform:relu" --stream torch
 
 echo "# The same values after: all lie within ±0.0385"
 reinit show alexnet-reinit.safetensors features.0.weight --slice 0,0,0

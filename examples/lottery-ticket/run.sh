@@ -19,7 +19,7 @@ PYTHON
 reinit late.safetensors -r "*=rewind:early.safetensors" -r "*.weight=rewind:early.safetensors,keep_zeros=true" -o ticket.safetensors --quiet
 
 # Two controls: the mask with other values.
-reinit late.safetensors -r "*.weight=kaiming_normal:relu,keep_zeros=true" -o random-ticket.safetensors --quiet
+reinit late.safetensors -r "*.weight=kaiming_normal:relu,keep_zeros=true" --seed 1 -o random-ticket.safetensors --quiet
 reinit ticket.safetensors -r "*.weight=shuffle" -o shuffled-ticket.safetensors --quiet
 
 echo "# All of them have the zeros of the late checkpoint"

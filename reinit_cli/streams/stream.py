@@ -62,7 +62,7 @@ STREAMS: Mapping[str, Stream] = MappingProxyType(
 FAMILIES: Mapping[str, str] = MappingProxyType({"philox": "philox-1", "torch": "torch-1"})
 """The exact name of the newest stream of each family."""
 
-DEFAULT_STREAM = "torch-1"
+DEFAULT_STREAM = "philox-1"
 """The stream of a run that does not choose one."""
 
 _EXACT = re.compile(r"([a-z]+)-[1-9][0-9]{0,8}", re.ASCII)

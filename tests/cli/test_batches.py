@@ -41,7 +41,7 @@ def test_several_inputs_are_one_table(reinit: Callable[..., Done], files: None) 
     )
     assert _without_time(done.err) == [
         "rule: *.weight = normal mean=0 std=0.5",
-        "seed: 0 (stream torch-1)",
+        "seed: 0 (stream philox-1)",
         "device: cpu",
         "total: 2 outputs, 5.3 kB",
         "2 of 2 done",
@@ -79,7 +79,7 @@ def test_what_fails_is_told_and_counted_with_keep_going(
         "error: no such file: 'nope.pt'",
         "hint: reinit models lists the built-in models",
         "rule: *.weight = normal mean=0 std=0.5",
-        "seed: 0 (stream torch-1)",
+        "seed: 0 (stream philox-1)",
         "device: cpu",
         "total: 1 output, 2.7 kB",
         "1 of 3 done, 2 failed",

@@ -210,7 +210,7 @@ def test_a_figure_of_nothing_is_refused(reinit, checkpoint) -> None:
 
 def test_a_check_that_fails_writes_no_report(reinit, checkpoint, monkeypatch) -> None:
     monkeypatch.setattr(
-        "reinit_cli.initializers.law.Uniform.fill", lambda _, tensor, __: tensor.fill_(9.0)
+        "reinit_cli.initializers.law.Uniform.fill", lambda _, values, __: values.fill(9.0)
     )
 
     done = reinit("model.safetensors", *RULES, "--check", "--report", "r.html")

@@ -27,6 +27,7 @@ from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.segments import Box, Copy, Late, Literal, Segment
 from reinit_cli.storage.writer import Writer, nothing
+from reinit_cli.streams.stream import DEFAULT_STREAM
 from reinit_cli.tensors.blocks import Blocks
 from reinit_cli.tensors.device import one_thread
 from reinit_cli.tensors.elements import Elements
@@ -84,7 +85,14 @@ def _step(shape: tuple[int, ...], init: str = "normal:std=1", dtype: str = "floa
     assert isinstance(law, Law)
     numel = torch.Size(shape).numel()
     nbytes = numel * getattr(torch, dtype).itemsize
-    return Step(TensorInfo("w", dtype, shape, nbytes), "fill", law=law, seed_key="w", seed=7)
+    return Step(
+        TensorInfo("w", dtype, shape, nbytes),
+        "fill",
+        law=law,
+        seed_key="w",
+        seed=7,
+        stream=DEFAULT_STREAM,
+    )
 
 
 def _boxes(shape: tuple[int, ...], cuts: tuple[int, ...]) -> list[Box]:
@@ -100,7 +108,7 @@ def _drawn(step: Step) -> torch.Tensor:
     assert step.law is not None
     tensor = step.tensor
     with one_thread():  # on whose number the bits of a decomposition depend
-        whole = draw(step.law, tensor.shape, tensor.dtype, step.seed, "cpu")
+        whole = draw(step.law, tensor.shape, tensor.dtype, step.seed, stream=DEFAULT_STREAM)
     return whole.to(getattr(torch, tensor.dtype))
 
 

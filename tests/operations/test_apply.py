@@ -28,6 +28,7 @@ from reinit_cli.errors import (
 )
 from reinit_cli.execution.budget import DRAWING_NBYTES
 from reinit_cli.initializers import REGISTRY, Law
+from reinit_cli.streams.chance import Array, Chance
 
 
 class _Tied(nn.Module):
@@ -449,8 +450,8 @@ class _Failing(Law):
     def __init__(self, first: Callable[[], object]) -> None:
         self._first = first
 
-    def fill(self, tensor: torch.Tensor, generator: torch.Generator) -> None:
-        tensor.uniform_(generator=generator)
+    def fill(self, values: Array, chance: Chance) -> None:
+        chance.uniform(values, 0, 1)
         self._first()
 
 

@@ -353,7 +353,8 @@ def test_a_large_tensor_has_the_same_values_in_a_stream_as_in_a_file() -> None:
 
     rewrite("m.safetensors", ["w=normal:std=1"], "file.safetensors", stream="torch")
     stream = io.BytesIO()
-    execute(prepare(Request("m.safetensors", ("w=normal:std=1",), "-")), stream=stream)
+    request = Request("m.safetensors", ("w=normal:std=1",), "-", stream="torch-1")
+    execute(prepare(request), stream=stream)
 
     generator = torch.Generator().manual_seed(seed_for(0, "w"))
     expected = torch.empty(1000, 777).normal_(0, 1, generator=generator)

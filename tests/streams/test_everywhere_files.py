@@ -6,17 +6,20 @@ import os
 import random
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import rich
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from reinit_cli import rewrite
 from reinit_cli.cli import main
 from tests.streams.elsewhere import aarch64, numpy_for_aarch64
 from tests.streams.kinds_of_draws import kernels
@@ -65,7 +68,9 @@ ALL = [*rules(LAWS), *STREAM, "--seed", "7"]
 def state() -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     return {
-        f"{key}.{name}.weight": torch.randn(150, 120, generator=generator).to(dtype)
+        f"{key}.{name}.weight": torch.randn(150, 120, generator=generator, dtype=torch.float32).to(
+            dtype
+        )
         for key in LAWS
         for name, dtype in DTYPES.items()
     }
@@ -138,6 +143,21 @@ def test_another_kind_of_processor_changes_no_byte(
     here = [str(Path(each.__file__).parents[1]) for each in (click, rich)]
     path = os.pathsep.join(map(str, (numpy_for_aarch64(tmp_path), ROOT, *here)))
     assert written([str(source), *ALL], setting | {"PYTHONPATH": path}, python) == expected
+
+
+def test_what_the_caller_of_python_has_set_changes_no_byte(source: Path, expected: bytes) -> None:
+    torch.set_default_dtype(torch.float64)
+    torch.set_flush_denormal(True)
+    try:
+        with np.errstate(all="raise"), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            words = {f"{key}.*": law for key, law in LAWS.items()}
+            rewrite(source, words, seed=7, stream="philox", output="out.safetensors")
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_flush_denormal(False)
+
+    assert Path("out.safetensors").read_bytes() == expected
 
 
 def test_jobs_change_no_byte(source: Path, expected: bytes) -> None:

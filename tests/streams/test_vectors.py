@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import runpy
 import struct
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
 
 import pytest
 
-from tests.pages import DOCS
+from tests.pages import DOCS, PAGES, blocks_of
 from tests.streams import slow_philox
 
 PUBLISHED = json.loads((DOCS / "reference" / "philox-1.json").read_text("utf-8"))
@@ -64,3 +67,19 @@ def test_normals_of_single_words_are_those_of_exact_arithmetic() -> None:
     assert floats(list(words.values())) == [
         slow_philox.normal_of_word(int(word, 16), 0, 1) for word in words
     ]
+
+
+def test_the_functions_of_the_page_on_streams_give_the_published_digests() -> None:
+    """They are an implementation of their own, of a dozen lines."""
+    blocks = [block.text for block in blocks_of(PAGES["explanation/seeds.md"])]
+    defined: dict[str, Callable[..., Any]] = {}
+    for name in ("def normal(", "def uniform("):
+        (text,) = (text for text in blocks if name in text)
+        exec(text.partition("drawn = ")[0].partition("body = ")[0], defined)
+    digests = KEYS["7:embed.weight"]["SHA-256 of the first 1048576"]
+
+    for name, values in {
+        "normal(0.1, 0.02)": defined["normal"](7, "embed.weight", 2**20, 0.1, 0.02),
+        "uniform(-0.1, 0.1)": defined["uniform"](7, "embed.weight", 2**20, -0.1, 0.1),
+    }.items():
+        assert sha256(values.tobytes()).hexdigest() == digests[f"{name} float32"]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 else:
     np = LazyModule("numpy")
 
-_LEAST_STEP = 1e-30
-"""Narrower bins need float64."""
+_LEAST_STEP, _FARTHEST = 1e-30, 1e37
+"""Narrower bins, and those further from 0, need float64."""
 
 
 _LARGEST = 1e300
@@ -70,12 +70,14 @@ class Counter:
         """Divide [low, high) into bins; two more take what lies below and above."""
         self._low, self._high, self._bins = low, high, bins
         self._step = (high - low) / bins
+        self._is_wide = self._step < _LEAST_STEP or max(abs(low), abs(high)) > _FARTHEST
         self._slots = [0] * (bins + 2)
 
     def add(self, block: Array) -> None:
         """Count the floats of a block; all of them are finite."""
-        values = block.astype(np.float64) if self._step < _LEAST_STEP else block
-        slots = np.clip((values - self._low) / self._step + 1, 0, self._bins + 1)
+        values = block.astype(np.float64) if self._is_wide else block
+        with np.errstate(over="ignore"):  # what becomes infinite lies outside the bins
+            slots = np.clip((values - self._low) / self._step + 1, 0, self._bins + 1)
         counted = np.bincount(slots.reshape(-1).astype(np.int32), minlength=self._bins + 2)
         self._slots = [a + b for a, b in zip(self._slots, counted.tolist(), strict=True)]
 

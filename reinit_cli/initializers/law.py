@@ -44,6 +44,19 @@ class Law(ABC):
 
     __slots__ = ()
 
+    def __init_subclass__(cls) -> None:
+        """Refuse a law whose `fill` takes what it took before there were streams.
+
+        Raises:
+            TypeError: it takes a tensor and a generator.
+        """
+        code = getattr(cls.__dict__.get("fill"), "__code__", None)
+        if code is not None and "generator" in code.co_varnames[: code.co_argcount]:
+            raise TypeError(
+                f"{cls.__name__}.fill(tensor, generator) must become fill(values, chance), where "
+                "values is a numpy array and chance.generator() the generator"
+            )
+
     @overridable
     def mean(self) -> float:
         """The expected mean of its elements; NaN where it is not known."""

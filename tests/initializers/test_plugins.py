@@ -286,6 +286,22 @@ class _Bounded(Law):
         chance.uniform(values, self.low, self.high)
 
 
+def test_a_law_for_tensors_and_generators_is_one_line_that_says_what_to_write(
+    reinit: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Version 0.1.0 called it so; a numpy array has none of the methods of a tensor."""
+    old = LAW.replace("def fill(self, values, chance)", "def fill(self, tensor, generator)")
+    (tmp_path / "their_laws.py").write_text(old)
+
+    done = reinit("draw", "exponential:mean=1", "3")
+
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("error: the initializers 'their_laws' of their-laws cannot be loaded:")
+    assert "Exponential.fill(tensor, generator) must become fill(values, chance)" in error
+    assert hint == "hint: fix or remove it: pip uninstall their-laws"
+    assert done.returncode == 2
+
+
 def test_an_argument_may_accept_less_than_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
 

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 import click
 
@@ -84,7 +85,9 @@ def _quotes_left_out(words: Sequence[Word]) -> Explained | None:
             continue
         rest = [each.text for each in _following(words, at)]
         expanded = [word.text, *(each for each in rest if _is_rule(each))]
-        if word.text and expanded[1:]:
+        if _brackets(word.text) > 0:  # w[:, and then :3]=zeros
+            rest = list(takewhile(lambda each: _brackets(each) < 0 or not _is_rule(each), rest))
+        elif word.text and expanded[1:]:
             braces = _in_braces(expanded)
             if braces is not None:
                 return "the shell expanded the braces of a rule", f"quote it: -r {braces}"
@@ -94,6 +97,11 @@ def _quotes_left_out(words: Sequence[Word]) -> Explained | None:
             if joined is not None:
                 return "the shell split a rule at its spaces", f"quote it: -r {shlex.quote(joined)}"
     return None
+
+
+def _brackets(text: str) -> int:
+    """Return how many more brackets are opened than closed."""
+    return text.count("[") - text.count("]")
 
 
 def _following(words: Sequence[Word], at: int) -> Iterator[Word]:

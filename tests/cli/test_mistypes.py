@@ -52,6 +52,14 @@ MISTYPED = {
     "m.safetensors -r fc.weight =zeros": (SPLIT, "hint: quote it: -r fc.weight=zeros"),
     "m.safetensors --rule=fc.weight = zeros": (SPLIT, "hint: quote it: -r fc.weight=zeros"),
     "m.safetensors --rule= fc.weight=zeros": (SPLIT, "hint: quote it: -r fc.weight=zeros"),
+    "m.safetensors -r fc.weight[:, :3]=zeros": (
+        SPLIT,
+        "hint: quote it: -r 'fc.weight[:, :3]=zeros'",
+    ),
+    "m.safetensors -r fc.weight[:, :3]=zeros fc.bias=ones": (
+        SPLIT,
+        "hint: quote it: -r 'fc.weight[:, :3]=zeros'",
+    ),
     "m.safetensors -r fc.weight normal:std=0.02": (
         SPLIT,
         "hint: quote it: -r fc.weight=normal:std=0.02",

@@ -20,7 +20,7 @@ from reinit_cli.threads import unwatched
 from tests.execution.test_engine import _Memory
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from reinit_cli.streams.chance import Array, Chance
 
 SIDE = 600
 
@@ -63,7 +63,7 @@ def test_two_matrices_are_not_factored_together_beyond_the_budget(
     lock, both = threading.Lock(), threading.Event()
     factor = Orthogonal._factor
 
-    def counted(law: Orthogonal, matrix: Tensor) -> None:
+    def counted(law: Orthogonal, matrix: Array, chance: Chance) -> None:
         nonlocal together, most
         with lock:
             together += 1
@@ -71,7 +71,7 @@ def test_two_matrices_are_not_factored_together_beyond_the_budget(
             if together == 2:
                 both.set()
         both.wait(0.2 if room == 1 else 10)
-        factor(law, matrix)
+        factor(law, matrix, chance)
         with lock:
             together -= 1
 

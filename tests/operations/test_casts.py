@@ -77,7 +77,11 @@ def test_what_was_infinite_or_nan_stays_so(saturate: bool) -> None:
     for dtype in NARROW:
         rewrite("m.safetensors", [], f"{dtype}.safetensors", dtype=dtype, saturate=saturate)
         cast = load_file(f"{dtype}.safetensors")["a"]
-        assert torch.equal(_bits(cast), _bits(values.to(getattr(torch, dtype))))
+        expected = values.to(getattr(torch, dtype))
+        # Torch's scalar and vector code make different NaNs.
+        is_nan = expected.float().isnan()
+        assert torch.equal(cast.float().isnan(), is_nan)
+        assert torch.equal(_bits(cast[~is_nan]), _bits(expected[~is_nan]))
 
 
 def test_a_cast_between_small_dtypes_is_looked_at_too() -> None:

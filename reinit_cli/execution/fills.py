@@ -125,6 +125,6 @@ def new_rows(step: Step, there: View) -> Fill:
         step: the step.
         there: its tensor in the source.
     """
-    new = replace(rows_alone(step), patches=())
+    new = rows_alone(step)
     values = there if isinstance(step.law, Transform) else None
     return Fill(new, new.tensor.nbytes, values=values)

@@ -261,8 +261,11 @@ def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere)
 
 
 def rows_alone(step: Step) -> Step:
-    """Return the step that fills the new rows of a tensor, as a tensor of their own."""
+    """Return the step that fills the new rows of a tensor, as a tensor of their own.
+
+    Rules on parts are for the whole tensor, and so not in it.
+    """
     # Dimensions before the resized one have one row, so that new rows follow the old ones.
     first = step.kept_rows * prod(step.tensor.shape[step.axis + 1 :])
     new = step.tensor.with_shape(step.shape_of_new_rows)
-    return replace(step, tensor=new, first_element=first)
+    return replace(step, tensor=new, first_element=first, patches=())

@@ -180,3 +180,25 @@ def test_the_memory_of_a_law_grows_with_its_tensor(text: str) -> None:
         sizes.append(working)
 
     assert sizes == sorted(sizes)
+
+
+@pytest.mark.parametrize("init", ["sparse:0.5", "orthogonal", "normal"])
+def test_a_part_of_a_resized_tensor_takes_what_one_of_a_tensor_of_that_size_takes(
+    init: str,
+) -> None:
+    rule, limit = f"w[60:]={init}", "this machine has"
+    resized = _plan(rule, shape=(60, 8), resize=("w=72:normal",))
+    same_size = _plan(rule, shape=(72, 8))
+
+    for plan in (resized, same_size):
+        refuse_too_large(plan, {limit: 2**16})
+    needed = [_refusal(plan) for plan in (resized, same_size)]
+    assert needed[0] == needed[1]
+
+
+def _refusal(plan: Plan) -> str:
+    try:
+        refuse_too_large(plan, {"this machine has": -1})
+    except TensorError as error:
+        return str(error)
+    return ""

@@ -165,7 +165,8 @@ def _recipe(error: errors.RecipeError) -> str:
         return hint_of(cause) or ""
     if isinstance(cause, errors.UnknownNameError) and cause.kind in ("initializer", "newer stream"):
         return hint_of(cause) or ""
-    return did_you_mean(meant(error))
+    is_stream = isinstance(cause, errors.UnknownNameError) and cause.kind == "stream"
+    return did_you_mean(meant(error), "a stream is philox or torch" if is_stream else "")
 
 
 def _head(error: errors.RuleError) -> str:
@@ -232,6 +233,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "initializer, such as normal:std=0.02, the initializer_range of its config.json"
     ),
     (errors.PatternError, "rule"): rows,
+    (errors.PatternError, "part"): "only rules take parts of tensors; reinit show has --slice",
     (errors.ArgumentError, ""): arguments,
     (errors.ArgumentError, "point"): pointed,
     (errors.MissingRuleError, ""): lambda error: (

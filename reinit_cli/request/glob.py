@@ -179,7 +179,8 @@ class _Parser:
         meant = None if negated else _numbers_meant(members, self.text[: start - 1])
         if meant is not None:
             problem = f"[{members}] is a set of characters; {meant}"
-            raise PatternError(self.text, problem)
+            is_part = self.at == len(self.text) and _SLICE.fullmatch(members)
+            raise PatternError(self.text, problem, kind="part" if is_part else "")
         if len(members) == 1 and not negated:
             return members
         return Wild(f"[{'^' if negated else ''}{self._class_body(members)}]")

@@ -166,7 +166,7 @@ def parted(text: str) -> tuple[str, Part | None]:
     pattern, inside = text[:at], text[at + 1 : -1]
     is_certain = pattern != (pattern := pattern.rstrip(" "))
     if not pattern:
-        raise PatternError(text, f"{text} is a part of a tensor, and no pattern is before it")
+        raise PatternError(text, f"{text} is a part of a tensor, and there is no pattern before it")
     try:
         return pattern, _parse(inside.strip(), is_certain=is_certain)
     except ValueError as error:

@@ -25,6 +25,11 @@ CASES = {
         'hint: give one, such as -r "*.weight=xavier_uniform:relu"; reinit info model.safetensors '
         "shows what there is",
     ),
+    "a part of a tensor that is not in a rule": (
+        ["show", "model.safetensors", "fc.weight[0:4]"],
+        "error: pattern 'fc.weight[0:4]': [0:4] is a set of characters; a range is {0..3}",
+        "hint: only rules take parts of tensors; reinit show has --slice",
+    ),
     "mistyped command alone": (
         ["modles"],
         "error: 'modles' is not a command, a file or a torchvision model",

@@ -306,6 +306,20 @@ def test_an_empty_variable_says_nothing(
     assert asked("model.safetensors", "-r", "*.bias=zeros") == PLAIN
 
 
+def test_a_variable_and_a_recipe_with_an_unknown_stream_are_answered_with_those_there_are(
+    reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("r.toml").write_text('stream = "numpy"\nrule = ["*=ones"]\n')
+    by_recipe = reinit("m.safetensors", "-c", "r.toml")
+    monkeypatch.setenv("REINIT_STREAM", "numpy")
+    by_variable = reinit("draw", "ones", "2")
+
+    for done in (by_recipe, by_variable):
+        error, hint = done.err.splitlines()
+        assert error.endswith("unknown stream 'numpy'")
+        assert hint == "hint: a stream is philox or torch"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [

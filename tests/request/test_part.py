@@ -85,7 +85,7 @@ def test_what_is_not_a_valid_part_is_refused_with_a_reason(pattern: str, why: st
 
 
 def test_a_part_alone_has_no_pattern() -> None:
-    with pytest.raises(PatternError, match="no pattern is before it"):
+    with pytest.raises(PatternError, match="there is no pattern before it"):
         Rule.parse("[0:4]=zeros")
 
 

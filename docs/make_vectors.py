@@ -125,8 +125,8 @@ Elements count from 0 in row-major order. `numpy.random.Philox` adds one to its 
 **Normal.** Read the word as a signed integer x, and
 
 - f = f32(x);
-- x₀ = the bfloat16 nearest to f, of two equally near ones that further from 0;
-- u = |x₀ + ½| / 2³², z = Φ⁻¹(u), with the sign of z turned if x₀ < 0;
+- x₀ = the bfloat16 nearest to f, with ties away from 0;
+- u = |x₀ + ½| / 2³², z = Φ⁻¹(u), with z negated if x₀ < 0;
 - y₀ = f32(z / √2), and d₀ = f32(√π · exp(z² / 2) / 2³²), where both are rounded from the exact values;
 - e = (f − x₀) · d₀, and y = y₀ + (e · y₀ + 1) · e;
 - the value is y · f32(std · √2) + f32(mean).
@@ -145,7 +145,7 @@ The word and the further word make 64 bits w, the word first.
 
 **Uniform in [low, high).** As for float32, with ⌊w / 2¹¹⌋ and 2⁻⁵³.
 
-**Normal.** Let v be w, or 2⁶⁴ − 1 − w if w ≥ 2⁶³. The normal is Φ⁻¹((v + ½) / 2⁶⁴), with its sign turned in the second case, times std, plus mean. Φ⁻¹ is Wichura's AS 241 (PPND16), with ln(x) = k · ln 2 + 2 · atanh((m − 1) / (m + 1)), where x = m · 2ᵏ and √½ ≤ m < √2, by the terms up to the power 21. The terms are added from the smallest on, and `reinit_cli/streams/philox/float64.py` has the order of all operations.
+**Normal.** Let v be w, or 2⁶⁴ − 1 − w if w ≥ 2⁶³. The normal is Φ⁻¹((v + ½) / 2⁶⁴), negated in the second case, times std, plus mean. Φ⁻¹ is Wichura's AS 241 (PPND16), with ln(x) = k · ln 2 + 2 · atanh((m − 1) / (m + 1)), where x = m · 2ᵏ and √½ ≤ m < √2, by the terms up to the power 21. The terms are added from the smallest on, and `reinit_cli/streams/philox/float64.py` has the order of all operations.
 
 **Truncated normal.** With a = (low − mean) / std and b = (high − mean) / std, mirrored to (−b, −a) if a > 0: p(z) is the smallest float64 in (0, ½] whose Φ⁻¹ is not below z ≤ 0, and 1 − p(−z) above. The value is Φ⁻¹ of v · (p(b) − p(a)) + p(a), at most 1 − 2⁻⁵³, with v = (⌊w / 2¹¹⌋ + ½) · 2⁻⁵³, mirrored back, times std, plus mean, and clamped.
 

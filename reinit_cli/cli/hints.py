@@ -245,6 +245,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnfillableError, "part"): (
         "a part is counted from 0, and below 0 from the end; reinit keys -l shows the shapes"
     ),
+    (errors.UnfillableError, "mask"): (
+        "a mask has the shape of the tensor, and values 0 and 1; reinit keys -l shows the shapes"
+    ),
     (errors.UnfillableError, "norm"): "give the norms a rule of their own, such as keep or ones",
     (errors.UnfillableError, "wildcard"): "without --strict it would be skipped",
     (errors.SourceNotFoundError, ""): _source,

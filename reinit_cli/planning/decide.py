@@ -143,7 +143,7 @@ class _Deciding:
         Args:
             tensor: the tensor.
             owner: whose rule; None where no rule is for it.
-            problem: why it does nothing, where that is known.
+            problem: why it does nothing, where that is known: its part has no mask.
         """
         group = self.ties.get(tensor.key, (tensor.key,))
         tied = tuple(key for key in group if key != tensor.key)
@@ -151,15 +151,16 @@ class _Deciding:
             return Step(tensor, "copy", tied=tied)
         init, part = owner.rule.init, owner.rule.part
         law = None
-        reason = problem or (why_no_part(part, tensor, None) if part is not None else "")
+        no_part = why_no_part(part, tensor, None) if part is not None else ""
+        reason = problem or no_part
         if not reason:
             if init.keeps:
                 return Step(tensor, "keep", owner.position, tied=tied)
             law, reason = self._law_or_reason(tensor, owner.rule, group)
         if reason:
             if owner.insists or (self.request.strict and not self._may_follow(tensor, reason)):
-                kind = "" if owner.insists else "wildcard"
-                kind = "part" if part is not None and owner.insists and law is None else kind
+                of_part = "mask" if problem else "part" if no_part else ""
+                kind = of_part if owner.insists else "wildcard"
                 raise _unfillable(tensor.key, reason, owner.rule, kind)
             return Step(tensor, "skip", owner.position, reason=reason, tied=tied)
         stream = stream_named(self.request.stream)

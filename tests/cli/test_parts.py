@@ -118,3 +118,21 @@ def test_a_rule_with_a_part_is_completed() -> None:
     assert rules_starting(keys, "embed.weight[mask=ma") == [masked]
     assert rules_starting(keys, f"{masked}zer") == [f"{masked}zeros"]
     assert rules_starting(keys, "embed.weight[5:") == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "hint"),
+    [
+        ("embed.weight[0:2]=mean", "leave it out, or see reinit inits mean"),
+        ("embed.weight[0:2]=dirac", "leave it out, or see reinit inits dirac"),
+        ("embed.weight[0:99]=dirac", "a part is counted from 0"),
+        ("fc.bias[mask=mask.safetensors]=ones", "a mask has the shape of the tensor"),
+    ],
+)
+def test_the_hint_is_on_the_part_only_where_the_part_is_wrong(
+    reinit: Reinit, rule: str, hint: str
+) -> None:
+    done = reinit("m.safetensors", "-r", rule, "-n")
+
+    assert done.code == 2
+    assert f"hint: {hint}" in done.err

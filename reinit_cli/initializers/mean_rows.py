@@ -50,7 +50,9 @@ class MeanRows(Transform):
         """Read the old rows once, and yield the new ones."""
         new, columns = shape[0], math.prod(shape[1:])
         if chance.is_indexed:
-            yield self._in_order(new, columns, dtype, chance, take)
+            with np.errstate(all="ignore"):  # of rows that are not finite, the mean is not either
+                drawn = self._in_order(new, columns, dtype, chance, take)
+            yield drawn
         else:
             yield self._by_torch(new, columns, dtype, chance, take)
 

@@ -176,5 +176,17 @@ def test_new_rows_do_not_depend_on_how_many_old_ones_are_read_together(
     assert new_rows(OLD, 3).tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("values", [[np.inf, -np.inf], [np.nan, 1.0], [3e38, 3e38], [np.inf, 1.0]])
+def test_old_rows_that_are_not_finite_spoil_their_columns_alone_without_a_warning(
+    values: list[float],
+) -> None:
+    old = OLD.copy()
+    old[[3, 500], 7] = values
+
+    found = np.delete(new_rows(old, 3), 7, axis=1)
+
+    assert found.tobytes() == np.delete(new_rows(OLD, 3), 7, axis=1).tobytes()
+
+
 def test_a_new_row_does_not_depend_on_how_many_follow() -> None:
     assert new_rows(OLD, 2).tobytes() == new_rows(OLD, 5)[:2].tobytes()

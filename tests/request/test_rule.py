@@ -132,11 +132,11 @@ WRONG = {
     "uniform:a=2": ("uniform: a=2 is above b=1", ()),
     "trunc_normal:0,1,2,1": ("trunc_normal: a=2 is above b=1", ()),
     "trunc_normal:0,0.001,1,2": (
-        "trunc_normal: the bounds are too far from the mean, or too wide, to draw by rejection",
+        "trunc_normal: the bounds are too far from the mean, or too wide, to draw between them",
         (),
     ),
     "trunc_normal:0,1e-6,1e-6,1": (
-        "trunc_normal: the bounds are too far from the mean, or too wide, to draw by rejection",
+        "trunc_normal: the bounds are too far from the mean, or too wide, to draw between them",
         (),
     ),
     "constant": ("constant: val is missing", ("constant:0.5",)),

@@ -32,7 +32,7 @@ def _complete_trunc_normal(name: str, given: Arguments) -> Arguments:
         ends = cast("dict[str, float]", {"a": -2.0, "b": 2.0} | given)
         _ordered(name, ends["a"], ends["b"])
         if not law.is_drawable:
-            problem = "the bounds are too far from the mean, or too wide, to draw by rejection"
+            problem = "the bounds are too far from the mean, or too wide, to draw between them"
             raise ArgumentError(name, problem)
     return given
 

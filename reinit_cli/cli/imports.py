@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from importlib.abc import Loader  # which takes milliseconds to import
 
-OBEYING = ("torch", "torchvision", "matplotlib")
-"""The libraries, which the process imports when it needs them."""
+GUARDED = ("torch", "torchvision", "numpy", "matplotlib")
+"""The libraries, which the process imports when it needs them; numpy only swallows signals."""
 
 
-def import_apart(names: Sequence[str] = OBEYING) -> None:
+def import_apart(names: Sequence[str] = GUARDED) -> None:
     """Let this process import some libraries as if it worked in the root folder."""
     sys.meta_path.insert(0, _Apart(names))
 
@@ -59,7 +59,7 @@ def _guard(loader: Loader) -> None:
         from reinit_cli.storage.working_folder import apart
         from reinit_cli.threads import handlers_held
 
-        # What is raised while torch starts its library is swallowed there, or aborts the process.
+        # What is raised while torch or numpy starts is swallowed there, or aborts the process.
         with handlers_held(), apart():
             execute(module)
 

@@ -166,17 +166,19 @@ def test_a_signal_while_the_process_starts_is_no_traceback(
     assert (done.returncode, done.stdout, done.stderr) == (code, b"", said)
 
 
+@pytest.mark.parametrize("package", ["torch", "numpy"])
 @pytest.mark.parametrize(("number", "code"), ENDS)
-def test_a_signal_that_torch_swallows_while_it_is_imported_ends_the_run(
-    number: signal.Signals, code: int, tmp_path: Path
+def test_a_signal_that_a_library_swallows_while_it_is_imported_ends_the_run(
+    number: signal.Signals, code: int, package: str, tmp_path: Path
 ) -> None:
     save_file({"a": torch.zeros(5)}, "in.safetensors")
-    (tmp_path / "torch").mkdir()
-    (tmp_path / "torch/__init__.py").write_text(
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text(
         "import time\nprint('importing', flush=True)\n"
         "try:\n    time.sleep(1.5)\nexcept BaseException:\n    pass\n"
     )
     command = [*(sys.executable, "-m", "reinit_cli", "in.safetensors"), *("-r", "a=normal")]
+    command += ["--stream", "torch"] if package == "torch" else []
     named = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
     with subprocess.Popen(
         [*command, "--in-place"], stdout=subprocess.PIPE, env=os.environ | named

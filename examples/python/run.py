@@ -9,7 +9,8 @@ from reinit_cli import apply_, seed_for
 
 model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3))
 
-plan = apply_(model, ["*.weight=kaiming_normal:relu,min_ndim=2", "*.bias=zeros"], seed=3)
+rules = ["*.weight=kaiming_normal:relu,min_ndim=2", "*.bias=zeros"]
+plan = apply_(model, rules, seed=3, stream="torch")
 for step in plan.fills:
     print(
         f"{step.key}: expected std {step.law.std:.4g}, drawn {model.get_parameter(step.key).std():.4g}"

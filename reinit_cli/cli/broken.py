@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from traceback import walk_tb
+from types import FrameType
 
 from reinit_cli.errors import PackageError
 
@@ -14,8 +15,9 @@ def broken_package(error: ImportError | OSError) -> PackageError | None:
 
     A torch without the libraries that it was built for raises an ImportError or an OSError.
     """
-    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    roots = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame in frames]
+    walked = (frame for frame, _ in walk_tb(error.__traceback__))
+    frames = [frame for frame in walked if _root(frame) != "importlib"]  # of a lazy module
+    roots = [_root(frame) for frame in frames]
     beyond = next((at for at in range(len(roots), 0, -1) if roots[at - 1] == _OURS), 0)
     package = ""
     if beyond < len(frames) and frames[beyond].f_code.co_name == "<module>":
@@ -25,3 +27,8 @@ def broken_package(error: ImportError | OSError) -> PackageError | None:
     if package in ("", _OURS):
         return None
     return PackageError(package, str(error).partition("\n")[0], kind="broken")
+
+
+def _root(frame: FrameType) -> str:
+    """Return the package that a frame is of."""
+    return str(frame.f_globals.get("__name__")).partition(".")[0]

@@ -29,14 +29,20 @@ BROKEN = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("package", ["torch", "numpy"])
 @pytest.mark.parametrize(("code", "said"), BROKEN.values(), ids=BROKEN)
-def test_a_torch_that_cannot_be_imported_is_named_in_one_line(code: str, said: str) -> None:
-    Path("broken/torch").mkdir(parents=True)
-    Path("broken/torch/__init__.py").write_text(code)
+def test_a_library_that_cannot_be_imported_is_named_in_one_line(
+    code: str, said: str, package: str
+) -> None:
+    code, said = code.replace("torch.", f"{package}."), said.replace("torch ", f"{package} ")
+    said = said.replace("torch._C", f"{package}._C")
+    Path(f"broken/{package}").mkdir(parents=True)
+    Path(f"broken/{package}/__init__.py").write_text(code)
+    stream = "torch" if package == "torch" else "philox"
     path = os.pathsep.join(["broken", str(Path(__file__).parents[2])])
 
     done = subprocess.run(
-        [sys.executable, "-m", "reinit_cli", "draw", "zeros", "3"],
+        [sys.executable, "-m", "reinit_cli", "draw", "zeros", "3", "--stream", stream],
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -47,7 +53,7 @@ def test_a_torch_that_cannot_be_imported_is_named_in_one_line(code: str, said: s
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
         said,
-        "hint: install it again: pip install --force-reinstall torch",
+        f"hint: install it again: pip install --force-reinstall {package}",
     ]
 
 

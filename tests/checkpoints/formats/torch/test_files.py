@@ -277,7 +277,7 @@ def test_a_file_beyond_four_gigabytes_is_planned_and_its_late_tensors_are_filled
         state = {"a": torch.empty(9 * 2**29, dtype=torch.uint8), "b": torch.empty(1000)}
         torch.save(state, "large.pt")
 
-    rewrite("large.pt", ["b=normal:std=3"], "new.pt", verify_crc=False)
+    rewrite("large.pt", ["b=normal:std=3"], "new.pt", verify_crc=False, stream="torch")
 
     with InputFile("new.pt") as file:
         start = locate(file).places["b"][0].offset

@@ -140,22 +140,28 @@ def test_verifying_a_transposed_tensor_takes_a_few_boxes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("init", "tensors"),
+    ("stream", "init", "tensors"),
     [
-        ("trunc_normal", 0.0),
-        ("sparse:0.1", 0.04),
-        ("eye", 0.0),
-        ("icnr", 0.0),
-        ("block:4,axis=1", 0.0),
-        ("orthogonal", 2.0),
-        ("block:4,inner=orthogonal", 0.5),
-        ("shuffle", 2.0),
+        ("torch", "trunc_normal", 0.0),
+        ("torch", "sparse:0.1", 0.04),
+        ("torch", "eye", 0.0),
+        ("torch", "icnr", 0.0),
+        ("torch", "block:4,axis=1", 0.0),
+        ("torch", "orthogonal", 2.0),
+        ("torch", "block:4,inner=orthogonal", 0.5),
+        ("torch", "shuffle", 2.0),
+        ("philox", "trunc_normal", 0.0),
+        ("philox", "sparse:0.1", 0.75),
+        ("philox", "icnr", 0.0),
+        ("philox", "block:4,axis=1", 0.0),
+        ("philox", "shuffle", 3.0),
     ],
 )
-def test_a_draw_takes_the_memory_that_the_docs_name(init: str, tensors: float) -> None:
+def test_a_draw_takes_the_memory_that_the_docs_name(stream: str, init: str, tensors: float) -> None:
     """In units of the tensor's bytes; a little more is what blocks and LAPACK take."""
     _safetensors(rows=512)  # of which products take seconds
-    command = ("IN.safetensors", "-r", f"w={init}", "-f", "-o", "out.safetensors")
+    drawn = ("IN.safetensors", "-r", f"w={init}", "--stream", stream)
+    command = (*drawn, "-f", "-o", "out.safetensors")
 
     small, large = (_peak_nbytes(command, name) for name in ("small", "large"))
 

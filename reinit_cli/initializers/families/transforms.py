@@ -234,6 +234,10 @@ class Shuffled(Move):
         numel = math.prod(shape)
         return numel * (itemsize + (4 if numel < _LEAST_LONG else 8))
 
+    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
+        """Return what the values take, and the words that are sorted."""
+        return math.prod(shape) * (itemsize + 8)
+
 
 _LEAST_LONG = 2**31
 """The fewest elements whose places do not fit into 32 bits."""

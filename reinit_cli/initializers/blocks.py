@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.lazy import LazyModule
 from reinit_cli.streams.chance import Array
-from reinit_cli.streams.torch_groups import GROUP_NUMEL, whole_groups
+from reinit_cli.streams.torch.groups import GROUP_NUMEL, whole_groups
 from reinit_cli.tensors.moments import BLOCK_NUMEL
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from reinit_cli.initializers.overridable import overridable
 from reinit_cli.lazy import LazyModule
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
-from reinit_cli.streams.torch_groups import GROUP_NUMEL, normal_words
+from reinit_cli.streams.torch.groups import GROUP_NUMEL, normal_words
 from reinit_cli.tensors.moments import BLOCK_NUMEL
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from reinit_cli.initializers.blocks import Take, nothing
 from reinit_cli.initializers.law import Dtype, Law, Statistic
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
-from reinit_cli.streams.torch_chance import TorchChance
-from reinit_cli.streams.torch_truncated import PEAK_OF_WHOLE, WHOLE_NBYTES, Rejection
+from reinit_cli.streams.torch.chance import TorchChance
+from reinit_cli.streams.torch.truncated import PEAK_OF_WHOLE, WHOLE_NBYTES, Rejection
 
 
 @dataclass(frozen=True, slots=True)

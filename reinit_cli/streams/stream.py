@@ -10,7 +10,7 @@ from typing import Protocol
 from reinit_cli.errors import UnknownNameError
 from reinit_cli.streams.chance import Chance
 from reinit_cli.streams.philox.stream import PhiloxStream
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 
 
 class Stream(Protocol):

@@ -23,7 +23,7 @@ from reinit_cli.initializers import (
     parse_init,
 )
 from reinit_cli.initializers.law import Normal
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.elements import Elements, stored_dtype
 from reinit_cli.tensors.info import TensorInfo

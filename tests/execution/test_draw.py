@@ -21,7 +21,7 @@ from reinit_cli.execution.draw import expected_moments
 from reinit_cli.initializers import Law, parse_init
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.storage.segments import Literal, View
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 from reinit_cli.tensors.convert import bytes_of, read
 from reinit_cli.tensors.device import check_device, one_thread
 from reinit_cli.tensors.dtype import DTYPES

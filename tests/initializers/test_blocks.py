@@ -16,8 +16,8 @@ from reinit_cli.initializers import REGISTRY, Law, UndefinedError, parse_init
 from reinit_cli.initializers.families.replays import Patched, Region, Values
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.initializers.truncated import TruncatedNormal
-from reinit_cli.streams.torch import TorchStream
-from reinit_cli.streams.torch_groups import GROUP_NUMEL
+from reinit_cli.streams.torch.groups import GROUP_NUMEL
+from reinit_cli.streams.torch.stream import TorchStream
 from reinit_cli.tensors.device import one_thread
 from reinit_cli.tensors.moments import BLOCK_NUMEL
 from reinit_cli.tensors.rounding import elements_of_tensor
@@ -34,7 +34,7 @@ BEYOND = (-1, 0, 1, 15, 16, 17)
 def _drawn_in_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Draw small tensors as large ones are drawn, as a run draws them."""
     families = "reinit_cli.initializers.families"
-    monkeypatch.setattr("reinit_cli.streams.torch_truncated.WHOLE_NBYTES", 8 * GROUP_NUMEL)
+    monkeypatch.setattr("reinit_cli.streams.torch.truncated.WHOLE_NBYTES", 8 * GROUP_NUMEL)
     monkeypatch.setattr(f"{families}.sparses._WHOLE_NUMEL", 0)
     monkeypatch.setattr(f"{families}.replays._WHOLE_NUMEL", 0)
     monkeypatch.setattr("reinit_cli.initializers.parts._LEAST_PART_NUMEL", GROUP_NUMEL)

@@ -13,7 +13,7 @@ from reinit_cli import Rule, apply_
 from reinit_cli.errors import ArgumentError, UnknownNameError
 from reinit_cli.initializers import Fans, Law, Site, UndefinedError, parse_init
 from reinit_cli.initializers.law import Normal
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 from tests.draws import draw
 
 # --- helpers ---------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule, rules_of
 from reinit_cli.streams.stream import DEFAULT_STREAM, seed_for
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
 from reinit_cli.tensors.live import infos_of

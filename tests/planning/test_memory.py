@@ -16,7 +16,7 @@ from reinit_cli.planning.entries import Entries, as_asked
 from reinit_cli.planning.memory import refuse_too_large, working_nbytes
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.request import Request
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 from reinit_cli.tensors.info import TensorInfo
 
 LARGE = (32768, 32768)  # 4 GiB of float32

@@ -19,7 +19,7 @@ from torch.nn.utils import weight_norm as old_weight_norm
 from reinit_cli import apply_, rewrite, verify
 from reinit_cli.cli import main
 from reinit_cli.errors import UnfillableError
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from reinit_cli import rewrite
 from reinit_cli.errors import RecordError
 from reinit_cli.provenance.record import VERSION, parse_record, record_in
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 
 _NBYTES = 16 * 2**20
 

@@ -11,7 +11,7 @@ from reinit_cli.cli.hints import hint_of
 from reinit_cli.errors import ArgumentError, ReinitError, RuleError, UnknownNameError
 from reinit_cli.initializers import REGISTRY, parse_init
 from reinit_cli.request.rule import Rule
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 
 UNDERSTOOD = {
     # torch's calls

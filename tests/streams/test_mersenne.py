@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reinit_cli.streams import mersenne
-from reinit_cli.streams.mersenne import is_known, later
+from reinit_cli.streams.torch import mersenne
+from reinit_cli.streams.torch.mersenne import is_known, later
 
 
 def _after(words: int, seed: int = 5) -> torch.Generator:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import reinit_cli
 from reinit_cli.errors import RuleError
 from reinit_cli.streams.stream import seed_for
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 
 seeds = st.integers(min_value=-(2**70), max_value=2**70)
 keys = st.text(st.characters(codec="utf-8"))

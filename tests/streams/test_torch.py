@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from reinit_cli.streams.stream import seed_for
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 
 
 def test_the_numbers_of_a_key_are_those_of_a_generator_of_torch_with_its_seed() -> None:

@@ -14,7 +14,7 @@ from reinit_cli.initializers.parameters import Integer, Nested
 from reinit_cli.initializers.parts import Blocks, Repeated
 from reinit_cli.initializers.registry import REGISTRY, register
 from reinit_cli.initializers.site import Site
-from reinit_cli.streams.torch_groups import GROUP_NUMEL
+from reinit_cli.streams.torch.groups import GROUP_NUMEL
 
 # --- initializers within others ----------------------------------------------------------------
 

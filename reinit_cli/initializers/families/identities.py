@@ -16,7 +16,7 @@ from reinit_cli.initializers.registry import register
 from reinit_cli.lazy import LazyModule
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
-from reinit_cli.streams.torch_groups import normal_words
+from reinit_cli.streams.torch.groups import normal_words
 
 if TYPE_CHECKING:
     import numpy as np

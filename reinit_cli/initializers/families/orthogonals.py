@@ -22,7 +22,7 @@ from reinit_cli.initializers.site import Site
 from reinit_cli.lazy import LazyModule
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
-from reinit_cli.streams.torch_groups import normal_words
+from reinit_cli.streams.torch.groups import normal_words
 from reinit_cli.tensors.moments import BLOCK_NUMEL
 from reinit_cli.tensors.portions import Portions
 

@@ -15,7 +15,7 @@ from reinit_cli.initializers.site import Site
 from reinit_cli.lazy import LazyModule
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.shifted import Shifted
-from reinit_cli.streams.torch_chance import set_apart
+from reinit_cli.streams.torch.chance import set_apart
 from reinit_cli.tensors.moments import BLOCK_NUMEL
 from reinit_cli.tensors.slice import row_major
 

@@ -16,8 +16,8 @@ from reinit_cli.lazy import LazyModule
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
 from reinit_cli.streams.philox.places import choice_nbytes
-from reinit_cli.streams.torch_chance import set_apart
-from reinit_cli.streams.torch_groups import normal_words
+from reinit_cli.streams.torch.chance import set_apart
+from reinit_cli.streams.torch.groups import normal_words
 from reinit_cli.tensors.moments import BLOCK_NUMEL
 
 if TYPE_CHECKING:

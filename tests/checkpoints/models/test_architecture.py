@@ -27,7 +27,7 @@ from reinit_cli.errors import (
 from reinit_cli.initializers import Law, UndefinedError
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.initializers.truncated import TruncatedNormal
-from reinit_cli.streams.torch import TorchStream
+from reinit_cli.streams.torch.stream import TorchStream
 from reinit_cli.tensors.live import infos_of
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reinit_cli.streams.mersenne import is_known, later
 from reinit_cli.streams.normals import normal_mass
-from reinit_cli.streams.torch_groups import normal_words, whole_groups
+from reinit_cli.streams.torch.groups import normal_words, whole_groups
+from reinit_cli.streams.torch.mersenne import is_known, later
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, dtype

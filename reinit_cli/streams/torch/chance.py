@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.lazy import LazyModule
 from reinit_cli.streams.chance import Array, Chance, Choice
-from reinit_cli.streams.mersenne import is_known, later
-from reinit_cli.streams.torch_truncated import Rejection
+from reinit_cli.streams.torch.mersenne import is_known, later
+from reinit_cli.streams.torch.truncated import Rejection
 
 if TYPE_CHECKING:
     import numpy as np

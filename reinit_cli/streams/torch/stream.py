@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from reinit_cli.streams.seeds import digest_of
 
 if TYPE_CHECKING:
-    from reinit_cli.streams.torch_chance import TorchChance
+    from reinit_cli.streams.torch.chance import TorchChance
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,6 @@ class TorchStream:
         """
         import torch
 
-        from reinit_cli.streams.torch_chance import TorchChance
+        from reinit_cli.streams.torch.chance import TorchChance
 
         return TorchChance(torch.Generator(device=device).manual_seed(seed))

@@ -66,9 +66,9 @@ def test_what_is_drawn_in_blocks_takes_little_of_a_large_tensor(
         ("orthogonal", "bfloat16", 8),
         ("block:4,inner=orthogonal", "float32", 2),
         ("icnr:inner=orthogonal", "float32", 2),
-        ("shuffle", "float32", 8),
-        ("shuffle", "bfloat16", 6),
-        ("shuffle", "float64", 12),
+        ("shuffle", "float32", 12),
+        ("shuffle", "bfloat16", 10),
+        ("shuffle", "float64", 16),
     ],
 )
 def test_what_is_held_is_counted(init: str, dtype: str, per_element: float) -> None:

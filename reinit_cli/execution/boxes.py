@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
-from reinit_cli.execution.draw import NOTHING, computed_dtype, draw_blocks, in_dtype
+from reinit_cli.execution.draw import NOTHING, computed_dtype, draw_blocks
 from reinit_cli.initializers import Law
 from reinit_cli.initializers.blocks import Filler
 from reinit_cli.lazy import LazyModule
@@ -17,6 +17,7 @@ from reinit_cli.streams.chance import Array
 from reinit_cli.streams.stream import stream_named
 from reinit_cli.tensors.elements import Elements, stored_dtype
 from reinit_cli.tensors.portions import Portions
+from reinit_cli.tensors.rounding import in_dtype
 from reinit_cli.tensors.slice import row_major
 
 if TYPE_CHECKING:

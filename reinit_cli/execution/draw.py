@@ -25,7 +25,7 @@ from reinit_cli.tensors.elements import Elements, stored_dtype
 from reinit_cli.tensors.halves import measured
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, square
 from reinit_cli.tensors.portions import Portions
-from reinit_cli.tensors.rounding import numbers, recast, rounded
+from reinit_cli.tensors.rounding import in_dtype, numbers, recast
 from reinit_cli.tensors.torch_moments import torch_moments
 
 if TYPE_CHECKING:
@@ -160,9 +160,7 @@ class _Draw:
 
     def _stored(self, values: Elements) -> Array:
         """Return present values in the dtype that is drawn."""
-        if values.dtype == self._dtype:
-            return values.array
-        return rounded(numbers(values), self._dtype).array
+        return in_dtype(values, self._dtype).array
 
     def _are_zero(self, values: Elements) -> Array:
         are_zero: Array = numbers(Elements(self._stored(values), self._dtype)) == 0
@@ -174,11 +172,6 @@ def computed_dtype(dtype: str) -> str:
     kind = dtype_named(dtype).kind
     narrow = {"float": "float32", "complex": "complex64"}.get(kind, dtype)
     return dtype if dtype in ("float64", "complex128") else narrow
-
-
-def in_dtype(block: Elements, dtype: str) -> Elements:
-    """Return what was drawn in the dtype of its tensor, in which moves and integers come."""
-    return block if block.dtype == dtype else rounded(block.array, dtype)
 
 
 def _moments(there: There, chance: Chance) -> Moments:
@@ -306,7 +299,7 @@ class Anywhere:
         there = run
         if self._changes or self._keeps_zeros:
             assert present is not None
-            there = rounded(numbers(present), self._dtype).array
+            there = in_dtype(present, self._dtype).array
         if self._changes:
             run[:] = there
         self._fill(run, at)

@@ -1,4 +1,4 @@
-"""Draw tensors of which several rules fill parts, over what is there.
+"""Draw tensors of which several rules fill parts, over the values that they have.
 
 Every element has the value that it would have if its own rule had filled all of the tensor.
 """

@@ -11,7 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import TensorError
-from reinit_cli.execution.draw import Drawing, draw_fill, in_dtype
+from reinit_cli.execution.draw import Drawing, draw_fill
 from reinit_cli.execution.fill import Fill, FillPart, Observe, Recast
 from reinit_cli.execution.lay import lay
 from reinit_cli.execution.patches import Patchwork
@@ -27,7 +27,7 @@ from reinit_cli.tensors.dtype import itemsize_of
 from reinit_cli.tensors.elements import Array, Elements
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.tensors.portions import Portions
-from reinit_cli.tensors.rounding import recast
+from reinit_cli.tensors.rounding import in_dtype, recast
 from reinit_cli.tensors.slice import longer_axes
 from reinit_cli.tensors.spans import SPAN_NBYTES, box_nbytes
 from reinit_cli.text import plural

@@ -208,10 +208,10 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     Raises:
         TensorError: the old values cannot be transformed.
     """
-    from reinit_cli.execution.draw import There, draw_blocks, in_dtype, naming, values_of
+    from reinit_cli.execution.draw import There, draw_blocks, naming, values_of
     from reinit_cli.tensors.elements import Elements
     from reinit_cli.tensors.portions import Portions
-    from reinit_cli.tensors.rounding import elements_of_tensor, torch_tensor
+    from reinit_cli.tensors.rounding import elements_of_tensor, in_dtype, torch_tensor
 
     def here() -> Iterator[Elements]:
         yield elements_of_tensor(tensor.detach().cpu().reshape(-1))

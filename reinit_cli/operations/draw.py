@@ -10,7 +10,7 @@ from reinit_cli.checkpoints.references import find_references
 from reinit_cli.checkpoints.state import STATE_DICT
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.boxes import Taken, draw_box
-from reinit_cli.execution.draw import NOTHING, draw_blocks, in_dtype, naming
+from reinit_cli.execution.draw import NOTHING, draw_blocks, naming
 from reinit_cli.initializers import Init
 from reinit_cli.operations.devices import drawing_device
 from reinit_cli.operations.show import Part, refuse_many_dimensions
@@ -28,6 +28,7 @@ from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import Moments, moments_of
 from reinit_cli.tensors.portions import Portions
+from reinit_cli.tensors.rounding import in_dtype
 from reinit_cli.tensors.slice import taken_of
 
 _MOST_NUMEL = 2**63 - 1

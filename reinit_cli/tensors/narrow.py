@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reinit_cli.lazy import LazyModule
+from reinit_cli.tensors.elements import Array
 
 if TYPE_CHECKING:
     import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 else:
     np = LazyModule("numpy")
-    Array = Any
 
 _PORTION = 1 << 16
 """Elements that are rounded together, so that what lies in between stays in the cache."""

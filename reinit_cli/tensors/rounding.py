@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reinit_cli.lazy import LazyModule
 from reinit_cli.tensors.dtype import DTYPES
-from reinit_cli.tensors.elements import Elements, stored_dtype
+from reinit_cli.tensors.elements import Array, Elements, stored_dtype
 from reinit_cli.tensors.narrow import NARROW, narrowed, widened
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 else:
     np = LazyModule("numpy")
-    Array = Any
 
 
 def numbers(elements: Elements) -> Array:

@@ -37,9 +37,9 @@ def signals_end_commands() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every test an empty folder of its own to work in, and no user's settings."""
-    for name in [
-        name for name in os.environ if name.startswith(("REINIT_", "CLICOLOR", "FORCE_COLOR"))
-    ]:
+    # A `make` that a page types says more where these say that another make started it.
+    settings = ("REINIT_", "CLICOLOR", "FORCE_COLOR", "MAKE", "MFLAGS")
+    for name in [name for name in os.environ if name.startswith(settings)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch_home")))
     monkeypatch.setenv("COLUMNS", "120")

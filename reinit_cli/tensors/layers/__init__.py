@@ -1,0 +1,1 @@
+"""Layers: what kind of layer each tensor of a state dict is of."""

@@ -117,6 +117,8 @@ class Initializer:
         stream: a suffix for the key of its random stream: its own name if it transforms
             existing values, so that it never repeats the draw of the weights; "" otherwise.
         takes_all: whether wildcards also match running statistics and integers.
+        drawn_as: returns the key whose stream a tensor is drawn from, for a `Site`, a shape
+            and arguments; None for the tensor's own.
         version: increased with each change of the values for a seed. Records name it, and
             `build` finds the requested version in its `Site`.
         purpose: the goal by which lists are grouped.
@@ -139,6 +141,7 @@ class Initializer:
     takes_all: bool = False
     version: int = 1
     purpose: Purpose = "other"
+    drawn_as: Callable[..., str] | None = None
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:
@@ -298,6 +301,21 @@ class Init:
             return self.initializer.build(shape, *asked, **self._keywords())
         except OverflowError as error:
             raise UndefinedError("its arguments are too large to compute with") from error
+
+    def drawn_as(self, shape: tuple[int, ...], site: Site) -> str:
+        """Return the key whose stream a tensor is drawn from.
+
+        Args:
+            shape: the tensor's shape.
+            site: the key and dtype of the tensor, and what initializers may refer to.
+        """
+        if self.initializer.drawn_as is None:
+            return site.key
+        try:
+            site = self._at_its_version(site)
+            return self.initializer.drawn_as(site, shape, **self._keywords())
+        except UndefinedError:
+            return site.key
 
     def _keywords(self) -> Arguments:
         """Return the arguments as the function takes them."""

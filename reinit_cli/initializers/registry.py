@@ -141,6 +141,7 @@ def register(
     is_transform: bool = False,
     takes_all: bool = False,
     version: int = 1,
+    drawn_as: Callable[..., str] | None = None,
     purpose: Purpose = "other",
 ) -> Callable[[Build], Build]:
     """Register a function as an initializer with the function's name.
@@ -178,6 +179,7 @@ def register(
                 stream=build.__name__ if is_transform else "",
                 takes_all=takes_all,
                 version=version,
+                drawn_as=drawn_as,
                 purpose=purpose,
             )
         )

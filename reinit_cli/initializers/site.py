@@ -10,6 +10,7 @@ from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.prefixes import Prefix
 from reinit_cli.lazy import LazyModule
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.layers.layer import Layer
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,16 @@ class Architecture(Protocol):
 
         Raises:
             UndefinedError: it makes no tensor of that key and shape.
+        """
+
+    def layer(self, key: str) -> Layer | None:
+        """Return the layer that a tensor belongs to, or None where that cannot be told."""
+
+    def first_equal(self, key: str) -> str:
+        """Return the first key whose tensor the constructor makes equal to another.
+
+        Args:
+            key: that of the other, which is returned where none comes before it.
         """
 
 

@@ -18,6 +18,7 @@ from reinit_cli.planning.parts import Owners, mask_of, part_step, why_no_part
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.planning.reshape import with_rows
 from reinit_cli.planning.running_statistics import stale_statistics, with_buffers
+from reinit_cli.planning.stream_keys import key_of_stream
 from reinit_cli.planning.weight_norm import (
     WEIGHT_NORM,
     WEIGHT_NORM_VERSION,
@@ -164,13 +165,15 @@ class _Deciding:
                 raise _unfillable(tensor.key, reason, owner.rule, kind)
             return Step(tensor, "skip", owner.position, reason=reason, tied=tied)
         stream = stream_named(self.request.stream)
+        key = key_of_stream(init, tensor, group, self.elsewhere)
         return Step(
             tensor,
             "fill",
             owner.position,
             law=law,
             seed_key=group[0],
-            seed=stream.seed_for(self.request.seed, group[0], init.initializer.stream),
+            stream_key=key if key != group[0] else "",
+            seed=stream.seed_for(self.request.seed, key, init.initializer.stream),
             stream=stream.name,
             tied=tied,
             keeps_zeros=init.keep_zeros,

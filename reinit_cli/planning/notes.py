@@ -132,7 +132,8 @@ def _shared_streams(plan: Plan) -> Iterator[str]:
     used = (1 << stream_named(plan.request.stream).used_bits) - 1
     for step in plan.fills:
         for draw in step.draws:
-            if draw.law is None or not draw.law.is_random or draw.norm_of:
+            is_meant = bool(draw.norm_of or draw.stream_key)
+            if draw.law is None or not draw.law.is_random or is_meant:
                 continue
             first = seen.setdefault(draw.seed & used, step.key)
             if first != step.key:

@@ -47,7 +47,8 @@ class Step:
         rule: the position of the rule that decides, or None.
         reason: why it is skipped, or "".
         law: the distribution that fills it, or None.
-        seed_key: the key whose stream it is drawn from: its own, or the first of its ties.
+        seed_key: the key under which it is drawn: its own, or the first of its ties.
+        stream_key: the key whose stream it is drawn from, where that is neither; otherwise "".
         seed: the seed of that stream.
         stream: the exact name of the stream that it is the seed of, or "".
         tied: the other keys of the same tensor.
@@ -76,6 +77,7 @@ class Step:
     reason: str = ""
     law: Law | None = None
     seed_key: str = ""
+    stream_key: str = ""
     seed: int = 0
     stream: str = ""
     tied: tuple[str, ...] = ()
@@ -163,7 +165,7 @@ class Step:
     @property
     def drawn_from(self) -> str:
         """The key whose stream it is drawn from; for norms, the key of their weight."""
-        return self.norm_of or self.seed_key
+        return self.stream_key or self.norm_of or self.seed_key
 
     @property
     def drawn_as(self) -> str:

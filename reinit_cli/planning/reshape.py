@@ -21,6 +21,7 @@ from reinit_cli.initializers.truncated import TruncatedNormal
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.followers import Followers, followers
 from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.planning.stream_keys import key_of_stream
 from reinit_cli.request.pattern import KeyIndex
 from reinit_cli.request.resize import Resize
 from reinit_cli.streams.stream import stream_named
@@ -226,8 +227,12 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
         problem = f"{init} cannot fill the new rows of {step.key!r}: {error}"
         raise RuleError(step.key, problem, kind="resize") from None
     stream = stream_named(plan.request.stream)
-    seed = stream.seed_for(plan.request.seed, first, init.initializer.stream)
-    return replace(resized, law=law, seed=seed, stream=stream.name, init=init)
+    key = key_of_stream(init, tensor, (step.key, *step.tied), elsewhere)
+    seed = stream.seed_for(plan.request.seed, key, init.initializer.stream)
+    stream_key = key if key != first else ""
+    return replace(
+        resized, law=law, stream_key=stream_key, seed=seed, stream=stream.name, init=init
+    )
 
 
 def _covers_new(patch: Step, resized: Step) -> bool:

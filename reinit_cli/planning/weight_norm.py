@@ -150,6 +150,7 @@ def _following(
                 reason="",
                 law=law,
                 seed_key=min((step.key, *step.tied)),
+                stream_key=direction.stream_key,
                 seed=direction.seed,
                 stream=direction.stream,
                 init=direction.init,

@@ -126,6 +126,7 @@ def _filled_form(step: Step) -> Form:
     if parts:
         form["parts"] = [
             {"part": patch.part.text, "init": KEEP if patch.law is None else str(patch.init)}
+            | ({"seed_key": patch.stream_key} if patch.stream_key else {})
             for patch in parts
             if patch.part is not None
         ]
@@ -133,6 +134,8 @@ def _filled_form(step: Step) -> Form:
         form["norm_of"] = step.norm_of
     if step.drawn_from != step.key:
         form["seed_key"] = step.drawn_from
+    if step.stream_key:
+        form["law_key"] = step.norm_of or step.seed_key
     if step.source_key is not None:
         form["source_key"] = step.source_key
     if step.donor_key:

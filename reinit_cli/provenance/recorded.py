@@ -44,6 +44,19 @@ class RecordedFill:
     undrawn: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys that a draw depends on.
+
+    Attributes:
+        law: the one that its law is of.
+        stream: the one whose stream it is drawn from.
+    """
+
+    law: str
+    stream: str
+
+
 class RecordReader:
     """Reads what a record says about the tensors of an output."""
 
@@ -72,12 +85,14 @@ class RecordReader:
             axis = Step(tensor, "resize").axis
             if not 0 <= kept <= (tensor.shape or (0,))[axis]:
                 raise ValueError(f"there is no row {kept}")
-            key = str(row.get("seed_key", tensor.key))
-            seed = self._stream.seed_for(int(self._form["seed"]), key, init.initializer.stream)
+            of_stream = str(row.get("seed_key", tensor.key))
+            key = str(row.get("law_key", of_stream))
+            seed = self._seed(of_stream, init)
         except (ReinitError, ValueError, TypeError, OverflowError) as error:
             raise RecordError(tensor.key, f"its record says no initializer: {error}") from error
         if "parts" in row:
-            step, undrawn = self._in_parts(tensor, row, None if kept else init, key)
+            keys = _Keys(key, of_stream)
+            step, undrawn = self._in_parts(tensor, row, None if kept else init, keys)
             return RecordedFill(step, str(row["sha256"]), self._places[tensor.key], undrawn)
         of = self._drawn_with(tensor, row)
         law, undrawn = self._law(init, replace(of, key=key), kept)
@@ -100,7 +115,7 @@ class RecordReader:
         return RecordedFill(step, str(row["sha256"]), places, undrawn)
 
     def _in_parts(
-        self, tensor: TensorInfo, row: Form, init: Init | None, key: str
+        self, tensor: TensorInfo, row: Form, init: Init | None, keys: _Keys
     ) -> tuple[Step, str]:
         """Return what rules did with parts of a tensor, or why none is drawn again.
 
@@ -110,7 +125,7 @@ class RecordReader:
             tensor: the tensor.
             row: what the record says of it.
             init: what filled the rest; None where some of that is not drawn again.
-            key: the key whose stream it is drawn from.
+            keys: those of the rest.
 
         Raises:
             RecordError: a part is not a valid one.
@@ -118,26 +133,32 @@ class RecordReader:
         keep = parse_init(KEEP)
         try:
             parts = [(part_of(each["part"]), parse_init(each["init"])) for each in row["parts"]]
+            streams = [str(each.get("seed_key", keys.law)) for each in row["parts"]]
             patches = tuple(
-                part_step(self._drawn(tensor, of_part, key), part, "") for part, of_part in parts
+                part_step(self._drawn(tensor, of_part, _Keys(keys.law, stream)), part, "")
+                for (part, of_part), stream in zip(parts, streams, strict=True)
             )
             if not all(part.mask or part.ranges(tensor.shape) for part, _ in parts):
                 raise ValueError("a part has no elements")
         except (ReinitError, ValueError, TypeError, KeyError) as error:
             raise RecordError(tensor.key, f"its record says no part: {error}") from error
-        step = replace(self._drawn(tensor, init or keep, key), patches=patches)
+        step = replace(self._drawn(tensor, init or keep, keys), patches=patches)
         if any(part.mask for part, _ in parts):
             return step, "it depends on a mask"
         return step, "" if step.draws else f"{parts[-1][1]} depends on what was there"
 
-    def _drawn(self, tensor: TensorInfo, init: Init, key: str) -> Step:
+    def _drawn(self, tensor: TensorInfo, init: Init, keys: _Keys) -> Step:
         """Return a step that draws a tensor, or one that keeps it if its law is not known here."""
+        key = keys.law
         law, undrawn = (None, "") if init.keeps else self._law(init, replace(tensor, key=key), 0)
         if law is None or undrawn:
             return Step(tensor, "keep", seed_key=key, stream=self._stream.name)
-        seed = self._stream.seed_for(int(self._form["seed"]), key, init.initializer.stream)
+        seed = self._seed(keys.stream, init)
         stream = self._stream.name
         return Step(tensor, "fill", law=law, seed_key=key, seed=seed, stream=stream, init=init)
+
+    def _seed(self, key: str, init: Init) -> int:
+        return self._stream.seed_for(int(self._form["seed"]), key, init.initializer.stream)
 
     def _drawn_with(self, tensor: TensorInfo, row: Form) -> TensorInfo:
         """Return the tensor whose draw a tensor depends on: itself, or what it holds norms of.

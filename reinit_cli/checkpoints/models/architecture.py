@@ -28,6 +28,7 @@ from reinit_cli.initializers import Architecture, Law, UndefinedError
 from reinit_cli.initializers.site import Arch
 from reinit_cli.tensors.device import is_out_of_memory
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.layers.layer import Layer
 from reinit_cli.text import shape as written
 
 if TYPE_CHECKING:
@@ -68,6 +69,21 @@ class Constructed:
 
     def _fill(self, key: str) -> Recorded | None:
         return next(filter(None, map(self._fills.get, endings(key))), None)
+
+    def layer(self, key: str) -> Layer | None:
+        """Return the layer that a tensor belongs to, where the constructor tells it."""
+        found = self._fill(key)
+        if found is None or found.layer is None:
+            return None
+        layer = found.layer
+        prefix = key.removesuffix(f"{layer.path}.{layer.role}" if layer.path else layer.role)
+        return replace(layer, path=f"{prefix}{layer.path}".removesuffix("."))
+
+    def first_equal(self, key: str) -> str:
+        """Return the first key whose tensor the constructor makes equal to another."""
+        ending = next((each for each in endings(key) if each in self._fills), key)
+        found = self._fills.get(ending)
+        return key.removesuffix(ending) + found.equal_to if found is not None else key
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -136,6 +152,14 @@ class Torchvision:
                 except UndefinedError:
                     continue
             raise
+
+    def layer(self, key: str) -> Layer | None:
+        """Return the layer that a tensor belongs to, with the shapes of the plain constructor."""
+        return self._plain.layer(key)
+
+    def first_equal(self, key: str) -> str:
+        """Return the first key whose tensor the constructor makes equal to another."""
+        return self._plain.first_equal(key)
 
     @cached_property
     def _plain(self) -> Constructed:
@@ -218,7 +242,7 @@ def architecture_of(
         found = Torchvision(arch, renamed(tensors, origins))
     else:
         name = getattr(arch, "__name__", "the constructor")
-        found = Constructed(name, lambda: laws_of(lambda: arch().state_dict()))
+        found = Constructed(name, lambda: laws_of(arch))
     return Renamed(found, origins) if origins else found
 
 
@@ -246,6 +270,21 @@ class Renamed:
             if key not in self.origins:
                 raise
         return self.architecture.law(self.origins[key], shape)
+
+    def layer(self, key: str) -> Layer | None:
+        """Return the layer that a tensor belongs to, by its own names."""
+        return self.architecture.layer(key) or self.architecture.layer(self.origins.get(key, key))
+
+    def first_equal(self, key: str) -> str:
+        """Return the first key whose tensor the constructor makes equal to another.
+
+        It is a key of the checkpoint where that has the tensor.
+        """
+        before = self.origins.get(key, key)
+        first = self.architecture.first_equal(before)
+        if first == before:
+            return key
+        return next((new for new, old in self.origins.items() if old == first), first)
 
 
 def renamed(tensors: Iterable[TensorInfo], origins: Mapping[str, str]) -> Iterator[TensorInfo]:

@@ -15,11 +15,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.checkpoints.models.borrowing import own_random_state
+from reinit_cli.checkpoints.models.module_layers import layers_of_module
 from reinit_cli.initializers import Law, UndefinedError
 from reinit_cli.initializers.families.replays import Patched, Region, Values
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.initializers.truncated import TruncatedNormal
 from reinit_cli.streams.chance import Array
+from reinit_cli.tensors.layers.layer import Layer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,10 +45,14 @@ class Recorded:
     Attributes:
         shape: its dimensions.
         law: what it is filled with.
+        layer: the layer that it belongs to, where a module was made and tells it.
+        equal_to: the first key of an equal tensor, its own where there is none before it.
     """
 
     shape: tuple[int, ...]
     law: Law | Unknown
+    layer: Layer | None = None
+    equal_to: str = ""
 
 
 Fills = Mapping[str, Recorded]
@@ -302,11 +308,13 @@ def _note_change(found: Recording, name: str, args: tuple[Any, ...]) -> Any:
     return target
 
 
-def laws_of(build: Callable[[], Mapping[str, Any]]) -> Fills:
-    """Return what a function fills the state dict with that it returns, by key."""
+def laws_of(build: Callable[[], nn.Module | Mapping[str, Any]]) -> Fills:
+    """Return what a function fills the module or the state dict with that it makes, by key."""
     with recording() as found:
-        state = build()
-    return _laws(found, state)
+        made = build()
+        state = made if isinstance(made, Mapping) else made.state_dict()
+    layers = {} if isinstance(made, Mapping) else layers_of_module(made, state)
+    return _laws(found, state, layers)
 
 
 def laws_of_layers(module: nn.Module) -> Fills:
@@ -336,7 +344,7 @@ def laws_of_layers(module: nn.Module) -> Fills:
             if reset is not None:
                 _try(reset, layer, found)
         state = empty.state_dict()
-    return _laws(found, state)
+    return _laws(found, state, layers_of_module(module, state))
 
 
 def _try(reset: Callable[[], object], layer: nn.Module, found: Recording) -> None:
@@ -349,7 +357,7 @@ def _try(reset: Callable[[], object], layer: nn.Module, found: Recording) -> Non
             found.note(each, Unknown(problem))
 
 
-def _laws(found: Recording, state: Mapping[str, Any]) -> Fills:
+def _laws(found: Recording, state: Mapping[str, Any], layers: Mapping[str, Layer]) -> Fills:
     import torch
 
     fills: dict[str, Recorded] = {}
@@ -359,5 +367,5 @@ def _laws(found: Recording, state: Mapping[str, Any]) -> Fills:
                 law: Law | Unknown = found.law(value)
             except UndefinedError as error:
                 law = Unknown(str(error))
-            fills[key] = Recorded(tuple(value.shape), law)
+            fills[key] = Recorded(tuple(value.shape), law, layers.get(key), key)
     return fills

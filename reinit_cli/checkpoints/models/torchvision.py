@@ -199,15 +199,15 @@ def inspect_model(model: Model) -> tuple[TensorInfo, ...]:
         return infos_of_module(_module(model, _nothing))
 
 
-def build_model(model: Model, **arguments: Any) -> Mapping[str, Any]:
-    """Return the state dict of a model as its constructor makes it, without its weights.
+def build_model(model: Model, **arguments: Any) -> Module:
+    """Return a model as its constructor makes it, without its weights.
 
     Args:
         model: the model; its constructor gets the arguments that its weights ask for.
         arguments: others of its constructor.
     """
     with own_random_state(0):
-        return _build(model, _nothing, **arguments)
+        return _module(model, _nothing, **arguments)
 
 
 def float_weights(name: str) -> list[str]:

@@ -315,12 +315,20 @@ def _filled(law: Law, region: Region, dtype: Dtype, chance: Chance) -> Array:
     return drawn
 
 
+def _first_equal(site: Site, shape: tuple[int, ...]) -> str:
+    """Return the first key whose tensor the constructor makes equal to this one."""
+    del shape
+    architecture = site.elsewhere.architecture
+    return site.key if architecture is None else architecture.first_equal(site.key)
+
+
 @register(
     purpose="elsewhere",
     law="the distribution that the architecture's own constructor uses",
     example="default",
     defined="tensors of the architecture: the source is a model's name, or --arch names it",
     takes_all=True,
+    drawn_as=_first_equal,
 )
 def default(shape: tuple[int, ...], site: Site) -> Law:
     """Reproduce the model's own initialization, buffers included."""

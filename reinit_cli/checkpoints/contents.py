@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from reinit_cli.checkpoints.formats import keeping
@@ -18,6 +18,7 @@ from reinit_cli.checkpoints.formats.base import (
 )
 from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.checkpoints.source import empty_state
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.listing import ListedFolder
 from reinit_cli.storage.reader import Modes, Reader
 from reinit_cli.storage.segments import Check, Copy, Part, Segment, View

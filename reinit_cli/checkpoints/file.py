@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.contents import FileContents
@@ -12,6 +11,7 @@ from reinit_cli.checkpoints.formats import format_of, suffix_of
 from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.collector import collector_paused
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.storage.reader import Fingerprint, Reader

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reinit_cli.checkpoints.file import FileSource, file_source, stream_source
 from reinit_cli.checkpoints.folder import folder_source, name_of_folder
@@ -11,6 +11,7 @@ from reinit_cli.checkpoints.formats import SUFFIXES, names_folder, suffix_of
 from reinit_cli.checkpoints.model import ModelSource
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import SourceError, UnknownNameError
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.local import LocalStore, names_next_to
 from reinit_cli.storage.location import DASH, SourceName
 from reinit_cli.text import plural, shape

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 from reinit_cli.checkpoints.contents import FileContents
 from reinit_cli.checkpoints.formats import format_of_folder
 from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.collector import collector_paused
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.listing import ListedFolder
 from reinit_cli.storage.local import LocalStore
 from reinit_cli.storage.location import SourceName

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.formats import new_file_for
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.checkpoints.state import StateContents, with_own_storages
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.location import SourceName
 from reinit_cli.tensors.info import TensorInfo
 

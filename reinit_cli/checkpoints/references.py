@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from reinit_cli.checkpoints.find import find_source
@@ -12,6 +12,7 @@ from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.initializers import Architecture, Elsewhere, Init, Law, Transform
 from reinit_cli.initializers.prefixes import Prefix, fitting_prefixes
 from reinit_cli.initializers.site import Arch
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.info import TensorInfo
 

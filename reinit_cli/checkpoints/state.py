@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.checkpoints.formats import new_file_for
@@ -12,6 +12,7 @@ from reinit_cli.checkpoints.formats.base import Edits, Recorded
 from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.checkpoints.source import Contents, empty_state
 from reinit_cli.errors import SourceError
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.location import SourceName
 from reinit_cli.storage.reader import Modes, Reader
 from reinit_cli.storage.segments import Check, Literal, Segment, View

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reinit_cli.checkpoints.folder import FolderSource, readers_of
 from reinit_cli.checkpoints.formats import training_format
 from reinit_cli.checkpoints.formats.base import Edits, Files, Format, Located, Renumber
 from reinit_cli.collector import collector_paused
+from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import STATE_FILES, Group, NewNumber, Optimizer, State
 

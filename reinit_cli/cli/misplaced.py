@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from reinit_cli.cli.group import COMMANDS, DEFAULT, HELP
 from reinit_cli.errors import MissingRuleError, ReinitError
+from reinit_cli.lazy import dataclass
 from reinit_cli.text import quoted
 
 Explained = tuple[str, str]

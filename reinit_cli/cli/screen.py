@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
 import click
+
+from reinit_cli.lazy import dataclass
 
 Style = Literal["changed", "good", "warning", "error", "dim", "strong"]
 """What a text means; only the screen knows the color of that."""

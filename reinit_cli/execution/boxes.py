@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
 from reinit_cli.execution.draw import NOTHING, computed_dtype, draw_blocks
 from reinit_cli.initializers import Law
 from reinit_cli.initializers.blocks import Filler
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array
 from reinit_cli.streams.stream import stream_named
 from reinit_cli.tensors.elements import Elements, stored_dtype

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from reinit_cli.execution.fill import Fill
 from reinit_cli.initializers import Law, Move, Transform, UndefinedError
 from reinit_cli.initializers.blocks import evenly, nothing, pieces
 from reinit_cli.initializers.drawing import drawn_blocks
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.storage.segments import View
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.shifted import Shifted

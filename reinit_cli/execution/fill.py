@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.plan import Step
 from reinit_cli.storage.segments import Box, Copy, Range, Segment, View
 from reinit_cli.tensors.blocks import Blocks

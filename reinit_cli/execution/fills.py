@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from reinit_cli.execution.fill import Fill, Share
 from reinit_cli.initializers import Move, Transform
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.memory import is_kept_for_tests
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import rows_alone

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Self
 
 from reinit_cli.execution.fill import FillPart
 from reinit_cli.execution.pieces import Piece
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.segments import Box, Copy
 from reinit_cli.tensors.convert import boxed

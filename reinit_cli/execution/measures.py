@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.plan import Step
 from reinit_cli.tensors.blocks import Blocks
 from reinit_cli.tensors.elements import Elements

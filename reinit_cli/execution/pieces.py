@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.crc32 import crc32, crc32_joined
 from reinit_cli.storage.segments import Late, Segment
 from reinit_cli.storage.writer import Writer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from itertools import product as indices
 from math import prod
@@ -17,7 +16,7 @@ from reinit_cli.execution.lay import lay
 from reinit_cli.execution.patches import Patchwork
 from reinit_cli.execution.pieces import Piece
 from reinit_cli.execution.seen import Seen
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.planning.memory import drawn_itemsize, working_nbytes
 from reinit_cli.storage.segments import Box, View
 from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.initializers import Law
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.histogram import Counter, Histogram, has_room

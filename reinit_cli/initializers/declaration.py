@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from keyword import iskeyword
 from typing import Literal
 
@@ -26,6 +26,7 @@ from reinit_cli.initializers.parameters import (
 )
 from reinit_cli.initializers.site import Site
 from reinit_cli.initializers.synonyms import argument_meant, other_initializer
+from reinit_cli.lazy import dataclass
 from reinit_cli.text import plural, shortened
 
 KEEP = "keep"

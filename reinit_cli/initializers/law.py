@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from reinit_cli.initializers.blocks import Filler, Take, block_numels, nothing
 from reinit_cli.initializers.overridable import overridable
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
 from reinit_cli.streams.torch.groups import GROUP_NUMEL, normal_words

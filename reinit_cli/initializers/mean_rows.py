@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from reinit_cli.initializers.blocks import Take, nothing
 from reinit_cli.initializers.law import Dtype
 from reinit_cli.initializers.transform import Transform
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.tensors.halves import sum_by_halves
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.initializers.blocks import pieces
 from reinit_cli.initializers.drawing import drawn_blocks
 from reinit_cli.initializers.law import Law
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ A parameter is annotated with its kind, `std: Annotated[float, Number(minimum=0)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, Protocol
 
 from reinit_cli.initializers.fans import AXES
 from reinit_cli.initializers.gains import NONLINEARITIES
 from reinit_cli.initializers.synonyms import word_meant
+from reinit_cli.lazy import dataclass
 from reinit_cli.text import parse_integer, parse_number
 
 Value = float | int | str | None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from reinit_cli.initializers.blocks import Filler, Take, nothing, pieces
 from reinit_cli.initializers.law import Dtype, Law, Normal, Statistic
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.shifted import Shifted
 from reinit_cli.streams.torch.chance import set_apart

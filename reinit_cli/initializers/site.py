@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.prefixes import Prefix
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.layers.layer import Layer
 

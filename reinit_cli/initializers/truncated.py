@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import ClassVar
 
 from reinit_cli.initializers.blocks import Take, nothing
 from reinit_cli.initializers.law import Dtype, Law, Statistic
+from reinit_cli.lazy import dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
 from reinit_cli.streams.torch.chance import TorchChance

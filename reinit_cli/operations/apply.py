@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from reinit_cli.checkpoints.state import StateSource
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.budget import DRAWING_NBYTES
 from reinit_cli.initializers import Constant, Normal, Transform, Uniform
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.operations.devices import with_device
 from reinit_cli.operations.masks import masks_of, with_masks
 from reinit_cli.planning.decide import decide

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from reinit_cli.checkpoints.file import StreamSource
@@ -24,6 +24,7 @@ from reinit_cli.errors import (
     SourceError,
     UnknownNameError,
 )
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations import prepare, rewrite
 from reinit_cli.operations.output_place import (
     existing_output,

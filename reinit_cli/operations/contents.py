@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from reinit_cli.checkpoints.file import FileSource, file_source, stream_source
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
@@ -12,6 +10,7 @@ from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.formats.outline import Outlining, Part
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import UnsupportedFormatError
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.reader import Reader

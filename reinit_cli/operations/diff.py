@@ -6,12 +6,13 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.execution.sketches import BINS, PICTURES
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.difference import Change, Difference
 from reinit_cli.operations.prefix import PrefixDifference, prefix_between
 from reinit_cli.operations.stats import Measured, measure_source

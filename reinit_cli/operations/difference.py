@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.keys import ORDERS, natural
 from reinit_cli.operations.outline import alike
 from reinit_cli.tensors.distance import Distance

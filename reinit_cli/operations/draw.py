@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from reinit_cli.checkpoints.references import find_references
@@ -12,6 +12,7 @@ from reinit_cli.errors import TensorError
 from reinit_cli.execution.boxes import Taken, draw_box
 from reinit_cli.execution.draw import NOTHING, draw_blocks, naming
 from reinit_cli.initializers import Init
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.devices import drawing_device
 from reinit_cli.operations.show import Part, refuse_many_dimensions
 from reinit_cli.planning.decide import decide

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.version import __version__
 
 _PACKAGES = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from reinit_cli.checkpoints.folder import FolderSource
@@ -14,6 +13,7 @@ from reinit_cli.checkpoints.formats.hugging_face.names import is_index
 from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, parse_object
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import SourceError
+from reinit_cli.lazy import dataclass
 
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.file import FileSource
@@ -11,6 +11,7 @@ from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.source import Source, doubts_about
 from reinit_cli.errors import RecordError
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.contents import Holdings, describe
 from reinit_cli.operations.folder_facts import Config, Shards, config_of, shards_of
 from reinit_cli.operations.next_commands import Command, next_commands

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
 from reinit_cli.errors import UnknownNameError
+from reinit_cli.lazy import dataclass
 from reinit_cli.request.pattern import KeyIndex, Pattern
 from reinit_cli.tensors.counts import Counts, buffer_keys, count
 from reinit_cli.tensors.info import TensorInfo, repeated_keys, tied_groups
@@ -109,9 +109,12 @@ class Listing:
         return count(self.tensors, self.repeated, self.buffers)
 
 
+_ALL = Selectors()
+
+
 def list_keys(
     tensors: tuple[TensorInfo, ...],
-    selectors: Selectors = Selectors(),
+    selectors: Selectors = _ALL,
 ) -> Listing:
     """Return what selectors choose of the entries of a source, however many are shown."""
     keys = [tensor.key for tensor in tensors]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.request.glob import MAX_CHARACTERS, MAX_NAMES
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.tensors.info import TensorInfo

@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 
 from reinit_cli.initializers.prefixes import Prefix, beginnings, common_beginnings
+from reinit_cli.lazy import dataclass
 from reinit_cli.request.pattern import Pattern
 
 _MOST_SHARED = 5

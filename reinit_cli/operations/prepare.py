@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
@@ -22,6 +22,7 @@ from reinit_cli.errors import (
 from reinit_cli.execution.assemble import check_changes
 from reinit_cli.execution.sketches import pictured
 from reinit_cli.initializers.site import Arch, Elsewhere, Versions
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.bounds import (
     check_links,
     check_output,

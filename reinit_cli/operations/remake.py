@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
@@ -14,6 +14,7 @@ from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import (
     ReinitError,
 )
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.batch import requests_of
 from reinit_cli.operations.bounds import check_reads
 from reinit_cli.operations.devices import redrawing_device

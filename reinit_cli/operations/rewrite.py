@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib import import_module
 from typing import BinaryIO, Self
 
@@ -19,6 +19,7 @@ from reinit_cli.execution.engine import run, total_nbytes
 from reinit_cli.execution.fill import Fill, Observer, filled_ranges
 from reinit_cli.execution.measures import Filled, Measures
 from reinit_cli.execution.sketches import Sketch, Sketches
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.bounds import check_links
 from reinit_cli.operations.devices import with_device
 from reinit_cli.operations.masks import masks_of

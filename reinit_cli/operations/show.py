@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import TensorError
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.keys import Listing, Selectors, list_keys
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.storage.segments import View

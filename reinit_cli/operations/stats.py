@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from reinit_cli.checkpoints.source import Source
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.keys import natural
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_as_stored

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.outline import Group, braces, groups_of
 from reinit_cli.tensors.counts import Counts, buffer_keys, count
 from reinit_cli.tensors.info import TensorInfo, repeated_keys, tied_groups

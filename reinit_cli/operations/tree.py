@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.outline import NUMBER, braces
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.tensors.info import TensorInfo

@@ -6,7 +6,7 @@ It shows integrity, not authorship: whoever changes a file can write another rec
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
@@ -19,6 +19,7 @@ from reinit_cli.errors import (
     UnknownNameError,
     UnsupportedFormatError,
 )
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.devices import redrawing_device
 from reinit_cli.operations.redraw import gaps_of_redrawn, span_of
 from reinit_cli.operations.remake import Finding, remade, request_of, tensors_of

@@ -8,8 +8,9 @@ a warning.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.change import Change
 from reinit_cli.planning.config_sizes import Resized, Sizes
 from reinit_cli.planning.counted import is_embedding, is_head

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.change import Change
 from reinit_cli.planning.counted import (
     LABELS,

@@ -8,8 +8,8 @@ path, without the numbers of a list.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.info import TensorInfo
 
 

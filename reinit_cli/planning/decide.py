@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reinit_cli.errors import UnfillableError
 from reinit_cli.initializers import NOWHERE, Elsewhere, Law, Site, UndefinedError
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.match import match

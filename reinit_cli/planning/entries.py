@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reinit_cli.errors import RuleError
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.cast import cast
 from reinit_cli.planning.owners import ALONE, Surroundings
 from reinit_cli.planning.reshape import RESIZE_VERSION, Reshapes, reshaped, to_shapes

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from reinit_cli.checkpoints.formats.base import Located
 from reinit_cli.errors import UnknownNameError
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.pattern import patterns_of, select_keys
 from reinit_cli.tensors.info import TensorInfo

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.counted import (
     counted_as,
     is_bias_of_words,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reinit_cli.checkpoints.references import References
 from reinit_cli.checkpoints.source import Source
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.output import Layout
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.request import Request

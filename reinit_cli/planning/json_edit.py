@@ -6,8 +6,10 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from reinit_cli.lazy import dataclass
 
 _WHITE = re.compile(r"[ \t\n\r]*")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reinit_cli.errors import RuleError
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.owner import Owner
 from reinit_cli.planning.parts import Owners, refuse_ambiguous, settled_parts
 from reinit_cli.request.pattern import KeyIndex, Pattern

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import State
 

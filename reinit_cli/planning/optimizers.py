@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reinit_cli.initializers import Transform, parse_init
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.optimizer_slots import COUNTERS, KNOWN, Slot, shape_for, shape_of, slot_of
 from reinit_cli.planning.owners import Saved, matches_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from reinit_cli.checkpoints.formats import (
     NEW_FILES,
@@ -19,6 +18,7 @@ from reinit_cli.checkpoints.formats.hugging_face.names import PEFT_STEM, series_
 from reinit_cli.checkpoints.formats.respelling import KeepingFormat
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import OutputUnwritableError, RuleError, UnwritableContentError
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.lost import holds_more, unwritten
 from reinit_cli.planning.plan import Plan
 from reinit_cli.request.cast import casts_of

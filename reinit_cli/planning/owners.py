@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from reinit_cli.errors import RuleError
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.optimizer_slots import shape_of
 from reinit_cli.planning.parameter_names import named_keys
 from reinit_cli.planning.parameters import NDIM, Matched, Order, Parameter, match_parameters, unlike

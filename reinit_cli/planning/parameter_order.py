@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+
+from reinit_cli.lazy import dataclass
 
 Token = str
 """What a parameter and its tensor have in common, as text: a file chooses the numbers in it, and

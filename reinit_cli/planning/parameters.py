@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 from typing import NamedTuple
 
 from reinit_cli.errors import RuleError
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.optimizer_slots import odd_slots, shape_of
 from reinit_cli.planning.parameter_names import named_keys
 from reinit_cli.planning.parameter_order import (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
 from reinit_cli.initializers import Constant, Fans, Init, Law, Normal, Statistic, Transform, Uniform
 from reinit_cli.initializers.truncated import TruncatedNormal
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.change import Change
 from reinit_cli.request.part import Part, Ranges
 from reinit_cli.request.request import Request

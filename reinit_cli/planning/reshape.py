@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 from reinit_cli.errors import RuleError
@@ -18,6 +18,7 @@ from reinit_cli.initializers import (
 )
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.initializers.truncated import TruncatedNormal
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.followers import Followers, followers
 from reinit_cli.planning.plan import Plan, Step

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from reinit_cli.errors import RuleError
+from reinit_cli.lazy import dataclass
 from reinit_cli.request.pattern import KeyIndex, Pattern, patterns_of
 from reinit_cli.request.regex import Clock
 from reinit_cli.request.rename import renames_of

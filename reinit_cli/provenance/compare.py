@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from reinit_cli.checkpoints.formats.base import RECORD_NAME
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Range

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, islice
 
 from reinit_cli.checkpoints.source import Contents, Source
+from reinit_cli.lazy import dataclass
 from reinit_cli.provenance.sha256 import Read, sha256_of, sha256_of_pieces
 from reinit_cli.storage.segments import Range, Reserved, Segment
 from reinit_cli.tensors.convert import bytes_at

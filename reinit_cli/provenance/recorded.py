@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.base import Place
 from reinit_cli.checkpoints.source import Source
@@ -17,6 +17,7 @@ from reinit_cli.initializers import (
     parse_init,
 )
 from reinit_cli.initializers.declaration import KEEP
+from reinit_cli.lazy import dataclass
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.parts import part_step
 from reinit_cli.planning.plan import Step

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.tensors.dtype import dtype_named
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice, pairwise, product
 from math import prod
 from os.path import commonprefix
 
 from reinit_cli.errors import PatternError
+from reinit_cli.lazy import dataclass
 from reinit_cli.request.from_end import Ends, FromEnd
 from reinit_cli.request.glob_parts import (
     STAR,

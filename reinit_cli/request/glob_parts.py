@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby, product
 from math import prod
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.request.from_end import Ends
 
 

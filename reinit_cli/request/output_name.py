@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
 from reinit_cli.errors import OutputError, UnknownNameError
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.location import SourceName
 
 PLACEHOLDERS = {

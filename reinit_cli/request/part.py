@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reinit_cli.errors import PatternError
+from reinit_cli.lazy import dataclass
 from reinit_cli.text import plural, quoted
 
 _SIGNS = frozenset(":,/=")

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 from reinit_cli.errors import PatternError
+from reinit_cli.lazy import dataclass
 from reinit_cli.request.from_end import FromEnd, Numbers
 from reinit_cli.request.glob import Glob
 from reinit_cli.request.regex import Clock, Regex, wide_sets

@@ -12,13 +12,14 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from importlib import import_module
 from itertools import compress
 from typing import Any
 
 from reinit_cli.errors import PatternError
+from reinit_cli.lazy import dataclass
 
 MAX_LENGTH = 10_000
 """The most characters of a regular expression: compiling takes up to a millisecond for each."""

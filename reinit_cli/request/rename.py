@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reinit_cli.errors import PatternError, RuleError
+from reinit_cli.lazy import dataclass
 from reinit_cli.request.glob import Glob
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.regex import Clock, Regex

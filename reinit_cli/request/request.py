@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 from typing import Any, TypedDict, cast
 
 from reinit_cli.initializers.site import Arch
+from reinit_cli.lazy import dataclass
 from reinit_cli.request import values
 from reinit_cli.request.bounds import Bounds
 from reinit_cli.request.cast import Casts, as_asked_for, casts_of
@@ -352,9 +353,8 @@ class PartialRequest(RequestOptions, total=False):
 def override(lower: PartialRequest, upper: PartialRequest) -> PartialRequest:
     """Merge two requests with gaps: the upper overrides, and its rules come later.
 
-    So do its resizes, its renames, and what it drops or takes.
-
-    The output, weights and root of the lower are dropped with its source.
+    So do its resizes, its renames, and what it drops or takes. The output, weights and root of
+    the lower are dropped with its source.
     """
     with_source = ("output", "weights", "root")
     has_other = lower.get("sources") not in (None, upper.get("sources"))

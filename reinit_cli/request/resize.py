@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from reinit_cli.errors import RuleError
 from reinit_cli.initializers import Init, parse_init
+from reinit_cli.lazy import dataclass
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.text import quoted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from itertools import islice
 from math import isfinite
@@ -14,6 +14,7 @@ from reinit_cli.errors import ArgumentError, PatternError, RuleError, UnknownNam
 from reinit_cli.initializers import REGISTRY, Init, parse_init
 from reinit_cli.initializers.arguments import is_plain
 from reinit_cli.initializers.declaration import KEEP
+from reinit_cli.lazy import dataclass
 from reinit_cli.request.part import Part, equals_in_parts, parted
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.text import kind_of, plain, quoted, shortened

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from reinit_cli.errors import (
     OutputExistsError,
     OutputTakenError,
     OutputUnwritableError,
 )
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Fingerprint
 from reinit_cli.storage.system import naming_output
 from reinit_cli.storage.within import is_within

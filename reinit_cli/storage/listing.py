@@ -12,9 +12,9 @@ import os
 import stat
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 
 from reinit_cli.errors import SourceChangedError, UnreadableSourceError
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.destination import place_of
 from reinit_cli.storage.reader import Fingerprint, Listed, Listing, Store
 from reinit_cli.storage.system import wait_for_next_tick

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+
+from reinit_cli.lazy import dataclass
 
 
 @dataclass(frozen=True, slots=True)

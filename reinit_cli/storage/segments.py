@@ -7,9 +7,10 @@ in the output is known before the first byte is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 from typing import Literal as OneOf
+
+from reinit_cli.lazy import dataclass
 
 if TYPE_CHECKING:
     from reinit_cli.storage.reader import Reader

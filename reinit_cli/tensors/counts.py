@@ -7,8 +7,8 @@ decide: running statistics, what is in the table of `spared`, integers and bools
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo, repeated_keys
 from reinit_cli.tensors.spared import Spared, quantized_weights, spared

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_as_stored, blocks_row_by_row
 from reinit_cli.tensors.dtype import DTYPES

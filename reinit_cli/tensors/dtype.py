@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 
 from reinit_cli.errors import UnknownNameError
+from reinit_cli.lazy import dataclass
 
 Kind = Literal["float", "integer", "bool", "complex", "packed"]
 

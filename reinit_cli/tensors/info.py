@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from math import prod
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.dtype import DTYPES, Dtype
 from reinit_cli.text import quoted
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.info import TensorInfo
 
 STATE_FILES = ("optimizer.pt", "optimizer.bin")

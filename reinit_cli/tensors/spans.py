@@ -8,12 +8,11 @@ a read for each row, and not all of the matrix.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
 from typing import TYPE_CHECKING
 
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.storage.segments import Box
 from reinit_cli.tensors.convert import bytes_of, strided
 from reinit_cli.tensors.elements import Array

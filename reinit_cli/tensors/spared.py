@@ -8,9 +8,9 @@ The rows below are the only list of such names; each says where it is taken from
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
 

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, NamedTuple, Protocol
 
 from reinit_cli.errors import RecordError, SourceNotFoundError, UnreadableSourceError
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Box, Check, Copy, Range, Segment
 from reinit_cli.tensors.info import TensorInfo

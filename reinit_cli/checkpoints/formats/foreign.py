@@ -11,9 +11,9 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from reinit_cli.errors import UnsupportedFormatError
+from reinit_cli.lazy import dataclass
 from reinit_cli.text import plural
 
 LOOKED_AT_NBYTES = 4096

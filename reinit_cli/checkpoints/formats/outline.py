@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from reinit_cli.checkpoints.formats.base import Files, Located
+from reinit_cli.lazy import dataclass
 
 
 @dataclass(frozen=True, slots=True)

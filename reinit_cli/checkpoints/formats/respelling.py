@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from reinit_cli.checkpoints.formats.base import Content, Edits, Files, Format, Located, Shortfall
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.segments import Segment
 from reinit_cli.tensors.info import TensorInfo
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 
 from reinit_cli.checkpoints.formats.base import (
@@ -43,6 +43,7 @@ from reinit_cli.checkpoints.formats.strict_json import (
     parse_object,
 )
 from reinit_cli.errors import MalformedFileError
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo, tied_groups

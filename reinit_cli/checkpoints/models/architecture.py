@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from reinit_cli.checkpoints.models.torchvision import (
 from reinit_cli.errors import RuleError, UnknownNameError
 from reinit_cli.initializers import Architecture, Law, UndefinedError
 from reinit_cli.initializers.site import Arch
+from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.device import is_out_of_memory
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.layers.layer import Layer

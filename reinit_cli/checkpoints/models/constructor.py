@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from reinit_cli.initializers import Law, UndefinedError
 from reinit_cli.initializers.families.replays import Patched, Region, Values
 from reinit_cli.initializers.law import Constant, Normal, Uniform
 from reinit_cli.initializers.truncated import TruncatedNormal
+from reinit_cli.lazy import dataclass
 from reinit_cli.streams.chance import Array
 from reinit_cli.tensors.layers.layer import Layer
 

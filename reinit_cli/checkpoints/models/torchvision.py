@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.checkpoints.models.borrowing import own_random_state, replaced
 from reinit_cli.checkpoints.models.published import file_nbytes
 from reinit_cli.errors import SourceError, SourceNotFoundError, UnknownNameError
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.local import LocalStore
 from reinit_cli.streams.stream import seed_for
 from reinit_cli.tensors.info import TensorInfo

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -30,6 +30,7 @@ from reinit_cli.cli.screen import Screen, screen_of
 from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
 from reinit_cli.cli.terminal import warn_about
 from reinit_cli.collector import collector_paused
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.keys import ORDERS, Listing, Selectors, list_keys
 from reinit_cli.tensors.info import TensorInfo
 

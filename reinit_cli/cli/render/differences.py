@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.cli.render.html import Page, without_folders
@@ -15,6 +15,7 @@ from reinit_cli.cli.render.overview import spreads_of_differences
 from reinit_cli.cli.render.panels import panels_of_differences
 from reinit_cli.cli.render.table import Cell, Column, Sheet, Value
 from reinit_cli.cli.screen import Screen, Style
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.difference import DIFFERENCE_ORDERS, Difference, counts_of, grouped
 from reinit_cli.operations.keys import Selectors
 from reinit_cli.operations.prefix import PrefixDifference

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reinit_cli.cli.render.layout import shortened, width_of
 from reinit_cli.cli.screen import Screen
+from reinit_cli.lazy import dataclass
 from reinit_cli.text import nbytes, printable
 
 _LEAST_NAME, _LEAST_BAR, _MOST_BAR = 10, 8, 30

@@ -6,7 +6,7 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from importlib.resources import files
 from itertools import islice, starmap
@@ -16,6 +16,7 @@ from typing import Any
 from reinit_cli.cli.render.overview import Spread, drawn
 from reinit_cli.cli.render.panels import Panel, Point, drawn_of, joined, ticks
 from reinit_cli.cli.render.table import Cell, Column, Sheet, Value, spelled
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.keys import natural
 from reinit_cli.text import number, printable
 from reinit_cli.version import __version__

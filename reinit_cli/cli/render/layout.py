@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reinit_cli.cli.screen import Screen, Style
+from reinit_cli.lazy import dataclass
 
 _GAP = "  "
 """Between two columns."""

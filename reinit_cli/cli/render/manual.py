@@ -6,12 +6,12 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import click
 
 from reinit_cli.cli.pager import paged
 from reinit_cli.cli.screen import screen_of
+from reinit_cli.lazy import dataclass
 
 WIDEST = 80
 """Columns of a page, however wide the terminal is."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.keys import natural
 from reinit_cli.text import number, printable
 

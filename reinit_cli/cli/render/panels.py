@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.histogram import has_room
 from reinit_cli.text import plural, shape
 

@@ -6,11 +6,12 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, TextIO, cast
 
 from reinit_cli.cli.render.layout import COMFORTABLE, Strip, fact_lines, table_lines
 from reinit_cli.cli.screen import Screen, Style, screen_of
+from reinit_cli.lazy import dataclass
 from reinit_cli.text import nbytes, one_line, printable
 
 Kind = Literal["text", "key", "count", "nbytes", "number", "note", "picture", "group"]

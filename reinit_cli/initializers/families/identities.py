@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from reinit_cli.initializers.blocks import Filler, Take, nothing
@@ -13,7 +12,7 @@ from reinit_cli.initializers.gains import check_gain, gain_of
 from reinit_cli.initializers.law import Constant, Dtype, Law, Normal, Statistic
 from reinit_cli.initializers.parameters import AnyGain, Integer, NonNegative, Slope
 from reinit_cli.initializers.registry import register
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
 from reinit_cli.streams.torch.groups import normal_words

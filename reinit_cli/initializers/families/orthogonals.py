@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import count
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -19,7 +18,7 @@ from reinit_cli.initializers.parameters import AnyGain, Axes, Slope
 from reinit_cli.initializers.parts import Blocks
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
 from reinit_cli.streams.torch.groups import normal_words

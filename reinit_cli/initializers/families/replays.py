@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import RuleError
@@ -12,7 +11,7 @@ from reinit_cli.initializers.blocks import Filler, Take, nothing, pieces
 from reinit_cli.initializers.law import Dtype, Law
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.shifted import Shifted
 from reinit_cli.streams.torch.chance import set_apart

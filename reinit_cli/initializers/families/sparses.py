@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from reinit_cli.initializers.blocks import Filler, Take, nothing
@@ -12,7 +11,7 @@ from reinit_cli.initializers.fans import need_ndim
 from reinit_cli.initializers.law import Dtype, Law, Normal, Statistic
 from reinit_cli.initializers.parameters import NonNegative, Number
 from reinit_cli.initializers.registry import register
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
 from reinit_cli.streams.philox.places import choice_nbytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from reinit_cli.errors import ArgumentError
@@ -25,7 +24,7 @@ from reinit_cli.initializers.parameters import (
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
 from reinit_cli.initializers.transform import Move, Transform
-from reinit_cli.lazy import LazyModule
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.tensors.dtype import DTYPES, FLOATS
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.streams.seeds import digest_of
 
 if TYPE_CHECKING:

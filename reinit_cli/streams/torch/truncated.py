@@ -8,9 +8,9 @@ numbers after that of the draw before as the tensor takes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reinit_cli.lazy import dataclass
 from reinit_cli.streams.normals import normal_mass
 from reinit_cli.streams.torch.groups import normal_words, whole_groups
 from reinit_cli.streams.torch.mersenne import is_known, later

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Literal, Protocol
+
+from reinit_cli.lazy import dataclass
 
 Told = Literal["architecture", "config", "names", "shapes"]
 """What tells the kind of a layer, the most certain first."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 from reinit_cli.checkpoints.formats.base import (
@@ -54,6 +54,7 @@ from reinit_cli.checkpoints.formats.hugging_face.names import (
 )
 from reinit_cli.checkpoints.formats.hugging_face.stale import stale_of, training_of
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
 from reinit_cli.tensors.info import TensorInfo

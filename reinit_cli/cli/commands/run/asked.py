@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from reinit_cli.cli.options import check_device_of_variable
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.batch import read_list, requests_of
 from reinit_cli.operations.recipe_file import read_recipe
 from reinit_cli.request.named import bounds_of_recipes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from reinit_cli.cli.commands.run.summary import (
     buffers_of,
@@ -18,6 +17,7 @@ from reinit_cli.cli.screen import Style
 from reinit_cli.execution.checks import Finding
 from reinit_cli.execution.draw import expected_moments
 from reinit_cli.execution.measures import Filled
+from reinit_cli.lazy import dataclass
 from reinit_cli.operations.rewrite import Outcome
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.match import head_rule

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from reinit_cli.checkpoints.formats.torch.contents.holders import Holders
@@ -24,6 +24,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.record_kinds import (
 )
 from reinit_cli.checkpoints.formats.torch.pickles.records import Instance
 from reinit_cli.errors import MalformedFileError
+from reinit_cli.lazy import dataclass
 
 LONE = "tensor"
 """The key of a tensor that is all that a file holds."""

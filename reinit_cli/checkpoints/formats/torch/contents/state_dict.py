@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from reinit_cli.checkpoints.formats.base import Located, Neighbor, Place
@@ -30,6 +30,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.records import (
 )
 from reinit_cli.checkpoints.formats.torch.pickles.tensor_records import Reading, Storage
 from reinit_cli.errors import MalformedFileError
+from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.tensors.optimizer import Optimizer
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from reinit_cli.checkpoints.formats.base import Edits, Files
@@ -20,6 +19,7 @@ from reinit_cli.checkpoints.formats.torch.edits.spans import Spans
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickles.record_kinds import members_of
 from reinit_cli.checkpoints.formats.torch.pickles.records import Pickle, pairs_of
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Literal as Bytes
 from reinit_cli.storage.segments import Segment

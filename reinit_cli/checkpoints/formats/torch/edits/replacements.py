@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from reinit_cli.checkpoints.formats.torch.pickles.tensor_call import Span
+from reinit_cli.lazy import dataclass
 
 
 @dataclass(frozen=True, slots=True)

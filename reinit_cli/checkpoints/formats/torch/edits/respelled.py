@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.records import Pickle
 from reinit_cli.checkpoints.formats.torch.pickles.tensor_call import Span
 from reinit_cli.checkpoints.formats.torch.pickles.tensor_records import Storage
 from reinit_cli.errors import UnsupportedFormatError
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Literal, Segment
 from reinit_cli.tensors.info import TensorInfo

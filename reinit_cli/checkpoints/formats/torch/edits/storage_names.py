@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
@@ -12,6 +11,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.records import (
     Persistent,
     inside_of,
 )
+from reinit_cli.lazy import dataclass
 
 Where = tuple[int, int]
 """The identity of what holds something, and its number there."""

@@ -14,11 +14,11 @@ with one name, an archive in another's comment), so whatever bends them is refus
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from struct import Struct, pack
 from typing import Any, NamedTuple, NoReturn
 
 from reinit_cli.errors import MalformedFileError
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 
 # PKWARE APPNOTE 6.3.10, sections 4.3.7 to 4.3.16.

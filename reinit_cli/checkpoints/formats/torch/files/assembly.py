@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.base import RECORD_NAME, FileEdits, spliced
 from reinit_cli.checkpoints.formats.torch.files.archive import (
@@ -21,6 +21,7 @@ from reinit_cli.checkpoints.formats.torch.files.archive import (
     local_header,
     read_directory,
 )
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Copy, Late, Literal, Reserved, Segment
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.base import RECORD_NAME
 from reinit_cli.checkpoints.formats.torch.files.archive import (
@@ -30,6 +30,7 @@ from reinit_cli.checkpoints.formats.torch.files.assembly import (
     order_of,
 )
 from reinit_cli.checkpoints.formats.torch.files.zip_headers import Placed, written_of
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Copy, Late, Literal, Reserved, Segment
 

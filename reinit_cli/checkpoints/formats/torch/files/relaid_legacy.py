@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from reinit_cli.checkpoints.formats.base import FileEdits, spliced
 from reinit_cli.checkpoints.formats.torch.edits.respelled import Respelled
 from reinit_cli.checkpoints.formats.torch.files.new_legacy import NUMEL_NBYTES
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Copy, Literal, Segment
 

@@ -8,11 +8,11 @@ before it, and the local header leaves sizes and CRC-32 to the descriptor after 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from struct import Struct, pack
 from typing import NamedTuple
 
 from reinit_cli.checkpoints.formats.torch.files.archive import Directory, ZipEntry
+from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 
 _HEADER_NBYTES = 30

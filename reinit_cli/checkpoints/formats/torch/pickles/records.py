@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
+from reinit_cli.lazy import dataclass
 
 
 @dataclass(frozen=True, slots=True)

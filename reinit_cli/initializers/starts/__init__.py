@@ -1,0 +1,1 @@
+"""Starts: what torch's own layers fill their tensors with when they are made or reset."""

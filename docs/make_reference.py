@@ -230,11 +230,20 @@ def _initializer(declared: Initializer) -> Iterator[str]:
     if declared.stream:
         facts.append(
             "- Uses existing values; if it draws random numbers, its stream is "
-            f'`"SEED:KEY:{declared.stream}"`'
+            f'`"SEED:KEY:{declared.stream}"`{_rounds(declared)}'
         )
     yield "\n".join(facts)
     if declared.parameters:
         yield _arguments(declared.parameters)
+
+
+def _rounds(declared: Initializer) -> str:
+    if not declared.has_rounds:
+        return ""
+    return (
+        f', or `"SEED:KEY:{declared.stream}:ROUND"` with '
+        "[`round=ROUND`](../how-to/perturb.md#change-weights-again-and-again)"
+    )
 
 
 def _arguments(parameters: Iterable[Parameter]) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from reinit_cli.errors import ArgumentError, UnknownNameError
-from reinit_cli.initializers.declaration import COMMON, Init, Initializer
+from reinit_cli.initializers.declaration import COMMON, ROUNDS, Init, Initializer
 from reinit_cli.initializers.loose import respelled
 from reinit_cli.initializers.parameters import Nested, Text
 from reinit_cli.initializers.registry import REGISTRY
@@ -15,7 +15,7 @@ from reinit_cli.initializers.synonyms import other_initializer, word_meant
 _MOST_WORDS, _SUCH = 6, "relu"
 """How many words are listed in an error, and which one stands for more."""
 
-_COMMON_NAMES = {parameter.name for parameter in COMMON}
+_COMMON_NAMES = {parameter.name for parameter in (*ROUNDS, *COMMON)}
 
 
 def parse_init(text: str) -> Init:

@@ -16,12 +16,9 @@ from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.parameters import (
     Axes,
     Checkpoint,
-    DonorKey,
     Flag,
     Integer,
     Kind,
-    Number,
-    Text,
     Value,
 )
 from reinit_cli.initializers.site import Site
@@ -75,6 +72,16 @@ COMMON = (
 )
 """The parameters of every initializer."""
 
+ROUNDS = (
+    Parameter(
+        "round",
+        Integer(minimum=0),
+        0,
+        "number of earlier rounds: each round draws other random numbers",
+    ),
+)
+"""The parameters of every initializer that changes existing values at random."""
+
 LAYOUT = (
     Parameter("fan", Integer(minimum=1), None, "replaces both fans for any shape"),
     Parameter(
@@ -117,6 +124,8 @@ class Initializer:
         fans: returns the fans for a shape and arguments if no `Layout` sets them.
         stream: a suffix for the key of its random stream: its own name if it transforms
             existing values, so that it never repeats the draw of the weights; "" otherwise.
+        has_rounds: whether it transforms existing values at random, so that it can do so again
+            with other random numbers.
         takes_all: whether wildcards also match running statistics and integers.
         drawn_as: returns the key whose stream a tensor is drawn from, for a `Site`, a shape
             and arguments; None for the tensor's own.
@@ -139,6 +148,7 @@ class Initializer:
     asks: tuple[str, ...] = ()
     fans: Callable[..., Fans | None] | None = None
     stream: str = ""
+    has_rounds: bool = False
     takes_all: bool = False
     version: int = 1
     purpose: Purpose = "other"
@@ -148,7 +158,8 @@ class Initializer:
     def all_parameters(self) -> tuple[Parameter, ...]:
         """Its own parameters, then those of the layout, then the common ones (except for `keep`)."""
         layout = LAYOUT if "fans" in self.asks else ()
-        return (*self.parameters, *layout, *(() if self.name == KEEP else COMMON))
+        rounds = ROUNDS if self.has_rounds else ()
+        return (*self.parameters, *layout, *rounds, *(() if self.name == KEEP else COMMON))
 
     def bind(self, given: Mapping[str, object]) -> Init:
         """Return the initializer with its arguments.
@@ -170,13 +181,14 @@ class Initializer:
         ndim = typing.cast("int | None", read.pop("ndim", None))
         min_ndim = typing.cast("int", read.pop("min_ndim", 0))
         keep_zeros = bool(read.pop("keep_zeros", False))
+        round_ = typing.cast("int", read.pop("round", 0)) if self.has_rounds else 0
         layout = self._layout(read)
         completed = self.complete(self.name, read)
         for parameter in self.parameters:
             if parameter.default is REQUIRED and parameter.name not in completed:
                 raise ArgumentError(self.name, parameter.name, (self.example,), kind="missing")
         arguments = self._defaults() | completed
-        return Init(self, tuple(arguments.items()), ndim, min_ndim, keep_zeros, layout)
+        return Init(self, tuple(arguments.items()), ndim, min_ndim, keep_zeros, layout, round_)
 
     def _named(self, name: str, known: Mapping[str, Parameter]) -> str:
         """Return the name of an argument, as torch has it.
@@ -229,6 +241,7 @@ class Init:
         min_ndim: the fewest dimensions of a tensor it takes.
         keep_zeros: whether zeros stay zeros.
         layout: how it reads the dimensions of a weight.
+        round: how often its random change was made before; 0 where it makes none.
     """
 
     initializer: Initializer
@@ -237,6 +250,12 @@ class Init:
     min_ndim: int = 0
     keep_zeros: bool = False
     layout: Layout = TORCHS
+    round: int = 0
+
+    @property
+    def stream(self) -> str:
+        """The suffix for the key of its random stream; "" for the stream of the weights."""
+        return f"{self.initializer.stream}:{self.round}" if self.round else self.initializer.stream
 
     @property
     def keeps(self) -> bool:
@@ -249,7 +268,11 @@ class Init:
         meant: Arguments = {name: value for name, value in self.arguments if value is not None}
         layout = {parameter.name: getattr(self.layout, parameter.name) for parameter in LAYOUT}
         unusual = {name: each for name, each in layout.items() if each != getattr(TORCHS, name)}
-        common = {"min_ndim": self.min_ndim, "keep_zeros": self.keep_zeros}
+        common = {
+            "round": self.round,
+            "min_ndim": self.min_ndim,
+            "keep_zeros": self.keep_zeros,
+        }
         exact = {} if self.ndim is None else {"ndim": self.ndim}
         return meant | unusual | exact | {name: value for name, value in common.items() if value}
 
@@ -356,41 +379,3 @@ class Init:
 def written(value: Value) -> str:
     """Return an argument's value as a rule has it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def asked_by(build: Callable[..., Law | None]) -> tuple[str, ...]:
-    """Return what a function takes after the shape: "fans" where it says so, else "site"."""
-    parameters = inspect.signature(build).parameters.values()
-    _, *others = [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
-    if not others:
-        return ()
-    hints = typing.get_type_hints(build)  # which compiles every annotation
-    return tuple("fans" if hints.get(name) is Fans else "site" for name in others)
-
-
-def parameters_of(build: Callable[..., Law | None]) -> tuple[Parameter, ...]:
-    """Read the parameters of a function from its keyword-only arguments.
-
-    Raises:
-        TypeError: the annotation of one of them is not a kind of argument.
-    """
-    hints = typing.get_type_hints(build, include_extras=True)
-    return tuple(
-        Parameter(_name(parameter.name, kind), kind, parameter.default)
-        for parameter in inspect.signature(build).parameters.values()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        for kind in (_kind(hints.get(parameter.name)),)
-    )
-
-
-def _name(name: str, kind: Kind) -> str:
-    return name.removesuffix("_") if isinstance(kind, DonorKey) else name
-
-
-def _kind(hint: object) -> Kind:
-    plain: dict[object, Kind] = {float: Number(), int: Integer(), str: Text(), bool: Flag()}
-    if hint in plain:
-        return plain[hint]
-    for extra in getattr(hint, "__metadata__", ()):
-        return typing.cast("Kind", extra)
-    raise TypeError(f"{hint!r} is not a kind of argument; annotate it as float, int, bool or str")

@@ -11,11 +11,10 @@ from reinit_cli.initializers.declaration import (
     Arguments,
     Initializer,
     Purpose,
-    asked_by,
-    parameters_of,
 )
 from reinit_cli.initializers.fans import Fans
 from reinit_cli.initializers.law import Law
+from reinit_cli.initializers.signatures import asked_by, parameters_of
 from reinit_cli.initializers.synonyms import name_meant
 
 Build = TypeVar("Build", bound=Callable[..., Law | None])
@@ -139,6 +138,7 @@ def register(
     complete: Callable[[str, Arguments], Arguments] = _as_given,
     fans: Callable[..., Fans | None] | None = None,
     is_transform: bool = False,
+    has_rounds: bool = False,
     takes_all: bool = False,
     version: int = 1,
     drawn_as: Callable[..., str] | None = None,
@@ -151,7 +151,8 @@ def register(
     shape that it cannot fill. A second positional argument receives the `Site` of the tensor,
     or its `Fans` if it is annotated so; the initializer then also accepts the arguments of
     `Layout`. The first line of the docstring is the summary. See `Initializer` for the
-    arguments of `register`; `is_transform` means that values are changed rather than replaced.
+    arguments of `register`; `is_transform` means that values are changed rather than replaced,
+    and `has_rounds` that they are changed at random.
     If a change gives other values for a seed, increase `version` by one, and keep returning
     the old law for an old `Site.version`, so that old records can be verified.
 
@@ -177,6 +178,7 @@ def register(
                 asks=asked_by(build),
                 fans=fans,
                 stream=build.__name__ if is_transform else "",
+                has_rounds=has_rounds,
                 takes_all=takes_all,
                 version=version,
                 drawn_as=drawn_as,

@@ -33,6 +33,7 @@ from reinit_cli.operations.entries import entries_of
 from reinit_cli.operations.masks import with_masks
 from reinit_cli.operations.optimizer_order import order_of
 from reinit_cli.operations.output_place import destination_of, refuse_conflicts
+from reinit_cli.operations.rounds import repeated_changes
 from reinit_cli.planning.counted import LABELS, counted_as
 from reinit_cli.planning.decide import decide as planned
 from reinit_cli.planning.entries import as_asked
@@ -108,6 +109,8 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     references = find_references(inits, entries.tensors, arch, layers, entries.origins, masks)
     elsewhere = replace(references.elsewhere, versions=versions)
     plan = with_masks(planned(entries, request, elsewhere), references)
+    if versions is None:
+        plan = replace(plan, warnings=(*plan.warnings, *repeated_changes(source, plan)))
     refuse_too_large(plan, limits())
     return Decided(plan, references)
 

@@ -174,7 +174,7 @@ class _Deciding:
             law=law,
             seed_key=group[0],
             stream_key=key if key != group[0] else "",
-            seed=stream.seed_for(self.request.seed, key, init.initializer.stream),
+            seed=stream.seed_for(self.request.seed, key, init.stream),
             stream=stream.name,
             tied=tied,
             keeps_zeros=init.keep_zeros,

@@ -229,7 +229,7 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
         raise RuleError(step.key, problem, kind="resize") from None
     stream = stream_named(plan.request.stream)
     key = key_of_stream(init, tensor, (step.key, *step.tied), elsewhere)
-    seed = stream.seed_for(plan.request.seed, key, init.initializer.stream)
+    seed = stream.seed_for(plan.request.seed, key, init.stream)
     stream_key = key if key != first else ""
     return replace(
         resized, law=law, stream_key=stream_key, seed=seed, stream=stream.name, init=init

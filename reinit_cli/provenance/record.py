@@ -46,6 +46,8 @@ from reinit_cli.version import __version__
 
 VERSION = 1
 
+RECORD_START = f'{{"version":{VERSION},"reinit":"'
+"""What a record begins with, as it is written."""
 
 BLANK = "0" * 64
 """What stands for a digest that is not known yet."""

@@ -159,7 +159,7 @@ class RecordReader:
         return Step(tensor, "fill", law=law, seed_key=key, seed=seed, stream=stream, init=init)
 
     def _seed(self, key: str, init: Init) -> int:
-        return self._stream.seed_for(int(self._form["seed"]), key, init.initializer.stream)
+        return self._stream.seed_for(int(self._form["seed"]), key, init.stream)
 
     def _drawn_with(self, tensor: TensorInfo, row: Form) -> TensorInfo:
         """Return the tensor whose draw a tensor depends on: itself, or what it holds norms of.

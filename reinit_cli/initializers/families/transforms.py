@@ -135,6 +135,7 @@ def _one_of_two(name: str, given: Arguments) -> Arguments:
     lone=("std={0}", "relative={0}"),
     complete=_one_of_two,
     is_transform=True,
+    has_rounds=True,
 )
 def noise(
     shape: tuple[int, ...],
@@ -153,6 +154,7 @@ def noise(
     example="shrink_perturb:factor=0.5,std=0.01",
     paper="Ash & Adams 2020, On warm-starting neural network training, NeurIPS, arXiv:1910.08475",
     is_transform=True,
+    has_rounds=True,
 )
 def shrink_perturb(shape: tuple[int, ...], *, factor: Real, std: NonNegative) -> Law:
     """Shrink existing values and add noise, for warm starts."""
@@ -165,6 +167,7 @@ def shrink_perturb(shape: tuple[int, ...], *, factor: Real, std: NonNegative) ->
     law="N(mean(w), std(w)²), or a uniform distribution with this mean and std",
     example="resample:normal",
     is_transform=True,
+    has_rounds=True,
 )
 def resample(
     shape: tuple[int, ...],
@@ -263,7 +266,9 @@ class Taken(Move):
 _FLOATS = frozenset(FLOATS)
 
 
-@register(purpose="existing", law="w, permuted", example="shuffle", is_transform=True)
+@register(
+    purpose="existing", law="w, permuted", example="shuffle", is_transform=True, has_rounds=True
+)
 def shuffle(shape: tuple[int, ...]) -> Law:
     """Permute existing values within the tensor."""
     del shape
@@ -317,6 +322,7 @@ def rewind(
     defined="the new rows of --resize",
     paper="Hewitt 2021, Initializing new word embeddings for pretrained language models",
     is_transform=True,
+    has_rounds=True,
     version=2,
 )
 def mean(shape: tuple[int, ...], site: Site) -> Law:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -60,7 +61,26 @@ def _guard(loader: Loader) -> None:
         from reinit_cli.threads import handlers_held
 
         # What is raised while torch or numpy starts is swallowed there, or aborts the process.
-        with handlers_held(), apart():
+        with handlers_held(), apart(), _one_thread_of_blas(module):
             execute(module)
 
     loader.exec_module = execute_apart  # type: ignore[method-assign]
+
+
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
+
+
+@contextmanager
+def _one_thread_of_blas(module: ModuleType) -> Iterator[None]:
+    """Let numpy start no threads for matrix products, which no law of ours computes with it.
+
+    They would spin for longer than numpy takes to be imported. torch reads the variable too.
+    """
+    if module.__name__ != "numpy" or _BLAS_THREADS in os.environ:
+        yield
+        return
+    os.environ[_BLAS_THREADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_BLAS_THREADS]

@@ -10,7 +10,7 @@ from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.prefixes import Prefix
 from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.tensors.layers.layer import Layer
+from reinit_cli.tensors.layers.layer import Layer, Layers
 
 if TYPE_CHECKING:
     import torch
@@ -57,12 +57,14 @@ class Elsewhere:
         prefixes: for each of them, those that make the keys of tensors keys of it.
         versions: the versions of initializers that a record names, each other being of
             version 1; None for the newest of all.
+        layers: the layers that the tensors are of; None where nobody looks for them.
     """
 
     architecture: Architecture | None = None
     donors: Mapping[str, Donor] = field(default_factory=dict)
     prefixes: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
     versions: Versions | None = None
+    layers: Layers | None = None
 
     def version_of(self, name: str, newest: int) -> int:
         """Return the version of an initializer that is to be drawn."""
@@ -89,6 +91,12 @@ class Site:
     elsewhere: Elsewhere = NOWHERE
     kept_rows: int = 0
     version: int = 1
+
+    @property
+    def layer(self) -> Layer | None:
+        """The layer that the tensor is of, or None where that cannot be told."""
+        layers = self.elsewhere.layers
+        return layers.layer(self.key) if layers is not None else None
 
 
 class Constructor(Protocol):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from reinit_cli.checkpoints.formats.base import Located
 from reinit_cli.checkpoints.source import Source
+from reinit_cli.operations.folder_facts import model_type_of
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.owners import Surroundings
 
@@ -18,8 +21,14 @@ def entries_of(source: Source, root: str | None) -> Entries:
     located = source.located
     if located is None:
         return Entries(source.name, source.tensors)
-    around = _around(located, is_chosen=root is not None)
-    return Entries(source.name, source.tensors, located.outside, located.optimizers, around=around)
+    return Entries(
+        source.name,
+        source.tensors,
+        located.outside,
+        located.optimizers,
+        around=_around(located, is_chosen=root is not None),
+        model_type=partial(model_type_of, source),
+    )
 
 
 def _around(located: Located, *, is_chosen: bool) -> Surroundings:

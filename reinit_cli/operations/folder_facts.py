@@ -95,6 +95,16 @@ def config_of(source: Source) -> Config | None:
     )
 
 
+def model_type_of(source: Source) -> str:
+    """Return the type of model of transformers that the config of a folder says, or "".
+
+    Raises:
+        SourceError: the config cannot be read.
+    """
+    config = config_of(source)
+    return config.model_type if config is not None else ""
+
+
 def _members(text: str) -> dict[str, Any]:
     """Return the members of a config; a text that is not one has none."""
     with suppress(JsonError):

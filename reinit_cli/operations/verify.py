@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
@@ -21,6 +22,7 @@ from reinit_cli.errors import (
 )
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.devices import redrawing_device
+from reinit_cli.operations.folder_facts import model_type_of
 from reinit_cli.operations.redraw import gaps_of_redrawn, span_of
 from reinit_cli.operations.remake import Finding, remade, request_of, tensors_of
 from reinit_cli.operations.stats import unmeasurable
@@ -201,7 +203,7 @@ def _verified(
     rows = {str(row["key"]): row for row in form["filled"]}
     known = tensors_of(source)
     missing = {key: None for key in rows if key not in known or unmeasurable(known[key])}
-    reading = RecordReader(source, form)
+    reading = RecordReader(source, form, partial(model_type_of, source))
     filled = [reading.filled(known[key], row) for key, row in rows.items() if key not in missing]
     again = [each for each in filled if not each.undrawn]
     device = redrawing_device(str(form["device"]), str(form["stream"]))

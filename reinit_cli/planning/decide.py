@@ -10,6 +10,7 @@ from reinit_cli.initializers import NOWHERE, Elsewhere, Law, Site, UndefinedErro
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.fit import unholdable
+from reinit_cli.planning.layers import with_layers
 from reinit_cli.planning.match import match
 from reinit_cli.planning.notes import refuse_idle, shared_outside, warnings_of
 from reinit_cli.planning.owner import Owner
@@ -48,6 +49,7 @@ def decide(entries: Entries, request: Request, elsewhere: Elsewhere = NOWHERE) -
             wildcard does and `request.strict` is set.
         RuleError: two rules, a resize or the optimizer's reset cannot be obeyed.
     """
+    elsewhere = with_layers(elsewhere, entries.tensors, entries.model_type)
     plan = _with_origins(_by_rules(entries, request, elsewhere), entries)
     plan = with_rows(plan, entries.reshapes, elsewhere)
     plan = with_buffers(plan) if request.reset_buffers else plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 
 from reinit_cli.errors import RuleError
@@ -40,6 +40,7 @@ class Entries:
         before: the entries as the checkpoint has them, once `tensors` are as they are asked for.
         order: the keys of the optimizers' parameters, where the user gives them.
         around: where the state dict lies.
+        model_type: returns what the config next to the checkpoint calls its model, or "".
     """
 
     source: str
@@ -55,6 +56,7 @@ class Entries:
     before: tuple[TensorInfo, ...] = ()
     order: tuple[str, ...] | None = None
     around: Surroundings = ALONE
+    model_type: Callable[[], str] = str
 
 
 def as_asked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.base import Place
@@ -19,6 +20,7 @@ from reinit_cli.initializers import (
 from reinit_cli.initializers.declaration import KEEP
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.fit import unholdable
+from reinit_cli.planning.layers import with_layers
 from reinit_cli.planning.parts import part_step
 from reinit_cli.planning.plan import Step
 from reinit_cli.planning.reshape import law_of_rows, rows_alone
@@ -61,18 +63,20 @@ class _Keys:
 class RecordReader:
     """Reads what a record says about the tensors of an output."""
 
-    def __init__(self, source: Source, form: Form) -> None:
+    def __init__(self, source: Source, form: Form, model_type: Callable[[], str] = str) -> None:
         """Read a record.
 
         Args:
             source: the output.
             form: its record.
+            model_type: returns what the config of the output calls its model, or "".
         """
         self._tensors = {tensor.key: tensor for tensor in source.tensors}
         self._places = source.located.places if source.located else {}
         self._form = form
         self._stream = stream_in(form)
-        self._elsewhere = Elsewhere(_architecture(source, form), versions=versions_in(form))
+        elsewhere = Elsewhere(_architecture(source, form), versions=versions_in(form))
+        self._elsewhere = with_layers(elsewhere, source.tensors, model_type)
 
     def filled(self, tensor: TensorInfo, row: Form) -> RecordedFill:
         """Return what a row says.

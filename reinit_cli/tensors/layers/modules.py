@@ -1,0 +1,139 @@
+"""Gather the tensors of a state dict by the module that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+
+from reinit_cli.tensors.info import TensorInfo
+
+Shape = tuple[int, ...]
+
+_PARAMETRIZED = ".parametrizations."
+"""What `torch.nn.utils.parametrize` puts between a module and a tensor that it computes."""
+
+_ORIGINALS = ("original", "original1")
+"""Of a parametrization, the tensor with the shape of what it computes."""
+
+_STAND_INS = {"weight_orig": "weight", "bias_orig": "bias", "weight_v": "weight"}
+"""What `torch.nn.utils.prune`, `spectral_norm` and `weight_norm` keep in place of a tensor."""
+
+
+_DEEPEST = 64
+"""How many modules around one are looked at, for text from strangers."""
+
+
+def place_of(key: str) -> tuple[str, str]:
+    """Return the path of the module that has a key, and the name of the tensor in it."""
+    path, found, role = key.partition(_PARAMETRIZED)
+    if found:
+        return path, f"{found[1:]}{role}"
+    path, _, role = key.rpartition(".")
+    return path, role
+
+
+_PLAIN = frozenset(("weight", "bias"))
+
+
+class Module:
+    """The tensors of a module.
+
+    Attributes:
+        path: its place in the model.
+        at: its position among the modules of the state dict.
+        held: the shape of each of its own tensors, by name.
+    """
+
+    __slots__ = ("at", "held", "last", "name", "path")
+
+    def __init__(self, path: str, at: int) -> None:
+        self.path = path
+        self.at = at
+        self.held: dict[str, Shape] = {}
+        self.last = path.rpartition(".")[2]
+        """The last segment of its path."""
+        self.name = _not_number(path) if self.last.isdigit() else self.last
+        """The last segment of its path that is not a number."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has nothing but a weight and a bias."""
+        return self.held.keys() <= _PLAIN
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The shape of each of its own tensors, and of those that others stand in for."""
+        if self.is_plain:
+            return self.held
+        found = dict(self.held)
+        for role, shape in self.held.items():
+            meant = _meant(role, self.held)
+            if meant:
+                found.setdefault(meant, shape)
+        return found
+
+    def meant(self, role: str) -> str:
+        """Return the name of what a tensor stands for: `weight` for `weight_orig`."""
+        return role if role in _PLAIN else _meant(role, self.held) or role
+
+    @property
+    def parent(self) -> str:
+        """The path of the module around it."""
+        return self.path.rpartition(".")[0]
+
+
+def _not_number(path: str) -> str:
+    last = reversed(path.rsplit(".", _DEEPEST))
+    return next((each for each in last if not each.isdigit()), "")
+
+
+def _meant(role: str, held: Mapping[str, Shape]) -> str:
+    """Return what a tensor stands in for, or ""."""
+    if role.startswith(_PARAMETRIZED[1:]):
+        name, _, last = role.removeprefix(_PARAMETRIZED[1:]).rpartition(".")
+        return name if last in _ORIGINALS else ""
+    if role == "weight_v" and "weight_g" not in held:  # a vector of spectral norm
+        return ""
+    return _STAND_INS.get(role, "")
+
+
+class Modules:
+    """The modules of a state dict that hold tensors, in its order."""
+
+    def __init__(self, tensors: Sequence[TensorInfo]) -> None:
+        self._by_path: dict[str, Module] = {}
+        for tensor in tensors:
+            path, role = place_of(tensor.key)
+            module = self._by_path.get(path)
+            if module is None:
+                module = self._by_path[path] = Module(path, len(self._by_path))
+            module.held[role] = tensor.shape
+        self._in_order = tuple(self._by_path.values())
+
+    def __iter__(self) -> Iterator[Module]:
+        """Yield them in the order of the state dict."""
+        return iter(self._in_order)
+
+    def at(self, path: str) -> Module | None:
+        """Return the module of a path, or None where it holds no tensor."""
+        return self._by_path.get(path)
+
+    def after(self, module: Module, steps: int = 1) -> Module | None:
+        """Return the module some steps after another, or None where there is none."""
+        at = module.at + steps
+        return self._in_order[at] if 0 <= at < len(self._in_order) else None
+
+    @cached_property
+    def families_with_kernels(self) -> frozenset[str]:
+        """The paths below which, at any depth, a weight has three dimensions or more."""
+        found: set[str] = set()
+        for module in self._in_order:
+            if len(module.shapes.get("weight", ())) > 2:
+                path = module.path
+                for _ in range(_DEEPEST):
+                    if path in found:
+                        break
+                    found.add(path)
+                    path = path.rpartition(".")[0]
+                found.add("")
+        return frozenset(found)

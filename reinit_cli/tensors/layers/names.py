@@ -1,0 +1,152 @@
+"""Name the modules and parameters whose names tell the kind of a layer, with their sources."""
+
+from __future__ import annotations
+
+import re
+
+from reinit_cli.lazy import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names of modules that tell the kind of a layer where its shapes allow it.
+
+    Attributes:
+        source: where they are taken from.
+        names: the last segments of paths that are not numbers; "*" stands for any beginning.
+    """
+
+    source: str
+    names: tuple[str, ...]
+
+
+EMBEDDINGS = (
+    Names("transformers GPT-2", ("wte", "wpe")),
+    Names("transformers OpenAI GPT", ("tokens_embed", "positions_embed")),
+    Names("transformers Llama, OPT, BART", ("embed_tokens", "embed_positions")),
+    Names("transformers T5", ("shared", "relative_attention_bias")),
+    Names("transformers GPT-NeoX", ("embed_in",)),
+    Names("transformers BERT, Mamba", ("*_embeddings", "embeddings")),
+    Names("transformers CLIP, XLNet", ("*_embedding", "embedding")),
+    Names("minGPT, RWKV", ("*_emb", "emb")),
+    Names("DETR", ("query_embed", "row_embed", "col_embed", "level_embed")),
+    Names("DiT", ("embedding_table",)),
+)
+"""A matrix with such a name is an embedding, if it has no bias."""
+
+LINEARS = (
+    Names("transformers Llama", ("*_proj", "proj")),
+    Names("transformers BERT", ("query", "key", "value", "dense", "pooler", "decoder")),
+    Names("transformers T5", ("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo")),
+    Names("transformers, heads", ("lm_head", "score", "classifier", "embed_out")),
+    Names("torchvision, timm, heads", ("fc", "head", "heads", "head_dist")),
+    Names("transformers Mixtral", ("w1", "w2", "w3", "gate", "router")),
+    Names("Meta's Llama", ("wq", "wk", "wv", "output")),
+    Names("timm ViT", ("qkv", "fc1", "fc2", "fc3", "kv")),
+    Names("diffusers", ("to_q", "to_k", "to_v", "to_out", "to_qkv", "to_kv")),
+    Names("nanoGPT", ("c_attn", "c_fc")),
+    Names("PEFT LoRA", ("lora_A", "lora_B")),
+    Names("torch.nn.Transformer", ("linear", "linear1", "linear2", "linear3")),
+)
+"""A matrix with such a name is the weight of a linear layer."""
+
+CONV1DS = Names("transformers GPT-2, OpenAI GPT", ("c_attn", "q_attn", "c_proj", "c_fc"))
+"""Each is Conv1D where one of them has a bias for its second dimension and not its first."""
+
+CONV1D_MODELS = frozenset(("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"))
+"""The values of `model_type` of models that have Conv1D."""
+
+EXPERTS = frozenset(("gate_up_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"))
+"""Parameters of stacks of experts: transformers Llama 4, gpt-oss, and Mixtral since 5.0."""
+
+INPUTS_FIRST_MODELS = frozenset(("gpt_oss", "llama4", "llama4_text"))
+"""The values of `model_type` of models whose stacks of experts are (E, in, out)."""
+
+STACKED = frozenset(("input_linear", "output_linear"))
+"""Modules of transformers Granite MoE, whose weight is a stack of experts, (E, out, in)."""
+
+LAYER_NORM_MODELS = frozenset(("cohere", "cohere2", "dbrx", "modernbert", "mpt", "olmo"))
+"""The values of `model_type` of models with a LayerNorm without bias."""
+
+RMS_NORMS = Names(
+    "transformers Llama, OLMo 2; Meta's Llama",
+    ("post_attention_layernorm", "post_feedforward_layernorm", "ffn_norm"),
+)
+"""Where these have no bias, every norm without one is an RMSNorm."""
+
+ZERO_CENTERED = frozenset(
+    (
+        *("gemma", "gemma2", "gemma3", "gemma3_text", "paligemma", "colpali", "recurrent_gemma"),
+        *("t5gemma", "vaultgemma", "qwen3_next"),
+    )
+)
+"""The values of `model_type` of models whose RMSNorm multiplies by one more than its weight."""
+
+GLOBAL_RESPONSE = frozenset(("grn",))
+"""The norms of ConvNeXt V2, which start as zeros."""
+
+_LONGEST = 100
+"""The longest name that is looked at, for text from strangers."""
+
+_NORMS = {
+    "RMSNorm": re.compile(r"(?:.*_)?rms_?norm_?[0-9]*", re.IGNORECASE),
+    "GroupNorm": re.compile(r"(?:.*_)?(?:group_?norm|gn)_?[0-9]*", re.IGNORECASE),
+    "InstanceNorm": re.compile(r"(?:.*_)?instance_?norm_?[0-9]*d?", re.IGNORECASE),
+    "BatchNorm": re.compile(r"(?:.*_)?(?:batch_?norm|bn)_?[0-9]*d?", re.IGNORECASE),
+    "LayerNorm": re.compile(
+        r"(?:.*_)?(?:layer_?norm|ln)_?(?:[0-9]+|[a-z]|pre|post|before|after|embedding)?",
+        re.IGNORECASE,
+    ),
+    "Norm": re.compile(r".*norm.*", re.IGNORECASE),
+}
+_PRELU = re.compile(r"(?:.*_)?p?re_?lu_?[0-9]*|act_?[0-9]*", re.IGNORECASE)
+_TRANSPOSED = re.compile(
+    r".*(?:deconv|conv_?trans|trans(?:posed?)?_?conv|conv_?t[0-9]*$|up_?sampl).*"
+    r"|(?:.*_)?up_?(?:conv)?_?[0-9]*",
+    re.IGNORECASE,
+)
+
+
+_CONVOLUTION = re.compile(r"conv_?[0-9]*|patch_embed.*|proj|projection", re.IGNORECASE)
+
+
+def _in(rows: tuple[Names, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the names of a table, and the ends of names."""
+    names = [name for row in rows for name in row.names]
+    ends = tuple(name.removeprefix("*") for name in names if name.startswith("*"))
+    return frozenset(names), ends
+
+
+_EMBEDDINGS, _EMBEDDING_ENDS = _in(EMBEDDINGS)
+_LINEARS, _LINEAR_ENDS = _in(LINEARS)
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a module is an embedding by its name."""
+    return name in _EMBEDDINGS or name.endswith(_EMBEDDING_ENDS)
+
+
+def is_linear(name: str) -> bool:
+    """Whether a module is a linear layer by its name."""
+    return name in _LINEARS or name.endswith(_LINEAR_ENDS)
+
+
+def norm_named(name: str) -> str:
+    """Return the kind of norm that the name of a module tells; "Norm" for any, "" for none."""
+    name = name[:_LONGEST]
+    return next((kind for kind, named in _NORMS.items() if named.fullmatch(name)), "")
+
+
+def is_prelu(name: str) -> bool:
+    """Whether a module may be a PReLU by its name."""
+    return _PRELU.fullmatch(name[:_LONGEST]) is not None
+
+
+def is_convolution(name: str) -> bool:
+    """Whether a module with a kernel is a plain convolution by its name."""
+    return _CONVOLUTION.fullmatch(name[:_LONGEST]) is not None
+
+
+def is_transposed(name: str) -> bool:
+    """Whether a module is a transposed convolution by its name."""
+    return _TRANSPOSED.fullmatch(name[:_LONGEST]) is not None

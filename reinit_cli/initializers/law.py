@@ -113,6 +113,18 @@ class Law(ABC):
             self.fill(block, chance)
             yield block
 
+    def of_rows(self, shape: tuple[int, ...]) -> Law | None:
+        """Return the law of some new rows, where it follows from the law of the whole tensor.
+
+        Args:
+            shape: that of the new rows.
+
+        Returns:
+            None where new rows are drawn as a tensor of their own.
+        """
+        del shape
+        return self if self.is_elementwise else None
+
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int | None:
         """Return the memory that `blocks` takes at most, but for a few blocks.
 

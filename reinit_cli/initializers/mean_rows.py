@@ -34,11 +34,12 @@ class MeanRows(Transform):
     Attributes:
         rows: the number of existing rows.
         version: 1 multiplies in the dtype that is drawn, and its last bits depend on the
-            BLAS; 2 multiplies in float64 and rounds once.
+            BLAS; 2 multiplies in float64 and rounds once; in 3 the normals of a row of philox-1
+            depend on its number in the whole tensor, and on no number of rows.
     """
 
     rows: int
-    version: int = 2
+    version: int = 3
     is_random = True
     is_sequential = False
     gathers = True
@@ -58,8 +59,8 @@ class MeanRows(Transform):
     def _in_order(self, new: int, columns: int, dtype: Dtype, chance: Chance, take: Take) -> Array:
         """Sum in an order that nothing changes: 64 old rows by halves, and these one by one.
 
-        z of the new row i and the old row j is the normal of the element i · rows + j. The mean is
-        summed in float64, the products in the dtype that is drawn: their sum is a thirty
+        z of row i and the old row j is the normal of the element i · (i - 1) / 2 + j of the stream,
+        so that no two have the same, whenever their rows were added. The mean is summed in float64, the products in the dtype that is drawn: their sum is a thirty
         thousandth of a deviation.
         """
         total, mixed = np.zeros(columns), np.zeros((new, columns), dtype)
@@ -67,7 +68,7 @@ class MeanRows(Transform):
         for start, rows in self._old_rows(columns, dtype, take, _SUMMED_ROWS):
             normals = np.empty((new, len(rows)), dtype)
             for row, of_row in enumerate(normals):
-                chance.at(row * self.rows + start).normal(of_row, 0.0, 1.0)
+                chance.at(self._first(row, columns) + start).normal(of_row, 0.0, 1.0)
             for at in range(0, len(rows), _SUMMED_ROWS):
                 group = slice(at, at + _SUMMED_ROWS)
                 total += sum_by_halves(rows[group].astype(np.float64))
@@ -77,6 +78,13 @@ class MeanRows(Transform):
         drawn = mean + math.sqrt(1e-9 / self.rows) * (mixed - weights * mean)
         flat: Array = drawn.astype(dtype).reshape(-1)
         return flat
+
+    def _first(self, row: int, columns: int) -> int:
+        """Return the index of the first normal of a new row, from the first of their elements on."""
+        if self.version < 3:
+            return row * self.rows
+        number = self.rows + row
+        return number * (number - 1) // 2 - self.rows * columns
 
     def _by_torch(self, new: int, columns: int, dtype: Dtype, chance: Chance, take: Take) -> Array:
         """Multiply matrices where torch draws, with torch's own sums."""

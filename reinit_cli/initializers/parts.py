@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,10 @@ class Blocks(_OfParts):
 
     count: int
     axis: int = 0
+
+    def of_rows(self, shape: tuple[int, ...]) -> Law | None:
+        """Return the law of a part: its fans are those of the parts of the whole tensor."""
+        return self.part.of_rows(shape)
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
@@ -237,6 +242,12 @@ class Repeated(_OfParts):
 
     times: int
     identity = "repetition"
+
+    def of_rows(self, shape: tuple[int, ...]) -> Law | None:
+        """Return the same repetition of fewer rows, each by the law that it has in the whole."""
+        part = self.part.of_rows((shape[0] // self.times, *shape[1:]))
+        is_whole = shape[0] % self.times == 0
+        return None if part is None or not is_whole else replace(self, part=part, shape=shape)
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:

@@ -18,7 +18,7 @@ from reinit_cli.planning.owners import Saved
 from reinit_cli.planning.parameters import parameters_of
 from reinit_cli.planning.parts import Owners, mask_of, part_step, why_no_part
 from reinit_cli.planning.plan import Plan, Step
-from reinit_cli.planning.reshape import with_rows
+from reinit_cli.planning.reshape import repeated_rows, with_rows
 from reinit_cli.planning.running_statistics import stale_statistics, with_buffers
 from reinit_cli.planning.stream_keys import key_of_stream
 from reinit_cli.planning.weight_norm import (
@@ -53,7 +53,7 @@ def decide(entries: Entries, request: Request, elsewhere: Elsewhere = NOWHERE) -
     plan = _with_origins(_by_rules(entries, request, elsewhere), entries)
     plan = with_rows(plan, entries.reshapes, elsewhere)
     plan = with_buffers(plan) if request.reset_buffers else plan
-    plan = replace(plan, warnings=(*plan.warnings, *stale_statistics(plan)))
+    plan = replace(plan, warnings=(*plan.warnings, *repeated_rows(plan), *stale_statistics(plan)))
     if not request.reset_optimizer:
         return plan
     from reinit_cli.planning.optimizers import with_optimizers

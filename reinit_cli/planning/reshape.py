@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -16,25 +16,25 @@ from reinit_cli.initializers import (
     UndefinedError,
     parse_init,
 )
-from reinit_cli.initializers.law import Constant, Normal, Uniform
-from reinit_cli.initializers.truncated import TruncatedNormal
+from reinit_cli.initializers.parameters import Nested
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.followers import Followers, followers
-from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.planning.plan import INDEPENDENT, Plan, Step
 from reinit_cli.planning.stream_keys import key_of_stream
 from reinit_cli.request.pattern import KeyIndex
 from reinit_cli.request.resize import Resize
-from reinit_cli.streams.stream import stream_named
+from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo, tied_groups
-from reinit_cli.text import quoted
+from reinit_cli.text import plural, quoted
 
 RESIZE = "resize"
 """The name under which records have the version of resizing."""
 
-RESIZE_VERSION = 2
-"""One more with each change of what is resized: 2 resizes the biases of weights too."""
+RESIZE_VERSION = 3
+"""One more with each change: 2 resizes the biases of weights too, and in 3 the new rows of
+`block` and `icnr` have the fans of the final shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,20 +250,46 @@ def _covers_new(patch: Step, resized: Step) -> bool:
 
 
 def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere) -> Law:
-    """Return the law of the new rows, as a tensor of their own.
+    """Return the law of the new rows.
 
-    The fans are those of the whole.
+    The fans are those of the whole, but a law of whole matrices is made for the new rows alone.
     """
     site = Site(tensor.key, tensor.dtype, elsewhere, kept)
     law = init.law(tensor.shape, site)
-    if law is not None and not isinstance(law, (Constant, Uniform, Normal, TruncatedNormal)):
-        # A law of whole matrices is made for the new rows alone.
-        law = init.law((tensor.shape[0] - kept, *tensor.shape[1:]), site)
+    if law is not None and not isinstance(law, INDEPENDENT):
+        shape = (tensor.shape[0] - kept, *tensor.shape[1:])
+        is_known = elsewhere.version_of(RESIZE, RESIZE_VERSION) > 2
+        found = law.of_rows(shape) if is_known else None
+        law = init.law(shape, site) if found is None else found
     if law is None or (isinstance(law, Transform) and not law.gathers):
         raise UndefinedError("there is nothing in them yet")
     if problem := unholdable(law, DTYPES[tensor.dtype]):
         raise UndefinedError(problem)
     return law
+
+
+def is_of_version(step: Step) -> bool:
+    """Whether what a step gives depends on the version of resizing."""
+    if step.action != "resize" or step.law is None or step.init is None:
+        return bool(step.resized_with)
+    is_nested = any(isinstance(each.kind, Nested) for each in step.init.initializer.parameters)
+    is_plain = isinstance(step.law, (*INDEPENDENT, Transform))
+    return bool(step.resized_with) or is_nested or not is_plain
+
+
+def repeated_rows(plan: Plan) -> Iterator[str]:
+    """Warn of new rows whose random numbers are those that other rows of the key had."""
+    stream = stream_named(plan.request.stream)
+    resized = (step for step in plan.steps if step.action == "resize" and step.law is not None)
+    random = [step.key for step in resized if step.law is not None and step.law.is_random]
+    if not random or stream.is_indexed:
+        return
+    more = f" and of {plural(len(random) - 1, 'other tensor')}" if random[1:] else ""
+    yield (
+        f"the new rows of {random[0]!r}{more} are drawn from the first random numbers of their "
+        f"key: in {stream.name}, rows that are added later with the same seed repeat them, and they "
+        f"repeat a draw of the whole tensor; {DEFAULT_STREAM} or another seed avoids that"
+    )
 
 
 def rows_alone(step: Step) -> Step:

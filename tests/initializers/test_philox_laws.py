@@ -23,6 +23,7 @@ from reinit_cli.initializers.mean_rows import MeanRows
 from reinit_cli.initializers.parts import Blocks
 from reinit_cli.streams.philox.chance import PhiloxChance
 from reinit_cli.streams.philox.stream import PhiloxStream
+from reinit_cli.streams.shifted import Shifted
 from reinit_cli.tensors.elements import Elements
 from tests.streams import slow_philox
 
@@ -145,7 +146,8 @@ def _take(rows: np.ndarray) -> Iterator[np.ndarray]:
 
 def new_rows(old: np.ndarray, new: int) -> np.ndarray:
     shape = (new, old.shape[1])
-    (block,) = MeanRows(len(old)).blocks(shape, old.dtype, PhiloxChance(KEY), _take(old))
+    chance = Shifted(PhiloxChance(KEY), old.size)
+    (block,) = MeanRows(len(old)).blocks(shape, old.dtype, chance, _take(old))
     return block.reshape(shape)
 
 
@@ -154,7 +156,8 @@ OLD = (np.random.default_rng(4).standard_normal((1000, 30)) * 0.1 + 0.5).astype(
 
 def test_new_rows_are_the_mean_and_a_mixture_of_the_old_ones() -> None:
     z = np.empty((3, 1000), np.float32)
-    PhiloxChance(KEY).normal(z, 0.0, 1.0)
+    for row, normals in enumerate(z, 1000):
+        PhiloxChance(KEY, row * (row - 1) // 2).normal(normals, 0.0, 1.0)
     exact = [sum(map(Fraction, column), Fraction(0)) / 1000 for column in OLD.T.tolist()]
     mean = np.array([float(each) for each in exact])
     expected = mean + math.sqrt(1e-9 / 1000) * (z.astype(float) @ (OLD - mean))
@@ -163,6 +166,22 @@ def test_new_rows_are_the_mean_and_a_mixture_of_the_old_ones() -> None:
 
     assert np.abs(found - expected).max() <= np.spacing(np.float32(1))
     assert np.count_nonzero(found == expected.astype(np.float32)) > 85  # of 90
+
+
+def test_the_normals_of_a_new_row_do_not_depend_on_when_it_is_added() -> None:
+    """The old rows are orthogonal, so that their mixture shows each normal."""
+    old = np.diag(np.full(40, 2.0, np.float64))
+
+    once = new_rows(old, 5)
+    first = new_rows(old, 2)
+    grown = np.vstack((old, first))
+    second = new_rows(grown, 3)
+
+    assert np.array_equal(once[:2], first)
+    ratios = (once[2:] - old.mean(axis=0)) / (second - grown.mean(axis=0))
+    assert ratios == pytest.approx(math.sqrt(42 / 40), rel=0.01)
+    correlations = np.corrcoef(np.vstack((first, second)))
+    assert np.abs(correlations[np.triu_indices(5, 1)]).max() < 4 / math.sqrt(40)
 
 
 @pytest.mark.parametrize("numel", [1, 30 * 64, 30 * 200, 30 * 999])

@@ -75,7 +75,21 @@ def test_new_rows_are_drawn_as_a_tensor_of_their_own_with_the_fans_of_the_whole(
     torch.testing.assert_close(after[50:], expected, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("init", ["normal:std=2", "uniform:-1,3", "trunc_normal:std=0.1"])
+ELEMENTWISE = (
+    "normal:std=2",
+    "uniform:-1,3",
+    "trunc_normal:std=0.1",
+    "kaiming_normal:relu",
+    "kaiming_uniform:fan=7",
+    "lecun_normal",
+    "lecun_uniform",
+    "he_truncated",
+    "constant:0.5",
+)
+"""Initializers whose parameters do not depend on the number of rows."""
+
+
+@pytest.mark.parametrize("init", ELEMENTWISE)
 def test_new_rows_of_an_indexed_stream_are_those_that_the_whole_would_have(
     init: str, model: Path
 ) -> None:
@@ -84,10 +98,80 @@ def test_new_rows_of_an_indexed_stream_are_those_that_the_whole_would_have(
     filled = _rewritten(model, f"{key}=70", rules=rules, suffix=".f.safetensors", stream="philox")
     once = _rewritten(model, f"{key}=60:{init}", suffix=".o.safetensors", stream="philox")
     twice = _rewritten(once, f"{key}=70:{init}", stream="philox")
+    named = _rewritten(
+        model, f"{key}=70", rules=(f"{key}[50:]={init}",), suffix=".n.safetensors", stream="philox"
+    )
 
     whole = load_file(filled)[key]
     assert torch.equal(load_file(once)[key], torch.cat([load_file(model)[key], whole[50:60]]))
     assert torch.equal(load_file(twice)[key][50:], whole[50:])
+    assert torch.equal(load_file(named)[key], load_file(twice)[key])
+
+
+@pytest.mark.parametrize(
+    "init", ["normal", "xavier_normal", "orthogonal", "sparse:0.1", "identity:std=0.1", "mean"]
+)
+def test_rows_that_are_added_in_two_steps_are_not_the_same(init: str, model: Path) -> None:
+    key = "embed.weight"
+    first = _rewritten(model, f"{key}=53:{init}", suffix=".1.safetensors", stream="philox")
+    second = load_file(_rewritten(first, f"{key}=56:{init}", stream="philox"))[key]
+
+    assert torch.equal(second[:53], load_file(first)[key])
+    rows = [tuple(row.tolist()) for row in second]
+    assert len(set(rows)) == len(rows)
+
+
+@pytest.mark.parametrize("init", ["normal", "xavier_uniform", "orthogonal", "sparse:0.1"])
+def test_rows_that_are_added_to_a_draw_are_not_its_first(init: str, model: Path) -> None:
+    key = "embed.weight"
+    drawn = _rewritten(model, rules=(f"{key}={init}",), suffix=".1.safetensors", stream="philox")
+    grown = load_file(_rewritten(drawn, f"{key}=53:{init}", stream="philox"))[key]
+
+    assert not any(torch.equal(new, old) for new in grown[50:] for old in grown[:50])
+
+
+@pytest.mark.parametrize(
+    ("init", "parts", "rows"),
+    [
+        *(("block:parts=2,inner", 2, rows) for rows in (50, 52, 64, 96)),
+        *(("icnr:upscale=2,inner", 4, rows) for rows in (52, 64, 96)),
+    ],
+)
+def test_the_fans_of_new_rows_are_those_of_the_whole_whatever_its_size(
+    init: str, parts: int, rows: int, model: Path
+) -> None:
+    """Parts of a multiple of 16 elements are drawn together, which is no reason for other fans."""
+    save_file({"w": torch.zeros(48, 7)}, model.with_name("s.safetensors"))
+    out = _rewritten(model.with_name("s.safetensors"), f"w={rows}:{init}=kaiming_uniform:fan_out")
+    new = load_file(out)["w"][48:]
+
+    bound = math.sqrt(6 / (rows // parts))
+    assert 0.75 * bound < new.abs().max() <= bound
+
+
+REPEATED = (
+    "the new rows of 'embed.weight'{more} are drawn from the first random numbers of their key: in "
+    "torch-1, rows that are added later with the same seed repeat them, and they repeat a draw of "
+    "the whole tensor; philox-1 or another seed avoids that"
+)
+
+
+def test_new_rows_of_a_stream_that_is_not_indexed_repeat_others_and_a_warning_says_so(
+    model: Path,
+) -> None:
+    key = "embed.weight"
+    first = _rewritten(model, f"{key}=53:normal", suffix=".1.safetensors", stream="torch")
+    second = load_file(_rewritten(first, f"{key}=56:normal", stream="torch"))[key]
+    assert torch.equal(second[50:53], second[53:])
+
+    def warned(*resizes: str, stream: str = "torch") -> tuple[str, ...]:
+        found = plan(str(model), [], resize=resizes, stream=stream).warnings
+        return tuple(each for each in found if "new rows" in each)
+
+    assert warned(f"{key}=53:normal") == (REPEATED.format(more=""),)
+    assert warned("*.weight=53:mean") == (REPEATED.format(more=" and of 2 other tensors"),)
+    assert warned(f"{key}=53:zeros") == warned(f"{key}=40") == ()
+    assert warned(f"{key}=53:normal", stream="philox") == ()
 
 
 def test_a_law_of_rows_and_columns_together_is_made_for_the_new_rows(model: Path) -> None:

@@ -31,6 +31,22 @@ OLD_SOURCE = str(DATA / "laws_1_source.safetensors")
 OLD_SHA256 = "d3000508df25bcd50db651248ba2f49252192b0e0ae4d19bc683f759f45712fa"
 
 
+# Of the code before `keep_zeros` had a version, `mean` a third and `resize` a third. For the streams
+# philox and torch, this command made the files from the source:
+# reinit zeros_1_source.safetensors -r "shuffled*.weight=shuffle:keep_zeros=true"
+#   -r "resampled.weight=resample:normal,keep_zeros=true"
+#   -r "noised.weight=noise:relative=0.5,keep_zeros=true"
+#   -r "drawn.weight=normal:std=0.1,keep_zeros=true" --resize "embed.weight=13:mean"
+#   --resize "gates.weight=10:block:parts=2,inner=kaiming_normal:fan_out"
+#   --resize "pixels.weight=12:icnr:upscale=2,inner=kaiming_uniform:fan_out" --seed 5 --record
+ZEROS = {stream: str(DATA / f"zeros_1_{stream}.safetensors") for stream in ("philox", "torch")}
+ZEROS_SOURCE = str(DATA / "zeros_1_source.safetensors")
+ZEROS_SHA256 = {
+    "philox": "e32967a29129c89d4c0013ffb57f3245de660154a8caa2bdb2bd72d443e263df",
+    "torch": "52065ff5a64dce5e1495567b6c8756962fe8b246828485162ee96ee91790b5cd",
+}
+
+
 def _record(path: str | Path) -> Any:
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["reinit"])
@@ -55,12 +71,25 @@ def test_a_record_that_names_no_version_is_verified_by_the_first(source: str | N
     assert all(each.gap and each.gap.max_abs < 1e-6 for each in verdict.findings)
 
 
+@pytest.mark.parametrize("stream", ZEROS)
+@pytest.mark.parametrize("source", [None, ZEROS_SOURCE], ids=["alone", "with its source"])
+def test_a_record_of_new_rows_and_zeros_is_verified_by_the_versions_of_its_time(
+    stream: str, source: str | None
+) -> None:
+    assert sha256(Path(ZEROS[stream]).read_bytes()).hexdigest() == ZEROS_SHA256[stream]
+
+    verdict = verify(ZEROS[stream], source=source)
+
+    assert verdict.drawn == ("gates.weight", "pixels.weight")
+    assert verdict.findings == ()
+
+
 def test_an_old_record_as_a_recipe_draws_the_newest_version_and_says_so(tmp_path: Path) -> None:
     output = tmp_path / "new.safetensors"
 
     assert main(["-c", OLD, OLD_SOURCE, "-o", str(output), "-q"]) == 0
 
-    assert _record(output)["laws"] == {"delta_orthogonal": 2, "mean": 2, "orthogonal": 2}
+    assert _record(output)["laws"] == {"delta_orthogonal": 2, "mean": 3, "orthogonal": 2}
     assert verify(str(output)).findings == ()
     assert verify(str(output), source=OLD_SOURCE).findings == ()
     old, new = load_file(OLD), load_file(output)

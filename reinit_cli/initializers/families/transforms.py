@@ -323,7 +323,7 @@ def rewind(
     paper="Hewitt 2021, Initializing new word embeddings for pretrained language models",
     is_transform=True,
     has_rounds=True,
-    version=2,
+    version=3,
 )
 def mean(shape: tuple[int, ...], site: Site) -> Law:
     """Start new embedding rows near the mean of the old ones."""

@@ -142,7 +142,7 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
 
     Its kind says what has no such name: an initializer, a dtype, a device ("inexact
     device" for one that draws other numbers), a random stream ("newer stream" for one of a later
-    version), a model (or file), an architecture, the weights of a model, a key of a source, the
+    version), a model (or file), an architecture, the class of one in a module or file, the weights of a model, a key of a source, the
     root of a file, or a placeholder of an output's name. It is "pattern" where a pattern matches none of the names,
     "excluded" where all that match are excluded, and "empty" where there is none at all.
     """
@@ -155,6 +155,7 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
         "inexact device": "device {about!r} does not draw {of} right: {problem}",
         "model": "{about!r} is neither a torchvision model nor a file",
         "architecture": "there is no torchvision model {about!r}",
+        "class": "{of!r} has no class or function {about!r}",
         "weights": "{of} has no weights {about!r}; {problem}",
         "key": "{of} has no key {about!r}",
         "pattern": "no {problem} matches {about!r}",
@@ -170,7 +171,9 @@ class RuleError(ReinitError, ValueError):
     """A rule, or another change of tensors, that cannot be obeyed as it was given.
 
     Its kind is "" for how a rule is written, "tied" where two rules disagree, "architecture"
-    where a rule depends on one that is not known, "part" where a bracket can be read in two ways
+    where a rule depends on one that is not known, "arch" where one cannot be built, "arch
+    arguments" where its constructor does not take some (`known` is what it takes), "no arch" where
+    there is no constructor for them, "part" where a bracket can be read in two ways
     (`known` is how each is written), and otherwise what was asked for besides
     rules: "rename" ("form" for how one is written, "clash" for a name that two keys would have),
     "drop", "only", "dtype", "resize", "classes", "optimizer",
@@ -181,6 +184,9 @@ class RuleError(ReinitError, ValueError):
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{problem}",
         "architecture": "`default` needs an architecture: a checkpoint does not say which model it is",
+        "arch": "the architecture {about!r} cannot be built: {problem}",
+        "no arch": "arguments of a constructor are given, and no architecture",
+        "arch arguments": "the architecture {about!r} cannot be built: {problem}",
         "classes": "{about!r} {problem}",
         "optimizer": "the optimizer state cannot be reset: {about!r}: {problem}",
         "parameters": "the optimizer state cannot be reset: {about!r}: {problem}",
@@ -402,7 +408,8 @@ class UnwritableContentError(OutputError):
 class RecipeError(ReinitError, ValueError):
     """A recipe, plan or record that cannot be obeyed; of the kind "variable", an environment's.
 
-    Of the kind "outside" it names a path outside of the current folder, in the folder `known`.
+    Of the kind "outside" it names a path outside of the current folder, in the folder `known`;
+    of the kind "code", code that only a user may name, as `known`.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {

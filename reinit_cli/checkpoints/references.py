@@ -25,11 +25,13 @@ class References:
         donors: other checkpoints, by the names that rules have for them.
         architecture: the model that the tensors are of, where it is known.
         prefixes: for each donor, those that make the keys of the tensors keys of it.
+        origin: what a record says of where the architecture's constructor is from.
     """
 
     donors: Mapping[str, Source] = field(default_factory=dict)
     architecture: Architecture | None = None
     prefixes: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -125,4 +127,4 @@ def find_references(
         name: fitting_prefixes(mine, {tensor.key: tensor.shape for tensor in donor.tensors})
         for name, donor in donors.items()
     }
-    return References(donors, architecture, prefixes)
+    return References(donors, architecture, prefixes, getattr(arch, "origin", {}))

@@ -11,6 +11,7 @@ from typing import Any
 from reinit_cli import errors
 from reinit_cli.cli.mistypes import concerns_words, mistyped
 from reinit_cli.cli.offers import (
+    arch_arguments,
     arguments,
     did_you_mean,
     dtype,
@@ -232,6 +233,12 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "for a torchvision model name it, such as --arch resnet50; for a language model give its "
         "initializer, such as normal:std=0.02, the initializer_range of its config.json"
     ),
+    (errors.UnknownNameError, "class"): spelled("it comes after the colon: --arch ./net.py:Class"),
+    (errors.RuleError, "arch"): lambda error: (
+        f"did you mean --arch {shlex.quote(error.known[0])}?" if error.known else ""
+    ),
+    (errors.RuleError, "arch arguments"): arch_arguments,
+    (errors.RuleError, "no arch"): "name it with --arch, such as --arch ./net.py:Class",
     (errors.PatternError, "rule"): rows,
     (errors.PatternError, "part"): "only rules take parts of tensors; reinit show has --slice",
     (errors.ArgumentError, ""): arguments,
@@ -310,6 +317,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RecipeError, ""): _recipe,
     (errors.RecipeError, "file"): _file(""),
     (errors.RecipeError, "outside"): _allowed,
+    (errors.RecipeError, "code"): lambda error: (
+        f"if you trust it, add --arch {shlex.quote(error.known[0])}"
+    ),
     (errors.RecordError, "newer stream"): _UPGRADE,
     (errors.RecordError, "stream"): "",
     (

@@ -31,6 +31,16 @@ def arguments(error: errors.ArgumentError) -> str:
     return did_you_mean(_rules(error), f"reinit inits {error.about} explains its arguments")
 
 
+def arch_arguments(error: errors.RuleError) -> str:
+    """Offer the arguments that a constructor takes, or the one that is misspelled."""
+    if error.word is not None and (found := meant(error)):
+        return did_you_mean(found)
+    if not error.known:
+        return "it takes none"
+    missing = next((each for each in error.known if f"'{each}'" in error.problem), error.known[0])
+    return f"it takes {', '.join(error.known)}; write --arch-args '{{\"{missing}\": ...}}'"
+
+
 def pointed(error: errors.ArgumentError) -> str:
     """Offer numbers with a decimal point for those with a comma."""
     first, *others = _rules(error)

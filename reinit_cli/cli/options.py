@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from reinit_cli.cli.help import Option, argument, option
-from reinit_cli.cli.parameters import RenameType, StreamType, refuse_empty
+from reinit_cli.cli.parameters import ArgumentsType, RenameType, StreamType, refuse_empty
 from reinit_cli.cli.screen import COLOR, NO_PAGER, WIDE
 from reinit_cli.errors import RecipeError, UnknownNameError
 from reinit_cli.request.values import DEVICE
@@ -245,6 +245,14 @@ stream_option = option(
     "torch those of torch.nn.init. A family means its newest version; an exact name such as "
     "philox-1 never changes.  "
     f"[env: {STREAM_VARIABLE}]  [default: {DEFAULT_STREAM}]",
+)
+
+arch_args_option = option(
+    "--arch-args",
+    type=ArgumentsType(),
+    metavar="JSON",
+    heading=SOURCE,
+    help="Arguments of the constructor that --arch names, as a JSON object: '{\"width\": 64}'",
 )
 
 device_option = option(

@@ -55,6 +55,27 @@ class StreamType(_ReadType):
         return stream_named(text).name
 
 
+class ArgumentsType(_ReadType):
+    """The arguments of a constructor, as a JSON object."""
+
+    name = "arguments"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> object:
+        """Read them, and say what is wrong with the JSON."""
+        from reinit_cli.request.json_text import parse_json
+        from reinit_cli.request.values import read_arguments
+
+        if not isinstance(value, str):
+            return value
+        try:
+            return read_arguments(parse_json(value, "it", "constructor"))
+        except ValueError as error:
+            said = str(error)
+            self.fail(said if said.startswith("it ") else f"it must be {said}", param, ctx)
+
+
 class RuleType(_ReadType):
     """A rule: PATTERN=INIT[:ARGS]."""
 

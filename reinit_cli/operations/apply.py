@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from reinit_cli.checkpoints.models.named import arch_given
 from reinit_cli.checkpoints.references import OpenDonors, References, find_references
 from reinit_cli.checkpoints.state import StateSource
 from reinit_cli.errors import TensorError
@@ -49,7 +50,8 @@ def plan_in_memory(source: StateSource, request: Request) -> InMemory:
     rules = rules_of(request.rules)
     inits = (rule.init for rule in rules)
     masks = [rule.mask for rule in rules if rule.mask]
-    references = find_references(inits, source.tensors, request.arch, source.layers, masks=masks)
+    arch = arch_given(request.arch, request.arch_args or {})
+    references = find_references(inits, source.tensors, arch, source.layers, masks=masks)
     plan = decide(Entries(source.name, source.tensors), request, references.elsewhere)
     plan = with_masks(plan, references)
     refuse_too_large(plan, limits(), keeps_values=True)

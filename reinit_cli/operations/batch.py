@@ -34,7 +34,8 @@ from reinit_cli.operations.output_place import (
 from reinit_cli.operations.rewrite import Outcome, ReportFile
 from reinit_cli.planning.job import Job
 from reinit_cli.request.output_name import OutputName
-from reinit_cli.request.request import PartialRequest, Request, RequestOptions, without
+from reinit_cli.request.partial import PartialRequest, RequestOptions, without
+from reinit_cli.request.request import Request
 from reinit_cli.storage.destination import InUse, check_new, inode_of, occupant, place_of
 from reinit_cli.storage.folders import folders_above
 from reinit_cli.storage.local import first_bytes

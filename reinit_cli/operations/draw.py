@@ -6,12 +6,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from math import prod
 
+from reinit_cli.checkpoints.models.named import arch_given
 from reinit_cli.checkpoints.references import find_references
 from reinit_cli.checkpoints.state import STATE_DICT
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.boxes import Taken, draw_box
 from reinit_cli.execution.draw import NOTHING, draw_blocks, naming
 from reinit_cli.initializers import Init
+from reinit_cli.initializers.arch import Arguments
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.devices import drawing_device
 from reinit_cli.operations.show import Part, refuse_many_dimensions
@@ -69,6 +71,7 @@ def draw_tensor(
     stream: str,
     device: str,
     arch: str | None,
+    arch_args: Arguments | None = None,
     part: Part | None = None,
 ) -> Drawn:
     """Draw one tensor, or a part of it.
@@ -81,7 +84,8 @@ def draw_tensor(
         seed: the seed of the run.
         stream: the exact name of the random stream.
         device: where values are drawn.
-        arch: the model whose constructor `default` follows, or None.
+        arch: the architecture whose constructor `default` follows, or None.
+        arch_args: the arguments of that constructor.
         part: the elements that are wanted; None for all.
 
     Raises:
@@ -96,9 +100,9 @@ def draw_tensor(
     request = Request(STATE_DICT, (rule,), seed=seed, stream=stream, arch=arch)
     request = replace(request, device=drawing_device(device, stream))
     tensor = TensorInfo(key, dtype, shape, prod(shape) * itemsize_of(dtype))
-    plan = decide(
-        Entries(STATE_DICT, (tensor,)), request, find_references([init], [tensor], arch).elsewhere
-    )
+    constructor = arch_given(arch, arch_args or {})
+    references = find_references([init], [tensor], constructor)
+    plan = decide(Entries(STATE_DICT, (tensor,)), request, references.elsewhere)
     elements = _part_of(plan, part) if part else _whole_of(plan)
     return Drawn(plan, elements, moments_of(elements), part[0] if part else "")
 

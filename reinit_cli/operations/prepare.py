@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
+from reinit_cli.checkpoints.models.named import arch_given
 from reinit_cli.checkpoints.references import References, find_references
 from reinit_cli.checkpoints.source import Source, doubts_about
 from reinit_cli.checkpoints.state import StateSource
@@ -102,7 +103,7 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     entries = as_asked(saved, request, heads, resizing)
     rules = rules_of(request.rules)
     rows = (each.init for each in entries.reshapes.values() if each.init is not None)
-    arch = request.arch or source.architecture
+    arch = arch_given(request.arch, request.arch_args or {}) or source.architecture
     inits = (*(rule.init for rule in rules), *rows)
     layers = source.layers if isinstance(source, StateSource) else None
     masks = [rule.mask for rule in rules if rule.mask]

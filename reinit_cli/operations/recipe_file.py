@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from reinit_cli.checkpoints.formats import FORMATS, names_folder
 from reinit_cli.errors import RecipeError
+from reinit_cli.request.partial import PartialRequest
 from reinit_cli.request.recipe import MAX_JSON_NBYTES, parse_recipe
-from reinit_cli.request.request import PartialRequest
 from reinit_cli.storage.local import LocalStore, first_bytes, names_next_to
 from reinit_cli.storage.location import DASH
 from reinit_cli.text import why

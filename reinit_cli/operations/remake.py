@@ -32,13 +32,17 @@ from reinit_cli.provenance.record import (
     versions_in,
 )
 from reinit_cli.provenance.recorded import (
+    NOT_GIVEN,
+    Given,
     architecture_of_record,
+    arguments_of_record,
 )
 from reinit_cli.provenance.recorder import FixedRecorder
-from reinit_cli.request.named import bounds_of_recipes
+from reinit_cli.request.named import bounds_of_recipes, refuse_code
 from reinit_cli.request.output_name import OutputName, as_form
+from reinit_cli.request.partial import PartialRequest, without
 from reinit_cli.request.recipe import recipe_of
-from reinit_cli.request.request import PartialRequest, Request, without
+from reinit_cli.request.request import Request
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.segments import Range
 from reinit_cli.tensors.info import TensorInfo
@@ -65,22 +69,29 @@ class Finding:
         return f"{self.what} {self.problem}" + (f": {self.gap}" if self.gap else "")
 
 
-def request_of(text: str, output: Source, form: Form, allowed: Sequence[str]) -> Request:
+def request_of(
+    text: str, output: Source, form: Form, allowed: Sequence[str], given: Given = NOT_GIVEN
+) -> Request:
     """Return what would make an output again, as its record says.
 
     Raises:
-        RecipeError: the record names a file elsewhere than in the current folder.
+        RecipeError: the record names a file elsewhere than in the current folder, or code.
     """
     recipe = without(recipe_of(form, output.name), "output")
     weights = recipe.get("weights") if recipe.get("sources") == (text,) else None
     said: PartialRequest = {"sources": (text,)}
+    if given.arch is not None:
+        said["arch"] = given.arch
+    refuse_code([(output.name, recipe)], said)
     bounds = bounds_of_recipes([(output.name, recipe)], said, allowed)
     again: PartialRequest = {**recipe, **said, "weights": weights, "allow_paths": bounds}
     (request,) = requests_of(again)
     path = output.path or ""
     named = path if not output.is_folder else path.rstrip("/") + "/"
     exact = OutputName(as_form(named), is_exact=True)
-    request = replace(request, output=exact, arch=architecture_of_record(form), record=False)
+    arch = given.arch or architecture_of_record(form)
+    arguments = arguments_of_record(form, given) if arch is not None else None
+    request = replace(request, output=exact, arch=arch, arch_args=arguments or None, record=False)
     # Records of before configs followed name no member of them that changed.
     keeps = request.keep_config or "config" not in form
     only = _keeps_tensors_only(request, output, form)

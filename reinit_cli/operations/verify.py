@@ -40,6 +40,8 @@ from reinit_cli.provenance.record import (
     torch_version,
 )
 from reinit_cli.provenance.recorded import (
+    NOT_GIVEN,
+    Given,
     RecordedFill,
     RecordReader,
 )
@@ -101,6 +103,7 @@ def verify(
     record: str | None = None,
     progress: Progress | None = None,
     allow_paths: Sequence[str] = (),
+    given: Given = NOT_GIVEN,
 ) -> Verdict:
     """Draw again what a checkpoint's record says was drawn, and compare all with it.
 
@@ -110,6 +113,7 @@ def verify(
         record: the path of the record; None where the checkpoint holds it.
         progress: told the number of bytes that are done.
         allow_paths: the folders, besides the current one, in which the record may name files.
+        given: the architecture whose constructor `default` followed, if it is the user's own code.
 
     Raises:
         RecipeError: the record names a file elsewhere.
@@ -127,14 +131,14 @@ def verify(
         if isinstance(found, FolderSource) and form.get("reset_optimizer"):
             found = with_optimizer(found)
     with found.open(0) as contents:
-        verdict = _verified(found, contents, form, inside, progress or unwatched)
+        verdict = _verified(found, contents, form, inside, given, progress or unwatched)
         if not is_whole(form, text):
             changed = Finding("the record", "is not as it was written")
             verdict = replace(verdict, findings=(changed, *verdict.findings))
         if source is not None:
             in_memory = source if isinstance(source, StateSource) else None
             name = source if isinstance(source, str) else source.name
-            request = request_of(name, found, form, allow_paths)
+            request = request_of(name, found, form, allow_paths, given)
             compared = remade(
                 request, found, contents, form, inside, progress or unwatched, in_memory
             )
@@ -198,12 +202,13 @@ def _verified(
     contents: Contents,
     form: Form,
     inside: Mapping[str, Recorded],
+    given: Given,
     progress: Progress,
 ) -> Verdict:
     rows = {str(row["key"]): row for row in form["filled"]}
     known = tensors_of(source)
     missing = {key: None for key in rows if key not in known or unmeasurable(known[key])}
-    reading = RecordReader(source, form, partial(model_type_of, source))
+    reading = RecordReader(source, form, given, partial(model_type_of, source))
     filled = [reading.filled(known[key], row) for key, row in rows.items() if key not in missing]
     again = [each for each in filled if not each.undrawn]
     device = redrawing_device(str(form["device"]), str(form["stream"]))

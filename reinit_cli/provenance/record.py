@@ -14,6 +14,9 @@ the same bytes. Its digests are SHA-256s in hexadecimal:
 `filled[].parts` has what rules did with parts of a tensor, in their order, where they did; the
 last that covers an element decided, and `init` is about the rest: "keep" where it stayed.
 
+`constructor` says where that of `arch` is from: the package and its version, or the name and the
+SHA-256 of a file.
+
 `laws` has the versions of the initializers that were used, those of version 1 left out; and
 that of resizing, of which version 2 resizes the biases of weights too, where it did; and that
 of weight norm, of which version 2 lets norms follow what is drawn, where there are such.
@@ -30,6 +33,7 @@ from typing import Any, NoReturn
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.errors import RecordError, UnknownNameError
+from reinit_cli.initializers.arch import ArchName
 from reinit_cli.initializers.arguments import versions_of
 from reinit_cli.initializers.declaration import KEEP
 from reinit_cli.initializers.site import Versions
@@ -71,6 +75,7 @@ def blank_record(job: Job, digest: tuple[int, str], *, is_inside: bool) -> Form:
         "stream": plan.request.stream,
         **laws_form(plan),
         **options_form(plan.request),
+        **arch_form(job),
         **layout_form(plan.request, source, job.layout),
         "source": {
             "name": os.path.basename(source.name.rstrip(os.sep)),
@@ -101,6 +106,16 @@ def laws_form(plan: Plan) -> Form:
     if are_norms_left(plan.steps):
         versions[WEIGHT_NORM] = WEIGHT_NORM_VERSION
     return {"laws": versions} if versions else {}
+
+
+def arch_form(job: Job) -> Form:
+    """Return where the architecture is from, and its name without the path to a file."""
+    arch, origin = job.plan.request.arch, job.references.origin
+    if not origin or not isinstance(arch, str):
+        return {}
+    named = ArchName.parse(arch)
+    name = f"./{os.path.basename(named.place)}:{named.name}" if named.library == "file" else arch
+    return {"arch": name, "constructor": dict(origin)}
 
 
 def config_form(plan: Plan) -> Form:
@@ -270,6 +285,7 @@ _MEMBERS: _Kinds = {
     "source.root": (str, type(None)),
     "source.weights": (str, type(None)),
     "arch": (str, type(None)),
+    "arch_args": (dict, type(None)),
     "record": bool,
     "rule": list,
     "filled": list,

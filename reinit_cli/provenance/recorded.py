@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.base import Place
+from reinit_cli.checkpoints.models.named import arch_given
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import RecordError, ReinitError, RuleError
 from reinit_cli.initializers import (
@@ -17,7 +18,9 @@ from reinit_cli.initializers import (
     UndefinedError,
     parse_init,
 )
+from reinit_cli.initializers.arch import Arguments, names_code
 from reinit_cli.initializers.declaration import KEEP
+from reinit_cli.initializers.site import Arch
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.layers import with_layers
@@ -28,6 +31,7 @@ from reinit_cli.planning.weight_norm import is_norm, norm_law
 from reinit_cli.provenance.record import Form, stream_in, versions_in
 from reinit_cli.request.part import part_of
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.layers.layer import Layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +64,45 @@ class _Keys:
     stream: str
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An architecture as the user names it, who may name code.
+
+    Attributes:
+        arch: its name or constructor, or None.
+        arguments: those of its constructor, or None for those that a record names.
+    """
+
+    arch: Arch | None = None
+    arguments: Arguments | None = None
+
+
+NOT_GIVEN = Given()
+
+
 class RecordReader:
     """Reads what a record says about the tensors of an output."""
 
-    def __init__(self, source: Source, form: Form, model_type: Callable[[], str] = str) -> None:
+    def __init__(
+        self,
+        source: Source,
+        form: Form,
+        given: Given = NOT_GIVEN,
+        model_type: Callable[[], str] = str,
+    ) -> None:
         """Read a record.
 
         Args:
             source: the output.
             form: its record.
+            given: the architecture as the user names it.
             model_type: returns what the config of the output calls its model, or "".
         """
         self._tensors = {tensor.key: tensor for tensor in source.tensors}
         self._places = source.located.places if source.located else {}
         self._form = form
         self._stream = stream_in(form)
-        elsewhere = Elsewhere(_architecture(source, form), versions=versions_in(form))
+        elsewhere = Elsewhere(_architecture(source, form, given), versions=versions_in(form))
         self._elsewhere = with_layers(elsewhere, source.tensors, model_type)
 
     def filled(self, tensor: TensorInfo, row: Form) -> RecordedFill:
@@ -209,16 +236,57 @@ def _without_rows(place: Place, tensor: TensorInfo, axis: int, count: int) -> Pl
     return place._replace(offset=place.offset + nbytes, nbytes=place.nbytes - nbytes)
 
 
-def _architecture(source: Source, form: Form) -> Architecture | None:
-    arch = architecture_of_record(form)
-    if not arch:
+@dataclass(frozen=True, slots=True)
+class _NotRun:
+    """An architecture that a record names and whose code is not run.
+
+    Attributes:
+        arch: its name.
+    """
+
+    arch: str
+
+    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+        """Say how to let it be run.
+
+        Raises:
+            UndefinedError: always.
+        """
+        del key, shape
+        raise UndefinedError(f"their constructor is run only with --arch {self.arch}")
+
+    def layer(self, key: str) -> Layer | None:
+        """Return None: it tells nothing."""
+        del key
         return None
+
+    def first_equal(self, key: str) -> str:
+        """Return the key itself: it tells nothing."""
+        return key
+
+
+def _architecture(source: Source, form: Form, given: Given) -> Architecture | None:
+    named = architecture_of_record(form)
+    if given.arch is None and names_code(named):
+        return _NotRun(str(named))
+    if given.arch is None and not named:
+        return None
+    arch = arch_given(given.arch or named, arguments_of_record(form, given))
+    assert arch is not None
     from reinit_cli.checkpoints.models.architecture import architecture_of
 
     origins = {
         str(row["key"]): str(row["source_key"]) for row in form["filled"] if "source_key" in row
     }
     return architecture_of(arch, source.tensors, origins)
+
+
+def arguments_of_record(form: Form, given: Given) -> Arguments:
+    """Return the arguments of the constructor that `default` followed, if it is the recorded one."""
+    if given.arguments is not None:
+        return given.arguments
+    arguments: Arguments = form.get("arch_args") or {}
+    return arguments
 
 
 def architecture_of_record(form: Form) -> str | None:

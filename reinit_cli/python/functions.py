@@ -18,8 +18,10 @@ from reinit_cli.operations.stats import WHOLE_MODULE, measurable, measure_source
 from reinit_cli.operations.verify import Verdict, nbytes_to_verify
 from reinit_cli.operations.verify import verify as verified
 from reinit_cli.planning.plan import Plan
+from reinit_cli.provenance.recorded import Given
 from reinit_cli.python.bar import Watching, watched
 from reinit_cli.python.given import (
+    arguments_of,
     chosen,
     device_of,
     is_in_memory,
@@ -36,9 +38,10 @@ from reinit_cli.python.options import PlanOptions, RewriteOptions
 from reinit_cli.python.results import Differences, Measurements
 from reinit_cli.python.surroundings import in_main_memory
 from reinit_cli.python.words import with_words_of_python
+from reinit_cli.request.partial import RequestOptions
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.rename import Rename
-from reinit_cli.request.request import Request, RequestOptions
+from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rules, rules_of
 from reinit_cli.storage.destination import exists
 from reinit_cli.storage.folders import folders_above
@@ -173,6 +176,7 @@ def apply_(
     strict: bool = False,
     allow_unmatched: bool = False,
     arch: Arch | None = None,
+    arch_args: Mapping[str, object] | None = None,
     reset_buffers: bool = False,
     with_buffers: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
@@ -199,8 +203,9 @@ def apply_(
         strict: make every skipped tensor an error.
         allow_unmatched: allow a rule to match or fill nothing.
         arch: the architecture whose constructor `default` reproduces: a torchvision model's
-            name, or a callable that returns a module; None for the `reset_parameters` of the
-            module's own layers.
+            name, "timm:NAME", "./net.py:Class" or "package.module:Class", or a callable that
+            returns a module; None for the `reset_parameters` of the module's own layers.
+        arch_args: the arguments of that constructor, by their names.
         reset_buffers: reset running statistics next to filled weights.
         with_buffers: the former name of `reset_buffers`.
         optimizer: reset its state for exactly the filled parameters, as if it were new.
@@ -221,6 +226,7 @@ def apply_(
         "strict": strict,
         "allow_unmatched": allow_unmatched,
         "arch": arch,
+        "arch_args": arguments_of(arch_args),
         "reset_buffers": reset_buffers or with_buffers,
     }
     decided = plan_in_memory(source, Request(source.name, rules_of(rules), **options))
@@ -348,6 +354,8 @@ def verify(
     record: str | os.PathLike[str] | None = None,
     progress: Watching | None = False,
     allow_paths: Sequence[str | os.PathLike[str]] = (),
+    arch: Arch | None = None,
+    arch_args: Mapping[str, object] | None = None,
 ) -> Verdict:
     """Verify a checkpoint against its record: draw filled tensors again and compare everything.
 
@@ -361,6 +369,9 @@ def verify(
         record: the path of a separate record; None if the checkpoint holds it.
         progress: show a bar, or call this with the number of bytes done since the last call.
         allow_paths: folders, in addition to the current one, in which the record may name files.
+        arch: the architecture that `default` followed, where that is your own code, which a
+            record never runs.
+        arch_args: the arguments of its constructor; None for those in the record.
 
     Raises:
         RecipeError: the record names a file outside these folders.
@@ -372,11 +383,13 @@ def verify(
     if source is not None:
         made_from = memory_of(source) if is_in_memory(source) else text_of_path(source, "source")
     beside = None if record is None else text_of_path(record, "record")
-    allowed = [
-        text_of_path(each, "an entry of allow_paths") for each in patterns_given(allow_paths)
-    ]
+    what = "an entry of allow_paths"
+    allowed = [text_of_path(each, what) for each in patterns_given(allow_paths)]
+    given = Given(arch, arguments_of(arch_args))
     with watched(progress or False, path, nbytes_to_verify(path, source)) as done:
-        return verified(path, source=made_from, record=beside, progress=done, allow_paths=allowed)
+        return verified(
+            path, source=made_from, record=beside, progress=done, allow_paths=allowed, given=given
+        )
 
 
 def _name(given: object, name: str) -> str:

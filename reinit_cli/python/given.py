@@ -16,9 +16,10 @@ from reinit_cli.checkpoints.state import StateSource, state_source
 from reinit_cli.errors import SourceError
 from reinit_cli.lazy import LazyModule
 from reinit_cli.operations.keys import no_match
+from reinit_cli.request.partial import RequestOptions
 from reinit_cli.request.pattern import Pattern, patterns_of, select_keys
-from reinit_cli.request.request import FORMER, RequestOptions
-from reinit_cli.request.values import read_nbytes
+from reinit_cli.request.request import FORMER
+from reinit_cli.request.values import read_arguments, read_nbytes
 from reinit_cli.storage.location import DASH
 from reinit_cli.streams.stream import stream_named
 from reinit_cli.text import kind_of, near
@@ -203,6 +204,20 @@ def _paths_of(given: object) -> list[str]:
     return [text_of_path(each, "an entry of allow_paths") for each in several]
 
 
+def arguments_of(given: object) -> dict[str, object] | None:
+    """Return the arguments of a constructor.
+
+    Raises:
+        TypeError: they are not a mapping of names to what JSON can hold.
+    """
+    if given is None:
+        return None
+    try:
+        return read_arguments(dict(given) if isinstance(given, Mapping) else given)
+    except ValueError as error:
+        raise TypeError(f"arch_args must be {error}, not {kind_of(given)}") from None
+
+
 _READERS = {
     "seed": seed_of,
     "stream": stream_of,
@@ -211,6 +226,7 @@ _READERS = {
     "record": _record_of,
     "allow_paths": _paths_of,
     "shard_nbytes": _nbytes_of,
+    "arch_args": arguments_of,
     "weights": weights_of,
     "optimizer_order": lambda given: (
         None if given is None else text_of_path(given, "optimizer_order")

@@ -200,6 +200,14 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RuleError, ""): _rule,
     (errors.RuleError, "tied"): "name one of them only, give both the same initializer, or untie",
     (errors.RuleError, "architecture"): "pass arch='resnet50', or what makes the module",
+    (errors.UnknownNameError, "class"): _spelled("it comes after the colon: './net.py:Class'"),
+    (errors.RuleError, "arch"): "",
+    (errors.RuleError, "arch arguments"): lambda error: (
+        f"it takes {', '.join(error.known)}: pass arch_args={{{error.known[0]!r}: ...}}"
+        if error.known
+        else "it takes none"
+    ),
+    (errors.RuleError, "no arch"): "pass arch, the constructor that takes them",
     (errors.RuleError, "resize"): "write it as 'PATTERN=N:INIT', such as 'embed.weight=50300:mean'",
     (errors.RuleError, "classes"): "",
     (errors.RuleError, "optimizer"): "",

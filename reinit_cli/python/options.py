@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from reinit_cli.lazy import LazyModule
-from reinit_cli.request.request import PlainOptions, PlainPlanOptions, described
+from reinit_cli.request.partial import PlainOptions, PlainPlanOptions
+from reinit_cli.request.request import described
 
 if TYPE_CHECKING:
     import torch

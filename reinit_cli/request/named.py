@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reinit_cli.errors import RecipeError
+from reinit_cli.initializers.arch import names_code
 from reinit_cli.request.bounds import Bounds
-from reinit_cli.request.request import PartialRequest
+from reinit_cli.request.partial import PartialRequest
 from reinit_cli.request.resize import resizes_of
 
 
@@ -21,6 +23,25 @@ def reads_of(asked: PartialRequest) -> tuple[str, ...]:
         *(name for rule in asked.get("rules", ()) for name in rule.reads),
         *(name for init in rows if init is not None for name in init.checkpoints),
     )
+
+
+def refuse_code(recipes: Sequence[tuple[str, PartialRequest]], said: PartialRequest) -> None:
+    """Refuse code that recipes name and the user does not: to import it is to run it.
+
+    Args:
+        recipes: what each is called, and what it says.
+        said: what the user says.
+
+    Raises:
+        RecipeError: there is some.
+    """
+    if said.get("arch") is not None:
+        return
+    for recipe, asked in recipes:
+        arch = asked.get("arch")
+        if isinstance(arch, str) and names_code(arch):
+            problem = f"it names code, {arch!r}, which is run only if you name it"
+            raise RecipeError(recipe, problem, (arch,), kind="code")
 
 
 def bounds_of_recipes(

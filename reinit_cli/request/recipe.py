@@ -17,7 +17,8 @@ from reinit_cli.errors import RecipeError, ReinitError, RuleError
 from reinit_cli.initializers import REGISTRY
 from reinit_cli.request.json_text import MAX_TEXT, parse_json
 from reinit_cli.request.output_name import OutputName, as_form
-from reinit_cli.request.request import OPTIONS, Option, PartialRequest
+from reinit_cli.request.partial import PartialRequest
+from reinit_cli.request.request import OPTIONS, Option
 from reinit_cli.request.rule import Rule
 from reinit_cli.request.values import within_bounds
 from reinit_cli.storage.location import DASH
@@ -129,7 +130,7 @@ FIELDS = (*_OPTIONS, "rule", "version")
 RESULTS = (
     *("tensors", "dropped", "beside", "warnings", "dry_run", "seconds", "check"),
     *("total", "unchanged"),
-    *("filled", "rest", "sha256", "reinit", "torch", "laws", "config"),
+    *("filled", "rest", "sha256", "reinit", "torch", "laws", "config", "constructor"),
 )
 """The fields of a plan or a record that follow from the others, and are not read."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY
-from typing import Any, TypedDict, cast
+from typing import Any
 
+from reinit_cli.initializers.arch import Arguments
 from reinit_cli.initializers.site import Arch
 from reinit_cli.lazy import dataclass
 from reinit_cli.request import values
@@ -70,6 +71,7 @@ class Request:
     safe_pickle: bool = False
     verify_crc: bool = True
     arch: Arch | None = None
+    arch_args: Arguments | None = None
     rename: Sequence[Rename | str] = ()
     drop: Sequence[Pattern | str] = ()
     only: Sequence[Pattern | str] = ()
@@ -192,10 +194,18 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "verify_crc": Option("whether a CRC-32 mismatch is an error", "verify_crc", values.read_flag),
     "arch": Option(
-        "the architecture whose constructor `default` reproduces: a torchvision model's name, or "
-        "a callable that returns a module; None if the source is a model or no rule needs it",
+        "the architecture whose constructor `default` reproduces: a torchvision model's name, "
+        '"timm:NAME", "transformers" for the config.json of the folder, "./net.py:Class" or '
+        '"package.module:Class", or a callable that returns a module; None if the source is a '
+        "model or no rule needs it",
         "arch",
         written=lambda arch: arch if isinstance(arch, str) else None,
+    ),
+    "arch_args": Option(
+        "the arguments of that constructor, by their names",
+        "arch_args",
+        values.read_arguments,
+        is_newer=True,
     ),
     "rename": Option(
         "new names of keys, each applied after the previous ones: "
@@ -288,96 +298,6 @@ FORMER = {option.was: name for name, option in OPTIONS.items() if option.was} | 
 
 NESTED = ("source", "rules", "output", "weights", "root")
 """The fields that plans and records hold in an object of their own, with what they know of it."""
-
-
-class PlainPlanOptions(TypedDict, total=False):
-    """The options of a plan that are of one type, whoever gives them."""
-
-    root: str | None
-    seed: int
-    stream: str
-    strict: bool
-    allow_unmatched: bool
-    arch: Arch | None
-    rename: Sequence[Rename | str]
-    drop: Sequence[Pattern | str]
-    only: Sequence[Pattern | str]
-    resize: Sequence[Resize | str]
-    num_classes: int | None
-    reset_buffers: bool
-    untie: bool
-    reset_optimizer: bool
-
-
-class PlainOptions(PlainPlanOptions, total=False):
-    """The options of a run that are of one type, whoever gives them."""
-
-    keep_config: bool
-    saturate: bool
-    tensors_only: bool
-    fix_index: bool
-    copy: Sequence[Pattern | str]
-    safe_pickle: bool
-    verify_crc: bool
-    check: bool
-    force: bool
-    skip_existing: bool
-    in_place: bool
-    fsync: bool
-    measure: bool
-    measure_before: bool
-    sketch: bool
-
-
-class RequestOptions(PlainOptions, total=False):
-    """The options of a request, once what Python users give for them is read."""
-
-    weights: str | None
-    device: str
-    optimizer_order: str | None
-    allow_paths: Sequence[str] | Bounds
-    dtype: Casts
-    shard_nbytes: int | None
-    record: str | bool
-
-
-class PartialRequest(RequestOptions, total=False):
-    """A request with gaps, as a recipe or a command line gives it; a gap is a key that is missing."""
-
-    rules: tuple[Rule, ...]
-    sources: tuple[str, ...]
-    seeds: tuple[int, ...]
-    output: str | OutputName
-
-
-def override(lower: PartialRequest, upper: PartialRequest) -> PartialRequest:
-    """Merge two requests with gaps: the upper overrides, and its rules come later.
-
-    So do its resizes, its renames, and what it drops or takes. The output, weights and root of
-    the lower are dropped with its source.
-    """
-    with_source = ("output", "weights", "root")
-    has_other = lower.get("sources") not in (None, upper.get("sources"))
-    if "sources" in upper and has_other:
-        lower = without(lower, *with_source)
-    both: PartialRequest = {**lower, **upper}
-    both["rules"] = (*lower.get("rules", ()), *upper.get("rules", ()))
-    both["resize"] = (*lower.get("resize", ()), *upper.get("resize", ()))
-    if rename := (*lower.get("rename", ()), *upper.get("rename", ())):
-        both["rename"] = rename
-    if drop := (*lower.get("drop", ()), *upper.get("drop", ())):
-        both["drop"] = drop
-    if only := (*lower.get("only", ()), *upper.get("only", ())):
-        both["only"] = only
-    if copy := (*lower.get("copy", ()), *upper.get("copy", ())):
-        both["copy"] = copy
-    return both
-
-
-def without(asked: PartialRequest, *names: str) -> PartialRequest:
-    """Return a request with more gaps."""
-    left = {name: value for name, value in asked.items() if name not in names}
-    return cast("PartialRequest", left)
 
 
 def options_form(request: Request) -> dict[str, object]:

@@ -6,6 +6,7 @@ that follow "must be".
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -99,6 +100,31 @@ def read_dtype(value: object) -> Casts:
     if isinstance(value, str):
         read_text(value)
     return as_asked_for(within_bounds(map(Cast.parse, _texts(value, '["bfloat16"]'))))
+
+
+def read_arguments(value: object) -> dict[str, object]:
+    """Read the arguments of a constructor by their names, as JSON has them."""
+    if not isinstance(value, dict):
+        raise ValueError(_EXAMPLE_OF_ARGUMENTS)
+    waiting: list[object] = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting += (*each, *each.values())
+        elif isinstance(each, list):
+            waiting += each
+        elif not _is_in_json(each):
+            raise ValueError(_EXAMPLE_OF_ARGUMENTS)
+    return value
+
+
+_EXAMPLE_OF_ARGUMENTS = 'an object of arguments by name, such as {"width": 64}'
+
+
+def _is_in_json(value: object) -> bool:
+    """Whether JSON has such a value: no NaN or infinity, and none of the times of TOML."""
+    is_finite = isinstance(value, float) and math.isfinite(value)
+    return value is None or is_finite or isinstance(value, (str, int))
 
 
 def read_nbytes(value: object) -> int:

@@ -18,9 +18,10 @@ from reinit_cli.cli.commands.run.command import command as run
 from reinit_cli.cli.group import COMMANDS, group
 from reinit_cli.python.options import PlanOptions, RewriteOptions
 from reinit_cli.request.output_name import OutputName
+from reinit_cli.request.partial import PartialRequest, RequestOptions
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.rename import Rename
-from reinit_cli.request.request import OPTIONS, PartialRequest, Request, RequestOptions
+from reinit_cli.request.request import OPTIONS, Request
 from reinit_cli.request.resize import Resize
 from reinit_cli.request.rule import Rule
 from reinit_cli.streams.stream import seed_for
@@ -75,6 +76,10 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
     "any pickle, by its former name": (["--no-refuse-unknown-globals"], {}),
     "verify no CRC": (["--no-verify-crc"], {"verify_crc": False}),
     "architecture": (["--arch", "resnet18"], {"arch": "resnet18"}),
+    "arguments of an architecture": (
+        ["--arch", "./net.py:Net", "--arch-args", '{"width": 64}'],
+        {"arch": "./net.py:Net", "arch_args": {"width": 64}},
+    ),
     "renames in their order": (
         ["--rename", "module.*=*", "--rename", "a.*=b.*"],
         {"rename": (Rename.parse("module.*=*"), Rename.parse("a.*=b.*"))},

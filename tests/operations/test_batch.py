@@ -34,7 +34,8 @@ from reinit_cli.operations.batch import (
     run_batch,
 )
 from reinit_cli.operations.rewrite import Outcome
-from reinit_cli.request.request import PartialRequest, Request
+from reinit_cli.request.partial import PartialRequest
+from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.threads import unwatched
 

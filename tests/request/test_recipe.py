@@ -17,8 +17,9 @@ from reinit_cli.cli.hints import hint_of
 from reinit_cli.errors import RecipeError
 from reinit_cli.operations.recipe_file import read_recipe
 from reinit_cli.operations.ways import meant
+from reinit_cli.request.partial import PartialRequest, override
 from reinit_cli.request.recipe import parse_recipe
-from reinit_cli.request.request import OPTIONS, PartialRequest, override
+from reinit_cli.request.request import OPTIONS
 from reinit_cli.request.rule import Rule
 
 TOML = """

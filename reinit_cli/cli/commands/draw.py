@@ -17,6 +17,7 @@ from reinit_cli.cli.options import (
     CONTEXT,
     RANDOMNESS,
     SEED,
+    arch_args_option,
     check_device_of_variable,
     device_option,
     display_options,
@@ -113,11 +114,13 @@ def _is_shape(word: str) -> bool:
 )
 @option(
     "--arch",
-    metavar="MODEL",
+    metavar="ARCH",
     heading=_TENSOR,
-    brief="Model that the initializer 'default' follows",
-    help="Torchvision model whose constructor the initializer 'default' follows",
+    brief="Architecture that the initializer 'default' follows",
+    help="Architecture whose constructor the initializer 'default' follows: a torchvision model, "
+    "timm:NAME, ./net.py:Class or package.module:Class",
 )
+@arch_args_option
 @option(
     "-s",
     "--seed",
@@ -139,6 +142,7 @@ def command(
     dtype: str,
     part: Part | None,
     arch: str | None,
+    arch_args: dict[str, object] | None,
     seed: int,
     stream: str | None,
     device: str | None,
@@ -173,6 +177,7 @@ def command(
         stream=stream or DEFAULT_STREAM,
         device=device or "cpu",
         arch=arch,
+        arch_args=arch_args,
         part=part,
     )
     if as_json:

@@ -14,6 +14,7 @@ from reinit_cli.cli.help import Command, argument, option
 from reinit_cli.cli.options import (
     CONTEXT,
     allow_path_option,
+    arch_args_option,
     display_options,
     json_option,
     quiet_option,
@@ -23,6 +24,7 @@ from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.render.table import Cell, Sheet, show
 from reinit_cli.operations.verify import Verdict, nbytes_to_verify, verify
+from reinit_cli.provenance.recorded import Given
 from reinit_cli.text import plural
 
 _COMPARISON = "Comparison"
@@ -44,6 +46,16 @@ _COMPARISON = "Comparison"
     brief="Record that --record-to wrote",
     help="Read the record from FILE, which --record-to wrote  [default: OUTPUT itself]",
 )
+@option(
+    "--arch",
+    metavar="ARCH",
+    heading=_COMPARISON,
+    brief="Your own code that 'default' followed",
+    help="The architecture whose constructor 'default' followed, where that is your own code, "
+    "which is then run: ./net.py:Class or package.module:Class  [default: what the record names, "
+    "if it is no code of yours]",
+)
+@arch_args_option
 @allow_path_option
 @quiet_option
 @json_option
@@ -54,6 +66,8 @@ def command(
     output: str,
     source: str | None,
     record: str | None,
+    arch: str | None,
+    arch_args: dict[str, object] | None,
     allow_paths: tuple[str, ...],
     *,
     quiet: bool,
@@ -73,7 +87,12 @@ def command(
     with Meter(output, is_shown=not quiet) as meter:
         progress = meter.of(nbytes_to_verify(output, source))
         verdict = verify(
-            output, source=source, record=record, progress=progress, allow_paths=allow_paths
+            output,
+            source=source,
+            record=record,
+            progress=progress,
+            allow_paths=allow_paths,
+            given=Given(arch, arch_args),
         )
     if as_json:
         sys.stdout.write(dumps(verdict_form(verdict)) + "\n")

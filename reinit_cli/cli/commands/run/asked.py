@@ -13,8 +13,9 @@ from reinit_cli.cli.options import check_device_of_variable
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.batch import read_list, requests_of
 from reinit_cli.operations.recipe_file import read_recipe
-from reinit_cli.request.named import bounds_of_recipes
-from reinit_cli.request.request import PartialRequest, Request, override, without
+from reinit_cli.request.named import bounds_of_recipes, refuse_code
+from reinit_cli.request.partial import PartialRequest, override, without
+from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.storage.destination import InUse
 from reinit_cli.storage.location import DASH
@@ -116,6 +117,7 @@ def merge(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> 
         recipe = without(recipe, "skip_existing")
     spoken = cast("PartialRequest", said)
     if recipes:
+        refuse_code(recipes, spoken)
         allowed = said.get("allow_paths", ())
         spoken = {**spoken, "allow_paths": bounds_of_recipes(recipes, spoken, allowed)}
     chosen = override(recipe, spoken)

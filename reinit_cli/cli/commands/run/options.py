@@ -12,6 +12,7 @@ from reinit_cli.cli.options import (
     WEIGHTS,
     CountType,
     allow_path_option,
+    arch_args_option,
     device_option,
     display_options,
     json_option,
@@ -198,11 +199,13 @@ _SELDOM = (
     option("--root", **ROOT),
     option(
         "--arch",
-        metavar="MODEL",
+        metavar="ARCH",
         heading=SOURCE,
-        help="Torchvision model whose constructor the initializer 'default' follows  "
-        "[default: SOURCE, if it is a model]",
+        help="Architecture whose constructor the initializer 'default' follows: a torchvision "
+        "model, timm:NAME, transformers (the folder's config.json), or your own code, which is "
+        "then run: ./net.py:Class or package.module:Class  [default: SOURCE, if it is a model]",
     ),
+    arch_args_option,
     option(
         "--only",
         type=PatternType(),

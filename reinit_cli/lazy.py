@@ -62,6 +62,7 @@ def _dataclass(
         if not frozen or any(map(dataclasses.is_dataclass, cls.__mro__)):
             whole = dataclasses.dataclass(frozen=frozen, slots=slots, init=init, repr=repr, eq=eq)
             return whole(cls)
+        cls.__doc__ = cls.__doc__ or cls.__name__  # which would have a signature, in milliseconds
         made = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(cls)
         methods: dict[str, Any] = {"__setattr__": _set, "__delattr__": _delete}
         if slots:  # pickle would set each, which a frozen class refuses

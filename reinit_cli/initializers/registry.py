@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -162,11 +163,12 @@ def register(
     """
 
     def add(build: Build) -> Build:
+        signature = inspect.signature(build, eval_str=True)  # compiles every annotation, once
         REGISTRY.add(
             Initializer(
                 name=build.__name__,
                 build=build,
-                parameters=parameters_of(build),
+                parameters=parameters_of(signature),
                 summary=(build.__doc__ or "").strip().partition("\n")[0],
                 law=law,
                 defined=defined,
@@ -175,7 +177,7 @@ def register(
                 aliases=aliases,
                 lone=lone,
                 complete=complete,
-                asks=asked_by(build),
+                asks=asked_by(signature),
                 fans=fans,
                 stream=build.__name__ if is_transform else "",
                 has_rounds=has_rounds,

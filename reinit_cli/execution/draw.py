@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.fill import Fill
-from reinit_cli.initializers import Law, Move, Transform, UndefinedError
+from reinit_cli.execution.zeros import Zeros, write_zeros
+from reinit_cli.initializers import Constant, Law, Move, Transform, UndefinedError
 from reinit_cli.initializers.blocks import evenly, nothing, pieces
 from reinit_cli.initializers.drawing import drawn_blocks
 from reinit_cli.lazy import LazyModule, dataclass
@@ -44,11 +45,11 @@ class There:
 
     Attributes:
         values: what a transform changes; None for a law that replaces it.
-        zeros: where these are zero the draw is too; None where nothing is kept.
+        zeros: those that stay; None where none are kept.
     """
 
     values: Blocks | None = None
-    zeros: Blocks | None = None
+    zeros: Zeros | None = None
 
 
 NOTHING = There()
@@ -123,7 +124,7 @@ class _Draw:
         there: There,
     ) -> None:
         if isinstance(law, Transform) and law.needs_moments and 0 not in shape:
-            law = law.settled(_moments(there, chance))
+            law = _settled(law, there, chance)
         self._law = law
         self._shape = shape
         self._dtype = dtype if isinstance(law, Move) else computed_dtype(dtype)
@@ -131,8 +132,8 @@ class _Draw:
         self._values = None
         if isinstance(law, Transform):
             assert there.values is not None  # else it would change what happens to be in memory
-            self._values = Portions(map(self._stored, there.values()))
-        self._zeros = Portions(map(self._are_zero, there.zeros())) if there.zeros else None
+            self._values = Portions(map(self._stored, _changed(law, there)))
+        self._zeros = there.zeros
 
     def blocks(self) -> Iterator[Elements]:
         """Yield it in blocks where it can be drawn so."""
@@ -142,28 +143,26 @@ class _Draw:
     def _blocks(self) -> Iterator[Array]:
         if 0 in self._shape:
             return
-        take = self._values.take_into if self._values is not None else nothing
-        dtype = stored_dtype(self._dtype)
-        for block in drawn_blocks(self._law, self._shape, dtype, self._chance, take):
-            self._keep_zeros(block)
-            yield block
-
-    def _keep_zeros(self, flat: Array) -> None:
-        """Set to zero what is zero now, if that is asked for."""
         if self._zeros is None:
-            return
-        for some in pieces(flat, BLOCK_NUMEL):
-            are_zero = np.empty(some.shape, np.bool_)
-            self._zeros.take_into(are_zero)
-            some[are_zero] = 0
+            yield from self._drawn(self._shape)
+        elif _is_among_zeros(self._law, self._zeros):
+            count = self._zeros.count_others()
+            others = self._drawn((count,)) if count else iter(())
+            yield from self._zeros.among(others, self._dtype)
+        else:
+            restored = self._zeros.restored(self._dtype)
+            for block in self._drawn(self._shape):
+                for some in pieces(block, BLOCK_NUMEL):
+                    restored.into(some)
+                yield block
+
+    def _drawn(self, shape: tuple[int, ...]) -> Iterator[Array]:
+        take = self._values.take_into if self._values is not None else nothing
+        return drawn_blocks(self._law, shape, stored_dtype(self._dtype), self._chance, take)
 
     def _stored(self, values: Elements) -> Array:
         """Return present values in the dtype that is drawn."""
         return in_dtype(values, self._dtype).array
-
-    def _are_zero(self, values: Elements) -> Array:
-        are_zero: Array = numbers(Elements(self._stored(values), self._dtype)) == 0
-        return are_zero
 
 
 def computed_dtype(dtype: str) -> str:
@@ -173,16 +172,51 @@ def computed_dtype(dtype: str) -> str:
     return dtype if dtype in ("float64", "complex128") else narrow
 
 
-def _moments(there: There, chance: Chance) -> Moments:
-    """Return the moments that values depend on, the same everywhere if the stream is."""
+def _is_among_zeros(law: Law, zeros: Zeros) -> bool:
+    """Whether a law moves what is not zero, and nothing else."""
+    return isinstance(law, Transform) and law.rearranges and zeros.are_set_apart
+
+
+def _changed(law: Transform, there: There) -> Iterator[Elements]:
+    """Yield the values that a transform is given."""
     assert there.values is not None
+    if there.zeros is not None and _is_among_zeros(law, there.zeros):
+        return there.zeros.others(there.values)
+    return there.values()
+
+
+def _settled(law: Transform, there: There, chance: Chance) -> Law:
+    """Return the law for the present values of a transform that needs their moments.
+
+    Raises:
+        UndefinedError: it has no meaning for such values.
+    """
+    assert there.values is not None
+    sets_apart = there.zeros is not None and there.zeros.are_set_apart
+    values = there.zeros.others if there.zeros is not None and sets_apart else _as_they_are
+    moments = _moments(values(there.values), chance)
+    # Where everything is zero and stays so, whatever is drawn is not seen.
+    return law.settled(moments) if moments.numel or not sets_apart else Constant(0.0)
+
+
+def _as_they_are(values: Blocks) -> Iterator[Elements]:
+    return values()
+
+
+def _moments(values: Iterator[Elements], chance: Chance) -> Moments:
+    """Return the moments of values, the same everywhere if the stream is."""
     if chance.is_indexed:
-        return measured(map(numbers, there.values()))
-    return sum(map(torch_moments, there.values()), start=Moments())
+        return measured(map(numbers, values))
+    return sum(map(torch_moments, values), start=Moments())
 
 
 def _blocks_of(view: View | None) -> Blocks | None:
     return partial(blocks_row_by_row, view) if view is not None else None
+
+
+def _zeros_of(fill: Fill) -> Zeros | None:
+    blocks = _blocks_of(fill.zeros)
+    return Zeros(blocks, fill.step.zeros_version) if blocks is not None else None
 
 
 def values_of(view: View, law: Law, dtype: str, lose: Lose, *, saturates: bool) -> Blocks:
@@ -224,7 +258,7 @@ def draw_fill(fill: Fill, device: str, lose: Lose) -> Iterator[Elements]:
     values = None
     if fill.values is not None:
         values = values_of(fill.values, step.law, tensor.dtype, lose, saturates=fill.saturates)
-    there = There(values, _blocks_of(fill.zeros))
+    there = There(values, _zeros_of(fill))
     with naming(step.key):
         yield from draw_blocks(
             *(step.law, tensor.shape, tensor.dtype, step.seed, device, there, step.stream),
@@ -279,9 +313,10 @@ class Anywhere:
         law = step.law
         assert law is not None
         if isinstance(law, Transform) and law.needs_moments:
-            law = law.settled(_moments(There(_blocks_of(fill.values)), chance))
+            law = _settled(law, There(_blocks_of(fill.values), _zeros_of(fill)), chance)
         self._changes = isinstance(step.law, Transform)
         self._keeps_zeros = fill.zeros is not None
+        self._zeros_version = step.zeros_version
         self._dtype = computed_dtype(step.tensor.dtype)
         self._stored = stored_dtype(self._dtype)
         self._fill = law.filler(step.tensor.shape, self._stored, chance)
@@ -295,13 +330,11 @@ class Anywhere:
             present: what they are now; None where the draw does not depend on it.
         """
         run = np.empty(count, self._stored)
-        there = run
-        if self._changes or self._keeps_zeros:
-            assert present is not None
-            there = in_dtype(present, self._dtype).array
         if self._changes:
-            run[:] = there
+            assert present is not None
+            run[:] = in_dtype(present, self._dtype).array
         self._fill(run, at)
         if self._keeps_zeros:
-            run[there == 0] = 0
+            assert present is not None
+            write_zeros(run, present, self._dtype, self._zeros_version)
         return Elements(run, self._dtype)

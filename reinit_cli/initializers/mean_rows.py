@@ -36,10 +36,12 @@ class MeanRows(Transform):
         version: 1 multiplies in the dtype that is drawn, and its last bits depend on the
             BLAS; 2 multiplies in float64 and rounds once; in 3 the normals of a row of philox-1
             depend on its number in the whole tensor, and on no number of rows.
+        skips_zeros: whether m and C are those of the elements of each column that are not zero.
     """
 
     rows: int
     version: int = 3
+    skips_zeros: bool = False
     is_random = True
     is_sequential = False
     gathers = True
@@ -60,11 +62,13 @@ class MeanRows(Transform):
         """Sum in an order that nothing changes: 64 old rows by halves, and these one by one.
 
         z of row i and the old row j is the normal of the element i · (i - 1) / 2 + j of the stream,
-        so that no two have the same, whenever their rows were added. The mean is summed in float64, the products in the dtype that is drawn: their sum is a thirty
-        thousandth of a deviation.
+        so that no two have the same, whenever their rows were added. The mean is summed in
+        float64, the products in the dtype that is drawn: their sum is a thirty thousandth of a
+        deviation.
         """
         total, mixed = np.zeros(columns), np.zeros((new, columns), dtype)
-        weights = np.zeros((new, 1), dtype)
+        weights = np.zeros((new, columns if self.skips_zeros else 1), dtype)
+        counts = np.zeros(columns) if self.skips_zeros else np.full(1, float(self.rows))
         for start, rows in self._old_rows(columns, dtype, take, _SUMMED_ROWS):
             normals = np.empty((new, len(rows)), dtype)
             for row, of_row in enumerate(normals):
@@ -72,10 +76,16 @@ class MeanRows(Transform):
             for at in range(0, len(rows), _SUMMED_ROWS):
                 group = slice(at, at + _SUMMED_ROWS)
                 total += sum_by_halves(rows[group].astype(np.float64))
-                weights[:, 0] += sum_by_halves(normals[:, group].T.copy())
+                if self.skips_zeros:
+                    others = (rows[group] != 0).astype(dtype)
+                    counts += sum_by_halves(others.astype(np.float64))
+                    _add_products(weights, normals[:, group], others)
+                else:
+                    weights[:, 0] += sum_by_halves(normals[:, group].T.copy())
                 _add_products(mixed, normals[:, group], rows[group])
-        mean = total / self.rows
-        drawn = mean + math.sqrt(1e-9 / self.rows) * (mixed - weights * mean)
+        counts = np.maximum(counts, 1.0)
+        mean = total / counts
+        drawn = mean + np.sqrt(1e-9 / counts) * (mixed - weights * mean)
         flat: Array = drawn.astype(dtype).reshape(-1)
         return flat
 
@@ -94,15 +104,22 @@ class MeanRows(Transform):
         total = torch.zeros(columns, dtype=torch.float64, device=device)
         mixed = torch.zeros(new, columns, dtype=torch.float64, device=device)
         weights = torch.zeros(new, 1, dtype=torch.float64, device=device)
+        counts = torch.full_like(total[:1], 0 if self.skips_zeros else self.rows)
         for _, rows in self._old_rows(columns, dtype, take):
             normals = np.empty((new, len(rows)), dtype)
             chance.normal(normals, 0.0, 1.0)
             there, z = (torch.from_numpy(each).to(device) for each in (rows, normals))
             total += there.sum(dim=0, dtype=torch.float64)
             mixed += z.double() @ there.double() if self.version > 1 else z @ there
-            weights += z.sum(dim=1, keepdim=True, dtype=torch.float64)
-        mean = total / self.rows
-        drawn = mean + math.sqrt(1e-9 / self.rows) * (mixed - weights * mean)
+            if self.skips_zeros:
+                others = (there != 0).double()
+                counts = counts + others.sum(dim=0)
+                weights = weights + z.double() @ others
+            else:
+                weights += z.sum(dim=1, keepdim=True, dtype=torch.float64)
+        counts = counts.clamp(min=1)
+        mean = total / counts
+        drawn = mean + (1e-9 / counts).sqrt() * (mixed - weights * mean)
         flat: Array = drawn.to("cpu", of_torch).reshape(-1).numpy()
         return flat
 

@@ -22,6 +22,8 @@ class Transform(Law):
     is_sequential = True
     needs_moments = False
     gathers = False
+    rearranges = False
+    """Whether it moves values to other places, and does so with any of them in one dimension."""
 
     @overridable
     def is_random(self) -> bool:

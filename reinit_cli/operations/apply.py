@@ -210,6 +210,7 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
         TensorError: the old values cannot be transformed.
     """
     from reinit_cli.execution.draw import There, draw_blocks, naming, values_of
+    from reinit_cli.execution.zeros import Zeros
     from reinit_cli.tensors.elements import Elements
     from reinit_cli.tensors.portions import Portions
     from reinit_cli.tensors.rounding import elements_of_tensor, in_dtype, torch_tensor
@@ -226,7 +227,7 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
         view = donors.view(law.donor, law.donor_key or step.key)
         lose = partial(_refuse_lost, step.key)
         values = values_of(view, law, step.tensor.dtype, lose, saturates=False)
-    there = There(values, here if step.keeps_zeros else None)
+    there = There(values, Zeros(here, step.zeros_version) if step.keeps_zeros else None)
     info = step.tensor
     with naming(step.key):
         blocks = draw_blocks(law, info.shape, info.dtype, step.seed, device, there, step.stream)

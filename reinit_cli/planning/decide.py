@@ -17,7 +17,7 @@ from reinit_cli.planning.owner import Owner
 from reinit_cli.planning.owners import Saved
 from reinit_cli.planning.parameters import parameters_of
 from reinit_cli.planning.parts import Owners, mask_of, part_step, why_no_part
-from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.planning.plan import KEEP_ZEROS, KEEP_ZEROS_VERSION, Plan, Step
 from reinit_cli.planning.reshape import repeated_rows, with_rows
 from reinit_cli.planning.running_statistics import stale_statistics, with_buffers
 from reinit_cli.planning.stream_keys import key_of_stream
@@ -180,6 +180,7 @@ class _Deciding:
             stream=stream.name,
             tied=tied,
             keeps_zeros=init.keep_zeros,
+            zeros_version=self.elsewhere.version_of(KEEP_ZEROS, KEEP_ZEROS_VERSION),
             init=init,
             fans=init.fans(tensor.shape),
             head=owner.head,

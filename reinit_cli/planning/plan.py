@@ -30,6 +30,13 @@ LEAST_NUMEL = 100
 """The fewest elements of a tensor whose statistics are tested."""
 
 
+KEEP_ZEROS = "keep_zeros"
+"""The name under which records have the version of how zeros are kept."""
+
+KEEP_ZEROS_VERSION = 2
+"""In 2 a zero keeps its sign, and transforms move and measure only what is not zero."""
+
+
 FALSE_ALARMS = 1e-9
 """The highest probability that a run with correct draws fails a test."""
 
@@ -54,6 +61,7 @@ class Step:
         stream: the exact name of the stream that it is the seed of, or "".
         tied: the other keys of the same tensor.
         keeps_zeros: whether zeros stay zero.
+        zeros_version: the version of how they do.
         init: the initializer that fills it, or None.
         was: the shape before, if it changes.
         kept_rows: how many rows are kept, if it is resized.
@@ -83,6 +91,7 @@ class Step:
     stream: str = ""
     tied: tuple[str, ...] = ()
     keeps_zeros: bool = False
+    zeros_version: int = KEEP_ZEROS_VERSION
     init: Init | None = None
     was: tuple[int, ...] | None = None
     kept_rows: int = 0

@@ -16,11 +16,12 @@ from reinit_cli.initializers import (
     UndefinedError,
     parse_init,
 )
+from reinit_cli.initializers.mean_rows import MeanRows
 from reinit_cli.initializers.parameters import Nested
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.followers import Followers, followers
-from reinit_cli.planning.plan import INDEPENDENT, Plan, Step
+from reinit_cli.planning.plan import INDEPENDENT, KEEP_ZEROS, KEEP_ZEROS_VERSION, Plan, Step
 from reinit_cli.planning.stream_keys import key_of_stream
 from reinit_cli.request.pattern import KeyIndex
 from reinit_cli.request.resize import Resize
@@ -261,6 +262,9 @@ def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere)
         is_known = elsewhere.version_of(RESIZE, RESIZE_VERSION) > 2
         found = law.of_rows(shape) if is_known else None
         law = init.law(shape, site) if found is None else found
+    if isinstance(law, MeanRows) and init.keep_zeros:
+        zeros = elsewhere.version_of(KEEP_ZEROS, KEEP_ZEROS_VERSION)
+        law = replace(law, skips_zeros=zeros > 1)
     if law is None or (isinstance(law, Transform) and not law.gathers):
         raise UndefinedError("there is nothing in them yet")
     if problem := unholdable(law, DTYPES[tensor.dtype]):

@@ -39,7 +39,7 @@ from reinit_cli.initializers.declaration import KEEP
 from reinit_cli.initializers.site import Versions
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.output import layout_form
-from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.planning.plan import KEEP_ZEROS, KEEP_ZEROS_VERSION, Plan, Step
 from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION, is_of_version
 from reinit_cli.planning.weight_norm import WEIGHT_NORM, WEIGHT_NORM_VERSION, are_norms_left
 from reinit_cli.request.json_text import parse_json
@@ -99,8 +99,12 @@ Form = dict[str, Any]
 
 def laws_form(plan: Plan) -> Form:
     """Return the versions of the laws that are drawn, as a member of its own where any is not 1."""
-    shares = (share for step in drawn_steps(plan) for share in step.shares)
-    versions = versions_of(share.init for share in shares if share.init is not None)
+    inits = [
+        share.init for step in drawn_steps(plan) for share in step.shares if share.init is not None
+    ]
+    versions = versions_of(inits)
+    if any(init.keep_zeros for init in inits):
+        versions[KEEP_ZEROS] = KEEP_ZEROS_VERSION
     if any(map(is_of_version, plan.steps)):
         versions[RESIZE] = RESIZE_VERSION
     if are_norms_left(plan.steps):

@@ -216,6 +216,7 @@ class Shuffled(Move):
 
     is_random = True
     is_sequential = False
+    rearranges = True
 
     def fill(self, values: Array, chance: Chance) -> None:
         """Permute in place."""

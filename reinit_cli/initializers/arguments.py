@@ -10,7 +10,7 @@ from reinit_cli.initializers.declaration import COMMON, ROUNDS, Init, Initialize
 from reinit_cli.initializers.loose import respelled
 from reinit_cli.initializers.parameters import Nested, Text
 from reinit_cli.initializers.registry import REGISTRY
-from reinit_cli.initializers.synonyms import other_initializer, word_meant
+from reinit_cli.initializers.synonyms import word_meant
 
 _MOST_WORDS, _SUCH = 6, "relu"
 """How many words are listed in an error, and which one stands for more."""
@@ -137,12 +137,9 @@ def _place(declared: Initializer, given: dict[str, object], word: str) -> str:
     for parameter in declared.parameters:
         if isinstance(parameter.kind, Text) and parameter.name not in given:
             return parameter.name
-    other = other_initializer(declared.name, word)
     known = [known for parameter in declared.parameters for known in parameter.kind.words]
     names = [f"{parameter.name}=" for parameter in declared.parameters]
     problem = f"unknown argument {word!r}; it takes {_taken(declared)}"
-    if other is not None:
-        raise ArgumentError(declared.name, problem, (other,))
     raise ArgumentError(declared.name, problem, (*known, *names), word=word)
 
 

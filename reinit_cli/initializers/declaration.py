@@ -22,7 +22,7 @@ from reinit_cli.initializers.parameters import (
     Value,
 )
 from reinit_cli.initializers.site import Site
-from reinit_cli.initializers.synonyms import argument_meant, other_initializer
+from reinit_cli.initializers.synonyms import argument_meant
 from reinit_cli.lazy import dataclass
 from reinit_cli.text import plural, shortened
 
@@ -220,9 +220,6 @@ class Initializer:
         except ValueError as error:
             problem = f"{parameter.name} must be {error}, not {value!r}"
             word = value if isinstance(value, str) else None
-            other = other_initializer(self.name, word or "")
-            if other is not None:
-                raise ArgumentError(self.name, problem, (other,)) from error
             known = () if word is None else parameter.kind.words
             raise ArgumentError(self.name, problem, known, word=word) from error
 

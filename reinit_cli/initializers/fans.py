@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import prod, sqrt
 
 from reinit_cli.lazy import dataclass
 
@@ -27,6 +27,21 @@ class Fans:
     fan_in: int
     fan_out: int
 
+    def by(self, mode: str) -> float:
+        """Return what a law scales by: one of the fans, or a mean of both.
+
+        Args:
+            mode: one of `MODES`.
+        """
+        if mode == "fan_avg":
+            return (self.fan_in + self.fan_out) / 2
+        if mode == "fan_geo_avg":
+            return sqrt(self.fan_in * self.fan_out)
+        return self.fan_in if mode == "fan_in" else self.fan_out
+
+
+MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+"""What laws scale by: the inputs, the outputs, their mean, or their geometric mean."""
 
 AXES = "oikb"
 """The letters of dimensions: output, input, kernel, and batches of weights."""

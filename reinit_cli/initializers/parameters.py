@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Protocol
 
-from reinit_cli.initializers.fans import AXES
+from reinit_cli.initializers.fans import AXES, MODES
 from reinit_cli.initializers.gains import NONLINEARITIES
 from reinit_cli.initializers.synonyms import word_meant
 from reinit_cli.lazy import dataclass
@@ -49,19 +49,31 @@ class Kind(Protocol):
 class Number:
     """A real number in [minimum, maximum]; infinite and NaN only where `finite` is False.
 
-    Where `exact` is set, an integer that no float can represent stays an integer.
+    Where `exact` is set, an integer that no float can represent stays an integer. Where
+    `positive` is set, zero is refused. Where `by_name` is set, a bare number is never this
+    argument.
     """
 
     minimum: float = -math.inf
     maximum: float = math.inf
     finite: bool = True
     exact: bool = False
+    positive: bool = False
+    by_name: bool = False
     words = ()
-    takes_numbers = True
+
+    @property
+    def takes_numbers(self) -> bool:
+        """Whether a bare number can be this argument."""
+        return not self.by_name
 
     def describe(self) -> str:
         """Say which numbers."""
-        return "a number" + _interval(self.minimum, self.maximum)
+        return "a number above 0" if self.positive else "a number" + self._interval
+
+    @property
+    def _interval(self) -> str:
+        return _interval(self.minimum, self.maximum)
 
     def read(self, value: object) -> float:
         """Return the number."""
@@ -72,7 +84,11 @@ class Number:
         except (ValueError, OverflowError) as error:
             raise ValueError(self.describe()) from error
         in_range = self.minimum <= number <= self.maximum or math.isnan(number)
-        if not in_range or (self.finite and not math.isfinite(number)):
+        if (
+            not in_range
+            or (self.positive and number <= 0)
+            or (self.finite and not math.isfinite(number))
+        ):
             raise ValueError(self.describe())
         return _exact(value, number) if self.exact else number
 
@@ -276,8 +292,9 @@ def _interval(minimum: float, maximum: float) -> str:
 
 Real = Annotated[float, Number()]
 NonNegative = Annotated[float, Number(minimum=0)]
+Positive = Annotated[float, Number(positive=True)]
 Slope = Annotated[float | None, Number()]
-Mode = Annotated[str, Choice(("fan_in", "fan_out"))]
+Mode = Annotated[str, Choice(MODES)]
 Nonlinearity = Annotated[float | str, Gain(Number(minimum=0), by_name=True)]
 AnyGain = Annotated[float | str, Gain()]
 NonNegativeGain = Annotated[float | str, Gain(Number(minimum=0))]

@@ -50,8 +50,9 @@ _OF_ARGUMENT = {"std": "normal", "mean": "normal", "val": "constant", "gain": "x
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("sigma", "stddev", "stdev", "sd", "scale"), ("std",)),
     **dict.fromkeys(("mu", "loc", "average"), ("mean",)),
-    **dict.fromkeys(("low", "lo", "min", "minval", "lower"), ("a",)),
-    **dict.fromkeys(("high", "hi", "max", "maxval", "upper"), ("b",)),
+    **dict.fromkeys(("low", "lo", "min", "minval", "lower", "dtmin"), ("a",)),
+    **dict.fromkeys(("high", "hi", "max", "maxval", "upper", "dtmax"), ("b",)),
+    "dtinitfloor": ("floor",),
     **dict.fromkeys(("value", "fillvalue"), ("val",)),
     **dict.fromkeys(("slope", "negativeslope"), ("a",)),
     **dict.fromkeys(
@@ -75,11 +76,6 @@ _WORDS = {
     "off": "false",
 }
 """Nonlinearities and other words, folded."""
-
-_FAN_AVG = {
-    "kaiming_normal": "variance_scaling:2,fan_avg,normal",
-    "kaiming_uniform": "variance_scaling:2,fan_avg,uniform",
-}
 
 
 def bare(name: str) -> str:
@@ -123,8 +119,3 @@ def word_meant(word: str, known: Sequence[str]) -> str | None:
     asked = folded(word)
     wanted = _WORDS.get(asked, asked)
     return next((each for each in known if folded(each) == wanted), None)
-
-
-def other_initializer(name: str, word: str) -> str | None:
-    """Return the initializer that has what another lacks: the mean of both fans."""
-    return _FAN_AVG.get(name) if folded(word) == "fanavg" else None

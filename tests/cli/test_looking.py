@@ -96,7 +96,7 @@ def test_inits_explains_one(reinit: Callable[..., Done]) -> None:
         "law\tU(-bound, bound), bound = gain·√(3 / fan)\n"
         "defined for\t2 dimensions or more; any with fan\n"
         "argument\ta: a number\n"
-        "argument\tmode=fan_in: one of fan_in, fan_out\n"
+        "argument\tmode=fan_in: one of fan_in, fan_out, fan_avg, fan_geo_avg\n"
         "argument\tnonlinearity=leaky_relu: a number of at least 0 or a nonlinearity (linear, "
         "conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d, sigmoid, "
         "tanh, relu, selu, leaky_relu, gelu, silu, mish, elu, softplus, hardswish, hardtanh, "

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from reinit_cli.initializers import Law, fans, parse_init
+from reinit_cli.initializers import Law, UndefinedError, fans, parse_init
 from reinit_cli.initializers.gains import NONLINEARITIES, calculate_gain
 from tests.draws import draw
 
@@ -135,6 +135,12 @@ DISTRIBUTIONS = {
     "glorot_truncated": _cut_at_two(math.sqrt(2 / 400)),
     "variance_scaling:1,fan_avg": _cut_at_two(math.sqrt(1 / 200)),
     "variance_scaling:1,fan_avg,normal": stats.norm(0, math.sqrt(1 / 200)),
+    "variance_scaling:2,fan_geo_avg": _cut_at_two(math.sqrt(2 / math.sqrt(300 * 100))),
+    "variance_scaling:exponent=2,normal": stats.norm(0, 1 / 100),
+    "kaiming_normal:relu,fan_avg": stats.norm(0, math.sqrt(2 / 200)),
+    "kaiming_uniform:relu,fan_geo_avg": stats.uniform(
+        -math.sqrt(6 / math.sqrt(30000)), 2 * math.sqrt(6 / math.sqrt(30000))
+    ),
 }
 
 
@@ -148,6 +154,37 @@ def test_draws_pass_the_kolmogorov_smirnov_criterion_of_torch(text: str) -> None
     drawn = draw(_law(text, (300, 100)), (300, 100), "float64", 17, "cpu").flatten().numpy()
 
     assert stats.kstest(drawn, expected.cdf).pvalue > 1e-4
+
+
+# μP, Yang et al. 2022, table 3: hidden weights have a variance of 1 / fan_in, those of the output
+# layer one of 1 / fan_in²; and what the authors' package makes of a std at a base width.
+WIDTHS = {
+    ("variance_scaling:normal", (1024, 1024)): 1 / 32,
+    ("variance_scaling:exponent=2,normal", (50257, 1024)): 1 / 1024,
+    ("variance_scaling:4e-4,base=256,normal", (1024, 256)): 0.02,
+    ("variance_scaling:4e-4,base=256,normal", (4096, 1024)): 0.01,
+    ("variance_scaling:4e-4,base=256,exponent=2,normal", (50257, 1024)): 0.005,
+    ("variance_scaling:4e-4,base=256,exponent=0.5,normal", (4096, 4096)): 0.01,
+    ("variance_scaling:2,exponent=0,normal", (4096, 1024)): math.sqrt(2),
+    ("variance_scaling:fan_geo_avg", (400, 100)): math.sqrt(1 / 200),
+}
+
+
+@pytest.mark.parametrize(("case", "std"), WIDTHS.items(), ids=str)
+def test_the_variance_follows_a_power_of_the_width(
+    case: tuple[str, tuple[int, ...]], std: float
+) -> None:
+    assert _law(*case).std == pytest.approx(std, rel=1e-12)
+
+
+@pytest.mark.parametrize("text", ["exponent=-200", "base=1e300,exponent=3", "1e300,exponent=-9"])
+def test_a_variance_beyond_every_float_is_refused(text: str) -> None:
+    with pytest.raises(UndefinedError, match="too large to compute with"):
+        _law(f"variance_scaling:normal,{text}", (4096, 4096))
+
+
+def test_a_variance_below_every_float_is_zero() -> None:
+    assert _law("variance_scaling:normal,exponent=1e9", (4096, 4096)).std == 0
 
 
 @pytest.mark.parametrize("gain", [1.0, 2.5])

@@ -158,9 +158,10 @@ WRONG = {
         "not '-1'",
         (),
     ),
-    "kaiming_normal:mode=fan_avg": (
-        "kaiming_normal: mode must be one of fan_in, fan_out, not 'fan_avg'",
-        ("variance_scaling:2,fan_avg,normal",),
+    "xavier_normal:fan_avg": (
+        "xavier_normal: unknown argument 'fan_avg'; it takes gain=, a= or a nonlinearity such as "
+        "relu",
+        (),
     ),
 }
 
@@ -499,7 +500,7 @@ MORE_WRONG = {
     ),
     "kaiming_normal:fan_ot": (
         "kaiming_normal: unknown argument 'fan_ot'; it takes a=, mode=, nonlinearity=, "
-        "fan_in, fan_out or a nonlinearity such as relu",
+        "fan_in, fan_out, fan_avg, fan_geo_avg or a nonlinearity such as relu",
         ("fan_out",),
     ),
     "kaiming_normal:fan_in,fan_out": (
@@ -521,7 +522,7 @@ MORE_WRONG = {
         ("gelu",),
     ),
     "kaiming_uniform:mode=fan_inn": (
-        "kaiming_uniform: mode must be one of fan_in, fan_out, not 'fan_inn'",
+        "kaiming_uniform: mode must be one of fan_in, fan_out, fan_avg, fan_geo_avg, not 'fan_inn'",
         ("fan_in",),
     ),
 }
@@ -638,7 +639,7 @@ def test_a_rule_from_python_takes_values_and_their_texts() -> None:
         (
             "kaiming_normal",
             {"mode": 1},
-            "kaiming_normal: mode must be one of fan_in, fan_out, not 1",
+            "kaiming_normal: mode must be one of fan_in, fan_out, fan_avg, fan_geo_avg, not 1",
         ),
         (
             "orthogonal",

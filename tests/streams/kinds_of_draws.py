@@ -15,6 +15,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from reinit_cli.initializers import parse_init
 from reinit_cli.streams.philox.chance import PhiloxChance
 from reinit_cli.streams.philox.normal import tables
 from reinit_cli.streams.philox.stream import PhiloxStream
@@ -42,6 +43,9 @@ DRAWS: Mapping[str, Draw] = {
     "truncated(1, 2, -80, -60)": lambda c, out: c.truncated(out, 1.0, 2.0, -80.0, -60.0),
 }
 
+LAWS = ("log_uniform:0.001,0.1", "mamba_dt", "mamba_dt:a=1e-9,b=1000,floor=1e-6", "mamba_a:1,16")
+"""Those that need more than a stream gives, as rules have them."""
+
 
 def digests() -> dict[str, str]:
     """Return the SHA-256 of every kind of draw."""
@@ -53,6 +57,12 @@ def digests() -> dict[str, str]:
                 out = np.empty(NUMEL, dtype)
                 draw(PhiloxChance(key, at), out)
                 found[f"{name} {dtype.__name__} from {at}"] = digest(out)
+        for text in LAWS:
+            law = parse_init(text).law((NUMEL,))
+            assert law is not None
+            out = np.empty(NUMEL, dtype)
+            law.fill(out, PhiloxChance(key))
+            found[f"{text} {dtype.__name__}"] = digest(out)
     found["permutation"] = digest(PhiloxChance(key).permutation(NUMEL))
     anything = Words(key, 0).take(0, NUMEL).view("<f4")
     some = np.where(np.isnan(anything), np.float32(0), anything)  # the bits of a NaN are free

@@ -27,7 +27,7 @@ def _complete(name: str, given: Arguments) -> Arguments:
 
 
 def _std(both: Fans, a: float | None, mode: str, nonlinearity: float | str) -> float:
-    fan = both.fan_in if mode == "fan_in" else both.fan_out
+    fan = both.by(mode)
     return gain_of(nonlinearity, a) / sqrt(fan) if fan else 0.0
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import sqrt
 from typing import Annotated
 
+from reinit_cli.initializers.decimals import power
 from reinit_cli.initializers.fans import Fans
 from reinit_cli.initializers.law import Constant, Law, Normal, Uniform
-from reinit_cli.initializers.parameters import Choice, NonNegative
+from reinit_cli.initializers.parameters import Choice, Mode, NonNegative, Number
 from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.truncated import TruncatedNormal
 
@@ -27,7 +28,10 @@ def _truncated(std: float) -> Law:
 
 def _scaled(numerator: float, n: float, distribution: str = "truncated_normal") -> Law:
     """Return the law of variance numerator / n."""
-    std = sqrt(numerator / n) if n else 0.0
+    return _of_std(sqrt(numerator / n) if n else 0.0, distribution)
+
+
+def _of_std(std: float, distribution: str) -> Law:
     if distribution == "truncated_normal":
         return _truncated(std)
     bound = sqrt(3.0) * std
@@ -36,26 +40,38 @@ def _scaled(numerator: float, n: float, distribution: str = "truncated_normal") 
 
 @register(
     purpose="layers",
-    law="variance scale / n, where n is fan_in, fan_out or their mean; a truncated normal is cut "
-    "off at 2 std and rescaled to this variance",
+    law="variance scale·(base / n)^exponent, by default scale / n, where n is fan_in, fan_out, "
+    "their mean, or with fan_geo_avg their geometric mean; a truncated normal is cut off at 2 std "
+    "and rescaled to this variance",
     example="variance_scaling:2,fan_avg,uniform",
     defined="2 dimensions or more; any with fan",
+    paper="Yang, Hu, Babuschkin, Sidor, Liu, Farhi, Ryder, Pachocki, Chen & Gao 2022, Tensor "
+    "programs V: tuning large neural networks via zero-shot hyperparameter transfer, "
+    "arXiv:2203.03466 (μP: exponent and base)",
 )
 def variance_scaling(
     shape: tuple[int, ...],
     both: Fans,
     *,
     scale: NonNegative = 1.0,
-    mode: Annotated[str, Choice(("fan_in", "fan_out", "fan_avg"))] = "fan_in",
+    mode: Mode = "fan_in",
     distribution: Annotated[
         str, Choice(("truncated_normal", "normal", "uniform"))
     ] = "truncated_normal",
+    exponent: Annotated[float, Number(by_name=True)] = 1.0,
+    base: Annotated[float, Number(positive=True, by_name=True)] = 1.0,
 ) -> Law:
-    """Scale the variance by fans, as Keras, TensorFlow and JAX do."""
+    """Scale the variance by fans, as Keras, TensorFlow and JAX do.
+
+    With `base`, a tensor of that fan has the variance `scale`, and wider ones have less:
+    scale=4e-4,base=256,normal is a std of 0.02 at a width of 256 and of 0.01 at 1024, which is μP
+    for hidden layers. With exponent=2 the variance of μP's output layer, scale / fan_in², results.
+    """
     del shape
-    average = (both.fan_in + both.fan_out) / 2
-    n = {"fan_in": both.fan_in, "fan_out": both.fan_out, "fan_avg": average}[mode]
-    return _scaled(scale, n, distribution)
+    n = both.by(mode)
+    if n == 0 or (exponent, base) == (1, 1):
+        return _scaled(scale, n, distribution)
+    return _of_std(sqrt(power(scale, base, n, exponent)), distribution)
 
 
 @register(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib import import_module
+from types import ModuleType
 
 import pytest
 
@@ -15,6 +17,15 @@ def tool(name: str) -> str:
         missing(f"{name} is not installed")
     assert found is not None
     return found
+
+
+def package(name: str) -> ModuleType:
+    """Return a package that is not always there; a test without it is skipped, and in CI it fails."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        missing(f"{name} is not installed")
+        raise
 
 
 def needs_torch(version: str, why: str) -> None:

@@ -233,6 +233,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "for a torchvision model name it, such as --arch resnet50; for a language model give its "
         "initializer, such as normal:std=0.02, the initializer_range of its config.json"
     ),
+    (errors.UnknownNameError, "timm model"): spelled("timm.list_models() in Python lists them"),
     (errors.UnknownNameError, "class"): spelled("it comes after the colon: --arch ./net.py:Class"),
     (errors.RuleError, "arch"): lambda error: (
         f"did you mean --arch {shlex.quote(error.known[0])}?" if error.known else ""

@@ -21,6 +21,7 @@ from reinit_cli.errors import (
     PackageError,
     RecipeError,
     ReinitError,
+    RuleError,
     SourceError,
     UnknownNameError,
 )
@@ -210,9 +211,10 @@ def _concerns_all_inputs(error: ReinitError, request: Request) -> bool:
     """Whether a fault of one input is a fault of every other."""
     if isinstance(error, MissingRuleError):
         return request.output is None
-    options = ("device", "dtype", "float dtype", "architecture")
+    options = ("device", "dtype", "float dtype", "architecture", "timm model", "class")
     is_option = isinstance(error, UnknownNameError) and error.kind in options
-    return is_option or isinstance(error, (PackageError, RecipeError))
+    is_arch = isinstance(error, RuleError) and error.kind in ("arch", "arch arguments", "no arch")
+    return is_option or is_arch or isinstance(error, (PackageError, RecipeError))
 
 
 def _planned(request: Request, planned: Sequence[Planned]) -> Job | Skipped:

@@ -97,13 +97,13 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
         TensorError: this process cannot have the memory that a draw needs.
     """
     wanted = request.num_classes
-    heads = heads_of(source, request.arch, wanted) if wanted is not None else {}
+    arch = arch_given(request.arch, request.arch_args or {}) or source.architecture
+    heads = heads_of(source, source.architecture or arch, wanted) if wanted is not None else {}
     resizing = Elsewhere(versions=versions).version_of(RESIZE, RESIZE_VERSION)
     saved = replace(entries_of(source, request.root), order=order_of(request))
     entries = as_asked(saved, request, heads, resizing)
     rules = rules_of(request.rules)
     rows = (each.init for each in entries.reshapes.values() if each.init is not None)
-    arch = arch_given(request.arch, request.arch_args or {}) or source.architecture
     inits = (*(rule.init for rule in rules), *rows)
     layers = source.layers if isinstance(source, StateSource) else None
     masks = [rule.mask for rule in rules if rule.mask]
@@ -121,23 +121,24 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
 
     Args:
         source: the model, or a checkpoint of it.
-        arch: the name of the model, where the source is a checkpoint.
+        arch: the model.
         num_classes: how many it is to have.
 
     Raises:
         RuleError: the source is not a model that tells classes apart.
     """
-    from reinit_cli.checkpoints.models.architecture import endings, heads
+    from reinit_cli.checkpoints.models.architecture import endings
+    from reinit_cli.checkpoints.models.heads import classifier, heads
 
     if num_classes < 1:
         raise RuleError(source.name, f"has at least a class, not {num_classes}", kind="classes")
-    name = source.architecture or arch
-    if not isinstance(name, str):
+    model = classifier(arch)
+    if model is None:
         problem = "is a checkpoint: name its model with --arch, or --resize its head"
         raise RuleError(
             source.name, problem, _heads_of_labels(source), kind="classes", word=str(num_classes)
         )
-    made = heads(name, num_classes)
+    made = heads(model, num_classes)
     found = {
         tensor.key: shape
         for tensor in source.tensors
@@ -146,7 +147,7 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
     if not found:
         raise RuleError(
             source.name,
-            f"has no head of {name}",
+            f"has no head of {model.name}",
             _heads_of_labels(source),
             kind="classes",
             word=str(num_classes),

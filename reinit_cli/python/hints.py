@@ -200,6 +200,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RuleError, ""): _rule,
     (errors.RuleError, "tied"): "name one of them only, give both the same initializer, or untie",
     (errors.RuleError, "architecture"): "pass arch='resnet50', or what makes the module",
+    (errors.UnknownNameError, "timm model"): _spelled("timm.list_models() lists them"),
     (errors.UnknownNameError, "class"): _spelled("it comes after the colon: './net.py:Class'"),
     (errors.RuleError, "arch"): "",
     (errors.RuleError, "arch arguments"): lambda error: (

@@ -23,11 +23,10 @@ from reinit_cli.checkpoints.models.torchvision import (
     float_weights,
     model_names,
 )
-from reinit_cli.errors import RuleError, UnknownNameError
+from reinit_cli.errors import UnknownNameError
 from reinit_cli.initializers import Architecture, Law, UndefinedError
 from reinit_cli.initializers.site import Arch
 from reinit_cli.lazy import dataclass
-from reinit_cli.tensors.device import is_out_of_memory
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.layers.layer import Layer
 from reinit_cli.text import shape as written
@@ -35,9 +34,6 @@ from reinit_cli.text import shape as written
 if TYPE_CHECKING:
     from torch import nn
 
-
-_MOST_CLASSES = 2**40
-"""With more classes, a head has more bytes than can be addressed."""
 
 _MOST_GUESSES = 8
 """The most numbers of classes that are tried, each with a call of the constructor."""
@@ -116,27 +112,30 @@ class Constructed:
         return found.law
 
 
-class Torchvision:
-    """A torchvision model, whose number of classes is read from the tensors it is asked for.
-
-    A constructor without weights is what fills; where the arguments of pretrained weights
-    make other shapes, as a larger image does, the constructor with those arguments.
-    """
+class Classifier:
+    """A model by its name, whose number of classes is read from the tensors it is asked for."""
 
     def __init__(self, name: str, tensors: Iterable[TensorInfo]) -> None:
-        """Find a model.
+        """Remember a model.
 
         Args:
             name: its name.
             tensors: those of the state dict whose architecture it is.
-
-        Raises:
-            UnknownNameError: there is no such model.
         """
-        if name not in model_names():
-            raise UnknownNameError(name, known=model_names(), kind="architecture")
         self.name = name
         self._shapes = {tensor.key: tensor.shape for tensor in tensors}
+
+    def built(self, **arguments: Any) -> Constructed:
+        """Return the model as its constructor makes it with these arguments."""
+        raise NotImplementedError
+
+    def default_num_classes(self) -> int | None:
+        """Return how many classes it tells apart by default, or None if it has none."""
+        raise NotImplementedError
+
+    def variants(self) -> Iterable[Constructed]:
+        """Return the model with other arguments that people use, such as a larger image."""
+        return ()
 
     def law(self, key: str, shape: tuple[int, ...]) -> Law:
         """Return what the constructor fills a tensor with.
@@ -164,7 +163,7 @@ class Torchvision:
 
     @cached_property
     def _plain(self) -> Constructed:
-        return constructed(self.name)
+        return self.built()
 
     @cached_property
     def _others(self) -> tuple[Constructed, ...]:
@@ -175,8 +174,8 @@ class Torchvision:
             if (made := self._plain.shape(key)) and made != shape and made[1:] == shape[1:]
         }
         with_classes = (
-            constructed(self.name, num_classes=number)
-            for number in _numbers_of_classes(self.name, differing.values())
+            self.built(num_classes=number)
+            for number in _numbers_of_classes(self.default_num_classes(), differing.values())
         )
         fitting = (
             each
@@ -184,19 +183,51 @@ class Torchvision:
             if all(each.shape(key) == self._shapes[key] for key in differing)
         )
         first = next(fitting, None)
-        pretrained = [constructed(self.name, weights) for weights in float_weights(self.name)]
-        return (*((first,) if first else ()), *pretrained)
+        return (*((first,) if first else ()), *self.variants())
 
 
-def _numbers_of_classes(name: str, differing: Iterable[tuple[int, int]]) -> list[int]:
+class Torchvision(Classifier):
+    """A torchvision model.
+
+    A constructor without weights is what fills; where the arguments of pretrained weights
+    make other shapes, as a larger image does, the constructor with those arguments.
+    """
+
+    def __init__(self, name: str, tensors: Iterable[TensorInfo]) -> None:
+        """Find a model.
+
+        Args:
+            name: its name.
+            tensors: those of the state dict whose architecture it is.
+
+        Raises:
+            UnknownNameError: there is no such model.
+        """
+        if name not in model_names():
+            raise UnknownNameError(name, known=model_names(), kind="architecture")
+        super().__init__(name, tensors)
+
+    def built(self, **arguments: Any) -> Constructed:
+        """Return the model as its constructor makes it with these arguments."""
+        return constructed(self.name, **arguments)
+
+    def default_num_classes(self) -> int | None:
+        """Return how many classes it tells apart by default, or None if it has none."""
+        return default_num_classes(self.name)
+
+    def variants(self) -> Iterable[Constructed]:
+        """Return the model with the arguments of each of its pretrained weights."""
+        return [constructed(self.name, weights) for weights in float_weights(self.name)]
+
+
+def _numbers_of_classes(default: int | None, differing: Iterable[tuple[int, int]]) -> list[int]:
     """Return what the number of classes may be.
 
     Args:
-        name: the model.
+        default: the number by default.
         differing: first dimensions, by default and as they are; a detector has several
             outputs for each class.
     """
-    default = default_num_classes(name)
     if default is None:
         return []
     numbers: dict[int, None] = {}
@@ -223,6 +254,24 @@ def _fills_of_model(name: str, weights: str, arguments: Mapping[str, Any]) -> Fi
     return laws_of(lambda: build_model(model, **arguments))
 
 
+class NamedConstructor:
+    """A constructor that is given by its name.
+
+    Attributes:
+        origin: what a record says of where it is from.
+    """
+
+    origin: Mapping[str, str]
+
+    def __call__(self) -> nn.Module:
+        """Make the module."""
+        raise NotImplementedError
+
+    def architecture(self, tensors: Iterable[TensorInfo]) -> Architecture:
+        """Return what it fills the tensors of a state dict with."""
+        raise NotImplementedError
+
+
 def architecture_of(
     arch: Arch,
     tensors: Iterable[TensorInfo],
@@ -241,6 +290,8 @@ def architecture_of(
     found: Architecture
     if isinstance(arch, str):
         found = Torchvision(arch, renamed(tensors, origins))
+    elif isinstance(arch, NamedConstructor):
+        found = arch.architecture(list(renamed(tensors, origins)))
     else:
         name = getattr(arch, "__name__", "the constructor")
         found = Constructed(name, lambda: laws_of(arch))
@@ -299,42 +350,3 @@ def renamed(tensors: Iterable[TensorInfo], origins: Mapping[str, str]) -> Iterat
 def architecture_of_layers(module: nn.Module) -> Constructed:
     """Return what the layers of a module fill themselves with."""
     return Constructed(type(module).__name__, lambda: laws_of_layers(module))
-
-
-def heads(name: str, num_classes: int) -> Mapping[str, tuple[int, ...]]:
-    """Return the shapes of the tensors of a model that depend on its number of classes.
-
-    Args:
-        name: a torchvision model's name.
-        num_classes: how many it is to tell apart.
-
-    Raises:
-        RuleError: its constructor takes no number of classes.
-        UnknownNameError: there is no such model.
-    """
-    if name not in model_names():
-        raise UnknownNameError(name, known=model_names(), kind="architecture")
-    default = default_num_classes(name)
-    if default is None:
-        raise RuleError(name, "tells no classes apart", kind="classes")
-    # A third, since the number that is asked for may be the default.
-    numbers = (default, num_classes, num_classes + 1)
-    usual, wanted, other = (_shapes_with_classes(name, number) for number in numbers)
-    return {
-        key: shape for key, shape in wanted.items() if not usual.get(key) == shape == other[key]
-    }
-
-
-def _shapes_with_classes(name: str, number: int) -> Mapping[str, tuple[int, ...]]:
-    """Return the shapes of a model with that many classes.
-
-    Raises:
-        RuleError: it cannot have that many.
-    """
-    if number < _MOST_CLASSES:
-        try:
-            return constructed(name, num_classes=number).shapes
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-    raise RuleError(name, "has no room for so many classes", kind="classes")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.prefixes import Prefix
+from reinit_cli.initializers.stacks import Stacks
 from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.layers.layer import Layer, Layers
@@ -58,6 +59,7 @@ class Elsewhere:
         versions: the versions of initializers that a record names, each other being of
             version 1; None for the newest of all.
         layers: the layers that the tensors are of; None where nobody looks for them.
+        stacks: the stacks of layers that the keys of all tensors count.
     """
 
     architecture: Architecture | None = None
@@ -65,6 +67,7 @@ class Elsewhere:
     prefixes: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
     versions: Versions | None = None
     layers: Layers | None = None
+    stacks: Stacks = field(default_factory=Stacks)
 
     def version_of(self, name: str, newest: int) -> int:
         """Return the version of an initializer that is to be drawn."""

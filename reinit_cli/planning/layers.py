@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from reinit_cli.initializers import Architecture, Elsewhere
+from reinit_cli.initializers.stacks import Stacks
 from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.layers.layer import Layer, Layers
@@ -51,4 +52,5 @@ def with_layers(
     """
     if elsewhere.layers is not None:
         return elsewhere
-    return replace(elsewhere, layers=FoundLayers(tensors, elsewhere.architecture, model_type))
+    found = FoundLayers(tensors, elsewhere.architecture, model_type)
+    return replace(elsewhere, layers=found, stacks=Stacks(tensor.key for tensor in tensors))

@@ -36,6 +36,10 @@ CASES: dict[str, tuple[tuple[int, ...], Fans]] = {
 }
 
 
+DEPTHS = {"mitchell": "layer=1", "tfixup": "encoder,layers=6", "deepnet": "layers=12"}
+"""What those need that also depend on the layers."""
+
+
 @pytest.mark.parametrize("name", WITH_FANS)
 @pytest.mark.parametrize(("arguments", "case"), CASES.items(), ids=CASES)
 def test_every_scaled_law_reads_a_weight_by_the_given_layout(
@@ -43,7 +47,7 @@ def test_every_scaled_law_reads_a_weight_by_the_given_layout(
 ) -> None:
     shape, expected = case
     init = _init(name, arguments)
-    law, same = init.law(shape), parse_init(name).law((expected.fan_out, expected.fan_in))
+    law, same = init.law(shape), _init(name, "").law((expected.fan_out, expected.fan_in))
 
     assert init.fans(shape) == expected
     assert parse_init(str(init)) == init
@@ -51,7 +55,8 @@ def test_every_scaled_law_reads_a_weight_by_the_given_layout(
 
 
 def _init(name: str, arguments: str) -> Init:
-    return parse_init(f"{name}:{arguments}" if arguments else name)
+    given = ",".join(filter(None, (DEPTHS.get(name), arguments)))
+    return parse_init(f"{name}:{given}" if given else name)
 
 
 def test_eight_initializers_and_more_take_a_layout() -> None:
@@ -59,6 +64,7 @@ def test_eight_initializers_and_more_take_a_layout() -> None:
         *("xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal"),
         *("he_truncated", "glorot_truncated", "variance_scaling"),
         *("lecun_normal", "lecun_uniform"),
+        *DEPTHS,
     } == set(WITH_FANS)
 
 

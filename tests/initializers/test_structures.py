@@ -360,28 +360,6 @@ def test_an_identity_is_torch_s_eye() -> None:
 # --- one number from a key or a probability ------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("key", "layer"),
-    [("h.0.mlp.c_proj.weight", 0), ("model.layers.11.o_proj.weight", 11), ("3", 3), ("a.2.7.w", 2)],
-)
-def test_the_deviation_falls_with_the_layer_in_the_key(key: str, layer: int) -> None:
-    assert _law("depth_scaled", (4, 4), key).std == pytest.approx(
-        0.02 / math.sqrt(2 * (layer + 1)), rel=1e-15
-    )
-
-
-def test_a_layer_that_is_given_counts_before_the_key_s() -> None:
-    law = _law("depth_scaled:std=0.1,layer=1", (4, 4), "h.7.weight")
-
-    assert (law.mean, law.std) == (0, 0.05)
-
-
-@pytest.mark.parametrize("key", ["", "layer4.conv1.weight", "h.x2.weight", "h.².weight", "h.-1.w"])
-def test_a_key_without_a_layer_is_refused(key: str) -> None:
-    with pytest.raises(UndefinedError, match="no number of a layer, and layer= gives none"):
-        _law("depth_scaled", (4, 4), key)
-
-
 def test_the_prior_bias_is_the_published_one() -> None:
     assert _law("prior_bias", (80,)).mean == pytest.approx(-4.59511985013459, rel=1e-15)
     assert _law("prior_bias:0.5", (80,)).mean == 0

@@ -144,3 +144,31 @@ def test_a_changed_law_is_a_number_in_its_declaration(
     rewrite(str(tmp_path / "m.safetensors"), rules, str(tmp_path / "o.safetensors"), record=True)
 
     assert _record(tmp_path / "o.safetensors")["laws"] == {"normal": 4}
+
+
+# This command made the first from the second, with the code before layers were told apart:
+# reinit depths_1_source.safetensors -r "*=depth_scaled:std=0.5" --record
+OLD_DEPTHS = str(DATA / "depths_1.safetensors")
+OLD_DEPTHS_SOURCE = str(DATA / "depths_1_source.safetensors")
+
+
+@pytest.mark.parametrize("source", [None, OLD_DEPTHS_SOURCE], ids=["alone", "with its source"])
+def test_a_record_of_the_first_number_in_a_key_is_verified_by_it(source: str | None) -> None:
+    verdict = verify(OLD_DEPTHS, source=source)
+
+    assert len(verdict.drawn) == 8
+    assert verdict.findings == ()
+
+
+def test_layers_are_blocks_of_stages_since_the_second_version(tmp_path: Path) -> None:
+    output = tmp_path / "new.safetensors"
+
+    assert main(["-c", OLD_DEPTHS, OLD_DEPTHS_SOURCE, "-o", str(output), "-q"]) == 0
+
+    assert _record(output)["laws"] == {"depth_scaled": 2}
+    assert verify(str(output)).findings == ()
+    old, new = load_file(OLD_DEPTHS), load_file(output)
+    changes = {key: old[key].norm() / new[key].norm() for key in old}
+    # The third block is the first of the second stage.
+    assert changes["layers.1.blocks.0.proj.weight"].item() == pytest.approx((3 / 2) ** 0.5)
+    assert changes["layers.1.experts.5.w2"] == changes["h.3.weight"] == 1

@@ -1,17 +1,14 @@
-"""Uniform, normal and truncated normal, and a normal that narrows with depth."""
+"""Uniform, normal and truncated normal."""
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, cast
 
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.declaration import Arguments
-from reinit_cli.initializers.fans import UndefinedError
 from reinit_cli.initializers.law import Constant, Law, Normal, Uniform
-from reinit_cli.initializers.parameters import Choice, Integer, NonNegative, Real
+from reinit_cli.initializers.parameters import Choice, NonNegative, Real
 from reinit_cli.initializers.registry import register
-from reinit_cli.initializers.site import Site
 from reinit_cli.initializers.truncated import TruncatedNormal
 
 
@@ -85,37 +82,3 @@ def trunc_normal(
     if std == 0 or low == high:
         return Constant(max(low, min(high, mean)))
     return TruncatedNormal(mean, std, low, high)
-
-
-@register(
-    purpose="layers",
-    law="N(0, std² / (2·(l + 1))), where l is the layer: the first number between dots in the key",
-    example="depth_scaled:std=0.02",
-    defined="any shape, if the key contains a layer number or layer= is given",
-    paper="Radford, Wu, Child, Luan, Amodei & Sutskever 2019, Language models are unsupervised "
-    "multitask learners (GPT-2)",
-)
-def depth_scaled(
-    shape: tuple[int, ...],
-    site: Site,
-    *,
-    std: NonNegative = 0.02,
-    layer: Annotated[int | None, Integer(minimum=0)] = None,
-) -> Law:
-    """Draw narrower for each further layer, as torchtitan does."""
-    del shape
-    depth = _layer_of(site.key) if layer is None else layer
-    return Normal(0.0, std / math.sqrt(2 * (depth + 1)))
-
-
-_MOST_DIGITS = 18
-"""The most digits of a layer's number; keys come from strangers."""
-
-
-def _layer_of(key: str) -> int:
-    numbers = [segment for segment in key.split(".") if segment.isdecimal() and segment.isascii()]
-    if not numbers:
-        raise UndefinedError("its key has no number of a layer, and layer= gives none")
-    if len(numbers[0]) > _MOST_DIGITS:
-        raise UndefinedError(f"the number in its key has {len(numbers[0]):,} digits")
-    return int(numbers[0])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from reinit_cli.initializers import REGISTRY
 from tests.pages import tools_in
 
 # How long an example takes, or is made, depends on what else the machine does.
@@ -32,6 +33,12 @@ def signals_end_commands() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def initializers_are_imported() -> None:
+    """Import every family, or one that is imported while a test patches the registry is lost."""
+    assert list(REGISTRY)
 
 
 @pytest.fixture(autouse=True)

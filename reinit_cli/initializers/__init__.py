@@ -1,13 +1,12 @@
 """Define what tensors can be filled with: one file per family.
 
 A new initializer is one function with the `register` decorator, in a file of
-`families/`. Nothing else names it: help, argument checks, `reinit inits` and the contract
-tests read its declaration.
+`families/`, and its name in the table there. Nothing else names it: help, argument checks,
+`reinit inits` and the contract tests read its declaration.
 """
 
 from __future__ import annotations
 
-import reinit_cli.initializers.families  # noqa: F401 - it registers every initializer
 from reinit_cli.initializers.arguments import parse_init
 from reinit_cli.initializers.declaration import Init, Initializer
 from reinit_cli.initializers.fans import Fans, UndefinedError, fans

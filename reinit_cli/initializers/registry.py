@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import TypeVar
 
 from reinit_cli.errors import PackageError, UnknownNameError
+from reinit_cli.initializers import families
 from reinit_cli.initializers.declaration import (
     PURPOSES,
     Arguments,
     Initializer,
     Purpose,
 )
+from reinit_cli.initializers.families import FAMILIES
 from reinit_cli.initializers.fans import Fans
 from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.signatures import asked_by, parameters_of
@@ -28,8 +32,9 @@ ENTRY_POINTS = "reinit.initializers"
 class Registry:
     """Initializers by their names and aliases.
 
-    Those of other packages are loaded when a name is unknown or all are listed: looking for
-    packages takes longer than everything else that a light command does.
+    A family is imported when one of its names is looked up. The others, and then those of other
+    packages, are imported when a name is unknown or all are listed: looking for packages takes
+    longer than everything else that a light command does.
     """
 
     def __init__(self) -> None:
@@ -65,14 +70,27 @@ class Registry:
         return found
 
     def _own(self, name: str) -> Initializer | None:
-        return self._by_name.get(name) or self._by_name.get(name.removesuffix("_"))
+        """Return what has this name, and import the family that is known to have it."""
+        for each in (name, name.removesuffix("_")):
+            if each in _FAMILY_OF and each not in self._by_name:
+                _import_family(_FAMILY_OF[each])
+            if each in self._by_name:
+                return self._by_name[each]
+        return None
 
     def _load(self) -> None:
-        """Import what other packages add.
+        """Import every family, and what other packages add.
 
         Raises:
             PackageError: one of them fails.
         """
+        for family in iter_modules(families.__path__):
+            _import_family(family.name)
+        # Lists are in the order of the families, whichever of them was imported first.
+        self._by_name = dict(sorted(self._by_name.items(), key=lambda item: _place(item[1])))
+        self._load_packages()
+
+    def _load_packages(self) -> None:
         from importlib.metadata import entry_points
 
         self._has_loaded = True
@@ -118,6 +136,19 @@ class Registry:
             for purpose, title in PURPOSES.items()
         }
         return {title: found for title, found in groups.items() if found}
+
+
+_FAMILY_OF = {name: family for family, names in FAMILIES.items() for name in names}
+
+
+def _import_family(name: str) -> None:
+    import_module(f"reinit_cli.initializers.families.{name}")
+
+
+def _place(declared: Initializer) -> tuple[bool, str]:
+    """Return what sorts our families by their names, and puts what others add behind them."""
+    package, _, family = declared.build.__module__.rpartition(".")
+    return (False, family) if package == families.__name__ else (True, "")
 
 
 REGISTRY = Registry()

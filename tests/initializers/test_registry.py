@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from reinit_cli import apply_, register
-from reinit_cli.initializers import REGISTRY
+from reinit_cli.initializers import REGISTRY, families
+from reinit_cli.initializers.families import FAMILIES
 from reinit_cli.initializers.law import Normal
 
 
@@ -59,6 +60,60 @@ def test_the_families_are_there_whichever_module_comes_first(module: str) -> Non
     ).stdout.split()
 
     assert {"normal", "orthogonal", "shuffle", "default"} <= set(names)
+
+
+def test_the_table_of_families_has_every_name_of_ours_in_their_order() -> None:
+    names = {
+        name: family
+        for each in REGISTRY
+        for name in (each.name, *each.aliases)
+        for package, _, family in [each.build.__module__.rpartition(".")]
+        if package == families.__name__
+    }
+
+    assert [(name, family) for family in FAMILIES for name in FAMILIES[family]] == [*names.items()]
+
+
+_LOOK_UP = """
+import sys
+from reinit_cli.initializers import REGISTRY, families
+from reinit_cli.initializers.families import FAMILIES
+for name in sys.argv[1:]:
+    assert REGISTRY[name].build
+prefix = "reinit_cli.initializers.families."
+print(*sorted(name.removeprefix(prefix) for name in sys.modules if name.startswith(prefix)))
+print(*(each.name for each in REGISTRY))
+"""
+
+
+@pytest.mark.parametrize(
+    ("looked_up", "imported"),
+    [
+        ("xavier_uniform", {"xavier"}),
+        ("he_normal_", {"kaiming"}),
+        ("zeros normal", {"constants", "basic"}),
+    ],
+)
+def test_a_family_is_imported_for_its_names_and_the_order_of_the_list_stays(
+    looked_up: str, imported: set[str]
+) -> None:
+    command = [sys.executable, "-c", _LOOK_UP, *looked_up.split()]
+    first, listed = subprocess.run(
+        command, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+    assert set(first.split()) == imported
+    assert listed.split() == [each.name for each in REGISTRY]
+
+
+def test_an_initializer_that_the_table_lacks_is_found() -> None:
+    code = (
+        "from reinit_cli.initializers import registry; registry._FAMILY_OF.clear(); "
+        "print('orthogonal' in registry.REGISTRY, 'orthogonl' in registry.REGISTRY)"
+    )
+    command = [sys.executable, "-c", code]
+
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"True False\n"
 
 
 def test_every_initializer_of_ours_is_listed_under_one_purpose() -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 from reinit_cli.errors import ArgumentError, UnknownNameError
 from reinit_cli.initializers.declaration import COMMON, ROUNDS, Init, Initializer
-from reinit_cli.initializers.loose import respelled
 from reinit_cli.initializers.parameters import Nested, Text
 from reinit_cli.initializers.registry import REGISTRY
 from reinit_cli.initializers.synonyms import word_meant
@@ -32,6 +31,8 @@ def parse_init(text: str) -> Init:
     try:
         return _parsed(text)
     except (UnknownNameError, ArgumentError) as error:
+        from reinit_cli.initializers.loose import respelled
+
         meant = None if error.kind == "empty" else respelled(text, REGISTRY)
         if meant is None or meant == text:
             raise

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from reinit_cli.initializers.blocks import Take, nothing
 from reinit_cli.initializers.law import Dtype, Law, Statistic
 from reinit_cli.lazy import dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
-from reinit_cli.streams.torch.chance import TorchChance
-from reinit_cli.streams.torch.truncated import PEAK_OF_WHOLE, WHOLE_NBYTES, Rejection
+
+if TYPE_CHECKING:
+    from reinit_cli.streams.torch.truncated import Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class TruncatedNormal(Law):
 
     @property
     def _rejection(self) -> Rejection:
+        from reinit_cli.streams.torch.truncated import Rejection
+
         return Rejection(self.center, self.scale, self.low, self.high)
 
     @property
@@ -110,12 +113,16 @@ class TruncatedNormal(Law):
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
         """Return what a small tensor takes whole; a large one takes blocks."""
+        from reinit_cli.streams.torch.truncated import PEAK_OF_WHOLE, WHOLE_NBYTES
+
         return PEAK_OF_WHOLE * min(math.prod(shape) * itemsize, WHOLE_NBYTES)
 
     def blocks(
         self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
     ) -> Iterator[Array]:
         """Yield what `fill` writes; of a large tensor each block until nothing is left of it."""
+        from reinit_cli.streams.torch.chance import TorchChance
+
         if not isinstance(chance, TorchChance):
             yield from Law.blocks(self, shape, dtype, chance, take)
             return

@@ -33,7 +33,6 @@ from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.memory import limits
-from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.segments import Segment, looks_ahead
 from reinit_cli.storage.writer import Output, Writer, put_file
 from reinit_cli.streams.stream import stream_named
@@ -224,6 +223,8 @@ def _output(
 ) -> Output:
     if job.destination.path is not None:
         return LocalOutput(job.destination, contents.modes)
+    from reinit_cli.storage.pipe import PipeOutput
+
     (segments,) = files.values()
     # What is digested when it is whole is kept as long; what lies apart is written in any order.
     is_strided = any(isinstance(each, Fill) and each.stride is not None for each in segments)

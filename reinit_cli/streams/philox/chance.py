@@ -6,23 +6,20 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.lazy import LazyModule
 from reinit_cli.streams.chance import Array
-from reinit_cli.streams.philox.float64 import fill_normal64, fill_uniform64
-from reinit_cli.streams.philox.normal import fill_normal
-from reinit_cli.streams.philox.permutation import permutation
-from reinit_cli.streams.philox.places import Chosen, chosen
-from reinit_cli.streams.philox.tail import fill_truncated64
-from reinit_cli.streams.philox.truncated import FEWEST, fill_truncated, words_between
-from reinit_cli.streams.philox.uniform import fill_uniform
 from reinit_cli.streams.philox.words import MORE_BITS, PLACES, VALUES, Words
 
 if TYPE_CHECKING:
     import torch
+
+    from reinit_cli.streams.philox.places import Chosen
 else:
     torch = LazyModule("torch")
 
 
 class PhiloxChance:
     """The numbers of a Philox key, from an element on (`reinit_cli.streams.chance.Chance`).
+
+    Each way to draw is imported when it is used.
 
     Every element has numbers of its own: what a method fills first has those of `element`, which
     then moves on. One object serves one thread; another makes its own with `at`.
@@ -55,6 +52,9 @@ class PhiloxChance:
         """Fill an array from U[low, high)."""
         import numpy as np
 
+        from reinit_cli.streams.philox.float64 import fill_uniform64
+        from reinit_cli.streams.philox.uniform import fill_uniform
+
         values, at = self._next(out)
         with np.errstate(all="ignore"):
             if out.dtype == np.float32:
@@ -65,6 +65,9 @@ class PhiloxChance:
     def normal(self, out: Array, mean: float, std: float) -> None:
         """Fill an array from N(mean, std²)."""
         import numpy as np
+
+        from reinit_cli.streams.philox.float64 import fill_normal64
+        from reinit_cli.streams.philox.normal import fill_normal
 
         values, at = self._next(out)
         with np.errstate(all="ignore"):
@@ -77,6 +80,9 @@ class PhiloxChance:
         """Fill an array from N(center, scale²) given that it lies in [low, high]."""
         import numpy as np
 
+        from reinit_cli.streams.philox.tail import fill_truncated64
+        from reinit_cli.streams.philox.truncated import FEWEST, fill_truncated, words_between
+
         values, at = self._next(out)
         with np.errstate(all="ignore"):
             if not scale:
@@ -88,6 +94,8 @@ class PhiloxChance:
 
     def permutation(self, numel: int) -> Array:
         """Return 0, 1, …, numel - 1 in a random order, in int64."""
+        from reinit_cli.streams.philox.permutation import permutation
+
         at = self.element
         self.element += numel
         return permutation(self._places, at, numel)
@@ -97,6 +105,8 @@ class PhiloxChance:
 
         Their numbers are not those of the values, and nothing moves on.
         """
+        from reinit_cli.streams.philox.places import chosen
+
         return chosen(self._places, self.element, rows, columns, count)
 
     def generator(self) -> torch.Generator:

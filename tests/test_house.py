@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 import reinit_cli
+from reinit_cli.initializers import REGISTRY, families
 
 PACKAGE = Path(reinit_cli.__file__).parent
 MODULES = {
@@ -260,6 +261,21 @@ def test_no_imports_go_in_a_circle() -> None:
 
     for module in graph:
         visit(module, ())
+
+
+def test_the_table_of_families_has_every_name_of_ours_in_their_order() -> None:
+    names = {
+        name: family
+        for each in REGISTRY
+        for name in (each.name, *each.aliases)
+        for package, _, family in [each.build.__module__.rpartition(".")]
+        if package == families.__name__
+    }
+
+    # A name that the table lacks works, but only after every family is imported.
+    assert [
+        (name, family) for family in families.FAMILIES for name in families.FAMILIES[family]
+    ] == [*names.items()]
 
 
 def test_no_module_hides_a_public_name() -> None:

@@ -51,3 +51,44 @@ def test_the_garbage_collector_does_not_walk_the_modules(args: list[str]) -> Non
     done = subprocess.run(command, check=False, capture_output=True, timeout=60)
 
     assert done.stderr.split()[-1] == b"0"
+
+
+_LIST_MODULES = """
+import os, sys
+from reinit_cli.__main__ import entry
+leave = os._exit
+os._exit = lambda code: (os.write(2, " ".join(sys.modules).encode()), leave(code))
+entry()
+"""
+
+_REWRITES = ("rewrite", "rewrite of a torch file")
+
+_NOT_FOR_A_REWRITE = (
+    *("torch", "rich", "jinja2", "statistics", "importlib.metadata", "reinit_cli.cli.hints"),
+    *("reinit_cli.cli.render.table", "reinit_cli.initializers.families.transforms"),
+    *("reinit_cli.initializers.loose", "reinit_cli.request.recipe", "reinit_cli.storage.pipe"),
+    *("reinit_cli.planning.optimizers", "reinit_cli.streams.philox.normal"),
+    *("reinit_cli.streams.torch.chance", "reinit_cli.checkpoints.models.torchvision"),
+)
+"""What explains mistakes, prints tables, reads recipes, draws other laws, or knows models."""
+
+
+@pytest.mark.parametrize(
+    ("command", "most"),
+    [
+        ("rewrite", 250),
+        ("rewrite of a torch file", 310),
+        ("show", 120),
+        ("stats", 175),
+        ("diff", 240),
+    ],
+)
+def test_a_command_imports_few_of_our_modules(command: str, most: int) -> None:
+    """Each takes a fifth of a millisecond: `importtime` of Python lists them."""
+    args = [sys.executable, "-c", _LIST_MODULES, *_COMMANDS[command]]
+
+    done = subprocess.run(args, check=False, capture_output=True, timeout=60)
+
+    found = set(done.stderr.decode().split())
+    assert 50 < sum(name.startswith("reinit_cli") for name in found) <= most
+    assert found.isdisjoint(_NOT_FOR_A_REWRITE) or command not in _REWRITES

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from pkgutil import iter_modules
 from typing import TypeVar
 
 from reinit_cli.errors import PackageError, UnknownNameError
@@ -84,6 +83,8 @@ class Registry:
         Raises:
             PackageError: one of them fails.
         """
+        from pkgutil import iter_modules
+
         for family in iter_modules(families.__path__):
             _import_family(family.name)
         # Lists are in the order of the families, whichever of them was imported first.

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from reinit_cli import apply_, register
-from reinit_cli.initializers import REGISTRY, families
-from reinit_cli.initializers.families import FAMILIES
+from reinit_cli.initializers import REGISTRY
 from reinit_cli.initializers.law import Normal
 
 
@@ -62,22 +61,9 @@ def test_the_families_are_there_whichever_module_comes_first(module: str) -> Non
     assert {"normal", "orthogonal", "shuffle", "default"} <= set(names)
 
 
-def test_the_table_of_families_has_every_name_of_ours_in_their_order() -> None:
-    names = {
-        name: family
-        for each in REGISTRY
-        for name in (each.name, *each.aliases)
-        for package, _, family in [each.build.__module__.rpartition(".")]
-        if package == families.__name__
-    }
-
-    assert [(name, family) for family in FAMILIES for name in FAMILIES[family]] == [*names.items()]
-
-
 _LOOK_UP = """
 import sys
-from reinit_cli.initializers import REGISTRY, families
-from reinit_cli.initializers.families import FAMILIES
+from reinit_cli.initializers import REGISTRY
 for name in sys.argv[1:]:
     assert REGISTRY[name].build
 prefix = "reinit_cli.initializers.families."

@@ -11,11 +11,13 @@ from types import MappingProxyType
 
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "basic": ("uniform", "normal", "trunc_normal", "depth_scaled"),
+        "basic": ("uniform", "normal", "trunc_normal"),
         "compounds": ("block", "icnr"),
         "constants": ("zeros", "ones", "constant", "prior_bias", "keep"),
+        "depths": ("depth_scaled", "mitchell", "tfixup", "deepnet"),
         "identities": ("eye", "dirac", "identity"),
         "kaiming": ("kaiming_uniform", "he_uniform", "kaiming_normal", "he_normal"),
+        "logarithmic": ("log_uniform", "inverse_softplus", "mamba_dt", "mamba_a"),
         "orthogonals": ("orthogonal", "delta_orthogonal"),
         "replays": ("default",),
         "scaling": (

@@ -12,8 +12,6 @@ from click.core import ParameterSource
 from reinit_cli.cli.options import check_device_of_variable
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.batch import read_list, requests_of
-from reinit_cli.operations.recipe_file import read_recipe
-from reinit_cli.request.named import bounds_of_recipes, refuse_code
 from reinit_cli.request.partial import PartialRequest, override, without
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
@@ -109,7 +107,7 @@ def merge(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> 
         for name in list(said)
         if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT
     }
-    recipes = [(path, read_recipe(path)) for path in configs]
+    recipes = _read(configs)
     recipe: PartialRequest = reduce(override, (each for _, each in recipes), PartialRequest())
     if said.get("in_place"):
         recipe = without(recipe, "output")  # sources are replaced, so a recipe names no output
@@ -117,6 +115,8 @@ def merge(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> 
         recipe = without(recipe, "skip_existing")
     spoken = cast("PartialRequest", said)
     if recipes:
+        from reinit_cli.request.named import bounds_of_recipes, refuse_code
+
         refuse_code(recipes, spoken)
         allowed = said.get("allow_paths", ())
         spoken = {**spoken, "allow_paths": bounds_of_recipes(recipes, spoken, allowed)}
@@ -124,6 +124,14 @@ def merge(ctx: click.Context, given: dict[str, Any], configs: Sequence[str]) -> 
     if "device" in environment and "device" not in chosen:
         check_device_of_variable(environment["device"])
     return override(cast("PartialRequest", environment), chosen)
+
+
+def _read(configs: Sequence[str]) -> list[tuple[str, PartialRequest]]:
+    if not configs:
+        return []
+    from reinit_cli.operations.recipe_file import read_recipe
+
+    return [(path, read_recipe(path)) for path in configs]
 
 
 def _check_standard_input(

@@ -6,17 +6,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TextIO
 
-from reinit_cli.cli.commands.run.form import failure_form, job_form, skipped_form
-from reinit_cli.cli.commands.run.inputs import counted, inputs_sheet, skipped_line
-from reinit_cli.cli.commands.run.view import rules_sheet, steps_of_all, steps_sheet
-from reinit_cli.cli.pager import paged
-from reinit_cli.cli.render.json import dumps
 from reinit_cli.cli.render.meter import Meter
-from reinit_cli.cli.render.table import Sheet, show
-from reinit_cli.cli.screen import screen_of
 from reinit_cli.cli.streams import flush_output
 from reinit_cli.cli.terminal import note, print_error, warn, warn_of_inputs
 from reinit_cli.errors import InputError, OutputUnwritableError, ReinitError
@@ -109,6 +101,8 @@ class Report:
             said = explain(InputError(request_of(result).source, error), ())
             print_error(type(error).__name__, *said, as_json=self._as_json)
         if has_line:
+            from reinit_cli.cli.render.json import dumps
+
             self._stream.write(dumps(_form(result)) + "\n")
             self._stream.flush()
 
@@ -139,12 +133,14 @@ class Report:
     def count(self, *, is_needed: bool = True) -> None:
         """Say how many inputs are done, if there are several or one has failed."""
         has_failed = self.failure is not None
-        if (self._is_batch or (self._keeps_going and has_failed)) and (is_needed or has_failed):
+        if is_needed or (has_failed and (self._is_batch or self._keeps_going)):
+            from reinit_cli.cli.commands.run.inputs import counted, skipped_line
+
             self._stream.flush()
-            note(counted(self._results, self._total))
-        elif is_needed:
+            if self._is_batch or (self._keeps_going and has_failed):
+                note(counted(self._results, self._total))
+                return
             for skipped in (each for each in self._results if isinstance(each, Skipped)):
-                self._stream.flush()
                 note(skipped_line(skipped))
 
     def _warn(self) -> None:
@@ -162,40 +158,14 @@ class Report:
     def _show(self) -> None:
         if not self._results:
             return
+        from reinit_cli.cli.commands.run.tables import Tables
+        from reinit_cli.cli.pager import paged
+
         is_output = self._stream is sys.stdout
-        with paged():
-            self._show_on(sys.stdout if is_output else self._stream)
-
-    def _show_on(self, stream: TextIO) -> None:
-        is_raw = not screen_of(stream).is_terminal
-        jobs = [_job_and_outcome(each) for each in self._results if isinstance(each, _PLANNED)]
-        summary = self._summary(jobs, is_raw=is_raw)
-        if is_raw and self._verbose and jobs:  # one table goes into a pipe
-            tensors = steps_of_all(jobs) if self._is_batch else steps_sheet(*jobs[0])
-            show(replace(tensors, facts=summary.facts if summary else ()), stream)
-            return
-        for job, outcome in jobs if self._verbose else ():
-            show(steps_sheet(job, outcome), stream)
-            stream.write("\n")
-            if self._is_batch:
-                show(rules_sheet(job, outcome), stream)
-                stream.write("\n")
-        if summary is not None:
-            show(summary, stream)
-
-    def _summary(self, jobs: Sequence[tuple[Job, Outcome | None]], *, is_raw: bool) -> Sheet | None:
-        """Return the table that sums everything up: of inputs, or of the rules of the only one."""
         seconds = time.monotonic() - self._started
-        if self._is_batch:
-            return inputs_sheet(self._results, seconds, is_raw=is_raw)
-        return rules_sheet(*jobs[0], seconds, is_raw=is_raw) if jobs else None
-
-
-_PLANNED = (Job, Outcome)
-
-
-def _job_and_outcome(result: Job | Outcome) -> tuple[Job, Outcome | None]:
-    return (result.job, result) if isinstance(result, Outcome) else (result, None)
+        tables = Tables(self._results, seconds, is_batch=self._is_batch, verbose=self._verbose)
+        with paged():
+            tables.show_on(sys.stdout if is_output else self._stream)
 
 
 def report_stream(planned: Sequence[Planned], *, is_dry: bool) -> TextIO:
@@ -209,6 +179,8 @@ def _job(result: Job | Outcome) -> Job:
 
 
 def _form(result: Result) -> dict[str, object]:
+    from reinit_cli.cli.commands.run.form import failure_form, job_form, skipped_form
+
     if isinstance(result, Failure):
         return failure_form(result)
     if isinstance(result, Skipped):

@@ -127,6 +127,8 @@ class Initializer:
         has_rounds: whether it transforms existing values at random, so that it can do so again
             with other random numbers.
         takes_all: whether wildcards also match running statistics and integers.
+        by_layer: whether it fills tensors as their layers start: wildcards also match running
+            statistics, and of ties the embedding decides.
         drawn_as: returns the key whose stream a tensor is drawn from, for a `Site`, a shape
             and arguments; None for the tensor's own.
         version: increased with each change of the values for a seed. Records name it, and
@@ -153,6 +155,7 @@ class Initializer:
     version: int = 1
     purpose: Purpose = "other"
     drawn_as: Callable[..., str] | None = None
+    by_layer: bool = False
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:

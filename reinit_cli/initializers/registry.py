@@ -175,6 +175,7 @@ def register(
     takes_all: bool = False,
     version: int = 1,
     drawn_as: Callable[..., str] | None = None,
+    by_layer: bool = False,
     purpose: Purpose = "other",
 ) -> Callable[[Build], Build]:
     """Register a function as an initializer with the function's name.
@@ -216,6 +217,7 @@ def register(
                 takes_all=takes_all,
                 version=version,
                 drawn_as=drawn_as,
+                by_layer=by_layer,
                 purpose=purpose,
             )
         )

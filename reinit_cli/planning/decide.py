@@ -8,6 +8,7 @@ from dataclasses import replace
 from reinit_cli.errors import UnfillableError
 from reinit_cli.initializers import NOWHERE, Elsewhere, Law, Site, UndefinedError
 from reinit_cli.lazy import dataclass
+from reinit_cli.planning.by_layer import are_statistics, key_of_law, layer_notes
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.layers import with_layers
@@ -101,7 +102,8 @@ def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
     owned = plan.by_rule()
     idle = refuse_idle(plan, owned, matches, keys)
     shared = shared_outside(steps, entries.outside)
-    return replace(plan, warnings=(*idle, *shared, *warnings_of(plan, owned)))
+    of_layers = layer_notes(plan, elsewhere)
+    return replace(plan, warnings=(*idle, *shared, *of_layers, *warnings_of(plan, owned)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +156,14 @@ class _Deciding:
         if owner is None:
             return Step(tensor, "copy", tied=tied)
         init, part = owner.rule.init, owner.rule.part
-        law = None
+        law, law_key = None, tensor.key
         no_part = why_no_part(part, tensor, None) if part is not None else ""
         reason = problem or no_part
         if not reason:
             if init.keeps:
                 return Step(tensor, "keep", owner.position, tied=tied)
-            law, reason = self._law_or_reason(tensor, owner.rule, group)
+            law_key = key_of_law(init, tensor.key, group, self.elsewhere)
+            law, reason = self._law_or_reason(tensor, owner.rule, group, law_key)
         if reason:
             if owner.insists or (self.request.strict and not self._may_follow(tensor, reason)):
                 of_part = "mask" if problem else "part" if no_part else ""
@@ -176,6 +179,7 @@ class _Deciding:
             law=law,
             seed_key=group[0],
             stream_key=key if key != group[0] else "",
+            law_key=law_key if init.initializer.by_layer and law_key != group[0] else "",
             seed=stream.seed_for(self.request.seed, key, init.stream),
             stream=stream.name,
             tied=tied,
@@ -192,7 +196,7 @@ class _Deciding:
         return why is not None and bool(why.norm_of) and reason == why.reason
 
     def _law_or_reason(
-        self, tensor: TensorInfo, rule: Rule, group: Sequence[str]
+        self, tensor: TensorInfo, rule: Rule, group: Sequence[str], law_key: str
     ) -> tuple[Law | None, str]:
         """Return the law a rule fills a tensor with, or why it cannot."""
         dtype = tensor.fillable_dtype
@@ -203,7 +207,7 @@ class _Deciding:
         if not rule.init.initializer.takes_all and (why := self._why_spared(rule, group, dtype)):
             return None, why
         try:
-            law = rule.init.law(tensor.shape, Site(tensor.key, tensor.dtype, self.elsewhere))
+            law = rule.init.law(tensor.shape, Site(law_key, tensor.dtype, self.elsewhere))
         except UndefinedError as error:
             return None, str(error)
         if law is None:
@@ -213,6 +217,8 @@ class _Deciding:
 
     def _why_spared(self, rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
         """Say why a rule leaves a tensor alone though its initializer could fill it."""
+        if are_statistics(rule.init, group):
+            return ""
         found = [(key, self.spared[key]) for key in group if key in self.spared]
         if rule.init.initializer.stream:  # what changes a weight changes its norms too
             found = [(key, why) for key, why in found if not why.norm_of]

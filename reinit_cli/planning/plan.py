@@ -57,6 +57,7 @@ class Step:
         law: the distribution that fills it, or None.
         seed_key: the key under which it is drawn: its own, or the first of its ties.
         stream_key: the key whose stream it is drawn from, where that is neither; otherwise "".
+        law_key: the key that its law is of, where that is another of its ties; otherwise "".
         seed: the seed of that stream.
         stream: the exact name of the stream that it is the seed of, or "".
         tied: the other keys of the same tensor.
@@ -87,6 +88,7 @@ class Step:
     law: Law | None = None
     seed_key: str = ""
     stream_key: str = ""
+    law_key: str = ""
     seed: int = 0
     stream: str = ""
     tied: tuple[str, ...] = ()

@@ -151,6 +151,7 @@ def _following(
                 law=law,
                 seed_key=min((step.key, *step.tied)),
                 stream_key=direction.stream_key,
+                law_key=direction.law_key,
                 seed=direction.seed,
                 stream=direction.stream,
                 init=direction.init,

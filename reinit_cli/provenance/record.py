@@ -140,6 +140,14 @@ def drawn_steps(plan: Plan) -> Iterator[Step]:
     return (step for step in steps if any(share.law is not None for share in step.shares))
 
 
+def _keys_of_part(step: Step, patch: Step) -> Form:
+    """Return the keys of the stream and the law of a part, where they are not those of the rest."""
+    if patch.law_key or step.law_key:
+        stream = patch.stream_key or step.seed_key
+        return {"seed_key": stream, "law_key": patch.law_key or step.seed_key}
+    return {"seed_key": patch.stream_key} if patch.stream_key else {}
+
+
 def _filled_form(step: Step) -> Form:
     init = KEEP if step.law is None else str(step.init)
     form: Form = {"key": step.key, "init": init, "sha256": BLANK}
@@ -147,7 +155,7 @@ def _filled_form(step: Step) -> Form:
     if parts:
         form["parts"] = [
             {"part": patch.part.text, "init": KEEP if patch.law is None else str(patch.init)}
-            | ({"seed_key": patch.stream_key} if patch.stream_key else {})
+            | _keys_of_part(step, patch)
             for patch in parts
             if patch.part is not None
         ]
@@ -155,8 +163,8 @@ def _filled_form(step: Step) -> Form:
         form["norm_of"] = step.norm_of
     if step.drawn_from != step.key:
         form["seed_key"] = step.drawn_from
-    if step.stream_key:
-        form["law_key"] = step.norm_of or step.seed_key
+    if step.stream_key or step.law_key:
+        form["law_key"] = step.law_key or step.norm_of or step.seed_key
     if step.source_key is not None:
         form["source_key"] = step.source_key
     if step.donor_key:

@@ -165,10 +165,13 @@ class RecordReader:
         keep = parse_init(KEEP)
         try:
             parts = [(part_of(each["part"]), parse_init(each["init"])) for each in row["parts"]]
-            streams = [str(each.get("seed_key", keys.law)) for each in row["parts"]]
+            of_parts = [
+                _Keys(str(each.get("law_key", keys.law)), str(each.get("seed_key", keys.law)))
+                for each in row["parts"]
+            ]
             patches = tuple(
-                part_step(self._drawn(tensor, of_part, _Keys(keys.law, stream)), part, "")
-                for (part, of_part), stream in zip(parts, streams, strict=True)
+                part_step(self._drawn(tensor, of_part, own), part, "")
+                for (part, of_part), own in zip(parts, of_parts, strict=True)
             )
             if not all(part.mask or part.ranges(tensor.shape) for part, _ in parts):
                 raise ValueError("a part has no elements")

@@ -27,6 +27,7 @@ from reinit_cli.streams.torch.stream import TorchStream
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.elements import Elements, stored_dtype
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.layers.layer import Layer
 from reinit_cli.tensors.moments import moments_of
 from reinit_cli.tensors.rounding import elements_of_tensor, numbers, rounded, torch_tensor
 from reinit_cli.tensors.torch_moments import torch_moments
@@ -63,9 +64,21 @@ class Net:
         return Normal(1.0, 0.5)
 
 
+class Layers:
+    """Of which each is linear, or a convolution."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shapes = {"weight": shape}
+
+    def layer(self, key: str) -> Layer:
+        kind = {3: "Conv1d", 4: "Conv2d", 5: "Conv3d"}.get(len(self._shapes["weight"]), "Linear")
+        return Layer(kind, key.rpartition(".")[0], "weight", self._shapes)
+
+
 def _site(shape: tuple[int, ...], dtype: str = "float32") -> Site:
     donor = {"layers.3.weight": TensorInfo("layers.3.weight", dtype, shape, 0)}
-    return Site("layers.3.weight", dtype, Elsewhere(Net(), {BESIDE: donor}))
+    elsewhere = Elsewhere(Net(), {BESIDE: donor}, layers=Layers(shape))
+    return Site("layers.3.weight", dtype, elsewhere)
 
 
 def _drawn(init: Init, shape: tuple[int, ...], seed: int, dtype: str = "float32") -> torch.Tensor:

@@ -19,10 +19,9 @@ from safetensors.torch import load, save_file
 from reinit_cli.initializers import REGISTRY
 from tests.campaign.server import Server
 
-# `default` fills as others do, `mean` fills new rows, and `keep` fills nothing.
-EXAMPLES = {
-    each.name: each.example for each in REGISTRY if each.name not in ("keep", "default", "mean")
-}
+# `default` and `reset` fill as others do, `mean` fills new rows, and `keep` fills nothing.
+_LEFT_OUT = ("keep", "default", "reset", "mean")
+EXAMPLES = {each.name: each.example for each in REGISTRY if each.name not in _LEFT_OUT}
 MATRICES = ("eye", "sparse", "orthogonal")
 RULES = {f"*.{name}": init for name, init in EXAMPLES.items()} | {"large.*": "orthogonal"}
 

@@ -20,6 +20,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "logarithmic": ("log_uniform", "inverse_softplus", "mamba_dt", "mamba_a"),
         "orthogonals": ("orthogonal", "delta_orthogonal"),
         "replays": ("default",),
+        "resets": ("reset",),
         "scaling": (
             *("variance_scaling", "lecun_normal", "lecun_uniform"),
             *("he_truncated", "glorot_truncated"),

@@ -22,6 +22,15 @@ def weight(layer: Layer, shape: tuple[int, ...]) -> Law:
         UndefinedError: it has fewer than two dimensions.
     """
     del layer
+    return of_weight(shape)
+
+
+def of_weight(shape: tuple[int, ...]) -> Law:
+    """Return the start of a weight, whichever layer of these it is of.
+
+    Raises:
+        UndefinedError: it has fewer than two dimensions.
+    """
     return kaiming_uniform(shape, fans(shape), a=math.sqrt(5))
 
 
@@ -32,12 +41,18 @@ def bias(layer: Layer, shape: tuple[int, ...]) -> Law:
         UndefinedError: the weight is not known, or its outputs are not as many.
     """
     of = shape_of(layer, "weight")
-    fan_in = fans(of).fan_in
-    is_transposed = layer.kind.startswith("ConvTranspose")
-    outputs = of[1] * layer.sizes.get("groups", 1) if is_transposed else of[0]
-    if (outputs,) != shape:
+    if not _fits(layer, shape, of):
         raise UndefinedError(f"it is not the bias of the weight next to it, {written(of)}")
-    return within_root_of(fan_in)
+    return within_root_of(fans(of).fan_in)
+
+
+def _fits(layer: Layer, shape: tuple[int, ...], of: tuple[int, ...]) -> bool:
+    """Whether a bias has the outputs of a weight; a quantized one may be packed."""
+    if len(shape) != 1:
+        return False
+    if layer.kind.startswith("ConvTranspose"):
+        return bool(of[1]) and shape[0] % of[1] == 0  # by the groups, which are not always known
+    return shape[0] == of[0]
 
 
 def within_root_of(count: int) -> Law:

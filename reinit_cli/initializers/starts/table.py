@@ -13,7 +13,7 @@ from reinit_cli.initializers.families.replays import Patched, Region
 from reinit_cli.initializers.families.xavier import xavier_normal, xavier_uniform
 from reinit_cli.initializers.fans import UndefinedError, fans
 from reinit_cli.initializers.law import Constant, Law, Normal
-from reinit_cli.initializers.starts import linear, recurrent
+from reinit_cli.initializers.starts import experts, linear, recurrent
 from reinit_cli.initializers.starts.roles import plain
 from reinit_cli.tensors.layers.layer import Layer
 
@@ -99,6 +99,7 @@ _ATTENTION: Starts = {
     "out_proj.bias": _always(0.0),
 }
 _CONV1D: Starts = {"weight": _normal(0.02), "bias": _always(0.0)}
+_EXPERTS: Starts = {"": experts.start}
 _PRELU: Starts = {"weight": _always(0.25)}
 
 _EMBEDDING: Starts = {"weight": _embedding}
@@ -113,12 +114,13 @@ _OF_KINDS: tuple[tuple[Starts, tuple[str, ...]], ...] = (
     (_BILINEAR, ("Bilinear",)),
     (_CONV1D, ("Conv1D",)),
     (_EMBEDDING, ("Embedding", "EmbeddingBag")),
-    (_NORM, ("LayerNorm", "RMSNorm", "GroupNorm", "SyncBatchNorm")),
+    (_NORM, ("LayerNorm", "RMSNorm", "GroupNorm", "SyncBatchNorm", "Norm")),
     (_NORM, ("BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d")),
     (_NORM, ("InstanceNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d")),
     (_RECURRENT, ("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell")),
     (_ATTENTION, ("MultiheadAttention",)),
     (_PRELU, ("PReLU",)),
+    (_EXPERTS, ("Experts",)),
 )
 
 STARTS: Mapping[str, Starts] = {kind: starts for starts, kinds in _OF_KINDS for kind in kinds}

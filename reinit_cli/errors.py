@@ -240,7 +240,7 @@ class UnfillableError(RuleError):
     """A tensor that a rule selects but its initializer cannot fill.
 
     `about` is the key, `word` the rule and `of` the initializer. The kind is "wildcard" where
-    only `strict` makes it an error, "norm" where another tensor holds norms of it, and "part" where
+    only `strict` makes it an error, "large" where its dtype has no numbers as large, "norm" where another tensor holds norms of it, and "part" where
     the tensor may not have the part that the rule names.
     """
 
@@ -428,7 +428,8 @@ class RecordError(ReinitError, ValueError):
 class TensorError(ReinitError, ValueError):
     """A tensor whose values cannot be shown.
 
-    Where it is not to be shown, its kind is "transform", "draw", "write", "slice", "cast" or "mask".
+    Where it is not to be shown, its kind is "transform", "draw", "write", "slice", "cast",
+    "overflow" (of the dtype `of`) or "mask".
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -439,6 +440,7 @@ class TensorError(ReinitError, ValueError):
         "slice": "slice {about!r}: {problem}",
         "mask": "{about!r} of {of!r} is not a valid mask: {problem}",
         "cast": "{about!r} cannot be cast: {problem} would become infinite or NaN",
+        "overflow": "{about!r} overflows {of}: {problem}",
     }
 
 

@@ -186,6 +186,8 @@ _UPGRADE = f"upgrade reinit: this is version {__version__}"
 
 _BRACES = "{{ and }} stand for braces"
 
+_SATURATE = "--saturate makes them the largest numbers that the dtype has"
+
 HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "initializer"): initializer,
     (errors.UnknownNameError, "dtype"): dtype,
@@ -250,6 +252,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.UnmatchedRuleError, ""): unmatched,
     (errors.UnfillableError, ""): lambda error: f"leave it out, or see reinit inits {error.of}",
+    (errors.UnfillableError, "large"): _SATURATE,
     (errors.UnfillableError, "part"): (
         "a part is counted from 0, and below 0 from the end; reinit keys -l shows the shapes"
     ),
@@ -327,7 +330,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         errors.RecordError,
         "",
     ): "make the output with --record, or with --record-to FILE for a separate file",
-    (errors.TensorError, "cast"): "--saturate makes them the largest numbers that the dtype has",
+    (errors.TensorError, "cast"): _SATURATE,
+    (errors.TensorError, "overflow"): _SATURATE,
     (errors.TensorError, "slice"): "write it as Python does: 0,:,:,:2",
     (errors.CheckFailedError, ""): (
         "nothing was written; try another --seed, or leave out --check"

@@ -16,7 +16,6 @@ from reinit_cli.streams.chance import Array
 from reinit_cli.streams.stream import stream_named
 from reinit_cli.tensors.elements import Elements, stored_dtype
 from reinit_cli.tensors.portions import Portions
-from reinit_cli.tensors.rounding import in_dtype
 from reinit_cli.tensors.slice import row_major
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def draw_box(
     device: str,
     taken: Taken,
 ) -> Elements:
-    """Return some elements of a tensor, rounded to its dtype.
+    """Return some elements of a tensor, before they are rounded.
 
     Args:
         law: what to draw; not one that changes present values.
@@ -58,7 +57,7 @@ def draw_box(
     computed = computed_dtype(dtype)
     out = np.empty(tuple(map(len, taken)), stored_dtype(computed))
     if not out.size:
-        return in_dtype(Elements(out, computed), dtype)
+        return Elements(out, computed)
     chance = stream_named(stream).chance(seed, device)
     if chance.is_indexed:
         fill = law.filler(shape, out.dtype, chance)
@@ -66,7 +65,7 @@ def draw_box(
         blocks = draw_blocks(law, shape, dtype, seed, device, NOTHING, stream)
         fill = _Passing(block.array for block in blocks).fill
     fill_box(out, fill, shape, taken)
-    return in_dtype(Elements(out, computed), dtype)
+    return Elements(out, computed)
 
 
 def fill_box(out: Array, fill: Filler, shape: tuple[int, ...], taken: Taken) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.fill import Fill
+from reinit_cli.execution.overflow import Lose, Rounding
 from reinit_cli.execution.zeros import Zeros, write_zeros
 from reinit_cli.initializers import Constant, Law, Move, Transform, UndefinedError
 from reinit_cli.initializers.blocks import evenly, nothing, pieces
@@ -53,9 +54,6 @@ class There:
 
 
 NOTHING = There()
-
-Lose = Callable[[int], None]
-"""Told how many numbers a cast makes infinite or NaN."""
 
 
 def draw_blocks(
@@ -241,6 +239,16 @@ def values_of(view: View, law: Law, dtype: str, lose: Lose, *, saturates: bool) 
     return blocks
 
 
+def rounding_of(fill: Fill, overflow: Lose) -> Rounding:
+    """Return what rounds the draw of a fill, from its first element on.
+
+    Args:
+        fill: what is drawn.
+        overflow: called with the number of drawn values that its dtype does not have.
+    """
+    return Rounding(fill.step, overflow, _blocks_of(fill.values))
+
+
 def draw_fill(fill: Fill, device: str, lose: Lose) -> Iterator[Elements]:
     """Yield the values of a fill, before they are rounded.
 
@@ -273,10 +281,12 @@ class Drawing:
     Attributes:
         device: where.
         lose: called with the number of moved values that their new dtype does not have.
+        overflow: called with that of drawn ones.
     """
 
     device: str
     lose: Lose
+    overflow: Lose
 
     def blocks(self, fill: Fill) -> Iterator[Elements]:
         """Yield what a fill draws, in row-major order, before it is rounded."""

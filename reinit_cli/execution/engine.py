@@ -16,7 +16,13 @@ from reinit_cli.execution.budget import Share
 from reinit_cli.execution.copy import Copier, without_cloned
 from reinit_cli.execution.fill import FillPart, Observe, nobody
 from reinit_cli.execution.pieces import OpenFile, Pen, Piece, put
-from reinit_cli.execution.produce import Producer, Product, products_of, refuse_lost
+from reinit_cli.execution.produce import (
+    Producer,
+    Product,
+    products_of,
+    refuse_lost,
+    refuse_overflown,
+)
 from reinit_cli.storage.segments import Copy, Late, Segment
 from reinit_cli.storage.writer import Output, Writer
 from reinit_cli.threads import Progress, Result, Work, aside, cores, stop_here
@@ -117,6 +123,7 @@ def write_together(
         finally:
             run.budget.give_all_back()
         refuse_lost(run.producer.lost)
+        refuse_overflown(run.producer.overflown)
 
     aside(write)
 

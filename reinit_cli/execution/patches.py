@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
-from reinit_cli.execution.draw import Anywhere, Drawing, Lose
+from reinit_cli.execution.draw import Anywhere, Drawing, rounding_of
 from reinit_cli.execution.fill import Fill, Share
+from reinit_cli.execution.overflow import Lose, Rounding
 from reinit_cli.lazy import LazyModule
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import BLOCK_NUMEL, blocks_row_by_row
@@ -18,7 +19,7 @@ from reinit_cli.tensors.elements import Array, Elements, stored_dtype
 from reinit_cli.tensors.masks import mask_blocks
 from reinit_cli.tensors.portions import Portions
 from reinit_cli.tensors.regions import Region
-from reinit_cli.tensors.rounding import recast, rounded
+from reinit_cli.tensors.rounding import recast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +58,7 @@ class Patchwork:
         fill = self.fill
         dtype = fill.step.tensor.dtype
         runs = [self._run(share) for share in fill.shares]
+        roundings = [Rounding(share.step, self._drawing.overflow) for share in fill.shares]
         there = self._there(lose)
         for start, owned in self._owned():
             count = min(BLOCK_NUMEL, self._numel - start)
@@ -69,7 +71,11 @@ class Patchwork:
                 is_drawn = share.step.action == "fill"
                 if is_drawn:
                     see(at, some)
-                block[mine] = self._stored(some, lose, casts=share.fill is None).array
+                if share.fill is None:
+                    block[mine] = self._cast(some, lose).array
+                else:
+                    was = _picked(present, mine) if roundings[at].depends else None
+                    block[mine] = roundings[at].some(some, was).array
             yield Elements(block, dtype)
 
     def present(self, at: int) -> Iterator[Elements]:
@@ -89,13 +95,11 @@ class Patchwork:
             return anywhere or _Run(self._drawing.blocks(share.fill))
         return _Run(blocks_row_by_row(share.values)) if share.values is not None else None
 
-    def _stored(self, some: Elements, lose: Lose, *, casts: bool) -> Elements:
-        """Return elements in the dtype of the tensor; those that are cast may lose numbers."""
+    def _cast(self, some: Elements, lose: Lose) -> Elements:
+        """Return elements in the dtype of the tensor, which may lack their numbers."""
         dtype = self.fill.step.tensor.dtype
         if some.dtype == dtype:
             return some
-        if not casts:
-            return rounded(some.array, dtype)
         cast, lost = recast(some, dtype, saturates=self.fill.saturates)
         lose(lost)
         return cast
@@ -105,14 +109,15 @@ class Patchwork:
         there = self.fill.there
         if len(there) == 1 and isinstance(there[0], View):
             return _Run(blocks_row_by_row(there[0]))
-        blocks = (
-            self._stored(block, lose, casts=isinstance(each, View))
-            for each in there
-            for block in (
-                blocks_row_by_row(each) if isinstance(each, View) else self._drawing.blocks(each)
-            )
-        )
+        blocks = (block for each in there for block in self._blocks_of(each, lose))
         return _Run(blocks) if there else None
+
+    def _blocks_of(self, there: View | Fill, lose: Lose) -> Iterator[Elements]:
+        """Yield present values, or those of new rows, in the dtype of the tensor."""
+        if isinstance(there, View):
+            return (self._cast(block, lose) for block in blocks_row_by_row(there))
+        rounding = rounding_of(there, self._drawing.overflow)
+        return map(rounding.next, self._drawing.blocks(there))
 
     def _owned(self) -> Iterator[tuple[int, list[Members]]]:
         """Yield where each block starts, and which elements of it each share decides."""
@@ -149,6 +154,10 @@ def _without(left: Members, mine: Array | slice) -> Members:
         return None
     rest = ~mine if left is None or isinstance(left, slice) else left & ~mine
     return rest if rest.any() else None
+
+
+def _picked(present: Elements | None, mine: Array | slice) -> Elements | None:
+    return Elements(present.array[mine], present.dtype) if present is not None else None
 
 
 def _taken(

@@ -10,14 +10,16 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import TensorError
-from reinit_cli.execution.draw import Drawing, draw_fill
+from reinit_cli.execution.draw import Drawing, draw_fill, rounding_of
 from reinit_cli.execution.fill import Fill, FillPart, Observe, Recast
 from reinit_cli.execution.lay import lay
+from reinit_cli.execution.overflow import too_large
 from reinit_cli.execution.patches import Patchwork
 from reinit_cli.execution.pieces import Piece
 from reinit_cli.execution.seen import Seen
 from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.planning.memory import drawn_itemsize, working_nbytes
+from reinit_cli.planning.plan import Step
 from reinit_cli.storage.segments import Box, View
 from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.blocks import blocks_row_by_row, peak_of_blocks
@@ -26,7 +28,7 @@ from reinit_cli.tensors.dtype import itemsize_of
 from reinit_cli.tensors.elements import Array, Elements
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments, moments_of
 from reinit_cli.tensors.portions import Portions
-from reinit_cli.tensors.rounding import in_dtype, recast
+from reinit_cli.tensors.rounding import recast
 from reinit_cli.tensors.slice import longer_axes
 from reinit_cli.tensors.spans import SPAN_NBYTES, box_nbytes
 from reinit_cli.text import plural
@@ -115,6 +117,7 @@ class Producer:
         self.device = device
         self._keeps_whole = keeps_whole
         self.lost: dict[str, int] = {}
+        self.overflown: dict[tuple[str, str], int] = {}
         self._observe = observe
 
     def parts(self, product: Product) -> Iterator[tuple[Piece, memoryview]]:
@@ -168,11 +171,16 @@ class Producer:
         if count:
             self.lost[key] = self.lost.get(key, 0) + count
 
+    def _overflow(self, step: Step, count: int) -> None:
+        at = step.key, step.tensor.dtype
+        self.overflown[at] = self.overflown.get(at, 0) + count
+
     def _drawn(self, fill: Fill) -> Iterator[Elements]:
         step = fill.step
+        overflow = partial(self._overflow, step)
         if fill.shares:
             lose = partial(self._lose, step.key)
-            patchwork = Patchwork(fill, Drawing(self.device, lose))
+            patchwork = Patchwork(fill, Drawing(self.device, lose, overflow))
             seen = Seen(patchwork, self._observe)
             yield from patchwork.blocks(seen.see, lose)
             return
@@ -182,12 +190,13 @@ class Producer:
             before = sum(map(moments_of, was()), start=Moments())
             for observer in observers:
                 observer.see_before(was, before)
+        rounding = rounding_of(fill, overflow)
         for block in draw_fill(fill, self.device, partial(self._lose, step.key)):
             if observers:
                 moments = moments_of(block)
                 for observer in observers:
                     observer.see(block, moments)
-            yield in_dtype(block, step.tensor.dtype)
+            yield rounding.next(block)
 
     def peak_nbytes(self, product: Product) -> int:
         """Return the memory that a draw or a conversion may take."""
@@ -240,6 +249,23 @@ def refuse_lost(lost: Mapping[str, int]) -> None:
     key, count = min(lost.items())
     more = f", and some of {plural(len(lost) - 1, 'more tensor')}," if len(lost) > 1 else ""
     raise TensorError(key, f"{plural(count, 'number')} of it{more}", kind="cast")
+
+
+def refuse_overflown(overflown: Mapping[tuple[str, str], int]) -> None:
+    """Refuse draws with numbers that are too large.
+
+    Args:
+        overflown: for each key and its dtype, how many numbers.
+
+    Raises:
+        TensorError: there are any.
+    """
+    if not overflown:
+        return
+    (key, dtype), count = min(overflown.items())
+    others = len(overflown) - 1
+    more = f", and so are some of {plural(others, 'more tensor')}" if others else ""
+    raise TensorError(key, f"{too_large(count, dtype)}{more}", kind="overflow", of=dtype)
 
 
 def _peak_of_boxes(product: Product) -> int:

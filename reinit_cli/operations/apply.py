@@ -11,6 +11,7 @@ from reinit_cli.checkpoints.references import OpenDonors, References, find_refer
 from reinit_cli.checkpoints.state import StateSource
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.budget import DRAWING_NBYTES
+from reinit_cli.execution.overflow import Rounding, may_overflow, refuse_overflow
 from reinit_cli.initializers import Constant, Normal, Transform, Uniform
 from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.operations.devices import with_device
@@ -147,9 +148,14 @@ def _held(
         if step.tensor.nbytes <= room:
             held[step.key] = drawn(step, tensor)
             room -= step.tensor.nbytes
-        elif not all(type(draw.law) in _PLAIN and not draw.keeps_zeros for draw in step.draws):
+        elif not all(map(_cannot_fail, step.draws)):
             drawn(step, tensor)
     return held
+
+
+def _cannot_fail(draw: Step) -> bool:
+    is_plain = type(draw.law) in _PLAIN and not draw.keeps_zeros
+    return is_plain and not may_overflow(draw.law, draw.tensor.dtype)
 
 
 def _check(key: str, tensor: torch.Tensor) -> None:
@@ -191,9 +197,11 @@ def _patched(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) 
     from reinit_cli.tensors.rounding import torch_tensor
 
     here = StateContents({step.key: tensor.detach().cpu().contiguous()})
-    fill = Filling(here, donors).of(step, step.tensor)
+    saturates = step.overflow == "largest"
+    fill = Filling(here, donors, saturates=saturates).of(step, step.tensor)
     lose = partial(_refuse_lost, step.key)
-    blocks = Patchwork(fill, Drawing(device, lose)).blocks(_unseen, lose)
+    drawing = Drawing(device, lose, partial(refuse_overflow, step))
+    blocks = Patchwork(fill, drawing).blocks(_unseen, lose)
     shape, dtype = step.tensor.shape, step.tensor.dtype
     return torch_tensor(Stored(Portions.of(blocks).take(shape, dtype), dtype))
 
@@ -213,7 +221,7 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     from reinit_cli.execution.zeros import Zeros
     from reinit_cli.tensors.elements import Elements
     from reinit_cli.tensors.portions import Portions
-    from reinit_cli.tensors.rounding import elements_of_tensor, in_dtype, torch_tensor
+    from reinit_cli.tensors.rounding import elements_of_tensor, torch_tensor
 
     def here() -> Iterator[Elements]:
         yield elements_of_tensor(tensor.detach().cpu().reshape(-1))
@@ -226,11 +234,12 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     if isinstance(law, Transform) and law.donor is not None:
         view = donors.view(law.donor, law.donor_key or step.key)
         lose = partial(_refuse_lost, step.key)
-        values = values_of(view, law, step.tensor.dtype, lose, saturates=False)
+        values = values_of(view, law, step.tensor.dtype, lose, saturates=step.overflow == "largest")
     there = There(values, Zeros(here, step.zeros_version) if step.keeps_zeros else None)
     info = step.tensor
     with naming(step.key):
         blocks = draw_blocks(law, info.shape, info.dtype, step.seed, device, there, step.stream)
-        portions = Portions.of(in_dtype(block, info.dtype) for block in blocks)
+        rounding = Rounding(step, partial(refuse_overflow, step), values)
+        portions = Portions.of(map(rounding.next, blocks))
         taken = portions.take(info.shape, info.dtype)
         return torch_tensor(Elements(taken, info.dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from math import prod
 
 from reinit_cli.checkpoints.models.named import arch_given
@@ -12,6 +13,7 @@ from reinit_cli.checkpoints.state import STATE_DICT
 from reinit_cli.errors import TensorError
 from reinit_cli.execution.boxes import Taken, draw_box
 from reinit_cli.execution.draw import NOTHING, draw_blocks, naming
+from reinit_cli.execution.overflow import Rounding, refuse_overflow
 from reinit_cli.initializers import Init
 from reinit_cli.initializers.arch import Arguments
 from reinit_cli.lazy import dataclass
@@ -31,7 +33,6 @@ from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import Moments, moments_of
 from reinit_cli.tensors.portions import Portions
-from reinit_cli.tensors.rounding import in_dtype
 from reinit_cli.tensors.slice import taken_of
 
 _MOST_NUMEL = 2**63 - 1
@@ -73,6 +74,7 @@ def draw_tensor(
     arch: str | None,
     arch_args: Arguments | None = None,
     part: Part | None = None,
+    saturate: bool = False,
 ) -> Drawn:
     """Draw one tensor, or a part of it.
 
@@ -87,9 +89,10 @@ def draw_tensor(
         arch: the architecture whose constructor `default` follows, or None.
         arch_args: the arguments of that constructor.
         part: the elements that are wanted; None for all.
+        saturate: whether numbers that the dtype does not have become its largest.
 
     Raises:
-        TensorError: it does not fit in memory, has no such part, or cannot be shown.
+        TensorError: a number is too large for the dtype, or the tensor does not fit in memory, has no such part, or cannot be shown.
         ReinitError: the initializer cannot fill such a tensor.
     """
     refuse_many_dimensions(key, len(shape))
@@ -97,7 +100,7 @@ def draw_tensor(
         raise TensorError(key, "it has 2^63 elements or more", kind="draw")
     pattern = Pattern.escape(key)
     rule = Rule(Pattern.parse(pattern), init, f"{pattern}={init}")
-    request = Request(STATE_DICT, (rule,), seed=seed, stream=stream, arch=arch)
+    request = Request(STATE_DICT, (rule,), seed=seed, stream=stream, arch=arch, saturate=saturate)
     request = replace(request, device=drawing_device(device, stream))
     tensor = TensorInfo(key, dtype, shape, prod(shape) * itemsize_of(dtype))
     constructor = arch_given(arch, arch_args or {})
@@ -122,7 +125,8 @@ def _whole_of(plan: Plan) -> Elements:
             NOTHING,
             step.stream,
         )
-        portions = Portions.of(in_dtype(block, tensor.dtype) for block in blocks)
+        rounding = Rounding(step, partial(refuse_overflow, step))
+        portions = Portions.of(map(rounding.next, blocks))
         return Elements(portions.take(tensor.shape, tensor.dtype), tensor.dtype)
 
 
@@ -136,7 +140,7 @@ def _part_of(plan: Plan, part: Part) -> Elements:
     refuse_beyond(_nbytes_of(taken, tensor.dtype), step.key, limits())
     assert step.law is not None
     with naming(step.key), _threads_of(step):
-        drawn = draw_box(
+        wide = draw_box(
             step.law,
             tensor.shape,
             tensor.dtype,
@@ -145,6 +149,7 @@ def _part_of(plan: Plan, part: Part) -> Elements:
             plan.request.device,
             taken,
         )
+        drawn = Rounding(step, partial(refuse_overflow, step)).some(wide, None)
     return Elements(drawn.array.reshape([len(taken[axis]) for axis in kept]), tensor.dtype)
 
 

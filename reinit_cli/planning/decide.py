@@ -10,7 +10,7 @@ from reinit_cli.initializers import NOWHERE, Elsewhere, Law, Site, UndefinedErro
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.by_layer import are_statistics, key_of_law, layer_notes
 from reinit_cli.planning.entries import Entries
-from reinit_cli.planning.fit import unholdable
+from reinit_cli.planning.fit import is_too_large, unholdable
 from reinit_cli.planning.layers import with_layers
 from reinit_cli.planning.match import match
 from reinit_cli.planning.notes import refuse_idle, shared_outside, warnings_of
@@ -18,7 +18,7 @@ from reinit_cli.planning.owner import Owner
 from reinit_cli.planning.owners import Saved
 from reinit_cli.planning.parameters import parameters_of
 from reinit_cli.planning.parts import Owners, mask_of, part_step, why_no_part
-from reinit_cli.planning.plan import KEEP_ZEROS, KEEP_ZEROS_VERSION, Plan, Step
+from reinit_cli.planning.plan import KEEP_ZEROS, KEEP_ZEROS_VERSION, Overflow, Plan, Step
 from reinit_cli.planning.reshape import repeated_rows, with_rows
 from reinit_cli.planning.running_statistics import stale_statistics, with_buffers
 from reinit_cli.planning.stream_keys import key_of_stream
@@ -54,6 +54,7 @@ def decide(entries: Entries, request: Request, elsewhere: Elsewhere = NOWHERE) -
     plan = _with_origins(_by_rules(entries, request, elsewhere), entries)
     plan = with_rows(plan, entries.reshapes, elsewhere)
     plan = with_buffers(plan) if request.reset_buffers else plan
+    plan = _with_overflow(plan, elsewhere)
     plan = replace(plan, warnings=(*plan.warnings, *repeated_rows(plan), *stale_statistics(plan)))
     if not request.reset_optimizer:
         return plan
@@ -68,6 +69,25 @@ def _saved(entries: Entries) -> Saved:
     everything = (*tensors, *entries.outside)
     parameters = parameters_of(tensors)
     return Saved(entries.optimizers, parameters, everything, entries.order, entries.around)
+
+
+def _with_overflow(plan: Plan, elsewhere: Elsewhere) -> Plan:
+    """Return a plan that says what becomes of numbers that are too large.
+
+    Records were made before that was an error.
+    """
+    overflow: Overflow = "largest" if plan.request.saturate else "rounded"
+    if not plan.request.saturate and elsewhere.versions is None:
+        return plan
+    steps = tuple(
+        replace(
+            step,
+            overflow=overflow,
+            patches=tuple(replace(each, overflow=overflow) for each in step.patches),
+        )
+        for step in plan.steps
+    )
+    return replace(plan, steps=steps)
 
 
 def _with_origins(plan: Plan, entries: Entries) -> Plan:
@@ -167,7 +187,8 @@ class _Deciding:
         if reason:
             if owner.insists or (self.request.strict and not self._may_follow(tensor, reason)):
                 of_part = "mask" if problem else "part" if no_part else ""
-                kind = of_part if owner.insists else "wildcard"
+                of_law = of_part or ("large" if is_too_large(reason) else "")
+                kind = of_law if owner.insists else "wildcard"
                 raise _unfillable(tensor.key, reason, owner.rule, kind)
             return Step(tensor, "skip", owner.position, reason=reason, tied=tied)
         stream = stream_named(self.request.stream)
@@ -213,7 +234,7 @@ class _Deciding:
         if law is None:
             return None, ""
         problem = why_no_part(rule.part, tensor, law) if rule.part is not None else ""
-        return law, problem or unholdable(law, dtype)
+        return law, problem or unholdable(law, dtype, saturates=self.request.saturate)
 
     def _why_spared(self, rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
         """Say why a rule leaves a tensor alone though its initializer could fill it."""

@@ -7,9 +7,22 @@ import math
 from reinit_cli.initializers import Law, Move
 from reinit_cli.tensors.dtype import FLOAT32_MAX, FLOAT64_MAX, Dtype
 
+_TOO_LARGE = "cannot hold values as large as"
 
-def unholdable(law: Law, dtype: Dtype) -> str:
-    """Say why a dtype cannot hold what a law gives, or ""."""
+
+def is_too_large(reason: str) -> bool:
+    """Whether a reason of `unholdable` is that numbers are too large, which can be clamped."""
+    return _TOO_LARGE in reason
+
+
+def unholdable(law: Law, dtype: Dtype, *, saturates: bool = False) -> str:
+    """Say why a dtype cannot hold what a law gives, or "".
+
+    Args:
+        law: what is drawn.
+        dtype: that of the tensor.
+        saturates: whether numbers that are too large become its largest.
+    """
     if isinstance(law, Move):
         return ""
     fixed = law.low == law.high or law.low != law.low
@@ -30,6 +43,6 @@ def unholdable(law: Law, dtype: Dtype) -> str:
     reach = 0.0 if math.isfinite(law.high) else abs(law.mean) + 5 * law.std
     parts = (law.low, law.high, law.mean, reach)
     scale = max((abs(part) for part in parts if math.isfinite(part)), default=0.0)
-    if scale > min(dtype.largest, drawn_in):
-        return f"{dtype.name} cannot hold values as large as {scale:g}"
+    if scale > (drawn_in if saturates else min(dtype.largest, drawn_in)):
+        return f"{dtype.name} {_TOO_LARGE} {scale:g}"
     return ""

@@ -30,6 +30,10 @@ LEAST_NUMEL = 100
 """The fewest elements of a tensor whose statistics are tested."""
 
 
+Overflow = Literal["error", "largest", "rounded"]
+"""What becomes of numbers that are drawn and that a dtype does not have."""
+
+
 KEEP_ZEROS = "keep_zeros"
 """The name under which records have the version of how zeros are kept."""
 
@@ -63,6 +67,8 @@ class Step:
         tied: the other keys of the same tensor.
         keeps_zeros: whether zeros stay zero.
         zeros_version: the version of how they do.
+        overflow: what becomes of numbers that are too large for its dtype: an error, the largest
+            that it has, or what rounding gives.
         init: the initializer that fills it, or None.
         was: the shape before, if it changes.
         kept_rows: how many rows are kept, if it is resized.
@@ -94,6 +100,7 @@ class Step:
     tied: tuple[str, ...] = ()
     keeps_zeros: bool = False
     zeros_version: int = KEEP_ZEROS_VERSION
+    overflow: Overflow = "error"
     init: Init | None = None
     was: tuple[int, ...] | None = None
     kept_rows: int = 0

@@ -224,7 +224,7 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
         problem = f"no initializer for the new rows of {step.key!r}"
         raise RuleError(step.key, problem, kind="resize")
     try:
-        law = law_of_rows(init, tensor, kept, elsewhere)
+        law = law_of_rows(init, tensor, kept, elsewhere, saturates=plan.request.saturate)
     except UndefinedError as error:
         problem = f"{init} cannot fill the new rows of {step.key!r}: {error}"
         raise RuleError(step.key, problem, kind="resize") from None
@@ -250,7 +250,9 @@ def _covers_new(patch: Step, resized: Step) -> bool:
     )
 
 
-def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere) -> Law:
+def law_of_rows(
+    init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere, *, saturates: bool = False
+) -> Law:
     """Return the law of the new rows.
 
     The fans are those of the whole, but a law of whole matrices is made for the new rows alone.
@@ -267,7 +269,7 @@ def law_of_rows(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere)
         law = replace(law, skips_zeros=zeros > 1)
     if law is None or (isinstance(law, Transform) and not law.gathers):
         raise UndefinedError("there is nothing in them yet")
-    if problem := unholdable(law, DTYPES[tensor.dtype]):
+    if problem := unholdable(law, DTYPES[tensor.dtype], saturates=saturates):
         raise UndefinedError(problem)
     return law
 

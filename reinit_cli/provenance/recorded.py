@@ -25,7 +25,7 @@ from reinit_cli.lazy import dataclass
 from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.layers import with_layers
 from reinit_cli.planning.parts import part_step
-from reinit_cli.planning.plan import Step
+from reinit_cli.planning.plan import Overflow, Step
 from reinit_cli.planning.reshape import law_of_rows, rows_alone
 from reinit_cli.planning.weight_norm import is_norm, norm_law
 from reinit_cli.provenance.record import Form, stream_in, versions_in
@@ -102,6 +102,9 @@ class RecordReader:
         self._places = source.located.places if source.located else {}
         self._form = form
         self._stream = stream_in(form)
+        self._saturates = form.get("saturate") is True
+        # Records were made before it was an error that a draw has too large numbers.
+        self._overflow: Overflow = "largest" if self._saturates else "rounded"
         elsewhere = Elsewhere(_architecture(source, form, given), versions=versions_in(form))
         self._elsewhere = with_layers(elsewhere, source.tensors, model_type)
 
@@ -138,6 +141,7 @@ class RecordReader:
             seed=seed,
             stream=self._stream.name,
             init=init,
+            overflow=self._overflow,
             kept_rows=kept,
         )
         places = self._places[tensor.key]
@@ -190,7 +194,16 @@ class RecordReader:
             return Step(tensor, "keep", seed_key=key, stream=self._stream.name)
         seed = self._seed(keys.stream, init)
         stream = self._stream.name
-        return Step(tensor, "fill", law=law, seed_key=key, seed=seed, stream=stream, init=init)
+        return Step(
+            tensor,
+            "fill",
+            law=law,
+            seed_key=key,
+            seed=seed,
+            stream=stream,
+            init=init,
+            overflow=self._overflow,
+        )
 
     def _seed(self, key: str, init: Init) -> int:
         return self._stream.seed_for(int(self._form["seed"]), key, init.stream)
@@ -215,7 +228,7 @@ class RecordReader:
         try:
             site = Site(tensor.key, tensor.dtype, self._elsewhere)
             law = (
-                law_of_rows(init, tensor, kept, self._elsewhere)
+                law_of_rows(init, tensor, kept, self._elsewhere, saturates=self._saturates)
                 if kept
                 else init.law(tensor.shape, site)
             )
@@ -224,7 +237,7 @@ class RecordReader:
         dtype = tensor.fillable_dtype
         if law is None or dtype is None:
             return None, f"{init} draws nothing"
-        return law, unholdable(law, dtype)
+        return law, unholdable(law, dtype, saturates=self._saturates)
 
 
 def _without_rows(place: Place, tensor: TensorInfo, axis: int, count: int) -> Place:

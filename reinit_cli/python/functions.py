@@ -178,6 +178,7 @@ def apply_(
     arch: Arch | None = None,
     arch_args: Mapping[str, object] | None = None,
     reset_buffers: bool = False,
+    saturate: bool = False,
     with_buffers: bool = False,
     optimizer: torch.optim.Optimizer | None = None,
     dry_run: bool = False,
@@ -207,6 +208,7 @@ def apply_(
             returns a module; None for the `reset_parameters` of the module's own layers.
         arch_args: the arguments of that constructor, by their names.
         reset_buffers: reset running statistics next to filled weights.
+        saturate: make numbers that are too large for a dtype its largest, not an error.
         with_buffers: the former name of `reset_buffers`.
         optimizer: reset its state for exactly the filled parameters, as if it were new.
         dry_run: change nothing, and return the plan.
@@ -228,6 +230,7 @@ def apply_(
         "arch": arch,
         "arch_args": arguments_of(arch_args),
         "reset_buffers": reset_buffers or with_buffers,
+        "saturate": saturate,
     }
     decided = plan_in_memory(source, Request(source.name, rules_of(rules), **options))
     held = filled_parameters(optimizer, decided) if optimizer is not None else []

@@ -176,6 +176,8 @@ _UPGRADE = f"upgrade reinit: this is version {__version__}"
 
 _ORDER = "name its parameters with optimizer_order=FILE, a key in each line, or 'ndim'"
 
+_SATURATE = "saturate=True makes them the largest numbers of the dtype"
+
 HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "initializer"): _initializer,
     (errors.UnknownNameError, "dtype"): _dtype,
@@ -227,6 +229,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnfillableError, ""): lambda error: (
         f"leave it out, or give it another initializer than {error.of}"
     ),
+    (errors.UnfillableError, "large"): _SATURATE,
     (errors.UnfillableError, "norm"): "give the norms a rule of their own, such as keep or ones",
     (errors.UnfillableError, "wildcard"): "without strict=True it would be skipped",
     (errors.SourceError, "no tensors"): _within,
@@ -279,7 +282,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RecordError, "newer stream"): _UPGRADE,
     (errors.RecordError, "stream"): "",
     (errors.RecordError, ""): "write the output with record=True, or with record=FILE",
-    (errors.TensorError, "cast"): "saturate=True makes them the largest numbers of the dtype",
+    (errors.TensorError, "cast"): _SATURATE,
+    (errors.TensorError, "overflow"): _SATURATE,
     (errors.TensorError, "slice"): "",
     (
         errors.CheckFailedError,

@@ -154,8 +154,8 @@ OPTIONS: Mapping[str, Option] = {
         _written_dtype,
     ),
     "saturate": Option(
-        "whether a cast clamps numbers that are too large for the dtype; otherwise they are an "
-        "error",
+        "whether casts and draws clamp numbers that are too large for the dtype; otherwise they "
+        "are an error",
         "saturate",
         values.read_flag,
         is_newer=True,

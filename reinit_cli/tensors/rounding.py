@@ -97,6 +97,19 @@ def _lost(wide: Array, cast: Array) -> int:
     return int(np.count_nonzero(is_lost & np.isfinite(wide))) if is_lost.any() else 0
 
 
+_FIRST_BEYOND = {"float8_e4m3fn": 464.0}
+"""Where a dtype without infinities has its largest number for all larger ones, the last number
+that is nearer to it than the next one would be."""
+
+
+def are_beyond(wide: Array, dtype: str) -> Array:
+    """Return which finite numbers are too large for a dtype of floats, whatever they become."""
+    limit = _FIRST_BEYOND.get(dtype)
+    if limit is not None:
+        return np.isfinite(wide) & (np.abs(wide) > limit)
+    return np.isfinite(wide) & ~np.isfinite(numbers(rounded(wide, dtype)))
+
+
 def torch_tensor(elements: Elements) -> Tensor:
     """Return elements as a tensor, of which no second copy is made if torch may write to them."""
     import torch

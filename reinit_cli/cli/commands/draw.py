@@ -104,6 +104,13 @@ def _is_shape(word: str) -> bool:
     help="Round to this dtype, e.g. bfloat16  [default: float32]",
 )
 @option(
+    "--saturate",
+    is_flag=True,
+    heading=_TENSOR,
+    brief="Clip numbers that DTYPE cannot hold to its largest",
+    help="Clip numbers that DTYPE cannot hold to its largest, instead of failing",
+)
+@option(
     "--slice",
     "part",
     type=SliceType(),
@@ -148,6 +155,7 @@ def command(
     device: str | None,
     *,
     as_json: bool,
+    saturate: bool,
 ) -> None:
     """Draw a sample tensor and show its distribution: fans, gain, std and bound.
 
@@ -179,6 +187,7 @@ def command(
         arch=arch,
         arch_args=arch_args,
         part=part,
+        saturate=saturate,
     )
     if as_json:
         sys.stdout.write(dumps(draw_form(drawn)) + "\n")

@@ -275,8 +275,8 @@ _SELDOM = (
         "--saturate/--no-saturate",
         default=None,
         heading=OUTPUT,
-        help="With --dtype, clip numbers that the dtype cannot hold to its largest, instead of "
-        "failing",
+        help="Clip numbers that the dtype of a tensor cannot hold to its largest, instead of failing: "
+        "those of --dtype and of initializers",
     ),
     option(
         "--shard-size",

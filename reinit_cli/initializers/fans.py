@@ -142,6 +142,15 @@ def fans(shape: tuple[int, ...]) -> Fans:
     return TORCHS.fans(shape)
 
 
+def fans_by_axes(shape: tuple[int, ...], *, axes: str | None, **_: object) -> Fans:
+    """Return the fans of a weight whose initializer takes axes; its other arguments change nothing.
+
+    Raises:
+        UndefinedError: as `Layout.fans` does.
+    """
+    return Layout(axes=axes).fans(shape)
+
+
 def need_ndim(shape: tuple[int, ...], least: int, most: int | None = None) -> None:
     """Refuse a shape whose number of dimensions is not in [least, most].
 

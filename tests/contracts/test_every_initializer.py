@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from reinit_cli.execution.draw import There
+from reinit_cli.execution.zeros import Zeros
 from reinit_cli.initializers import (
     REGISTRY,
     Array,
@@ -222,7 +223,7 @@ def test_it_can_leave_zeros_as_they_are(declared: Initializer) -> None:
     def there() -> Iterator[Elements]:
         yield elements_of_tensor(mask.view(-1))
 
-    kept = draw(law, shape, "float32", 3, "cpu", There(there, there))
+    kept = draw(law, shape, "float32", 3, "cpu", There(there, Zeros(there, 1)))
     whole = draw(law, shape, "float32", 3, "cpu", There(there))
 
     assert torch.equal(kept, whole.masked_fill(mask == 0, 0))

@@ -30,6 +30,7 @@ SEED = STREAM.seed_for(5, "layers.3.weight")
 SHAPES = [(37,), (12, 30), (30, 12), (8, 4, 3), (12, 4, 3, 3)]
 WHOLES = ["normal:0.5,2", "uniform:-1,3", "trunc_normal:a=-1,b=2", "constant:3", "prior_bias:0.3"]
 WHOLES += ["log_uniform:0.001,0.1", "mamba_dt", "mamba_dt:a=5e-5,b=30", "mamba_a"]
+WHOLES += ["unit_norm", "unit_norm:dim=1,norm=3", "spectral", "bilinear", "lora_orthogonal:B"]
 WHOLES += ["orthogonal", "delta_orthogonal", "sparse:0.3", "eye", "identity:std=0.5", "dirac:2"]
 PARTS = [(2, 0), (2, 1), (4, 1), (3, 2)]
 COMPOUND = [
@@ -205,6 +206,7 @@ ELEMENTWISE = [
     "identity:std=0.1",
     "mamba_dt",
     "mamba_a",
+    "unit_norm",
     "block:parts=4,axis=1,inner=trunc_normal",
     "block:parts=4,inner=trunc_normal",
     "icnr:upscale=4,inner=trunc_normal",

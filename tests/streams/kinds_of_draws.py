@@ -44,6 +44,7 @@ DRAWS: Mapping[str, Draw] = {
 }
 
 LAWS = ("log_uniform:0.001,0.1", "mamba_dt", "mamba_dt:a=1e-9,b=1000,floor=1e-6", "mamba_a:1,16")
+MATRICES = ("unit_norm", "unit_norm:dim=1", "lora_orthogonal:A", "lora_orthogonal:B", "mamba_a")
 """Those that need more than a stream gives, as rules have them."""
 
 
@@ -57,10 +58,11 @@ def digests() -> dict[str, str]:
                 out = np.empty(NUMEL, dtype)
                 draw(PhiloxChance(key, at), out)
                 found[f"{name} {dtype.__name__} from {at}"] = digest(out)
-        for text in LAWS:
-            law = parse_init(text).law((NUMEL,))
+        for text in (*LAWS, *MATRICES):
+            shape = (NUMEL,) if text in LAWS else (300, 16) if text.endswith("B") else (16, 300)
+            law = parse_init(text).law(shape)
             assert law is not None
-            out = np.empty(NUMEL, dtype)
+            out = np.empty(shape, dtype)
             law.fill(out, PhiloxChance(key))
             found[f"{text} {dtype.__name__}"] = digest(out)
     found["permutation"] = digest(PhiloxChance(key).permutation(NUMEL))

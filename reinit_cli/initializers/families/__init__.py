@@ -12,12 +12,15 @@ from types import MappingProxyType
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "basic": ("uniform", "normal", "trunc_normal"),
+        "bilinear": ("bilinear",),
         "compounds": ("block", "icnr"),
         "constants": ("zeros", "ones", "constant", "prior_bias", "keep"),
         "depths": ("depth_scaled", "mitchell", "tfixup", "deepnet"),
         "identities": ("eye", "dirac", "identity"),
         "kaiming": ("kaiming_uniform", "he_uniform", "kaiming_normal", "he_normal"),
         "logarithmic": ("log_uniform", "inverse_softplus", "mamba_dt", "mamba_a"),
+        "lora": ("lora_orthogonal",),
+        "norms": ("spectral", "unit_norm", "normalize"),
         "orthogonals": ("orthogonal", "delta_orthogonal"),
         "replays": ("default",),
         "resets": ("reset",),

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from reinit_cli.errors import ArgumentError
-from reinit_cli.initializers.blocks import Filler, Take, nothing
 from reinit_cli.initializers.decimals import log_ratio
 from reinit_cli.initializers.declaration import Arguments
 from reinit_cli.initializers.elementary import logarithm
 from reinit_cli.initializers.fans import need_ndim
-from reinit_cli.initializers.law import Constant, Dtype, Law
+from reinit_cli.initializers.indexed import Indexed
+from reinit_cli.initializers.law import Constant, Law
 from reinit_cli.initializers.mapped import (
-    MAPPED_NUMEL,
     InverseSoftplus,
     LogOfUniform,
     LogUniform,
@@ -22,14 +20,8 @@ from reinit_cli.initializers.mapped import (
 )
 from reinit_cli.initializers.parameters import NonNegative, Positive
 from reinit_cli.initializers.registry import register
-from reinit_cli.lazy import LazyModule, dataclass
-from reinit_cli.streams.chance import Array, Chance
-from reinit_cli.tensors.moments import BLOCK_NUMEL
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = LazyModule("numpy")
+from reinit_cli.lazy import dataclass
+from reinit_cli.streams.chance import Array
 
 _MAMBA = (
     "Gu & Dao 2023, Mamba: linear-time sequence modeling with selective state spaces, "
@@ -41,14 +33,11 @@ _SMALLEST = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
-class LogCounts(Law):
+class LogCounts(Indexed):
     """ln 1, ln 2, … in every row of `columns` elements."""
 
     columns: int
-    is_random = False
     low = 0.0
-    statistics = ()
-    identity = "logarithms"
 
     @property
     def high(self) -> float:
@@ -69,50 +58,9 @@ class LogCounts(Law):
         mean = math.fsum(logs) / len(logs)
         return math.sqrt(math.fsum((each - mean) ** 2 for each in logs) / len(logs))
 
-    def fill(self, values: Array, chance: Chance) -> None:
-        """Write them from the first element on."""
-        del chance
-        self._write(values.reshape(-1), 0)
-
-    def filler(self, shape: tuple[int, ...], dtype: Dtype, chance: Chance) -> Filler:
-        """Return what writes runs."""
-        del shape, dtype, chance
-        return self._write
-
-    def blocks(
-        self, shape: tuple[int, ...], dtype: Dtype, chance: Chance, take: Take = nothing
-    ) -> Iterator[Array]:
-        """Yield what `fill` writes."""
-        del chance, take
-        numel = math.prod(shape)
-        block = np.empty(min(numel, BLOCK_NUMEL), dtype)
-        for at in range(0, numel, BLOCK_NUMEL):
-            some = block[: numel - at]
-            self._write(some, at)
-            yield some
-
-    def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
-        """Return nothing."""
-        del shape, itemsize
-        return 0
-
-    def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:
-        """Return nothing."""
-        del shape, itemsize
-        return 0
-
-    def _write(self, run: Array, at: int) -> None:
-        for start in range(0, len(run), MAPPED_NUMEL):
-            some = run[start : start + MAPPED_NUMEL]
-            places = np.arange(at + start, at + start + len(some)) % self.columns
-            some[...] = logarithm(places + 1.0)
-
-    def misfit(self, values: Array) -> tuple[float, float]:
-        """Return how far values are from the logarithms, by numpy's own."""
-        rows = values.reshape(-1, self.columns)
-        expected = np.log(np.arange(1.0, self.columns + 1)).astype(values.dtype)
-        allowed = float(np.finfo(values.dtype).eps) * self.high
-        return float(np.abs(rows - expected).max(initial=0.0)), allowed
+    def at(self, places: Array) -> Array:
+        """Return the logarithms of the columns, from 1 on."""
+        return logarithm(places % self.columns + 1.0)
 
 
 _SUMMED = 2**14

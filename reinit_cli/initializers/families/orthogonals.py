@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from reinit_cli.initializers.blocks import Filler, Take, nothing, pieces
 from reinit_cli.initializers.families.identities import center_of
-from reinit_cli.initializers.fans import Fans, Layout, UndefinedError, need_ndim
+from reinit_cli.initializers.fans import Layout, UndefinedError, fans_by_axes, need_ndim
 from reinit_cli.initializers.gains import check_gain, gain_of
 from reinit_cli.initializers.householder import is_quick, orthonormalize
 from reinit_cli.initializers.law import Constant, Dtype, Law, Normal, Statistic
@@ -324,10 +324,6 @@ class DeltaOrthogonal(Law):
         return self._tap.words(numel // self._field, itemsize)
 
 
-def _fans(shape: tuple[int, ...], *, axes: str | None, **_: object) -> Fans:
-    return Layout(axes=axes).fans(shape)
-
-
 @register(
     purpose="structure",
     law="W·Wᵀ = gain²·I, or Wᵀ·W if rows > cols, where W is (shape[0], the rest); a separate W for "
@@ -337,7 +333,7 @@ def _fans(shape: tuple[int, ...], *, axes: str | None, **_: object) -> Fans:
     paper="Saxe, McClelland & Ganguli 2013, Exact solutions to the nonlinear dynamics of learning "
     "in deep linear neural networks, arXiv:1312.6120",
     complete=check_gain,
-    fans=_fans,
+    fans=fans_by_axes,
     version=2,
 )
 def orthogonal(

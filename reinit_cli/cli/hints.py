@@ -17,6 +17,7 @@ from reinit_cli.cli.offers import (
     dtype,
     initializer,
     key,
+    kind,
     pointed,
     resize,
     rows,
@@ -251,6 +252,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         f"reinit info{' ' + shlex.quote(error.about) if error.about else ''} shows what there is"
     ),
     (errors.UnmatchedRuleError, ""): unmatched,
+    (errors.UnmatchedRuleError, "kind"): kind,
     (errors.UnfillableError, ""): lambda error: f"leave it out, or see reinit inits {error.of}",
     (errors.UnfillableError, "large"): _SATURATE,
     (errors.UnfillableError, "part"): (

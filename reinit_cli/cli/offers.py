@@ -9,6 +9,7 @@ from typing import Any
 
 from reinit_cli import errors
 from reinit_cli.operations.ways import meant
+from reinit_cli.text import near
 
 _FEW = 2
 """How many names are offered where they are meant rather than alike."""
@@ -112,6 +113,26 @@ def resize(error: errors.RuleError) -> str:
 def selection(option: str) -> Callable[[Any], str]:
     """Offer a pattern of an option that matches a key, or the keys that are spelled like it."""
     return lambda error: _pattern(option, error)
+
+
+def kind(error: errors.UnmatchedRuleError) -> str:
+    """Offer the kind of layer that is spelled like one that there is not."""
+    from reinit_cli.request.kind import split_kinds
+    from reinit_cli.tensors.layers.kinds import GROUPS
+
+    keys, kinds = split_kinds(error.word or "")
+    words = kinds.words if kinds is not None else ()
+    groups = [
+        name for name, of_group in GROUPS.items() if not set(of_group).isdisjoint(error.known)
+    ]
+    known = {each.lower(): each for each in (*groups, *error.known)}
+    nearest = [known[each] for word in words for each in near(word.lower(), [*known], 1)]
+    if nearest and len(nearest) == len(words):
+        init = error.about.removeprefix(error.word or "")
+        meant = f"{keys}[kind={','.join(nearest)}]" if keys != "*" else f"kind={','.join(nearest)}"
+        return f"did you mean -r {shlex.quote(meant + init)}?"
+    first = shlex.quote(f"kind={error.known[0]}")
+    return f"reinit keys {shlex.quote(error.of)} {first} lists the tensors of a kind"
 
 
 def unmatched(error: errors.UnmatchedRuleError) -> str:

@@ -15,7 +15,7 @@ from reinit_cli.cli.parameters import PatternType
 from reinit_cli.cli.terminal import warn
 from reinit_cli.errors import UnknownNameError
 from reinit_cli.operations.keys import ORDERS, Choice, Selectors, no_match
-from reinit_cli.request.pattern import Pattern
+from reinit_cli.request.pattern import NO_KEY, Pattern
 from reinit_cli.text import listed, near, plural, quoted
 
 _OTHER_NAMES = {
@@ -84,7 +84,7 @@ _PATTERNS = argument(
     type=PatternType(),
     nargs=-1,
     metavar="[PATTERN]...",
-    help="Keys that match, as in a rule: * ? [abc] {a,b} {0..8} re:REGEX  [default: all]",
+    help="Keys that match, as in a rule: * ? [abc] {a,b} {0..8} re:REGEX kind=Linear  [default: all]",
 )
 
 
@@ -173,7 +173,10 @@ def refuse_unmatched(
         UnknownNameError: nothing was chosen, or nothing by one of the patterns.
     """
     if choice.unmatched:
-        error = no_match(choice.unmatched[0], keys, f"key of {name}", of or name)
+        pattern = choice.unmatched[0]
+        missed = choice.missed.get(pattern.text, NO_KEY)
+        known = () if missed.kinds else keys
+        error = no_match(pattern, known, missed.in_source(name), of or name)
     elif not choice.positions:
         kind = "excluded" if keys else "empty"
         error = UnknownNameError(f"key of {name}", kind=kind, of=name)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from reinit_cli.errors import UnknownNameError
 from reinit_cli.lazy import dataclass
-from reinit_cli.request.pattern import KeyIndex, Pattern
+from reinit_cli.request.pattern import KeyIndex, Missed, Pattern
 from reinit_cli.tensors.counts import Counts, buffer_keys, count
 from reinit_cli.tensors.info import TensorInfo, repeated_keys, tied_groups
+from reinit_cli.tensors.layers.layer import Layers
+
+if TYPE_CHECKING:
+    from reinit_cli.checkpoints.source import Source
 
 _DIGITS = re.compile(r"([0-9]+)")
 
@@ -36,6 +41,20 @@ class Selectors:
     order: str | None = None
     is_reversed: bool = False
     head: int | None = None
+
+    @property
+    def all_patterns(self) -> tuple[Pattern, ...]:
+        """Those of the keys that are looked at, and of those that are left out."""
+        return (*self.patterns, *self.excluded)
+
+    def layers(self, source: Source) -> Layers | None:
+        """Return the layers of a source's tensors; None where no pattern asks for a kind."""
+        if all(pattern.kinds is None for pattern in self.all_patterns):
+            return None
+        # A list of keys needs nothing of what knows architectures and configs.
+        from reinit_cli.operations.layers import layers_for
+
+        return layers_for(self.all_patterns, source)
 
     def arranged(
         self, found: Iterable[_Each], orders: Mapping[str, Callable[[_Each], Any]]
@@ -73,11 +92,13 @@ class Choice:
         positions: of the keys that are chosen, in order.
         unmatched: the patterns that match no key.
         useless: the exclusions that match no key.
+        missed: for patterns of kinds of layers that there are not, by their text, what there is.
     """
 
     positions: Sequence[int]
     unmatched: Sequence[Pattern] = ()
     useless: Sequence[Pattern] = ()
+    missed: Mapping[str, Missed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,10 +136,17 @@ _ALL = Selectors()
 def list_keys(
     tensors: tuple[TensorInfo, ...],
     selectors: Selectors = _ALL,
+    layers: Layers | None = None,
 ) -> Listing:
-    """Return what selectors choose of the entries of a source, however many are shown."""
+    """Return what selectors choose of the entries of a source, however many are shown.
+
+    Args:
+        tensors: the entries.
+        selectors: what is chosen, and the order.
+        layers: the layers of the tensors, where patterns ask for a kind.
+    """
     keys = [tensor.key for tensor in tensors]
-    choice = choice_of(keys, selectors.patterns, selectors.excluded)
+    choice = choice_of(keys, selectors.patterns, selectors.excluded, layers)
     chosen = [tensors[at] for at in choice.positions]
     groups = tied_groups(tensors)
     aliases = {key: tied[0] for key, tied in groups.items() if key != tied[0]}
@@ -135,16 +163,25 @@ def choose(
 
 
 def choice_of(
-    keys: Sequence[str], patterns: Sequence[Pattern], excluded: Sequence[Pattern] = ()
+    keys: Sequence[str],
+    patterns: Sequence[Pattern],
+    excluded: Sequence[Pattern] = (),
+    layers: Layers | None = None,
 ) -> Choice:
     """Choose the keys that match a pattern, or all where there is none, but the excluded.
+
+    Args:
+        keys: all of them.
+        patterns: which are taken.
+        excluded: which of these are not.
+        layers: the layers of their tensors, where patterns ask for a kind.
 
     Raises:
         PatternError: matching takes too long.
     """
     if not patterns and not excluded:
         return Choice(range(len(keys)))
-    index = KeyIndex(keys)
+    index = KeyIndex(keys, layers)
     taken = [index.select(pattern) for pattern in patterns]
     left = [index.select(pattern) for pattern in excluded]
     positions = {at for each in taken for at in each} if patterns else set(range(len(keys)))
@@ -153,6 +190,11 @@ def choice_of(
         sorted(positions),
         [pattern for pattern, each in zip(patterns, taken, strict=True) if not each],
         [pattern for pattern, each in zip(excluded, left, strict=True) if not each],
+        {
+            pattern.text: missed
+            for pattern, each in zip((*patterns, *excluded), (*taken, *left), strict=True)
+            if not each and (missed := index.missed(pattern)).kinds
+        },
     )
 
 

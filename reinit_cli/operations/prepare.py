@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reinit_cli.checkpoints.find import find_source
@@ -31,6 +31,7 @@ from reinit_cli.operations.bounds import (
 )
 from reinit_cli.operations.devices import with_device
 from reinit_cli.operations.entries import entries_of
+from reinit_cli.operations.layers import layers_for
 from reinit_cli.operations.masks import with_masks
 from reinit_cli.operations.optimizer_order import order_of
 from reinit_cli.operations.output_place import destination_of, refuse_conflicts
@@ -55,7 +56,7 @@ from reinit_cli.planning.plan import Plan
 from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION
 from reinit_cli.request.bounds import Bounds
 from reinit_cli.request.cast import as_asked_for, casts_of
-from reinit_cli.request.pattern import patterns_of
+from reinit_cli.request.pattern import Pattern, patterns_of
 from reinit_cli.request.rename import renames_of
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
@@ -100,7 +101,10 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
     arch = arch_given(request.arch, request.arch_args or {}) or source.architecture
     heads = heads_of(source, source.architecture or arch, wanted) if wanted is not None else {}
     resizing = Elsewhere(versions=versions).version_of(RESIZE, RESIZE_VERSION)
-    saved = replace(entries_of(source, request.root), order=order_of(request))
+    arch = arch_given(request.arch, request.arch_args or {}) or source.architecture
+    choosing = layers_for(_choosing(request), source, arch)
+    saved = entries_of(source, request.root)
+    saved = replace(saved, order=order_of(request), layers=choosing)
     entries = as_asked(saved, request, heads, resizing)
     rules = rules_of(request.rules)
     rows = (each.init for each in entries.reshapes.values() if each.init is not None)
@@ -114,6 +118,13 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
         plan = replace(plan, warnings=(*plan.warnings, *repeated_changes(source, plan)))
     refuse_too_large(plan, limits())
     return Decided(plan, references)
+
+
+def _choosing(request: Request) -> Iterator[Pattern]:
+    """Yield the patterns that choose tensors before rules do."""
+    yield from patterns_of((*request.only, *request.drop))
+    yield from (each.pattern for each in casts_of(request.dtype))
+    yield from (each.pattern for each in resizes_of(request.resize))
 
 
 def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str, tuple[int, ...]]:

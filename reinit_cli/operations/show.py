@@ -83,7 +83,8 @@ def chosen_tensors(source: Source, texts: Sequence[str], selectors: Selectors) -
     """
     keys = {tensor.key for tensor in source.tensors}
     patterns = [Pattern.parse(Pattern.escape(text) if text in keys else text) for text in texts]
-    return list_keys(source.tensors, replace(selectors, patterns=patterns))
+    chosen = replace(selectors, patterns=patterns)
+    return list_keys(source.tensors, chosen, chosen.layers(source))
 
 
 def read_values(

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from reinit_cli.errors import RuleError, UnknownNameError
 from reinit_cli.request.cast import Cast, casts_of
-from reinit_cli.request.pattern import KeyIndex
+from reinit_cli.request.pattern import NO_KEY, KeyIndex
 from reinit_cli.request.request import Request
 from reinit_cli.tensors.dtype import DTYPES, FLOATS
 from reinit_cli.tensors.info import TensorInfo, tied_groups
+from reinit_cli.tensors.layers.layer import Layers
 from reinit_cli.text import plural, quoted
 
 
@@ -19,6 +20,7 @@ def cast(
     tensors: tuple[TensorInfo, ...],
     request: Request,
     outside: Sequence[TensorInfo] = (),
+    layers: Layers | None = None,
 ) -> tuple[tuple[TensorInfo, ...], tuple[str, ...]]:
     """Return tensors with the dtypes that are asked for, and warnings; only floats change.
 
@@ -27,6 +29,7 @@ def cast(
         tensors: all of them.
         request: what is asked for.
         outside: other tensors, which keep their dtype and may share memory.
+        layers: the layers of the tensors.
 
     Raises:
         UnknownNameError: a dtype is not one of floats.
@@ -39,8 +42,8 @@ def cast(
         if DTYPES[each.dtype].kind != "float":
             known = [known.name for known in FLOATS]
             raise UnknownNameError(each.dtype, known=known, kind="float dtype")
-    chosen, warnings = _chosen(source, tensors, casts, allows=request.allow_unmatched)
-    warnings += _left(tensors, casts)
+    chosen, warnings = _chosen(source, tensors, casts, layers, allows=request.allow_unmatched)
+    warnings += _left(tensors, casts, layers)
     ties = tied_groups(tensors)
     for group in dict.fromkeys(ties.values()):
         ranks = [chosen[key] for key in group if key in chosen]
@@ -62,21 +65,27 @@ def cast(
 
 
 def _chosen(
-    source: str, tensors: Sequence[TensorInfo], casts: Sequence[Cast], *, allows: bool
+    source: str,
+    tensors: Sequence[TensorInfo],
+    casts: Sequence[Cast],
+    layers: Layers | None,
+    *,
+    allows: bool,
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Return the position of the cast that decides each floating tensor, and warnings."""
     keys = [tensor.key for tensor in tensors]
-    index = KeyIndex(keys)
+    index = KeyIndex(keys, layers)
     chosen: dict[str, int] = {}
     warnings = []
     for rank, each in enumerate(casts):
         matched = index.select(each.pattern)
         floats = [keys[at] for at in matched if tensors[at].fillable_dtype in FLOATS]
         if not floats and not each.is_for_all:
-            what = "no floating tensor" if matched else "no key"
-            problem = f"dtype {quoted(each.text)} matches {what} of {source}"
+            missed = index.missed(each.pattern) if not matched else NO_KEY
+            what = "floating tensor" if matched else missed.what
+            problem = f"dtype {quoted(each.text)} matches no {what} of {source}{missed.instead}"
             if not allows:
-                known = () if matched else keys
+                known = () if matched or missed.kinds else keys
                 word = each.pattern.text
                 raise RuleError(each.text, problem, known, kind="dtype", word=word, of=source)
             warnings.append(problem)
@@ -84,9 +93,11 @@ def _chosen(
     return chosen, tuple(warnings)
 
 
-def _left(tensors: Sequence[TensorInfo], casts: Sequence[Cast]) -> tuple[str, ...]:
+def _left(
+    tensors: Sequence[TensorInfo], casts: Sequence[Cast], layers: Layers | None
+) -> tuple[str, ...]:
     """Say which floating tensors keep their dtype though a cast matches them."""
-    index = KeyIndex([tensor.key for tensor in tensors])
+    index = KeyIndex([tensor.key for tensor in tensors], layers)
     matched = {at for each in casts for at in index.select(each.pattern)}
     left = [at for at in sorted(matched) if _keeps_float(tensors[at])]
     if not left:

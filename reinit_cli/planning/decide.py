@@ -11,7 +11,8 @@ from reinit_cli.lazy import dataclass
 from reinit_cli.planning.by_layer import are_statistics, key_of_law, layer_notes
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.fit import is_too_large, unholdable
-from reinit_cli.planning.layers import with_layers
+from reinit_cli.planning.kind_notes import kind_notes
+from reinit_cli.planning.layers import asks_for_layer, with_layers
 from reinit_cli.planning.match import match
 from reinit_cli.planning.notes import refuse_idle, shared_outside, warnings_of
 from reinit_cli.planning.owner import Owner
@@ -106,7 +107,7 @@ def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
     rules = rules_of(request.rules)
     keys = [tensor.key for tensor in tensors]
     ties = tied_groups(tensors)
-    matches = match(tensors, rules, entries.heads, ties)
+    matches = match(tensors, rules, entries.heads, ties, elsewhere.layers)
     left_alone = left_alone_of(tensors) if entries.spared is None else entries.spared
     if elsewhere.version_of(WEIGHT_NORM, WEIGHT_NORM_VERSION) < WEIGHT_NORM_VERSION:
         left_alone = {key: why for key, why in left_alone.items() if not why.norm_of}
@@ -122,7 +123,7 @@ def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
     owned = plan.by_rule()
     idle = refuse_idle(plan, owned, matches, keys)
     shared = shared_outside(steps, entries.outside)
-    of_layers = layer_notes(plan, elsewhere)
+    of_layers = (*layer_notes(plan, elsewhere), *kind_notes(plan, elsewhere.layers))
     return replace(plan, warnings=(*idle, *shared, *of_layers, *warnings_of(plan, owned)))
 
 
@@ -144,7 +145,7 @@ class _Deciding:
         Raises:
             UnfillableError: its rule insists on it, and cannot fill it.
         """
-        step = self._step(tensor, self.owners[tensor.key])
+        step = self._with_layer(tensor, self.owners[tensor.key])
         owners = self.parts.get(tensor.key, ())
         patches = tuple(self._patch(tensor, owner) for owner in owners)
         if step.action != "fill" and any(each.action == "fill" for each in patches):
@@ -161,7 +162,14 @@ class _Deciding:
             mask_key = mask_of(part, tensor, self.elsewhere)
         except UndefinedError as error:
             return part_step(self._step(tensor, owner, str(error)), part, "")
-        return part_step(self._step(tensor, owner), part, mask_key)
+        return part_step(self._with_layer(tensor, owner), part, mask_key)
+
+    def _with_layer(self, tensor: TensorInfo, owner: Owner | None) -> Step:
+        """Decide what a rule does with a tensor, and say its layer where the rule asks for it."""
+        step = self._step(tensor, owner)
+        if owner is None or not asks_for_layer(owner.rule):
+            return step
+        return replace(step, layer=Site(tensor.key, elsewhere=self.elsewhere).layer)
 
     def _step(self, tensor: TensorInfo, owner: Owner | None, problem: str = "") -> Step:
         """Decide what a rule does with a tensor.

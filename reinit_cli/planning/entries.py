@@ -8,6 +8,7 @@ from dataclasses import field, replace
 from reinit_cli.errors import RuleError
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.cast import cast
+from reinit_cli.planning.layers import RenamedLayers
 from reinit_cli.planning.owners import ALONE, Surroundings
 from reinit_cli.planning.reshape import RESIZE_VERSION, Reshapes, reshaped, to_shapes
 from reinit_cli.planning.select import selection_of
@@ -15,6 +16,7 @@ from reinit_cli.planning.weight_norm import left_alone_of
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
 from reinit_cli.tensors.info import TensorInfo, tied_groups
+from reinit_cli.tensors.layers.layer import Layers
 from reinit_cli.tensors.optimizer import Optimizer
 from reinit_cli.tensors.spared import Spared
 
@@ -41,6 +43,7 @@ class Entries:
         order: the keys of the optimizers' parameters, where the user gives them.
         around: where the state dict lies.
         model_type: returns what the config next to the checkpoint calls its model, or "".
+        layers: the layers of its tensors; None where no pattern asks for them.
     """
 
     source: str
@@ -57,6 +60,7 @@ class Entries:
     order: tuple[str, ...] | None = None
     around: Surroundings = ALONE
     model_type: Callable[[], str] = str
+    layers: Layers | None = None
 
 
 def as_asked(
@@ -77,9 +81,9 @@ def as_asked(
     before = entries.tensors
     if request.selects:
         entries, heads = _selected(entries, request, heads)
-    tensors, idle = cast(entries.source, entries.tensors, request, entries.outside)
+    tensors, idle = cast(entries.source, entries.tensors, request, entries.outside, entries.layers)
     tensors = untied(tensors) if request.untie else tensors
-    resized = reshaped(entries.source, tensors, resizes_of(request.resize), version)
+    resized = reshaped(entries.source, tensors, resizes_of(request.resize), version, entries.layers)
     tensors, of_heads = to_shapes(resized.tensors, heads, {})
     return replace(
         entries,
@@ -96,7 +100,7 @@ def as_asked(
 def _selected(entries: Entries, request: Request, heads: Heads) -> tuple[Entries, Heads]:
     """Return the entries that are taken, and a new head, under their new names."""
     keys = [tensor.key for tensor in entries.tensors]
-    selection = selection_of(entries.source, keys, request)
+    selection = selection_of(entries.source, keys, request, entries.layers)
     tensors = tuple(
         tensor if name == tensor.key else replace(tensor, key=name)
         for tensor in entries.tensors
@@ -111,6 +115,7 @@ def _selected(entries: Entries, request: Request, heads: Heads) -> tuple[Entries
         origins=selection.origins,
         dropped=selection.dropped,
         warnings=selection.warnings,
+        layers=RenamedLayers.of(entries.layers, selection.origins),
     )
     names = selection.names
     return selected, {names[key]: shape for key, shape in heads.items() if key in names}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from reinit_cli.initializers import Architecture, Elsewhere
 from reinit_cli.initializers.stacks import Stacks
 from reinit_cli.lazy import dataclass
+from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.layers.layer import Layer, Layers
 
@@ -19,18 +20,22 @@ class FoundLayers:
 
     Attributes:
         tensors: the entries of the state dict.
-        architecture: the model that they are of, where it is known.
+        architecture: returns the model that they are of, where it is known.
         model_type: returns what a config calls the model, or "".
     """
 
     tensors: Sequence[TensorInfo]
-    architecture: Architecture | None = None
+    architecture: Callable[[], Architecture | None]
     model_type: Callable[[], str] = str
 
     def layer(self, key: str) -> Layer | None:
         """Return the layer of a tensor, or None where that cannot be told."""
-        told = self.architecture.layer(key) if self.architecture is not None else None
+        told = self._model.layer(key) if self._model is not None else None
         return told if told is not None else self._named.layer(key)
+
+    @cached_property
+    def _model(self) -> Architecture | None:
+        return self.architecture()
 
     @cached_property
     def _named(self) -> Layers:
@@ -38,6 +43,11 @@ class FoundLayers:
         from reinit_cli.tensors.layers.told import layers_of
 
         return layers_of(self.tensors, self.model_type())
+
+
+def asks_for_layer(rule: Rule) -> bool:
+    """Whether it depends on the layer of a tensor what a rule does with it."""
+    return rule.pattern.kinds is not None or rule.init.initializer.by_layer
 
 
 def with_layers(
@@ -52,5 +62,27 @@ def with_layers(
     """
     if elsewhere.layers is not None:
         return elsewhere
-    found = FoundLayers(tensors, elsewhere.architecture, model_type)
+    found = FoundLayers(tensors, lambda: elsewhere.architecture, model_type)
     return replace(elsewhere, layers=found, stacks=Stacks(tensor.key for tensor in tensors))
+
+
+@dataclass(frozen=True, slots=True)
+class RenamedLayers:
+    """The layers of tensors that have other names.
+
+    Attributes:
+        layers: by the names before.
+        origins: for each new name, the one before.
+    """
+
+    layers: Layers
+    origins: Mapping[str, str]
+
+    @classmethod
+    def of(cls, layers: Layers | None, origins: Mapping[str, str]) -> Layers | None:
+        """Return the layers of tensors, of which some may be renamed."""
+        return cls(layers, origins) if layers is not None and origins else layers
+
+    def layer(self, key: str) -> Layer | None:
+        """Return the layer of a tensor, or None where that cannot be told."""
+        return self.layers.layer(self.origins.get(key, key))

@@ -10,9 +10,10 @@ from reinit_cli.errors import RuleError
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.owner import Owner
 from reinit_cli.planning.parts import Owners, refuse_ambiguous, settled_parts
-from reinit_cli.request.pattern import KeyIndex, Pattern
+from reinit_cli.request.pattern import KeyIndex, Missed, Pattern
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.layers.layer import Layers
 from reinit_cli.text import quoted
 
 
@@ -26,6 +27,7 @@ class Matches:
         counts: for each rule, how many of them have the dimensions that it asks for.
         shadowed: for each rule, how many of them a later one decides.
         parts: the owners of parts of tensors, with ties settled.
+        missed: for each rule for a kind of layer that there is not, what there is.
     """
 
     owners: Mapping[str, Owner | None]
@@ -33,6 +35,7 @@ class Matches:
     counts: tuple[int, ...]
     shadowed: tuple[int, ...]
     parts: Owners = field(default_factory=dict)
+    missed: Mapping[int, Missed] = field(default_factory=dict)
 
 
 def match(
@@ -40,6 +43,7 @@ def match(
     rules: Sequence[Rule],
     heads: Sequence[str],
     ties: Mapping[str, tuple[str, ...]],
+    layers: Layers | None = None,
 ) -> Matches:
     """Match every rule against all keys; the last that matches a key decides.
 
@@ -48,6 +52,7 @@ def match(
         rules: in the order in which they were given.
         heads: the keys that are filled as their model does, where no rule says otherwise.
         ties: for each key that shares its tensor, all keys of it.
+        layers: the layers of the tensors.
 
     Raises:
         RuleError: two rules say different things of one tensor.
@@ -56,13 +61,16 @@ def match(
     matched: dict[str, Owner | None] = dict.fromkeys(keys)
     for at, key in enumerate(heads):
         matched[key] = Owner(head_rule(key), at - len(heads), key)
-    index = KeyIndex(keys)
+    index = KeyIndex(keys, layers)
     named, counts = [], []
+    missed: dict[int, Missed] = {}
     parts: dict[str, list[Owner]] = {}
     for at, rule in enumerate(rules):
         refuse_ambiguous(rule, keys, index)
         selected = index.select(rule.pattern)
         named.append(len(selected))
+        if not selected and rule.pattern.kinds is not None:
+            missed[at] = index.missed(rule.pattern)
         # A rule for other dimensions leaves a tensor to the rules before it.
         selected = [each for each in selected if rule.init.takes_ndim(len(tensors[each].shape))]
         counts.append(len(selected))
@@ -87,6 +95,7 @@ def match(
         tuple(counts),
         tuple(count - kept[at] for at, count in enumerate(counts)),
         of_parts,
+        missed,
     )
 
 

@@ -10,6 +10,7 @@ from reinit_cli.initializers import Transform
 from reinit_cli.initializers.truncated import TruncatedNormal
 from reinit_cli.planning.match import Matches, head_rule
 from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.request.pattern import NO_KEY, Missed
 from reinit_cli.request.rule import Rule
 from reinit_cli.streams.stream import stream_named
 from reinit_cli.tensors.info import TensorInfo, tied_groups
@@ -40,13 +41,15 @@ def refuse_idle(
     warnings = [f"rule {quoted(text)} {_SHADOWED}" for text in shadowed]
     for at, (rule, steps) in enumerate(zip(plan.rules, owned, strict=True)):
         count, lost = matches.named[at], plan.shadowed[at]
-        problem = _idleness(plan.source, rule, steps, count, matches.counts[at])
+        missed = matches.missed.get(at, NO_KEY)
+        problem = _idleness(plan.source, rule, steps, count, matches.counts[at], missed)
         if problem and not lost and not plan.request.allow_unmatched:
+            known = missed.kinds or keys
             raise UnmatchedRuleError(
                 rule.text,
                 problem,
-                () if count else keys,
-                kind="exclude" if rule.is_exclusion else "",
+                () if count else known,
+                kind="exclude" if rule.is_exclusion else "kind" if missed.kinds else "",
                 word=rule.pattern.text,
                 of=plan.source,
             )
@@ -59,9 +62,11 @@ def _said(rule: Rule) -> str:
     return f"-x {quoted(rule.match)}" if rule.is_exclusion else f"rule {quoted(rule.text)}"
 
 
-def _idleness(source: str, rule: Rule, owned: Sequence[Step], named: int, matched: int) -> str:
+def _idleness(
+    source: str, rule: Rule, owned: Sequence[Step], named: int, matched: int, missed: Missed
+) -> str:
     if not named:
-        return f"matches no key of {source}"
+        return f"matches no {missed.what} of {source}{missed.instead}"
     if not matched:
         dimensions = rule.init.wanted_dimensions
         return f"matches {plural(named, 'key')} of {source}, and none has {dimensions}"

@@ -36,7 +36,7 @@ def refuse_ambiguous(rule: Rule, keys: Sequence[str], index: KeyIndex) -> None:
         RuleError: it does.
     """
     part = rule.part
-    if part is None or part.is_certain:
+    if part is None or part.is_certain or rule.pattern.kinds is not None:
         return
     text = f"{rule.pattern.text}{part}"
     try:

@@ -17,6 +17,7 @@ from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.streams.stream import seed_form
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.layers.layer import Layer
 from reinit_cli.tensors.optimizer import NewNumber
 from reinit_cli.text import Field, html_section, html_table, html_text, named, plural
 from reinit_cli.text import shape as dims
@@ -83,6 +84,7 @@ class Step:
         part: the part of a tensor that it is about, or None.
         ranges: the elements of this part in each dimension of the tensor.
         mask_key: the key of the mask that says which of them, in its own checkpoint, or "".
+        layer: the layer that its tensor is of, where that decides anything; otherwise None.
         is_partial: whether it is about some elements of a tensor, whose others may be decided
             by other steps.
     """
@@ -114,6 +116,7 @@ class Step:
     part: Part | None = None
     ranges: Ranges = ()
     mask_key: str = ""
+    layer: Layer | None = None
     is_partial: bool = False
 
     def __repr__(self) -> str:

@@ -23,11 +23,12 @@ from reinit_cli.planning.fit import unholdable
 from reinit_cli.planning.followers import Followers, followers
 from reinit_cli.planning.plan import INDEPENDENT, KEEP_ZEROS, KEEP_ZEROS_VERSION, Plan, Step
 from reinit_cli.planning.stream_keys import key_of_stream
-from reinit_cli.request.pattern import KeyIndex
+from reinit_cli.request.pattern import NO_KEY, KeyIndex
 from reinit_cli.request.resize import Resize
 from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.tensors.info import TensorInfo, tied_groups
+from reinit_cli.tensors.layers.layer import Layers
 from reinit_cli.text import plural, quoted
 
 RESIZE = "resize"
@@ -77,6 +78,7 @@ def reshaped(
     tensors: Sequence[TensorInfo],
     resizes: Sequence[Resize],
     version: int = RESIZE_VERSION,
+    layers: Layers | None = None,
 ) -> Reshaped:
     """Return tensors with the shapes that are asked for, and the shapes that they had.
 
@@ -87,21 +89,23 @@ def reshaped(
         tensors: all of them.
         resizes: the last that matches a key decides.
         version: that of resizing, which a record may name.
+        layers: the layers of the tensors.
 
     Raises:
         RuleError: one matches no tensor that has rows, or two disagree on one tensor.
     """
-    index = KeyIndex([tensor.key for tensor in tensors])
+    index = KeyIndex([tensor.key for tensor in tensors], layers)
     wanted: dict[str, Resize] = {}
     for resize in resizes:
         chosen = [tensors[at] for at in index.select(resize.pattern)]
         fitting = [each for each in chosen if each.shape and each.fillable_dtype]
         if not fitting:
-            problem = "matches no tensor with a first dimension" if chosen else "matches no key"
+            missed = NO_KEY if chosen else index.missed(resize.pattern)
+            what = "tensor with a first dimension" if chosen else missed.what
             raise RuleError(
                 resize.text,
-                f"resize {quoted(resize.text)} {problem} of {source}",
-                () if chosen else [tensor.key for tensor in tensors],
+                f"resize {quoted(resize.text)} matches no {what} of {source}{missed.instead}",
+                () if chosen or missed.kinds else [tensor.key for tensor in tensors],
                 kind="resize",
                 word=resize.pattern.text,
             )

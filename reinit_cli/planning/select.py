@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from reinit_cli.errors import RuleError
 from reinit_cli.lazy import dataclass
-from reinit_cli.request.pattern import KeyIndex, Pattern, patterns_of
+from reinit_cli.request.pattern import NO_KEY, KeyIndex, Missed, Pattern, patterns_of
 from reinit_cli.request.regex import Clock
 from reinit_cli.request.rename import renames_of
 from reinit_cli.request.request import Request
+from reinit_cli.tensors.layers.layer import Layers
 from reinit_cli.text import plural, quoted
 
 
@@ -33,7 +34,9 @@ class Selection:
         return {name: key for key, name in self.names.items() if name != key}
 
 
-def selection_of(source: str, keys: Sequence[str], request: Request) -> Selection:
+def selection_of(
+    source: str, keys: Sequence[str], request: Request, layers: Layers | None = None
+) -> Selection:
     """Return which keys are taken and what they are called.
 
     `only` and `drop` see the names in the source; then each rename sees the names that those
@@ -43,11 +46,12 @@ def selection_of(source: str, keys: Sequence[str], request: Request) -> Selectio
         source: the name of what has the keys.
         keys: all of them.
         request: what is asked for.
+        layers: the layers of their tensors.
 
     Raises:
         RuleError: something matches no key, nothing is left, or two keys get one name.
     """
-    selecting = _Selecting(source, request, KeyIndex(keys), keys, [])
+    selecting = _Selecting(source, request, KeyIndex(keys, layers), keys, [])
     only = selecting.matched("only", request.only)
     drop = selecting.matched("drop", request.drop)
     taken = [
@@ -78,7 +82,9 @@ class _Selecting:
         for pattern in patterns_of(patterns):
             positions = self.index.select(pattern)
             if not positions:
-                self._refuse(option, pattern.text, pattern.text, self.keys)
+                missed = self.index.missed(pattern)
+                known = () if missed.kinds else self.keys
+                self._refuse(option, pattern.text, pattern.text, known, missed=missed)
             found.update(positions)
         return found
 
@@ -101,10 +107,17 @@ class _Selecting:
         return names
 
     def _refuse(
-        self, option: str, text: str, pattern: str, keys: Sequence[str], after: str = ""
+        self,
+        option: str,
+        text: str,
+        pattern: str,
+        keys: Sequence[str],
+        after: str = "",
+        missed: Missed = NO_KEY,
     ) -> None:
         """Refuse what matches nothing, or note it where that is allowed."""
-        problem = f"{option} {quoted(text)} matches no key of {self.source}{after}"
+        what, instead = missed.what, missed.instead
+        problem = f"{option} {quoted(text)} matches no {what} of {self.source}{instead}{after}"
         if not self.request.allow_unmatched:
             raise RuleError(text, problem, keys, kind=option, word=pattern, of=self.source)
         self.warnings.append(problem)

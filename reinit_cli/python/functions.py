@@ -11,7 +11,7 @@ from reinit_cli.errors import OutputError
 from reinit_cli.initializers.site import Arch
 from reinit_cli.lazy import LazyModule
 from reinit_cli.operations.apply import apply, plan_in_memory
-from reinit_cli.operations.diff import compare, compare_keys, keys_of, names_of
+from reinit_cli.operations.diff import compare, compare_keys, names_of
 from reinit_cli.operations.prepare import job_of, prepare
 from reinit_cli.operations.rewrite import Outcome, execute, plan_of
 from reinit_cli.operations.stats import WHOLE_MODULE, measurable, measure_source
@@ -22,7 +22,8 @@ from reinit_cli.provenance.recorded import Given
 from reinit_cli.python.bar import Watching, watched
 from reinit_cli.python.given import (
     arguments_of,
-    chosen,
+    chosen_of,
+    chosen_of_both,
     device_of,
     is_in_memory,
     memory_of,
@@ -296,7 +297,7 @@ def diff(
         for each in (first, second)
     )
     names = names_of(mine, patterns_given(rename))
-    is_chosen = chosen(keys_of((mine, theirs), names), patterns, mine.name).__contains__
+    is_chosen = chosen_of_both(mine, theirs, names, patterns).__contains__
     if keys_only:
         return Differences(compare_keys(mine, theirs, is_chosen, names))
     nbytes = sum(each.nbytes for each in mine.tensors if is_chosen(names.get(each.key, each.key)))
@@ -338,8 +339,7 @@ def stats(
         ReinitError: the source cannot be read, or a pattern is not valid.
     """
     found = source_of(source, weights, root)
-    keys = chosen([tensor.key for tensor in found.tensors], patterns, found.name)
-    tensors, _ = measurable([tensor for tensor in found.tensors if tensor.key in keys])
+    tensors, _ = measurable(chosen_of(found, patterns))
     if isinstance(by, str) and by != "module":
         raise TypeError(f"by must be 'module' or an integer, not {by!r}")
     depth = WHOLE_MODULE if by == "module" else by

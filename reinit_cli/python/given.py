@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
@@ -15,13 +15,17 @@ from reinit_cli.checkpoints.source import Source
 from reinit_cli.checkpoints.state import StateSource, state_source
 from reinit_cli.errors import SourceError
 from reinit_cli.lazy import LazyModule
+from reinit_cli.operations.diff import keys_of
 from reinit_cli.operations.keys import no_match
+from reinit_cli.operations.layers import layers_for, layers_for_both
 from reinit_cli.request.partial import RequestOptions
-from reinit_cli.request.pattern import Pattern, patterns_of, select_keys
+from reinit_cli.request.pattern import KeyIndex, Pattern, patterns_of
 from reinit_cli.request.request import FORMER
 from reinit_cli.request.values import read_arguments, read_nbytes
 from reinit_cli.storage.location import DASH
 from reinit_cli.streams.stream import stream_named
+from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.tensors.layers.layer import Layers
 from reinit_cli.text import kind_of, near
 
 if TYPE_CHECKING:
@@ -107,8 +111,47 @@ def patterns_given(given: Iterable[Any]) -> Iterable[Any]:
     return (given,) if isinstance(given, str) else given
 
 
-def chosen(
-    keys: Sequence[str], patterns: str | Iterable[Pattern | str], of: str
+def chosen_of(source: Source, patterns: str | Iterable[Pattern | str]) -> list[TensorInfo]:
+    """Return the tensors of a source that patterns match, or all where none is given.
+
+    Raises:
+        PatternError: one of them is not valid.
+        UnknownNameError: one of them matches no key.
+    """
+    keys = [tensor.key for tensor in source.tensors]
+    chosen = _chosen(keys, patterns, source.name, lambda read: layers_for(read, source))
+    return [tensor for tensor in source.tensors if tensor.key in chosen]
+
+
+def chosen_of_both(
+    first: Source,
+    second: Source,
+    names: Mapping[str, str],
+    patterns: str | Iterable[Pattern | str],
+) -> AbstractSet[str]:
+    """Return the keys of two sources that patterns match, or all where none is given.
+
+    Args:
+        first: one source.
+        second: the other.
+        names: new names of keys of the first.
+        patterns: one or several.
+
+    Raises:
+        PatternError: one of them is not valid.
+        UnknownNameError: one of them matches no key.
+    """
+    keys = keys_of((first, second), names)
+    return _chosen(
+        keys, patterns, first.name, lambda read: layers_for_both(read, first, second, names)
+    )
+
+
+def _chosen(
+    keys: Sequence[str],
+    patterns: str | Iterable[Pattern | str],
+    of: str,
+    layers: Callable[[Sequence[Pattern]], Layers | None],
 ) -> AbstractSet[str]:
     """Return the keys that patterns match, or all where none is given.
 
@@ -116,16 +159,20 @@ def chosen(
         keys: those of the source.
         patterns: one or several.
         of: the name of the source.
+        layers: returns the layers of its tensors, where patterns ask for a kind.
 
     Raises:
         PatternError: one of them is not valid.
         UnknownNameError: one of them matches no key.
     """
     read = patterns_of(patterns_given(patterns))
+    index = KeyIndex(keys, layers(read))
     for pattern in read:
-        if not select_keys(keys, (pattern,)):
-            raise no_match(pattern, keys, f"key of {of}", of)
-    return select_keys(keys, read)
+        if not index.select(pattern):
+            missed = index.missed(pattern)
+            known = () if missed.kinds else keys
+            raise no_match(pattern, known, missed.in_source(of), of)
+    return {keys[at] for pattern in read for at in index.select(pattern)} if read else {*keys}
 
 
 def device_of(given: object) -> str:

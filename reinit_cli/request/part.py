@@ -9,6 +9,8 @@ and what follows a space, `fc.weight [0:1]`, is a part.
     7                in a list, the element 7 of a dimension
     ...              in a list, all dimensions that are not written
     mask=FILE        where a tensor of the same shape in another checkpoint is 1
+
+Kinds of layers have a bracket of their own, before the part or after it: `w[kind=Linear][:, :3]`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import field
 
 from reinit_cli.errors import PatternError
 from reinit_cli.lazy import dataclass
+from reinit_cli.request.kind import is_kinds, split_kinds
 from reinit_cli.text import plural, quoted
 
 _SIGNS = frozenset(":,/=")
@@ -33,7 +36,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _MASK = re.compile(r" *mask *= *(.*\S) *", re.DOTALL)
 _MASK_START = re.compile(r"\[ *mask *=")
 
-_END_OF_PATTERN = re.compile(r"\s*(?:=|\Z)")
+_END_OF_PATTERN = re.compile(r"\s*(?:=|\[|\Z)")
 
 _FORMS = "write 0:4, -3:, : or 1/4 for each dimension, or mask=FILE"
 
@@ -164,6 +167,12 @@ def parted(text: str) -> tuple[str, Part | None]:
     at = _start_of_part(text)
     if at is None:
         return text, None
+    if is_kinds(text[at:]):
+        rest = text[:at].rstrip(" ")
+        if split_kinds(rest)[1] is not None:
+            raise PatternError(text, "it has kinds of layers twice")
+        before, part = parted(rest)
+        return f"{before}{text[at:]}", part
     pattern, inside = text[:at], text[at + 1 : -1]
     is_certain = pattern != (pattern := pattern.rstrip(" "))
     if not pattern:
@@ -210,7 +219,7 @@ def _start_of_part(text: str) -> int | None:
         return found.start() if found else None
     inside = text[start + 1 : -1]
     is_part = not _SIGNS.isdisjoint(inside) and not {"[", "]"} & set(inside)
-    return start if is_part or _MASK.fullmatch(inside) else None
+    return start if is_part or is_kinds(text[start:]) or _MASK.fullmatch(inside) else None
 
 
 def _brackets(text: str) -> Iterator[tuple[int, int]]:
@@ -250,6 +259,8 @@ def _parse(inside: str, *, is_certain: bool) -> Part:
     mask = _MASK.fullmatch(inside)
     if mask:
         return Part(f"mask={mask[1]}", mask=mask[1], is_certain=is_certain)
+    if inside.startswith("kind"):
+        raise ValueError("kinds of layers have a bracket of their own: [kind=Linear][:4]")
     if "=" in inside:
         raise ValueError(f"it has an '=' but no mask=FILE; {_FORMS}")
     words = [word.strip() for word in inside.split(",")]

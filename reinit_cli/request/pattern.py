@@ -6,6 +6,8 @@
     {a,b}        either; {0..8} an integer of the range
     {-2..-1}     a number that counts from the end: the last two of those that the keys have there
     re:REGEX     a regular expression that matches the whole key
+    [kind=norm]  at the end: of these keys, those of tensors of a kind of layer
+    kind=norm    every key of such a tensor
 
 A pattern matches the whole key, case-sensitive. Without `*`, `?` or a class it is a list
 of names, which insists on what it names; with them it is a wildcard, which takes what
@@ -16,15 +18,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cached_property
 
 from reinit_cli.errors import PatternError
 from reinit_cli.lazy import dataclass
 from reinit_cli.request.from_end import FromEnd, Numbers
 from reinit_cli.request.glob import Glob
+from reinit_cli.request.kind import Kinds, split_kinds
 from reinit_cli.request.regex import Clock, Regex, wide_sets
-from reinit_cli.text import shortened
+from reinit_cli.tensors.layers.layer import Layers
+from reinit_cli.text import listed, shortened
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -35,6 +39,8 @@ class Pattern:
         text: as written.
         names: the keys it lists; None for a wildcard.
         last_segments: what its last dotted segment may be, as written, braces expanded.
+        kinds: the kinds of layers that it is for; None for any. Who matches keys alone, as
+            `select` does, does not see them: a `KeyIndex` does.
     """
 
     text: str
@@ -43,6 +49,7 @@ class Pattern:
     _glob: Glob | None
     _regex: Regex | None = field(compare=False)  # the text decides
     _from_end: tuple[FromEnd, ...] = field(default=(), compare=False)
+    kinds: Kinds | None = None
 
     def __repr__(self) -> str:
         """Show it as it was written."""
@@ -56,6 +63,16 @@ class Pattern:
             PatternError: it is empty, a bracket or brace is not closed, a range is not of
                 integers, the braces stand for too many names, or the regex is wrong.
         """
+        keys, kinds = split_kinds(text)
+        if kinds is not None:
+            return replace(cls._of_keys(text, keys), text=text, kinds=kinds)
+        return cls._of_keys(text, text)
+
+    @classmethod
+    def _of_keys(cls, whole: str, text: str) -> Pattern:
+        """Read a pattern without its kinds of layers."""
+        if whole != text and split_kinds(text)[1] is not None:
+            raise PatternError(whole, "it has kinds of layers twice")
         if text.startswith("re:"):
             return cls._from_regex(text)
         try:
@@ -85,7 +102,8 @@ class Pattern:
     def escape(key: str) -> str:
         """Return the pattern that names just this key."""
         escaped = re.sub(r"[][*?{}]", lambda found: f"[{found[0]}]", key)
-        return f"[{escaped[0]}]{escaped[1:]}" if escaped.startswith("re:") else escaped
+        is_other = escaped.startswith("re:") or split_kinds(escaped)[1] is not None
+        return f"[{escaped[0]}]{escaped[1:]}" if is_other else escaped
 
     @property
     def cost(self) -> int:
@@ -155,19 +173,75 @@ class Pattern:
         return any(segment in written for written in self.last_segments)
 
 
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What a pattern that matches nothing asks for.
+
+    Attributes:
+        what: what there is none of.
+        kinds: where it is a kind of layer, those that there are.
+    """
+
+    what: str
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def instead(self) -> str:
+        """Say which kinds of layers there are, where it asks for others."""
+        if self.what == "key":
+            return ""
+        return f", whose layers are {listed(self.kinds)}" if self.kinds else ", which has none"
+
+    def in_source(self, name: str) -> str:
+        """Say what a source has none of, and which kinds of layers it has instead."""
+        there = f" (which has {listed(self.kinds)})" if self.kinds else ""
+        return f"{self.what} of {name}{there}"
+
+
+NO_KEY = Missed("key")
+"""What a pattern of keys alone misses."""
+
+
 class KeyIndex:
     """Keys that many patterns are matched against; most differ only in the number of a layer."""
 
-    def __init__(self, keys: Sequence[str]) -> None:
+    def __init__(self, keys: Sequence[str], layers: Layers | None = None) -> None:
+        """Remember what is matched.
+
+        Args:
+            keys: those that are matched.
+            layers: the layers of their tensors; None of what has no layers, such as files.
+        """
         self._keys = keys
+        self._layers = layers
         self._clock = Clock()
 
     def select(self, pattern: Pattern) -> list[int]:
         """Return the positions of the keys that match, in no order.
 
         Raises:
-            PatternError: all patterns together take too long.
+            PatternError: all patterns together take too long, or one asks for kinds of layers
+                where there are none.
         """
+        named = self._named(pattern)
+        if pattern.kinds is None:
+            return named
+        if self._layers is None:
+            raise PatternError(pattern.text, "only tensors have a kind of layer")
+        layers = ((at, self._layers.layer(self._keys[at])) for at in named)
+        return [at for at, layer in layers if layer is not None and pattern.kinds.takes(layer.kind)]
+
+    def missed(self, pattern: Pattern) -> Missed:
+        """Return what a pattern that matches nothing asks for, and what there is instead."""
+        kinds = pattern.kinds
+        if kinds is None or self._layers is None or not self._named(pattern):
+            return NO_KEY
+        told = (self._layers.layer(key) for key in self._keys)
+        there = tuple(dict.fromkeys(layer.kind for layer in told if layer is not None))
+        return Missed(f"{' or '.join(kinds.words)} layer", there)
+
+    def _named(self, pattern: Pattern) -> list[int]:
+        """Return the positions of the keys that match, of whatever kind."""
         if pattern.counts_from_end:
             return pattern.counted(self._keys, self._numbers, self._clock)
         if pattern.names is not None:
@@ -217,7 +291,7 @@ def select_keys(keys: Sequence[str], patterns: Iterable[Pattern | str]) -> set[s
     """Return the keys that one of the patterns matches; all keys if there is no pattern.
 
     Raises:
-        PatternError: a text is not a valid pattern.
+        PatternError: a text is not a valid pattern, or asks for a kind of layer.
     """
     read = patterns_of(patterns)
     if not read:

@@ -66,6 +66,9 @@ class Rename:
             )
         old, new = text[:at], text[at + 1 :]
         pattern = Pattern.parse(old)
+        if pattern.kinds is not None:
+            problem = f"rename {quoted(text)} asks for a kind of layer, and names alone choose keys"
+            raise RuleError(text, problem, kind="form")
         if not new:
             problem = f"rename {quoted(text)} has no new name; to leave tensors out, drop them"
             raise RuleError(text, problem, kind="form")

@@ -15,6 +15,7 @@ from reinit_cli.initializers import REGISTRY, Init, parse_init
 from reinit_cli.initializers.arguments import is_plain
 from reinit_cli.initializers.declaration import KEEP
 from reinit_cli.lazy import dataclass
+from reinit_cli.request.kind import end_of_kinds, split_kinds
 from reinit_cli.request.part import Part, equals_in_parts, parted
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.text import kind_of, plain, quoted, shortened
@@ -280,6 +281,12 @@ def _split(text: str) -> tuple[str, str]:
     for pattern, init in splits:
         if init.partition("=")[0].partition(":")[0].strip() in REGISTRY:
             return pattern, init
+    at = end_of_kinds(text)
+    if at is not None:
+        return text[:at], text[at + 1 :]
+    if split_kinds(text)[1] is not None and not _is_init(text.partition("=")[2]):
+        problem = f"rule {quoted(text)} needs an '=': PATTERN=INIT"
+        raise RuleError(text, problem, kind="rule")
     if _is_init(text) and text.partition(":")[0].strip() in REGISTRY:
         raise RuleError(text, f"rule {quoted(text)} has no pattern: PATTERN=INIT", kind="pattern")
     meant = _meant_rule(text)

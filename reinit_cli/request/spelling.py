@@ -9,6 +9,7 @@ from itertools import islice
 from reinit_cli.errors import PatternError
 from reinit_cli.request.from_end import Numbers
 from reinit_cli.request.glob import Glob
+from reinit_cli.request.kind import split_kinds
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.request.regex import Clock, Regex
 from reinit_cli.text import MOST_COMPARED, near, plain
@@ -36,6 +37,10 @@ def corrected_pattern(pattern: str, keys: Sequence[str]) -> str | None:
     """
     if len(pattern) > _LONGEST:
         return None
+    pattern, kinds = split_kinds(pattern)
+    if kinds is not None:
+        corrected = corrected_pattern(pattern, keys)
+        return f"{corrected}{kinds}" if corrected is not None else None
     clock = Clock(_SECONDS)
     candidates = _regexes(pattern) if pattern.startswith("re:") else _globs(pattern, keys)
     for candidate in dict.fromkeys(candidates):
@@ -120,6 +125,7 @@ def _respelled(pattern: str, keys: Sequence[str]) -> str:
 def numbers_there(pattern: str, keys: Sequence[str]) -> str:
     """Say which numbers the keys have where a pattern has others; "" where that is not why."""
     clock = Clock(_SECONDS)
+    pattern, _ = split_kinds(pattern)
     if len(pattern) > _LONGEST or pattern.startswith("re:"):
         return ""
     for found in _WRITTEN_NUMBER.finditer(pattern):
@@ -186,4 +192,4 @@ def _matches_any(pattern: str, keys: Sequence[str], clock: Clock) -> bool:
 
 def nearest_keys(pattern: str, keys: Sequence[str]) -> list[str]:
     """Return up to three keys whose spelling is nearest to the pattern."""
-    return near(pattern, keys[:_LARGEST_SEARCH])
+    return near(split_kinds(pattern)[0], keys[:_LARGEST_SEARCH])

@@ -52,6 +52,7 @@ from reinit_cli.operations.diff import (
 )
 from reinit_cli.operations.difference import DIFFERENCE_ORDERS
 from reinit_cli.operations.keys import Selectors, choice_of
+from reinit_cli.operations.layers import layers_for_both
 from reinit_cli.request.rename import Rename
 from reinit_cli.storage.destination import CHECKPOINT
 from reinit_cli.tensors.distance import Tolerance
@@ -152,7 +153,12 @@ def command(
     place = report_place(report, reads, has_pictures=not keys_only, force=force)
     names = names_of(mine, rename)
     keys = keys_of((mine, theirs), names)
-    choice = choice_of(keys, selectors.patterns, selectors.excluded)
+    choice = choice_of(
+        keys,
+        selectors.patterns,
+        selectors.excluded,
+        layers_for_both(selectors.all_patterns, mine, theirs, names),
+    )
     warn_of_exclusions(choice, _EITHER)
     refuse_unmatched(choice, keys, _EITHER, of=first)
     if not keys_only:

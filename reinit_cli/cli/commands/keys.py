@@ -138,7 +138,7 @@ def command(
         return
     found = find_source(source, weights, root)
     warn_about((found,))
-    listing = list_keys(found.tensors, selectors)
+    listing = list_keys(found.tensors, selectors, selectors.layers(found))
     warn_of_exclusions(listing.choice, source)
     kind: Literal["key", "group", "branch"] = "branch" if tree else "group" if group else "key"
     sign = 1 if selectors.is_reversed else -1

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     "texts",
     nargs=-1,
     metavar="[KEY|PATTERN]...",
-    help="Keys, and patterns as in a rule: * ? [abc] {a,b} {0..8} re:REGEX",
+    help="Keys, and patterns as in a rule: * ? [abc] {a,b} {0..8} re:REGEX kind=Linear",
 )
 @selection_options(ORDERS, "tensors", has_patterns=False)
 @option(

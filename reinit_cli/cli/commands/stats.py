@@ -143,7 +143,7 @@ def command(
     """
     found = find_source(source, weights, root)
     warn_about((found,))
-    listing = list_keys(found.tensors, selectors)
+    listing = list_keys(found.tensors, selectors, selectors.layers(found))
     warn_of_exclusions(listing.choice, source)
     refuse_unmatched(listing.choice, [each.key for each in found.tensors], source, is_answer=True)
     note_downloads((found,))

@@ -121,6 +121,8 @@ def step_form(step: Step, filled: Filled | None) -> dict[str, Any]:
         form["reason"] = step.reason
     if step.tied:
         form["tied"] = step.tied
+    if step.layer is not None:
+        form["layer"] = {"kind": step.layer.kind, "told": step.layer.told}
     if step.norm_of:
         form["norm_of"] = step.norm_of
     if step.law is not None:
@@ -165,7 +167,7 @@ def _parts_form(
 
 def _of_part(form: dict[str, Any]) -> dict[str, Any]:
     """Return what is a part's own in the form of a step."""
-    of_tensor = ("key", "dtype", "source_key", "tied", "seed_key", "was")
+    of_tensor = ("key", "dtype", "source_key", "tied", "seed_key", "was", "layer")
     return {name: value for name, value in form.items() if name not in of_tensor}
 
 

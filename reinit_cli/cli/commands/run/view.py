@@ -24,6 +24,7 @@ from reinit_cli.planning.match import head_rule
 from reinit_cli.planning.notes import skip_notes
 from reinit_cli.planning.plan import Action, Plan, Step
 from reinit_cli.request.rule import Rule
+from reinit_cli.tensors.layers.layer import Told
 from reinit_cli.tensors.moments import Moments
 from reinit_cli.text import plural
 
@@ -213,6 +214,7 @@ def _std(moments: Moments | None) -> float | None:
 
 
 def _notes(rule: Rule, steps: Sequence[Step], shadowed: int) -> Iterator[str]:
+    yield from _kinds(steps)
     yield from skip_notes(steps)
     if shadowed:
         yield f"{shadowed:,} taken by later rules"
@@ -227,6 +229,24 @@ def _notes(rule: Rule, steps: Sequence[Step], shadowed: int) -> Iterator[str]:
     for step in elsewhere[:1]:
         more = f", and {plural(len(elsewhere) - 1, 'more key')}" if elsewhere[1:] else ""
         yield f"{step.key} from {step.donor_key}{more}"
+
+
+_TOLD: Mapping[Told, str] = {
+    "architecture": "by the architecture",
+    "config": "by config.json",
+    "names": "by names and shapes",
+    "shapes": "by shapes alone",
+}
+
+
+def _kinds(steps: Sequence[Step]) -> Iterator[str]:
+    """Say which kinds of layers a rule takes, and what told them."""
+    kinds: dict[Told, dict[str, None]] = {}
+    for step in steps:
+        if step.layer is not None and step.action in ("fill", "keep"):
+            kinds.setdefault(step.layer.told, {})[step.layer.kind] = None
+    for told, names in kinds.items():
+        yield f"{', '.join(names)} {_TOLD[told]}"
 
 
 def _step_row(step: Step, filled: Filled | None) -> tuple[Value | Cell, ...]:

@@ -29,6 +29,13 @@ class Architecture(Protocol):
             UndefinedError: it makes no tensor of that key and shape.
         """
 
+    def start(self, key: str, shape: tuple[int, ...]) -> Law | None:
+        """Return what the layer of a tensor resets it to; None where it has no start of its own.
+
+        Raises:
+            UndefinedError: it has one, which cannot be replayed.
+        """
+
     def layer(self, key: str) -> Layer | None:
         """Return the layer that a tensor belongs to, or None where that cannot be told."""
 

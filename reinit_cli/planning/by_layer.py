@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from reinit_cli.initializers import Elsewhere, Init
+from reinit_cli.initializers import Elsewhere, Init, Site, UndefinedError
+from reinit_cli.planning.layers import FoundLayers
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.tensors.info import RUNNING_STATISTICS
 from reinit_cli.tensors.layers.layer import Layer
@@ -35,6 +37,37 @@ def _is_embedding(key: str, elsewhere: Elsewhere) -> bool:
 
 def _layer(key: str, elsewhere: Elsewhere) -> Layer | None:
     return elsewhere.layers.layer(key) if elsewhere.layers is not None else None
+
+
+def with_needed(steps: Sequence[Step], elsewhere: Elsewhere) -> tuple[Step, ...]:
+    """Return steps that say where a draw cannot be made again without the architecture.
+
+    Args:
+        steps: what rules do.
+        elsewhere: what initializers may refer to.
+    """
+    layers = elsewhere.layers
+    if elsewhere.architecture is None or not isinstance(layers, FoundLayers):
+        return tuple(steps)
+    by_names = replace(elsewhere, architecture=None, layers=layers.by_names)
+    needed = tuple(_with_needed(step, by_names) for step in steps)
+    keys = {step.key for step in needed if step.needs_arch}
+    return tuple(
+        replace(step, needs_arch=True) if step.norm_of in keys else step for step in needed
+    )
+
+
+def _with_needed(step: Step, by_names: Elsewhere) -> Step:
+    patches = tuple(_with_needed(each, by_names) for each in step.patches)
+    step = replace(step, patches=patches) if step.patches else step
+    is_by_layer = step.init is not None and step.init.initializer.by_layer
+    if step.init is None or step.law is None or not is_by_layer or step.norm_of:
+        return step
+    try:
+        law = step.init.law(step.tensor.shape, Site(step.law_key or step.key, "", by_names))
+    except UndefinedError:
+        return replace(step, needs_arch=True)
+    return replace(step, needs_arch=law != step.law)
 
 
 def are_statistics(init: Init, group: Sequence[str]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from reinit_cli.errors import UnfillableError
 from reinit_cli.initializers import NOWHERE, Elsewhere, Law, Site, UndefinedError
 from reinit_cli.lazy import dataclass
-from reinit_cli.planning.by_layer import are_statistics, key_of_law, layer_notes
+from reinit_cli.planning.by_layer import are_statistics, key_of_law, layer_notes, with_needed
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.fit import is_too_large, unholdable
 from reinit_cli.planning.kind_notes import kind_notes
@@ -117,6 +117,7 @@ def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
     )
     steps = _skip_ties_together(tuple(map(deciding.step, tensors)))
     steps = with_norms(steps, rules, left_alone, overlaps)
+    steps = with_needed(steps, elsewhere)
     if request.strict:
         _refuse_skipped(steps, rules)
     plan = Plan(entries.source, rules, steps, matches.shadowed, request, heads=entries.heads)

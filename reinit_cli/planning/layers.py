@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 
 from reinit_cli.initializers import Architecture, Elsewhere
 from reinit_cli.initializers.stacks import Stacks
@@ -31,7 +32,22 @@ class FoundLayers:
     def layer(self, key: str) -> Layer | None:
         """Return the layer of a tensor, or None where that cannot be told."""
         told = self._model.layer(key) if self._model is not None else None
-        return told if told is not None else self._named.layer(key)
+        return self._as_here(told) if told is not None else self._named.layer(key)
+
+    def _as_here(self, told: Layer) -> Layer:
+        """Return a layer with the shapes of this state dict, which may have other classes."""
+        keys = {role: f"{told.path}.{role}" if told.path else role for role in told.shapes}
+        here = {role: self._shapes.get(key, told.shapes[role]) for role, key in keys.items()}
+        return replace(told, shapes=MappingProxyType(here))
+
+    @cached_property
+    def _shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {tensor.key: tensor.shape for tensor in self.tensors}
+
+    @property
+    def by_names(self) -> FoundLayers:
+        """The layers as they are told without the architecture."""
+        return replace(self, architecture=lambda: None)
 
     @cached_property
     def _model(self) -> Architecture | None:

@@ -63,6 +63,7 @@ class Step:
         seed_key: the key under which it is drawn: its own, or the first of its ties.
         stream_key: the key whose stream it is drawn from, where that is neither; otherwise "".
         law_key: the key that its law is of, where that is another of its ties; otherwise "".
+        needs_arch: whether the code of its layer says how it starts, and names tell it otherwise.
         seed: the seed of that stream.
         stream: the exact name of the stream that it is the seed of, or "".
         tied: the other keys of the same tensor.
@@ -97,6 +98,7 @@ class Step:
     seed_key: str = ""
     stream_key: str = ""
     law_key: str = ""
+    needs_arch: bool = False
     seed: int = 0
     stream: str = ""
     tied: tuple[str, ...] = ()

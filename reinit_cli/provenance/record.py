@@ -14,6 +14,9 @@ the same bytes. Its digests are SHA-256s in hexadecimal:
 `filled[].parts` has what rules did with parts of a tensor, in their order, where they did; the
 last that covers an element decided, and `init` is about the rest: "keep" where it stayed.
 
+`filled[].needs_arch` is true where the code of a layer says how it starts, which is not as names
+and shapes tell it; `filled[].law_key` is the key that the law is of, where it is another.
+
 `constructor` says where that of `arch` is from: the package and its version, or the name and the
 SHA-256 of a file.
 
@@ -165,6 +168,8 @@ def _filled_form(step: Step) -> Form:
         form["seed_key"] = step.drawn_from
     if step.stream_key or step.law_key:
         form["law_key"] = step.law_key or step.norm_of or step.seed_key
+    if any(share.needs_arch for share in step.shares):
+        form["needs_arch"] = True
     if step.source_key is not None:
         form["source_key"] = step.source_key
     if step.donor_key:

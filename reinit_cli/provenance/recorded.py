@@ -128,6 +128,7 @@ class RecordReader:
         if "parts" in row:
             keys = _Keys(key, of_stream)
             step, undrawn = self._in_parts(tensor, row, None if kept else init, keys)
+            undrawn = self._lacks_arch(row) or undrawn
             return RecordedFill(step, str(row["sha256"]), self._places[tensor.key], undrawn)
         of = self._drawn_with(tensor, row)
         law, undrawn = self._law(init, replace(of, key=key), kept)
@@ -148,7 +149,13 @@ class RecordReader:
         if kept:
             places = tuple(_without_rows(place, tensor, axis, kept) for place in places)
             step = rows_alone(step)
-        return RecordedFill(step, str(row["sha256"]), places, undrawn)
+        return RecordedFill(step, str(row["sha256"]), places, self._lacks_arch(row) or undrawn)
+
+    def _lacks_arch(self, row: Form) -> str:
+        """Say that the code of a layer draws a tensor, and that it is not named, or ""."""
+        if row.get("needs_arch") is not True or self._elsewhere.architecture is not None:
+            return ""
+        return "its layer's own code says how it starts, which --arch would name"
 
     def _in_parts(
         self, tensor: TensorInfo, row: Form, init: Init | None, keys: _Keys
@@ -270,6 +277,10 @@ class _NotRun:
         """
         del key, shape
         raise UndefinedError(f"their constructor is run only with --arch {self.arch}")
+
+    def start(self, key: str, shape: tuple[int, ...]) -> Law | None:
+        """Say how to let it be run, as `law` does."""
+        return self.law(key, shape)
 
     def layer(self, key: str) -> Layer | None:
         """Return None: it tells nothing."""

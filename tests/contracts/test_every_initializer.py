@@ -64,6 +64,9 @@ class Net:
         del key, shape
         return Normal(1.0, 0.5)
 
+    def start(self, key: str, shape: tuple[int, ...]) -> None:
+        del key, shape
+
 
 class Layers:
     """Of which each is linear, or a convolution."""

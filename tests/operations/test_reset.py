@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from reinit_cli import plan, rewrite, verify
+from reinit_cli import apply_, plan, rewrite, verify
 from reinit_cli.cli import main
 from reinit_cli.errors import UnfillableError
 from reinit_cli.initializers import Law
@@ -256,6 +257,78 @@ def test_an_adapter_starts_as_peft_starts_it(key: str) -> None:
     (step,) = plan("adapter.safetensors", ["*=reset"]).steps
 
     assert _agree(step.law, ADAPTERS[key])
+
+
+class Doubled(nn.Linear):
+    """A layer with a start of its own."""
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.weight, 2.0)
+        nn.init.normal_(self.bias, std=0.5)
+
+
+class Norm(nn.RMSNorm):
+    """A norm that multiplies by one more than its weight."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+
+
+class Own(nn.Module):
+    """Layers of a user, which other constructors fill in other ways."""
+
+    def __init__(self, classes: int = 900) -> None:
+        super().__init__()
+        self.first = Doubled(4, 900)
+        self.norm = Norm(4)
+        self.act = nn.PReLU(init=0.5)
+        self.out = parametrizations.weight_norm(nn.Linear(4, classes))
+        self.head = nn.Linear(4, classes)
+        nn.init.zeros_(self.head.weight)
+
+
+def _check_own(state: Mapping[str, Tensor]) -> None:
+    assert torch.equal(state["first.weight"], torch.full((900, 4), 2.0))
+    assert stats.kstest(state["first.bias"].double() / 0.5, "norm").pvalue > 1e-4
+    assert torch.equal(state["norm.weight"], torch.zeros(4))
+    assert state["act.weight"].item() == 0.5
+    for key in ("head.weight", "out.parametrizations.weight.original1", "out.bias"):
+        assert stats.kstest(state[key].flatten().double() + 0.5, "uniform").pvalue > 1e-4, key
+
+
+def test_a_module_in_memory_starts_by_its_own_reset_parameters() -> None:
+    module = Own()
+
+    apply_(module, ["*=reset"])
+
+    _check_own(module.state_dict())
+
+
+def test_with_an_architecture_its_layers_say_how_they_start_and_not_its_constructor() -> None:
+    save_file(_trained(Own()), "own.safetensors")
+
+    rewrite("own.safetensors", ["*=reset"], "out.safetensors", arch=Own, record=True)
+
+    _check_own(load_file("out.safetensors"))
+    verdict = verify("out.safetensors")
+    assert verdict.holds
+    assert dict(verdict.undrawn) == dict.fromkeys(
+        ("first.weight", "first.bias", "norm.weight", "act.weight"),
+        "its layer's own code says how it starts, which --arch would name",
+    )
+
+
+def test_a_bias_is_drawn_by_the_weight_that_is_here_and_not_by_that_of_the_architecture() -> None:
+    """A checkpoint may have another number of classes than the model by default."""
+    shapes = {"fc.weight": (10, 512), "fc.bias": (10,), "layer1.0.bn1.weight": (64,)}
+    save_file({key: torch.ones(shape) for key, shape in shapes.items()}, "r.safetensors")
+
+    decided = plan("r.safetensors", ["*=reset"], arch="resnet18")
+
+    laws = {step.key: step.law for step in decided.steps}
+    assert _agree(laws["fc.weight"], Uniform(-(512**-0.5), 512**-0.5))
+    assert _agree(laws["fc.bias"], Uniform(-(512**-0.5), 512**-0.5))
+    assert laws["layer1.0.bn1.weight"] == Constant(1.0)
 
 
 def test_a_rule_that_fills_nothing_says_why(capsys: pytest.CaptureFixture[str]) -> None:

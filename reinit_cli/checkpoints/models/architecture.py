@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from reinit_cli.checkpoints.models.constructor import (
     laws_of,
     laws_of_layers,
 )
+from reinit_cli.checkpoints.models.starts import start_in, starts_of
 from reinit_cli.checkpoints.models.torchvision import (
     NO_WEIGHTS,
     build_model,
@@ -50,22 +51,38 @@ def endings(key: str) -> Iterator[str]:
 class Constructed:
     """The laws and shapes that one call of a constructor gives a state dict."""
 
-    def __init__(self, name: str, fills: Callable[[], Fills]) -> None:
+    def __init__(
+        self, name: str, fills: Callable[[], Fills], starts: Callable[[], Fills] = dict
+    ) -> None:
         """Remember how to record the constructor.
 
         Args:
             name: what people call the model.
             fills: calls the constructor and records it; called when it is first needed.
+            starts: calls it, and records what its layers reset themselves to; as late.
         """
         self.name = name
         self._record = fills
+        self._record_starts = starts
 
     @cached_property
     def _fills(self) -> Fills:
         return self._record()
 
+    @cached_property
+    def _starts(self) -> Fills:
+        return self._record_starts()
+
     def _fill(self, key: str) -> Recorded | None:
         return next(filter(None, map(self._fills.get, endings(key))), None)
+
+    def start(self, key: str, shape: tuple[int, ...]) -> Law | None:
+        """Return what the layer of a tensor resets it to; None where it has no start of its own.
+
+        Raises:
+            UndefinedError: it has one, which cannot be replayed.
+        """
+        return start_in(next(filter(None, map(self._starts.get, endings(key))), None), shape)
 
     def layer(self, key: str) -> Layer | None:
         """Return the layer that a tensor belongs to, where the constructor tells it."""
@@ -152,6 +169,17 @@ class Classifier:
                 except UndefinedError:
                     continue
             raise
+
+    def start(self, key: str, shape: tuple[int, ...]) -> Law | None:
+        """Return what the layer of a tensor resets it to; None where it has no start of its own.
+
+        Raises:
+            UndefinedError: it has one, which cannot be replayed.
+        """
+        started = self._plain.start(key, shape)
+        if started is not None or self._plain.shape(key) in (None, shape):
+            return started
+        return next(filter(None, (other.start(key, shape) for other in self._others)), None)
 
     def layer(self, key: str) -> Layer | None:
         """Return the layer that a tensor belongs to, with the shapes of the plain constructor."""
@@ -246,12 +274,11 @@ def constructed(name: str, weights: str = NO_WEIGHTS, **arguments: Any) -> Const
         weights: those whose arguments the constructor is given; their values are not loaded.
         arguments: others of its constructor.
     """
-    return Constructed(name, lambda: _fills_of_model(name, weights, arguments))
 
+    def build() -> nn.Module:
+        return build_model(find_model(name, weights), **arguments)
 
-def _fills_of_model(name: str, weights: str, arguments: Mapping[str, Any]) -> Fills:
-    model = find_model(name, weights)
-    return laws_of(lambda: build_model(model, **arguments))
+    return Constructed(name, lambda: laws_of(build), lambda: starts_of(build))
 
 
 class NamedConstructor:
@@ -294,7 +321,7 @@ def architecture_of(
         found = arch.architecture(list(renamed(tensors, origins)))
     else:
         name = getattr(arch, "__name__", "the constructor")
-        found = Constructed(name, lambda: laws_of(arch))
+        found = Constructed(name, lambda: laws_of(arch), lambda: starts_of(arch))
     return Renamed(found, origins) if origins else found
 
 
@@ -323,6 +350,17 @@ class Renamed:
                 raise
         return self.architecture.law(self.origins[key], shape)
 
+    def start(self, key: str, shape: tuple[int, ...]) -> Law | None:
+        """Return what the layer of a tensor resets it to; None where it has no start of its own.
+
+        Raises:
+            UndefinedError: it has one, which cannot be replayed.
+        """
+        started = self.architecture.start(key, shape)
+        if started is not None or key not in self.origins:
+            return started
+        return self.architecture.start(self.origins[key], shape)
+
     def layer(self, key: str) -> Layer | None:
         """Return the layer that a tensor belongs to, by its own names."""
         return self.architecture.layer(key) or self.architecture.layer(self.origins.get(key, key))
@@ -349,4 +387,5 @@ def renamed(tensors: Iterable[TensorInfo], origins: Mapping[str, str]) -> Iterat
 
 def architecture_of_layers(module: nn.Module) -> Constructed:
     """Return what the layers of a module fill themselves with."""
-    return Constructed(type(module).__name__, lambda: laws_of_layers(module))
+    found = cache(lambda: laws_of_layers(module))
+    return Constructed(type(module).__name__, found, found)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.checkpoints.models.architecture import Constructed, NamedConstructor
 from reinit_cli.checkpoints.models.constructor import Fills, laws_of
 from reinit_cli.checkpoints.models.own_code import OwnFile, OwnModule, searching_packages_alone
+from reinit_cli.checkpoints.models.starts import starts_of
 from reinit_cli.checkpoints.models.strangers import explained, module_of
 from reinit_cli.checkpoints.models.torchvision import NO_WEIGHTS, build_model, find_model
 from reinit_cli.errors import RuleError
@@ -81,13 +82,19 @@ class Called(NamedConstructor):
     def architecture(self, tensors: Iterable[TensorInfo]) -> Architecture:
         """Return what it fills the tensors of a state dict with."""
         del tensors
-        return Constructed(self.name, self.recorded)
+        return Constructed(self.name, self.recorded, self.started)
 
     def recorded(self) -> Fills:
         """Call it and record it; its code is loaded before, since that may draw numbers too."""
         with explained(self.name, self.file), searching_packages_alone():
             self.find()
         return laws_of(self)
+
+    def started(self) -> Fills:
+        """Call it, and record what the layers of its module reset themselves to."""
+        with explained(self.name, self.file), searching_packages_alone():
+            self.find()
+        return starts_of(self)
 
     def _check_arguments(self, constructor: Callable[..., Any]) -> None:
         """Compare the arguments with the signature.

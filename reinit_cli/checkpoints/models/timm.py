@@ -63,7 +63,7 @@ class _Timm(Classifier):
     def built(self, **arguments: Any) -> Constructed:
         """Return the model as its constructor makes it with these arguments."""
         model = TimmModel(self.name, self._model.find, {**self._model.arguments, **arguments})
-        return Constructed(self.name, model.recorded)
+        return Constructed(self.name, model.recorded, model.started)
 
     def default_num_classes(self) -> int | None:
         """Return how many classes the configuration of timm says that it has."""

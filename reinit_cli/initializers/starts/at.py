@@ -19,6 +19,10 @@ def start_at(site: Site, shape: tuple[int, ...]) -> Law:
     Raises:
         UndefinedError: that cannot be told.
     """
+    model = site.elsewhere.architecture
+    own = model.start(site.key, shape) if model is not None else None
+    if own is not None:
+        return own
     adapters = adapter_law(site.key, shape)
     if adapters is not None:
         return adapters

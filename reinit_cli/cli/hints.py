@@ -237,6 +237,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "initializer, such as normal:std=0.02, the initializer_range of its config.json"
     ),
     (errors.UnknownNameError, "timm model"): spelled("timm.list_models() in Python lists them"),
+    (errors.UnknownNameError, "type of models"): spelled(
+        "another version may; its own code is run only as --arch ./modeling.py:Class"
+    ),
     (errors.UnknownNameError, "class"): spelled("it comes after the colon: --arch ./net.py:Class"),
     (errors.RuleError, "arch"): lambda error: (
         f"did you mean --arch {shlex.quote(error.known[0])}?" if error.known else ""

@@ -51,7 +51,7 @@ def plan_in_memory(source: StateSource, request: Request) -> InMemory:
     rules = rules_of(request.rules)
     inits = (rule.init for rule in rules)
     masks = [rule.mask for rule in rules if rule.mask]
-    arch = arch_given(request.arch, request.arch_args or {})
+    arch = arch_given(request.arch, request.arch_args or {}, source)
     references = find_references(inits, source.tensors, arch, source.layers, masks=masks)
     plan = decide(Entries(source.name, source.tensors), request, references.elsewhere)
     plan = with_masks(plan, references)

@@ -211,7 +211,15 @@ def _concerns_all_inputs(error: ReinitError, request: Request) -> bool:
     """Whether a fault of one input is a fault of every other."""
     if isinstance(error, MissingRuleError):
         return request.output is None
-    options = ("device", "dtype", "float dtype", "architecture", "timm model", "class")
+    options = (
+        "device",
+        "dtype",
+        "float dtype",
+        "architecture",
+        "timm model",
+        "class",
+        "type of models",
+    )
     is_option = isinstance(error, UnknownNameError) and error.kind in options
     is_arch = isinstance(error, RuleError) and error.kind in ("arch", "arch arguments", "no arch")
     return is_option or is_arch or isinstance(error, (PackageError, RecipeError))

@@ -98,10 +98,9 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
         TensorError: this process cannot have the memory that a draw needs.
     """
     wanted = request.num_classes
-    arch = arch_given(request.arch, request.arch_args or {}) or source.architecture
+    arch = arch_given(request.arch, request.arch_args or {}, source) or source.architecture
     heads = heads_of(source, source.architecture or arch, wanted) if wanted is not None else {}
     resizing = Elsewhere(versions=versions).version_of(RESIZE, RESIZE_VERSION)
-    arch = arch_given(request.arch, request.arch_args or {}) or source.architecture
     choosing = layers_for(_choosing(request), source, arch)
     saved = entries_of(source, request.root)
     saved = replace(saved, order=order_of(request), layers=choosing)

@@ -298,7 +298,7 @@ def _architecture(source: Source, form: Form, given: Given) -> Architecture | No
         return _NotRun(str(named))
     if given.arch is None and not named:
         return None
-    arch = arch_given(given.arch or named, arguments_of_record(form, given))
+    arch = arch_given(given.arch or named, arguments_of_record(form, given), source)
     assert arch is not None
     from reinit_cli.checkpoints.models.architecture import architecture_of
 

@@ -203,6 +203,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RuleError, "tied"): "name one of them only, give both the same initializer, or untie",
     (errors.RuleError, "architecture"): "pass arch='resnet50', or what makes the module",
     (errors.UnknownNameError, "timm model"): _spelled("timm.list_models() lists them"),
+    (errors.UnknownNameError, "type of models"): _spelled("another version may have it"),
     (errors.UnknownNameError, "class"): _spelled("it comes after the colon: './net.py:Class'"),
     (errors.RuleError, "arch"): "",
     (errors.RuleError, "arch arguments"): lambda error: (

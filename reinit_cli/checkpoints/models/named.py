@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import RuleError
 from reinit_cli.initializers.arch import ArchName, Arguments
 from reinit_cli.initializers.site import Arch
 
 
-def arch_given(arch: Arch | None, arguments: Arguments) -> Arch | None:
+def arch_given(
+    arch: Arch | None, arguments: Arguments, source: Source | None = None
+) -> Arch | None:
     """Return an architecture as a user gives it: a torchvision model's name, or what makes one.
 
     Args:
         arch: a name or a constructor; None where there is none.
         arguments: those of the constructor.
+        source: the checkpoint, whose folder may have a config.
 
     Raises:
         RuleError: there are arguments, and nothing that takes them.
@@ -25,10 +29,12 @@ def arch_given(arch: Arch | None, arguments: Arguments) -> Arch | None:
     named = ArchName.parse(arch) if isinstance(arch, str) else None
     if not arguments and (named is None or named.library == "torchvision"):
         return arch
-    return _called(arch, named, arguments)
+    return _called(arch, named, arguments, source)
 
 
-def _called(arch: Arch, named: ArchName | None, arguments: Arguments) -> Arch:
+def _called(
+    arch: Arch, named: ArchName | None, arguments: Arguments, source: Source | None
+) -> Arch:
     from reinit_cli.checkpoints.models import called
 
     if named is None:
@@ -41,5 +47,12 @@ def _called(arch: Arch, named: ArchName | None, arguments: Arguments) -> Arch:
             from reinit_cli.checkpoints.models.timm import timm_model
 
             return timm_model(named, arguments)
+        case "transformers":
+            from reinit_cli.checkpoints.models.transformers import transformers_model
+            from reinit_cli.checkpoints.models.transformers_config import config_next_to
+
+            path, is_folder = (source.path, source.is_folder) if source else (None, False)
+            config = config_next_to(path, named.text, is_folder=is_folder)
+            return transformers_model({**config, **arguments})
         case _:
             return called.own_code(named, arguments)

@@ -87,7 +87,7 @@ def draw_blocks(
     """
     chance = stream_named(stream or DEFAULT_STREAM).chance(seed, device)
     if first and chance.is_indexed:
-        chance = Shifted(chance, first)
+        chance = Shifted(chance, first * law.numbers_per_element)
     return _Draw(law, shape, dtype, chance, there).blocks()
 
 

@@ -10,6 +10,7 @@ from keyword import iskeyword
 from typing import Literal
 
 from reinit_cli.errors import ArgumentError
+from reinit_cli.initializers.complexes import of_complex
 from reinit_cli.initializers.fans import TORCHS, Fans, Layout, UndefinedError, need_ndim
 from reinit_cli.initializers.gains import NONLINEARITIES, gain_of
 from reinit_cli.initializers.law import Law
@@ -322,9 +323,10 @@ class Init:
             site if each == "site" else self.layout.fans(shape) for each in self.initializer.asks
         ]
         try:
-            return self.initializer.build(shape, *asked, **self._keywords())
+            law = self.initializer.build(shape, *asked, **self._keywords())
         except OverflowError as error:
             raise UndefinedError("its arguments are too large to compute with") from error
+        return of_complex(law, site, has_fans="fans" in self.initializer.asks)
 
     def drawn_as(self, shape: tuple[int, ...], site: Site) -> str:
         """Return the key whose stream a tensor is drawn from.

@@ -175,6 +175,11 @@ class Law(ABC):
         return True
 
     @overridable
+    def numbers_per_element(self) -> int:
+        """How many numbers of a stream each element takes."""
+        return 1
+
+    @overridable
     def library(self) -> str:
         """The library that decides its last bits where no number of the stream differs, or ""."""
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from reinit_cli.initializers import Law, Move
+from reinit_cli.initializers.complexes import Complex
 from reinit_cli.tensors.dtype import FLOAT32_MAX, FLOAT64_MAX, Dtype
 
 _TOO_LARGE = "cannot hold values as large as"
@@ -26,7 +27,9 @@ def unholdable(law: Law, dtype: Dtype, *, saturates: bool = False) -> str:
     if isinstance(law, Move):
         return ""
     fixed = law.low == law.high or law.low != law.low
-    if dtype.kind != "float" and not fixed:
+    if dtype.kind == "complex" and not (fixed or isinstance(law, Complex)):
+        return f"{dtype.name} takes constants and the laws of normal and uniform only"
+    if dtype.kind not in ("float", "complex") and not fixed:
         return f"{dtype.name} takes zeros, ones and constant only"
     if dtype.kind in ("integer", "bool"):
         exact = math.isfinite(law.low) and law.low == int(law.low)
@@ -35,7 +38,7 @@ def unholdable(law: Law, dtype: Dtype, *, saturates: bool = False) -> str:
         return ""
     if fixed and math.isinf(law.low):
         return "" if dtype.has_infinity else f"{dtype.name} has no infinity"
-    drawn_in = FLOAT64_MAX if dtype.nbits >= 64 else FLOAT32_MAX
+    drawn_in = FLOAT64_MAX if dtype.largest > FLOAT32_MAX else FLOAT32_MAX
     is_bounded = math.isfinite(law.low) and math.isfinite(law.high)
     if law.is_random and is_bounded and law.high - law.low > drawn_in:
         return f"{dtype.name} cannot be drawn from {law.low:g} to {law.high:g}: too wide"

@@ -38,6 +38,7 @@ from reinit_cli.checkpoints.find import find_source
 from reinit_cli.errors import RecordError, UnknownNameError
 from reinit_cli.initializers.arch import ArchName
 from reinit_cli.initializers.arguments import versions_of
+from reinit_cli.initializers.complexes import COMPLEX, COMPLEX_VERSION, Complex
 from reinit_cli.initializers.declaration import KEEP
 from reinit_cli.initializers.site import Versions
 from reinit_cli.planning.job import Job
@@ -110,6 +111,9 @@ def laws_form(plan: Plan) -> Form:
         versions[KEEP_ZEROS] = KEEP_ZEROS_VERSION
     if any(map(is_of_version, plan.steps)):
         versions[RESIZE] = RESIZE_VERSION
+    laws = (share.law for step in drawn_steps(plan) for share in step.shares)
+    if any(isinstance(law, Complex) for law in laws):
+        versions[COMPLEX] = COMPLEX_VERSION
     if are_norms_left(plan.steps):
         versions[WEIGHT_NORM] = WEIGHT_NORM_VERSION
     return {"laws": versions} if versions else {}

@@ -163,7 +163,9 @@ DTYPE_LIMITS = [
     ("float8_e4m3fn", "constant:nan", ""),
     ("float32", "uniform:-3e38,3e38", "float32 cannot be drawn from -3e+38 to 3e+38: too wide"),
     ("complex64", "ones", ""),
-    ("complex64", "normal", "complex64 takes zeros, ones and constant only"),
+    ("complex64", "normal", ""),
+    ("complex64", "normal:std=1e38", "complex64 cannot hold values as large as 3.53553e+38"),
+    ("complex64", "uniform:-3e38,3e38", "complex64 cannot be drawn from -3e+38 to 3e+38: too wide"),
     ("uint8", "constant:255", ""),
     ("uint8", "constant:256", "uint8 cannot hold 256 exactly"),
     ("uint8", "constant:-1", "uint8 cannot hold -1 exactly"),
@@ -568,11 +570,14 @@ def test_a_bool_holds_zero_and_one(value: str, is_held: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["complex32", "complex64", "complex128"])
-def test_a_complex_tensor_takes_constants(dtype: str) -> None:
+def test_a_complex_tensor_takes_constants_normals_and_uniforms(dtype: str) -> None:
     for init in ("zeros", "ones", "constant:-2.5", "constant:inf", "constant:nan"):
         assert _refusal(dtype, init) == ""
-    for init in ("normal", "uniform", "xavier_normal", "eye", "kaiming_uniform", "sparse:0"):
-        assert _refusal(dtype, init) == f"{dtype} takes zeros, ones and constant only"
+    for init in ("normal", "uniform", "xavier_normal", "kaiming_normal:relu"):
+        assert _refusal(dtype, init) == ""
+    for init in ("eye", "kaiming_uniform", "sparse:0", "trunc_normal", "orthogonal", "mamba_dt"):
+        reason = f"{dtype} takes constants and the laws of normal and uniform only"
+        assert _refusal(dtype, init) == reason
     assert _plan("*=ones", tensors=(_tensor("w", (2,), dtype),)).steps[0].action == "fill"
 
 

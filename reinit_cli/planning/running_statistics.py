@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reinit_cli.initializers import Transform, parse_init
+from reinit_cli.planning.norm_inputs import NormInputs
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.tensors.info import RUNNING_STATISTICS
 from reinit_cli.text import plural
-
-_MOST_DIGITS = 10
-"""Of the number of a module."""
 
 
 def with_buffers(plan: Plan) -> Plan:
@@ -52,8 +50,8 @@ def stale_statistics(plan: Plan) -> Iterator[str]:
             f"{own[0]!r}{more} {verb} filled, but the running statistics next to {them} stay; "
             "--reset-buffers resets these"
         )
-        return
-    after = {module: layer for module in stale if (layer := _filled_before(module, modules))}
+    others = [module for module in stale if not _is_filled(modules[module])]
+    after = _filled_before(others, modules)
     if after:
         module, layer = next(iter(after.items()))
         more = f", and so do {len(after) - 1:,} more" if len(after) > 2 else ""
@@ -75,38 +73,22 @@ def _is_filled(steps: Mapping[str, Step]) -> bool:
     return "weight" in steps and _is_drawn(steps["weight"])
 
 
-def _filled_before(module: str, modules: Mapping[str, Mapping[str, Step]]) -> str:
-    """Return the layer that is filled and whose outputs a BatchNorm is of, or ""."""
-    statistics = modules[module].get("running_mean") or modules[module]["running_var"]
-    for layer in _named_before(module, modules):
-        steps = modules.get(layer, {})
-        shape = steps["weight"].tensor.shape if _is_filled(steps) else ()
-        # A transposed convolution has its outputs in the second dimension.
-        outputs = shape[:2] if _in_sequence(module) else shape[:1]
-        if len(shape) > 1 and statistics.tensor.numel in outputs:
-            return layer
-    return ""
-
-
-def _named_before(module: str, modules: Mapping[str, object]) -> Iterator[str]:
-    """Yield what may come before a module: by its number, by its name, and by the order of keys."""
-    parent, dot, name = module.rpartition(".")
-    if _in_sequence(module):
-        yield f"{parent}{dot}{int(name) - 1}"
-        return
-    for norm in ("batch_norm", "batchnorm", "norm", "bn"):
-        if norm in name:
-            yield parent + dot + name.replace(norm, "conv")
-            break
-    names = list(modules)
-    if names != sorted(names):  # as safetensors sorts them, their order says nothing
-        yield names[names.index(module) - 1] if names[0] != module else ""
-
-
-def _in_sequence(module: str) -> bool:
-    """Whether a module is called by its number, as in an nn.Sequential."""
-    name = module.rpartition(".")[2]
-    return name.isascii() and name.isdecimal() and len(name) < _MOST_DIGITS
+def _filled_before(
+    stale: Sequence[str], modules: Mapping[str, Mapping[str, Step]]
+) -> dict[str, str]:
+    """Return for BatchNorms the layer that is filled and whose outputs they are of."""
+    if not any(map(_is_filled, modules.values())):
+        return {}
+    inputs = NormInputs(
+        {
+            module: {name: step.tensor.shape for name, step in steps.items()}
+            for module, steps in modules.items()
+        }
+    )
+    before = {module: inputs.layer_before(module) for module in stale}
+    return {
+        module: layer for module, layer in before.items() if layer and _is_filled(modules[layer])
+    }
 
 
 def _with_buffer(step: Step, drawn: Mapping[str, Step]) -> Step:

@@ -47,10 +47,12 @@ class There:
     Attributes:
         values: what a transform changes; None for a law that replaces it.
         zeros: those that stay; None where none are kept.
+        own: the tensor's own values, where they are mixed with those of another.
     """
 
     values: Blocks | None = None
     zeros: Zeros | None = None
+    own: Blocks | None = None
 
 
 NOTHING = There()
@@ -123,7 +125,6 @@ class _Draw:
     ) -> None:
         if isinstance(law, Transform) and law.needs_moments and 0 not in shape:
             law = _settled(law, there, chance)
-        self._law = law
         self._shape = shape
         self._dtype = dtype if isinstance(law, Move) else computed_dtype(dtype)
         self._chance = chance
@@ -131,6 +132,8 @@ class _Draw:
         if isinstance(law, Transform):
             assert there.values is not None  # else it would change what happens to be in memory
             self._values = Portions(map(self._stored, _changed(law, there)))
+            law = self._mixed(law, there)
+        self._law = law
         self._zeros = there.zeros
 
     def blocks(self) -> Iterator[Elements]:
@@ -153,6 +156,13 @@ class _Draw:
                 for some in pieces(block, BLOCK_NUMEL):
                     restored.into(some)
                 yield block
+
+    def _mixed(self, law: Transform, there: There) -> Law:
+        """Return a law that has what it mixes with the values that it is given."""
+        if not law.mixes:
+            return law
+        assert there.own is not None
+        return law.mixed_with(Portions(map(self._stored, there.own())).take_into)
 
     def _drawn(self, shape: tuple[int, ...]) -> Iterator[Array]:
         take = self._values.take_into if self._values is not None else nothing
@@ -266,7 +276,7 @@ def draw_fill(fill: Fill, device: str, lose: Lose) -> Iterator[Elements]:
     values = None
     if fill.values is not None:
         values = values_of(fill.values, step.law, tensor.dtype, lose, saturates=fill.saturates)
-    there = There(values, _zeros_of(fill))
+    there = There(values, _zeros_of(fill), _blocks_of(fill.own))
     with naming(step.key):
         yield from draw_blocks(
             *(step.law, tensor.shape, tensor.dtype, step.seed, device, there, step.stream),

@@ -24,6 +24,7 @@ class Fill:
         under: what lies there now, where its elements leave gaps; else None.
         before: the tensor as it is now, if it is to be measured; else None.
         values: what a transform changes: the tensor as it is now, or another; else None.
+        own: the tensor as it is now, where these are mixed with it; else None.
         zeros: the tensor as it is now, where its zeros are kept; else None.
         is_kept: whether what is drawn is kept until all of it is tested.
         saturates: whether values of another dtype that are beyond this one become its largest.
@@ -37,6 +38,7 @@ class Fill:
     under: Copy | None = None
     before: View | None = None
     values: View | None = None
+    own: View | None = None
     zeros: View | None = None
     is_kept: bool = False
     saturates: bool = False

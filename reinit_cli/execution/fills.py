@@ -77,14 +77,16 @@ class Filling:
         reads = isinstance(law, Transform)
         needs_here = self.measures or reads or step.keeps_zeros
         here = self.contents.view(original) if needs_here else None
-        values = here
+        values, own = here, None
         if isinstance(law, Transform) and law.donor is not None:
             values = self.donors.view(law.donor, law.donor_key or step.key)
+            own = here if law.mixes else None
         return Fill(
             step,
             step.tensor.nbytes,
             before=here if self.measures else None,
             values=values if reads else None,
+            own=own,
             zeros=here if step.keeps_zeros else None,
             saturates=self.saturates,
             is_kept=is_kept_for_tests(step, checks=self.checks),

@@ -207,7 +207,9 @@ class Producer:
         if of.shares:
             return kept + self._peak_of_shares(of, product)
         read = [view for view in (of.before, of.values, of.zeros) if view is not None]
-        return kept + self._peak_of_draw(of, product) + max(map(peak_of_blocks, read), default=0)
+        together = peak_of_blocks(of.own) if of.own is not None else 0
+        peak = together + max(map(peak_of_blocks, read), default=0)
+        return kept + self._peak_of_draw(of, product) + peak
 
     def _peak_of_shares(self, fill: Fill, product: Product) -> int:
         """Return the memory that a tensor takes of which several rules fill parts."""

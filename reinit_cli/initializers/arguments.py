@@ -88,7 +88,8 @@ def versions_of(inits: Iterable[Init]) -> dict[str, int]:
         found[init.initializer.name] = init.initializer.version
         given = dict(init.arguments)
         within = (each for each in init.initializer.parameters if isinstance(each.kind, Nested))
-        found |= versions_of(inner_init(str(given[each.name])) for each in within)
+        texts = (given[each.name] for each in within)
+        found |= versions_of(inner_init(text) for text in texts if isinstance(text, str))
     return {name: version for name, version in sorted(found.items()) if version > 1}
 
 

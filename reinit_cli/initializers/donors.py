@@ -5,6 +5,7 @@ from __future__ import annotations
 from reinit_cli.initializers.fans import UndefinedError
 from reinit_cli.initializers.site import Donor, Site
 from reinit_cli.tensors.info import TensorInfo
+from reinit_cli.text import shape as written
 
 ANY = "*"
 
@@ -36,6 +37,22 @@ def tensor_of(site: Site, checkpoint: str, source: str | None) -> TensorInfo:
         example = next(iter(keys.values()))
         raise UndefinedError(f"{checkpoint!r} has it as {found}; name one, such as from={example}")
     return donor[next(iter(keys))]
+
+
+def tensor_like(
+    site: Site, shape: tuple[int, ...], checkpoint: str, source: str | None
+) -> TensorInfo:
+    """Return the tensor of another checkpoint that a tensor is to be, if it has the same shape.
+
+    Raises:
+        UndefinedError: there is none.
+    """
+    found = tensor_of(site, checkpoint, source)
+    if found.carried:
+        raise UndefinedError(f"in {checkpoint!r} it is {found.carried}")
+    if found.shape != shape:
+        raise UndefinedError(f"in {checkpoint!r} its shape is {written(found.shape)}")
+    return found
 
 
 def _prefixed(site: Site, checkpoint: str, donor: Donor) -> dict[str, str]:

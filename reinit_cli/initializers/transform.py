@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from reinit_cli.initializers.blocks import Take
 from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.overridable import overridable
 from reinit_cli.streams.chance import Array, Chance
@@ -24,6 +25,9 @@ class Transform(Law):
     gathers = False
     rearranges = False
     """Whether it moves values to other places, and does so with any of them in one dimension."""
+
+    mixes = False
+    """Whether its donor's values are mixed with the tensor's own, rather than replace them."""
 
     @overridable
     def is_random(self) -> bool:
@@ -47,6 +51,15 @@ class Transform(Law):
             UndefinedError: it has no meaning for such values.
         """
         del moments
+        raise NotImplementedError
+
+    def mixed_with(self, own: Take) -> Law:
+        """Return the law that mixes the values that it is given with the tensor's own.
+
+        Args:
+            own: gives these, in their order.
+        """
+        del own
         raise NotImplementedError
 
     def filling_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int | None:

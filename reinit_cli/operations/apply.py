@@ -230,12 +230,14 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
         return _patched(step, tensor, donors, device)
     law = step.law
     assert law is not None
-    values = here if isinstance(law, Transform) else None
+    values, own = here if isinstance(law, Transform) else None, None
     if isinstance(law, Transform) and law.donor is not None:
         view = donors.view(law.donor, law.donor_key or step.key)
         lose = partial(_refuse_lost, step.key)
         values = values_of(view, law, step.tensor.dtype, lose, saturates=step.overflow == "largest")
-    there = There(values, Zeros(here, step.zeros_version) if step.keeps_zeros else None)
+        own = here if law.mixes else None
+    zeros = Zeros(here, step.zeros_version) if step.keeps_zeros else None
+    there = There(values, zeros, own)
     info = step.tensor
     with naming(step.key):
         blocks = draw_blocks(law, info.shape, info.dtype, step.seed, device, there, step.stream)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 
@@ -89,7 +90,8 @@ def _drawn(init: Init, shape: tuple[int, ...], seed: int, dtype: str = "float32"
     """The draw on what is there, which for transforms is a normal of the dtype."""
     there = torch.empty(shape).normal_(0.5, 2, generator=torch.Generator().manual_seed(7))
     blocks = (elements_of_tensor(there.to(getattr(torch, dtype)).view(-1)),)
-    return draw(_law(init, shape, dtype), shape, dtype, seed, "cpu", There(lambda: iter(blocks)))
+    present = There(lambda: iter(blocks), own=lambda: iter(blocks))
+    return draw(_law(init, shape, dtype), shape, dtype, seed, "cpu", present)
 
 
 def _law(init: Init, shape: tuple[int, ...], dtype: str = "float32") -> Law:
@@ -194,6 +196,8 @@ def test_every_float_is_the_draw_rounded_once(declared: Initializer, dtype: str)
     reference = there.clone() if isinstance(law, Move) else there.to(drawn_in)
     if isinstance(law, Transform) and law.needs_moments:
         law = law.settled(torch_moments(elements_of_tensor(there)))
+    if isinstance(law, Transform) and law.mixes:
+        law = law.mixed_with(lambda own: np.copyto(own, there.to(drawn_in).view(-1).numpy()))
     law.fill(_stored(reference, dtype), chance)
 
     drawn = numbers(elements_of_tensor(_drawn(init, shape, 9, dtype)))
@@ -226,8 +230,8 @@ def test_it_can_leave_zeros_as_they_are(declared: Initializer) -> None:
     def there() -> Iterator[Elements]:
         yield elements_of_tensor(mask.view(-1))
 
-    kept = draw(law, shape, "float32", 3, "cpu", There(there, Zeros(there, 1)))
-    whole = draw(law, shape, "float32", 3, "cpu", There(there))
+    kept = draw(law, shape, "float32", 3, "cpu", There(there, Zeros(there, 1), there))
+    whole = draw(law, shape, "float32", 3, "cpu", There(there, own=there))
 
     assert torch.equal(kept, whole.masked_fill(mask == 0, 0))
 

@@ -20,6 +20,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "kaiming": ("kaiming_uniform", "he_uniform", "kaiming_normal", "he_normal"),
         "logarithmic": ("log_uniform", "inverse_softplus", "mamba_dt", "mamba_a"),
         "lora": ("lora_orthogonal",),
+        "mixtures": ("shrink_perturb", "blend"),
         "norms": ("spectral", "unit_norm", "normalize"),
         "orthogonals": ("orthogonal", "delta_orthogonal"),
         "replays": ("default",),
@@ -30,8 +31,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "sparses": ("sparse",),
         "transforms": (
-            *("scale", "noise", "shrink_perturb", "resample"),
-            *("clamp", "shuffle", "rewind", "mean"),
+            *("scale", "noise", "resample", "clamp"),
+            *("shuffle", "rewind", "mean"),
         ),
         "xavier": ("xavier_uniform", "glorot_uniform", "xavier_normal", "glorot_normal"),
     }

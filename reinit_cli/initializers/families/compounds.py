@@ -19,7 +19,7 @@ from reinit_cli.streams.torch.groups import GROUP_NUMEL
 # --- initializers within others ----------------------------------------------------------------
 
 
-def _check_inner(name: str, given: Arguments) -> Arguments:
+def check_inner(name: str, given: Arguments) -> Arguments:
     """Return the given arguments, if the inner initializer replaces all values.
 
     Raises:
@@ -29,9 +29,7 @@ def _check_inner(name: str, given: Arguments) -> Arguments:
     if isinstance(text, str):
         inner = text.partition(":")[0].strip()
         # It is refused before it is read, since a thousand of them within each other are deep.
-        if inner in REGISTRY and any(
-            isinstance(each.kind, Nested) for each in REGISTRY[inner].parameters
-        ):
+        if inner in REGISTRY and _is_too_deep(name, inner):
             raise ArgumentError(name, f"{REGISTRY[inner].name} cannot be within another")
         init = inner_init(text)
         if init.keeps or init.initializer.stream or init.keep_zeros:
@@ -40,7 +38,22 @@ def _check_inner(name: str, given: Arguments) -> Arguments:
     return given
 
 
-def _inner_law(text: str, shape: tuple[int, ...], site: Site) -> Law:
+def _is_too_deep(name: str, inner: str) -> bool:
+    """Whether an initializer has one within it that may not be within that one.
+
+    Only what changes existing values may have one that consists of smaller tensors.
+    """
+    has_inner = any(isinstance(each.kind, Nested) for each in REGISTRY[inner].parameters)
+    is_within_change = bool(REGISTRY[name].stream) and not REGISTRY[inner].stream
+    return has_inner and not is_within_change
+
+
+def inner_law(text: str, shape: tuple[int, ...], site: Site) -> Law:
+    """Return the law of an initializer within another.
+
+    Raises:
+        UndefinedError: it is not defined on the shape, or there.
+    """
     law = inner_init(text).law(shape, site)
     assert law is not None  # only keep has none, and that was refused
     return law
@@ -70,7 +83,7 @@ def _block_fans(shape: tuple[int, ...], *, parts: int, inner: str, axis: int) ->
     law="equal parts along dimension axis, each drawn by inner with the part's own shape and fans",
     example="block:parts=2,inner=xavier_uniform",
     defined="shapes whose dimension axis is divisible by parts, and whose parts inner can fill",
-    complete=_check_inner,
+    complete=check_inner,
     fans=_block_fans,
 )
 def block(
@@ -83,7 +96,7 @@ def block(
 ) -> Law:
     """Fill fused matrices (LSTM gates, qkv) part by part."""
     block_shape = _block_shape(shape, parts, axis)
-    law = _inner_law(inner, block_shape, site)
+    law = inner_law(inner, block_shape, site)
     numel = math.prod(block_shape)
     # With whole groups, drawing part by part gives the values of one draw of the whole.
     is_plain = law.is_sequential and axis == 0 and numel % GROUP_NUMEL == 0
@@ -118,7 +131,7 @@ def _sub_kernel_fans(shape: tuple[int, ...], *, upscale: int, inner: str) -> Fan
     defined="2 dimensions or more; shape[0] divisible by upscale²",
     paper="Aitken, Ledig, Theis, Caballero, Wang & Shi 2017, Checkerboard artifact free sub-pixel "
     "convolution, arXiv:1707.02937",
-    complete=_check_inner,
+    complete=check_inner,
     fans=_sub_kernel_fans,
 )
 def icnr(
@@ -129,5 +142,5 @@ def icnr(
     inner: Annotated[str, Nested()] = "kaiming_normal",
 ) -> Law:
     """Start sub-pixel convolutions as nearest-neighbor upsampling."""
-    law = _inner_law(inner, _sub_kernel(shape, upscale), site)
+    law = inner_law(inner, _sub_kernel(shape, upscale), site)
     return law if isinstance(law, Constant) else Repeated(law, shape, upscale**2)

@@ -133,7 +133,7 @@ def inverse_softplus(
 
 @register(
     purpose="structure",
-    law="ln 1, ln 2, …, ln N in every row of N; in 1-D tensors ln u, u from U(a, b)",
+    law="ln 1 to ln N in every row of N; in 1-D tensors ln u, u from U(a, b)",
     example="mamba_a",
     defined="1 or 2 dimensions",
     paper=f"{_MAMBA} (2-D); Dao & Gu 2024, Transformers are SSMs, ICML (Mamba-2, 1-D)",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.blocks import Take, nothing, pieces
 from reinit_cli.initializers.declaration import Arguments
-from reinit_cli.initializers.donors import tensor_of
+from reinit_cli.initializers.donors import tensor_like
 from reinit_cli.initializers.fans import UndefinedError
 from reinit_cli.initializers.law import Dtype, Law, Normal, Uniform
 from reinit_cli.initializers.mean_rows import MeanRows
@@ -17,7 +17,6 @@ from reinit_cli.initializers.parameters import (
     Checkpoint,
     Choice,
     DonorKey,
-    NonNegative,
     Number,
     Real,
 )
@@ -28,7 +27,6 @@ from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.tensors.dtype import DTYPES, FLOATS
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments
-from reinit_cli.text import shape as written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,20 +144,6 @@ def noise(
     """Add normal noise to existing values."""
     del shape
     return Scaled(1.0, std) if std is not None else RelativeNoise(relative or 0.0)
-
-
-@register(
-    purpose="existing",
-    law="factor · w + N(0, std²)",
-    example="shrink_perturb:factor=0.5,std=0.01",
-    paper="Ash & Adams 2020, On warm-starting neural network training, NeurIPS, arXiv:1910.08475",
-    is_transform=True,
-    has_rounds=True,
-)
-def shrink_perturb(shape: tuple[int, ...], *, factor: Real, std: NonNegative) -> Law:
-    """Shrink existing values and add noise, for warm starts."""
-    del shape
-    return Scaled(factor, std)
 
 
 @register(
@@ -300,11 +284,7 @@ def rewind(
     prefix. Without it, and where the other checkpoint has no such keys, one prefix that it has
     or lacks is found. Another dtype of floats is rounded once.
     """
-    found = tensor_of(site, checkpoint, from_)
-    if found.carried:
-        raise UndefinedError(f"in {checkpoint!r} it is {found.carried}")
-    if found.shape != shape:
-        raise UndefinedError(f"in {checkpoint!r} its shape is {written(found.shape)}")
+    found = tensor_like(site, shape, checkpoint, from_)
     if (
         found.dtype != site.dtype
         and not {DTYPES.get(found.dtype), DTYPES.get(site.dtype)} <= _FLOATS

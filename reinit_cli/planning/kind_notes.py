@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reinit_cli.planning.fan_notes import fan_notes
+from reinit_cli.planning.layers import FoundLayers
 from reinit_cli.planning.plan import Plan
 from reinit_cli.tensors.layers.layer import Layers
 from reinit_cli.text import quoted
@@ -20,8 +22,11 @@ def kind_notes(plan: Plan, layers: Layers | None) -> Iterator[str]:
         plan: what happens to every key.
         layers: those of its tensors; None where nobody knows them.
     """
-    if layers is not None:
-        yield from _norms_left_out(plan, layers)
+    if layers is None:
+        return
+    yield from _norms_left_out(plan, layers)
+    # Names are enough here: to build a model takes longer than most runs.
+    yield from fan_notes(plan, layers.by_names if isinstance(layers, FoundLayers) else layers)
 
 
 def _norms_left_out(plan: Plan, layers: Layers) -> Iterator[str]:

@@ -106,6 +106,11 @@ class Pattern:
         return f"[{escaped[0]}]{escaped[1:]}" if is_other else escaped
 
     @property
+    def keys(self) -> str:
+        """Its text without the kinds of layers."""
+        return split_kinds(self.text)[0]
+
+    @property
     def cost(self) -> int:
         """The cost of reading it, counted in names that its braces stand for.
 

@@ -87,6 +87,12 @@ def test_a_word_is_a_kind_a_group_or_either_in_another_case() -> None:
     assert kinds_named("conv1d") == {"Conv1d"}
     assert kinds_named("norm") >= {"LayerNorm", "BatchNorm2d", "Norm"}
     assert kinds_named("Norm") == {"Norm"}
-    assert kinds_named("batchnorm") == {"BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d"}
+    assert kinds_named("batchnorm") == {
+        "BatchNorm",
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "BatchNorm3d",
+        "SyncBatchNorm",
+    }
     assert kinds_named("layer") == frozenset()
     assert all(kind in kinds_named(kind) for kind in KINDS)

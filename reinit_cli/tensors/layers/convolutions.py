@@ -46,7 +46,10 @@ def _fits(channels: int, weight: Shape) -> tuple[bool, bool]:
     """Whether a transposed convolution, and a plain one, may have that many outputs."""
     first, second = weight[:2]
     groups = channels // second if second and channels % second == 0 else 0
-    return bool(groups) and first % groups == 0 and groups in (1, first), channels == first
+    is_plain = channels == first
+    # Whatever divides its channels could be groups, of which most convolutions have one.
+    may_be = bool(groups) and first % groups == 0 and (not is_plain or groups in (1, first))
+    return may_be, is_plain
 
 
 def _by_norms(module: Module, weight: Shape, modules: Modules) -> bool | None:

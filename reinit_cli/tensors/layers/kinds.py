@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 _CONVOLUTIONS = ("Conv1d", "Conv2d", "Conv3d")
 _TRANSPOSED = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
-_BATCH_NORMS = ("BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
+_BATCH_NORMS = ("BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
 _INSTANCE_NORMS = ("InstanceNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d")
 
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -29,6 +29,7 @@ EMBEDDINGS = (
     Names("transformers BERT, Mamba", ("*_embeddings", "embeddings")),
     Names("transformers CLIP, XLNet", ("*_embedding", "embedding")),
     Names("minGPT, RWKV", ("*_emb", "emb")),
+    Names("torch's tutorials", ("embed", "word_embed")),
     Names("DETR", ("query_embed", "row_embed", "col_embed", "level_embed")),
     Names("DiT", ("embedding_table",)),
 )

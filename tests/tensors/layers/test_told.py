@@ -35,6 +35,7 @@ LAYERS = {
     "a": nn.ConvTranspose1d(4, 6, 5),
     "b": nn.ConvTranspose2d(4, 6, 2),
     "c": nn.ConvTranspose3d(8, 4, 2, groups=1),
+    "grouped": nn.ConvTranspose2d(8, 12, 3, groups=4),
     "deconv": nn.ConvTranspose2d(4, 4, 2, bias=False),
     "up": nn.ConvTranspose2d(4, 4, 2),
     "d": nn.Linear(4, 7),

@@ -180,6 +180,11 @@ class Law(ABC):
         return 1
 
     @overridable
+    def is_whole(self) -> bool:
+        """Whether all values are whole numbers that are known beforehand."""
+        return False
+
+    @overridable
     def library(self) -> str:
         """The library that decides its last bits where no number of the stream differs, or ""."""
         return ""

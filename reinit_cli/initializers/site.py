@@ -22,11 +22,17 @@ else:
 class Architecture(Protocol):
     """A model as its constructor makes it."""
 
-    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+    def law(self, key: str, shape: tuple[int, ...], seed: int | None = None) -> Law:
         """Return what the constructor fills a tensor with.
 
+        Args:
+            key: the tensor.
+            shape: its shape.
+            seed: that of the run, under which the constructor is run for real where its law
+                cannot be followed; None for never.
+
         Raises:
-            UndefinedError: it makes no tensor of that key and shape.
+            UndefinedError: it makes no tensor of that key and shape, or of no law.
         """
 
     def start(self, key: str, shape: tuple[int, ...]) -> Law | None:
@@ -67,6 +73,7 @@ class Elsewhere:
             version 1; None for the newest of all.
         layers: the layers that the tensors are of; None where nobody looks for them.
         stacks: the stacks of layers that the keys of all tensors count.
+        seed: that of the run.
     """
 
     architecture: Architecture | None = None
@@ -75,6 +82,7 @@ class Elsewhere:
     versions: Versions | None = None
     layers: Layers | None = None
     stacks: Stacks = field(default_factory=Stacks)
+    seed: int = 0
 
     def version_of(self, name: str, newest: int) -> int:
         """Return the version of an initializer that is to be drawn."""

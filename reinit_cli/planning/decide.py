@@ -52,6 +52,7 @@ def decide(entries: Entries, request: Request, elsewhere: Elsewhere = NOWHERE) -
         RuleError: two rules, a resize or the optimizer's reset cannot be obeyed.
     """
     elsewhere = with_layers(elsewhere, entries.tensors, entries.model_type)
+    elsewhere = replace(elsewhere, seed=request.seed)
     plan = _with_origins(_by_rules(entries, request, elsewhere), entries)
     plan = with_rows(plan, entries.reshapes, elsewhere)
     plan = with_buffers(plan) if request.reset_buffers else plan

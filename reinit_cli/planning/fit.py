@@ -27,6 +27,11 @@ def unholdable(law: Law, dtype: Dtype, *, saturates: bool = False) -> str:
     if isinstance(law, Move):
         return ""
     fixed = law.low == law.high or law.low != law.low
+    if law.is_whole and dtype.kind in ("integer", "bool"):
+        is_within = dtype.smallest <= law.low <= law.high <= dtype.largest
+        return "" if is_within else f"{dtype.name} cannot hold {law.high:g} exactly"
+    if law.identity == "values" and dtype.kind == "complex":
+        return ""
     if dtype.kind == "complex" and not (fixed or isinstance(law, Complex)):
         return f"{dtype.name} takes constants and the laws of normal and uniform only"
     if dtype.kind not in ("float", "complex") and not fixed:

@@ -94,6 +94,7 @@ def warnings_of(plan: Plan, owned: Sequence[Sequence[Step]]) -> Iterator[str]:
     yield from _ruined_scales(plan.rules, owned)
     yield from _idle_bounds(plan.rules, owned)
     yield from _shared_streams(plan)
+    yield from _real_runs(plan.steps)
 
 
 def _ruined_scales(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> Iterator[str]:
@@ -129,6 +130,27 @@ def _idle_bounds(rules: Sequence[Rule], owned: Sequence[Sequence[Step]]) -> Iter
                 f"rule {quoted(rule.text)} has bounds {apart:.3g} std away from the mean, so that "
                 "nothing is truncated: a and b are absolute; bounds=in_std counts them in std"
             )
+
+
+def _real_runs(steps: Sequence[Step]) -> Iterator[str]:
+    """Say which tensors are taken from a real run of a constructor."""
+    by_default = [
+        share
+        for step in steps
+        for share in step.shares
+        if share.init is not None and share.init.initializer.name == "default"
+    ]
+    if not by_default:
+        return
+    from reinit_cli.initializers.families.replays import Taken
+
+    taken = [share.key for share in by_default if isinstance(share.law, Taken)]
+    if taken:
+        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        yield (
+            f"{taken[0]!r}{more} have the values of a real run of the constructor, by torch's own "
+            "random numbers: their distribution cannot be followed"
+        )
 
 
 def _shared_streams(plan: Plan) -> Iterator[str]:

@@ -105,7 +105,8 @@ class RecordReader:
         self._saturates = form.get("saturate") is True
         # Records were made before it was an error that a draw has too large numbers.
         self._overflow: Overflow = "largest" if self._saturates else "rounded"
-        elsewhere = Elsewhere(_architecture(source, form, given), versions=versions_in(form))
+        architecture = _architecture(source, form, given)
+        elsewhere = Elsewhere(architecture, versions=versions_in(form), seed=_seed_in(form))
         self._elsewhere = with_layers(elsewhere, source.tensors, model_type)
 
     def filled(self, tensor: TensorInfo, row: Form) -> RecordedFill:
@@ -269,13 +270,13 @@ class _NotRun:
 
     arch: str
 
-    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+    def law(self, key: str, shape: tuple[int, ...], seed: int | None = None) -> Law:
         """Say how to let it be run.
 
         Raises:
             UndefinedError: always.
         """
-        del key, shape
+        del key, shape, seed
         raise UndefinedError(f"their constructor is run only with --arch {self.arch}")
 
     def start(self, key: str, shape: tuple[int, ...]) -> Law | None:
@@ -290,6 +291,14 @@ class _NotRun:
     def first_equal(self, key: str) -> str:
         """Return the key itself: it tells nothing."""
         return key
+
+
+def _seed_in(form: Form) -> int:
+    """Return the seed of a record, or 0 where it has none, which its rows are refused for."""
+    try:
+        return int(form["seed"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0
 
 
 def _architecture(source: Source, form: Form, given: Given) -> Architecture | None:

@@ -61,8 +61,8 @@ every_drawn = pytest.mark.parametrize("declared", DRAWN, ids=lambda each: each.n
 class Net:
     """An architecture whose constructor draws everything from one normal."""
 
-    def law(self, key: str, shape: tuple[int, ...]) -> Law:
-        del key, shape
+    def law(self, key: str, shape: tuple[int, ...], seed: int | None = None) -> Law:
+        del key, shape, seed
         return Normal(1.0, 0.5)
 
     def start(self, key: str, shape: tuple[int, ...]) -> None:

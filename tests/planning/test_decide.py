@@ -1010,9 +1010,12 @@ def test_every_step_that_draws_says_what_fills_it_and_a_rule_only_where_one_does
 class _Ones:
     """An architecture whose constructor fills everything with ones."""
 
-    def law(self, key: str, shape: tuple[int, ...]) -> Law:
-        del key, shape
+    def law(self, key: str, shape: tuple[int, ...], seed: int | None = None) -> Law:
+        del key, shape, seed
         return Constant(1.0)
+
+    def first_equal(self, key: str) -> str:
+        return key
 
 
 def test_which_of_several_ties_is_named_first_does_not_depend_on_hashes() -> None:

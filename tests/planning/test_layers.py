@@ -20,8 +20,8 @@ from reinit_cli.tensors.layers.layer import Layer
 class _Architecture:
     """A model that has built its first layer itself."""
 
-    def law(self, key: str, shape: tuple[int, ...]) -> Law:
-        del key, shape
+    def law(self, key: str, shape: tuple[int, ...], seed: int | None = None) -> Law:
+        del key, shape, seed
         return Constant(0.0)
 
     def layer(self, key: str) -> Layer | None:

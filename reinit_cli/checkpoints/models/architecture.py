@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.checkpoints.models.constructor import (
     Fills,
     Recorded,
-    Unknown,
     laws_of,
     laws_of_layers,
 )
+from reinit_cli.checkpoints.models.recording.fills import Unknown
 from reinit_cli.checkpoints.models.starts import start_in, starts_of
 from reinit_cli.checkpoints.models.torchvision import (
     NO_WEIGHTS,
@@ -28,6 +28,7 @@ from reinit_cli.errors import UnknownNameError
 from reinit_cli.initializers import Architecture, Law, UndefinedError
 from reinit_cli.initializers.site import Arch
 from reinit_cli.lazy import dataclass
+from reinit_cli.streams.stream import seed_for
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.layers.layer import Layer
 from reinit_cli.text import shape as written
@@ -109,12 +110,13 @@ class Constructed:
         found = self._fill(key)
         return found.shape if found is not None else None
 
-    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+    def law(self, key: str, shape: tuple[int, ...], seed: int | None = None) -> Law:
         """Return what it fills a tensor with.
 
         Args:
             key: as in its own state dict, or after a prefix such as "module.".
             shape: the tensor's shape.
+            seed: that of the run; None where the constructor is not to run for real.
 
         Raises:
             UndefinedError: it makes no such tensor, or in a way that cannot be replayed.
@@ -124,9 +126,12 @@ class Constructed:
             raise UndefinedError(f"{self.name} has no such key")
         if found.shape != shape:
             raise UndefinedError(f"{self.name} makes it {written(found.shape)}")
-        if isinstance(found.law, Unknown):
-            raise UndefinedError(found.law.reason)
-        return found.law
+        law = found.law
+        if isinstance(law, Unknown) and found.run is not None and seed is not None:
+            law = found.run.law(found.key, seed_for(seed, self.name))
+        if isinstance(law, Unknown):
+            raise UndefinedError(law.reason)
+        return law
 
 
 class Classifier:
@@ -154,18 +159,18 @@ class Classifier:
         """Return the model with other arguments that people use, such as a larger image."""
         return ()
 
-    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+    def law(self, key: str, shape: tuple[int, ...], seed: int | None = None) -> Law:
         """Return what the constructor fills a tensor with.
 
         Raises:
             UndefinedError: it makes no such tensor, or in a way that cannot be replayed.
         """
         try:
-            return self._plain.law(key, shape)
+            return self._plain.law(key, shape, seed)
         except UndefinedError:
             for other in self._others:
                 try:
-                    return other.law(key, shape)
+                    return other.law(key, shape, seed)
                 except UndefinedError:
                     continue
             raise
@@ -337,18 +342,18 @@ class Renamed:
     architecture: Architecture
     origins: Mapping[str, str]
 
-    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+    def law(self, key: str, shape: tuple[int, ...], seed: int | None = None) -> Law:
         """Return what fills a tensor: the one of this name, or else the one that had another.
 
         Raises:
             UndefinedError: it makes no such tensor, or in a way that cannot be replayed.
         """
         try:
-            return self.architecture.law(key, shape)
+            return self.architecture.law(key, shape, seed)
         except UndefinedError:
             if key not in self.origins:
                 raise
-        return self.architecture.law(self.origins[key], shape)
+        return self.architecture.law(self.origins[key], shape, seed)
 
     def start(self, key: str, shape: tuple[int, ...]) -> Law | None:
         """Return what the layer of a tensor resets it to; None where it has no start of its own.

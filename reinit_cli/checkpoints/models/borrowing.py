@@ -15,16 +15,16 @@ _LOCK = threading.RLock()
 
 @contextmanager
 def own_random_state(seed: int | None = None) -> Iterator[None]:
-    """Use torch's global generator for a while, and set it back afterwards.
+    """Use the global generators of torch, numpy and Python, and set them back afterwards.
 
     The default dtype is torch's own meanwhile: what a program sets would change what is drawn.
 
     Args:
-        seed: where it starts; None means where it is.
+        seed: where they start; None means where they are.
     """
     import torch
 
-    with _LOCK:
+    with _LOCK, _others_random_state(seed):
         before, dtype = torch.default_generator.get_state(), torch.get_default_dtype()
         try:
             torch.set_default_dtype(torch.float32)
@@ -34,6 +34,24 @@ def own_random_state(seed: int | None = None) -> Iterator[None]:
         finally:
             torch.set_default_dtype(dtype)
             torch.default_generator.set_state(before)
+
+
+@contextmanager
+def _others_random_state(seed: int | None) -> Iterator[None]:
+    """Use the global generators of numpy and Python, and set them back afterwards."""
+    import random
+
+    import numpy as np
+
+    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002 (it is the global one)
+    try:
+        if seed is not None:
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            random.seed(seed)
+        yield
+    finally:
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        random.setstate(of_python)
 
 
 @contextmanager

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reinit_cli.checkpoints.models.constructor import (
-    Fills,
-    Recorded,
-    Unknown,
-    laws_of_layers,
-    recording,
-)
+from reinit_cli.checkpoints.models.constructor import Fills, Recorded, laws_of_layers
+from reinit_cli.checkpoints.models.recording.fills import Unknown
+from reinit_cli.checkpoints.models.recording.recorder import recording
 from reinit_cli.initializers import Law, UndefinedError
 
 if TYPE_CHECKING:

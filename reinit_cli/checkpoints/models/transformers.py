@@ -202,13 +202,13 @@ class _Respelled:
     constructed: Constructed
     prefix: str
 
-    def law(self, key: str, shape: tuple[int, ...]) -> Law:
+    def law(self, key: str, shape: tuple[int, ...], seed: int | None = None) -> Law:
         """Return what fills a tensor.
 
         Raises:
             UndefinedError: it makes no such tensor, or in a way that cannot be replayed.
         """
-        return self.constructed.law(self._own(key), shape)
+        return self.constructed.law(self._own(key), shape, seed)
 
     def start(self, key: str, shape: tuple[int, ...]) -> Law | None:
         """Return what the layer of a tensor resets it to; None where it has no start of its own.

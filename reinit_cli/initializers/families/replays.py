@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import RuleError
@@ -40,24 +41,34 @@ class Values(Law):
     identity = "values"
 
     @property
+    def is_whole(self) -> bool:
+        """Whether they are integers."""
+        return self.values.dtype.kind in "biu"
+
+    @property
     def mean(self) -> float:
-        """Their mean."""
-        return float(self.values.mean(dtype=np.float64))
+        """Their mean; of complex numbers, that of the real parts, as everything below."""
+        return float(self._real.mean(dtype=np.float64))
 
     @property
     def std(self) -> float:
         """Their standard deviation."""
-        return float(self.values.std(dtype=np.float64))
+        return float(self._real.std(dtype=np.float64))
 
     @property
     def low(self) -> float:
         """The smallest."""
-        return float(self.values.min())
+        return float(self._real.min())
 
     @property
     def high(self) -> float:
         """The largest."""
-        return float(self.values.max())
+        return float(self._real.max())
+
+    @property
+    def _real(self) -> Array:
+        real: Array = self.values.real
+        return real
 
     def fill(self, values: Array, chance: Chance) -> None:
         """Copy the values."""
@@ -94,12 +105,19 @@ class Values(Law):
 
     def cdf(self, x: float) -> float:
         """The share of the values that are at most x."""
-        return float((self.values <= x).mean())
+        return float((self._real <= x).mean())
 
     def misfit(self, values: Array) -> tuple[float, float]:
         """Count the elements that differ."""
         expected = self.values.astype(values.dtype)
         return float(np.count_nonzero(values.reshape(expected.shape) != expected)), 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Taken(Values):
+    """Values that a constructor computes from chance, taken from a run of it."""
+
+    library = "torch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +197,29 @@ def _rows_within(
         yield from _rows_within(row, start, stop, index + at * numel)
 
 
+@lru_cache(maxsize=256)
+def _visible(numel: int, regions: tuple[Region, ...]) -> tuple[int, ...]:
+    if numel > _WHOLE_NUMEL:  # as if they were disjoint
+        counts = [region.numel for region in regions[1:]]
+        return max(0, regions[0].numel - sum(counts)), *counts
+    painted = np.full(numel, -1, np.int32)
+    for at, region in enumerate(regions):
+        region.of(painted)[...] = at
+    counts = np.bincount(painted[painted >= 0], minlength=len(regions)).tolist()
+    return tuple(map(int, counts))
+
+
+def visible(numel: int, regions: Sequence[Region]) -> tuple[int, ...]:
+    """Return how many elements of each region no later one has.
+
+    Args:
+        numel: the elements of the tensor that they lie in.
+        regions: the regions, in the order in which they are filled. Of a large tensor, those
+            after the first are taken for disjoint.
+    """
+    return _visible(numel, tuple(regions))
+
+
 @dataclass(frozen=True, slots=True)
 class Patched(Law):
     """A law of a tensor, and laws of its parts, drawn after it from the same stream.
@@ -186,7 +227,7 @@ class Patched(Law):
     Attributes:
         numel: the elements of the whole.
         whole: the law of the whole, drawn first.
-        parts: disjoint regions, and the law of each.
+        parts: regions, and the law of each; where two have an element, the later one fills it.
     """
 
     numel: int
@@ -206,8 +247,10 @@ class Patched(Law):
     @property
     def _shares(self) -> list[tuple[Law, float]]:
         """The laws, and the share of the tensor that each fills in the end."""
-        parts = [(law, region.numel / self.numel) for region, law in self.parts]
-        return [(self.whole, 1 - sum(share for _, share in parts)), *parts]
+        regions = (Region(0, (self.numel,), (1,)), *(region for region, _ in self.parts))
+        laws = (self.whole, *(law for _, law in self.parts))
+        counts = visible(self.numel, regions)
+        return [(law, count / self.numel) for law, count in zip(laws, counts, strict=True) if count]
 
     @property
     def mean(self) -> float:
@@ -318,7 +361,9 @@ def _first_equal(site: Site, shape: tuple[int, ...]) -> str:
     """Return the first key whose tensor the constructor makes equal to this one."""
     del shape
     architecture = site.elsewhere.architecture
-    return site.key if architecture is None else architecture.first_equal(site.key)
+    if architecture is None or site.version == 1:
+        return site.key
+    return architecture.first_equal(site.key)
 
 
 @register(
@@ -328,10 +373,19 @@ def _first_equal(site: Site, shape: tuple[int, ...]) -> str:
     defined="tensors of the architecture: the source is a model's name, or --arch names it",
     takes_all=True,
     drawn_as=_first_equal,
+    version=2,
 )
 def default(shape: tuple[int, ...], site: Site) -> Law:
-    """Reproduce the model's own initialization, buffers included."""
+    """Reproduce the model's own initialization, buffers included.
+
+    The constructor is followed, and its draws are drawn from the stream of each key; tensors that
+    it makes equal are drawn from that of the first. A tensor whose law cannot be followed is taken
+    from a real run of the constructor under the seed of its name: its values are those of this
+    version of torch, and the plan says which tensors they are.
+    """
     architecture = site.elsewhere.architecture
     if architecture is None:
         raise RuleError("default", kind="architecture")
-    return architecture.law(site.key, shape)
+    # Before there were real runs, such tensors were refused.
+    seed = None if site.version == 1 else site.elsewhere.seed
+    return architecture.law(site.key, shape, seed)

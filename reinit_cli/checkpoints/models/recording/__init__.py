@@ -1,0 +1,1 @@
+"""Record what a constructor does to tensors, without drawing a value."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from reinit_cli.initializers.fans import UndefinedError
-from reinit_cli.initializers.law import Law
+from reinit_cli.initializers.law import Constant, Law
 from reinit_cli.initializers.site import Site
 from reinit_cli.initializers.starts.adapters import adapter_law
 from reinit_cli.initializers.starts.linear import of_weight
 from reinit_cli.initializers.starts.table import start_of
+
+_ZEROS = frozenset(("final_logits_bias",))
+"""Buffers of zeros that are of no layer: transformers BART, Marian."""
 
 _LEAST, _MOST = 3, 5
 """The dimensions of the weight of a convolution with one and with three spatial dimensions."""
@@ -26,6 +29,8 @@ def start_at(site: Site, shape: tuple[int, ...]) -> Law:
     adapters = adapter_law(site.key, shape)
     if adapters is not None:
         return adapters
+    if site.key.rpartition(".")[2] in _ZEROS:
+        return Constant(0.0)
     layer = site.layer
     if layer is not None:
         return start_of(layer, shape)

@@ -16,6 +16,7 @@ from reinit_cli.lazy import dataclass
 from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
 from reinit_cli.tensors.layers.convolutions import convolution
 from reinit_cli.tensors.layers.experts import is_expert, sizes_of_experts
+from reinit_cli.tensors.layers.heads import bias_of_head
 from reinit_cli.tensors.layers.layer import Layer, Layers, Told
 from reinit_cli.tensors.layers.modules import Module, Modules, Shape, place_of
 from reinit_cli.tensors.layers.names import (
@@ -86,7 +87,9 @@ class _ToldLayers:
         if known is None:
             known = self._known[path] = self._kind_of(module)
         role = module.meant(held)
-        if not known.kind or not _has(known.kind, role):
+        if not known.kind:
+            return bias_of_head(module, self._modules)
+        if not _has(known.kind, role):
             return None
         return Layer(known.kind, path, role, module.shapes, known.sizes, known.told)
 

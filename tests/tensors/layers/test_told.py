@@ -26,6 +26,30 @@ def _layer(*tensors: TensorInfo, model_type: str = "") -> Layer | None:
     return layers_of(tensors, model_type).layer(tensors[0].key)
 
 
+@pytest.mark.parametrize(
+    ("head", "embedding"),
+    [
+        ("cls.predictions", "bert.embeddings.word_embeddings"),
+        ("lm_head", "roberta.embeddings.word_embeddings"),
+        ("vocab_projector", "distilbert.embeddings.word_embeddings"),
+        ("pred_layer.proj", "transformer.embeddings"),
+    ],
+)
+def test_a_bias_alone_is_that_of_a_head_whose_weight_is_the_embedding(
+    head: str, embedding: str
+) -> None:
+    bias, words = _info(f"{head}.bias", 30), _info(f"{embedding}.weight", 30, 4)
+    positions = _info("bert.embeddings.position_embeddings.weight", 7, 4)
+
+    layer = _layer(bias, positions, words)
+
+    assert layer is not None
+    assert (layer.kind, layer.path, layer.role) == ("Linear", head, "bias")
+    assert layer.shapes["weight"] == (30, 4)
+    assert _layer(_info(f"{head}.bias", 31), positions, words) is None
+    assert _layer(_info("rescale.bias", 30), positions, words) is None
+
+
 LAYERS = {
     "conv1": nn.Conv1d(4, 6, 5),
     "conv2": nn.Conv2d(4, 6, 3, groups=2, bias=False),

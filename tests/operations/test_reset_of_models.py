@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
 from reinit_cli import plan, rewrite
-from reinit_cli.checkpoints.models.constructor import laws_of_layers
+from reinit_cli.checkpoints.models.constructor import laws_of_layers, recording
 from reinit_cli.checkpoints.models.torchvision import has_backbone_weights
 from tests.tools import missing
 
@@ -123,7 +123,7 @@ def test_a_folder_of_transformers_comes_out_whole(name: str) -> None:
 def test_names_tell_how_every_layer_of_torchvision_starts(name: str) -> None:
     """The laws are exactly those that reset_parameters of its own modules is recorded to draw."""
     backbone = {"weights_backbone": None} if has_backbone_weights(name) else {}
-    with torch.device("meta"):
+    with recording():  # which draws nothing
         model = get_model(name, weights=None, **backbone)
     own = laws_of_layers(model)
     state = {

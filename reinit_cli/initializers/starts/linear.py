@@ -50,9 +50,10 @@ def _fits(layer: Layer, shape: tuple[int, ...], of: tuple[int, ...]) -> bool:
     """Whether a bias has the outputs of a weight; a quantized one may be packed."""
     if len(shape) != 1:
         return False
-    if layer.kind.startswith("ConvTranspose"):
-        return bool(of[1]) and shape[0] % of[1] == 0  # by the groups, which are not always known
-    return shape[0] == of[0]
+    is_plain = shape[0] == of[0]
+    if layer.kind.startswith("Conv"):  # transposed, its outputs are these times the groups
+        return is_plain or (bool(of[1]) and shape[0] % of[1] == 0)
+    return is_plain
 
 
 def within_root_of(count: int) -> Law:

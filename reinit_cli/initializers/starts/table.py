@@ -110,6 +110,7 @@ _OUT_PROJ: Starts = {"weight": linear.weight, "bias": _always(0.0)}
 _OF_KINDS: tuple[tuple[Starts, tuple[str, ...]], ...] = (
     (_LINEAR, ("Linear", "Conv1d", "Conv2d", "Conv3d")),
     (_LINEAR, ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")),
+    (_LINEAR, ("Convolution",)),  # transposed or not, which makes no difference
     (_OUT_PROJ, ("NonDynamicallyQuantizableLinear",)),
     (_BILINEAR, ("Bilinear",)),
     (_CONV1D, ("Conv1D",)),

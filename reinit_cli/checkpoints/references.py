@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import field
 from types import MappingProxyType
 
+from reinit_cli.checkpoints.array import array_source
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.initializers import Architecture, Elsewhere, Init, Law, Transform
@@ -114,14 +115,18 @@ def find_references(
     Raises:
         SourceError: a checkpoint or an architecture is not there, or cannot be read.
     """
+    inits = tuple(inits)
     of_inits = (name for init in inits for name in init.checkpoints)
     names = dict.fromkeys((*of_inits, *masks))
+    arrays = {name for init in inits for name in init.arrays}
     architecture = otherwise
     if arch is not None:
         from reinit_cli.checkpoints.models.architecture import architecture_of
 
         architecture = architecture_of(arch, tensors, origins)
-    donors = {name: find_source(name) for name in names}
+    donors: dict[str, Source] = {
+        name: array_source(name) if name in arrays else find_source(name) for name in names
+    }
     mine = {tensor.key: tensor.shape for tensor in tensors}
     prefixes = {
         name: fitting_prefixes(mine, {tensor.key: tensor.shape for tensor in donor.tensors})

@@ -15,6 +15,7 @@ from reinit_cli.initializers.fans import TORCHS, Fans, Layout, UndefinedError, n
 from reinit_cli.initializers.gains import NONLINEARITIES, gain_of
 from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.parameters import (
+    ArrayFile,
     Axes,
     Checkpoint,
     Flag,
@@ -290,12 +291,20 @@ class Init:
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
-        """The other checkpoints that it takes tensors from."""
+        """The other checkpoints and arrays that it takes tensors from."""
+        return self._files(Checkpoint)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Those of them that are arrays of NumPy."""
+        return self._files(ArrayFile)
+
+    def _files(self, kind: type[Checkpoint]) -> tuple[str, ...]:
         given = dict(self.arguments)
         return tuple(
             str(given[parameter.name])
             for parameter in self.initializer.parameters
-            if isinstance(parameter.kind, Checkpoint)
+            if isinstance(parameter.kind, kind)
         )
 
     @property

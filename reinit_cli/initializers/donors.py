@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from reinit_cli.initializers.fans import UndefinedError
 from reinit_cli.initializers.site import Donor, Site
+from reinit_cli.tensors.dtype import DTYPES, FLOATS
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import shape as written
 
 ANY = "*"
+
+_FLOATS = frozenset(FLOATS)
 
 
 def tensor_of(site: Site, checkpoint: str, source: str | None) -> TensorInfo:
@@ -48,11 +51,35 @@ def tensor_like(
         UndefinedError: there is none.
     """
     found = tensor_of(site, checkpoint, source)
-    if found.carried:
-        raise UndefinedError(f"in {checkpoint!r} it is {found.carried}")
-    if found.shape != shape:
-        raise UndefinedError(f"in {checkpoint!r} its shape is {written(found.shape)}")
+    _need_shape(found, shape, checkpoint)
     return found
+
+
+def need_alike(found: TensorInfo, shape: tuple[int, ...], site: Site, name: str) -> None:
+    """Refuse a tensor of another file that another tensor cannot be a copy of.
+
+    Args:
+        found: the tensor there.
+        shape: the shape of the tensor that becomes a copy.
+        site: that tensor.
+        name: what people call the other file.
+
+    Raises:
+        UndefinedError: its shape or dtype differs; of two dtypes of floats the values are rounded.
+    """
+    _need_shape(found, shape, name)
+    if (
+        found.dtype != site.dtype
+        and not {DTYPES.get(found.dtype), DTYPES.get(site.dtype)} <= _FLOATS
+    ):
+        raise UndefinedError(f"in {name!r} it is {found.dtype}, not {site.dtype}")
+
+
+def _need_shape(found: TensorInfo, shape: tuple[int, ...], name: str) -> None:
+    if found.carried:
+        raise UndefinedError(f"in {name!r} it is {found.carried}")
+    if found.shape != shape:
+        raise UndefinedError(f"in {name!r} its shape is {written(found.shape)}")
 
 
 def _prefixed(site: Site, checkpoint: str, donor: Donor) -> dict[str, str]:

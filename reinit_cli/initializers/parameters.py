@@ -197,6 +197,15 @@ class Checkpoint(Text):
 
 
 @dataclass(frozen=True, slots=True)
+class ArrayFile(Checkpoint):
+    """The path of an array of NumPy, which is located before anything is decided."""
+
+    def describe(self) -> str:
+        """Say so."""
+        return "a NumPy file (.npy)"
+
+
+@dataclass(frozen=True, slots=True)
 class DonorKey:
     """A key of another checkpoint, as a pattern for many keys.
 

@@ -52,6 +52,9 @@ FLOATS = [name for name, dtype in DTYPES.items() if dtype.kind == "float"]
 BESIDE = "step0.safetensors"
 """The checkpoint that the examples refer to."""
 
+ARRAY = "bias.npy"
+"""The array that they refer to."""
+
 # `mean` fills from rows that are not its own; tests/test_resizing.py has its contract.
 DRAWN = [declared for declared in REGISTRY if declared.name not in ("keep", "mean")]
 every_initializer = pytest.mark.parametrize("declared", list(REGISTRY), ids=lambda each: each.name)
@@ -82,7 +85,8 @@ class Layers:
 
 def _site(shape: tuple[int, ...], dtype: str = "float32") -> Site:
     donor = {"layers.3.weight": TensorInfo("layers.3.weight", dtype, shape, 0)}
-    elsewhere = Elsewhere(Net(), {BESIDE: donor}, layers=Layers(shape))
+    array = {ARRAY: TensorInfo(ARRAY, dtype, shape, 0)}
+    elsewhere = Elsewhere(Net(), {ARRAY: array, BESIDE: donor}, layers=Layers(shape))
     return Site("layers.3.weight", dtype, elsewhere)
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
+        "arrays": ("values",),
         "basic": ("uniform", "normal", "trunc_normal"),
         "bilinear": ("bilinear",),
         "compounds": ("block", "icnr"),

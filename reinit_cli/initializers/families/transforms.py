@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.blocks import Take, nothing, pieces
 from reinit_cli.initializers.declaration import Arguments
-from reinit_cli.initializers.donors import tensor_like
+from reinit_cli.initializers.donors import need_alike, tensor_of
 from reinit_cli.initializers.fans import UndefinedError
 from reinit_cli.initializers.law import Dtype, Law, Normal, Uniform
 from reinit_cli.initializers.mean_rows import MeanRows
@@ -25,7 +25,6 @@ from reinit_cli.initializers.site import Site
 from reinit_cli.initializers.transform import Move, Transform
 from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
-from reinit_cli.tensors.dtype import DTYPES, FLOATS
 from reinit_cli.tensors.moments import BLOCK_NUMEL, Moments
 
 if TYPE_CHECKING:
@@ -248,9 +247,6 @@ class Taken(Move):
         del values, chance
 
 
-_FLOATS = frozenset(FLOATS)
-
-
 @register(
     purpose="existing", law="w, permuted", example="shuffle", is_transform=True, has_rounds=True
 )
@@ -284,12 +280,8 @@ def rewind(
     prefix. Without it, and where the other checkpoint has no such keys, one prefix that it has
     or lacks is found. Another dtype of floats is rounded once.
     """
-    found = tensor_like(site, shape, checkpoint, from_)
-    if (
-        found.dtype != site.dtype
-        and not {DTYPES.get(found.dtype), DTYPES.get(site.dtype)} <= _FLOATS
-    ):
-        raise UndefinedError(f"in {checkpoint!r} it is {found.dtype}, not {site.dtype}")
+    found = tensor_of(site, checkpoint, from_)
+    need_alike(found, shape, site, checkpoint)
     return Taken(checkpoint, found.key if found.key != site.key else "")
 
 

@@ -463,11 +463,12 @@ class PackageError(ReinitError, ImportError):
     """A package that `of` needs and that is not installed.
 
     Its kind is "plugin" where a package of initializers cannot be loaded, "broken" where
-    another cannot be imported, and "stream" where this Python cannot draw a random stream.
+    another cannot be imported, "law" where one of its initializers fails, and "stream" where this Python cannot draw a random stream.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{of} needs {about}, which is not installed",
+        "law": "the initializer {of!r} of {about} failed: {problem}",
         "plugin": "the initializers {of!r} of {about} cannot be loaded: {problem}",
         "broken": "{about} cannot be imported: {problem}",
         "stream": "{about} cannot be drawn with this Python: {problem}",

@@ -171,6 +171,12 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
+def has_too_many_digits(text: str) -> bool:
+    """Whether a text is an integer, but longer than any that is read."""
+    digits = text.strip().lstrip("+-")
+    return digits.isascii() and digits.isdecimal() and len(digits) > MAX_DIGITS
+
+
 def parse_integer(text: str) -> int:
     """Return the integer that decimal digits stand for, with or without a sign.
 

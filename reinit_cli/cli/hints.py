@@ -346,6 +346,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.PackageError, "broken"): (
         lambda error: f"install it again: pip install --force-reinstall {error.about}"
     ),
+    (errors.PackageError, "law"): lambda error: (
+        f"it is a fault of {error.about}: tell its authors, or use another initializer"
+    ),
     (errors.PackageError, "plugin"): (
         lambda error: f"fix or remove it: pip uninstall {error.about}"
     ),

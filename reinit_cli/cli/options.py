@@ -16,7 +16,7 @@ from reinit_cli.errors import RecipeError, UnknownNameError
 from reinit_cli.request.values import DEVICE
 from reinit_cli.streams.seeds import parse_seeds
 from reinit_cli.streams.stream import DEFAULT_STREAM
-from reinit_cli.text import parse_integer, parse_number, quoted
+from reinit_cli.text import MAX_DIGITS, has_too_many_digits, parse_integer, parse_number, quoted
 
 if TYPE_CHECKING:
     from reinit_cli.storage.destination import Destination, InUse
@@ -115,6 +115,8 @@ def _integer(
     try:
         return parse_integer(value)
     except ValueError:
+        if has_too_many_digits(value):
+            kind.fail(f"an integer has at most {MAX_DIGITS} digits", param, ctx)
         kind.fail(f"{quoted(value)} {problem}", param, ctx)
 
 

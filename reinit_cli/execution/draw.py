@@ -15,7 +15,9 @@ from reinit_cli.execution.zeros import Zeros, write_zeros
 from reinit_cli.initializers import Constant, Law, Move, Transform, UndefinedError
 from reinit_cli.initializers.blocks import evenly, nothing, pieces
 from reinit_cli.initializers.drawing import drawn_blocks
+from reinit_cli.initializers.foreign import blaming
 from reinit_cli.lazy import LazyModule, dataclass
+from reinit_cli.planning.plan import Step
 from reinit_cli.storage.segments import View
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.shifted import Shifted
@@ -94,16 +96,19 @@ def draw_blocks(
 
 
 @contextmanager
-def naming(key: str) -> Iterator[None]:
+def naming(step: Step) -> Iterator[None]:
     """Name the key whose values turn out to have no meaning for a transform, or no room.
 
     Raises:
         TensorError: they have none.
+        PackageError: a law of another package fails.
     """
     from reinit_cli.tensors.device import is_out_of_memory
 
+    key, name = step.key, step.init.initializer.name if step.init is not None else ""
     try:
-        yield
+        with blaming(type(step.law).__module__, name):
+            yield
     except UndefinedError as error:
         raise TensorError(key, str(error), kind="transform") from error
     except (RuntimeError, MemoryError) as error:
@@ -277,7 +282,7 @@ def draw_fill(fill: Fill, device: str, lose: Lose) -> Iterator[Elements]:
     if fill.values is not None:
         values = values_of(fill.values, step.law, tensor.dtype, lose, saturates=fill.saturates)
     there = There(values, _zeros_of(fill), _blocks_of(fill.own))
-    with naming(step.key):
+    with naming(step):
         yield from draw_blocks(
             *(step.law, tensor.shape, tensor.dtype, step.seed, device, there, step.stream),
             step.first_element,
@@ -312,7 +317,7 @@ class Drawing:
             return None
         if changes and not step.law.is_elementwise:
             return None
-        with naming(step.key):
+        with naming(step):
             return Anywhere(fill, chance)
 
 
@@ -336,7 +341,7 @@ class Anywhere:
             law = _settled(law, There(_blocks_of(fill.values), _zeros_of(fill)), chance)
         self._changes = isinstance(step.law, Transform)
         self._keeps_zeros = fill.zeros is not None
-        self._zeros_version = step.zeros_version
+        self._step = step
         self._dtype = computed_dtype(step.tensor.dtype)
         self._stored = stored_dtype(self._dtype)
         self._fill = law.filler(step.tensor.shape, self._stored, chance)
@@ -353,8 +358,9 @@ class Anywhere:
         if self._changes:
             assert present is not None
             run[:] = in_dtype(present, self._dtype).array
-        self._fill(run, at)
+        with naming(self._step):
+            self._fill(run, at)
         if self._keeps_zeros:
             assert present is not None
-            write_zeros(run, present, self._dtype, self._zeros_version)
+            write_zeros(run, present, self._dtype, self._step.zeros_version)
         return Elements(run, self._dtype)

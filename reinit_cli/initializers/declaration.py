@@ -12,6 +12,7 @@ from typing import Literal
 from reinit_cli.errors import ArgumentError
 from reinit_cli.initializers.complexes import of_complex
 from reinit_cli.initializers.fans import TORCHS, Fans, Layout, UndefinedError, need_ndim
+from reinit_cli.initializers.foreign import blaming, checked
 from reinit_cli.initializers.gains import NONLINEARITIES, gain_of
 from reinit_cli.initializers.law import Law
 from reinit_cli.initializers.parameters import (
@@ -331,8 +332,11 @@ class Init:
         asked = [
             site if each == "site" else self.layout.fans(shape) for each in self.initializer.asks
         ]
+        build, name = self.initializer.build, self.initializer.name
         try:
-            law = self.initializer.build(shape, *asked, **self._keywords())
+            with blaming(build.__module__, name):
+                made = build(shape, *asked, **self._keywords())
+            law = checked(made, build.__module__, name)
         except OverflowError as error:
             raise UndefinedError("its arguments are too large to compute with") from error
         return of_complex(law, site, has_fans="fans" in self.initializer.asks)

@@ -239,7 +239,7 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     zeros = Zeros(here, step.zeros_version) if step.keeps_zeros else None
     there = There(values, zeros, own)
     info = step.tensor
-    with naming(step.key):
+    with naming(step):
         blocks = draw_blocks(law, info.shape, info.dtype, step.seed, device, there, step.stream)
         rounding = Rounding(step, partial(refuse_overflow, step), values)
         portions = Portions.of(map(rounding.next, blocks))

@@ -115,7 +115,7 @@ def _whole_of(plan: Plan) -> Elements:
     (step,) = plan.steps
     tensor = step.tensor
     assert step.law is not None
-    with naming(step.key), _threads_of(step):
+    with naming(step), _threads_of(step):
         blocks = draw_blocks(
             step.law,
             tensor.shape,
@@ -139,7 +139,7 @@ def _part_of(plan: Plan, part: Part) -> Elements:
     # The system may promise more than there is, and kill whoever believes it.
     refuse_beyond(_nbytes_of(taken, tensor.dtype), step.key, limits())
     assert step.law is not None
-    with naming(step.key), _threads_of(step):
+    with naming(step), _threads_of(step):
         wide = draw_box(
             step.law,
             tensor.shape,

@@ -291,6 +291,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "",
     ): "another seed draws other values; without check=True they are written",
     (errors.PackageError, ""): lambda error: f"pip install {error.about}",
+    (errors.PackageError, "law"): lambda error: (
+        f"it is a fault of {error.about}: tell its authors, or use another initializer"
+    ),
     (errors.PackageError, "broken"): lambda error: f"pip install --force-reinstall {error.about}",
 }
 """What to do next, by the family and the kind of an error."""

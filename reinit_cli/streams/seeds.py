@@ -6,7 +6,7 @@ import hashlib
 import re
 
 from reinit_cli.errors import RuleError
-from reinit_cli.text import MAX_DIGITS, quoted
+from reinit_cli.text import MAX_DIGITS, has_too_many_digits, quoted
 
 MAX_SEEDS = 10_000
 """The most seeds of one command."""
@@ -23,6 +23,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     seeds: list[int] = []
     for part in text.split(","):
         found = _SEEDS.fullmatch(part.strip())
+        if not found and has_too_many_digits(part):
+            raise ValueError(f"a seed has at most {MAX_DIGITS} digits")
         if not found:
             raise ValueError(f"{quoted(text)} is not a seed; use N, N..M or N,M")
         first, last = int(found[1]), int(found[2] or found[1])

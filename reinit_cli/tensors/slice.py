@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import EllipsisType
 from typing import TypeVar
@@ -12,6 +13,8 @@ from reinit_cli.tensors.dtype import DTYPES
 from reinit_cli.text import parse_integer, plural, quoted
 
 _Each = TypeVar("_Each")
+
+_SHARE = re.compile(r"[0-9]+/[0-9]+", re.ASCII)
 
 Index = int | slice | EllipsisType
 
@@ -32,6 +35,11 @@ def parse_slice(text: str) -> tuple[Index, ...]:
 def _parse_word(text: str, word: str) -> Index:
     if word == "...":
         return ...
+    if not text.strip().strip("[]").strip():
+        raise TensorError(text, "it names no elements", kind="slice")
+    if _SHARE.fullmatch(word):
+        problem = f"{quoted(word)} is one of equal shares, as only rules can name them"
+        raise TensorError(text, problem, kind="slice")
     try:
         parts = [parse_integer(part) if part.strip() else None for part in word.split(":")]
     except ValueError:

@@ -156,3 +156,40 @@ def test_numbers_at_the_ends_of_float64_are_planned_and_tested(
     assert tested.code in (0, 1)
     assert sum(line.startswith(("error:", "hint:")) for line in tested.err.splitlines()) <= 2
     assert "Traceback" not in tested.err
+
+
+LONG = "1" * 31
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (("draw", "normal", "4,4", "-s", LONG), "an integer has at most 30 digits"),
+        (("m.safetensors", "-r", "w=normal", "-s", LONG), "a seed has at most 30 digits"),
+        (("m.safetensors", "-r", "w=normal", "-s", f"3,-{LONG}"), "a seed has at most 30 digits"),
+        (("draw", "normal", "4,4", "--slice", ""), "slice '': it names no elements"),
+        (("show", "m.safetensors", "w", "--slice", "[]"), "slice '[]': it names no elements"),
+        (
+            ("draw", "normal", "4,4", "--slice", "1/4"),
+            "slice '1/4': '1/4' is one of equal shares, as only rules can name them",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_number_is_said(
+    line: tuple[str, ...], said: str, reinit: Callable[..., Done]
+) -> None:
+    save_file({"w": torch.ones(4, 4)}, "m.safetensors")
+
+    done = reinit(*line)
+
+    assert done.code == 2
+    assert done.err.splitlines()[0].endswith(said)
+
+
+def test_a_sample_without_elements_has_no_deviation(reinit: Callable[..., Done]) -> None:
+    done = reinit("draw", "normal:std=2", "4,4", "--slice", "3:3")
+
+    assert done.code == 0
+    assert "tensor([], size=(0, 4))" in done.out
+    assert "std\t2 expected\n" in done.out
+    assert "nan" not in done.out

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 import reinit_cli
 from reinit_cli import apply_, register, seed_for
+from reinit_cli.cli import main
 from reinit_cli.cli.completion.candidates import inits_starting
 from reinit_cli.errors import ArgumentError, PackageError, UnknownNameError
 from reinit_cli.initializers import REGISTRY, Array, Chance, Law, Normal, Number, parse_init
@@ -340,3 +341,77 @@ def test_a_law_that_cannot_fill_cannot_be_made() -> None:
 
     with pytest.raises(TypeError, match="abstract"):
         Empty()  # type: ignore[abstract]
+
+
+FAULTS = {
+    "in the function": (
+        "    raise KeyError('scale')",
+        "KeyError: 'scale'",
+    ),
+    "in what it returns": (
+        "    return [0.0] * shape[0]",
+        "TypeError: it returned list, which is not a Law",
+    ),
+    "in a number of the law": (
+        "    class Faulty(Law):\n"
+        "        mean = property(lambda self: 1 / 0)\n"
+        "        std = 1.0\n"
+        "        def fill(self, values, chance):\n"
+        "            values[...] = 0\n"
+        "    return Faulty()",
+        "ZeroDivisionError: division by zero",
+    ),
+    "in a draw": (
+        "    class Faulty(Law):\n"
+        "        mean, std = 0.0, 1.0\n"
+        "        is_elementwise = ELEMENTWISE\n"
+        "        def fill(self, values, chance):\n"
+        "            raise RuntimeError('no table\\nfor it')\n"
+        "    return Faulty()",
+        "RuntimeError: no table",
+    ),
+}
+
+
+@pytest.mark.parametrize("stream", ["philox", "torch"])
+@pytest.mark.parametrize("rule", ["w=faulty", "w[2:]=faulty"])
+@pytest.mark.parametrize("elementwise", ["True", "False"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_another_package_is_one_error_that_names_it(
+    fault: str,
+    elementwise: str,
+    rule: str,
+    stream: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    body, said = FAULTS[fault]
+    (tmp_path / "faulty_inits.py").write_text(
+        "from reinit_cli import register\n"
+        "from reinit_cli.initializers import Law\n"
+        '@register(law="none", example="faulty")\n'
+        "def faulty(shape):\n"
+        '    """Fail."""\n' + body.replace("ELEMENTWISE", elementwise) + "\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
+    monkeypatch.setattr(REGISTRY, "_has_loaded", False)
+    monkeypatch.delitem(sys.modules, "faulty_inits", raising=False)
+    _install(monkeypatch, "faulty_inits")
+    save_file({"w": torch.zeros(4, 4)}, tmp_path / "m.safetensors")
+    out = tmp_path / "out.safetensors"
+    line = [str(tmp_path / "m.safetensors"), "-r", rule, "--stream", stream, "-q", "-o", str(out)]
+
+    assert main(line) == 2
+
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: the initializer 'faulty' of faulty_inits failed: {said}",
+        "hint: it is a fault of faulty_inits: tell its authors, or use another initializer",
+    ]
+    assert not out.exists()
+    state = {"w": torch.ones(4, 4)}
+    with pytest.raises(PackageError, match="of faulty_inits failed") as error:
+        apply_(state, [rule], stream=stream)
+    assert error.value.__cause__ is not None
+    assert torch.equal(state["w"], torch.ones(4, 4))

@@ -217,8 +217,10 @@ def _facts(drawn: Drawn) -> Iterator[tuple[str, str]]:
         yield "gain", number(rule.init.gain)
     if step.bound is not None:
         yield "bound", number(step.bound)
-    expected = f"{number(step.follows.std)} expected, " if step.follows is not None else ""
-    yield "std", f"{expected}{number(drawn.moments.std)} drawn"
+    expected = [f"{number(step.follows.std)} expected"] if step.follows is not None else []
+    found = [f"{number(drawn.moments.std)} drawn"] if drawn.elements.numel else []
+    if expected or found:
+        yield "std", ", ".join((*expected, *found))
     stream = stream_named(plan.request.stream)
     key = f"key {step.key}, {stream.seed_name} {step.seed_form}"
     yield "seed", f"{plan.request.seed} (stream {stream.name}), {key}"

@@ -104,7 +104,7 @@ class MeanRows(Transform):
         total = torch.zeros(columns, dtype=torch.float64, device=device)
         mixed = torch.zeros(new, columns, dtype=torch.float64, device=device)
         weights = torch.zeros(new, 1, dtype=torch.float64, device=device)
-        counts = torch.full_like(total[:1], 0 if self.skips_zeros else self.rows)
+        counts = torch.zeros_like(total)
         for _, rows in self._old_rows(columns, dtype, take):
             normals = np.empty((new, len(rows)), dtype)
             chance.normal(normals, 0.0, 1.0)
@@ -113,13 +113,16 @@ class MeanRows(Transform):
             mixed += z.double() @ there.double() if self.version > 1 else z @ there
             if self.skips_zeros:
                 others = (there != 0).double()
-                counts = counts + others.sum(dim=0)
+                counts += others.sum(dim=0)
                 weights = weights + z.double() @ others
             else:
                 weights += z.sum(dim=1, keepdim=True, dtype=torch.float64)
-        counts = counts.clamp(min=1)
-        mean = total / counts
-        drawn = mean + (1e-9 / counts).sqrt() * (mixed - weights * mean)
+        if self.skips_zeros:
+            counts.clamp_(min=1)
+            mean, scale = total / counts, (1e-9 / counts).sqrt()
+        else:
+            mean, scale = total / self.rows, math.sqrt(1e-9 / self.rows)  # type: ignore[assignment]
+        drawn = mean + scale * (mixed - weights * mean)
         flat: Array = drawn.to("cpu", of_torch).reshape(-1).numpy()
         return flat
 

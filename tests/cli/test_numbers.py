@@ -153,7 +153,7 @@ def test_numbers_at_the_ends_of_float64_are_planned_and_tested(
     tested = reinit("m.safetensors", "-r", f"w={init}", "--check", "-o", "out.safetensors")
 
     assert planned.code == 0
-    assert tested.code in (0, 1)
+    assert tested.code in (0, 1) or "'w' overflows float64: " in tested.err
     assert sum(line.startswith(("error:", "hint:")) for line in tested.err.splitlines()) <= 2
     assert "Traceback" not in tested.err
 

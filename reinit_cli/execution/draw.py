@@ -261,7 +261,7 @@ def rounding_of(fill: Fill, overflow: Lose) -> Rounding:
         fill: what is drawn.
         overflow: called with the number of drawn values that its dtype does not have.
     """
-    return Rounding(fill.step, overflow, _blocks_of(fill.values))
+    return Rounding(fill.step, overflow, _blocks_of(fill.values), _blocks_of(fill.own))
 
 
 def draw_fill(fill: Fill, device: str, lose: Lose) -> Iterator[Elements]:

@@ -64,13 +64,16 @@ def refuse_overflow(step: Step, count: int) -> None:
 class Rounding:
     """Rounds a draw to the dtype of its tensor."""
 
-    def __init__(self, step: Step, lose: Lose, values: Blocks | None = None) -> None:
+    def __init__(
+        self, step: Step, lose: Lose, values: Blocks | None = None, own: Blocks | None = None
+    ) -> None:
         """Prepare to round.
 
         Args:
             step: what is drawn, and what becomes of numbers that are too large.
             lose: told how many of them there are, if they are an error.
             values: what a transform changes, where `next` rounds what it gives.
+            own: the tensor's own values, where they are mixed with these.
         """
         self._dtype = step.tensor.dtype
         self._law = step.law
@@ -78,7 +81,8 @@ class Rounding:
         self._looks = step.overflow != "rounded" and may_overflow(step.law, self._dtype)
         self._largest = DTYPES[self._dtype].largest
         self._lose = lose
-        self._before = _Before(values) if values is not None else None
+        given = [each for each in (values, own) if each is not None]
+        self._before = [_Before(each) for each in given]
         self._reached = 0
 
     @property
@@ -98,7 +102,7 @@ class Rounding:
             block: the elements as they are drawn.
             present: what they are now, where a draw depends on that.
         """
-        return self._rounded(block, lambda: _are_finite(present) if present is not None else True)
+        return self._rounded(block, lambda: self._was_finite(present))
 
     def _rounded(self, block: Elements, were_finite: Callable[[], Array | bool]) -> Elements:
         values = block.array
@@ -124,11 +128,16 @@ class Rounding:
             return were_finite()
         return self._law is not None and self._law.is_random and math.isfinite(self._law.std)
 
+    def _was_finite(self, present: Elements | None) -> Array | bool:
+        if isinstance(self._law, Transform) and self._law.mixes:
+            return False  # those of the other checkpoint are not at hand
+        return _are_finite(present) if present is not None else True
+
     def _were_finite(self, first: int, count: int) -> Array | bool:
-        if self._before is None:
-            return True
-        keeps_places = self._law is not None and self._law.is_sequential
-        return self._before.finite(first, count) if keeps_places else self._before.are_finite
+        if self._law is None or not self._law.is_sequential:  # it moves or gathers them
+            return all(each.are_finite for each in self._before)
+        found = [each.finite(first, count) for each in self._before]
+        return np.logical_and.reduce(found) if found else True
 
 
 class _Before:

@@ -241,7 +241,7 @@ def _drawn(step: Step, tensor: torch.Tensor, donors: OpenDonors, device: str) ->
     info = step.tensor
     with naming(step):
         blocks = draw_blocks(law, info.shape, info.dtype, step.seed, device, there, step.stream)
-        rounding = Rounding(step, partial(refuse_overflow, step), values)
+        rounding = Rounding(step, partial(refuse_overflow, step), values, own)
         portions = Portions.of(map(rounding.next, blocks))
         taken = portions.take(info.shape, info.dtype)
         return torch_tensor(Elements(taken, info.dtype))

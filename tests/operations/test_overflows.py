@@ -131,6 +131,21 @@ def test_infinities_of_the_source_are_carried(
     assert WAYS[way](there, "scale:3", stream=stream, saturate=True)[-1, 0] == 65504
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_infinities_of_both_checkpoints_are_carried_into_their_mixture(way: str) -> None:
+    there, other = _weights(30, 20, dtype=torch.float16), torch.ones(30, 20)
+    there[5, 3], other[7, 7] = torch.inf, -torch.inf
+    save_file({"w": other}, "other.safetensors")
+
+    found = WAYS[way](there, "blend:other.safetensors,0.5")
+
+    assert found[5, 3].isposinf()
+    assert found[7, 7].isneginf()
+    assert found.isinf().sum() == 2
+    with pytest.raises(TensorError, match="'w' overflows float16"):
+        WAYS[way](there, "blend:other.safetensors,1e6")
+
+
 @pytest.mark.parametrize("stream", STREAMS)
 def test_a_rare_number_of_a_draw_is_found(stream: str) -> None:
     """One normal in 1.8 million lies 5 deviations from its mean."""

@@ -6,7 +6,7 @@ from functools import partial
 
 from reinit_cli.checkpoints.formats.base import Located
 from reinit_cli.checkpoints.source import Source
-from reinit_cli.operations.folder_facts import model_type_of
+from reinit_cli.operations.folder_facts import counts_of_heads, model_type_of
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.owners import Surroundings
 
@@ -28,6 +28,7 @@ def entries_of(source: Source, root: str | None) -> Entries:
         located.optimizers,
         around=_around(located, is_chosen=root is not None),
         model_type=partial(model_type_of, source),
+        counts_of_heads=partial(counts_of_heads, source),
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats.hugging_face.index import total_nbytes
@@ -14,6 +14,9 @@ from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, parse_o
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import SourceError
 from reinit_cli.lazy import dataclass
+
+if TYPE_CHECKING:
+    from reinit_cli.planning.units import HeadCounts
 
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -103,6 +106,38 @@ def model_type_of(source: Source) -> str:
     """
     config = config_of(source)
     return config.model_type if config is not None else ""
+
+
+def counts_of_heads(source: Source) -> HeadCounts:
+    """Return how many heads the config of a folder says that attentions have; 0 if it does not.
+
+    Raises:
+        SourceError: the config cannot be read.
+    """
+    from reinit_cli.planning.units import HeadCounts
+
+    if not isinstance(source, FolderSource):
+        return HeadCounts()
+    from reinit_cli.operations.configs import texts_of
+    from reinit_cli.planning.config import CONFIG
+
+    texts, _ = texts_of(source)
+    said = _members(texts.get(CONFIG, ""))
+    said = {**_object(said.get("text_config")), **said}
+    queries = _first_count(said, _QUERY_HEADS)
+    shared = 1 if said.get("multi_query") is True else queries
+    model_type = _text(said.get("model_type"))
+    return HeadCounts(queries, _first_count(said, _KEY_HEADS) or shared, model_type)
+
+
+_QUERY_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads")
+_KEY_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
+"""The names that configs of transformers have for numbers of heads."""
+
+
+def _first_count(said: Mapping[str, Any], names: Sequence[str]) -> int:
+    found = (said.get(name) for name in names)
+    return next((each for each in found if type(each) is int and each > 0), 0)
 
 
 def _members(text: str) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
     rules = rules_of(request.rules)
     keys = [tensor.key for tensor in tensors]
     ties = tied_groups(tensors)
-    matches = match(tensors, rules, entries.heads, ties, elsewhere.layers)
+    matches = match(tensors, rules, entries.heads, ties, elsewhere.layers, entries.counts_of_heads)
     left_alone = left_alone_of(tensors) if entries.spared is None else entries.spared
     if elsewhere.version_of(WEIGHT_NORM, WEIGHT_NORM_VERSION) < WEIGHT_NORM_VERSION:
         left_alone = {key: why for key, why in left_alone.items() if not why.norm_of}

@@ -12,6 +12,7 @@ from reinit_cli.planning.layers import RenamedLayers
 from reinit_cli.planning.owners import ALONE, Surroundings
 from reinit_cli.planning.reshape import RESIZE_VERSION, Reshapes, reshaped, to_shapes
 from reinit_cli.planning.select import selection_of
+from reinit_cli.planning.units import HeadCounts
 from reinit_cli.planning.weight_norm import left_alone_of
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
@@ -43,6 +44,7 @@ class Entries:
         order: the keys of the optimizers' parameters, where the user gives them.
         around: where the state dict lies.
         model_type: returns what the config next to the checkpoint calls its model, or "".
+        counts_of_heads: returns how many heads the config says that attentions have.
         layers: the layers of its tensors; None where no pattern asks for them.
     """
 
@@ -60,6 +62,7 @@ class Entries:
     order: tuple[str, ...] | None = None
     around: Surroundings = ALONE
     model_type: Callable[[], str] = str
+    counts_of_heads: Callable[[], HeadCounts] = HeadCounts
     layers: Layers | None = None
 
 

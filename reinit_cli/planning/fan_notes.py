@@ -47,24 +47,37 @@ def fan_notes(plan: Plan, layers: Layers) -> Iterator[str]:
         plan: what happens to every key.
         layers: those of its tensors.
     """
-    for at, rule in enumerate(plan.rules):
-        if "fans" not in rule.init.initializer.asks or rule.init.layout != TORCHS:
-            continue
-        found: dict[tuple[str, str], list[_Misread]] = {}
-        for step in plan.steps:
-            share = next((each for each in step.draws if each.rule == at), None)
-            misread = _misread(rule, step, share, layers) if share is not None else None
-            if misread is not None:
-                found.setdefault((misread.kind, misread.meant), []).append(misread)
-        for (kind, _), several in found.items():
-            is_alone = sum(each == kind for each, _ in found) == 1
-            yield _note(rule, several, is_alone=is_alone)
+    asking = {
+        at: rule
+        for at, rule in enumerate(plan.rules)
+        if "fans" in rule.init.initializer.asks and rule.init.layout == TORCHS
+    }
+    if not asking:
+        return
+    misread: dict[int, list[_Misread]] = {}
+    for step in plan.steps:
+        draws = {draw.rule: draw for draw in step.draws if draw.rule in asking}
+        for at, draw in draws.items():
+            if at is not None and (each := _misread(asking[at], step, draw, layers)) is not None:
+                misread.setdefault(at, []).append(each)
+    for at in sorted(misread):
+        yield from _notes(asking[at], misread[at])
 
 
-def _misread(rule: Rule, step: Step, share: Step, layers: Layers) -> _Misread | None:
+def _notes(rule: Rule, misread: Sequence[_Misread]) -> Iterator[str]:
+    """Say what a rule reads wrongly, once for each argument that sets it right."""
+    found: dict[tuple[str, str], list[_Misread]] = {}
+    for each in misread:
+        found.setdefault((each.kind, each.meant), []).append(each)
+    for (kind, _), several in found.items():
+        is_alone = sum(each == kind for each, _ in found) == 1
+        yield _note(rule, several, is_alone=is_alone)
+
+
+def _misread(rule: Rule, step: Step, draw: Step, layers: Layers) -> _Misread | None:
     """Return what is wrong with the fans of a tensor, or None where they are right."""
     shape = step.tensor.shape
-    if len(shape) < 2 or share.law is None:
+    if len(shape) < 2 or draw.law is None:
         return None
     layer = layers.layer(step.key)
     layout = _layout(layer, shape) if layer is not None else None
@@ -75,11 +88,11 @@ def _misread(rule: Rule, step: Step, share: Step, layers: Layers) -> _Misread | 
         law = meant.law(shape)
     except UndefinedError:
         return None
-    if law is None or law.std == share.law.std:
+    if law is None or law.std == draw.law.std:
         return None
     given = {name: value for name, value in meant.given.items() if name not in rule.init.given}
     text = ",".join(f"{name}={str(value).lower()}" for name, value in given.items())
-    return _Misread(step.key, layer.kind, share.law.std, text, law.std)
+    return _Misread(step.key, layer.kind, draw.law.std, text, law.std)
 
 
 def _layout(layer: Layer, shape: tuple[int, ...]) -> Layout | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 
 from reinit_cli.errors import RuleError
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.owner import Owner
 from reinit_cli.planning.parts import Owners, refuse_ambiguous, settled_parts
+from reinit_cli.planning.units import HeadCounts, parts_meant
 from reinit_cli.request.pattern import KeyIndex, Missed, Pattern
 from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import TensorInfo
@@ -44,6 +45,7 @@ def match(
     heads: Sequence[str],
     ties: Mapping[str, tuple[str, ...]],
     layers: Layers | None = None,
+    counts_of_heads: Callable[[], HeadCounts] = HeadCounts,
 ) -> Matches:
     """Match every rule against all keys; the last that matches a key decides.
 
@@ -53,6 +55,7 @@ def match(
         heads: the keys that are filled as their model does, where no rule says otherwise.
         ties: for each key that shares its tensor, all keys of it.
         layers: the layers of the tensors.
+        counts_of_heads: returns how many heads the model's attentions have.
 
     Raises:
         RuleError: two rules say different things of one tensor.
@@ -78,7 +81,9 @@ def match(
             matched |= dict.fromkeys((keys[position] for position in selected), Owner(rule, at))
         else:
             for position in selected:
-                parts.setdefault(keys[position], []).append(Owner(rule, at))
+                found = parts_meant(rule, tensors[position], layers, counts_of_heads)
+                owned = [Owner(each, at) for each in found]
+                parts.setdefault(keys[position], []).extend(owned)
     owners = _settled(matched, ties)
     shapes = {tensor.key: tensor.shape for tensor in tensors if tensor.key in parts}
     of_parts = settled_parts(parts, owners, ties, shapes)
@@ -87,7 +92,7 @@ def match(
     )
     ranks = {key: {owner.rank for owner in owned} for key, owned in of_parts.items()}
     kept += Counter(
-        each.rank for key, found in parts.items() for each in found if each.rank in ranks[key]
+        rank for key, found in parts.items() for rank in {*map(_rank, found)} & ranks[key]
     )
     return Matches(
         owners,
@@ -97,6 +102,10 @@ def match(
         of_parts,
         missed,
     )
+
+
+def _rank(owner: Owner) -> int:
+    return owner.rank
 
 
 def head_rule(key: str) -> Rule:

@@ -81,11 +81,17 @@ def settled_parts(
             continue
         group = ties.get(key, (key,))
         last = owners[key]
-        of_group = {each.rank: (each, own) for own in group for each in matched.get(own, ())}
-        for rank, (each, own) in of_group.items():
+        of_group = {
+            (each.rank, str(each.rule.part)): (each, own)
+            for own in group
+            for each in matched.get(own, ())
+        }
+        for (rank, _), (each, own) in of_group.items():
             if last is not None and rank < last.rank:
                 _refuse_overruled(each, own, last)
-        left = [of_group[rank][0] for rank in sorted(of_group) if last is None or rank > last.rank]
+        left = [
+            of_group[place][0] for place in sorted(of_group) if last is None or place[0] > last.rank
+        ]
         if len(left) > MOST_PARTS:
             raise RuleError(
                 key, f"{len(left):,} rules fill parts of {key!r}, and {MOST_PARTS:,} can"

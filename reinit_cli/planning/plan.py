@@ -154,6 +154,11 @@ class Step:
         return self.tensor.key
 
     @property
+    def whole_key(self) -> str:
+        """The key of its tensor, of which it may be a part."""
+        return self.key if self.part is None else self.key.removesuffix(str(self.part))
+
+    @property
     def seed_form(self) -> int | str:
         """The seed of its stream as JSON and people see it."""
         return seed_form(self.seed, self.stream) if self.stream else self.seed
@@ -333,7 +338,8 @@ def _rule_row(rule: Rule, steps: Sequence[Step]) -> tuple[Field, ...]:
     skipped = [step.reason for step in steps if step.action == "skip"]
     notes = f"{len(skipped):,} skipped: {'; '.join(dict.fromkeys(skipped))}" if skipped else ""
     numel = sum(step.tensor.numel for step in taken)
-    return rule.match, str(rule.init), len(taken), numel, notes
+    count = len({step.whole_key for step in taken})
+    return rule.match, str(rule.init), count, numel, notes
 
 
 def _fill_row(step: Step, stds: Mapping[str, float]) -> tuple[Field, ...]:

@@ -9,6 +9,8 @@ and what follows a space, `fc.weight [0:1]`, is a part.
     7                in a list, the element 7 of a dimension
     ...              in a list, all dimensions that are not written
     mask=FILE        where a tensor of the same shape in another checkpoint is 1
+    heads=3,7        what some heads of an attention have of it; heads=3,7/32 of 32 heads
+    experts=0..3     some experts of a stack
 
 Kinds of layers have a bracket of their own, before the part or after it: `w[kind=Linear][:, :3]`.
 """
@@ -38,7 +40,10 @@ _MASK_START = re.compile(r"\[ *mask *=")
 
 _END_OF_PATTERN = re.compile(r"\s*(?:=|\[|\Z)")
 
-_FORMS = "write 0:4, -3:, : or 1/4 for each dimension, or mask=FILE"
+_FORMS = "write 0:4, -3:, : or 1/4 for each dimension, mask=FILE, heads=0,3 or experts=0..3"
+
+_UNITS = re.compile(r"(heads|experts) *= *([-0-9., ]+?) *(?:/ *([0-9]{1,18}) *)?")
+_RUN = re.compile(r"(-?[0-9]{1,18})(?: *\.\. *(-?[0-9]{1,18}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,38 @@ Ranges = tuple[range, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Units:
+    """Units of a layer that a part has, such as heads of an attention.
+
+    Attributes:
+        name: what they are: "heads" or "experts".
+        runs: the first and the last of each run of them, as written.
+        count: how many the layer has, where the rule says it; otherwise 0.
+    """
+
+    name: str
+    runs: tuple[tuple[int, int], ...]
+    count: int = 0
+
+    def of(self, count: int) -> list[range]:
+        """Return them as runs of numbers, of so many units.
+
+        Raises:
+            ValueError: the text says which of them there is not.
+        """
+        found: set[int] = set()
+        for run in self.runs:
+            first, last = (each + count if each < 0 else each for each in run)
+            if not 0 <= first <= last < count:
+                written = run[0] if run[0] == run[1] else f"{run[0]}..{run[1]}"
+                raise ValueError(f"there is no {self.name}={written}: it has {count:,}")
+            found.update(range(first, last + 1))
+        starts = sorted(each for each in found if each - 1 not in found)
+        ends = sorted(each + 1 for each in found if each + 1 not in found)
+        return [range(start, end) for start, end in zip(starts, ends, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A part of a tensor, as a rule names it.
 
@@ -115,6 +152,8 @@ class Part:
         first: what it takes of the first dimensions.
         last: what it takes of the last dimensions, where a "..." is before them.
         mask: the checkpoint whose tensor says which elements it has, or "".
+        units: the units of its layer that it has, which planning resolves; otherwise None.
+        problem: why a tensor has no such units, or "".
         is_certain: whether it cannot be read as a set of characters.
     """
 
@@ -122,6 +161,8 @@ class Part:
     first: tuple[Span, ...] = ()
     last: tuple[Span, ...] = ()
     mask: str = ""
+    units: Units | None = None
+    problem: str = ""
     is_certain: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
@@ -131,7 +172,7 @@ class Part:
     @property
     def written(self) -> str:
         """Return it as it follows a pattern."""
-        return f"{' ' if self.is_certain else ''}{self}"
+        return f"{' ' if self.is_certain and self.units is None else ''}{self}"
 
     def ranges(self, shape: tuple[int, ...]) -> Ranges:
         """Return the elements that it has in each dimension; of a mask all.
@@ -139,6 +180,8 @@ class Part:
         Raises:
             ValueError: a tensor of that shape has no such part; the text says why.
         """
+        if self.units is not None:
+            raise ValueError(self.problem or f"{self.units.name} are those of a layer")
         spans = len(self.first) + len(self.last)
         if spans > len(shape):
             dimensions = plural(len(shape), "dimension")
@@ -259,6 +302,10 @@ def _parse(inside: str, *, is_certain: bool) -> Part:
     mask = _MASK.fullmatch(inside)
     if mask:
         return Part(f"mask={mask[1]}", mask=mask[1], is_certain=is_certain)
+    units = _UNITS.fullmatch(inside)
+    if units:
+        found = Units(units[1], tuple(map(_run, units[2].split(","))), int(units[3] or 0))
+        return Part(inside, units=found, is_certain=True)
     if inside.startswith("kind"):
         raise ValueError("kinds of layers have a bracket of their own: [kind=Linear][:4]")
     if "=" in inside:
@@ -271,6 +318,18 @@ def _parse(inside: str, *, is_certain: bool) -> Part:
     at = words.index("...") if "..." in words else len(words)
     first, last = (tuple(map(_span, some)) for some in (words[:at], words[at + 1 :]))
     return Part(", ".join(words), first, last, is_certain=is_certain)
+
+
+def _run(word: str) -> tuple[int, int]:
+    """Read one unit, or a run of them.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    found = _RUN.fullmatch(word.strip())
+    if found is None:
+        raise ValueError(f"{quoted(word)} is not a number or a range such as 0..3")
+    return int(found[1]), int(found[2] or found[1])
 
 
 def _span(word: str) -> Span:

@@ -61,7 +61,7 @@ _OFTEN = (
         "last one wins.\n"
         "  PATTERN  *  any characters, dots included    ?  one character\n"
         "           [abc] [!abc]    {a,b} {0..8}    re:REGEX\n"
-        "           at the end a part: [5:] [:, :3] [1/4] [mask=FILE]\n"
+        "           at the end a part: [5:] [:, :3] [1/4] [mask=FILE] [heads=3]\n"
         "           kind=Conv2d or *.weight[kind=norm]: by the kind of layer\n"
         "  INIT     a name from torch.nn.init without its underscore, reset, default,\n"
         "           a transform such as noise, or keep (see 'reinit inits')\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 from reinit_cli.cli.render.facts import place_facts
 from reinit_cli.cli.render.table import Cell
@@ -123,4 +124,7 @@ def buffers_of(plan: Plan) -> frozenset[str]:
 def counts_of(steps: Sequence[Step], buffers: Collection[str]) -> Counts:
     """Count the steps' tensors, those of ties once."""
     repeated = {step.key for step in steps if step.is_repeated}
-    return count([step.tensor for step in steps], repeated, buffers)
+    counts = count([step.tensor for step in steps], repeated, buffers)
+    # A rule on heads fills several parts of a tensor.
+    parts = [step.whole_key for step in steps if step.part is not None]
+    return replace(counts, tensors=counts.tensors - len(parts) + len({*parts}))

@@ -16,6 +16,7 @@ from torchvision.models import get_model, list_models
 from reinit_cli import plan, rewrite
 from reinit_cli.checkpoints.models.constructor import laws_of_layers, recording
 from reinit_cli.checkpoints.models.torchvision import has_backbone_weights
+from reinit_cli.initializers.law import Constant
 from tests.tools import missing
 
 SEEDS = range(4)
@@ -115,6 +116,47 @@ def test_a_folder_of_transformers_comes_out_whole(name: str) -> None:
         ), key
         apart[key] = stats.ks_2samp(values.flatten(), drawn).pvalue
     assert min(apart.values()) > 1e-4 / len(apart)
+
+
+def _qwen3_next(t: Any) -> nn.Module:
+    return t.Qwen3NextForCausalLM(
+        t.Qwen3NextConfig(
+            **SMALL,
+            intermediate_size=48,
+            num_key_value_heads=2,
+            head_dim=8,
+            layer_types=["linear_attention", "full_attention"],
+            num_experts=4,
+            moe_intermediate_size=16,
+            shared_expert_intermediate_size=16,
+            linear_num_key_heads=2,
+            linear_num_value_heads=4,
+            linear_key_head_dim=8,
+            linear_value_head_dim=8,
+        )
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [MODELS["Gemma"], _qwen3_next], ids=["Gemma", "Qwen 3-Next"])
+def test_a_norm_that_adds_one_to_its_weight_starts_with_zeros(
+    make: Callable[[Any], nn.Module],
+) -> None:
+    """Its class says so for a module in memory, and the config for a folder."""
+    model = make(_transformers())
+    model.save_pretrained("model")
+    norms = {
+        f"{path}.weight": type(each)(each.weight.numel()).weight[0].item()
+        for path, each in model.named_modules()
+        if "RMSNorm" in type(each).__name__
+    }
+    assert 0.0 in norms.values()
+
+    for decided in (plan(model, ["*=reset"]), plan("model", ["*=reset"])):
+        laws = {step.key: step.law for step in decided.steps}
+        assert {key: laws[key] for key in norms} == {
+            key: Constant(value) for key, value in norms.items()
+        }
 
 
 @pytest.mark.slow

@@ -17,6 +17,15 @@ _SIZES = ("groups", "num_groups", "num_heads", "padding_idx", "hidden_size", "pr
 _ENDINGS = ("RMSNorm", "LayerNorm", "GroupNorm", "BatchNorm1d", "BatchNorm2d", "Conv1D")
 """Ends of the names of classes that are written again and again, outside torch."""
 
+_ZERO_CENTERED = frozenset(
+    (
+        *("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "RecurrentGemmaRMSNorm"),
+        *("T5GemmaRMSNorm", "T5Gemma2RMSNorm", "VaultGemmaRMSNorm"),
+        *("Qwen3NextRMSNorm", "Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm"),
+    )
+)
+"""The classes of transformers that multiply by one more than their weight, which starts at 0."""
+
 _PARAMETRIZATIONS = "parametrizations"
 
 
@@ -60,6 +69,8 @@ def _layers(
     }
     given = {name: getattr(module, name, None) for name in _SIZES}
     sizes = {name: value for name, value in given.items() if type(value) is int}
+    if type(module).__name__ in _ZERO_CENTERED:
+        sizes["zero_centered"] = 1
     return [
         (
             keys[role],

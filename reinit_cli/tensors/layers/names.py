@@ -78,10 +78,15 @@ RMS_NORMS = Names(
 ZERO_CENTERED = frozenset(
     (
         *("gemma", "gemma2", "gemma3", "gemma3_text", "paligemma", "colpali", "recurrent_gemma"),
-        *("t5gemma", "vaultgemma", "qwen3_next"),
+        *("shieldgemma2", "t5gemma", "t5_gemma_module", "vaultgemma"),
+        *("t5gemma2", "t5gemma2_text", "t5gemma2_encoder", "t5gemma2_decoder"),
+        *("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"),
     )
 )
 """The values of `model_type` of models whose RMSNorm multiplies by one more than its weight."""
+
+GATED_NORM = "linear_attn.norm"
+"""The end of the path of a norm in the models of Qwen that multiplies by its weight."""
 
 GLOBAL_RESPONSE = frozenset(("grn",))
 """The norms of ConvNeXt V2, which start as zeros."""

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from reinit_cli.tensors.layers.modules import Module, Modules
 from reinit_cli.tensors.layers.names import (
+    GATED_NORM,
     GLOBAL_RESPONSE,
     LAYER_NORM_MODELS,
     RMS_NORMS,
@@ -45,9 +46,10 @@ class Norms:
             return self._without_bias(module, name)
         return self._with_bias(module, name) if bias == weight else ""
 
-    def sizes(self, kind: str) -> Mapping[str, int]:
+    def sizes(self, kind: str, module: Module) -> Mapping[str, int]:
         """Return arguments of a norm's constructor."""
-        is_around_zero = kind == "RMSNorm" and self._model_type in ZERO_CENTERED
+        is_plain = kind == "RMSNorm" and not module.path.endswith(GATED_NORM)
+        is_around_zero = is_plain and self._model_type in ZERO_CENTERED
         return {"zero_centered": 1} if is_around_zero else MappingProxyType({})
 
     def _with_bias(self, module: Module, name: str) -> str:

@@ -126,7 +126,7 @@ class _ToldLayers:
     def _norm_or_prelu(self, module: Module) -> _Kind:
         kind = self._norms.kind(module)
         if kind:
-            sizes = self._norms.sizes(kind)
+            sizes = self._norms.sizes(kind, module)
             return _Kind(kind, "config" if sizes else "names", sizes)
         is_alone = "bias" not in module.shapes
         is_single = module.shapes.get("weight") == (1,)

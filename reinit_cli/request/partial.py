@@ -80,15 +80,10 @@ class PartialRequest(RequestOptions, total=False):
 def override(lower: PartialRequest, upper: PartialRequest) -> PartialRequest:
     """Merge two requests with gaps: the upper overrides, and its rules come later.
 
-    <<<<<<< HEAD
-    So do its resizes, its renames, and what it drops or takes. The output, weights and root of
-    the lower are dropped with its source.
-    =======
     So do its resizes, its renames, and what it drops or takes.
 
     The output, weights and root of the lower are dropped with its source, and the arguments of
     its architecture with that.
-    >>>>>>> 58165c9 (Build the architecture of default from a file or a module that the command line names)
     """
     with_source = ("output", "weights", "root")
     has_other = lower.get("sources") not in (None, upper.get("sources"))

@@ -59,6 +59,10 @@ def test_gpt2_takes_the_number_of_layers_that_is_given() -> None:
     assert law == Normal(0.0, pytest.approx(0.02 / math.sqrt(2.0 * 24), rel=1e-15))
 
 
+def test_a_number_of_layers_means_gpt2() -> None:
+    assert parse_init("depth_scaled:layers=12") == parse_init("depth_scaled:gpt2,layers=12")
+
+
 @pytest.mark.parametrize("name", ["depth_scaled", "depth_scaled:torchtitan"])
 @pytest.mark.parametrize(
     ("layer", "std"),
@@ -139,6 +143,9 @@ def test_deepnet_of_a_thousand_layers_has_the_gain_of_its_paper() -> None:
         ("deepnet:decoder,decoder_layers=3", "is for an encoder next to a decoder"),
         ("depth_scaled:gpt2,layers=0", "layers must be an integer of at least 1"),
         ("depth_scaled:cutoff=-1", "cutoff must be a number from 0 to 100"),
+        ("depth_scaled:gpt2,layer=3", "it takes layers, their number, not layer"),
+        ("depth_scaled:torchtitan,layers=3", "layers is for gpt2"),
+        ("depth_scaled:layer=3,layers=3", "it takes layers, their number, not layer"),
         ("depth_scaled:gpt3", "unknown argument 'gpt3'"),
         ("tfixup:layers=3", "stack"),
     ],

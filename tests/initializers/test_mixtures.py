@@ -201,6 +201,21 @@ def test_the_form_that_was_meant_is_named() -> None:
     assert refused.value.known == ("shrink_perturb:shrink=0.4,perturb=0.02,inner=kaiming_uniform",)
 
 
+@pytest.mark.parametrize(
+    ("init", "meant"),
+    [
+        ("shrink_perturb:perturb=0.3", "shrink_perturb:shrink=0.5,perturb=0.3,inner=default"),
+        ("shrink_perturb:0.3", "shrink_perturb:factor=0.3,std=0.01"),
+        ("blend:other.pt", "blend:other.pt,0.5"),
+    ],
+)
+def test_what_is_missing_is_named_with_what_was_given(init: str, meant: str) -> None:
+    with pytest.raises(ArgumentError) as refused:
+        parse_init(init)
+
+    assert refused.value.known == (meant,)
+
+
 # --- two checkpoints ---------------------------------------------------------------------------
 
 

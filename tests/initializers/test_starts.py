@@ -33,7 +33,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def _rules(name: str) -> list[str]:
-    program, _, *words = shlex.split(COMMANDS[name])
+    program, _, *words = shlex.split(COMMANDS[name].removesuffix(" --reset-buffers"))
     assert program == "reinit"
     assert set(words[::2]) == {"-r"}
     return words[1::2]

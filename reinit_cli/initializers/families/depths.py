@@ -30,6 +30,18 @@ def _cut_off(std: float, cutoff: float | None) -> Law:
 # --- normals -----------------------------------------------------------------------------------
 
 
+def _complete_depth_scaled(name: str, given: Arguments) -> Arguments:
+    """Check that only the number is given that the law has: of a layer, or of layers."""
+    layer, layers = given.get("layer"), given.get("layers")
+    like = given.get("like", None if layers is None else "gpt2")
+    if like == "gpt2" and layer is not None:
+        problem = "of gpt2 every layer is alike: it takes layers, their number, not layer"
+        raise ArgumentError(name, problem, (f"{name}:gpt2,layers={layer}",))
+    if like != "gpt2" and layers is not None:
+        raise ArgumentError(name, "layers is for gpt2", (f"{name}:gpt2,layers={layers}",))
+    return given if like is None else {**given, "like": like}
+
+
 @register(
     purpose="layers",
     law="N(0, std² / (2·(l + 1))) for layer l, as in torchtitan; with gpt2 N(0, std² / (2·layers)) "
@@ -40,6 +52,7 @@ def _cut_off(std: float, cutoff: float | None) -> Law:
     paper="gpt2: Radford, Wu, Child, Luan, Amodei & Sutskever 2019, Language models are "
     "unsupervised multitask learners, and the code of nanoGPT and Megatron-LM; "
     "torchtitan: its TransformerBlock with depth_init",
+    complete=_complete_depth_scaled,
     version=2,
 )
 def depth_scaled(

@@ -121,8 +121,10 @@ def _complete_shrink_perturb(name: str, given: Arguments) -> Arguments:
         raise ArgumentError(name, _FORMS, (meant,))
     missing = [each for each in _form(is_new=is_new) if each not in given]
     if missing:
-        example = "shrink=0.5,perturb=0.1,inner=default" if is_new else "factor=0.5,std=0.01"
-        raise ArgumentError(name, missing[0], (f"{name}:{example}",), kind="missing")
+        usual = {"shrink": 0.5, "perturb": 0.1, "inner": "default"}
+        likely = usual | given if is_new else {"factor": 0.5, "std": 0.01, **given}
+        text = ",".join(f"{key}={value}" for key, value in likely.items())
+        raise ArgumentError(name, missing[0], (f"{name}:{text}",), kind="missing")
     return check_inner(name, {"inner": "default", **given}) if is_new else given
 
 
@@ -220,6 +222,13 @@ class _Blend(Transform):
         values[...] = own.reshape(values.shape)
 
 
+def _complete_blend(name: str, given: Arguments) -> Arguments:
+    if "t" not in given and "checkpoint" in given:
+        meant = f"{name}:{given['checkpoint']},0.5"
+        raise ArgumentError(name, "t", (meant,), kind="missing")
+    return given
+
+
 @register(
     purpose="elsewhere",
     law="(1 − t)·w + t·v, where v is the tensor with the same key in another checkpoint, or with "
@@ -228,6 +237,7 @@ class _Blend(Transform):
     defined="floating-point tensors with the same shape in the other checkpoint",
     paper="Wortsman, Ilharco, Kim et al. 2022, Robust fine-tuning of zero-shot models, CVPR, "
     "arXiv:2109.01903",
+    complete=_complete_blend,
     is_transform=True,
 )
 def blend(

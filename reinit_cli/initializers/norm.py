@@ -118,7 +118,7 @@ class _Runs:
         if runs.size:
             first = start // self._inner
             at = np.arange(first, first + len(runs)) % len(self._sums)
-            np.add.at(self._sums, at, _summed(runs.T))
+            np.add.at(self._sums, at, summed(runs.T))
 
     def total(self) -> Array:
         """Return the sums."""
@@ -141,15 +141,15 @@ class _Cycles:
         whole = (len(squares) - head) // cycle
         end = head + whole * cycle
         if whole:
-            self._sums += _summed(squares[head:end].reshape(whole, cycle))
+            self._sums += summed(squares[head:end].reshape(whole, cycle))
         self._sums[: len(squares) - end] += squares[end:]
 
     def total(self) -> Array:
         """Return the sums."""
-        return _summed(self._sums.reshape(-1, self._inner).T)
+        return summed(self._sums.reshape(-1, self._inner).T)
 
 
-def _summed(rows: Array) -> Array:
+def summed(rows: Array) -> Array:
     """Return the sum of rows, which are lost: halves are added, in one order on every machine."""
     count = len(rows)
     while count > 1:

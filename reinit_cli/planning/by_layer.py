@@ -76,6 +76,15 @@ def are_statistics(init: Init, group: Sequence[str]) -> bool:
     return init.initializer.by_layer and names <= RUNNING_STATISTICS
 
 
+def weight_of(init: Init, key: str) -> str:
+    """Return the key of the weight that an initializer fills a vector of spectral norm with, or ""."""
+    if not init.initializer.by_layer:
+        return ""
+    from reinit_cli.initializers.starts.vectors import weight_of_vector
+
+    return weight_of_vector(key)
+
+
 def layer_notes(plan: Plan, elsewhere: Elsewhere) -> Iterator[str]:
     """Say which layers are guessed, and which of several decides on a tensor."""
     for rule, steps in zip(plan.rules, plan.by_rule(), strict=True):

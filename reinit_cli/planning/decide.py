@@ -8,7 +8,13 @@ from dataclasses import replace
 from reinit_cli.errors import UnfillableError
 from reinit_cli.initializers import NOWHERE, Elsewhere, Law, Site, UndefinedError
 from reinit_cli.lazy import dataclass
-from reinit_cli.planning.by_layer import are_statistics, key_of_law, layer_notes, with_needed
+from reinit_cli.planning.by_layer import (
+    are_statistics,
+    key_of_law,
+    layer_notes,
+    weight_of,
+    with_needed,
+)
 from reinit_cli.planning.entries import Entries
 from reinit_cli.planning.fit import is_too_large, unholdable
 from reinit_cli.planning.kind_notes import kind_notes
@@ -246,9 +252,17 @@ class _Deciding:
         problem = why_no_part(rule.part, tensor, law) if rule.part is not None else ""
         return law, problem or unholdable(law, dtype, saturates=self.request.saturate)
 
+    def _follows(self, rule: Rule, group: Sequence[str]) -> bool:
+        """Whether a tensor holds a vector of spectral norm, and its weight starts anew too."""
+        weights = {key: weight_of(rule.init, key) for key in group}
+        owners = [self.owners.get(weight) for weight in weights.values() if weight]
+        return len(owners) == len(group) and all(
+            owner is not None and owner.rule.init.initializer.by_layer for owner in owners
+        )
+
     def _why_spared(self, rule: Rule, group: Sequence[str], dtype: Dtype) -> str:
         """Say why a rule leaves a tensor alone though its initializer could fill it."""
-        if are_statistics(rule.init, group):
+        if are_statistics(rule.init, group) or self._follows(rule, group):
             return ""
         found = [(key, self.spared[key]) for key in group if key in self.spared]
         if rule.init.initializer.stream:  # what changes a weight changes its norms too

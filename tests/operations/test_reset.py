@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -198,6 +198,67 @@ def test_norms_of_weight_norm_follow_the_directions_that_are_reset() -> None:
     torch.testing.assert_close(module[0].weight, direction)
     assert direction.abs().max() <= 6**-0.5
     assert module[0].bias.abs().max() <= 6**-0.5
+
+
+SPECTRAL: Mapping[str, Callable[[nn.Module], nn.Module]] = {
+    "old": nn.utils.spectral_norm,
+    "new": parametrizations.spectral_norm,
+}
+
+NORMED: Mapping[str, Callable[[], nn.Module]] = {
+    "Linear": lambda: nn.Linear(7, 5),
+    "Conv2d": lambda: nn.Conv2d(4, 6, 3),
+    "ConvTranspose2d": lambda: nn.ConvTranspose2d(4, 6, 2),
+    "square ConvTranspose1d": lambda: nn.ConvTranspose1d(6, 6, 3),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*spectral_norm:FutureWarning")
+@pytest.mark.parametrize("is_module", [False, True], ids=["file", "module"])
+@pytest.mark.parametrize("stream", ["torch", "philox"])
+@pytest.mark.parametrize("layer", NORMED)
+@pytest.mark.parametrize("way", SPECTRAL)
+def test_spectral_norm_divides_a_weight_that_is_reset_by_its_own_norm(
+    way: str, layer: str, stream: str, is_module: bool
+) -> None:
+    """The vectors are those of the new weight, so that the layer is right before it is trained."""
+    module = nn.ModuleDict(
+        {layer.rsplit(maxsplit=1)[-1].lower(): SPECTRAL[way](NORMED[layer]())}
+    ).eval()
+    if is_module:
+        apply_(module, ["*=reset"], stream=stream)
+    else:
+        save_file(_trained(module), "net.safetensors")
+        rewrite("net.safetensors", ["*=reset"], "out.safetensors", stream=stream, record=True)
+        assert verify("out.safetensors").holds
+        module.load_state_dict(load_file("out.safetensors"))
+
+    (normed,) = module.values()
+    normed(
+        torch.zeros(
+            (4, 4, 9, 9)
+            if "Conv2d" in layer or "2d" in layer
+            else (6, 9)
+            if "1d" in layer
+            else (7,)
+        )
+    )
+    dim = 1 if "Transpose" in layer else 0
+    matrix = normed.weight.detach().movedim(dim, 0).flatten(1)
+    largest = torch.linalg.matrix_norm(matrix, 2).item()
+    # As torch, the power method stops after 15 steps, and finds a little less than the norm.
+    assert 1 - 1e-4 < largest < 1.2
+
+
+def test_vectors_of_spectral_norm_stay_where_another_rule_fills_their_weight() -> None:
+    module = nn.ModuleDict({"fc": parametrizations.spectral_norm(nn.Linear(7, 5))})
+    save_file(_trained(module), "net.safetensors")
+
+    decided = plan("net.safetensors", ["*=reset", "*.original=orthogonal"])
+
+    steps = {step.key: (step.action, step.reason) for step in decided.steps}
+    assert steps["fc.parametrizations.weight.0._u"] == ("skip", "a vector of spectral norm")
+    assert steps["fc.bias"] == ("fill", "")
 
 
 def test_optimizers_masks_and_quantized_weights_stay_as_they_are() -> None:

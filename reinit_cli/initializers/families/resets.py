@@ -7,6 +7,17 @@ from reinit_cli.initializers.registry import register
 from reinit_cli.initializers.site import Site
 
 
+def _drawn_as(site: Site, shape: tuple[int, ...]) -> str:
+    """Return the key of the weight that a vector of spectral norm is drawn with, or the own."""
+    del shape
+    if not site.key.endswith(("_u", "_v")):
+        return site.key
+    from reinit_cli.initializers.starts.at import weight_at
+
+    weight = weight_at(site)
+    return site.key if weight is None else weight.key
+
+
 @register(
     purpose="layers",
     law="reset_parameters of the layer: U(±1/√fan_in) for Linear, convolutions and their biases, "
@@ -14,6 +25,7 @@ from reinit_cli.initializers.site import Site
     example="reset",
     defined="tensors whose kind of layer can be told",
     by_layer=True,
+    drawn_as=_drawn_as,
 )
 def reset(shape: tuple[int, ...], site: Site) -> Law:
     """Start each tensor as torch's own layer of its kind does."""

@@ -203,5 +203,8 @@ def why_no_part(part: Part, tensor: TensorInfo, law: Law | None) -> str:
         part.ranges(tensor.shape)
     except ValueError as error:
         return str(error)
-    moves = isinstance(law, Transform) and not law.is_sequential
-    return "it moves values of the whole tensor, and a part would lose some" if moves else ""
+    if not isinstance(law, Transform) or law.is_sequential:
+        return ""
+    if law.rearranges:
+        return "it moves values of the whole tensor, and a part would lose some"
+    return "it changes the values of the whole tensor together"

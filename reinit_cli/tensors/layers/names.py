@@ -113,7 +113,9 @@ _TRANSPOSED = re.compile(
 )
 
 
-_CONVOLUTION = re.compile(r"conv_?[0-9]*|patch_embed.*|proj|projection", re.IGNORECASE)
+_CONVOLUTION = re.compile(
+    r"(?:.*_)?conv_?[0-9]*d?(?:_[0-9]+)?|patch_embed.*|proj|projection", re.IGNORECASE
+)
 
 
 def _in(rows: tuple[Names, ...]) -> tuple[frozenset[str], tuple[str, ...]]:

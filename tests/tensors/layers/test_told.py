@@ -54,7 +54,8 @@ LAYERS = {
     "conv1": nn.Conv1d(4, 6, 5),
     "conv2": nn.Conv2d(4, 6, 3, groups=2, bias=False),
     "conv3": nn.Conv3d(4, 6, 2),
-    "stem": nn.Conv2d(3, 8, 4),
+    "stem_conv": nn.Conv2d(3, 8, 4, bias=False),
+    "conv1d": nn.Conv1d(8, 8, 4, groups=8),
     "depthwise": nn.Conv2d(8, 8, 7, groups=8),
     "a": nn.ConvTranspose1d(4, 6, 5),
     "b": nn.ConvTranspose2d(4, 6, 2),
@@ -276,7 +277,8 @@ def _torchvision(names: list[str]) -> Iterator[tuple[str, nn.Module]]:
 
     for name in names:
         builder = torchvision.models.get_model_builder(name)
-        backbone = {"weights_backbone": None} if "detection" in builder.__module__ else {}
+        is_on_top = any(each in builder.__module__ for each in ("detection", "segmentation"))
+        backbone = {"weights_backbone": None} if is_on_top else {}
         try:
             with torch.device("meta"):
                 yield name, builder(weights=None, **backbone)
@@ -301,7 +303,7 @@ def test_no_layer_of_any_model_of_torchvision_is_told_wrongly() -> None:
     names = [each for each in torchvision.models.list_models() if "quantized" not in each]
     results = {name: compared(model) for name, model in _torchvision(names)}
     rate, wrong = all_of(results)
-    assert len(results) > 100
+    assert len(results) > 90
     assert not wrong
     assert rate > 99.9
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
+from reinit_cli.checkpoints.model import ModelSource, drawn_from
 from reinit_cli.checkpoints.models.named import arch_given
 from reinit_cli.checkpoints.references import References, find_references
 from reinit_cli.checkpoints.source import Source, doubts_about
@@ -70,6 +71,7 @@ from reinit_cli.storage.destination import (
 )
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.memory import limits
+from reinit_cli.text import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     request = _read(request)
     check_reads(request)
     source = found or find_source(request.source, request.weights, request.root)
-    source = with_state(source, request)
+    source = with_state(source, request, versions)
     _check_names(source, refuses=request.safe_pickle)
     request = with_device(request)
     destination = destination_of(request, source)
@@ -237,15 +239,17 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     return Job(source, plan, destination, layout, wanted, decided.references, texts=texts)
 
 
-def with_state(source: Source, request: Request) -> Source:
+def with_state(source: Source, request: Request, versions: Versions | None = None) -> Source:
     """Return a source with the optimizer in its folder, where that is to be reset.
+
+    A model without weights is drawn from the stream that is asked for.
 
     Raises:
         SourceError: it cannot be read.
     """
     if isinstance(source, FolderSource) and request.reset_optimizer:
         return with_optimizer(source)
-    return source
+    return drawn_from(source, request.stream, versions)
 
 
 def _read(request: Request) -> Request:
@@ -304,7 +308,22 @@ def _notes(plan: Plan, source: Source, destination: Destination, layout: Layout)
     changed = content_notes(source, content, destination.path, layout, plan.request)
     located = source.located
     kept = located.optimizers if located is not None and not layout.is_created else ()
-    return (*source_notes(source), *changed, *outgrown(plan, kept))
+    return (*source_notes(source), *_undrawn(plan, source), *changed, *outgrown(plan, kept))
+
+
+def _undrawn(plan: Plan, source: Source) -> Iterator[str]:
+    """Say which tensors of a model without weights are not drawn from streams of their own."""
+    if not isinstance(source, ModelSource) or not source.is_drawn:
+        return
+    keys = {step.origin for step in plan.steps if not step.is_filled}
+    found = list(source.undrawn(keys))
+    if found:
+        key, why = found[0]
+        more = f" and {plural(len(found) - 1, 'more tensor')}" if found[1:] else ""
+        yield (
+            f"{key!r}{more} of {source.name} cannot be drawn one by one ({why}): torch draws the "
+            "model as a whole, and they are taken from it"
+        )
 
 
 def check_faults(source: Source, request: Request, *, is_created: bool = False) -> None:

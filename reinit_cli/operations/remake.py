@@ -10,6 +10,7 @@ from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats import new_file, new_folder
 from reinit_cli.checkpoints.formats.base import Recorded
 from reinit_cli.checkpoints.formats.hugging_face.stale import copied_before
+from reinit_cli.checkpoints.model import drawn_from
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import (
     ReinitError,
@@ -123,6 +124,7 @@ def remade(
     """Make the output again from its source, and compare every byte."""
     check_reads(request)
     source = found or find_source(request.source, request.weights, request.root)
+    source = drawn_from(source, request.stream, versions_in(form))
     job = _job_from(request, source, form)
     if job is None:
         name = form["source"]["name"]

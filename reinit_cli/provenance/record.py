@@ -21,8 +21,9 @@ and shapes tell it; `filled[].law_key` is the key that the law is of, where it i
 SHA-256 of a file.
 
 `laws` has the versions of the initializers that were used, those of version 1 left out; and
-that of resizing, of which version 2 resizes the biases of weights too, where it did; and that
-of weight norm, of which version 2 lets norms follow what is drawn, where there are such.
+that of resizing, of which version 2 resizes the biases of weights too, where it did; that of
+weight norm, of which version 2 lets norms follow what is drawn, where there are such; and that of
+models without weights, of which version 2 draws each tensor from its own stream.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.model import MODEL, MODEL_VERSION, ModelSource
+from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import RecordError, UnknownNameError
 from reinit_cli.initializers.arch import ArchName
 from reinit_cli.initializers.arguments import versions_of
@@ -77,7 +80,7 @@ def blank_record(job: Job, digest: tuple[int, str], *, is_inside: bool) -> Form:
         "reinit": __version__,
         "torch": torch_version(),
         "stream": plan.request.stream,
-        **laws_form(plan),
+        **laws_form(plan, source),
         **options_form(plan.request),
         **arch_form(job),
         **layout_form(plan.request, source, job.layout),
@@ -101,7 +104,7 @@ def blank_record(job: Job, digest: tuple[int, str], *, is_inside: bool) -> Form:
 Form = dict[str, Any]
 
 
-def laws_form(plan: Plan) -> Form:
+def laws_form(plan: Plan, source: Source) -> Form:
     """Return the versions of the laws that are drawn, as a member of its own where any is not 1."""
     inits = [
         share.init for step in drawn_steps(plan) for share in step.shares if share.init is not None
@@ -116,6 +119,8 @@ def laws_form(plan: Plan) -> Form:
         versions[COMPLEX] = COMPLEX_VERSION
     if are_norms_left(plan.steps):
         versions[WEIGHT_NORM] = WEIGHT_NORM_VERSION
+    if isinstance(source, ModelSource) and source.is_drawn:
+        versions[MODEL] = MODEL_VERSION
     return {"laws": versions} if versions else {}
 
 

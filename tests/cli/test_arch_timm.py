@@ -168,6 +168,15 @@ def test_a_constructor_that_fails_is_one_error(reinit: Callable[..., Done]) -> N
     assert done.err.startswith("error: the architecture 'timm:resnet18' cannot be built: TypeError")
 
 
+def test_the_names_of_models_are_completed(reinit: Callable[..., Done]) -> None:
+    line = "reinit m.safetensors --arch timm:"
+
+    done = reinit("completion", "zsh", "--line", line)
+
+    names = {f"timm:{name} " for name in package("timm").list_models()}
+    assert set(done.out.removesuffix("\n").split("\n")) == names
+
+
 def test_a_missing_package_is_one_error(
     reinit: Callable[..., Done],
     monkeypatch: pytest.MonkeyPatch,

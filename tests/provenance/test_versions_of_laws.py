@@ -172,3 +172,38 @@ def test_layers_are_blocks_of_stages_since_the_second_version(tmp_path: Path) ->
     # The third block is the first of the second stage.
     assert changes["layers.1.blocks.0.proj.weight"].item() == pytest.approx((3 / 2) ** 0.5)
     assert changes["layers.1.experts.5.w2"] == changes["h.3.weight"] == 1
+
+
+# Of the code before models without weights were drawn tensor by tensor. This command made it:
+# reinit squeezenet1_1 --weights none --only "features.0.*" -r "features.0.bias=normal:std=0.5"
+#   --seed 5 --record -o model_1.safetensors
+MODEL = str(DATA / "model_1.safetensors")
+MODEL_SHA256 = "9bad693e5ac3e7f5cb4b235b1999f525e39fd36017d31a103b537790773f02cb"
+
+
+@pytest.mark.parametrize("source", [None, "squeezenet1_1"], ids=["alone", "with its source"])
+def test_a_record_of_a_model_that_torch_drew_as_a_whole_is_verified(source: str | None) -> None:
+    assert sha256(Path(MODEL).read_bytes()).hexdigest() == MODEL_SHA256
+
+    verdict = verify(MODEL, source=source)
+
+    assert verdict.findings == ()
+    assert verdict.drawn == ("features.0.bias",)
+
+
+def test_a_record_of_a_model_without_weights_names_how_it_was_drawn() -> None:
+    for stream, laws in (("philox", {"model": 2}), ("torch", {})):
+        path = f"{stream}.safetensors"
+        only = ["features.0.*"]
+        rewrite(
+            "squeezenet1_1",
+            "*.bias=ones",
+            path,
+            weights="none",
+            only=only,
+            stream=stream,
+            record=True,
+        )
+
+        assert _record(path).get("laws", {}) == laws
+        assert verify(path, source="squeezenet1_1").findings == ()

@@ -199,6 +199,12 @@ def inspect_model(model: Model) -> tuple[TensorInfo, ...]:
         return infos_of_module(_module(model, _nothing))
 
 
+def build_empty_model(model: Model) -> Mapping[str, Any]:
+    """Return the state dict of a model without weights, and without values."""
+    with own_random_state(0), _on_meta():
+        return _build(model, _nothing)
+
+
 def build_model(model: Model, **arguments: Any) -> Module:
     """Return a model as its constructor makes it, without its weights.
 

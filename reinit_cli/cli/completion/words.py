@@ -208,6 +208,19 @@ def _models(values: _Values, word: str) -> list[str]:
     return _starting(model_names(), word)
 
 
+def _archs(values: _Values, word: str) -> list[str]:
+    from reinit_cli.initializers.arch import TIMM, TRANSFORMERS
+
+    if word.startswith(TIMM):
+        from reinit_cli.checkpoints.models.timm_names import timm_names_in_source
+
+        return _starting((f"{TIMM}{name}" for name in timm_names_in_source()), word)
+    if not word.isidentifier() and word:
+        return _paths(values, word)
+    found = [TIMM] if TIMM.startswith(word) else []
+    return [*_models(values, word), *_starting([TRANSFORMERS], word), *found]
+
+
 def _dtypes(values: _Values, word: str) -> list[str]:
     from reinit_cli.cli.completion.candidates import rules_starting
     from reinit_cli.tensors.dtype import FLOATS
@@ -255,7 +268,7 @@ _BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
     "rename": _renames,
     **dict.fromkeys(("init", "name"), _inits),
     "globs": _models,
-    "arch": _models,
+    "arch": _archs,
     "resize": _resizes,
     "dtype": _dtypes,
     "weights": _weights,

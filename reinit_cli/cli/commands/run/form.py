@@ -36,7 +36,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
     form = {
         "version": VERSION,
         "stream": plan.request.stream,
-        **laws_form(plan),
+        **laws_form(plan, job.source),
         **options_form(job.request),
         **layout_form(job.request, job.source, job.layout),
         "source": {

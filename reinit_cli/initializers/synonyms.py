@@ -42,6 +42,12 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "nan": ("constant:nan",),
     "inf": ("constant:inf",),
     "norm": ("normal:std=0.02", "ones"),
+    "lora": ("lora_orthogonal", "kaiming_uniform:a=2.2360679"),
+    **dict.fromkeys(("mamba", "mamba2", "dtbias"), ("mamba_dt", "mamba_a")),
+    "mup": ("variance_scaling:4e-4,base=256,normal",),
+    **dict.fromkeys(("muon", "spectralnorm"), ("spectral",)),
+    **dict.fromkeys(("ngpt", "unit", "unitrows", "hypersphere"), ("unit_norm",)),
+    **dict.fromkeys(("array", "numpy", "npy"), ("values:bias.npy",)),
 }
 """Names of no initializer, folded, and what may be meant."""
 

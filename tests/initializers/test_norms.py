@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
+from reinit_cli import apply_
 from reinit_cli.execution.draw import There
 from reinit_cli.initializers import Array, Law, Site, UndefinedError, parse_init
 from reinit_cli.initializers.spectral import spectral_norm
@@ -86,6 +87,14 @@ def test_existing_rows_of_zeros_stay_zeros() -> None:
     found = draw(_law("normalize", (2, 2)), (2, 2), "float32", 5, "cpu", there)
 
     torch.testing.assert_close(found, torch.tensor([[0.0, 0.0], [0.6, 0.8]]))
+
+
+def test_columns_of_norm_one_are_not_made_of_new_rows_alone() -> None:
+    init = parse_init("unit_norm:dim=1")
+
+    with pytest.raises(UndefinedError, match="with dim=1 its vectors have old rows"):
+        init.law((3, 40), Site("embed.weight", kept_rows=50))
+    assert init.law((3, 40), Site("embed.weight")) is not None
 
 
 # --- spectral norms ------------------------------------------------------------------------------
@@ -210,6 +219,32 @@ def test_both_matrices_are_drawn_from_the_stream_of_a() -> None:
 
     assert init.drawn_as((160, 8), Site(B)) == init.drawn_as((8, 96), Site(A)) == A
     assert init.drawn_as((8, 4), Site("unet.lora.up.weight")) == "unet.lora.down.weight"
+
+
+@STREAMS
+def test_one_rule_fills_every_pair_of_a_model_with_matrices_of_its_own(stream: str) -> None:
+    other = A.replace("q_proj", "v_proj"), B.replace("q_proj", "v_proj")
+    state = {key: torch.ones(8, 96) for key in (A, other[0])}
+    state |= {key: torch.ones(160, 8) for key in (B, other[1])}
+
+    plan = apply_(state, {"*.lora_*": "lora_orthogonal"}, stream=stream)
+
+    assert [step.stream_key for step in plan.steps] == ["", "", A, other[0]]
+    for a, b in ((A, B), other):
+        assert (state[b].double() @ state[a].double()).abs().max() < 1e-7
+    assert (state[B] @ state[other[0]]).abs().max() > 0.01
+    assert not state[A].equal(state[other[0]])
+
+
+def test_a_part_of_a_normalized_draw_is_that_of_the_whole() -> None:
+    state = {"w": torch.zeros(300, 40), "rows": torch.zeros(300, 40)}
+
+    apply_(state, ["w[:, 3:9]=unit_norm:dim=1", "rows[7:9]=unit_norm"])
+
+    assert torch.allclose(state["w"][:, 3:9].norm(dim=0), torch.ones(6), rtol=1e-6)
+    assert torch.allclose(state["rows"][7:9].norm(dim=1), torch.ones(2), rtol=1e-6)
+    assert state["w"].count_nonzero() == 6 * 300
+    assert state["rows"].count_nonzero() == 2 * 40
 
 
 @pytest.mark.parametrize(

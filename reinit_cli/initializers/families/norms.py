@@ -9,11 +9,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from reinit_cli.initializers.blocks import Filler, Take, nothing
-from reinit_cli.initializers.fans import Layout, fans_by_axes, need_ndim
+from reinit_cli.initializers.fans import Layout, UndefinedError, fans_by_axes, need_ndim
 from reinit_cli.initializers.law import Constant, Dtype, Law, Statistic
 from reinit_cli.initializers.parameters import Axes, Integer, NonNegative, Number, Positive
 from reinit_cli.initializers.parts import Blocks
 from reinit_cli.initializers.registry import register
+from reinit_cli.initializers.site import Site
 from reinit_cli.initializers.spectral import spectral_norm
 from reinit_cli.initializers.transform import Transform
 from reinit_cli.initializers.unit import (
@@ -346,6 +347,7 @@ def spectral(
 )
 def unit_norm(
     shape: tuple[int, ...],
+    site: Site,
     *,
     dim: Annotated[int, Integer(minimum=0)] = 0,
     norm: Positive = 1.0,
@@ -356,6 +358,8 @@ def unit_norm(
     columns. Norms are computed in float64 in steps that give the same bits everywhere.
     """
     need_ndim(shape, max(2, dim + 1))
+    if site.kept_rows and dim:
+        raise UndefinedError(f"with dim={dim} its vectors have old rows, and new ones are filled")
     return Constant(0.0) if 0 in shape else OfNorm(shape, dim, norm)
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from reinit_cli.errors import PackageError, ReinitError
 from reinit_cli.initializers.fans import UndefinedError
 from reinit_cli.initializers.law import Law
+from reinit_cli.tensors.device import is_out_of_memory
 from reinit_cli.threads import StoppedError
 
 _OWN = ("reinit_cli", "__main__")
@@ -31,7 +32,7 @@ def blaming(module: str, name: str) -> Iterator[None]:
         raise
     except Exception as error:
         root = module.partition(".")[0]
-        if root in _OWN:
+        if root in _OWN or (isinstance(error, RuntimeError) and is_out_of_memory(error)):
             raise
         said = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise PackageError(_package(root), said, kind="law", of=name) from error

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save_file
@@ -22,7 +23,7 @@ from tests.campaign.server import Server
 # `default` and `reset` fill as others do, `mean` fills new rows, and `keep` fills nothing.
 _LEFT_OUT = ("keep", "default", "reset", "mean")
 EXAMPLES = {each.name: each.example for each in REGISTRY if each.name not in _LEFT_OUT}
-MATRICES = ("eye", "sparse", "orthogonal")
+MATRICES = ("eye", "sparse", "orthogonal", "mamba_a")
 RULES = {f"*.{name}": init for name, init in EXAMPLES.items()} | {"large.*": "orthogonal"}
 
 ENVIRONMENTS: tuple[dict[str, str], ...] = (
@@ -128,7 +129,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = _state()
     save_file(state, folder / "plain.safetensors")
     save_file({"first": torch.zeros(9), **state}, folder / "with_another.safetensors")
-    save_file({"layers.3.rewind": torch.ones(48, 24, 3)}, folder / "step0.safetensors")
+    others = {f"layers.3.{name}": torch.ones(48, 24, 3) for name in ("rewind", "blend")}
+    save_file(others, folder / "step0.safetensors")
+    np.save(folder / "bias.npy", np.arange(48 * 24 * 3, dtype=np.float32).reshape(48, 24, 3))
     torch.save(dict(reversed(state.items())), folder / "reversed.pt")
     torch.save(state, folder / "legacy.pt", _use_new_zipfile_serialization=False)
     torch.save({key: _transposed(each) for key, each in state.items()}, folder / "transposed.pt")

@@ -161,6 +161,7 @@ OF_COMMANDS_ALONE = {
     ("OutputError", "name"),
     ("RecipeError", ""),
     ("RecipeError", "file"),
+    ("RecipeError", "code"),
     ("InputError", ""),
 }
 

@@ -172,11 +172,6 @@ REFUSED = {
         "normal: 0.02 alone is ambiguous",
         "did you mean -r 'fc.*=normal:std=0.02' or -r 'fc.*=normal:mean=0.02'?",
     ),
-    "kaiming_normal:fan_avg": (
-        "kaiming_normal: unknown argument 'fan_avg'; it takes a=, mode=, nonlinearity=, fan_in, "
-        "fan_out or a nonlinearity such as relu",
-        "did you mean -r 'fc.*=variance_scaling:2,fan_avg,normal'?",
-    ),
     "he": ("unknown initializer 'he'", "did you mean kaiming_normal or kaiming_uniform?"),
     "glorot": ("unknown initializer 'glorot'", "did you mean xavier_uniform or xavier_normal?"),
     "lecun": ("unknown initializer 'lecun'", "did you mean lecun_normal or lecun_uniform?"),

@@ -177,6 +177,13 @@ def test_the_variance_follows_a_power_of_the_width(
     assert _law(*case).std == pytest.approx(std, rel=1e-12)
 
 
+def test_what_scaled_variance_before_it_took_a_width_is_written_as_before() -> None:
+    """Records of the time before have these bytes."""
+    written = str(parse_init("variance_scaling:2,fan_avg,uniform"))
+
+    assert written == "variance_scaling:scale=2.0,mode=fan_avg,distribution=uniform"
+
+
 @pytest.mark.parametrize("text", ["exponent=-200", "base=1e300,exponent=3", "1e300,exponent=-9"])
 def test_a_variance_beyond_every_float_is_refused(text: str) -> None:
     with pytest.raises(UndefinedError, match="too large to compute with"):

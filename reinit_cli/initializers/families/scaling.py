@@ -58,8 +58,8 @@ def variance_scaling(
     distribution: Annotated[
         str, Choice(("truncated_normal", "normal", "uniform"))
     ] = "truncated_normal",
-    exponent: Annotated[float, Number(by_name=True)] = 1.0,
-    base: Annotated[float, Number(positive=True, by_name=True)] = 1.0,
+    exponent: Annotated[float | None, Number(by_name=True)] = None,
+    base: Annotated[float | None, Number(positive=True, by_name=True)] = None,
 ) -> Law:
     """Scale the variance by fans, as Keras, TensorFlow and JAX do.
 
@@ -69,9 +69,10 @@ def variance_scaling(
     """
     del shape
     n = both.by(mode)
-    if n == 0 or (exponent, base) == (1, 1):
+    if n == 0 or (exponent is None and base is None):
         return _scaled(scale, n, distribution)
-    return _of_std(sqrt(power(scale, base, n, exponent)), distribution)
+    of_width = 1.0 if exponent is None else exponent
+    return _of_std(sqrt(power(scale, base or 1.0, n, of_width)), distribution)
 
 
 @register(

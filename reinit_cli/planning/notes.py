@@ -146,10 +146,10 @@ def _real_runs(steps: Sequence[Step]) -> Iterator[str]:
 
     taken = [share.key for share in by_default if isinstance(share.law, Taken)]
     if taken:
-        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        have = f" and {len(taken) - 1} more have" if len(taken) > 1 else " has"
         yield (
-            f"{taken[0]!r}{more} have the values of a real run of the constructor, by torch's own "
-            "random numbers: their distribution cannot be followed"
+            f"{taken[0]!r}{have} the values of a real run of the constructor, with torch's own "
+            "random numbers: what it computes from chance cannot be followed"
         )
 
 

@@ -207,3 +207,19 @@ def test_a_record_of_a_model_without_weights_names_how_it_was_drawn() -> None:
 
         assert _record(path).get("laws", {}) == laws
         assert verify(path, source="squeezenet1_1").findings == ()
+
+
+def test_a_record_of_default_from_before_constructors_were_followed_further_is_verified(
+    tmp_path: Path,
+) -> None:
+    output = str(tmp_path / "o.safetensors")
+    rewrite("squeezenet1_1", ["*=default"], output, weights="none", record=True)
+    form = _record(output)
+    assert form["laws"].pop("default") == 2
+    (tmp_path / "record.json").write_text(text_of(form))
+
+    verdict = verify(output, record=str(tmp_path / "record.json"))
+
+    # The file has its own record among what was not filled.
+    assert [each.what for each in verdict.findings] == ["everything that was not filled"]
+    assert set(verdict.drawn) == {row["key"] for row in form["filled"]}

@@ -115,7 +115,7 @@ def _clamped(law: Law, low: float, high: float) -> Law | None:
     if isinstance(law, TruncatedNormal):
         return TruncatedNormal(law.center, law.scale, max(low, law.low), min(high, law.high))
     is_open = math.isinf(low) and math.isinf(high)
-    return law if is_open else TruncatedNormal(law.mean, law.std, low, high)
+    return law if is_open else TruncatedNormal(_tidy(law.mean), _tidy(law.std), low, high)
 
 
 def _is_near(law: TruncatedNormal, low: float, high: float) -> bool:

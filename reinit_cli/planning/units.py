@@ -106,6 +106,8 @@ def _ranges(shape: tuple[int, ...], units: Units, lying: _Lying) -> Iterator[str
         ValueError: its dimension cannot be divided into so many, or there are none of them.
     """
     dim, count = shape[lying.axis], lying.count
+    if not dim:
+        raise ValueError("it is empty")
     if dim % (count * lying.blocks):
         parts = f"{lying.blocks} times {count:,}" if lying.blocks > 1 else f"{count:,}"
         raise ValueError(f"dimension {lying.axis} has {dim:,}, which {parts} does not divide")

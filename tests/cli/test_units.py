@@ -205,6 +205,16 @@ def test_experts_of_a_stack_are_filled_by_their_numbers(reinit: Callable[..., Do
         assert [bool(each.any()) for each in tensor] == [False] * 3 + [True] * 2 + [False], key
 
 
+@pytest.mark.parametrize("units", ["experts=0", "heads=0/4"])
+def test_an_empty_tensor_has_no_units(reinit: Callable[..., Done], units: str) -> None:
+    state = {"mlp.experts.down_proj": torch.ones(0, 5, 4), "attn.q_proj.weight": torch.ones(0, 4)}
+    save_file(state, "m.safetensors")
+    key = "mlp.experts.down_proj" if "experts" in units else "attn.q_proj.weight"
+    done = reinit("m.safetensors", "-r", f"{key}[{units}]=zeros")
+    assert done.code == 2
+    assert "it is empty" in done.err
+
+
 def test_experts_that_are_modules_are_chosen_by_their_keys(reinit: Callable[..., Done]) -> None:
     save_file({"mlp.experts.0.w1.weight": torch.ones(4, 4)}, "m.safetensors")
     done = reinit("m.safetensors", "-r", "mlp.experts.0.w1.weight[experts=0]=zeros")

@@ -116,8 +116,9 @@ def _restore(self: Any, state: list[object]) -> None:
 
 
 @recursive_repr()
-def _represent(self: Any) -> str:
-    shown = [field.name for field in dataclasses.fields(self) if field.repr]
+def _represent(self: object) -> str:  # its annotations are evaluated where each class is
+    of_class: Any = self
+    shown = [field.name for field in dataclasses.fields(of_class) if field.repr]
     values = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
     return f"{type(self).__qualname__}({values})"
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from reinit_cli.initializers.blocks import Take, nothing
 from reinit_cli.initializers.law import Dtype, Law, Statistic
-from reinit_cli.lazy import dataclass
+from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.normals import normal_mass
 
 if TYPE_CHECKING:
-    from reinit_cli.streams.torch.truncated import Rejection
+    from reinit_cli.streams.torch import truncated as rejecting
+else:
+    rejecting = LazyModule("reinit_cli.streams.torch.truncated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,8 @@ class TruncatedNormal(Law):
         return self._rejection.keeps_most or self._acceptance > 1e-3
 
     @property
-    def _rejection(self) -> Rejection:
-        from reinit_cli.streams.torch.truncated import Rejection
-
-        return Rejection(self.center, self.scale, self.low, self.high)
+    def _rejection(self) -> rejecting.Rejection:
+        return rejecting.Rejection(self.center, self.scale, self.low, self.high)
 
     @property
     def _acceptance(self) -> float:

@@ -111,6 +111,10 @@ def test_what_is_right_passes(text: str, shape: tuple[int, int], dtype: str) -> 
         assert _failed(law, _drawn(law, shape, seed, dtype)) == []
 
 
+_KERNELS = {"dirac": (16, 12, 3), "delta_orthogonal": (16, 12, 3), "bilinear": (12, 12, 4)}
+"""The shapes for initializers of kernels."""
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -120,7 +124,7 @@ def test_what_is_right_passes(text: str, shape: tuple[int, int], dtype: str) -> 
     ],
 )
 def test_every_initializer_passes_on_many_seeds(name: str) -> None:
-    shape = (16, 12, 3) if name in ("dirac", "delta_orthogonal") else (20, 12)
+    shape = _KERNELS.get(name, (20, 12))
     law = _law(REGISTRY[name].example, shape)
 
     for seed in range(100):

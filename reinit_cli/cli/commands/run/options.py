@@ -63,8 +63,8 @@ _OFTEN = (
         "           [abc] [!abc]    {a,b} {0..8}    re:REGEX\n"
         "           at the end a part: [5:] [:, :3] [1/4] [mask=FILE] [heads=3]\n"
         "           kind=Conv2d or *.weight[kind=norm]: by the kind of layer\n"
-        "  INIT     a name from torch.nn.init without its underscore, reset, default,\n"
-        "           a transform such as noise, or keep (see 'reinit inits')\n"
+        "  INIT     a name from torch.nn.init without its underscore, reset,\n"
+        "           default, a transform like noise, or keep (see reinit inits)\n"
         "  ARGS     std=0.02 | relu | fan_out | min_ndim=2 | keep_zeros=true",
     ),
     option(

@@ -72,7 +72,6 @@ class Elsewhere:
         versions: the versions of initializers that a record names, each other being of
             version 1; None for the newest of all.
         layers: the layers that the tensors are of; None where nobody looks for them.
-        kernels: the convolutions of which nothing tells whether they are transposed.
         stacks: the stacks of layers that the keys of all tensors count.
         seed: that of the run.
     """
@@ -82,7 +81,6 @@ class Elsewhere:
     prefixes: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
     versions: Versions | None = None
     layers: Layers | None = None
-    kernels: Layers | None = None
     stacks: Stacks = field(default_factory=Stacks)
     seed: int = 0
 

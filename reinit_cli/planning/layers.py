@@ -61,27 +61,6 @@ class FoundLayers:
         return layers_of(self.tensors, self.model_type())
 
 
-@dataclass(frozen=True)
-class FoundKernels:
-    """The convolutions of a state dict, of which nothing needs to tell whether they are transposed.
-
-    Attributes:
-        tensors: the entries of the state dict.
-    """
-
-    tensors: Sequence[TensorInfo]
-
-    def layer(self, key: str) -> Layer | None:
-        """Return the convolution of a tensor, or None where it is of none."""
-        return self._kernels.layer(key)
-
-    @cached_property
-    def _kernels(self) -> Layers:
-        from reinit_cli.tensors.layers.kernels import Kernels
-
-        return Kernels(self.tensors)
-
-
 def asks_for_layer(rule: Rule) -> bool:
     """Whether it depends on the layer of a tensor what a rule does with it."""
     return rule.pattern.kinds is not None or rule.init.initializer.by_layer
@@ -100,10 +79,7 @@ def with_layers(
     if elsewhere.layers is not None:
         return elsewhere
     found = FoundLayers(tensors, lambda: elsewhere.architecture, model_type)
-    kernels = FoundKernels(tensors)
-    return replace(
-        elsewhere, layers=found, kernels=kernels, stacks=Stacks(tensor.key for tensor in tensors)
-    )
+    return replace(elsewhere, layers=found, stacks=Stacks(tensor.key for tensor in tensors))
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,25 @@ def test_norms_that_a_rule_for_a_class_leaves_out_are_named(
         assert "leaves out" not in reinit("m.safetensors", "-r", f"kind={kind}=ones", "-n").err
 
 
+def test_convolutions_that_may_be_transposed_are_taken_as_conv_and_named_otherwise(
+    reinit: Callable[..., Done],
+) -> None:
+    layers = {
+        "down": nn.Sequential(nn.Conv2d(3, 8, 4), nn.Conv2d(8, 8, 4)),
+        "up": nn.Sequential(nn.ConvTranspose2d(8, 8, 4), nn.ConvTranspose2d(8, 3, 4)),
+        "decoder": nn.Sequential(nn.ConvTranspose2d(8, 8, 4)),
+    }
+    save_file(dict(nn.ModuleDict(layers).state_dict()), "vae.safetensors")
+    every = {f"{name}.weight" for name in ("down.0", "down.1", "up.0", "up.1", "decoder.0")}
+    assert set(reinit("keys", "vae.safetensors", "*.weight[kind=conv]").out.split()) == every
+    reset = reinit("vae.safetensors", "-r", "kind=conv=zeros", "-o", "zeros.safetensors")
+    assert reset.code == 0
+    assert not any(tensor.any() for tensor in load_file("zeros.safetensors").values())
+    done = reinit("vae.safetensors", "-r", "*.weight[kind=Conv2d]=zeros", "-n")
+    assert "leaves out 'decoder.0.weight' and 1 more: names and shapes do not tell" in done.err
+    assert "kind=conv takes every convolution" in done.err
+
+
 def test_python_takes_kinds_and_asks_the_module(net: dict[str, torch.Tensor]) -> None:
     del net
     model = Net()

@@ -12,7 +12,6 @@ from reinit_cli.initializers.starts.adapters import adapter_law
 from reinit_cli.initializers.starts.roles import plain, shape_of
 from reinit_cli.initializers.starts.table import start_of
 from reinit_cli.initializers.starts.vectors import vector_law, weight_of_vector
-from reinit_cli.tensors.layers.layer import Layer
 
 _ZEROS = frozenset(("final_logits_bias",))
 """Buffers of zeros that are of no layer: transformers BART, Marian."""
@@ -39,15 +38,10 @@ def _law(site: Site, shape: tuple[int, ...]) -> Law:
         return adapters
     if site.key.rpartition(".")[2] in _ZEROS:
         return Constant(0.0)
-    layer = _layer(site)
+    layer = site.layer
     if layer is None:
         raise UndefinedError("what kind of layer it is of cannot be told")
     return start_of(layer, shape)
-
-
-def _layer(site: Site) -> Layer | None:
-    kernels = site.elsewhere.kernels
-    return site.layer or (kernels.layer(site.key) if kernels is not None else None)
 
 
 def _vector_law(site: Site, shape: tuple[int, ...]) -> Law | None:
@@ -57,7 +51,7 @@ def _vector_law(site: Site, shape: tuple[int, ...]) -> Law | None:
         UndefinedError: its weight has no start that is known.
     """
     weight = weight_at(site)
-    layer = _layer(weight) if weight is not None else None
+    layer = weight.layer if weight is not None else None
     if weight is None or layer is None:
         return None
     of = _law(weight, shape_of(layer, "weight"))
@@ -68,5 +62,5 @@ def _vector_law(site: Site, shape: tuple[int, ...]) -> Law | None:
 def weight_at(site: Site) -> Site | None:
     """Return the weight of which a tensor holds a vector of spectral norm; None of anything else."""
     weight = replace(site, key=weight_of_vector(site.key))
-    layer = _layer(weight) if weight.key else None
+    layer = weight.layer if weight.key else None
     return weight if layer is not None and plain(layer, layer.role) == "weight" else None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from reinit_cli.tensors.layers.modules import Module, Modules, Shape
-from reinit_cli.tensors.layers.names import is_convolution, is_transposed
+from reinit_cli.tensors.layers.names import goes_up, is_convolution, is_transposed
 
 _LEAST, _MOST = 3, 5
 """The dimensions of a weight of one and of three spatial dimensions."""
+
+_LONGEST_KERNEL = 7
+"""The longest kernel of a sequence that needs no name where it is as long as there are inputs."""
 
 
 def convolution(module: Module, modules: Modules) -> str:
@@ -16,11 +19,20 @@ def convolution(module: Module, modules: Modules) -> str:
     both, or there is neither, odd kernels are those of convolutions, which people rarely transpose.
     """
     weight = module.shapes["weight"]
-    if not _LEAST <= len(weight) <= _MOST:
+    if not _LEAST <= len(weight) <= _MOST or _may_be_matrices(module.name, weight):
         return ""
     kinds = f"Conv{len(weight) - 2}d", f"ConvTranspose{len(weight) - 2}d"
     is_one = _is_transposed(module, weight, modules)
     return "" if is_one is None else kinds[is_one]
+
+
+def _may_be_matrices(name: str, weight: Shape) -> bool:
+    """Whether a weight may be a stack of square matrices, as that of a Bilinear is."""
+    return (
+        len(weight) == _LEAST
+        and weight[1] == weight[2] > _LONGEST_KERNEL
+        and not ("conv" in name.lower() or is_convolution(name))
+    )
 
 
 def _is_transposed(module: Module, weight: Shape, modules: Modules) -> bool | None:
@@ -39,6 +51,8 @@ def _is_transposed(module: Module, weight: Shape, modules: Modules) -> bool | No
     if is_transposed(module.name):
         return True
     is_odd = any(dim % 2 for dim in weight[2:])
+    if goes_up(module.name):  # a plain one behind an upsampling, too, as in ESRGAN
+        return None if is_odd else True
     return False if is_odd or is_convolution(module.name) else None
 
 
@@ -54,7 +68,7 @@ def _fits(channels: int, weight: Shape) -> tuple[bool, bool]:
 
 def _by_norms(module: Module, weight: Shape, modules: Modules) -> bool | None:
     """Whether the norms around a convolution without a bias tell that it is transposed."""
-    after, before = (_channels(modules.after(module, steps)) for steps in (1, -1))
+    after, before = (_channels(modules.next_in_parent(module, step)) for step in (1, -1))
     first, second = weight[:2]
     if first == second or all(dim % 2 for dim in weight[2:]):
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from reinit_cli.tensors.layers.kernels import EITHER
+
 _CONVOLUTIONS = ("Conv1d", "Conv2d", "Conv3d")
 _TRANSPOSED = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
 _BATCH_NORMS = ("BatchNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
@@ -12,7 +14,7 @@ _INSTANCE_NORMS = ("InstanceNorm", "InstanceNorm1d", "InstanceNorm2d", "Instance
 
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "conv": (*_CONVOLUTIONS, *_TRANSPOSED),
+        "conv": (*_CONVOLUTIONS, *_TRANSPOSED, EITHER),
         "linear": ("Linear", "Conv1D", "Bilinear"),
         "experts": ("Experts",),
         "embedding": ("Embedding", "EmbeddingBag"),
@@ -27,8 +29,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 `Conv1D` is the one of transformers: a linear layer whose weight is (in, out). `Experts` is a stack
 of the weights of linear layers. `BatchNorm` and `InstanceNorm` are layers whose number of
-dimensions neither names nor shapes tell, and `Norm` is a norm without running statistics whose
-class they do not tell.
+dimensions neither names nor shapes tell, `Norm` is a norm without running statistics whose class
+they do not tell, and `Convolution` one of which they do not tell whether it is transposed.
 """
 
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 from reinit_cli.tensors.info import TensorInfo
 
@@ -21,6 +22,12 @@ _STAND_INS = {"weight_orig": "weight", "bias_orig": "bias", "weight_v": "weight"
 
 _DEEPEST = 64
 """How many modules around one are looked at, for text from strangers."""
+
+_MOST_DIGITS = 9
+"""The most digits of a number of a module, for text from strangers."""
+
+_LONGEST_GAP = 3
+"""How far the number of the next layer may be: an activation and a dropout have no tensors."""
 
 
 def place_of(key: str) -> tuple[str, str]:
@@ -122,6 +129,46 @@ class Modules:
         """Return the module some steps after another, or None where there is none."""
         at = module.at + steps
         return self._in_order[at] if 0 <= at < len(self._in_order) else None
+
+    def next_in_parent(self, module: Module, step: int) -> Module | None:
+        """Return the module next to one in their parent; None where that is not known.
+
+        Children with numbers are in the order of these, whatever the order of the file is; some
+        numbers are of modules without tensors, such as activations. Others are in the order of the
+        file, unless it sorts them by name: then their order is not that of the model.
+
+        Args:
+            module: where to start.
+            step: 1 for the next one, -1 for the one before.
+        """
+        if not module.last.isdecimal() or len(module.last) > _MOST_DIGITS:
+            found = None if self._is_sorted else self.after(module, step)
+            return found if found is not None and found.parent == module.parent else None
+        for number in range(1, _LONGEST_GAP + 1):
+            path = f"{module.parent}.{int(module.last) + step * number}".removeprefix(".")
+            if path in self._containers:
+                return None
+            if path in self._by_path:
+                return self._by_path[path]
+        return None
+
+    @cached_property
+    def _is_sorted(self) -> bool:
+        """Whether the paths are in alphabetical order, as in files of safetensors."""
+        return all(one.path <= two.path for one, two in pairwise(self._in_order))
+
+    @cached_property
+    def _containers(self) -> frozenset[str]:
+        """The paths of modules that hold others, at most some levels above a tensor."""
+        found: set[str] = set()
+        for module in self._in_order:
+            path = module.parent
+            for _ in range(_DEEPEST):
+                if path in found:
+                    break
+                found.add(path)
+                path = path.rpartition(".")[0]
+        return frozenset(found)
 
     @cached_property
     def families_with_kernels(self) -> frozenset[str]:

@@ -29,9 +29,9 @@ EMBEDDINGS = (
     Names("transformers BERT, Mamba", ("*_embeddings", "embeddings")),
     Names("transformers CLIP, XLNet", ("*_embedding", "embedding")),
     Names("minGPT, RWKV", ("*_emb", "emb")),
-    Names("torch's tutorials", ("embed", "word_embed")),
+    Names("torch's tutorials", ("embed", "*_embed")),
     Names("DETR", ("query_embed", "row_embed", "col_embed", "level_embed")),
-    Names("DiT", ("embedding_table",)),
+    Names("DiT", ("*embedding_table",)),
 )
 """A matrix with such a name is an embedding, if it has no bias."""
 
@@ -95,26 +95,26 @@ _LONGEST = 100
 """The longest name that is looked at, for text from strangers."""
 
 _NORMS = {
-    "RMSNorm": re.compile(r"(?:.*_)?rms_?norm_?[0-9]*", re.IGNORECASE),
-    "GroupNorm": re.compile(r"(?:.*_)?(?:group_?norm|gn)_?[0-9]*", re.IGNORECASE),
-    "InstanceNorm": re.compile(r"(?:.*_)?instance_?norm_?[0-9]*d?", re.IGNORECASE),
-    "BatchNorm": re.compile(r"(?:.*_)?(?:batch_?norm|bn)_?[0-9]*d?", re.IGNORECASE),
+    "RMSNorm": re.compile(r"(?:.*_)?rms_?norms?_?[0-9]*", re.IGNORECASE),
+    "GroupNorm": re.compile(r"(?:.*_)?(?:group_?norms?|gns?)_?[0-9]*", re.IGNORECASE),
+    "InstanceNorm": re.compile(r"(?:.*_)?instance_?norms?_?[0-9]*d?", re.IGNORECASE),
+    "BatchNorm": re.compile(r"(?:.*_)?(?:batch_?norms?|bns?)_?[0-9]*d?", re.IGNORECASE),
     "LayerNorm": re.compile(
-        r"(?:.*_)?(?:layer_?norm|ln)_?(?:[0-9]+|[a-z]|pre|post|before|after|embedding)?",
+        r"(?:.*_)?(?:layer_?norms?|lns?)_?(?:[0-9]+|[a-z]|pre|post|before|after|embedding)?",
         re.IGNORECASE,
     ),
     "Norm": re.compile(r".*norm.*", re.IGNORECASE),
 }
+_BILINEAR = re.compile(r"(?:.*_)?(?:bi|biaff?ine)_?[0-9]*|.*bi_?linear.*", re.IGNORECASE)
 _PRELU = re.compile(r"(?:.*_)?p?re_?lu_?[0-9]*|act_?[0-9]*", re.IGNORECASE)
 _TRANSPOSED = re.compile(
-    r".*(?:deconv|conv_?trans|trans(?:posed?)?_?conv|conv_?t[0-9]*$|up_?sampl).*"
-    r"|(?:.*_)?up_?(?:conv)?_?[0-9]*",
-    re.IGNORECASE,
+    r".*(?:deconv|conv_?trans|trans(?:posed?)?_?conv|conv_?t[0-9]*$).*", re.IGNORECASE
 )
-
+_UP = re.compile(r".*up_?sampl.*|(?:.*_)?up_?(?:conv)?_?[0-9]*", re.IGNORECASE)
 
 _CONVOLUTION = re.compile(
-    r"(?:.*_)?conv_?[0-9]*d?(?:_[0-9]+)?|patch_embed.*|proj|projection", re.IGNORECASE
+    r"(?:.*_)?convs?_?[0-9]*d?(?:_[0-9]+)?|patch_embed.*|proj|projection|.*down_?sampl.*",
+    re.IGNORECASE,
 )
 
 
@@ -145,6 +145,11 @@ def norm_named(name: str) -> str:
     return next((kind for kind, named in _NORMS.items() if named.fullmatch(name)), "")
 
 
+def is_bilinear(name: str) -> bool:
+    """Whether a module with a stack of matrices is a Bilinear by its name."""
+    return _BILINEAR.fullmatch(name[:_LONGEST]) is not None
+
+
 def is_prelu(name: str) -> bool:
     """Whether a module may be a PReLU by its name."""
     return _PRELU.fullmatch(name[:_LONGEST]) is not None
@@ -158,3 +163,8 @@ def is_convolution(name: str) -> bool:
 def is_transposed(name: str) -> bool:
     """Whether a module is a transposed convolution by its name."""
     return _TRANSPOSED.fullmatch(name[:_LONGEST]) is not None
+
+
+def goes_up(name: str) -> bool:
+    """Whether a module with a kernel makes its output larger by its name, or follows what does."""
+    return _UP.fullmatch(name[:_LONGEST]) is not None

@@ -17,11 +17,14 @@ from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
 from reinit_cli.tensors.layers.convolutions import convolution
 from reinit_cli.tensors.layers.experts import is_expert, sizes_of_experts
 from reinit_cli.tensors.layers.heads import bias_of_head
+from reinit_cli.tensors.layers.kernels import EITHER, has_kernel
 from reinit_cli.tensors.layers.layer import Layer, Layers, Told
 from reinit_cli.tensors.layers.modules import Module, Modules, Shape, place_of
 from reinit_cli.tensors.layers.names import (
     CONV1D_MODELS,
     CONV1DS,
+    GLOBAL_RESPONSE,
+    is_bilinear,
     is_embedding,
     is_linear,
     is_prelu,
@@ -116,12 +119,13 @@ class _ToldLayers:
         if weight is None or len(weight) < 2:
             return _NOT_TOLD
         if shapes.get("bias") == weight:
-            return _Kind("LayerNorm")
+            return _NOT_TOLD if module.name in GLOBAL_RESPONSE else _Kind("LayerNorm")
         if len(weight) == 2:
             return self._linear_or_embedding(module, weight)
-        if len(weight) == 3 and "bilinear" in module.name.lower():
+        if len(weight) == 3 and is_bilinear(module.name):
             return _Kind("Bilinear")
-        return _Kind(convolution(module, self._modules))
+        either = EITHER if has_kernel(module) else ""
+        return _Kind(convolution(module, self._modules) or either)
 
     def _norm_or_prelu(self, module: Module) -> _Kind:
         kind = self._norms.kind(module)

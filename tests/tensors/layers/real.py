@@ -15,7 +15,7 @@ from reinit_cli.tensors.layers.told import layers_of
 if TYPE_CHECKING:
     from torch import nn
 
-_FAMILIES = {**FAMILIES, "Norm": GROUPS["norm"]}
+_FAMILIES = {**FAMILIES, "Norm": GROUPS["norm"], "Convolution": GROUPS["conv"]}
 
 _RMS_NORMS = ("T5LayerNorm", "SimpleNorm", "RmsNorm")
 """Classes of transformers and timm that do not subtract the mean, whatever they are called."""

@@ -14,7 +14,7 @@ from torch import nn
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.layers.layer import Layer
 from reinit_cli.tensors.layers.told import layers_of
-from tests.tensors.layers.real import all_of, compared, kinds, told
+from tests.tensors.layers.real import all_of, compared, infos, kinds, told
 
 
 def _info(key: str, *shape: int) -> TensorInfo:
@@ -136,11 +136,57 @@ def test_parameters_of_a_module_of_ones_own_are_of_no_layer() -> None:
     assert kinds(Tokens()) == {"cls_token": None, "inv_freq": None}
 
 
-def test_a_convolution_both_of_whose_sides_fit_is_not_told() -> None:
-    assert kinds(nn.ModuleDict({"mask": nn.Conv2d(4, 4, 2)})) == {
-        "mask.weight": None,
-        "mask.bias": None,
-    }
+def test_a_convolution_both_of_whose_sides_fit_is_told_as_either() -> None:
+    for layer in (nn.Conv2d(4, 4, 2), nn.ConvTranspose2d(4, 4, 2)):
+        assert set(kinds(nn.ModuleDict({"mask": layer})).values()) == {"Convolution"}
+
+
+def test_the_order_of_a_file_of_sorted_names_tells_nothing_of_a_convolution() -> None:
+    focus = {"conv": nn.Conv2d(3, 16, 6, bias=False), "bn": nn.BatchNorm2d(16)}
+    patches = {"proj": nn.Conv2d(3, 16, 4, bias=False)}
+    model = nn.ModuleDict(
+        {
+            "norm_pre": nn.LayerNorm(16),
+            "patch_embed": nn.ModuleDict(patches),
+            "stem": nn.ModuleDict(focus),
+        }
+    )
+    layers = layers_of(sorted(infos(model), key=lambda tensor: tensor.key))
+    for key in ("patch_embed.proj.weight", "stem.conv.weight"):
+        assert (layer := layers.layer(key)) is not None
+        assert layer.kind == "Conv2d", key
+
+
+def test_children_with_numbers_are_in_the_order_of_these() -> None:
+    def block(inputs: int, outputs: int) -> Iterator[nn.Module]:
+        yield nn.ConvTranspose2d(inputs, outputs, 4, bias=False)
+        yield nn.BatchNorm2d(outputs)
+        yield nn.ReLU()
+
+    widths = [100, 128, 64, 32, 16, 8]
+    net = nn.Sequential(*(layer for pair in pairwise(widths) for layer in block(*pair)))
+    layers = layers_of(sorted(infos(net), key=lambda tensor: tensor.key))
+    found = [layers.layer(f"{at}.weight") for at in range(0, 15, 3)]
+    assert [layer and layer.kind for layer in found] == ["ConvTranspose2d"] * 5
+
+
+@pytest.mark.parametrize("name", ["upconv1", "conv_up1", "upsample"])
+def test_a_convolution_of_three_by_three_behind_an_upsampling_may_be_a_plain_one(
+    name: str,
+) -> None:
+    found = kinds(nn.ModuleDict({name: nn.Conv2d(8, 8, 3)}))
+    assert set(found.values()) == {"Convolution"}
+
+
+def test_global_response_norms_are_not_layer_norms() -> None:
+    weights = [_info(f"layers.0.grn.{role}", 1, 1, 1, 8) for role in ("weight", "bias")]
+    assert _layer(*weights) is None
+
+
+@pytest.mark.parametrize("name", ["bi", "biaffine", "rel_bilinear_1"])
+def test_a_bilinear_of_one_kernel_is_not_told_as_a_convolution(name: str) -> None:
+    assert set(kinds(nn.ModuleDict({name: nn.Bilinear(3, 5, 4)})).values()) == {"Bilinear"}
+    assert set(kinds(nn.ModuleDict({"f_k": nn.Bilinear(16, 16, 1)})).values()) == {None}
 
 
 def test_the_generator_of_a_dcgan_is_made_of_transposed_convolutions() -> None:
@@ -234,6 +280,11 @@ def test_stacks_of_experts_know_which_dimension_has_the_inputs() -> None:
     assert sizes((4, 12, 8), (4, 8, 6)) == {"in_axis": 2}  # Mixtral since 5.0
     assert sizes((4, 8, 8), (4, 8, 8)) == {}
     assert sizes((4, 8, 8), (4, 8, 8), "gpt_oss") == {"in_axis": 1}
+
+
+def test_lists_of_norms_are_told_by_the_plural_of_their_name() -> None:
+    norms = {"group_norms": nn.ModuleList([nn.GroupNorm(2, 4)])}
+    assert set(kinds(nn.ModuleDict(norms)).values()) == {"GroupNorm"}
 
 
 def test_norms_of_gemma_are_known_to_add_one_to_their_weight() -> None:

@@ -54,7 +54,7 @@ class FileContents:
         file = self.opened[place.file]
         file.make_seekable()
         copy = Copy(file, place.offset, place.nbytes)
-        return Part(copy, place.box, stride if place.box is None else None)
+        return Part(copy, place.box, stride if place.box is None else place.stride)
 
     def files(self) -> Mapping[str, Reader]:
         """Return the files that it is made of."""

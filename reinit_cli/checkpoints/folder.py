@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from reinit_cli.checkpoints.contents import FileContents
 from reinit_cli.checkpoints.formats import format_of_folder
 from reinit_cli.checkpoints.formats.base import Files, Format, Located
-from reinit_cli.checkpoints.source import Contents
+from reinit_cli.checkpoints.source import Contents, files_of_weights
 from reinit_cli.collector import collector_paused
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.listing import ListedFolder
@@ -69,10 +69,7 @@ class FolderSource:
     @property
     def paths_of_weights(self) -> tuple[str, ...]:
         """The files that hold its tensors."""
-        names = dict.fromkeys(
-            place.file for places in self.located.places.values() for place in places
-        )
-        return tuple(os.path.join(self.path, name) for name in names)
+        return tuple(os.path.join(self.path, name) for name in files_of_weights(self.located))
 
     @property
     def sizes(self) -> Mapping[str, int]:

@@ -143,6 +143,12 @@ class Source(Protocol):
         """Open it, as a context manager that gives `Contents`."""
 
 
+def files_of_weights(located: Located) -> tuple[str, ...]:
+    """Return the files that tensors lie in."""
+    places = () if located.parts else located.places.values()
+    return located.parts or tuple(dict.fromkeys(each.file for of in places for each in of))
+
+
 def doubts_about(source: Source) -> tuple[str, ...]:
     """Return what a user should know of a source who only looks at it, too."""
     located = source.located

@@ -131,13 +131,20 @@ def _edits(
 def _in_place(fill: Fill, place: Place, contents: Contents) -> Segment:
     """Return what a fill writes in a place, among the gaps that its elements leave there."""
     if place.box is not None:
-        return FillPart(fill, place.nbytes, place.box)
+        return FillPart(fill, place.nbytes, place.box, place.stride, _under(place, contents))
     under = None
     if place.nbytes != fill.nbytes:
         (part,) = contents.view(fill.step.tensor).parts
         assert isinstance(part.data, Copy)
         under = part.data
     return replace(fill, nbytes=place.nbytes, stride=fill.step.tensor.stride, under=under)
+
+
+def _under(place: Place, contents: Contents) -> Copy | None:
+    """Return what lies in the place of a box whose elements may leave gaps."""
+    if place.stride is None:
+        return None
+    return Copy(contents.files()[place.file], place.offset, place.nbytes)
 
 
 def _created(

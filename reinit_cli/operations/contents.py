@@ -65,7 +65,9 @@ def _lone_file(source: Source, root: str | None) -> FileSource | None:
     """Return the file that a source is, or the one in a folder that holds all of its weights."""
     if isinstance(source, FileSource):
         return source
-    paths = source.paths_of_weights if isinstance(source, FolderSource) else ()
+    if not isinstance(source, FolderSource) or source.located.parts:
+        return None
+    paths = source.paths_of_weights
     return file_source(paths[0], paths[0], root) if len(paths) == 1 else None
 
 

@@ -49,6 +49,8 @@ def _in_place(request: Request, source: Source) -> Destination:
     if isinstance(source, FolderSource) and request.output is None:
         problem = "a folder is not replaced, but its files can be"
         known = source.paths_of_weights
+        if source.located.parts:
+            raise OutputUnwritableError(request.source, "a DCP folder is not replaced")
         for path in known:
             check_no_link(path)
         raise OutputUnwritableError(request.source, problem, known, kind="in place")

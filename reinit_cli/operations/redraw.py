@@ -86,7 +86,8 @@ def _segments(file: Reader, draws: _Draws) -> list[Segment]:
 def _drawn_in(place: Place, fill: Fill, file: Reader) -> Segment:
     """Return what is drawn in one place, among the gaps that its elements leave there."""
     if place.box is not None:
-        return FillPart(fill, place.nbytes, place.box)
+        under = Copy(file, place.offset, place.nbytes) if place.stride else None
+        return FillPart(fill, place.nbytes, place.box, place.stride, under)
     stride = fill.step.tensor.stride
     under = Copy(file, place.offset, place.nbytes) if stride else None
     return replace(fill, nbytes=place.nbytes, stride=stride, under=under)

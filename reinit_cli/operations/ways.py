@@ -116,20 +116,6 @@ def _zero_to_fp32(error: errors.UnsupportedFormatError) -> str:
     return f"convert it first: python {program} {shlex.join((folder, new, '-t', step))}"
 
 
-def _merged(error: errors.UnsupportedFormatError) -> str:
-    parts = os.path.join(error.about, error.known[0])
-    return f"convert it first: accelerate merge-weights {shlex.join((parts, _new(error)))}"
-
-
-def _joined(error: errors.UnsupportedFormatError) -> str:
-    program = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
-    return f"convert it first: {program} {shlex.join((error.about, _new(error) + '.pt'))}"
-
-
-def _new(error: errors.UnsupportedFormatError) -> str:
-    return f"{os.path.basename(os.path.abspath(error.about))}-merged"
-
-
 def _packed(error: errors.UnsupportedFormatError) -> str:
     folder, name = os.path.split(os.path.abspath(error.about))
     inside = shlex.quote(os.path.relpath(folder))
@@ -175,11 +161,9 @@ _WAYS: dict[str, str | Callable[[errors.UnsupportedFormatError], str]] = {
         "convert it first, to one part: python tools/checkpoint/convert.py of Megatron-LM, with "
         "--load-dir {}"
     ),
-    "fsdp": _merged,
     "fsdp-local": (
         "load it with as many processes, and save it with StateDictType.FULL_STATE_DICT"
     ),
-    "dcp": _joined,
     "llama": "take the same model in transformers' layout, or look at one part by naming its file",
     "unpacked": _packed,
     "orbax": "load it with orbax.checkpoint, and save its arrays with safetensors",

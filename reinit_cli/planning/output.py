@@ -16,7 +16,7 @@ from reinit_cli.checkpoints.formats import (
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
 from reinit_cli.checkpoints.formats.hugging_face.names import PEFT_STEM, series_of
 from reinit_cli.checkpoints.formats.respelling import KeepingFormat
-from reinit_cli.checkpoints.source import Source
+from reinit_cli.checkpoints.source import Source, files_of_weights
 from reinit_cli.errors import OutputUnwritableError, RuleError, UnwritableContentError
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.lost import holds_more, unwritten
@@ -266,9 +266,9 @@ def _loss(
 
 def _only_file(source: Source) -> str:
     """Return the path of the file that holds all weights of a folder, or ""."""
-    if source.located is None or not source.is_folder:
+    if source.located is None or source.located.parts or not source.is_folder:
         return ""
-    found = {place.file for places in source.located.places.values() for place in places}
+    found = files_of_weights(source.located)
     return os.path.join(source.path or "", *found) if len(found) == 1 else ""
 
 

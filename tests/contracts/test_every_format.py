@@ -12,10 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reinit_cli.checkpoints.formats import FORMATS
+from reinit_cli.checkpoints.formats.dcp.format import Dcp
 from reinit_cli.checkpoints.formats.hugging_face.format import HuggingFace
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
 from reinit_cli.checkpoints.formats.torch.zip import TorchZip
+from tests.checkpoints.formats.dcp.saved import grid, load, save
 from tests.contracts.format_contract import FormatContract, NewFormatContract
 from tests.contracts.toy import Toy, read_toy, write_toy
 
@@ -79,6 +81,20 @@ class TestHuggingFaceFolder(NewFormatContract):
         if index.exists():
             assert json.loads(index.read_text())["weight_map"].keys() == found.keys()
         return found
+
+
+class TestDcpFolder(FormatContract):
+    format = Dcp()
+    # Of each of four pieces: two CRC-32s, and the last digits of the serialization id with its own.
+    dependent_nbytes = 4 * (4 * 4 + 20)
+
+    def write(self, path: Path, state: Mapping[str, Tensor]) -> None:
+        save(path, state, 4, grid)
+        (path / "runs").mkdir()
+        (path / "runs" / "log").write_text("done")
+
+    def read(self, path: Path) -> Mapping[str, Tensor]:
+        return load(path)
 
 
 class TestToy(FormatContract):

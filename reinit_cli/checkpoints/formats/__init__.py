@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterable, Sequence
 
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
+from reinit_cli.checkpoints.formats.dcp.deferred import DCP
+from reinit_cli.checkpoints.formats.dcp.glance import is_part
 from reinit_cli.checkpoints.formats.detection import recognized
 from reinit_cli.checkpoints.formats.hugging_face.format import HuggingFace
 from reinit_cli.checkpoints.formats.hugging_face.names import is_index, series_of
@@ -26,7 +28,7 @@ FILE_FORMATS: tuple[Format, ...] = (ZIP, LEGACY, _SAFETENSORS)
 NEW_FOLDER: NewFormat = HuggingFace(FILE_FORMATS, _SAFETENSORS)
 """The format of a new checkpoint of several files."""
 
-FOLDER_FORMATS: tuple[Format, ...] = (NEW_FOLDER,)
+FOLDER_FORMATS: tuple[Format, ...] = (DCP, NEW_FOLDER)
 """The formats of a checkpoint of several files, in the order in which they are tried."""
 
 FORMATS: tuple[Format, ...] = (*FILE_FORMATS, *FOLDER_FORMATS)
@@ -86,7 +88,8 @@ def format_of_folder(names: Sequence[str]) -> Format:
 def names_folder(path: str) -> bool:
     """Whether a path is that of an index, which stands for the folder that it lies in."""
     name = os.path.basename(path)
-    return is_index(name) or any(name.endswith(each.suffixes) for each in FOLDER_FORMATS)
+    is_own = any(name.endswith(each.suffixes) for each in FOLDER_FORMATS)
+    return is_own or is_index(name) or is_part(name)
 
 
 def is_of_folder(name: str) -> bool:

@@ -48,14 +48,15 @@ class Place(NamedTuple):
     Attributes:
         file: the path of the file within the checkpoint; "" for a lone file.
         offset, nbytes: which bytes of it.
-        box: the elements that they are, in row-major order; None for all of the tensor, in
-            the order that its stride says.
+        box: the elements that they are; None for all of the tensor, as its stride says.
+        stride: how those of a box lie, in elements; None means in row-major order.
     """
 
     file: str
     offset: int
     nbytes: int
     box: Box | None = None
+    stride: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,7 @@ class Files:
         readers: each file by its path within the checkpoint; a lone one is "".
         index: the file among them that the user named instead of their folder, or "".
         left_out: names in the folder that are not read and not copied.
-        outside: the files that are links to others outside the folder. The user may keep
-            weights there, but nothing else is taken from such a place.
+        outside: the files that are links out of the folder, where only weights may be.
     """
 
     path: str
@@ -86,8 +86,7 @@ class Files:
         """Return the reader of a file.
 
         Raises:
-            SourceNotFoundError: there is no such file.
-            UnreadableSourceError: it leads nowhere, or is not a file.
+            SourceNotFoundError, UnreadableSourceError: there is none, or it is not a file.
         """
         if name in self.left_out:
             raise self.dead(name)
@@ -139,8 +138,7 @@ class Located:
         tensors: those of the state dict, in its order.
         places: for each key that has bytes here, where they lie.
         metadata: the strings that the checkpoint holds besides its tensors.
-        framework: the framework whose own format it is, as the metadata "format" of
-            safetensors names it; "" for none.
+        framework: that whose own format it is, as safetensors' metadata names it, or "".
         own_name: the name that a file has inside it, as the folder in an archive, or "".
         root: the path of the state dict in what the checkpoint holds; "" for the whole.
         outside: the tensors outside the state dict, by their whole path.
@@ -160,6 +158,7 @@ class Located:
         faults: what keeps it from being rewritten, unless that is mended on the way.
         record_member: the name in the metadata that is a provenance record; "" for none.
         renumber: returns what replaces numbers of the optimizers; None where there are none.
+        parts: the files that its tensors lie in, where `places` takes a look into them.
         trained: files of training state that follows the weights: their format, what is in them.
         own: what the format itself needs to rewrite the files; nobody else's business.
     """
@@ -188,6 +187,7 @@ class Located:
     faults: tuple[Fault, ...] = ()
     record_member: str = ""
     renumber: Renumber | None = None
+    parts: tuple[str, ...] = ()
     trained: Mapping[str, tuple[Format, Located]] = field(default_factory=dict)
     own: object = None
 

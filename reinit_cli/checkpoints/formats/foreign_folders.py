@@ -71,18 +71,11 @@ KINDS = (
     ),
     _Kind(_MEGATRON, "a Megatron checkpoint in {} model-parallel parts", "megatron", 2),
     _Kind(
-        r"pytorch_model_fsdp_\d+/[^/]*\.distcp",
-        "a checkpoint of FSDP in a part for each process",
-        "fsdp",
-        is_by_folder=True,
-    ),
-    _Kind(
         r"\w*_rank_?\d+\.(bin|pt|pth)",
         "a checkpoint of FSDP in {} parts, which only as many processes load",
         "fsdp-local",
         2,
     ),
-    _Kind(r"[^/]*\.distcp", "a checkpoint of torch.distributed.checkpoint", "dcp"),
     _Kind(
         r"consolidated\.\d+\.pth",
         "a checkpoint of Meta's Llama in {} model-parallel parts",

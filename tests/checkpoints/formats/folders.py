@@ -255,11 +255,10 @@ KINDS = (
         way="reinit keys kind/iter_0000100/mp_rank_00",
     ),
     Kind(
-        "torch.distributed.checkpoint",
-        others=(".metadata", "__0_0.distcp", "__1_0.distcp"),
+        "torch.distributed.checkpoint, whose save did not finish",
+        others=("__0_0.distcp", "__1_0.distcp"),
         happens=REFUSED,
-        says="a checkpoint of torch.distributed.checkpoint",
-        way="python -m torch.distributed.checkpoint.format_utils dcp_to_torch kind kind-merged.pt",
+        says="its save did not finish: there is no .metadata",
     ),
     Kind(
         "FSDP, sharded state of accelerate",
@@ -271,8 +270,8 @@ KINDS = (
             "scheduler.bin",
         ),
         happens=REFUSED,
-        says="a checkpoint of FSDP in a part for each process",
-        way="accelerate merge-weights kind/pytorch_model_fsdp_0 kind-merged",
+        says="holds no weights itself, but there are pytorch_model_fsdp_0, optimizer_0",
+        way="reinit keys kind/pytorch_model_fsdp_0",
     ),
     Kind(
         "FSDP, local state",

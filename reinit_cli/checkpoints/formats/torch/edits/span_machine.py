@@ -20,7 +20,6 @@ from reinit_cli.checkpoints.formats.torch.edits.spans import Pair, Slot, Spans
 from reinit_cli.checkpoints.formats.torch.pickles.budget import TOO_MUCH, Budget
 from reinit_cli.checkpoints.formats.torch.pickles.machine import (
     MAX_OPCODES,
-    MAX_RECORD_NBYTES,
     refusing,
 )
 from reinit_cli.checkpoints.formats.torch.pickles.opcodes import COSTS, HANDLERS, Handler
@@ -122,7 +121,7 @@ class _Machine:
     def spans(self) -> Spans:  # noqa: RET503 (`refuse` raises)
         """Obey one opcode after the other."""
         state, budget = self._state, self._found.budget
-        max_nbytes = min(MAX_RECORD_NBYTES, budget.nbytes)
+        max_nbytes = min(budget.record_nbytes, budget.nbytes)
         max_work = min(_WORK * MAX_OPCODES, budget.work)
         while self._work < max_work and self._spent <= max_nbytes:
             self._work += _WORK

@@ -12,6 +12,9 @@ MAX_WORK = 2_800_000
 MAX_NBYTES = 180 * 10**6
 """The memory that records, tensors and texts may take together, as their costs estimate it."""
 
+MAX_RECORD_NBYTES = 120 * 2**20
+"""The memory that the records of one pickle may take together, as their costs estimate it."""
+
 MAX_DEPTH = 100
 """Of what a pickle nests."""
 
@@ -29,12 +32,19 @@ class Budget:
     than what is not.
     """
 
-    __slots__ = ("nbytes", "path", "work")
+    __slots__ = ("nbytes", "path", "record_nbytes", "work")
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        work: int = MAX_WORK,
+        nbytes: int = MAX_NBYTES,
+        record_nbytes: int = MAX_RECORD_NBYTES,
+    ) -> None:
         self.path = path
-        self.work = MAX_WORK
-        self.nbytes = MAX_NBYTES
+        self.work = work
+        self.nbytes = nbytes
+        self.record_nbytes = record_nbytes
 
     def spend(self, work: int, nbytes: int = 0) -> None:
         """Take from what is left.

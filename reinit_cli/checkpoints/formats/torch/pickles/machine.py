@@ -18,7 +18,12 @@ from struct import Struct
 from typing import TypeVar
 
 from reinit_cli.checkpoints.formats.torch.pickles.budget import TOO_MUCH, Budget
-from reinit_cli.checkpoints.formats.torch.pickles.opcodes import COSTS, HANDLERS, decoded
+from reinit_cli.checkpoints.formats.torch.pickles.opcodes import (
+    COSTS,
+    HANDLERS,
+    Handlers,
+    decoded,
+)
 from reinit_cli.checkpoints.formats.torch.pickles.records import Pickle
 from reinit_cli.checkpoints.formats.torch.pickles.state import (
     LONG_NBYTES,
@@ -44,10 +49,6 @@ _PHRASE_WORTH = 7
 """The same for a whole tensor, of some 32 opcodes: this bounds the tensors to about 110,000."""
 
 
-MAX_RECORD_NBYTES = 120 * 2**20
-"""The memory that records may take together, as `COSTS` estimates it."""
-
-
 _LOOKAHEAD = 16
 """No opcode without text takes more bytes."""
 
@@ -68,7 +69,12 @@ _PHRASE_NBYTES = 700
 
 
 def read_pickle(
-    file: Readable, start: int, end: int, budget: Budget, max_opcodes: int = MAX_OPCODES
+    file: Readable,
+    start: int,
+    end: int,
+    budget: Budget,
+    max_opcodes: int = MAX_OPCODES,
+    handlers: Handlers = HANDLERS,
 ) -> Pickle:
     """Read the pickle that starts there.
 
@@ -78,12 +84,14 @@ def read_pickle(
         end: the offset after its last possible byte.
         budget: what reading it may take, from which it is taken.
         max_opcodes: the most that it may have.
+        handlers: what does each opcode, where that is not done as usual.
 
     Raises:
         MalformedFileError: it is not a pickle, or takes more than this machine gives.
     """
     state = State(file, start, end)
-    return refusing(state, lambda: _obey(state, budget, min(max_opcodes, budget.work)))
+    limit = min(max_opcodes, budget.work)
+    return refusing(state, lambda: _obey(state, budget, limit, handlers))
 
 
 def refusing(state: State, obey: Callable[[], T]) -> T:
@@ -106,18 +114,18 @@ def refusing(state: State, obey: Callable[[], T]) -> T:
 
 
 def _obey(  # noqa: PLR0915, RET503 (see below; `refuse` raises)
-    state: State, budget: Budget, max_opcodes: int
+    state: State, budget: Budget, max_opcodes: int, handlers: Handlers
 ) -> Pickle:
     """Obey one opcode after the other.
 
     What torch writes for every tensor is done here, on local variables, and everything else by
     the handlers: a call for each of 32 opcodes would triple the time.
     """
-    handlers, costs = HANDLERS, COSTS
+    costs = COSTS
     stack, marks, memo = state.stack, state.marks, state.memo
     window, at = state.window, state.at
     spent = rare = done = 0
-    max_nbytes = min(MAX_RECORD_NBYTES, budget.nbytes)
+    max_nbytes = min(budget.record_nbytes, budget.nbytes)
     while done + rare * (_RARE_WORTH - 1) < max_opcodes and spent <= max_nbytes:
         done += 1
         if at + _LOOKAHEAD > len(window):

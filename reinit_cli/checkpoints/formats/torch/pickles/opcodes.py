@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from struct import unpack_from
 from typing import Any
 
@@ -208,6 +208,10 @@ def _check_protocol(machine: State, protocol: int) -> None:
 
 
 _BY_CODE = {ord(code) if isinstance(code, str) else code: rest for code, rest in _OPCODES.items()}
+
+
+Handlers = Sequence[Handler | None]
+"""What does each opcode, by its number."""
 
 
 HANDLERS: list[Handler | None] = [_BY_CODE.get(code, (None, 0))[0] for code in range(256)]

@@ -77,6 +77,7 @@ class State:
         self.names: dict[tuple[str, str], Global] = {}
         self.dropped: list[Any] = []  # composed things that were popped
         self.sizes: dict[bytes, tuple[int, ...] | None] = {}  # as they are written
+        self.has_gaps = False  # whether places of the memo were left out that count as stored
         self.taken = 0  # bytes of memory that the costs of opcodes leave out
 
     def refuse(self, problem: str) -> NoReturn:
@@ -305,6 +306,8 @@ class State:
     def store(self, index: int) -> None:
         """Keep the topmost in the memo; pickles count up from 0, but need not."""
         top = self.top()
+        if self.has_gaps and index != len(self.memo):
+            self.refuse("its pickle stores out of order")
         if 0 <= index < len(self.memo) + MAX_GAP:
             if index >= len(self.memo):
                 self._reserve(index + 1)

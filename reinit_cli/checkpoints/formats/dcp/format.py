@@ -1,0 +1,301 @@
+"""Locate the tensors of folders of torch.distributed.checkpoint, and rewrite such folders.
+
+    .metadata                   a pickle: each tensor's boxes, and their places (`metadata.py`)
+    __{rank}_{number}.distcp    pieces end to end, each what torch.save writes for it alone
+
+A process writes the boxes that it has, so that a tensor lies in as many files. No path in
+`.metadata` leaves the folder, and it is never changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+from reinit_cli.checkpoints.formats.base import (
+    RECORD_NAME,
+    Edits,
+    FileEdits,
+    Files,
+    Located,
+    Recorded,
+    record_text,
+    spliced,
+    whole,
+)
+from reinit_cli.checkpoints.formats.dcp.boxes import box_of, fault_of, is_inside, overlap_of
+from reinit_cli.checkpoints.formats.dcp.glance import METADATA_NAME, SUFFIX, is_folder_of_dcp
+from reinit_cli.checkpoints.formats.dcp.metadata import Metadata, Piece, Stored, read_metadata
+from reinit_cli.checkpoints.formats.dcp.objects import objects_of
+from reinit_cli.checkpoints.formats.dcp.places import Places, are_in_safetensors, sizes_of
+from reinit_cli.checkpoints.formats.dcp.slices import Archive
+from reinit_cli.checkpoints.formats.dcp.tree import tree_of
+from reinit_cli.checkpoints.formats.torch.contents.state_dict import Contents, contents_of
+from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
+from reinit_cli.checkpoints.formats.torch.pickles.records import Pickle
+from reinit_cli.errors import MalformedFileError, SourceNotFoundError, UnsupportedFormatError
+from reinit_cli.lazy import dataclass
+from reinit_cli.storage.reader import Reader
+from reinit_cli.storage.segments import Check, Copy, Reserved, Segment
+from reinit_cli.tensors.info import TensorInfo
+
+_WORK = 40_000_000
+"""The opcodes that take as long as the way through what the most pieces make up."""
+
+_NBYTES = 600 * 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """What the format needs to rewrite a folder.
+
+    Attributes:
+        of_file: the pieces of each file, in its order.
+        stored: the tensors by their keys.
+    """
+
+    of_file: Mapping[str, tuple[Piece, ...]]
+    stored: Mapping[str, Stored]
+
+
+class Dcp:
+    """The format of `torch.distributed.checkpoint`."""
+
+    name = "DCP folder"
+    suffixes = (SUFFIX,)
+    is_folder = True
+    holds_record = True
+
+    def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
+        """Whether a folder has files of such pieces."""
+        return not head and is_folder_of_dcp(names)
+
+    def locate(self, files: Files, root: str | None = None) -> Located:
+        """Find the tensors of a folder.
+
+        Args:
+            files: its files.
+            root: the path of the state dict in what was saved; None to look for it.
+
+        Raises:
+            SourceError: `.metadata` is not there or not valid, or what it says is not there.
+        """
+        if files.index:
+            path = os.path.join(files.path, files.index)
+            problem = "is a part of a DCP folder; name the folder"
+            raise UnsupportedFormatError(path, problem, (files.path,), kind="several")
+        file = _metadata_of(files)
+        metadata = read_metadata(file)
+        of_file = _pieces_of_files(metadata, files)
+        for stored in metadata.tensors.values():
+            _check_boxes(stored, file.path)
+        objects = objects_of(metadata.objects.values(), files, files.path)
+        tree = tree_of(metadata, objects.records, file.path)
+        budget = Budget(files.path, _WORK, _NBYTES)
+        found = contents_of(Pickle(tree, file.nbytes, (), ()), budget, root)
+        pieces = _Pieces(of_file, _by_key(found, metadata))
+        own = {METADATA_NAME, *of_file}
+        record = [RECORD_NAME] if _has_record(files) else []
+        taken = {*own, *record, *files.outside}
+        others = tuple(name for name in files.readers if name not in taken)
+        return Located(
+            self.name,
+            tuple(_of_folder(each, metadata) for each in found.tensors),
+            Places(pieces.stored, files),
+            framework="pt",
+            root=found.root,
+            outside=tuple(_of_folder(each, metadata) for each in found.outside),
+            rest=tuple(found.rest),
+            unknown_names=tuple(dict.fromkeys((*metadata.unknown_names, *objects.unknown_names))),
+            notes=tuple(found.notes),
+            optimizers=tuple(found.optimizers),
+            neighbors=tuple(found.neighbors),
+            has_record=bool(record),
+            files=(METADATA_NAME, *of_file, *others, *record),
+            others=others,
+            unreachable=tuple(sorted({*files.left_out, *files.outside} - own)),
+            parts=tuple(of_file),
+            own=pieces,
+        )
+
+    def checks(self, located: Located, files: Files) -> list[Check]:
+        """Return a check of every piece of the state dict's tensors."""
+        stored = _pieces(located).stored
+        return [
+            check
+            for tensor in located.tensors
+            if tensor.key in stored
+            for piece in stored[tensor.key].pieces
+            if _is_archive_with_elements(piece)
+            if not are_in_safetensors((piece,), files[piece.file])
+            for check in Archive(files[piece.file], piece).checks()
+        ]
+
+    def rewritten(
+        self, located: Located, files: Files, edits: Edits, record: str = ""
+    ) -> Mapping[str, list[Segment]]:
+        """Return the files with some bytes replaced, the others as they are, and a record."""
+        of_file = _pieces(located).of_file
+        parts = {
+            name: _rewritten(files[name], pieces, edits.get(name, {}))
+            for name, pieces in of_file.items()
+        }
+        others = {name: whole(files[name]) for name in located.others}
+        files_now: dict[str, list[Segment]] = {METADATA_NAME: whole(files[METADATA_NAME])}
+        files_now |= {**parts, **others}
+        if record:
+            files_now[RECORD_NAME] = [Reserved(len(record), "text")]
+        return files_now
+
+    def recorded(self, located: Located, files: Files) -> Mapping[str, Recorded]:
+        """Return the record that is a file of the folder.
+
+        Raises:
+            RecordError: it is too large.
+        """
+        if not located.has_record:
+            return {}
+        file = files[RECORD_NAME]
+        return {RECORD_NAME: Recorded(record_text(file), ((0, file.nbytes),))}
+
+
+def _pieces(located: Located) -> _Pieces:
+    assert isinstance(located.own, _Pieces)
+    return located.own
+
+
+def _metadata_of(files: Files) -> Reader:
+    """Return the reader of `.metadata`.
+
+    Raises:
+        MalformedFileError: there is none.
+    """
+    problem = f"its save did not finish: there is no {METADATA_NAME}"
+    if METADATA_NAME in files.outside:
+        problem = f"{METADATA_NAME} is a link out of the folder"
+    elif METADATA_NAME in files.readers:
+        return files[METADATA_NAME]
+    elif any(name.endswith(METADATA_NAME) and "/" not in name for name in files.readers):
+        each = "each rank has its own metadata (use_collectives=False)"
+        problem = f"{each}, which cannot be put together"
+    return _refuse(files.path, problem)
+
+
+def _has_record(files: Files) -> bool:
+    return RECORD_NAME in files.readers and RECORD_NAME not in files.outside
+
+
+def _by_key(found: Contents, metadata: Metadata) -> dict[str, Stored]:
+    """Return the tensors of a folder by the keys that they have here."""
+    return {
+        each.key: metadata.tensors[str(each.storage)]
+        for each in (*found.tensors, *found.outside)
+        if each.storage is not None
+    }
+
+
+def _refuse(path: str, problem: str) -> NoReturn:
+    raise MalformedFileError(path, problem, "DCP folder")
+
+
+def _pieces_of_files(metadata: Metadata, files: Files) -> dict[str, tuple[Piece, ...]]:
+    """Return the pieces of each file in order, after a look at their bounds.
+
+    Raises:
+        SourceNotFoundError: there is no such file.
+        MalformedFileError: one leads out of the folder, or pieces lie outside it or overlap.
+    """
+    found: dict[str, list[Piece]] = {}
+    for piece in metadata.pieces:
+        found.setdefault(piece.file, []).append(piece)
+    for name in found:
+        is_own = name in files.readers and name not in files.outside
+        if os.path.isabs(name) or ".." in name.split("/") or (name in files.outside):
+            _refuse(files.path, f"{found[name][0].called} lies in {name!r}, out of the folder")
+        if not is_own:
+            raise SourceNotFoundError(os.path.join(files.path, name), known=files.readers)
+    return {name: _in_order(files[name], pieces) for name, pieces in sorted(found.items())}
+
+
+def _in_order(file: Reader, pieces: list[Piece]) -> tuple[Piece, ...]:
+    """Return the pieces of a file in its order."""
+    pieces.sort(key=_offset)
+    last = max(pieces, key=_end)
+    if _end(last) > file.nbytes:
+        problem = f"{last.called} ends at byte {_end(last):,}, and the file at {file.nbytes:,}"
+        _refuse(file.path, problem)
+    at = overlap_of([(piece.offset, _end(piece)) for piece in pieces])
+    if at is not None and not are_in_safetensors(pieces, file):
+        _refuse(file.path, f"{pieces[at].called} overlaps {pieces[at - 1].called}")
+    return tuple(pieces)
+
+
+def _offset(piece: Piece) -> int:
+    return piece.offset
+
+
+def _end(piece: Piece) -> int:
+    return piece.offset + piece.nbytes
+
+
+def _check_boxes(stored: Stored, path: str) -> None:
+    """Refuse boxes that do not make up a tensor."""
+    fqn, _, shape, pieces = stored
+    chunks = [piece.chunk for piece in pieces if piece.chunk is not None]
+    if len(chunks) == 1 and chunks[0].sizes == shape and not any(chunks[0].offsets):
+        return
+    outside = next((chunk for chunk in chunks if not is_inside(chunk, shape)), None)
+    if outside is not None:
+        problem = f"lies outside its {[*shape]}: {[*outside.sizes]} at {[*outside.offsets]}"
+        raise MalformedFileError(path, f"a piece of {fqn!r} {problem}", "DCP metadata")
+    fault = fault_of([box_of(chunk) for chunk in chunks if 0 not in chunk.sizes], shape)
+    if fault:
+        raise MalformedFileError(path, f"the pieces of {fqn!r} {fault}", "DCP metadata")
+
+
+def _of_folder(tensor: TensorInfo, metadata: Metadata) -> TensorInfo:
+    """Return a tensor as it is in the folder: one in a compressed piece is carried along."""
+    stored = metadata.tensors.get(str(tensor.storage)) if tensor.storage is not None else None
+    transforms = [piece.transforms for piece in stored.pieces if piece.transforms] if stored else []
+    if not transforms or tensor.carried:
+        return tensor
+    return replace(tensor, carried=f"compressed ({', '.join(transforms[0])})")
+
+
+def _is_archive_with_elements(piece: Piece) -> bool:
+    return not piece.transforms and 0 not in sizes_of(piece)
+
+
+def _rewritten(file: Reader, pieces: Sequence[Piece], edits: FileEdits) -> list[Segment]:
+    """Return a file with some bytes of its pieces replaced, and everything else checked."""
+    if are_in_safetensors(pieces, file):
+        return spliced(file, 0, file.nbytes, edits)
+    segments: list[Segment] = []
+    waiting = sorted(edits, reverse=True)
+    reached = 0
+    for piece in pieces:
+        own: dict[int, Segment] = {}
+        while waiting and waiting[-1] < _end(piece):
+            at = waiting.pop()
+            own[at] = edits[at]
+        if own:
+            if piece.offset > reached:
+                segments.append(Copy(file, reached, piece.offset - reached))
+            segments += Archive(file, piece).patched(own, len(segments))
+            reached = _end(piece)
+        elif not piece.transforms:
+            for check in Archive(file, piece).checks():
+                segments += _checked(file, reached, check)
+                reached = check.offset + check.length
+    assert not waiting
+    if reached < file.nbytes:
+        segments.append(Copy(file, reached, file.nbytes - reached))
+    return segments
+
+
+def _checked(file: Reader, reached: int, check: Check) -> Iterator[Segment]:
+    """Yield a copy up to what is checked, and one of that."""
+    yield Copy(file, reached, check.offset - reached)
+    yield Copy(file, check.offset, check.length, check)

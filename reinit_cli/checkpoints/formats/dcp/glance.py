@@ -1,0 +1,32 @@
+"""Know by the names in a folder whether it is one of torch.distributed.checkpoint."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from reinit_cli.checkpoints.formats.hugging_face.names import is_index, series_of
+
+METADATA_NAME = ".metadata"
+
+SUFFIX = ".distcp"
+
+_PART = re.compile(rf"(__\d+)?{re.escape(METADATA_NAME)}|[^/]*{re.escape(SUFFIX)}")
+
+
+def is_part(name: str) -> bool:
+    """Whether a file of this name is one of such a folder."""
+    return _PART.fullmatch(name) is not None
+
+
+def is_folder_of_dcp(names: Sequence[str]) -> bool:
+    """Whether a folder with such files is one; one with weights that libraries load is not."""
+    top = [name for name in names if "/" not in name]
+    if not any(map(is_part, top)):
+        return False
+    return not any(is_index(name) or _is_loaded(name) for name in top)
+
+
+def _is_loaded(name: str) -> bool:
+    series = series_of(name)
+    return series is not None and bool(series.library)

@@ -1,0 +1,102 @@
+"""Find where tensors lie in their files when that is asked for.
+
+`.metadata` says which bytes of a file are a piece; which of them are elements, and in which
+order, the archive in the piece says. To list keys none of them is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from reinit_cli.checkpoints.formats.base import Files, Place
+from reinit_cli.checkpoints.formats.dcp.boxes import box_of
+from reinit_cli.checkpoints.formats.dcp.metadata import Piece, Stored
+from reinit_cli.checkpoints.formats.dcp.slices import Archive
+from reinit_cli.checkpoints.formats.safetensors import Safetensors
+from reinit_cli.errors import MalformedFileError
+from reinit_cli.storage.reader import Reader
+from reinit_cli.tensors.dtype import DTYPES
+
+_Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
+"""The dtypes and shapes of tensors."""
+
+
+class Places(Mapping[str, tuple[Place, ...]]):
+    """The places of each tensor, found when they are asked for."""
+
+    def __init__(self, stored: Mapping[str, Stored], files: Files) -> None:
+        """Prepare to look for them.
+
+        Args:
+            stored: the tensors by their keys.
+            files: the files of the folder, which are opened and closed again.
+        """
+        self._stored = stored
+        self._files = files
+        self._found: dict[str, tuple[Place, ...]] = {}
+        self._shards: dict[str, tuple[_Shapes, Mapping[str, tuple[Place, ...]]]] = {}
+
+    def __getitem__(self, key: str) -> tuple[Place, ...]:
+        """Return where a tensor lies.
+
+        Raises:
+            MalformedFileError: one of its pieces is not what `.metadata` says.
+        """
+        if key not in self._found:
+            self._found[key] = self._places_of(self._stored[key])
+        return self._found[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys."""
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        """Return the number of tensors."""
+        return len(self._stored)
+
+    def _places_of(self, stored: Stored) -> tuple[Place, ...]:
+        if stored.dtype not in DTYPES or any(piece.transforms for piece in stored.pieces):
+            return ()
+        pieces = [piece for piece in stored.pieces if 0 not in sizes_of(piece)]
+        try:
+            found = tuple(self._place(stored, piece) for piece in pieces)
+        finally:
+            for piece in pieces:
+                self._files[piece.file].close()
+        return found or (Place(stored.pieces[0].file, stored.pieces[0].offset, 0),)
+
+    def _place(self, stored: Stored, piece: Piece) -> Place:
+        file = self._files[piece.file]
+        if not are_in_safetensors((piece,), file):
+            return Archive(file, piece).place(stored)
+        if piece.file not in self._shards:
+            located = Safetensors().locate(Files.lone(file))
+            known = {each.key: (each.dtype, each.shape) for each in located.tensors}
+            self._shards[piece.file] = known, located.places
+        shapes, places = self._shards[piece.file]
+        if shapes.get(stored.fqn) != (stored.dtype, sizes_of(piece)):
+            problem = f"{piece.called} is not there with the dtype and shape of .metadata"
+            raise MalformedFileError(file.path, problem, "safetensors file")
+        (place,) = places[stored.fqn]
+        assert piece.chunk is not None
+        return Place(piece.file, place.offset, place.nbytes, box_of(piece.chunk))
+
+
+def are_in_safetensors(pieces: Sequence[Piece], file: Reader) -> bool:
+    """Whether a file is one of safetensors, where all pieces are said to lie at its start.
+
+    That is how FileSystemWriter writes with SerializationFormat.SAFETENSORS.
+    """
+    if any(piece.offset or piece.transforms for piece in pieces):
+        return False
+    return file.head(_HEAD_NBYTES)[-1:] == b"{"
+
+
+_HEAD_NBYTES = 9
+"""Where the header of safetensors starts, after its length."""
+
+
+def sizes_of(piece: Piece) -> tuple[int, ...]:
+    """Return the dimensions of a piece of a tensor."""
+    assert piece.chunk is not None
+    return piece.chunk.sizes

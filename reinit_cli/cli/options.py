@@ -235,18 +235,32 @@ rename_option = option(
     "as in 'module.*=*'; re:REGEX=NEW takes groups. Repeatable, one after the other.",
 )
 
+STREAM: dict[str, Any] = {
+    "cls": _VariableOption,
+    "envvar": STREAM_VARIABLE,
+    "type": StreamType(),
+    "metavar": "NAME",
+}
+"""An option for a random stream; what is drawn from it is said where it is used."""
+
+source_stream_option = option(
+    "--stream",
+    default=DEFAULT_STREAM,
+    heading=SOURCE,
+    help="Random stream, philox or torch, of a model that is built with --weights none  "
+    f"[env: {STREAM_VARIABLE}]  [default: {DEFAULT_STREAM}]",
+    **STREAM,
+)
+
 stream_option = option(
     "--stream",
-    cls=_VariableOption,
-    envvar=STREAM_VARIABLE,
-    type=StreamType(),
-    metavar="NAME",
     heading=RANDOMNESS,
     brief=f"philox or torch  [default: {DEFAULT_STREAM}]",
     help="Random stream that values are drawn from: philox gives the same bits on every machine, "
     "torch those of torch.nn.init. A family means its newest version; an exact name such as "
     "philox-1 never changes.  "
     f"[env: {STREAM_VARIABLE}]  [default: {DEFAULT_STREAM}]",
+    **STREAM,
 )
 
 arch_args_option = option(

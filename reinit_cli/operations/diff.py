@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.model import drawn_from
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.execution.sketches import BINS, PICTURES
 from reinit_cli.lazy import dataclass
@@ -20,6 +21,7 @@ from reinit_cli.planning.select import selection_of
 from reinit_cli.request.rename import Rename, renames_of
 from reinit_cli.request.request import Request
 from reinit_cli.storage.segments import View
+from reinit_cli.streams.stream import DEFAULT_STREAM
 from reinit_cli.tensors.blocks import blocks_row_by_row, byte_blocks
 from reinit_cli.tensors.convert import bytes_of
 from reinit_cli.tensors.distance import Tolerance, distance_of, in_lockstep
@@ -95,7 +97,11 @@ def compare(
 
 
 def find_both(
-    first: str, second: str, weights: str | None, root: str | None
+    first: str,
+    second: str,
+    weights: str | None,
+    root: str | None,
+    stream: str = DEFAULT_STREAM,
 ) -> tuple[Source, Source]:
     """Find two sources; weights are chosen for models, and one of the two may be a file.
 
@@ -103,7 +109,7 @@ def find_both(
         SourceError: one of them cannot be read.
     """
     mine, theirs = (
-        find_source(each, weights if each.isidentifier() else None, root)
+        drawn_from(find_source(each, weights if each.isidentifier() else None, root), stream)
         for each in (first, second)
     )
     return mine, theirs

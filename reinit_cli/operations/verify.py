@@ -61,6 +61,7 @@ class Verdict:
         undrawn: for each other filled key, why only its digest was compared.
         findings: the mismatches, in order.
         source: the source that it was rebuilt from, or None.
+        constructor: how the constructor that drew again differs from the recorded one, or "".
     """
 
     output: str
@@ -69,6 +70,7 @@ class Verdict:
     undrawn: Mapping[str, str]
     findings: tuple[Finding, ...]
     source: str | None = None
+    constructor: str = ""
 
     def __repr__(self) -> str:
         """Show whether it matches its record, and how many tensors were drawn again."""
@@ -219,17 +221,25 @@ def _verified(
     ]
     told = {finding.what for finding in findings}
     findings += (
-        Finding(repr(key), _otherwise(form), gap)
+        Finding(repr(key), _otherwise(form, reading.other_constructor), gap)
         for key, gap in gaps.items()
         if repr(key) not in told
     )
     drawn = tuple(each.step.key for each in again)
     undrawn = {each.step.key: each.undrawn for each in filled if each.undrawn}
-    return Verdict(source.name, form, drawn, undrawn, tuple(findings))
+    other = reading.other_constructor
+    return Verdict(source.name, form, drawn, undrawn, tuple(findings), constructor=other)
 
 
-def _otherwise(form: Form) -> str:
-    """Say what a tensor is that is as recorded and comes out otherwise here."""
+def _otherwise(form: Form, constructor: str) -> str:
+    """Say what a tensor is that is as recorded and comes out otherwise here.
+
+    Args:
+        form: the record.
+        constructor: how the constructor differs from the one that it names, or "".
+    """
+    if constructor:
+        return "matches its record, but is drawn differently by this constructor"
     problem = "matches its record, but is drawn differently here, as on another kind of CPU"
     here = torch_version()
     return f"{problem} or by torch {form.get('torch')}" if form.get("torch") != here else problem

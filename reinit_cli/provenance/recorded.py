@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.base import Place
@@ -90,7 +90,7 @@ class RecordReader:
         given: Given = NOT_GIVEN,
         model_type: Callable[[], str] = str,
     ) -> None:
-        """Read a record.
+        """Read a record; `other_constructor` says how the one that is given differs from its own.
 
         Args:
             source: the output.
@@ -105,7 +105,9 @@ class RecordReader:
         self._saturates = form.get("saturate") is True
         # Records were made before it was an error that a draw has too large numbers.
         self._overflow: Overflow = "largest" if self._saturates else "rounded"
-        architecture = _architecture(source, form, given)
+        arch = _arch_of(source, form, given)
+        self.other_constructor = other_constructor(form, arch)
+        architecture = _architecture(arch, source, form)
         elsewhere = Elsewhere(architecture, versions=versions_in(form), seed=_seed_in(form))
         self._elsewhere = with_layers(elsewhere, source.tensors, model_type)
 
@@ -301,20 +303,52 @@ def _seed_in(form: Form) -> int:
         return 0
 
 
-def _architecture(source: Source, form: Form, given: Given) -> Architecture | None:
+def _arch_of(source: Source, form: Form, given: Given) -> Arch | _NotRun | None:
+    """Return what is named here or in a record, the code of which only the user may name."""
     named = architecture_of_record(form)
     if given.arch is None and names_code(named):
         return _NotRun(str(named))
     if given.arch is None and not named:
         return None
-    arch = arch_given(given.arch or named, arguments_of_record(form, given), source)
-    assert arch is not None
+    return arch_given(given.arch or named, arguments_of_record(form, given), source)
+
+
+def _architecture(arch: Arch | _NotRun | None, source: Source, form: Form) -> Architecture | None:
+    if arch is None or isinstance(arch, _NotRun):
+        return arch
     from reinit_cli.checkpoints.models.architecture import architecture_of
 
     origins = {
         str(row["key"]): str(row["source_key"]) for row in form["filled"] if "source_key" in row
     }
     return architecture_of(arch, source.tensors, origins)
+
+
+def other_constructor(form: Form, arch: object) -> str:
+    """Say how a constructor differs from the one that a record names, or "" where it does not.
+
+    Args:
+        form: the record.
+        arch: what is called here.
+    """
+    recorded, here = form.get("constructor"), getattr(arch, "origin", {})
+    if not isinstance(recorded, dict) or not here or here == recorded:
+        return ""
+    digest = recorded.get("sha256")
+    if digest is not None and digest == here.get("sha256"):
+        return ""  # the same file by another name
+    one, other = _said_of(recorded), _said_of(here)
+    if one != other:
+        return f"it is from {other}, and the record names {one}"
+    return f"{one} is not the file that was recorded: its SHA-256 differs"
+
+
+def _said_of(origin: Mapping[str, object]) -> str:
+    """Return what a constructor is from, for people."""
+    if "sha256" in origin:
+        return str(origin.get("file"))
+    of = f"{origin['class']} of " if "class" in origin else ""
+    return f"{of}{origin.get('package')} {origin.get('version')}"
 
 
 def arguments_of_record(form: Form, given: Given) -> Arguments:

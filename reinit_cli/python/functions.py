@@ -22,6 +22,7 @@ from reinit_cli.provenance.recorded import Given
 from reinit_cli.python.bar import Watching, watched
 from reinit_cli.python.given import (
     arguments_of,
+    both_of,
     chosen_of,
     chosen_of_both,
     device_of,
@@ -260,6 +261,7 @@ def diff(
     weights: str | os.PathLike[str] | None = None,
     root: str | None = None,
     seed: int = 0,
+    stream: str = DEFAULT_STREAM,
     rename: str | Iterable[Rename | str] = (),
     progress: Watching = False,
 ) -> Differences:
@@ -278,6 +280,7 @@ def diff(
         weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
         root: the path of the state dict in a torch file; None to find it.
         seed: the seed of models that are built without weights.
+        stream: the random stream of these models.
         rename: new names for keys of the first source before they are compared, such as
             "module.*=*".
         progress: show a bar, or call this with the number of bytes done since the last call.
@@ -288,14 +291,7 @@ def diff(
     Raises:
         ReinitError: a source cannot be read, a pattern is not valid, or a rename cannot be applied.
     """
-    mine, theirs = (
-        source_of(
-            each,
-            weights if isinstance(each, str) and each.isidentifier() else None,
-            None if is_in_memory(each) else root,
-        )
-        for each in (first, second)
-    )
+    mine, theirs = both_of((first, second), weights, root, stream)
     names = names_of(mine, patterns_given(rename))
     is_chosen = chosen_of_both(mine, theirs, names, patterns).__contains__
     if keys_only:
@@ -317,6 +313,7 @@ def stats(
     weights: str | os.PathLike[str] | None = None,
     root: str | None = None,
     seed: int = 0,
+    stream: str = DEFAULT_STREAM,
     progress: Watching = False,
 ) -> Measurements:
     """Measure the tensors or modules of a source, except tensors without values.
@@ -333,12 +330,13 @@ def stats(
         weights: for a model: "DEFAULT", the name of its weights, "none" or a file.
         root: the path of the state dict in a torch file; None to find it.
         seed: the seed of a model that is built without weights.
+        stream: the random stream of this model.
         progress: show a bar, or call this with the number of bytes done since the last call.
 
     Raises:
         ReinitError: the source cannot be read, or a pattern is not valid.
     """
-    found = source_of(source, weights, root)
+    found = source_of(source, weights, root, stream)
     tensors, _ = measurable(chosen_of(found, patterns))
     if isinstance(by, str) and by != "module":
         raise TypeError(f"by must be 'module' or an integer, not {by!r}")

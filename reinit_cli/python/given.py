@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.model import drawn_from
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.checkpoints.state import StateSource, state_source
 from reinit_cli.errors import SourceError
@@ -23,7 +24,7 @@ from reinit_cli.request.pattern import KeyIndex, Pattern, patterns_of
 from reinit_cli.request.request import FORMER
 from reinit_cli.request.values import read_arguments, read_nbytes
 from reinit_cli.storage.location import DASH
-from reinit_cli.streams.stream import stream_named
+from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.layers.layer import Layers
 from reinit_cli.text import kind_of, near
@@ -34,21 +35,47 @@ else:
     torch = LazyModule("torch")
 
 
-def source_of(given: object, weights: object = None, root: str | None = None) -> Source:
+def both_of(
+    given: tuple[object, object], weights: object, root: str | None, stream: object
+) -> tuple[Source, Source]:
+    """Return two sources; weights are chosen for models, and one of the two may be a file.
+
+    Raises:
+        SourceError: one of them cannot be read.
+        TypeError: one of them is something else.
+    """
+    first, second = (
+        source_of(
+            each,
+            weights if isinstance(each, str) and each.isidentifier() else None,
+            None if is_in_memory(each) else root,
+            stream,
+        )
+        for each in given
+    )
+    return first, second
+
+
+def source_of(
+    given: object, weights: object = None, root: str | None = None, stream: object = DEFAULT_STREAM
+) -> Source:
     """Return the source that is given by its name or path, or that is in memory.
 
     Args:
         given: a torchvision model's name, a path, a module or a state dict.
         weights: those of a model that is given by its name.
         root: the path of the state dict in a torch file.
+        stream: the random stream of a model without weights.
 
     Raises:
         SourceError: it cannot be read.
         TypeError: it is something else.
+        UnknownNameError: there is no such stream.
     """
+    drawn = stream_of(stream)
     if not is_in_memory(given):
         path = text_of_path(given, "a source", "a torch.nn.Module or a state dict")
-        return find_source(path, weights_of(weights), root)
+        return drawn_from(find_source(path, weights_of(weights), root), drawn)
     for name, value in (("weights", weights), ("root", root)):
         if value is not None:
             raise SourceError(

@@ -348,6 +348,33 @@ def test_verify_finds_a_value_that_the_named_code_does_not_give(
 
     assert done.code == 1
     assert "head.weight" in done.out
+    assert "is drawn differently by this constructor" in done.out
+    other = "net.py is not the file that was recorded: its SHA-256 differs"
+    assert f"constructor\t{other}\n" in done.out
+
+
+def test_verify_says_that_the_named_code_is_another_where_its_values_are_the_same(
+    net: Path, reinit: Callable[..., Done]
+) -> None:
+    arch = ("--arch", "./net.py:Net")
+    reinit("width16.safetensors", *FILL, *arch, "-o", "new.safetensors", "--record")
+
+    same = reinit("verify", "new.safetensors", *arch, "--json")
+    net.rename("moved.py")
+    moved = reinit("verify", "new.safetensors", "--arch", "./moved.py:Net", "--json")
+    net.write_text(CODE + "\n# a remark\n")
+    changed = reinit("verify", "new.safetensors", *arch, "--json")
+    Path("two.py").write_text(CODE + "\n# another\n")
+    other = reinit("verify", "new.safetensors", "--arch", "./two.py:Net", "--json")
+
+    forms = [json.loads(each.out) for each in (same, moved, changed, other)]
+    assert all(form["holds"] for form in forms)
+    assert [form["constructor"] for form in forms] == [
+        None,
+        None,
+        "net.py is not the file that was recorded: its SHA-256 differs",
+        "it is from two.py, and the record names net.py",
+    ]
 
 
 def test_python_takes_the_same_names_and_arguments(net: Path) -> None:

@@ -294,3 +294,24 @@ def test_a_rename_that_matches_nothing_or_too_much_is_refused_by_diff(
         ],
     )
     assert reinit("diff", "ddp.pt", "plain.pt", "--rename", "*=x").code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", ["philox", "torch"])
+def test_a_model_without_weights_is_compared_measured_and_shown_as_a_run_copies_it(
+    reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    given = ("--weights", "none", "--seed", "3", "--stream", stream)
+    name, key = "squeezenet1_1", "classifier.1.weight"
+    reinit("run", name, *given, "-o", "copy.pt")
+
+    same = reinit("diff", name, "copy.pt", *given)
+    of_model, of_copy = (
+        [reinit(*words).out for words in (("show", each, key, *more), ("stats", each, key, *more))]
+        for each, more in ((name, given), ("copy.pt", ()))
+    )
+    monkeypatch.setenv("REINIT_STREAM", stream)
+    by_environment = reinit("diff", name, "copy.pt", *given[:4])
+
+    assert (same.code, by_environment.code) == (0, 0)
+    assert of_model == of_copy

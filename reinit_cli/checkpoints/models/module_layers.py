@@ -64,8 +64,12 @@ def _split(key: str, kinds: Mapping[str, str]) -> tuple[str | None, str]:
 def _layers(
     path: str, kind: str, module: nn.Module, keys: Mapping[str, str], state: Mapping[str, Any]
 ) -> list[tuple[str, Layer]]:
+    from torch.nn.parameter import is_lazy
+
     shapes = {
-        role: tuple(state[key].shape) for role, key in keys.items() if hasattr(state[key], "shape")
+        role: tuple(state[key].shape)
+        for role, key in keys.items()
+        if not is_lazy(state[key]) and hasattr(state[key], "shape")
     }
     given = {name: getattr(module, name, None) for name in _SIZES}
     sizes = {name: value for name, value in given.items() if type(value) is int}

@@ -22,6 +22,7 @@ from reinit_cli.cli.options import (
     report_place,
     root_option,
     seed_option,
+    source_stream_option,
     weights_option,
 )
 from reinit_cli.cli.pager import paged
@@ -109,6 +110,7 @@ _COMPARISON = "Comparison"
 @weights_option
 @root_option
 @seed_option
+@source_stream_option
 @report_option
 @overwrite_report_option
 @json_option
@@ -124,6 +126,7 @@ def command(
     weights: str | None,
     root: str | None,
     seed: int,
+    stream: str,
     report: str | None,
     *,
     selectors: Selectors,
@@ -140,14 +143,14 @@ def command(
     or values; for changed values the largest difference, relative L2 (the norm of the
     difference over that of A's tensor), the share of elements that changed, and the cosine.
     --rename renames keys of A first; a prefix that explains the differences between keys is
-    named. --weights, --root and --seed hold for A and for B.
+    named. --weights, --root, --seed and --stream hold for A and for B.
 
     \b
     reinit diff model.safetensors model-reinit.safetensors --stat
     reinit diff old.pt new.safetensors "layers.*" --sort relative_l2 --head 10
     reinit diff ddp.pt model.pt --rename "module.*=*"
     """
-    mine, theirs = find_both(first, second, weights, root)
+    mine, theirs = find_both(first, second, weights, root, stream)
     warn_about((mine, theirs))
     reads = dict.fromkeys((*mine.reads, *theirs.reads), CHECKPOINT)
     place = report_place(report, reads, has_pictures=not keys_only, force=force)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.model import drawn_from
 from reinit_cli.cli.help import Command, HintedUsageError, argument, option
 from reinit_cli.cli.options import (
     CONTEXT,
@@ -21,6 +22,7 @@ from reinit_cli.cli.options import (
     root_option,
     seed_option,
     source_argument,
+    source_stream_option,
     weights_option,
 )
 from reinit_cli.cli.pager import paged
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
 @weights_option
 @root_option
 @seed_option
+@source_stream_option
 @json_option
 @display_options
 def command(
@@ -81,6 +84,7 @@ def command(
     weights: str | None,
     root: str | None,
     seed: int,
+    stream: str,
     *,
     selectors: Selectors,
     full: bool,
@@ -98,7 +102,7 @@ def command(
     """
     if not texts and selectors == Selectors():
         raise click.UsageError("missing KEY or PATTERN; '*' shows every tensor")
-    found = find_source(source, weights, root)
+    found = drawn_from(find_source(source, weights, root), stream)
     warn_about((found,))
     _refuse_slices(source, texts, {each.key for each in found.tensors})
     listing = chosen_tensors(found, texts, selectors)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.model import drawn_from
 from reinit_cli.cli.help import Command, option
 from reinit_cli.cli.options import (
     CONTEXT,
@@ -24,6 +25,7 @@ from reinit_cli.cli.options import (
     root_option,
     seed_option,
     source_argument,
+    source_stream_option,
     weights_option,
 )
 from reinit_cli.cli.pager import paged
@@ -109,6 +111,7 @@ _MEASURED = MEASURES.keys() - ORDERS.keys()
 @weights_option
 @root_option
 @seed_option
+@source_stream_option
 @report_option
 @overwrite_report_option
 @quiet_option
@@ -122,6 +125,7 @@ def command(
     weights: str | None,
     root: str | None,
     seed: int,
+    stream: str,
     report: str | None,
     *,
     selectors: Selectors,
@@ -141,7 +145,7 @@ def command(
     reinit stats model.safetensors "layers.*" --by 2
     reinit stats model.safetensors --fail-nan --json
     """
-    found = find_source(source, weights, root)
+    found = drawn_from(find_source(source, weights, root), stream)
     warn_about((found,))
     listing = list_keys(found.tensors, selectors, selectors.layers(found))
     warn_of_exclusions(listing.choice, source)

@@ -123,6 +123,8 @@ def _facts(verdict: Verdict) -> Iterator[tuple[str, str | Cell]]:
     yield "drawn again", plural(len(verdict.drawn), "tensor")
     for reason, count in Counter(verdict.undrawn.values()).most_common():
         yield "digest only", f"{plural(count, 'tensor')}: {reason}"
+    if verdict.constructor:
+        yield "constructor", Cell(verdict.constructor, "warning")
     record = verdict.record
     made = f"reinit {record.get('reinit')}, torch {record.get('torch')}, {record.get('device')}"
     yield "made by", f"{made}, seed {record.get('seed')} (stream {record.get('stream')})"
@@ -148,6 +150,7 @@ def verdict_form(verdict: Verdict) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in verdict.findings],
         "drawn": verdict.drawn,
         "undrawn": verdict.undrawn,
+        "constructor": verdict.constructor or None,
         "source": verdict.source,
         "record": verdict.record,
     }

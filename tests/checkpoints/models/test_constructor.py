@@ -389,6 +389,36 @@ def test_a_recording_and_real_runs_leave_the_generators_as_they_were() -> None:
     assert (torch.rand(1), np.random.rand(), random.random()) == expected  # noqa: NPY002
 
 
+def test_statistics_that_a_constructor_updates_are_those_of_a_real_run() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(3)
+            self.norm(torch.randn(8, 3) + 50)
+
+    state = _filled(Net, ["*=default"], seed=3).state_dict()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(3, "Net"))
+        real = Net().state_dict()
+
+    assert torch.equal(state["norm.running_mean"], real["norm.running_mean"])
+    assert torch.equal(state["norm.running_var"], real["norm.running_var"])
+
+
+def test_layers_whose_shapes_are_open_leave_the_others_their_laws() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.open = nn.LazyLinear(4)
+            self.fc = nn.Linear(3, 4)
+
+    state = {"open.weight": torch.full((4, 5), 9.0), "fc.weight": torch.full((4, 3), 9.0)}
+    apply_(state, ["*=default"], arch=Net)
+
+    assert (state["open.weight"] == 9).all()
+    assert state["fc.weight"].abs().max().item() <= 3**-0.5
+
+
 def test_layers_without_a_constructor_are_never_run_for_real() -> None:
     decided = apply_(_Chancy(), ["*=default"])
 

@@ -123,7 +123,7 @@ def array_source(path: str) -> ArraySource:
     """Return a file with an array as a source.
 
     Raises:
-        SourceError: there is no such file, or it is no array that a tensor can be.
+        SourceError: there is no such file, or it is not an array that a tensor can be.
     """
     with InputFile(path) as file:
         text, first = _header(file)

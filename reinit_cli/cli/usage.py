@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 import click
 
 from reinit_cli.cli.group import COMMANDS, DEFAULT, group
-from reinit_cli.cli.help import Command, HintedUsageError, names_of
+from reinit_cli.cli.help import Command, HintedUsageError, Option, names_of
 from reinit_cli.text import listed, near, one_line
 
 _DESTRUCTIVE = {"--force", "--in-place"}
@@ -63,7 +63,7 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> tuple[str
     command = _command_of(args)
     message = " ".join(error.format_message().split())
     problem = message[:1].lower() + message[1:].removesuffix(".")
-    hint = f"reinit {command.name} -h shows how"
+    hint = f"reinit {command.name} {_help_with(error)} shows how"
     if isinstance(error, HintedUsageError):
         hint = error.hint
     elif isinstance(error, click.NoSuchOption) and (late := _late_command(command, args)):
@@ -77,6 +77,12 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> tuple[str
         missing = error.param or next(iter(_arguments(command)))
         problem, hint = _missing(missing, command)
     return one_line(problem), one_line(hint)
+
+
+def _help_with(error: click.ClickException) -> str:
+    """Return the help that has the option that an error is about: short help has few."""
+    about = getattr(error, "param", None)
+    return "--help" if isinstance(about, Option) and about.brief is None else "-h"
 
 
 def _late_command(command: Command, args: Sequence[str]) -> tuple[str, str] | None:

@@ -137,6 +137,7 @@ class Initializer:
         version: increased with each change of the values for a seed. Records name it, and
             `build` finds the requested version in its `Site`.
         purpose: the goal by which lists are grouped.
+        usage: options that show the example in a command, with `{}` for the example.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Initializer:
     purpose: Purpose = "other"
     drawn_as: Callable[..., str] | None = None
     by_layer: bool = False
+    usage: str = ""
 
     @property
     def all_parameters(self) -> tuple[Parameter, ...]:

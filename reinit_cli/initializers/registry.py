@@ -177,6 +177,7 @@ def register(
     drawn_as: Callable[..., str] | None = None,
     by_layer: bool = False,
     purpose: Purpose = "other",
+    usage: str = '-r "*.weight={}"',
 ) -> Callable[[Build], Build]:
     """Register a function as an initializer with the function's name.
 
@@ -219,6 +220,7 @@ def register(
                 drawn_as=drawn_as,
                 by_layer=by_layer,
                 purpose=purpose,
+                usage=usage,
             )
         )
         return build

@@ -253,7 +253,7 @@ class _Deciding:
         return law, problem or unholdable(law, dtype, saturates=self.request.saturate)
 
     def _follows(self, rule: Rule, group: Sequence[str]) -> bool:
-        """Whether a tensor holds a vector of spectral norm, and its weight starts anew too."""
+        """Whether a tensor holds a vector of spectral norm, and its weight is filled too."""
         weights = {key: weight_of(rule.init, key) for key in group}
         owners = [self.owners.get(weight) for weight in weights.values() if weight]
         return len(owners) == len(group) and all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
@@ -127,6 +128,36 @@ def test_draw_shows_the_fans_that_were_used(reinit: Callable[..., Done]) -> None
         {"match": "weight", "init": "xavier_uniform", "gain": 1.0, "axes": "bio"}
     ]
     assert "\nfan_in\t4\nfan_out\t2\n" in reinit("draw", "icnr", "8,4").out
+
+
+USED = {
+    "mamba_a": ["layers.0.mixer.A_log"],
+    "mamba_dt": ["layers.0.mixer.dt_proj.bias"],
+    "prior_bias": ["head.cls_logits.bias"],
+    "bilinear": ["upscore2.weight"],
+    "lora_orthogonal": ["q_proj.lora_A.weight", "q_proj.lora_B.weight"],
+    "mean": ["embed_tokens.weight"],
+}
+"""What the example of an initializer fills, of a file that has all of these."""
+
+
+@pytest.mark.parametrize("name", USED)
+def test_the_example_of_an_initializer_fills_what_it_is_for(
+    name: str, reinit: Callable[..., Done]
+) -> None:
+    state = {key: torch.zeros(4, 4) for keys in USED.values() for key in keys}
+    state |= {"head.cls_logits.bias": torch.zeros(9), "fc.weight": torch.zeros(4, 4)}
+    state |= {"layers.0.mixer.dt_proj.bias": torch.zeros(9)}
+    state |= {"upscore2.weight": torch.zeros(4, 4, 4, 4)}
+    save_file(state, "all.safetensors")
+    shown = reinit("inits", name).out.splitlines()[-1]
+    program, source, *options = shlex.split(shown.removeprefix("example\t"))
+    assert (program, source) == ("reinit", "SOURCE")
+
+    done = reinit("all.safetensors", *options, "-n", "--json")
+
+    steps = json.loads(done.out)["tensors"]
+    assert [each["key"] for each in steps if each["action"] in ("fill", "resize")] == USED[name]
 
 
 def test_inits_as_json_have_a_version(reinit: Callable[..., Done]) -> None:

@@ -136,11 +136,11 @@ MISTYPED = {
     ),
     "m.safetensors -r fc.weight=zeros --record-to ''": (
         "error: invalid value for '--record-to': it is empty",
-        "hint: reinit run -h shows how",
+        "hint: reinit run --help shows how",
     ),
     "resnet18 --weights '' -r fc.weight=zeros": (
         "error: invalid value for '--weights': it is empty",
-        "hint: reinit run -h shows how",
+        "hint: reinit run --help shows how",
     ),
     "m.safetensors -r 'fc.weight=keras.initializers.HeNormal()'": (
         "error: unknown initializer 'keras.initializers.HeNormal()'",

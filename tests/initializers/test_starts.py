@@ -96,6 +96,22 @@ FIXUP = (
     *_stacked("decoder.layers", 6, "encoder_attn.v_proj.weight"),
 )
 DEEP = _stacked("layers", 100, "fc1.weight", "self_attn.k_proj.weight")
+MAMBA = _stacked(
+    "backbone.layers",
+    24,
+    *("norm.weight", "mixer.in_proj.weight", "mixer.conv1d.weight", "mixer.conv1d.bias"),
+    *("mixer.x_proj.weight", "mixer.dt_proj.weight", "mixer.dt_proj.bias"),
+    *("mixer.A_log", "mixer.D", "mixer.out_proj.weight"),
+)
+MAMBA_SHAPES = {
+    "norm.weight": (768,),
+    "in_proj.weight": (3072, 768),
+    "conv1d.weight": (1536, 1, 4),
+    "x_proj.weight": (80, 1536),
+    "dt_proj.weight": (1536, 48),
+    "A_log": (1536, 16),
+    "out_proj.weight": (768, 1536),
+}
 RETINA = "head.classification_head"
 
 SOURCES: dict[str, tuple[Shapes, dict[str, Value]]] = {
@@ -176,6 +192,28 @@ SOURCES: dict[str, tuple[Shapes, dict[str, Value]]] = {
             "layers.0.fc.weight": _normal(0.01),
             "embed.weight": _normal(0.02),
             "head.weight": _always(0),
+        },
+    ),
+    "Mamba": (
+        {
+            **{
+                key: next((s for end, s in MAMBA_SHAPES.items() if key.endswith(end)), (1536,))
+                for key in MAMBA
+            },
+            "backbone.embeddings.weight": (50280, 768),
+            "backbone.norm_f.weight": (768,),
+        },
+        {
+            # mamba_ssm leaves these as torch's Linear and Conv1d start them.
+            "backbone.layers.0.mixer.in_proj.weight": _uniform(768**-0.5),
+            "backbone.layers.0.mixer.x_proj.weight": _uniform(1536**-0.5),
+            "backbone.layers.9.mixer.conv1d.weight": _uniform(4**-0.5),
+            "backbone.layers.9.mixer.conv1d.bias": _uniform(4**-0.5),
+            "backbone.layers.9.mixer.dt_proj.weight": _uniform(48**-0.5),
+            "backbone.layers.9.mixer.out_proj.weight": _uniform(1536**-0.5 / 24**0.5),
+            "backbone.layers.9.norm.weight": _always(1),
+            "backbone.norm_f.weight": _always(1),
+            "backbone.embeddings.weight": _normal(0.02),
         },
     ),
     "LoRA": (

@@ -140,7 +140,7 @@ def test_rows_that_are_added_to_a_draw_are_not_its_first(init: str, model: Path)
 def test_the_fans_of_new_rows_are_those_of_the_whole_whatever_its_size(
     init: str, parts: int, rows: int, model: Path
 ) -> None:
-    """Parts of a multiple of 16 elements are drawn together, which is no reason for other fans."""
+    """Parts of a multiple of 16 elements are drawn together, with the fans of the whole tensor all the same."""
     save_file({"w": torch.zeros(48, 7)}, model.with_name("s.safetensors"))
     out = _rewritten(model.with_name("s.safetensors"), f"w={rows}:{init}=kaiming_uniform:fan_out")
     new = load_file(out)["w"][48:]

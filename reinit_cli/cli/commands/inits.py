@@ -77,7 +77,7 @@ def init_sheet(declared: Initializer) -> Sheet:
         ("defined for", declared.defined),
         *(("argument", _long(parameter)) for parameter in declared.all_parameters),
         ("paper", declared.paper),
-        ("example", f'reinit SOURCE -r "*.weight={declared.example}"'),
+        ("example", f"reinit SOURCE {declared.usage.format(declared.example)}"),
     ]
     return Sheet((), (), [fact for fact in facts if fact[1]])
 

@@ -53,7 +53,7 @@ _COMPARISON = "Comparison"
     brief="Your own code that 'default' followed",
     help="The architecture whose constructor 'default' followed, where that is your own code, "
     "which is then run: ./net.py:Class or package.module:Class  [default: what the record names, "
-    "if it is no code of yours]",
+    "if that is not your own code]",
 )
 @arch_args_option
 @allow_path_option

@@ -16,6 +16,7 @@ from reinit_cli.initializers.site import Site
     purpose="elsewhere",
     law="the elements of an array of NumPy",
     example="values:bias.npy",
+    usage='-r "fc.bias={}"',
     defined="tensors with the shape of the array, and its dtype or two floating-point dtypes",
     is_transform=True,
     takes_all=True,

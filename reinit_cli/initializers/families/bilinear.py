@@ -71,6 +71,7 @@ def _weights(size: int) -> list[float]:
     law="∏(1 − |place − center| / factor) over the dimensions of the kernel, factor = ⌈size / 2⌉, "
     "from each channel to itself; zeros elsewhere",
     example="bilinear",
+    usage='-r "*upscore*.weight={}"',
     defined="3 to 5 dimensions: (in, out / groups, *kernel) of a transposed convolution, in a "
     "multiple of out / groups",
     paper="Long, Shelhamer & Darrell 2015, Fully convolutional networks for semantic segmentation, "

@@ -45,6 +45,7 @@ def _strictly_between(name: str, given: Arguments) -> Arguments:
     purpose="constant",
     law="every element is −ln((1 − p) / p)",
     example="prior_bias:p=0.01",
+    usage='-r "*.cls_logits.bias={}"',
     paper="Lin, Goyal, Girshick, He & Dollár 2017, Focal loss for dense object detection, ICCV "
     "(RetinaNet)",
     complete=_strictly_between,

@@ -130,6 +130,7 @@ def _key_of_a(site: Site, shape: tuple[int, ...], **_: object) -> str:
     law="A = (Z·Q₁)ᵀ·std and B = Z·Q₂·std, where Q₁ and Q₂ are every second row of one orthogonal "
     "matrix and each Z is of N(0, 1), so that B·A = 0",
     example="lora_orthogonal:part=A",
+    usage='-r "*.lora_*=lora_orthogonal"',
     defined="A, (rank, inputs), and B, (outputs, rank), of adapters of even rank",
     paper="datta0 2024, Rethink LoRA initialisation: orthogonal, as in PEFT (init_lora_weights)",
     drawn_as=_key_of_a,

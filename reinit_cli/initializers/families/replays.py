@@ -370,6 +370,7 @@ def _first_equal(site: Site, shape: tuple[int, ...]) -> str:
     purpose="elsewhere",
     law="the distribution that the architecture's own constructor uses",
     example="default",
+    usage='-r "*={}"',
     defined="tensors of the architecture: the source is a model's name, or --arch names it",
     takes_all=True,
     drawn_as=_first_equal,

@@ -23,6 +23,7 @@ def _drawn_as(site: Site, shape: tuple[int, ...]) -> str:
     law="reset_parameters of the layer: U(±1/√fan_in) for Linear, convolutions and their biases, "
     "N(0, 1) for Embedding, U(±1/√hidden_size) for LSTM and GRU, 1 and 0 for norms",
     example="reset",
+    usage='-r "*={}"',
     defined="tensors whose kind of layer can be told",
     by_layer=True,
     drawn_as=_drawn_as,

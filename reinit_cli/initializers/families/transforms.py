@@ -292,6 +292,7 @@ def rewind(
     purpose="elsewhere",
     law="N(m, 1e-9·C), where m and C are the mean and covariance of the existing rows",
     example="mean",
+    usage='--resize "*embed*.weight=50304:{}"',
     defined="the new rows of --resize",
     paper="Hewitt 2021, Initializing new word embeddings for pretrained language models",
     is_transform=True,

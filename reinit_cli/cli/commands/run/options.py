@@ -137,8 +137,9 @@ _OFTEN = (
         type=CountType(),
         metavar="N",
         heading=SHAPES,
-        brief="New head for a torchvision model",
-        help="Give a torchvision model a head with N classes, initialized as its constructor does",
+        brief="New head for a model of torchvision or timm",
+        help="Give a model of torchvision, or of timm with --arch, a head with N classes, "
+        "initialized as its constructor does",
     ),
     option(
         "--reset-buffers/--no-reset-buffers",

@@ -233,8 +233,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RuleError, "form"): "write it as OLD=NEW, such as --rename 'module.*=*'",
     (errors.RuleError, "clash"): "drop one of them, or give it another name",
     (errors.RuleError, "architecture"): (
-        "for a torchvision model name it, such as --arch resnet50; for a language model give its "
-        "initializer, such as normal:std=0.02, the initializer_range of its config.json"
+        "name it with --arch: resnet50, timm:NAME, transformers (for a folder) or ./net.py:Class; "
+        "the initializer reset needs none"
     ),
     (errors.UnknownNameError, "timm model"): spelled("timm.list_models() in Python lists them"),
     (errors.UnknownNameError, "type of models"): spelled(

@@ -405,3 +405,17 @@ def test_arguments_reach_a_callable_from_python(net: Path) -> None:
     assert layer.weight.abs().max().item() <= 0.5
     with pytest.raises(TypeError, match="arch_args must be an object of arguments by name"):
         apply_(layer, "*=default", arch=nn.Linear, arch_args={"in_features": object()})
+
+
+def test_default_without_an_architecture_says_how_to_name_one(reinit: Callable[..., Done]) -> None:
+    save_file({"embed.weight": torch.zeros(4, 4)}, "model.safetensors")
+
+    done = reinit("model.safetensors", "-r", "*=default")
+
+    assert done.code == 2
+    assert done.err.splitlines() == [
+        "error: `default` needs an architecture: a checkpoint does not say which model it is",
+        "hint: name it with --arch: resnet50, timm:NAME, transformers (for a folder) or "
+        "./net.py:Class; the initializer reset needs none",
+    ]
+    assert reinit("model.safetensors", "-r", "*=reset", "-n").code == 0

@@ -138,7 +138,7 @@ def inverse_softplus(
     example="mamba_a",
     usage='-r "*.A_log={}"',
     defined="1 or 2 dimensions",
-    paper=f"{_MAMBA} (2-D); Dao & Gu 2024, Transformers are SSMs, ICML (Mamba-2, 1-D)",
+    paper=f"{_MAMBA} (2-D); Dao & Gu 2024, Transformers are SSMs, ICML, arXiv:2405.21060 (Mamba-2)",
     complete=_check_bounds,
 )
 def mamba_a(shape: tuple[int, ...], *, a: Positive = 1.0, b: Positive = 16.0) -> Law:

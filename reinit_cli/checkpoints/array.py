@@ -22,6 +22,7 @@ MAGIC = b"\x93NUMPY"
 SUFFIX = ".npy"
 
 _KIND = "NumPy file (.npy)"
+_WAY = "array"
 _MOST_HEADER = 2**16
 _MOST_DIMENSIONS = 64
 
@@ -152,7 +153,7 @@ def _tensor(path: str, text: str) -> TensorInfo:
     fields = dict(_FIELDS.findall(text)) if _HEADER.fullmatch(text) else {}
     if len(fields) != 3:
         if "'descr': [" in text:
-            raise UnsupportedFormatError(path, "an array of records")
+            raise UnsupportedFormatError(path, "an array of records", word=_WAY)
         raise MalformedFileError(path, "its header is not that of an array", _KIND)
     dtype = _dtype(path, fields["descr"].strip("'"))
     shape = _shape(path, fields["shape"])
@@ -169,10 +170,11 @@ def _dtype(path: str, written: str) -> str:
     if written in _DTYPES:
         return _DTYPES[written]
     if written == "|O":
-        raise UnsupportedFormatError(path, "an array of Python objects, which are pickled")
+        problem = "an array of Python objects, which are pickled"
+        raise UnsupportedFormatError(path, problem, word=_WAY)
     if written.startswith(">"):
-        raise UnsupportedFormatError(path, "an array of big-endian numbers")
-    raise UnsupportedFormatError(path, f"an array of {written!r}")
+        raise UnsupportedFormatError(path, "an array of big-endian numbers", word=_WAY)
+    raise UnsupportedFormatError(path, f"an array of {written!r}", word=_WAY)
 
 
 def _shape(path: str, written: str) -> tuple[int, ...]:

@@ -205,18 +205,46 @@ class _Run:
             stop_here()
             product = left.pop(piece.at, None)
             if product is not None and self.producer.flows(product):
-                _put_from(ahead, piece)
+                self._put_from(ahead, piece)
             elif product is not None:
                 while piece.at not in drawn:
                     drawn |= next(drawing)[1]
-                put(piece, drawn.pop(piece.at))
+                self._put(piece, [drawn.pop(piece.at)])
                 self._give_back(product, left)
+            elif self.producer.is_refused:
+                continue
             elif isinstance(piece.segment, Late):
                 put(piece, file.computed(piece.segment))
             else:
                 self._copier.write(piece)
         for _ in drawing:
             pass
+
+    def _put_from(self, ahead: Ahead, piece: Piece) -> None:
+        """Write a piece as it is drawn."""
+        left = piece.segment.nbytes
+
+        def taken() -> Iterator[bytes]:
+            nonlocal left
+            while left:
+                data = ahead.take(piece.at)
+                left -= len(data)
+                yield data
+
+        self._put(piece, taken())
+
+    def _put(self, piece: Piece, parts: Iterable[bytes | memoryview]) -> None:
+        """Write a piece, but nothing from the first refused number on.
+
+        What is in a pipe cannot be taken back. A reader must find the file cut short, not whole
+        with infinities in it.
+        """
+        pen = Pen(piece)
+        for data in parts:
+            if not self.producer.is_refused:
+                pen.write(data)
+        if not self.producer.is_refused:
+            pen.end()
 
     def _drawn_ahead(self, product: Product, ahead: Ahead) -> dict[int, memoryview]:
         """Hand over what comes in blocks, and return everything else, by its place in the file."""
@@ -274,17 +302,6 @@ class _Run:
         for product in products:
             self.budget.take(self.producer.peak_nbytes(product))
             yield product
-
-
-def _put_from(ahead: Ahead, piece: Piece) -> None:
-    """Write all of a piece as it is drawn."""
-    pen = Pen(piece)
-    left = piece.segment.nbytes
-    while left:
-        data = ahead.take(piece.at)
-        pen.write(data)
-        left -= len(data)
-    pen.end()
 
 
 def _write_late(file: OpenFile) -> None:

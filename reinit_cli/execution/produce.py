@@ -120,6 +120,11 @@ class Producer:
         self.overflown: dict[tuple[str, str], int] = {}
         self._observe = observe
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether a number was found for which the run fails in the end."""
+        return bool(self.lost or self.overflown)
+
     def parts(self, product: Product) -> Iterator[tuple[Piece, memoryview]]:
         """Yield the next bytes of a piece; they are gone with the next.
 

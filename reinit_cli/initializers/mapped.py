@@ -60,7 +60,8 @@ class Mapped(Law):
     def std(self) -> float:
         """An integral over the uniform number."""
         mean = self.mean
-        return math.sqrt(self._averaged(lambda value: (value - mean) ** 2))
+        unit = math.ldexp(0.5, math.frexp(max(-self.low, self.high))[1])  # squares stay finite
+        return unit * math.sqrt(self._averaged(lambda value: ((value - mean) / unit) ** 2))
 
     def _averaged(self, of: Callable[[float], float]) -> float:
         """Return the mean of a function of the values, by Simpson's rule above the lower bound."""

@@ -187,6 +187,7 @@ _WAYS: dict[str, str | Callable[[errors.UnsupportedFormatError], str]] = {
     "big-endian": "load it with torch and save it again on this machine",
     "npz": (f"save its arrays first: torch.save({{k: {_NUMPY}numpy.load(FILE).items()}}, 'm.pt')"),
     "npy": "save its array first: torch.save({'array': torch.from_numpy(numpy.load(FILE))}, 'm.pt')",
+    "array": "save it as numbers, such as numpy.save(FILE, array.astype('<f4'))",
     "hdf5": "load it with Keras or h5py, and save its arrays with safetensors",
     "flax": "convert it first: AutoModel.from_pretrained(FOLDER, from_flax=True) of transformers",
     "tensorflow": "convert it first, with the TensorFlow version of the library that wrote it",

@@ -16,7 +16,7 @@ from reinit_cli.planning.by_layer import (
     with_needed,
 )
 from reinit_cli.planning.entries import Entries
-from reinit_cli.planning.fit import is_too_large, unholdable
+from reinit_cli.planning.fit import can_clamp, unholdable
 from reinit_cli.planning.kind_notes import kind_notes
 from reinit_cli.planning.layers import asks_for_layer, with_layers
 from reinit_cli.planning.match import match
@@ -203,8 +203,7 @@ class _Deciding:
         if reason:
             if owner.insists or (self.request.strict and not self._may_follow(tensor, reason)):
                 of_part = "mask" if problem else "part" if no_part else ""
-                of_law = of_part or ("large" if is_too_large(reason) else "")
-                kind = of_law if owner.insists else "wildcard"
+                kind = (of_part or _of_law(law, tensor, reason)) if owner.insists else "wildcard"
                 raise _unfillable(tensor.key, reason, owner.rule, kind)
             return Step(tensor, "skip", owner.position, reason=reason, tied=tied)
         stream = stream_named(self.request.stream)
@@ -276,6 +275,13 @@ class _Deciding:
                     return f"{why.reason}; {other!r} would have to be filled too"
         is_other_kind = rule.pattern.is_wildcard and dtype.kind in ("integer", "bool")
         return f"{dtype.kind} values" if is_other_kind and not found else ""
+
+
+def _of_law(law: Law | None, tensor: TensorInfo, reason: str) -> str:
+    """Return the kind of the error that a law cannot fill a tensor."""
+    dtype = tensor.fillable_dtype
+    is_large = law is not None and dtype is not None and can_clamp(law, dtype, reason)
+    return "large" if is_large else ""
 
 
 def _unfillable(key: str, reason: str, rule: Rule, kind: str) -> UnfillableError:

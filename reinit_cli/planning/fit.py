@@ -11,9 +11,9 @@ from reinit_cli.tensors.dtype import FLOAT32_MAX, FLOAT64_MAX, Dtype
 _TOO_LARGE = "cannot hold values as large as"
 
 
-def is_too_large(reason: str) -> bool:
-    """Whether a reason of `unholdable` is that numbers are too large, which can be clamped."""
-    return _TOO_LARGE in reason
+def can_clamp(law: Law, dtype: Dtype, reason: str) -> bool:
+    """Whether a reason of `unholdable` is that numbers are too large, and clamping them helps."""
+    return _TOO_LARGE in reason and not unholdable(law, dtype, saturates=True)
 
 
 def unholdable(law: Law, dtype: Dtype, *, saturates: bool = False) -> str:
@@ -47,8 +47,10 @@ def unholdable(law: Law, dtype: Dtype, *, saturates: bool = False) -> str:
     is_bounded = math.isfinite(law.low) and math.isfinite(law.high)
     if law.is_random and is_bounded and law.high - law.low > drawn_in:
         return f"{dtype.name} cannot be drawn from {law.low:g} to {law.high:g}: too wide"
-    # Of a law without bounds one element in two million lies beyond five deviations.
-    reach = 0.0 if math.isfinite(law.high) else abs(law.mean) + 5 * law.std
+    # Of a law without bounds one element in two million lies beyond five deviations. Where they are
+    # clamped, only the factor of the draw must be finite: √2 deviations.
+    clamps = saturates and dtype.kind == "float"
+    reach = 0.0 if math.isfinite(law.high) else abs(law.mean) + (1.5 if clamps else 5) * law.std
     parts = (law.low, law.high, law.mean, reach)
     scale = max((abs(part) for part in parts if math.isfinite(part)), default=0.0)
     if scale > (drawn_in if saturates else min(dtype.largest, drawn_in)):

@@ -34,13 +34,13 @@ class PlainPlanOptions(TypedDict, total=False):
     reset_buffers: bool
     untie: bool
     reset_optimizer: bool
+    saturate: bool
 
 
 class PlainOptions(PlainPlanOptions, total=False):
     """The options of a run that are of one type, whoever gives them."""
 
     keep_config: bool
-    saturate: bool
     tensors_only: bool
     fix_index: bool
     copy: Sequence[Pattern | str]

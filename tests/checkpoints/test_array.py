@@ -139,3 +139,17 @@ def test_a_damaged_header_is_read_or_refused(at: int, some: bytes) -> None:
         return
     tensor = source.tensors[0]
     assert tensor.nbytes + source.first <= len(whole) + 4
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.array([1, None]), np.zeros(2, ">f8"), np.zeros(2, [("a", "f4")]), np.zeros(2, "U3")],
+    ids=lambda array: str(array.dtype),
+)
+def test_an_array_that_cannot_be_read_comes_with_a_call_of_numpy(array: np.ndarray) -> None:
+    np.save("a.npy", array)
+
+    with pytest.raises(SourceError) as error:
+        apply_({"w": torch.zeros(2)}, ["w=values:a.npy"])
+
+    assert error.value.hint == "save it as numbers, such as numpy.save(FILE, array.astype('<f4'))"

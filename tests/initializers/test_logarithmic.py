@@ -191,3 +191,12 @@ def test_bounds_without_a_logarithm_are_refused(text: str, problem: str) -> None
 def test_mamba_a_is_not_defined_on_a_convolution() -> None:
     with pytest.raises(UndefinedError, match="needs 1 to 2 dimensions"):
         parse_init("mamba_a").law((4, 1, 4))
+
+
+def test_the_std_of_large_numbers_is_finite() -> None:
+    law = _law("inverse_softplus:a=500,b=1e300", (3,))
+
+    # That of a log-uniform number, as the two are the same from 500 on.
+    ratio = math.log(1e300 / 500)
+    mean = 1e300 / ratio
+    assert law.std == pytest.approx(mean * math.sqrt(ratio / 2 - 1), rel=0.05)

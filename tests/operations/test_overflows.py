@@ -279,3 +279,56 @@ def test_a_failed_draw_leaves_a_module_and_its_optimizer_as_they_were() -> None:
     assert all(
         torch.equal(state["momentum_buffer"], kept[at]) for at, state in optimizer.state.items()
     )
+
+
+PIPED = {
+    "a draw": ("m.safetensors", ("-r", "w=scale:1e6")),
+    "a part": ("m.safetensors", ("-r", "w[:9]=scale:1e6")),
+    "moved values": ("m.safetensors", ("-r", "w=shuffle", "--dtype", "float16")),
+    "a cast": ("m.safetensors", ("--dtype", "float16")),
+    "a cast in an archive": ("m.pt", ("--dtype", "float16")),
+}
+
+
+@pytest.mark.parametrize("case", PIPED)
+def test_a_pipe_is_cut_short_before_numbers_that_are_too_large(
+    case: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    name, change = PIPED[case]
+    dtype = torch.float32 if "--dtype" in change else torch.float16
+    state = {"a": torch.ones(3, 3, dtype=dtype), "w": _weights(*LARGE, dtype=dtype)}
+    state["w"][-1, -1] = 60000 if dtype == torch.float16 else 1e6
+    (save_file if name == "m.safetensors" else torch.save)(state, name)
+
+    assert main([name, *change, "-o", "-"]) == 2
+
+    found = capfdbinary.readouterr()
+    assert found.err.startswith((b"error: 'w' overflows", b"error: 'w' cannot be cast"))
+    assert main([name, *change, "-o", f"o-{name}", "--saturate", "-q"]) == 0
+    assert len(found.out) < Path(f"o-{name}").stat().st_size - LARGE[1]
+
+
+def test_clamping_is_offered_where_it_helps() -> None:
+    save_file({"w": torch.zeros(300, 300)}, "m.safetensors")
+
+    with pytest.raises(UnfillableError, match="as large as 4e\\+38") as error:
+        plan("m.safetensors", ["w=normal:std=8e37"])
+    assert error.value.hint == "saturate=True makes them the largest numbers of the dtype"
+    rewrite("m.safetensors", ["w=normal:std=8e37"], "o.safetensors", saturate=True)
+
+    drawn = load_file("o.safetensors")["w"].double()
+    assert drawn.isfinite().all()
+    assert drawn.std() == pytest.approx(8e37, rel=0.02)
+    for saturate in (False, True):  # float32, in which it is drawn, has no number to clamp
+        with pytest.raises(UnfillableError) as error:
+            plan("m.safetensors", ["w=constant:1e39"], saturate=saturate)
+        assert error.value.hint.startswith("leave it out")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "init", ["lora_orthogonal:part=A,std=1.7e308", "identity:gain=1.7e308,std=1e308"]
+)
+def test_an_overflow_of_float64_is_one_error(init: str) -> None:
+    with pytest.raises(TensorError, match="overflows float64"):
+        apply_({"w": torch.zeros(60, 60, dtype=torch.float64)}, {"w": init})

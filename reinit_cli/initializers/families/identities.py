@@ -121,7 +121,8 @@ class Identity(Law):
     def _add_ones(self, run: Array, at: int) -> None:
         """Add the ones that lie in a run, the first element of which has an index."""
         for ones in self._ones(at, at + len(run)):
-            run[ones] += run.dtype.type(self.gain)
+            with np.errstate(over="ignore"):
+                run[ones] += run.dtype.type(self.gain)
 
     def _ones(self, start: int, stop: int) -> Iterator[slice]:
         """Yield where ones lie among some elements of the tensor, group by group."""

@@ -80,7 +80,8 @@ class HalfOfLora(Law):
         total = np.zeros((self.rank, normals.shape[1]))
         for row, factors in zip(rows, normals, strict=True):
             total += row[:, np.newaxis] * factors.astype(np.float64)
-        total *= self.scale
+        with np.errstate(over="ignore"):
+            total *= self.scale
         values[...] = (total if self.part == "A" else total.T).reshape(values.shape)
 
     def working_nbytes(self, shape: tuple[int, ...], itemsize: int) -> int:

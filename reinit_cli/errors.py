@@ -178,7 +178,8 @@ class RuleError(ReinitError, ValueError):
     there is no constructor for them, "part" where a bracket can be read in two ways
     (`known` is how each is written), and otherwise what was asked for besides
     rules: "rename" ("form" for how one is written, "clash" for a name that two keys would have),
-    "drop", "only", "dtype", "resize", "classes", "optimizer",
+    "drop", "only", "dtype", "resize" ("rows" for new rows that an initializer, `of`, cannot fill,
+    "large rows" where numbers that are too large can be clamped), "classes", "optimizer",
     "parameters" where it is not certain which tensors those of an optimizer are, or "owner"
     where it is not certain of which network an optimizer is.
     """

@@ -217,6 +217,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.RuleError, "tied"): "give one of them only, both the same initializer, or --untie",
     (errors.RuleError, "resize"): resize,
+    (errors.RuleError, "rows"): lambda error: f"reinit inits {error.of} shows what it can fill",
+    (errors.RuleError, "large rows"): _SATURATE,
     (errors.RuleError, "classes"): _head,
     (errors.RuleError, "owner"): (
         "take the whole with --root ., and name the parameters of all optimizers, one after the "

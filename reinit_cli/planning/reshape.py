@@ -231,7 +231,8 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
         law = law_of_rows(init, tensor, kept, elsewhere, saturates=plan.request.saturate)
     except UndefinedError as error:
         problem = f"{init} cannot fill the new rows of {step.key!r}: {error}"
-        raise RuleError(step.key, problem, kind="resize") from None
+        kind, name = _kind_of_refusal(init, tensor, kept, elsewhere), init.initializer.name
+        raise RuleError(step.key, problem, kind=kind, of=name) from None
     stream = stream_named(plan.request.stream)
     key = key_of_stream(init, tensor, (step.key, *step.tied), elsewhere)
     seed = stream.seed_for(plan.request.seed, key, init.stream)
@@ -239,6 +240,15 @@ def _with_rows(step: Step, reshape: Reshape, plan: Plan, elsewhere: Elsewhere) -
     return replace(
         resized, law=law, stream_key=stream_key, seed=seed, stream=stream.name, init=init
     )
+
+
+def _kind_of_refusal(init: Init, tensor: TensorInfo, kept: int, elsewhere: Elsewhere) -> str:
+    """Return the kind of the error that an initializer cannot fill new rows."""
+    try:
+        law_of_rows(init, tensor, kept, elsewhere, saturates=True)
+    except UndefinedError:
+        return "rows"
+    return "large rows"
 
 
 def _covers_new(patch: Step, resized: Step) -> bool:

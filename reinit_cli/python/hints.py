@@ -213,6 +213,8 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.RuleError, "no arch"): "pass arch, the constructor that takes them",
     (errors.RuleError, "resize"): "write it as 'PATTERN=N:INIT', such as 'embed.weight=50300:mean'",
+    (errors.RuleError, "rows"): "give them another initializer",
+    (errors.RuleError, "large rows"): _SATURATE,
     (errors.RuleError, "classes"): "",
     (errors.RuleError, "optimizer"): "",
     (errors.RuleError, "owner"): _ORDER,

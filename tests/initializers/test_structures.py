@@ -147,7 +147,7 @@ def test_a_mean_of_repeated_rows_strays_as_far_as_its_spread_says() -> None:
 
 
 def test_outputs_that_are_not_a_multiple_are_refused() -> None:
-    assert _undefined("icnr", (6, 5, 3, 3)) == "its 6 outputs are no multiple of 2² = 4"
+    assert _undefined("icnr", (6, 5, 3, 3)) == "its 6 outputs are not a multiple of 2² = 4"
     assert parse_init("icnr").fans((6, 5, 3, 3)) is None
 
 
@@ -237,9 +237,9 @@ def test_what_is_within_another_is_read_as_it_is_alone() -> None:
 @pytest.mark.parametrize(
     ("inner", "why"),
     [
-        ("keep", "depends on existing values, and a part cannot"),
-        ("scale:2", "depends on existing values, and a part cannot"),
-        ("normal:keep_zeros=true", "depends on existing values, and a part cannot"),
+        ("keep", "depends on existing values, which inner cannot"),
+        ("scale:2", "depends on existing values, which inner cannot"),
+        ("normal:keep_zeros=true", "depends on existing values, which inner cannot"),
         ("icnr", "icnr cannot be within another"),
         ("block:" * 100_000, "block cannot be within another"),
     ],

@@ -309,7 +309,7 @@ def test_other_content_than_tensors_is_kept_or_named(tmp_path: Path) -> None:
         (["head.bias=60:shuffle"], [], "there is nothing in them yet"),
         (["head.bias=60"], ["head.bias=scale:2"], "cannot be resized and transformed at once"),
         (["head.bias=60"], ["head.bias=ones:keep_zeros=true"], "resized and transformed"),
-        ([], ["head.weight=mean"], "it fills the new rows of resize= alone"),
+        ([], ["head.weight=mean"], "it fills new rows of resize= next to old ones"),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_byte_is_written(
@@ -487,3 +487,29 @@ def test_what_has_no_classes_is_refused(model: Path) -> None:
         plan("raft_small", [], weights="none", num_classes=7)
     with pytest.raises(RuleError, match="name its model with arch="):
         plan(str(model), [], num_classes=7)
+
+
+@pytest.mark.parametrize(
+    ("resize", "hint"),
+    [
+        ("half=9:normal:std=1e6", "saturate=True makes them the largest numbers of the dtype"),
+        ("full=9:constant:1e39", "give them another initializer"),
+        ("full=9:bilinear", "give them another initializer"),
+        ("empty=9:mean", "give them another initializer"),
+        ("full=9", "write it as 'PATTERN=N:INIT', such as 'embed.weight=50300:mean'"),
+    ],
+)
+def test_new_rows_that_cannot_be_filled_come_with_a_way_on(
+    resize: str, hint: str, tmp_path: Path
+) -> None:
+    state = {
+        "half": torch.zeros(4, 4).half(),
+        "full": torch.zeros(4, 4),
+        "empty": torch.zeros(0, 4),
+    }
+    save_file(state, tmp_path / "m.safetensors")
+
+    with pytest.raises(RuleError) as error:
+        rewrite(tmp_path / "m.safetensors", [], tmp_path / "o.safetensors", resize=[resize])
+
+    assert error.value.hint == hint

@@ -33,7 +33,7 @@ def check_inner(name: str, given: Arguments) -> Arguments:
             raise ArgumentError(name, f"{REGISTRY[inner].name} cannot be within another")
         init = inner_init(text)
         if init.keeps or init.initializer.stream or init.keep_zeros:
-            raise ArgumentError(name, f"{init} depends on existing values, and a part cannot")
+            raise ArgumentError(name, f"{init} depends on existing values, which inner cannot")
         return {**given, "inner": inner_text(text)}
     return given
 
@@ -116,7 +116,9 @@ def _sub_kernel(shape: tuple[int, ...], upscale: int) -> tuple[int, ...]:
     """
     need_ndim(shape, 2)
     if shape[0] % upscale**2:
-        raise UndefinedError(f"its {shape[0]} outputs are no multiple of {upscale}² = {upscale**2}")
+        raise UndefinedError(
+            f"its {shape[0]} outputs are not a multiple of {upscale}² = {upscale**2}"
+        )
     return (shape[0] // upscale**2, *shape[1:])
 
 

@@ -303,5 +303,5 @@ def mean(shape: tuple[int, ...], site: Site) -> Law:
     """Start new embedding rows near the mean of the old ones."""
     del shape
     if not site.kept_rows:
-        raise UndefinedError("it fills the new rows of --resize alone")
+        raise UndefinedError("it fills new rows of --resize next to old ones")
     return MeanRows(site.kept_rows, site.version)

@@ -419,3 +419,18 @@ def test_default_without_an_architecture_says_how_to_name_one(reinit: Callable[.
         "./net.py:Class; the initializer reset needs none",
     ]
     assert reinit("model.safetensors", "-r", "*=reset", "-n").code == 0
+
+
+@pytest.mark.parametrize("base", ["Exception", "BaseException"])
+def test_an_exception_without_a_text_of_its_own_is_one_error(
+    net: Path, reinit: Callable[..., Done], base: str
+) -> None:
+    net.write_text(
+        f"class Odd({base}):\n    def __str__(self):\n        raise ValueError('no')\n\n"
+        "def Net():\n    raise Odd\n"
+    )
+
+    done = reinit("width16.safetensors", *FILL, "--arch", "./net.py:Net", "-n")
+
+    said = "the architecture './net.py:Net' cannot be built: Odd (line 6 of './net.py')"
+    assert (done.code, done.err.partition("\n")[0]) == (2, f"error: {said}")

@@ -42,7 +42,9 @@ def explained(arch: str, file: str = "") -> Iterator[None]:
         if stop.code in _CODES_OF_SIGNALS:  # a signal that ends this process, not the constructor
             raise
         raise RuleError(arch, "it ends the program", kind="arch") from stop
-    except Exception as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
         raise RuleError(arch, _said(error, file), kind="arch") from error
 
 
@@ -60,9 +62,11 @@ def module_of(made: Any, arch: str) -> Module:
     return made
 
 
-def _said(error: Exception, file: str) -> str:
+def _said(error: BaseException, file: str) -> str:
     """Return an exception in one line, with the line of the file that it passed last."""
-    text = str(error).strip().partition("\n")[0]
+    text = ""
+    with suppress(Exception):  # its own __str__ may fail
+        text = str(error).strip().partition("\n")[0]
     said = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg}" + (f" in line {error.lineno}" if error.lineno else "")

@@ -405,6 +405,17 @@ def test_statistics_that_a_constructor_updates_are_those_of_a_real_run() -> None
     assert torch.equal(state["norm.running_var"], real["norm.running_var"])
 
 
+def test_a_weight_that_is_changed_as_an_array_of_numpy_is_that_of_a_real_run() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 4)
+            array = self.fc.weight.detach().numpy()
+            array += 5
+
+    assert _filled(Net, ["*=default"], seed=3).state_dict()["fc.weight"].min().item() > 4
+
+
 def test_layers_whose_shapes_are_open_leave_the_others_their_laws() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

@@ -52,6 +52,8 @@ def recording(seed: int = 0) -> Iterator[Memory]:
             if getattr(func, "__name__", "") in _LOOKS and isinstance(args[0], torch.Tensor):
                 with _disable_current_modes(), torch.no_grad():
                     memory.draw(args[0])
+                    if func.__name__ == "numpy" and memory.is_random(args[0]):
+                        memory.note_unknown(args[0], _AS_ARRAY, args[:1])
             done = func(*args, **(kwargs or {}))
             is_copy = getattr(func, "__name__", "") == "__deepcopy__"
             if is_copy and not isinstance(args[0], torch.nn.Parameter):  # these are cloned
@@ -65,6 +67,8 @@ def recording(seed: int = 0) -> Iterator[Memory]:
 
 _LOOKS = frozenset(("numpy", "tolist", "__array__", "__dlpack__", "data_ptr", "__reduce_ex__"))
 """The methods that take the bytes of a tensor past torch's operations."""
+
+_AS_ARRAY = "its constructor takes it as an array of numpy, which may change it"
 
 _COMPARISONS = frozenset(("lt", "le", "gt", "ge"))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -42,6 +43,47 @@ save_file(state, "m.safetensors", {"format": "pt"})
 torch.save(state, "m.pt")
 """
 """In another process, since a process starts with the peak memory of its parent."""
+
+MAKE_DCP = """
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from safetensors import safe_open
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
+dist.init_process_group("gloo")
+mesh, rank, state = init_device_mesh("cpu", (4,)), dist.get_rank(), {}
+with safe_open("m.safetensors", "pt") as file:
+    for at, key in enumerate(file.keys()):
+        whole = file.get_slice(key)
+        axis = at % len(whole.get_shape())
+        step = whole.get_shape()[axis] // 4
+        own = slice(rank * step, (rank + 1) * step)
+        local = whole[:, own] if axis else whole[own]
+        state[key] = DTensor.from_local(local.contiguous(), mesh, [Shard(axis)])
+dcp.save({"model": state}, checkpoint_id="dcp")
+dist.destroy_process_group()
+"""
+"""Four ranks write the same tensors, each a quarter of the rows or of the columns."""
+
+SCRIPT_OF_DCP = """
+import torch, torch.nn as nn
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+dcp_to_torch_save("dcp", "out.pt")
+state = torch.load("out.pt")
+for key, tensor in state["model"].items():
+    if key == "head.weight" or key.split(".")[1:4:2] == ["0", "up"]:
+        nn.init.normal_(tensor, std=0.02)
+dcp.save(state, checkpoint_id="out-dcp", no_dist=True)
+"""
+
+SCRIPT_FROM_DCP = """
+import torch
+from safetensors.torch import save_file
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+dcp_to_torch_save("dcp", "out.pt")
+save_file(torch.load("out.pt")["model"], "out.safetensors")
+"""
 
 SCRIPT = """
 import torch, torch.nn as nn
@@ -174,6 +216,7 @@ def measure(*args: str, runs: int = 3, ends: int = 0) -> Cost:
     for run in range(runs + 1):  # the first is not counted, unless there is no other
         for name in ("out.pt", "out.safetensors"):
             Path(name).unlink(missing_ok=True)
+        shutil.rmtree("out-dcp", ignore_errors=True)
         started = time.perf_counter()
         process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
@@ -297,6 +340,26 @@ def rewrites() -> None:
         show(f"{name}, memory", cost.megabytes, "allowed", 200, 1, "MB")
 
 
+def ranks() -> None:
+    """A folder of torch.distributed.checkpoint that four ranks wrote."""
+    Path("make_dcp.py").write_text(MAKE_DCP)
+    launch = ("-m", "torch.distributed.run", "--nproc-per-node", "4", "make_dcp.py")
+    subprocess.run([PYTHON, *launch], check=True, capture_output=True)
+    cost = measure(*REINIT, "dcp", *TENTH, "-q", "-o", "out-dcp")
+    copy = measure("cp", "-r", "dcp", "out-dcp")
+    script = measure(PYTHON, "-c", SCRIPT_OF_DCP, runs=1)
+    name = "a tenth of a DCP folder of four ranks drawn"
+    show(name, cost.seconds, "`cp -r`", copy.seconds, 1.2, "s")
+    beside = "`dcp_to_torch_save`, `nn.init`, `dcp.save`"
+    show(name, cost.seconds, beside, script.seconds, 0.35, "s")
+    show(f"{name}, memory", cost.megabytes, "allowed", 200, 1, "MB")
+    cost = measure(*REINIT, "dcp", "-q", "-o", "out.safetensors")
+    script = measure(PYTHON, "-c", SCRIPT_FROM_DCP, runs=1)
+    name = "a DCP folder as `m.safetensors`"
+    show(name, cost.seconds, "`dcp_to_torch_save`, `save_file`", script.seconds, 0.4, "s")
+    show(f"{name}, memory", cost.megabytes, "allowed", 200, 1, "MB")
+
+
 def batch(count: int = 100) -> None:
     """Many small files in one process, beside a process of torch for each."""
     subprocess.run([PYTHON, "-c", MAKE_MANY.format(count=count)], check=True)
@@ -374,6 +437,7 @@ PARTS = {
     "looking": looking,
     "transforms": transforms_and_records,
     "rewrites": rewrites,
+    "ranks": ranks,
 }
 
 

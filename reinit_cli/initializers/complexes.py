@@ -6,6 +6,7 @@ import math
 
 from reinit_cli.initializers.blocks import Filler
 from reinit_cli.initializers.law import Dtype, Law, Normal, Statistic, Uniform
+from reinit_cli.initializers.of_part import OfPart
 from reinit_cli.initializers.site import Site
 from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
@@ -19,38 +20,17 @@ COMPLEX_VERSION = 2
 """In 1 they took constants alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Complex(Law):
+@dataclass(frozen=True)
+class Complex(OfPart):
     """Two numbers of one law for each element; moments and bounds are those of each of them.
 
     Attributes:
         part: the law of the real part, and of the imaginary part.
     """
 
-    part: Law
     is_sequential = True
     is_elementwise = True
     numbers_per_element = 2
-
-    @property
-    def mean(self) -> float:
-        """As of a part."""
-        return self.part.mean
-
-    @property
-    def std(self) -> float:
-        """As of a part."""
-        return self.part.std
-
-    @property
-    def low(self) -> float:
-        """As of a part."""
-        return self.part.low
-
-    @property
-    def high(self) -> float:
-        """As of a part."""
-        return self.part.high
 
     @property
     def spread(self) -> float:

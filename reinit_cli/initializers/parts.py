@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.initializers.blocks import Filler, Take, nothing, pieces
 from reinit_cli.initializers.law import Dtype, Law, Normal, Statistic
+from reinit_cli.initializers.of_part import OfPart
 from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.streams.chance import Array, Chance
 from reinit_cli.streams.shifted import Shifted
@@ -28,7 +29,7 @@ each of them would cost more."""
 
 
 @dataclass(frozen=True)
-class _OfParts(Law):
+class _OfParts(OfPart):
     """A law whose elements all follow the law of a smaller tensor.
 
     Attributes:
@@ -36,28 +37,7 @@ class _OfParts(Law):
         shape: the shape of the whole tensor.
     """
 
-    part: Law
     shape: tuple[int, ...]
-
-    @property
-    def mean(self) -> float:
-        """As of a part."""
-        return self.part.mean
-
-    @property
-    def std(self) -> float:
-        """As of a part."""
-        return self.part.std
-
-    @property
-    def low(self) -> float:
-        """As of a part."""
-        return self.part.low
-
-    @property
-    def high(self) -> float:
-        """As of a part."""
-        return self.part.high
 
     @property
     def is_random(self) -> bool:

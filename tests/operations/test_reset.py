@@ -315,9 +315,11 @@ def test_an_adapter_starts_as_peft_starts_it(key: str) -> None:
     shape = (4,) if key.endswith(("bias", "ia3_l")) else (4, 16)
     save_file({key: torch.ones(shape)}, "adapter.safetensors")
 
-    (step,) = plan("adapter.safetensors", ["*=reset"]).steps
+    decided = plan("adapter.safetensors", ["*=reset"])
+    (step,) = decided.steps
 
     assert _agree(step.law, ADAPTERS[key])
+    assert decided.warnings == ()
 
 
 class Doubled(nn.Linear):

@@ -35,6 +35,9 @@ EMBEDDINGS = (
 )
 """A matrix with such a name is an embedding, if it has no bias."""
 
+LORA = Names("PEFT LoRA, kohya", ("lora_A", "lora_B", "lora_down", "lora_up"))
+"""The factors of an adapter; PEFT puts the name of the adapter behind them."""
+
 LINEARS = (
     Names("transformers Llama", ("*_proj", "proj")),
     Names("transformers BERT", ("query", "key", "value", "dense", "pooler", "decoder")),
@@ -46,7 +49,7 @@ LINEARS = (
     Names("timm ViT", ("qkv", "fc1", "fc2", "fc3", "kv")),
     Names("diffusers", ("to_q", "to_k", "to_v", "to_out", "to_qkv", "to_kv")),
     Names("nanoGPT", ("c_attn", "c_fc")),
-    Names("PEFT LoRA", ("lora_A", "lora_B")),
+    LORA,
     Names("torch.nn.Transformer", ("linear", "linear1", "linear2", "linear3")),
 )
 """A matrix with such a name is the weight of a linear layer."""
@@ -129,14 +132,19 @@ _EMBEDDINGS, _EMBEDDING_ENDS = _in(EMBEDDINGS)
 _LINEARS, _LINEAR_ENDS = _in(LINEARS)
 
 
+_PATCHES = "patch_emb"
+"""The beginning of the names of what projects patches of an image, by a matrix or a convolution."""
+
+
 def is_embedding(name: str) -> bool:
     """Whether a module is an embedding by its name."""
-    return name in _EMBEDDINGS or name.endswith(_EMBEDDING_ENDS)
+    is_one = name in _EMBEDDINGS or name.endswith(_EMBEDDING_ENDS)
+    return is_one and not name.startswith(_PATCHES)
 
 
 def is_linear(name: str) -> bool:
     """Whether a module is a linear layer by its name."""
-    return name in _LINEARS or name.endswith(_LINEAR_ENDS)
+    return name in _LINEARS or name.endswith(_LINEAR_ENDS) or name.startswith(_PATCHES)
 
 
 def norm_named(name: str) -> str:

@@ -60,8 +60,16 @@ class Norms:
             return ANY
         if name in (ANY, "RMSNorm") or self._follows_convolution(module):
             # A norm among convolutions may be one of groups of channels.
-            return ANY if module.parent in self._modules.families_with_kernels else "LayerNorm"
+            return ANY if self._is_among_kernels(module) else "LayerNorm"
         return name
+
+    def _is_among_kernels(self, module: Module) -> bool:
+        """Whether there are convolutions around a norm, or around the list that it is in."""
+        families = self._modules.families_with_kernels
+        is_listed = module.last.isdigit()
+        return module.parent in families or (
+            is_listed and module.parent.rpartition(".")[0] in families
+        )
 
     def _follows_convolution(self, module: Module) -> bool:
         """Whether a norm follows a convolution over a sequence: in wav2vec, `layer_norm` may."""

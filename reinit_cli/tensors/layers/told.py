@@ -24,6 +24,7 @@ from reinit_cli.tensors.layers.names import (
     CONV1D_MODELS,
     CONV1DS,
     GLOBAL_RESPONSE,
+    LORA,
     is_bilinear,
     is_embedding,
     is_linear,
@@ -142,7 +143,8 @@ class _ToldLayers:
         if bias is None:
             if is_embedding(module.last):
                 return _Kind("Embedding")
-            return _NAMED_LINEAR if is_linear(module.name) else _GUESSED_LINEAR
+            is_named = is_linear(module.name) or module.parent.rpartition(".")[2] in LORA.names
+            return _NAMED_LINEAR if is_named else _GUESSED_LINEAR
         if bias == weight[1:] and (weight[0] != weight[1] or self._is_conv1d(module)):
             return _Kind("Conv1D")
         return _NAMED_LINEAR if bias == weight[:1] else _NOT_TOLD

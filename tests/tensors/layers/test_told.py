@@ -287,6 +287,21 @@ def test_lists_of_norms_are_told_by_the_plural_of_their_name() -> None:
     assert set(kinds(nn.ModuleDict(norms)).values()) == {"GroupNorm"}
 
 
+def test_lists_of_norms_next_to_convolutions_may_be_of_groups() -> None:
+    decoder = {
+        "conv_layers": nn.ModuleList([nn.Conv2d(4, 4, 3)]),
+        "norms": nn.ModuleList([nn.GroupNorm(2, 4)]),
+    }
+    found = kinds(nn.ModuleDict({"decoder": nn.ModuleDict(decoder)}))
+    assert found["decoder.norms.0.weight"] == "Norm"
+
+
+def test_a_projection_of_patches_is_not_a_table_of_embeddings() -> None:
+    layers = {"patch_embedding": nn.Linear(12, 8, bias=False), "patch_emb": nn.Conv2d(3, 8, 2)}
+    assert compared(nn.ModuleDict(layers)).wrong == {}
+    assert kinds(nn.ModuleDict(layers))["patch_embedding.weight"] == "Linear"
+
+
 def test_norms_of_gemma_are_known_to_add_one_to_their_weight() -> None:
     tensors = (_info("norm.weight", 8), _info("layers.0.post_attention_layernorm.weight", 8))
     plain, gemma = (_layer(*tensors, model_type=each) for each in ("llama", "gemma2"))

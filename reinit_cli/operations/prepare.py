@@ -139,8 +139,8 @@ def heads_of(source: Source, arch: Arch | None, num_classes: int) -> Mapping[str
     Raises:
         RuleError: the source is not a model that tells classes apart.
     """
-    from reinit_cli.checkpoints.models.architecture import endings
     from reinit_cli.checkpoints.models.heads import classifier, heads
+    from reinit_cli.checkpoints.models.starts import endings
 
     if num_classes < 1:
         raise RuleError(source.name, f"has at least a class, not {num_classes}", kind="classes")

@@ -15,7 +15,7 @@ from reinit_cli.checkpoints.models.constructor import (
     laws_of_layers,
 )
 from reinit_cli.checkpoints.models.recording.fills import Unknown
-from reinit_cli.checkpoints.models.starts import start_in, starts_of
+from reinit_cli.checkpoints.models.starts import below, endings, start_in, starts_of
 from reinit_cli.checkpoints.models.torchvision import (
     NO_WEIGHTS,
     build_model,
@@ -39,14 +39,6 @@ if TYPE_CHECKING:
 
 _MOST_GUESSES = 8
 """The most numbers of classes that are tried, each with a call of the constructor."""
-
-
-def endings(key: str) -> Iterator[str]:
-    """Yield a key and what is left of it after each dot: it may stand after a prefix."""
-    yield key
-    while "." in key:
-        key = key.partition(".")[2]
-        yield key
 
 
 class Constructed:
@@ -74,8 +66,10 @@ class Constructed:
     def _starts(self) -> Fills:
         return self._record_starts()
 
-    def _fill(self, key: str) -> Recorded | None:
-        return next(filter(None, map(self._fills.get, endings(key))), None)
+    def _made(self, key: str) -> Recorded | None:
+        """Return a tensor of either recording; the starts take fewer calls of the constructor."""
+        is_recorded = "_fills" in self.__dict__
+        return below(self._fills, key) if is_recorded else below(self._starts or self._fills, key)
 
     def start(self, key: str, shape: tuple[int, ...]) -> Law | None:
         """Return what the layer of a tensor resets it to; None where it has no start of its own.
@@ -83,11 +77,11 @@ class Constructed:
         Raises:
             UndefinedError: it has one, which cannot be replayed.
         """
-        return start_in(next(filter(None, map(self._starts.get, endings(key))), None), shape)
+        return start_in(below(self._starts, key), shape)
 
     def layer(self, key: str) -> Layer | None:
         """Return the layer that a tensor belongs to, where the constructor tells it."""
-        found = self._fill(key)
+        found = self._made(key)
         if found is None or found.layer is None:
             return None
         layer = found.layer
@@ -107,7 +101,7 @@ class Constructed:
 
     def shape(self, key: str) -> tuple[int, ...] | None:
         """Return the shape of a tensor, or None where it makes none of that key."""
-        found = self._fill(key)
+        found = self._made(key)
         return found.shape if found is not None else None
 
     def law(self, key: str, shape: tuple[int, ...], seed: int | None = None) -> Law:
@@ -121,7 +115,7 @@ class Constructed:
         Raises:
             UndefinedError: it makes no such tensor, or in a way that cannot be replayed.
         """
-        found = self._fill(key)
+        found = below(self._fills, key)
         if found is None:
             raise UndefinedError(f"{self.name} has no such key")
         if found.shape != shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.checkpoints.models.constructor import Fills, Recorded, laws_of_layers
@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 
 _NOT_RESET = "no layer has a reset_parameters that fills it"
 """What is noted of a tensor that its layer has no start of its own for."""
+
+
+def endings(key: str) -> Iterator[str]:
+    """Yield a key and what is left of it after each dot: it may stand after a prefix."""
+    yield key
+    while "." in key:
+        key = key.partition(".")[2]
+        yield key
+
+
+def below(fills: Fills, key: str) -> Recorded | None:
+    """Return what was recorded of a tensor, whose key may have a prefix."""
+    return next(filter(None, map(fills.get, endings(key))), None)
 
 
 def starts_of(build: Callable[[], nn.Module | Mapping[str, Any]]) -> Fills:

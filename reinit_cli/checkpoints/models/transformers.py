@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.checkpoints.models.architecture import (
     Constructed,
     NamedConstructor,
-    endings,
 )
 from reinit_cli.checkpoints.models.bounded import Bounds, bounded
 from reinit_cli.checkpoints.models.constructor import laws_of
 from reinit_cli.checkpoints.models.own_code import searching_packages_alone
 from reinit_cli.checkpoints.models.packages import imported, version_of
-from reinit_cli.checkpoints.models.starts import starts_of
+from reinit_cli.checkpoints.models.starts import endings, starts_of
 from reinit_cli.checkpoints.models.strangers import explained, module_of
 from reinit_cli.checkpoints.models.transformers_config import as_data
 from reinit_cli.errors import RuleError, UnknownNameError

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torchvision.models import get_model
 
-from reinit_cli import diff, rewrite, seed_for, stats
+from reinit_cli import diff, plan, rewrite, seed_for, stats
 from reinit_cli.checkpoints.models import drawn
 from reinit_cli.initializers import UndefinedError
 
@@ -41,6 +41,26 @@ def test_a_tensor_does_not_depend_on_what_rules_do_with_others() -> None:
     rest = [key for key in plain if not key.startswith("features.")]
     assert rest
     assert all(torch.equal(plain[key], ruled[key]) for key in rest)
+
+
+def test_a_model_is_built_once_to_list_its_tensors_and_once_to_know_its_layers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torchvision
+
+    calls: list[str] = []
+    made = torchvision.models.get_model
+
+    def noted(name: str, **arguments: object) -> object:
+        calls.append(name)
+        return made(name, **arguments)
+
+    monkeypatch.setattr(torchvision.models, "get_model", noted)
+    plan(NAME, ["*=reset"], weights="none")
+    assert len(calls) == 2
+    calls.clear()
+    plan(NAME, ["kind=Conv2d=ones", "*.bias=zeros"], weights="none")
+    assert len(calls) == 2
 
 
 def test_transforms_change_what_is_drawn() -> None:

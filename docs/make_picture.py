@@ -24,7 +24,7 @@ IMAGES = ROOT / "docs" / "images"
 
 RULES = '-r "fc.weight=normal:std=0.01" -r "fc.bias=zeros"'
 SETUP = f"""
-reinit resnet18 --weights none -o model.safetensors --quiet
+reinit resnet18 --weights none --seed 1 -o model.safetensors --quiet
 reinit model.safetensors {RULES} -o new.safetensors --record --quiet
 """
 COMMANDS = (

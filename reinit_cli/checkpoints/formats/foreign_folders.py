@@ -142,7 +142,9 @@ def _below(names: Iterable[str]) -> list[str]:
         folder, own = os.path.split(name)
         if folder and (series_of(own) or own.endswith((".index.json", ".distcp"))):
             inside[folder].append(own)
-    return [each for folder, own in inside.items() for each in _readable(folder, own)]
+    # A system lists folders in any order; those of optimizers are meant least.
+    folders = sorted(inside, key=lambda folder: ("optim" in folder.lower(), folder))
+    return [each for folder in folders for each in _readable(folder, inside[folder])]
 
 
 def _readable(folder: str, own: Sequence[str]) -> list[str]:

@@ -76,7 +76,7 @@ _NOT_FOR_A_REWRITE = (
 @pytest.mark.parametrize(
     ("command", "most"),
     [
-        ("rewrite", 250),
+        ("rewrite", 255),
         ("rewrite of a torch file", 310),
         ("show", 120),
         ("stats", 175),

@@ -368,7 +368,7 @@ def test_a_model_without_weights_is_built_under_the_seed_that_a_run_uses(
     """The oracle is torchvision, under torch's own generator."""
     if seed and not args:
         monkeypatch.setenv("REINIT_SEED", str(seed))
-    model = ["squeezenet1_1", "--weights", "none", *args]
+    model = ["squeezenet1_1", "--weights", "none", "--stream", "torch", *args]
     with torch.random.fork_rng():
         torch.manual_seed(seed_for(seed, "squeezenet1_1"))
         built = torchvision.models.squeezenet1_1(weights=None).state_dict()

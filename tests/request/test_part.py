@@ -56,7 +56,8 @@ def test_the_last_bracket_with_a_sign_in_it_is_a_part(
 
 
 WRONG = {
-    "w[a:b]": "'a:b' is not a range; write 0:4, -3:, : or 1/4 for each dimension, or mask=FILE; "
+    "w[a:b]": "'a:b' is not a range; write 0:4, -3:, : or 1/4 for each dimension, mask=FILE, "
+    "heads=0,3 or experts=0..3; "
     "a set of characters is 'w{[a:b]}'",
     "w[5:5]": "'5:5' is empty: it ends before it starts",
     "w[5:3]": "'5:3' is empty: it ends before it starts",
@@ -66,13 +67,14 @@ WRONG = {
     "w[::-1]": "a step is at least 1",
     "w[4/4]": "there is no 4/4: the first is 0/4, the last 3/4",
     "w[0/0]": "there is no '0/0'",
-    "w[-1/4]": "'-1/4' is not a range; write 0:4, -3:, : or 1/4 for each dimension, or mask=FILE",
+    "w[-1/4]": "'-1/4' is not a range; write 0:4, -3:, : or 1/4 for each dimension, mask=FILE, "
+    "heads=0,3 or experts=0..3",
     "w[..., :, ...]": "'...' can stand in it once",
     "w[" + "," * 64 + "]": "no tensor has 65 dimensions",
-    "w[msk=f]": "it has an '=' but no mask=FILE; write 0:4, -3:, : or 1/4 for each dimension, or "
-    "mask=FILE; a set of characters is 'w{[msk=f]}'",
-    "w[mask=]": "it has an '=' but no mask=FILE; write 0:4, -3:, : or 1/4 for each dimension, or "
-    "mask=FILE; a set of characters is 'w{[mask=]}'",
+    "w[msk=f]": "it has an '=' but no mask=FILE; write 0:4, -3:, : or 1/4 for each dimension, "
+    "mask=FILE, heads=0,3 or experts=0..3; a set of characters is 'w{[msk=f]}'",
+    "w[mask=]": "it has an '=' but no mask=FILE; write 0:4, -3:, : or 1/4 for each dimension, "
+    "mask=FILE, heads=0,3 or experts=0..3; a set of characters is 'w{[mask=]}'",
 }
 
 

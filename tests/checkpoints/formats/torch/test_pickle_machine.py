@@ -407,6 +407,12 @@ for legacy in (False, True):
         attempt(), attempt()  # what is imported late is imported now, some of it once torch is
         usual |= attempt()[1]
 
+# Methods of our own classes are compiled when they are first used: let that be now.
+for name, module in list(sys.modules.items()):
+    for each in list(vars(module).values()) if name.startswith("reinit_cli") else ():
+        if isinstance(each, type):
+            each.__init__
+
 outcomes, caught = {}, {}
 for name, pickled in hostile.pickles():
     for legacy in (False, True):

@@ -21,24 +21,24 @@ from reinit_cli.checkpoints.formats.base import (
     Files,
     Located,
     Recorded,
-    record_text,
     spliced,
     whole,
 )
 from reinit_cli.checkpoints.formats.dcp.boxes import box_of, fault_of, is_inside, overlap_of
-from reinit_cli.checkpoints.formats.dcp.glance import METADATA_NAME, SUFFIX, is_folder_of_dcp
+from reinit_cli.checkpoints.formats.dcp.glance import METADATA_NAME, ByNames
 from reinit_cli.checkpoints.formats.dcp.metadata import Metadata, Piece, Stored, read_metadata
 from reinit_cli.checkpoints.formats.dcp.objects import objects_of
 from reinit_cli.checkpoints.formats.dcp.places import Places, are_in_safetensors, sizes_of
 from reinit_cli.checkpoints.formats.dcp.slices import Archive
 from reinit_cli.checkpoints.formats.dcp.tree import tree_of
+from reinit_cli.checkpoints.formats.folder_record import record_of_folder, recorded_in_folder
 from reinit_cli.checkpoints.formats.torch.contents.state_dict import Contents, contents_of
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickles.records import Pickle
 from reinit_cli.errors import MalformedFileError, SourceNotFoundError, UnsupportedFormatError
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
-from reinit_cli.storage.segments import Check, Copy, Reserved, Segment
+from reinit_cli.storage.segments import Check, Copy, Segment
 from reinit_cli.tensors.info import TensorInfo
 
 _WORK = 40_000_000
@@ -60,17 +60,8 @@ class _Pieces:
     stored: Mapping[str, Stored]
 
 
-class Dcp:
+class Dcp(ByNames):
     """The format of `torch.distributed.checkpoint`."""
-
-    name = "DCP folder"
-    suffixes = (SUFFIX,)
-    is_folder = True
-    holds_record = True
-
-    def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
-        """Whether a folder has files of such pieces."""
-        return not head and is_folder_of_dcp(names)
 
     def locate(self, files: Files, root: str | None = None) -> Located:
         """Find the tensors of a folder.
@@ -143,11 +134,8 @@ class Dcp:
             for name, pieces in of_file.items()
         }
         others = {name: whole(files[name]) for name in located.others}
-        files_now: dict[str, list[Segment]] = {METADATA_NAME: whole(files[METADATA_NAME])}
-        files_now |= {**parts, **others}
-        if record:
-            files_now[RECORD_NAME] = [Reserved(len(record), "text")]
-        return files_now
+        metadata = {METADATA_NAME: whole(files[METADATA_NAME])}
+        return {**metadata, **parts, **others, **record_of_folder(record)}
 
     def recorded(self, located: Located, files: Files) -> Mapping[str, Recorded]:
         """Return the record that is a file of the folder.
@@ -155,10 +143,7 @@ class Dcp:
         Raises:
             RecordError: it is too large.
         """
-        if not located.has_record:
-            return {}
-        file = files[RECORD_NAME]
-        return {RECORD_NAME: Recorded(record_text(file), ((0, file.nbytes),))}
+        return recorded_in_folder(located, files)
 
 
 def _pieces(located: Located) -> _Pieces:

@@ -30,3 +30,16 @@ def is_folder_of_dcp(names: Sequence[str]) -> bool:
 def _is_loaded(name: str) -> bool:
     series = series_of(name)
     return series is not None and bool(series.library)
+
+
+class ByNames:
+    """What can be said of the format without a look into files."""
+
+    name = "DCP folder"
+    suffixes = (SUFFIX,)
+    is_folder = True
+    holds_record = True
+
+    def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
+        """Whether a folder has files of such pieces."""
+        return not head and is_folder_of_dcp(names)

@@ -29,10 +29,10 @@ from reinit_cli.checkpoints.formats.base import (
     Recorded,
     Shortfall,
     Supply,
-    record_text,
     whole,
 )
 from reinit_cli.checkpoints.formats.detection import recognized
+from reinit_cli.checkpoints.formats.folder_record import record_of_folder, recorded_in_folder
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets, WeightsSet, siblings
 from reinit_cli.checkpoints.formats.hugging_face.index import (
     faults_of,
@@ -56,7 +56,7 @@ from reinit_cli.checkpoints.formats.hugging_face.stale import stale_of, training
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
-from reinit_cli.storage.segments import Check, Literal, Reserved, Segment
+from reinit_cli.storage.segments import Check, Literal, Segment
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import quoted
 
@@ -242,7 +242,7 @@ class HuggingFace:
         }
         others = {name: _other(name, located, files, edits) for name in located.others}
         index = {shards.index: _index(shards, located, files)} if shards.index else {}
-        return {**rewritten, **index, **others, **_own_record(record)}
+        return {**rewritten, **index, **others, **record_of_folder(record)}
 
     def recorded(self, located: Located, files: Files) -> Mapping[str, Recorded]:
         """Return the record that is a file of the folder.
@@ -250,10 +250,7 @@ class HuggingFace:
         Raises:
             RecordError: it is too large.
         """
-        if not located.has_record:
-            return {}
-        file = files[RECORD_NAME]
-        return {RECORD_NAME: Recorded(record_text(file), ((0, file.nbytes),))}
+        return recorded_in_folder(located, files)
 
     def refuses(self, content: Content) -> Shortfall:
         """Return what its files cannot hold."""
@@ -271,7 +268,7 @@ class HuggingFace:
         }
         if len(files) > 1:
             files[names.index_name] = [Literal(index_text(shards))]
-        return {**files, **supply.others, **_own_record(supply.record)}
+        return {**files, **supply.others, **record_of_folder(supply.record)}
 
 
 def _top(files: Files) -> list[str]:
@@ -348,11 +345,6 @@ def _other(name: str, located: Located, files: Files, edits: Edits) -> list[Segm
     if companion is None or name not in edits:
         return whole(files[name])
     return _rewritten(_Part(*companion), files[name], edits[name])
-
-
-def _own_record(record: str) -> dict[str, list[Segment]]:
-    """Return the file with room for a record, if there is to be one."""
-    return {RECORD_NAME: [Reserved(len(record), "text")]} if record else {}
 
 
 def _together(shards: _Shards) -> Located:

@@ -30,9 +30,9 @@ from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.provenance.recorder import FixedRecorder, Recorder
 from reinit_cli.request.request import Request
 from reinit_cli.storage.destination import Destination
-from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.memory import limits
+from reinit_cli.storage.outputs import output_to
 from reinit_cli.storage.segments import Segment, looks_ahead
 from reinit_cli.storage.writer import Output, Writer, put_file
 from reinit_cli.streams.stream import stream_named
@@ -222,7 +222,7 @@ def _output(
     job: Job, contents: Contents, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None
 ) -> Output:
     if job.destination.path is not None:
-        return LocalOutput(job.destination, contents.modes)
+        return output_to(job.destination, contents.modes)
     from reinit_cli.storage.pipe import PipeOutput
 
     (segments,) = files.values()

@@ -405,6 +405,20 @@ def test_statistics_that_a_constructor_updates_are_those_of_a_real_run() -> None
     assert torch.equal(state["norm.running_var"], real["norm.running_var"])
 
 
+def test_a_look_at_shapes_by_a_call_in_evaluation_leaves_layers_and_statistics_their_laws() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).eval()
+            self.width = self.body(torch.zeros(1, 3, 9, 9)).shape[1]
+            self.head = nn.Linear(self.width, 2)
+
+    laws = {key: found.law for key, found in laws_of(lambda: Net().state_dict()).items()}
+
+    assert isinstance(laws["body.0.weight"], Uniform)
+    assert laws["body.1.running_mean"] == Constant(0.0)
+
+
 def test_a_weight_that_is_changed_as_an_array_of_numpy_is_that_of_a_real_run() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

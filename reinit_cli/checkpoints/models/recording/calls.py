@@ -35,10 +35,11 @@ def _kind(func: Any) -> _Kind:
     return _Kind(name, name.removesuffix("_"), bool(func._schema.is_mutable), is_view, draws)
 
 
-_UNDECLARED = dict.fromkeys(
-    ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"), ("running_mean", "running_var")
-)
-"""What some operations change without a word of it in their schemas."""
+_STATISTICS = ("running_mean", "running_var")
+"""What normalization changes while it trains, and nothing while it does not."""
+
+_UNDECLARED = frozenset(("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"))
+"""Operations that change statistics without a word of it in their schemas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,10 @@ class Call:
         given = dict(zip((each.name for each in self._parameters), self.args, strict=False))
         given |= self.kwargs
         written = [each.name for each in self._parameters if _is_written(each)]
-        written += _UNDECLARED.get(self.name, ())
+        if self.name in _UNDECLARED:
+            written += _STATISTICS
+        if given.get("training") is False:
+            written = [name for name in written if name not in _STATISTICS]
         from torch.utils._pytree import tree_leaves
 
         leaves = tree_leaves([given.get(name) for name in written])

@@ -14,7 +14,8 @@ from reinit_cli.execution import budget
 from reinit_cli.execution.ahead import Ahead
 from reinit_cli.execution.budget import Share
 from reinit_cli.execution.copy import Copier, without_cloned
-from reinit_cli.execution.fill import FillPart, Observe, nobody
+from reinit_cli.execution.fill import Observe, nobody
+from reinit_cli.execution.joined import joined_by_draws
 from reinit_cli.execution.pieces import OpenFile, Pen, Piece, put
 from reinit_cli.execution.produce import (
     Producer,
@@ -70,27 +71,6 @@ def run(
             if not written(name, writer):
                 return
             writer.close()
-
-
-def joined_by_draws(files: Mapping[str, Sequence[Segment]]) -> list[list[str]]:
-    """Return the files in groups; those of a group have draws in common, in their order."""
-    names = list(files)
-    leader = list(range(len(names)))  # of each file: another of its group, or itself the first
-    first_with: dict[int, int] = {}
-
-    def first_of(at: int) -> int:
-        while leader[at] != at:
-            at = leader[at]
-        return at
-
-    for at, name in enumerate(names):
-        for draw in {id(each.fill) for each in files[name] if isinstance(each, FillPart)}:
-            one, two = first_of(first_with.setdefault(draw, at)), first_of(at)
-            leader[max(one, two)] = min(one, two)
-    groups: dict[int, list[str]] = {}
-    for at, name in enumerate(names):
-        groups.setdefault(first_of(at), []).append(name)
-    return list(groups.values())
 
 
 def write_together(

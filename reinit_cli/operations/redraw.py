@@ -9,9 +9,10 @@ from reinit_cli.checkpoints.formats.base import Place
 from reinit_cli.checkpoints.references import OpenDonors
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.errors import RecordError
-from reinit_cli.execution.engine import joined_by_draws, write_together
+from reinit_cli.execution.engine import write_together
 from reinit_cli.execution.fill import Fill, FillPart
 from reinit_cli.execution.fills import Filling
+from reinit_cli.execution.joined import joined_by_draws
 from reinit_cli.provenance.compare import Comparer, Gap
 from reinit_cli.provenance.recorded import RecordedFill
 from reinit_cli.storage.reader import Reader

@@ -17,8 +17,9 @@ import torch
 
 from reinit_cli import rewrite
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.execution.engine import joined_by_draws, run, write_together
+from reinit_cli.execution.engine import run, write_together
 from reinit_cli.execution.fill import Fill, FillPart, Observer, nobody
+from reinit_cli.execution.joined import joined_by_draws
 from reinit_cli.execution.pieces import OpenFile, Piece
 from reinit_cli.initializers import parse_init
 from reinit_cli.initializers.law import Law

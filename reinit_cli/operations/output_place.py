@@ -50,7 +50,8 @@ def _in_place(request: Request, source: Source) -> Destination:
         problem = "a folder is not replaced, but its files can be"
         known = source.paths_of_weights
         if source.located.parts:
-            raise OutputUnwritableError(request.source, "a DCP folder is not replaced")
+            problem = f"a {source.located.format} is not replaced"
+            raise OutputUnwritableError(request.source, problem)
         for path in known:
             check_no_link(path)
         raise OutputUnwritableError(request.source, problem, known, kind="in place")

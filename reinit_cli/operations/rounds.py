@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from reinit_cli.checkpoints.formats.base import record_text
+from reinit_cli.checkpoints.formats.folder_record import record_text
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import ReinitError
 from reinit_cli.initializers import Init, parse_init

@@ -11,7 +11,8 @@ from functools import partial
 
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
-from reinit_cli.checkpoints.formats.base import RECORD_NAME, Recorded, record_text
+from reinit_cli.checkpoints.formats.base import RECORD_NAME, Recorded
+from reinit_cli.checkpoints.formats.folder_record import record_text
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.checkpoints.state import StateSource
 from reinit_cli.checkpoints.trained import with_optimizer

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from reinit_cli.checkpoints.formats import FORMATS
 from reinit_cli.checkpoints.formats.dcp.format import Dcp
+from reinit_cli.checkpoints.formats.dcp.shards import ShardedSafetensors
 from reinit_cli.checkpoints.formats.hugging_face.format import HuggingFace
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.checkpoints.formats.torch.legacy import TorchLegacy
 from reinit_cli.checkpoints.formats.torch.zip import TorchZip
-from tests.checkpoints.formats.dcp.saved import grid, load, save
+from tests.checkpoints.formats.dcp.saved import grid, load, save, save_shards, together
 from tests.contracts.format_contract import FormatContract, NewFormatContract
 from tests.contracts.toy import Toy, read_toy, write_toy
 
@@ -95,6 +96,18 @@ class TestDcpFolder(FormatContract):
 
     def read(self, path: Path) -> Mapping[str, Tensor]:
         return load(path)
+
+
+class TestShardedSafetensors(FormatContract):
+    format = ShardedSafetensors()
+
+    def write(self, path: Path, state: Mapping[str, Tensor]) -> None:
+        save_shards(path, state, 4, grid)
+        (path / "runs").mkdir()
+        (path / "runs" / "log").write_text("done")
+
+    def read(self, path: Path) -> Mapping[str, Tensor]:
+        return together(path)
 
 
 class TestToy(FormatContract):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
-from reinit_cli.checkpoints.formats.dcp.deferred import DCP
+from reinit_cli.checkpoints.formats.dcp.deferred import DCP, SHARDED
 from reinit_cli.checkpoints.formats.dcp.glance import is_part
 from reinit_cli.checkpoints.formats.detection import recognized
 from reinit_cli.checkpoints.formats.hugging_face.format import HuggingFace
@@ -28,7 +28,7 @@ FILE_FORMATS: tuple[Format, ...] = (ZIP, LEGACY, _SAFETENSORS)
 NEW_FOLDER: NewFormat = HuggingFace(FILE_FORMATS, _SAFETENSORS)
 """The format of a new checkpoint of several files."""
 
-FOLDER_FORMATS: tuple[Format, ...] = (DCP, NEW_FOLDER)
+FOLDER_FORMATS: tuple[Format, ...] = (DCP, SHARDED, NEW_FOLDER)
 """The formats of a checkpoint of several files, in the order in which they are tried."""
 
 FORMATS: tuple[Format, ...] = (*FILE_FORMATS, *FOLDER_FORMATS)

@@ -17,13 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any, NamedTuple, Protocol
 
-from reinit_cli.errors import RecordError, SourceNotFoundError, UnreadableSourceError
+from reinit_cli.errors import SourceNotFoundError, UnreadableSourceError
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Box, Check, Copy, Range, Segment
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.optimizer import NewNumber, Optimizer
-from reinit_cli.text import is_wide
 
 RECORD_NAME = "reinit.json"
 """The name of a provenance record that is a file of a folder or an entry of an archive."""
@@ -159,6 +158,7 @@ class Located:
         record_member: the name in the metadata that is a provenance record; "" for none.
         renumber: returns what replaces numbers of the optimizers; None where there are none.
         parts: the files that its tensors lie in, where `places` takes a look into them.
+        pieces: the file and the box of each piece of a tensor, by its key, where ranks wrote them.
         trained: files of training state that follows the weights: their format, what is in them.
         own: what the format itself needs to rewrite the files; nobody else's business.
     """
@@ -188,6 +188,7 @@ class Located:
     record_member: str = ""
     renumber: Renumber | None = None
     parts: tuple[str, ...] = ()
+    pieces: Mapping[str, Sequence[tuple[str, Box]]] = field(default_factory=dict)
     trained: Mapping[str, tuple[Format, Located]] = field(default_factory=dict)
     own: object = None
 
@@ -289,7 +290,7 @@ class Format(Protocol):
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """The suffixes of its files, the usual one first; of a folder, those of its index."""
+        """The suffixes of its files, the usual one first; of a folder, those of its index, if any."""
 
     @property
     def is_folder(self) -> bool:
@@ -379,20 +380,6 @@ def spliced(file: Reader, start: int, end: int, edits: FileEdits) -> list[Segmen
     if reached < end:
         segments.append(Copy(file, reached, end - reached))
     return segments
-
-
-def record_text(file: Reader) -> str:
-    """Return the text of a file that is a provenance record.
-
-    Raises:
-        RecordError: it is too large.
-    """
-    if file.nbytes > MAX_RECORD_NBYTES:
-        raise RecordError(file.path, "it is too large for a record")
-    data = file.read(0, file.nbytes)
-    if is_wide(data):
-        raise RecordError(file.path, "it is too long for text that is not ASCII")
-    return data.decode(errors="replace")
 
 
 def whole(file: Reader) -> list[Segment]:

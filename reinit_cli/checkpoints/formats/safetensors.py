@@ -16,6 +16,7 @@ several readings: a key twice, numbers that are not integers, lone surrogates.
 from __future__ import annotations
 
 import json
+import os
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -53,6 +54,9 @@ METADATA = "__metadata__"
 
 RECORD = "reinit"
 """The member of the metadata that is a provenance record."""
+
+SHARDING_INFO = "DCP_SHARDING_INFO"
+"""The member of the metadata that says which pieces of tensors a file of one of many ranks has."""
 
 MAX_HEADER_NBYTES = 48 * 2**20
 """The longest header that is read. The format allows 100,000,000 bytes."""
@@ -118,6 +122,7 @@ class Safetensors:
             metadata,
             has_record=RECORD in metadata,
             record_member=RECORD,
+            alerts=_alerts(file.path, metadata),
             own=data_start,
         )
 
@@ -185,6 +190,14 @@ class Safetensors:
         members = {**first, **_members_of(tensors, in_data_order)}
         data = [part for tensor in in_data_order for part in supply.data[tensor.key]]
         return {"": [*_header_segments(members, record), *data]}
+
+
+def _alerts(path: str, metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Warn of a file that is named alone, and was written by one of several ranks."""
+    name = os.path.basename(path)
+    if SHARDING_INFO not in metadata or not name.startswith("shard-"):
+        return ()
+    return (f"{path!r} may hold only pieces of its tensors; name its folder to read them whole",)
 
 
 def _info(key: str, entry: _Entry) -> TensorInfo:

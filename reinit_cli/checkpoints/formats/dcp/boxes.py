@@ -30,6 +30,24 @@ def is_inside(chunk: Chunk, shape: Sequence[int]) -> bool:
     return all(offset + size <= dim for offset, size, dim in dims)
 
 
+def fault_of_chunks(fqn: str, chunks: Sequence[Chunk], shape: Sequence[int]) -> str:
+    """Return what keeps chunks from making up a tensor, or "".
+
+    Args:
+        fqn: its name.
+        chunks: its pieces; some may be empty.
+        shape: its dimensions.
+    """
+    if len(chunks) == 1 and chunks[0].sizes == shape and not any(chunks[0].offsets):
+        return ""
+    outside = next((chunk for chunk in chunks if not is_inside(chunk, shape)), None)
+    if outside is not None:
+        problem = f"lies outside its {[*shape]}: {[*outside.sizes]} at {[*outside.offsets]}"
+        return f"a piece of {fqn!r} {problem}"
+    fault = fault_of([box_of(chunk) for chunk in chunks if 0 not in chunk.sizes], shape)
+    return f"the pieces of {fqn!r} {fault}" if fault else ""
+
+
 def fault_of(boxes: Sequence[Box], shape: Sequence[int]) -> str:
     """Return what keeps boxes from making up a tensor, or "".
 

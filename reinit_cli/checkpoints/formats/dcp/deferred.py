@@ -1,4 +1,4 @@
-"""Offer the format without importing what reads it: most folders are of another format."""
+"""Offer the formats without importing what reads them: most folders are of another format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from reinit_cli.checkpoints.formats.base import Format
-from reinit_cli.checkpoints.formats.dcp.glance import ByNames
+from reinit_cli.checkpoints.formats.dcp.glance import ByNames, ShardsByNames
 
 
 class _Deferred(ByNames):
@@ -23,4 +23,20 @@ class _Deferred(ByNames):
         return Dcp()
 
 
+class _DeferredShards(ShardsByNames):
+    """Stands for the format of sharded safetensors in the same way."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        """Ask the format itself."""
+        return getattr(self._format, attribute)
+
+    @cached_property
+    def _format(self) -> Format:
+        from reinit_cli.checkpoints.formats.dcp.shards import ShardedSafetensors
+
+        return ShardedSafetensors()
+
+
 DCP = cast("Format", _Deferred())
+
+SHARDED = cast("Format", _DeferredShards())

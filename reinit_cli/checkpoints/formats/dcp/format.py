@@ -24,11 +24,11 @@ from reinit_cli.checkpoints.formats.base import (
     spliced,
     whole,
 )
-from reinit_cli.checkpoints.formats.dcp.boxes import box_of, fault_of, is_inside, overlap_of
+from reinit_cli.checkpoints.formats.dcp.boxes import fault_of_chunks, overlap_of
 from reinit_cli.checkpoints.formats.dcp.glance import METADATA_NAME, ByNames
 from reinit_cli.checkpoints.formats.dcp.metadata import Metadata, Piece, Stored, read_metadata
 from reinit_cli.checkpoints.formats.dcp.objects import objects_of
-from reinit_cli.checkpoints.formats.dcp.places import Places, are_in_safetensors, sizes_of
+from reinit_cli.checkpoints.formats.dcp.places import Boxes, Places, are_in_safetensors, sizes_of
 from reinit_cli.checkpoints.formats.dcp.slices import Archive
 from reinit_cli.checkpoints.formats.dcp.tree import tree_of
 from reinit_cli.checkpoints.formats.folder_record import record_of_folder, recorded_in_folder
@@ -108,6 +108,7 @@ class Dcp(ByNames):
             others=others,
             unreachable=tuple(sorted({*files.left_out, *files.outside} - own)),
             parts=tuple(of_file),
+            pieces=Boxes(pieces.stored),
             own=pieces,
         )
 
@@ -229,15 +230,9 @@ def _check_boxes(stored: Stored, path: str) -> None:
     """Refuse boxes that do not make up a tensor."""
     fqn, _, shape, pieces = stored
     chunks = [piece.chunk for piece in pieces if piece.chunk is not None]
-    if len(chunks) == 1 and chunks[0].sizes == shape and not any(chunks[0].offsets):
-        return
-    outside = next((chunk for chunk in chunks if not is_inside(chunk, shape)), None)
-    if outside is not None:
-        problem = f"lies outside its {[*shape]}: {[*outside.sizes]} at {[*outside.offsets]}"
-        raise MalformedFileError(path, f"a piece of {fqn!r} {problem}", "DCP metadata")
-    fault = fault_of([box_of(chunk) for chunk in chunks if 0 not in chunk.sizes], shape)
+    fault = fault_of_chunks(fqn, chunks, shape)
     if fault:
-        raise MalformedFileError(path, f"the pieces of {fqn!r} {fault}", "DCP metadata")
+        raise MalformedFileError(path, fault, "DCP metadata")
 
 
 def _of_folder(tensor: TensorInfo, metadata: Metadata) -> TensorInfo:

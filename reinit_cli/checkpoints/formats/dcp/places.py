@@ -15,6 +15,7 @@ from reinit_cli.checkpoints.formats.dcp.slices import Archive
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
+from reinit_cli.storage.segments import Box
 from reinit_cli.tensors.dtype import DTYPES
 
 _Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -80,6 +81,31 @@ class Places(Mapping[str, tuple[Place, ...]]):
         (place,) = places[stored.fqn]
         assert piece.chunk is not None
         return Place(piece.file, place.offset, place.nbytes, box_of(piece.chunk))
+
+
+class Boxes(Mapping[str, tuple[tuple[str, Box], ...]]):
+    """The file and the box of each piece of each tensor, made when they are asked for."""
+
+    def __init__(self, stored: Mapping[str, Stored]) -> None:
+        """Prepare to make them.
+
+        Args:
+            stored: the tensors by their keys.
+        """
+        self._stored = stored
+
+    def __getitem__(self, key: str) -> tuple[tuple[str, Box], ...]:
+        """Return those of a tensor."""
+        pieces = self._stored[key].pieces
+        return tuple((piece.file, box_of(piece.chunk)) for piece in pieces if piece.chunk)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys."""
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        """Return the number of tensors."""
+        return len(self._stored)
 
 
 def are_in_safetensors(pieces: Sequence[Piece], file: Reader) -> bool:

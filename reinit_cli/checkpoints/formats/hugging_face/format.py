@@ -51,6 +51,7 @@ from reinit_cli.checkpoints.formats.hugging_face.names import (
     is_index,
     is_nameless_weights,
     series_of,
+    shards_in,
 )
 from reinit_cli.checkpoints.formats.hugging_face.stale import stale_of, training_of
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
@@ -129,7 +130,9 @@ class HuggingFace:
 
     def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
         """Whether a folder has an index or a file of weights."""
-        return not head and any(series_of(name) or is_index(name) for name in names)
+        pieces = {*shards_in(names)}
+        own = (name for name in names if name not in pieces)
+        return not head and any(series_of(name) or is_index(name) for name in own)
 
     def locate(self, files: Files, root: str | None = None) -> Located:
         """Find the tensors of all files of a folder.

@@ -11,6 +11,7 @@ model.safetensors.index.fp16.json           (diffusers before 0.31: .fp16.index.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 INDEX_SUFFIX = ".index.json"
@@ -56,6 +57,9 @@ _TRAINING = (
     r"(optimizer|scheduler|scaler|sampler|dl_state_dict|rng_state|random_states)(_\d+)*"
     r"\.(pt|pth|bin|pkl)"
 )
+
+_OF_RANK = r"shard-([0-9]{1,9})-model-[0-9]{1,9}-of-[0-9]{1,9}\.safetensors"
+"""What a rank had of a shard, as torch.distributed.checkpoint writes it."""
 
 _ARCHIVES = (".zip", ".npz", ".keras", ".whl", ".jar", ".docx", ".xlsx", ".pptx", ".epub")
 """What starts as an archive of torch does."""
@@ -133,6 +137,17 @@ def series_of(name: str) -> Series | None:
         return Series(*_with_variant(base), kind)
     stem, variant = _with_variant(shard["base"])
     return Series(stem, variant or shard["variant"] or "", kind, int(shard["count"]))
+
+
+def shards_in(names: Iterable[str]) -> list[str]:
+    """Return the files that several ranks wrote with HuggingFaceStorageWriter, in their order.
+
+    What one rank wrote is whole, and so a Hugging Face folder without an index.
+    """
+    # Text that starts alike is compared first: most folders have no such file.
+    found = {name: re.fullmatch(_OF_RANK, name) for name in names if name.startswith("shard-")}
+    ranks = {match[1] for match in found.values() if match is not None}
+    return sorted(name for name in found if found[name]) if len(ranks) > 1 else []
 
 
 def shard_number(name: str) -> int:

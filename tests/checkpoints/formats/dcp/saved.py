@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributed.checkpoint._nested_dict import flatten_state_dict
 from torch.distributed.checkpoint.default_planner import (
@@ -100,6 +103,10 @@ class _Planner:
             data = io.BytesIO()
             torch.save(value, data)
             return data
+        return self.tensor(item)
+
+    def tensor(self, item: WriteItem) -> Tensor:
+        value = self._state[item.index.fqn]
         assert item.tensor_data is not None
         chunk = item.tensor_data.chunk
         if chunk.sizes == value.shape:
@@ -128,6 +135,80 @@ def save(
 ) -> Path:
     """Write a folder as so many ranks do together."""
     leaves, paths = flatten_state_dict(dict(state)) if flat else (dict(state), None)
+    writers = [dcp.FileSystemWriter(folder, **options) for _ in range(ranks)]
+    _write(writers, leaves, _plans(leaves, ranks, cut), planner_data=paths)
+    return folder
+
+
+def save_shards(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    ranks: int = 4,
+    cut: Cut = rows,
+    files: Mapping[str, int] | None = None,
+) -> Path:
+    """Write what HuggingFaceStorageWriter of torch 2.8 and later leaves, a file for each rank.
+
+    Args:
+        folder: where to.
+        state: the tensors.
+        ranks: how many have a part of each.
+        cut: which part.
+        files: the number of the file of each tensor; None for one file.
+    """
+    folder.mkdir()
+    numbers = files or dict.fromkeys(state, 1)
+    last = max(numbers.values())
+    for rank, items in enumerate(_plans(state, ranks, cut), 1):
+        for number in sorted({numbers[item.index.fqn] for item in items}):
+            own = [item for item in items if numbers[item.index.fqn] == number]
+            name = f"shard-{rank:05d}-model-{number:05d}-of-{last:05d}.safetensors"
+            _save_shard(folder / name, state, own)
+    return folder
+
+
+def _save_shard(path: Path, state: Mapping[str, Tensor], items: Sequence[WriteItem]) -> None:
+    starts = {item.index.fqn: {"saved_offsets": list(item.index.offset or ())} for item in items}
+    metadata = {
+        "DCP_SHARDING_INFO": json.dumps(starts),
+        "DCP_VERSION": "1.0",
+        "format": "pt",
+    }
+    planner = _Planner(state)
+    tensors = {item.index.fqn: planner.tensor(item).contiguous() for item in items}
+    save_file(tensors, path, metadata)
+
+
+def together(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of which files of `save_shards` hold pieces."""
+    pieces: dict[str, list[tuple[list[int], Tensor]]] = {}
+    for path in sorted(folder.glob("shard-*")):
+        with safe_open(path, "pt") as file:
+            starts = json.loads(file.metadata()["DCP_SHARDING_INFO"])
+        for key, tensor in load_file(path).items():
+            pieces.setdefault(key, []).append((starts[key]["saved_offsets"], tensor))
+    return {key: _joined(each) for key, each in pieces.items()}
+
+
+def _joined(pieces: Sequence[tuple[Sequence[int], Tensor]]) -> Tensor:
+    ends = [[at + dim for at, dim in zip(start, each.shape, strict=True)] for start, each in pieces]
+    made = torch.empty([max(dims) for dims in zip(*ends, strict=True)], dtype=pieces[0][1].dtype)
+    for (start, each), end in zip(pieces, ends, strict=True):
+        made[tuple(map(slice, start, end))] = each
+    return made
+
+
+def write_shards(folder: Path, state: Mapping[str, Tensor], ranks: int, cut: Cut) -> Path:
+    """Let torch write what `save_shards` does."""
+    writers = [
+        dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True) for _ in range(ranks)
+    ]
+    _write(writers, state, _plans(state, ranks, cut))
+    return folder
+
+
+def _plans(leaves: Mapping[str, Any], ranks: int, cut: Cut) -> list[list[WriteItem]]:
+    """Return what each rank writes; what several have, the first of them does."""
     plans: list[list[WriteItem]] = [[] for _ in range(ranks)]
     for fqn, value in leaves.items():
         if not isinstance(value, Tensor):
@@ -139,11 +220,18 @@ def save(
                 if box not in met:
                     plans[rank].append(_item(fqn, value, box))
                     met.add(box)
+    return plans
+
+
+def _write(
+    writers: Sequence[dcp.FileSystemWriter],
+    leaves: Mapping[str, Any],
+    plans: Sequence[list[WriteItem]],
+    planner_data: Any = None,
+) -> None:
     all_plans, metadata = create_default_global_save_plan([SavePlan(items) for items in plans])
-    writers = [dcp.FileSystemWriter(folder, **options) for _ in range(ranks)]
-    writers[0].set_up_storage_writer(True)
-    for writer in writers[1:]:
-        writer.set_up_storage_writer(False)
+    for at, writer in enumerate(writers):
+        writer.set_up_storage_writer(at == 0)
     all_plans = [
         writer.prepare_local_plan(plan) for writer, plan in zip(writers, all_plans, strict=True)
     ]
@@ -152,8 +240,7 @@ def save(
         writer.write_data(plan, _Planner(leaves)).wait()  # type: ignore[arg-type]
         for writer, plan in zip(writers, all_plans, strict=True)
     ]
-    writers[0].finish(dataclasses.replace(metadata, planner_data=paths), results)
-    return folder
+    writers[0].finish(dataclasses.replace(metadata, planner_data=planner_data), results)
 
 
 def _item(fqn: str, tensor: Tensor, box: Box) -> WriteItem:

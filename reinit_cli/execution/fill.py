@@ -27,6 +27,7 @@ class Fill:
         own: the tensor as it is now, where these are mixed with it; else None.
         zeros: the tensor as it is now, where its zeros are kept; else None.
         is_kept: whether what is drawn is kept until all of it is tested.
+        is_tested: whether what is drawn is tested, block by block at least.
         saturates: whether values of another dtype that are beyond this one become its largest.
         shares: which elements of it each of several rules decides; none where one decides all.
         there: the present values of all elements, one after the other, where some of them stay.
@@ -41,6 +42,7 @@ class Fill:
     own: View | None = None
     zeros: View | None = None
     is_kept: bool = False
+    is_tested: bool = False
     saturates: bool = False
     shares: tuple[Share, ...] = ()
     there: tuple[View | Fill, ...] = ()

@@ -90,6 +90,7 @@ class Filling:
             zeros=here if step.keeps_zeros else None,
             saturates=self.saturates,
             is_kept=is_kept_for_tests(step, checks=self.checks),
+            is_tested=self.checks,
         )
 
     def _share(self, share: Step, step: Step, original: TensorInfo) -> Share:

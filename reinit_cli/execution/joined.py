@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from reinit_cli.execution.fill import FillPart
 from reinit_cli.storage.segments import Segment
 
-DrawOf = Callable[[Segment], int]
-"""Returns which draw a segment has in common with others; 0 where none."""
+DrawOf = Callable[[Segment], Hashable]
+"""Returns which draw a segment has in common with others; None where none."""
 
 
-def draw_of(segment: Segment) -> int:
-    """Return the draw of which a segment is one place; 0 where it is all of a draw, or none."""
-    return id(segment.fill) if isinstance(segment, FillPart) else 0
+def draw_of(segment: Segment) -> Hashable:
+    """Return the draw of which a segment is one place; None where it is all of a draw, or none."""
+    return id(segment.fill) if isinstance(segment, FillPart) else None
 
 
 def joined_by_draws(
@@ -27,7 +27,7 @@ def joined_by_draws(
     """
     names = list(files)
     leader = list(range(len(names)))  # of each file: another of its group, or itself the first
-    first_with: dict[int, int] = {}
+    first_with: dict[Hashable, int] = {}
 
     def first_of(at: int) -> int:
         while leader[at] != at:
@@ -36,7 +36,7 @@ def joined_by_draws(
         return at
 
     for at, name in enumerate(names):
-        for draw in {common(each) for each in files[name]} - {0}:
+        for draw in {common(each) for each in files[name]} - {None}:
             one, two = first_of(first_with.setdefault(draw, at)), first_of(at)
             leader[max(one, two)] = min(one, two)
     groups: dict[int, list[str]] = {}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import product as indices
 from math import prod
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import TensorError
+from reinit_cli.execution.apart import blocks_of, comes_apart, dims_of, rows_met, whole
 from reinit_cli.execution.draw import Drawing, draw_fill, rounding_of
-from reinit_cli.execution.fill import Fill, FillPart, Observe, Recast
+from reinit_cli.execution.fill import Fill, FillPart, Observe, Observer, Recast
 from reinit_cli.execution.lay import lay
 from reinit_cli.execution.overflow import too_large
 from reinit_cli.execution.patches import Patchwork
@@ -64,6 +64,14 @@ class Product:
     def is_streamed(self) -> bool:
         """Whether its blocks are written as they come."""
         return all(part.box is None and part.stride is None for _, part in self.places)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether some of its elements are in no place, since others write them."""
+        if not isinstance(self.of, Fill) or any(part.box is None for _, part in self.places):
+            return False
+        numel = sum(prod(dims_of(part.box)) for _, part in self.places if part.box is not None)
+        return numel < self.of.step.tensor.numel
 
     @property
     def needs_torch(self) -> bool:
@@ -140,10 +148,18 @@ class Producer:
         assert isinstance(product.of, Fill)
         tensor = product.of.step.tensor
         axes = longer_axes(tensor.shape)
-        for box, rows in _rows(blocks, tuple(tensor.shape[axis] for axis in axes), tensor.dtype):
-            for piece, part in product.places:
-                wanted = tuple(part.box[axis] for axis in axes) if part.box is not None else None
-                yield piece, bytes_of(_met(box, rows, wanted))
+        shape = tuple(tensor.shape[axis] for axis in axes)
+        wanted = [
+            (piece, tuple((part.box or whole(tensor.shape))[axis] for axis in axes))
+            for piece, part in product.places
+        ]
+        if product.is_partial and comes_apart(product.of):
+            found = self._drawn_apart(product.of, [box for _, box in wanted], shape)
+        else:
+            found = _rows(blocks, shape, tensor.dtype)
+        for rows_box, rows in found:
+            for piece, box in wanted:
+                yield piece, bytes_of(_met(rows_box, rows, box))
 
     def lay(self, product: Product) -> None:
         """Write what lies apart in a seekable file.
@@ -197,11 +213,22 @@ class Producer:
                 observer.see_before(was, before)
         rounding = rounding_of(fill, overflow)
         for block in draw_fill(fill, self.device, partial(self._lose, step.key)):
-            if observers:
-                moments = moments_of(block)
-                for observer in observers:
-                    observer.see(block, moments)
+            _show(observers, block)
             yield rounding.next(block)
+
+    def _drawn_apart(
+        self, fill: Fill, boxes: Sequence[Box], shape: tuple[int, ...]
+    ) -> Iterator[tuple[Box, Array]]:
+        """Draw the rows of a tensor that boxes meet, and say which they are."""
+        step = fill.step
+        overflow = partial(self._overflow, step)
+        draw = Drawing(self.device, partial(self._lose, step.key), overflow).anywhere(fill)
+        assert draw is not None
+        rounding, observers = rounding_of(fill, overflow), self._observe(step)
+        for first, box in rows_met(boxes, shape):
+            block = draw.run(first, prod(dims_of(box)), None)
+            _show(observers, block)
+            yield box, rounding.next(block).array.reshape(dims_of(box))
 
     def peak_nbytes(self, product: Product) -> int:
         """Return the memory that a draw or a conversion may take."""
@@ -240,6 +267,14 @@ class Producer:
             known = [nbytes for nbytes in each if nbytes is not None]
             return sum(known) if len(known) == len(each) else None
         return working_nbytes(fill.step, self.device)
+
+
+def _show(observers: Sequence[Observer], block: Elements) -> None:
+    """Show a block to those who watch, if anyone does."""
+    if observers:
+        moments = moments_of(block)
+        for observer in observers:
+            observer.see(block, moments)
 
 
 def refuse_lost(lost: Mapping[str, int]) -> None:
@@ -287,36 +322,21 @@ def _peak_of_boxes(product: Product) -> int:
 def _rows(
     blocks: Iterator[Elements], shape: tuple[int, ...], dtype: str
 ) -> Iterator[tuple[Box, Array]]:
-    """Yield a tensor by whole rows of one of its dimensions, and which they are.
-
-    It is the first whose rows are no larger than a block. What of such rows a box meets lies
-    together in the box.
-    """
+    """Yield a tensor by whole rows of one of its dimensions, and which they are."""
     portions = Portions.of(blocks)
-    fitting = (axis for axis in range(len(shape)) if prod(shape[axis + 1 :]) <= BLOCK_NUMEL)
-    axis = next(fitting, 0)
-    count, inner = prod(shape[axis : axis + 1]), shape[axis + 1 :]
-    at_once = max(1, BLOCK_NUMEL // max(1, prod(inner)))
-    outermost = () if 0 in shape else indices(*map(range, shape[:axis]))
-    for first in outermost:
-        for start in range(0, count, at_once):
-            stop = min(start + at_once, count)
-            outer = (*((at, at + 1) for at in first), (start, stop))[: len(shape)]
-            box = *outer, *((0, dim) for dim in inner)
-            yield box, portions.take(tuple(high - low for low, high in box), dtype)
+    for box in blocks_of(shape):
+        yield box, portions.take(dims_of(box), dtype)
     portions.finish()
 
 
-def _met(box: Box, rows: Array, wanted: Box | None) -> Array:
+def _met(box: Box, rows: Array, wanted: Box) -> Array:
     """Return the elements of some rows that lie in a box, too, contiguously.
 
     Args:
         box: which elements the rows are.
         rows: the elements.
-        wanted: the other box; None means everything.
+        wanted: the other box.
     """
-    if wanted is None:
-        return rows
     spans = []
     for (first, last), (low, high) in zip(box, wanted, strict=True):
         start = max(low, first)

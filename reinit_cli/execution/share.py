@@ -7,19 +7,23 @@ it is no more than a quarter of what a rank has to do on average, as it is where
 files or more: a rank then opens few files, and no two write to the same one. In a file that is
 split, small neighbors stay together.
 
-What cannot: a draw. All its places go to one rank, whichever files they are in. `Late` and
-`Reserved` bytes depend on those of all ranks and belong to the first, which writes them last.
+What cannot be split: rows of a draw. All their places go to one rank, whichever files they are
+in, since it would draw them again for each. Of a draw that does not come apart, such as one of
+torch's own stream, these are all rows. `Late` and `Reserved` bytes depend on those of all ranks
+and belong to the first, which writes them last.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
+from reinit_cli.execution.apart import comes_apart, run_of
 from reinit_cli.execution.fill import Fill, FillPart, Recast
-from reinit_cli.execution.joined import draw_of, joined_by_draws
+from reinit_cli.execution.joined import DrawOf, draw_of, joined_by_draws
 from reinit_cli.lazy import dataclass
-from reinit_cli.storage.segments import Check, Late, Reserved, Segment
+from reinit_cli.storage.segments import Check, Late, Range, Reserved, Segment
 
 Owned = Mapping[str, frozenset[int]]
 """The segments that a rank writes: for each file in which it writes any, their positions."""
@@ -96,15 +100,48 @@ def _assigned(units: Iterable[_Unit], count: int) -> Iterator[tuple[int, _Unit]]
 
 def _units(files: Mapping[str, Sequence[Segment]], count: int) -> list[_Unit]:
     """Return what is not split: files with those that they share draws with, or parts of them."""
-    wholes = [_whole(files, group) for group in joined_by_draws(files)]
+    common = _rows_in_common(files)
+    wholes = [_whole(files, group) for group in joined_by_draws(files, common)]
     mean = sum(unit.cost for unit in wholes) // count
     found = []
     for unit in wholes:
         if count == 1 or unit.cost * _FILES_PER_RANK <= mean:
             found.append(unit)
         else:
-            found += _parts(files, unit, mean // _RUNS_PER_RANK)
+            found += _parts(files, unit, common, mean // _RUNS_PER_RANK)
     return found
+
+
+def _rows_in_common(files: Mapping[str, Sequence[Segment]]) -> DrawOf:
+    """Return what says which rows of which draw a segment has in common with others."""
+    rows: dict[int, set[Range] | None] = {}
+    for segments in files.values():
+        for part in segments:
+            if isinstance(part, FillPart):
+                draw = id(part.fill)
+                found = rows.setdefault(draw, set() if comes_apart(part.fill) else None)
+                if found is not None and part.stride is not None:
+                    rows[draw] = None
+                elif found is not None:
+                    found.add(_rows(part))
+    are_apart = {draw for draw, found in rows.items() if found is not None and _are_apart(found)}
+
+    def common(segment: Segment) -> Hashable:
+        draw = draw_of(segment)
+        return (draw, _rows(segment)) if draw in are_apart else draw
+
+    return common
+
+
+def _rows(segment: Segment) -> Range:
+    assert isinstance(segment, FillPart)
+    assert isinstance(segment.fill, Fill)
+    return run_of(segment.box, segment.fill.step.tensor.shape)
+
+
+def _are_apart(runs: Iterable[Range]) -> bool:
+    """Whether no two of different runs overlap."""
+    return all(first[1] <= second[0] for first, second in pairwise(sorted(runs)))
 
 
 def _whole(files: Mapping[str, Sequence[Segment]], names: Iterable[str]) -> _Unit:
@@ -117,20 +154,23 @@ def _whole(files: Mapping[str, Sequence[Segment]], names: Iterable[str]) -> _Uni
     return _Unit(sum(cost_of(files[name][at]) for name, at in places), tuple(places))
 
 
-def _parts(files: Mapping[str, Sequence[Segment]], unit: _Unit, small: int) -> Iterator[_Unit]:
-    """Yield the draws of several places in some files, and all else in runs of neighbors.
+def _parts(
+    files: Mapping[str, Sequence[Segment]], unit: _Unit, common: DrawOf, small: int
+) -> Iterator[_Unit]:
+    """Yield the rows of draws in some files, and all else in runs of neighbors.
 
     Args:
         files: all segments.
         unit: which of them.
+        common: which rows of which draw a segment has.
         small: the cost up to which neighbors stay together.
     """
-    draws: dict[int, list[tuple[str, int]]] = {}
+    draws: dict[Hashable, list[tuple[str, int]]] = {}
     run: list[tuple[str, int]] = []
     cost = 0
     for name, at in unit.places:
         segment = files[name][at]
-        if draw := draw_of(segment):
+        if (draw := common(segment)) is not None:
             draws.setdefault(draw, []).append((name, at))
             continue
         own = cost_of(segment)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from math import prod
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reinit_cli.execution.apart import dims_of
 from reinit_cli.execution.fill import Fill, FillPart, Recast
 from reinit_cli.execution.share import Owned, cost_of, shares_of
-from reinit_cli.initializers import parse_init
-from reinit_cli.initializers.law import Law
-from reinit_cli.planning.plan import Step
 from reinit_cli.storage.segments import (
     Check,
     Copy,
@@ -24,8 +24,9 @@ from reinit_cli.storage.segments import (
     View,
 )
 from reinit_cli.streams.stream import DEFAULT_STREAM
-from reinit_cli.tensors.info import TensorInfo
-from tests.execution.unread import UNREAD
+from tests.execution.fills import UNREAD, boxes_at, fill_of
+
+Files = Mapping[str, Sequence[Segment]]
 
 Sketch = tuple[str, int]
 """The kind of a segment, and its bytes; of a place of a draw in several, which one it is."""
@@ -35,15 +36,6 @@ _NBYTES = st.one_of(st.integers(0, 9), st.integers(0, 10**7), st.integers(0, 10*
 _KINDS = ("copy", "literal", "check", "fill", "recast", "late", "reserved", "part 0", "part 1")
 _FILES = st.lists(st.lists(st.tuples(st.sampled_from(_KINDS), _NBYTES), max_size=8), max_size=7)
 _COUNTS = st.integers(1, 9)
-
-
-def _fill(nbytes: int, init: str = "normal:std=1") -> Fill:
-    shape = (nbytes // 2,)
-    law = parse_init(init).law(shape)
-    assert isinstance(law, Law)
-    tensor = TensorInfo("w", "bfloat16", shape, nbytes)
-    step = Step(tensor, "fill", law=law, seed_key="w", seed=7, stream=DEFAULT_STREAM)
-    return Fill(step, nbytes)
 
 
 def _segment(sketch: Sketch, common: Mapping[str, Fill | Recast]) -> Segment:
@@ -60,14 +52,14 @@ def _segment(sketch: Sketch, common: Mapping[str, Fill | Recast]) -> Segment:
         "late": Late(nbytes, (range(0),), lambda crcs: bytes(len(crcs))),
         "reserved": Reserved(nbytes),
     }
-    return made[kind] if kind in made else _fill(nbytes)
+    return made[kind] if kind in made else fill_of((nbytes // 2,), dtype="bfloat16")
 
 
 def _files(sketch: Sequence[Sequence[Sketch]]) -> dict[str, list[Segment]]:
     """Return what a rank makes of its plan: every rank has objects of its own."""
     view = View((), "float32", (0,))
     common: dict[str, Fill | Recast] = {
-        "part 0": _fill(8),
+        "part 0": fill_of((8,), stream="torch-1"),
         "part 1": Recast("w", view, "bfloat16", 8),
     }
     return {
@@ -105,7 +97,9 @@ def test_every_rank_splits_its_own_plan_the_same_way(
 
 
 @given(_FILES, _COUNTS)
-def test_all_places_of_a_draw_go_to_one_rank(sketch: list[list[Sketch]], count: int) -> None:
+def test_all_places_of_a_draw_that_does_not_come_apart_go_to_one_rank(
+    sketch: list[list[Sketch]], count: int
+) -> None:
     files = _files(sketch)
 
     owners: dict[int, set[int]] = {}
@@ -194,3 +188,50 @@ def test_small_neighbors_in_a_file_alone_stay_together() -> None:
 
     borders = sum(at + 1 not in each["0.bin"] for each in shares for at in each["0.bin"])
     assert borders <= 4 * 40
+
+
+def _folder(cuts: tuple[tuple[int, ...], ...], stream: str = DEFAULT_STREAM) -> Files:
+    """Return files that each have a box of each of ten tensors, as ranks write them."""
+    shape = (1 << 14, 1 << 10)
+    boxes = boxes_at(shape, cuts)
+    fills = [fill_of(shape, stream=stream) for _ in range(10)]
+    return {
+        f"__{rank}_0.distcp": [FillPart(fill, 4 * prod(dims_of(box)), box) for fill in fills]
+        for rank, box in enumerate(boxes)
+    }
+
+
+def test_files_that_hold_rows_of_each_draw_stay_whole() -> None:
+    files = _folder((tuple(range(0, 1 << 14, 1 << 8)), ()))
+
+    shares = shares_of(files, 16)
+
+    assert len(files) == 64
+    assert [[len(found) for found in each.values()] for each in shares] == [[10] * 4] * 16
+
+
+@pytest.mark.parametrize(
+    ("cuts", "stream", "pieces"),
+    [
+        (((), tuple(range(0, 1 << 10, 1 << 7))), DEFAULT_STREAM, 10),
+        (((1 << 12,), (100, 300)), DEFAULT_STREAM, 20),
+        ((tuple(range(0, 1 << 14, 1 << 8)), ()), "torch-1", 10),
+    ],
+    ids=["columns", "both", "torch-1"],
+)
+def test_rows_that_several_files_hold_are_drawn_by_one_rank(
+    cuts: tuple[tuple[int, ...], ...], stream: str, pieces: int
+) -> None:
+    files = _folder(cuts, stream)
+
+    shares = shares_of(files, 3)
+
+    drawn_by = [{_rows(files[name][at], stream) for name, at in _places(each)} for each in shares]
+    assert len(set().union(*drawn_by)) == sum(map(len, drawn_by)) == pieces
+    assert max(map(len, drawn_by)) <= -(-pieces // 3) + 1
+
+
+def _rows(segment: Segment, stream: str) -> tuple[object, ...]:
+    assert isinstance(segment, FillPart)
+    assert segment.box is not None
+    return id(segment.fill), *(segment.box[:1] if stream == DEFAULT_STREAM else ())

@@ -170,8 +170,8 @@ SOURCE, RANDOMNESS, DISPLAY, VIEW = "Source", "Randomness", "Display", "View"
 source_argument = argument(
     "source",
     metavar="SOURCE",
-    help="A checkpoint (safetensors, a file from torch.save, a Hugging Face folder, or '-' for "
-    "stdin), or the name of a torchvision model",
+    help="A checkpoint (safetensors, a file from torch.save, a Hugging Face folder, a DCP folder, "
+    "or '-' for stdin), or the name of a torchvision model",
 )
 
 WEIGHTS: dict[str, Any] = {

@@ -53,6 +53,10 @@ def describe(text: str, weights: str | None = None, root: str | None = None) -> 
             raise
         with InputFile(error.about) as file:
             return _without_state_dict(file)
+    if isinstance(source, FolderSource) and isinstance(source.format, Outlining):
+        with source.open(0) as contents:
+            files = Files(source.path, contents.files())
+            return _of(source, source.format.outline(files, source.located))
     lone = _lone_file(source, root)
     if lone is None:
         return _of(source, ())

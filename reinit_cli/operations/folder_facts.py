@@ -62,12 +62,14 @@ class Shards:
         nbytes: their bytes.
         index: the name of the index, or "".
         total: the bytes of all tensors as the index says, or None.
+        pieces: how many pieces of tensors they hold, where ranks wrote them.
     """
 
     files: tuple[str, ...]
     nbytes: int
     index: str = ""
     total: int | None = None
+    pieces: int = 0
 
 
 def config_of(source: Source) -> Config | None:
@@ -183,4 +185,4 @@ def shards_of(source: Source) -> Shards | None:
     if index:
         with suppress(SourceError), source.open(0) as contents:
             total = total_nbytes(contents.files()[index])
-    return Shards(names, nbytes, index, total)
+    return Shards(names, nbytes, index, total, sum(map(len, located.pieces.values())))

@@ -162,10 +162,12 @@ def _odd(source: Source) -> Iterator[str]:
     names = located.unknown_names if located else ()
     if names:
         more = ", ..." if len(names) > _MOST_NAMES else ""
-        yield (
-            f"torch.load(weights_only=True) refuses it, because of "
-            f"{', '.join(map(quoted, names[:_MOST_NAMES]))}{more}"
-        )
+        named = ", ".join(map(quoted, names[:_MOST_NAMES])) + more
+        # What ranks wrote is read by dcp.load, whatever it names.
+        if located is not None and located.pieces:
+            yield f"dcp.load would import {named}"
+        else:
+            yield f"torch.load(weights_only=True) refuses it, because of {named}"
     yield from doubts_about(source)
 
 

@@ -73,10 +73,11 @@ def source_notes(source: Source) -> Iterator[str]:
     if located.unknown_names:
         names = ", ".join(located.unknown_names[:3])
         more = len(located.unknown_names) - 3
-        yield (
-            f"the pickle in {source.path!r} names {names}{f' and {more} more' if more > 0 else ''}, "
-            "which torch.load refuses by default and would otherwise import"
-        )
+        names += f" and {more} more" if more > 0 else ""
+        # What ranks wrote is read by dcp.load, which imports whatever a pickle names.
+        reader = "dcp.load" if located.pieces else "torch.load refuses by default and"
+        otherwise = "imports" if located.pieces else "would otherwise import"
+        yield f"the pickle in {source.path!r} names {names}, which {reader} {otherwise}"
     if located.has_record:
         yield f"the record in {source.name!r} describes that file itself and was not copied"
     yield from located.notes

@@ -158,6 +158,7 @@ class Located:
         record_member: the name in the metadata that is a provenance record; "" for none.
         renumber: returns what replaces numbers of the optimizers; None where there are none.
         parts: the files that its tensors lie in, where `places` takes a look into them.
+        facts: what it says of itself, for people: the version of its form, say.
         pieces: the file and the box of each piece of a tensor, by its key, where ranks wrote them.
         trained: files of training state that follows the weights: their format, what is in them.
         own: what the format itself needs to rewrite the files; nobody else's business.
@@ -188,6 +189,7 @@ class Located:
     record_member: str = ""
     renumber: Renumber | None = None
     parts: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
     pieces: Mapping[str, Sequence[tuple[str, Box]]] = field(default_factory=dict)
     trained: Mapping[str, tuple[Format, Located]] = field(default_factory=dict)
     own: object = None

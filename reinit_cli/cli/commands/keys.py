@@ -35,6 +35,7 @@ from reinit_cli.operations.keys import ORDERS, Listing, Selectors, list_keys
 from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
+    from reinit_cli.cli.render.listing import Pieces
     from reinit_cli.operations.outline import Group
     from reinit_cli.operations.tree import Branch
 
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     is_flag=True,
     heading=VIEW,
     brief="Long listing, also in a pipe",
-    help="Long listing, also in a pipe: shapes, dtypes, sizes, ties",
+    help="Long listing, also in a pipe: shapes, dtypes, sizes, ties, and the pieces of sharded tensors",
 )
 @option(
     "--tree",
@@ -84,7 +85,7 @@ if TYPE_CHECKING:
     is_flag=True,
     heading=VIEW,
     brief="What else the file has",
-    help="Outline what SOURCE holds, with or without a state dict",
+    help="Outline what SOURCE holds, with or without a state dict; of a DCP folder also its version, origin and objects",
 )
 @option(
     "-0",
@@ -142,7 +143,8 @@ def command(
     warn_of_exclusions(listing.choice, source)
     kind: Literal["key", "group", "branch"] = "branch" if tree else "group" if group else "key"
     sign = 1 if selectors.is_reversed else -1
-    view = _View(kind, selectors.head, depth, selectors.order, sign)
+    pieces = found.located.pieces if found.located else {}
+    view = _View(kind, selectors.head, depth, selectors.order, sign, pieces)
     screen = screen_of(sys.stdout)
     if quiet and not as_json:
         pass
@@ -196,6 +198,7 @@ class _View:
         depth: how many levels of a tree.
         order: what the tensors are sorted by, or None.
         sign: 1 where the smallest comes first, otherwise -1.
+        pieces: the file and the box of each piece of a tensor, where tensors lie in several.
     """
 
     kind: Literal["key", "group", "branch"]
@@ -203,6 +206,7 @@ class _View:
     depth: int | None
     order: str | None
     sign: int
+    pieces: Pieces
 
     def groups(self, listing: Listing) -> list[Group]:
         """Return groups, sorted by their sums where tensors are sorted by sizes."""
@@ -235,7 +239,7 @@ class _View:
             return tree_sheet(self.tree(listing), listing, self.head, shown)
         if self.kind == "group":
             return groups_sheet(self.groups(listing), listing, self.head, shown)
-        return keys_sheet(listing, self.head)
+        return keys_sheet(listing, self.head, self.pieces, shown)
 
     def names(self, listing: Listing) -> list[str]:
         """Return what stands for each row in a pipe."""
@@ -252,7 +256,7 @@ class _View:
         elif self.kind == "group":
             yield dumps(groups_form(self.groups(listing), listing, self.head))
         else:
-            yield from key_forms(listing, self.head)
+            yield from key_forms(listing, self.head, self.pieces)
 
 
 def _print_lines(lines: Collection[str], end: str) -> None:

@@ -43,6 +43,7 @@ def _facts(holdings: Holdings) -> Iterator[tuple[str, str]]:
         return
     yield from folder_facts(config_of(source), shards_of(source))
     yield from (fact for fact in place_facts(source.located) if fact[0] != "state dict")
+    yield from form.get("facts", {}).items()
     yield "total", counted_text(counts_of(source.tensors))
     if form["has_record"]:
         yield "record", "yes; check it with `reinit verify`"
@@ -78,6 +79,7 @@ def contents_form(holdings: Holdings) -> dict[str, Any]:
         "networks": [each._asdict() for each in located.neighbors] if located else [],
         "weights": source.weights if source else None,
         "tensors": len(source.tensors) if source else 0,
+        **({"facts": dict(located.facts)} if located and located.facts else {}),
         "metadata": dict(source.metadata) if source else {},
         "has_record": located is not None and located.has_record,
         "attributes": list(located.attributes) if located else [],

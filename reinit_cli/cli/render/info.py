@@ -95,6 +95,8 @@ def folder_facts(config: Config | None, shards: Shards | None) -> Iterator[tuple
 
 def _shards_text(shards: Shards) -> str:
     text = f"{plural(len(shards.files), 'file')}, {nbytes(shards.nbytes)}"
+    if shards.pieces:
+        return f"{text}, {plural(shards.pieces, 'piece')} of tensors"
     if not shards.index:
         return (
             f"{text}: {shards.files[0]}" if len(shards.files) == 1 else f"{text}, without an index"

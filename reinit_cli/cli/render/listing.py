@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from reinit_cli.cli.screen import Screen
 from reinit_cli.operations.keys import Listing
 from reinit_cli.operations.outline import Group
 from reinit_cli.operations.tree import Branch
+from reinit_cli.storage.segments import Box
 from reinit_cli.tensors.counts import Counts, count, counted_text
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import plural, shape
@@ -25,6 +26,15 @@ _MARK = Column("kind", rank=3)
 
 _COLUMNS = (Column("key", "key"), *_KIND, *_SIZES, _MARK)
 
+_COLUMNS_OF_PIECES = (
+    *_COLUMNS[:-1],
+    *(Column("pieces", "count", rank=5), Column("files", rank=6)),
+    _MARK,
+)
+
+Pieces = Mapping[str, Sequence[tuple[str, Box]]]
+"""The file and the box of each piece of a tensor, by its key."""
+
 _GROUP_COLUMNS = (Column("keys", "key"), Column("count", "count"), *_KIND, *_SIZES, _MARK)
 
 _TREE_COLUMNS = (
@@ -35,19 +45,42 @@ _TREE_COLUMNS = (
 )
 
 
-def keys_sheet(listing: Listing, head: int | None = None) -> Sheet:
-    """Return a row for each key, and the totals."""
-    rows = [
+def keys_sheet(
+    listing: Listing,
+    head: int | None = None,
+    pieces: Pieces | None = None,
+    screen: Screen | None = None,
+) -> Sheet:
+    """Return a row for each key, and the totals.
+
+    Args:
+        listing: the keys.
+        head: how many rows are shown.
+        pieces: those of each tensor, where tensors lie in several.
+        screen: where people see it; None for programs.
+    """
+    rows: list[tuple[str | int | None, ...]] = [
         (
             tensor.key,
             *_kind(tensor),
             *_sizes((tensor,), listing),
+            *(_pieces(pieces.get(tensor.key, ()), screen) if pieces else ()),
             _mark(tensor, listing),
         )
         for tensor in listing.tensors[:head]
     ]
     facts = (*head_fact(len(rows), len(listing.tensors), "key"), *_totals(listing))
-    return Sheet(_COLUMNS, rows, facts)
+    return Sheet(_COLUMNS_OF_PIECES if pieces else _COLUMNS, rows, facts)
+
+
+def _pieces(
+    pieces: Sequence[tuple[str, Box]], screen: Screen | None
+) -> tuple[int | None, str | None]:
+    """Return how many pieces a tensor has, and the files of them: a thousand ranks may have one."""
+    files = list(dict.fromkeys(file for file, _ in pieces))
+    if screen is not None and len(files) > 1:
+        return len(pieces), f"{files[0]} and {len(files) - 1:,} more"
+    return len(pieces) or None, ", ".join(files) or None
 
 
 def groups_sheet(
@@ -179,7 +212,9 @@ def _mark(tensor: TensorInfo, listing: Listing) -> str | None:
     return tensor.carried or ("buffer" if tensor.key in listing.buffers else None)
 
 
-def key_forms(listing: Listing, head: int | None = None) -> Iterator[str]:
+def key_forms(
+    listing: Listing, head: int | None = None, pieces: Pieces | None = None
+) -> Iterator[str]:
     """Yield a line of JSON for each key."""
     for tensor in listing.tensors[:head]:
         # It has no float that could be NaN, and there may be a hundred thousand.
@@ -190,8 +225,22 @@ def key_forms(listing: Listing, head: int | None = None) -> Iterator[str]:
                 "nbytes": tensor.nbytes,
                 "alias_of": listing.aliases.get(tensor.key),
                 "is_buffer": tensor.key in listing.buffers,
+                **(_pieces_form(pieces.get(tensor.key, ())) if pieces else {}),
             }
         )
+
+
+def _pieces_form(pieces: Sequence[tuple[str, Box]]) -> dict[str, Any]:
+    return {
+        "pieces": [
+            {
+                "file": file,
+                "offsets": [start for start, _ in box],
+                "shape": [end - start for start, end in box],
+            }
+            for file, box in pieces
+        ]
+    }
 
 
 def groups_form(

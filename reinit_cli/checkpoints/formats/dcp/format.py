@@ -32,6 +32,8 @@ from reinit_cli.checkpoints.formats.dcp.places import Boxes, Places, are_in_safe
 from reinit_cli.checkpoints.formats.dcp.slices import Archive
 from reinit_cli.checkpoints.formats.dcp.tree import tree_of
 from reinit_cli.checkpoints.formats.folder_record import record_of_folder, recorded_in_folder
+from reinit_cli.checkpoints.formats.outline import Part
+from reinit_cli.checkpoints.formats.torch.contents.outline import outline_of
 from reinit_cli.checkpoints.formats.torch.contents.state_dict import Contents, contents_of
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickles.records import Pickle
@@ -84,8 +86,7 @@ class Dcp(ByNames):
             _check_boxes(stored, file.path)
         objects = objects_of(metadata.objects.values(), files, files.path)
         tree = tree_of(metadata, objects.records, file.path)
-        budget = Budget(files.path, _WORK, _NBYTES)
-        found = contents_of(Pickle(tree, file.nbytes, (), ()), budget, root)
+        found = contents_of(Pickle(tree, file.nbytes, (), ()), _budget(files), root)
         pieces = _Pieces(of_file, _by_key(found, metadata))
         own = {METADATA_NAME, *of_file}
         record = [RECORD_NAME] if _has_record(files) else []
@@ -108,9 +109,22 @@ class Dcp(ByNames):
             others=others,
             unreachable=tuple(sorted({*files.left_out, *files.outside} - own)),
             parts=tuple(of_file),
+            facts=_facts(metadata),
             pieces=Boxes(pieces.stored),
             own=pieces,
         )
+
+    def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:
+        """Return what was saved, the whole first; objects as their pickles describe them.
+
+        Raises:
+            SourceError: `.metadata` is not there or not valid, or what it says is not there.
+        """
+        file = _metadata_of(files)
+        metadata = read_metadata(file)
+        objects = objects_of(metadata.objects.values(), files, files.path, whole=True)
+        tree = tree_of(metadata, objects.records, file.path)
+        return outline_of(tree, _budget(files), located)
 
     def checks(self, located: Located, files: Files) -> list[Check]:
         """Return a check of every piece of the state dict's tensors."""
@@ -150,6 +164,26 @@ class Dcp(ByNames):
 def _pieces(located: Located) -> _Pieces:
     assert isinstance(located.own, _Pieces)
     return located.own
+
+
+def _budget(files: Files) -> Budget:
+    return Budget(files.path, _WORK, _NBYTES)
+
+
+def _facts(metadata: Metadata) -> dict[str, str]:
+    """Return what `.metadata` says of the folder itself."""
+    names = [*metadata.objects]
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    facts = {
+        "DCP version": metadata.version,
+        "written to": metadata.written_to,
+        "objects": ", ".join(names[:_MOST_NAMED]) + more,
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+_MOST_NAMED = 20
+"""The objects that are named: there may be one for each parameter's learning rate."""
 
 
 def _metadata_of(files: Files) -> Reader:

@@ -39,13 +39,14 @@ class Objects:
     unknown_names: tuple[str, ...]
 
 
-def objects_of(pieces: Iterable[Piece], files: Files, path: str) -> Objects:
+def objects_of(pieces: Iterable[Piece], files: Files, path: str, *, whole: bool = False) -> Objects:
     """Look at objects.
 
     Args:
         pieces: where they lie.
         files: the files of the folder.
         path: the folder.
+        whole: whether to keep what each pickle says, and not only what it is.
     """
     budget = Budget(path, _WORK, _NBYTES, _NBYTES)
     records: dict[str, Any] = {}
@@ -63,7 +64,7 @@ def objects_of(pieces: Iterable[Piece], files: Files, path: str) -> Objects:
             records[piece.fqn] = _opaque("an object")
             unknown.setdefault(f"something in {piece.fqn!r}, which is not read")
             continue
-        records[piece.fqn] = _seen(pickle.top)
+        records[piece.fqn] = pickle.top if whole else _seen(pickle.top)
         names = (str(name) for name in pickle.names)
         unknown |= dict.fromkeys(name for name in names if name not in ALLOWED)
     return Objects(records, tuple(unknown))

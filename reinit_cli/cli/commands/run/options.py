@@ -44,8 +44,8 @@ _OFTEN = (
         "sources",
         nargs=-1,
         metavar="SOURCE...",
-        help="A checkpoint (safetensors, a file from torch.save, a Hugging Face folder, or '-' "
-        "for stdin), or the name of a torchvision model, which is pretrained unless --weights "
+        help="A checkpoint (safetensors, a file from torch.save, a Hugging Face folder, a DCP "
+        "folder, or '-' for stdin), or the name of a torchvision model, which is pretrained unless --weights "
         "says otherwise",
     ),
     option(

@@ -265,7 +265,7 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
     """A path where there is no file.
 
     `known` holds the names in the same folder. Its kind is "link" where a link leads to
-    nothing (`of`), "elsewhere" for a name of another place than this machine, "url" for that of a file, and "weights"
+    nothing (`of`), "elsewhere" for a URL where only files of this machine are read, "remote" for a URL, "scheme" for one that no file system has (`of`), "url" for that of a file of this machine, and "weights"
     where pretrained weights should be.
     """
 
@@ -273,6 +273,8 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
         "": "no such file: {about!r}",
         "link": "{about!r} is a link to {of!r}, which does not exist",
         "elsewhere": "{about!r} is not on this machine, and nothing is fetched",
+        "remote": "there is no {about!r}",
+        "scheme": "{about!r}: there is no file system for {of}://",
         "url": "{about!r} is a URL, and files are named by their paths",
         "weights": "the pretrained weights of {of} are not at {about!r} "
         "and cannot be downloaded ({problem})",
@@ -280,9 +282,15 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
 
 
 class UnreadableSourceError(SourceError, OSError):
-    """A source that the system, or where a link of weights leads ("link"), keeps us from reading."""
+    """A source that cannot be read, or where its links of weights lead ("link").
 
-    sentences: ClassVar[Mapping[str, str]] = {"": "cannot read {about!r}: {problem}"}
+    Its kind is "access" where a server lets us not have it.
+    """
+
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "cannot read {about!r}: {problem}",
+        "access": "no access to {about!r}: {problem}",
+    }
 
 
 class MalformedFileError(SourceError, ValueError):

@@ -6,15 +6,15 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import MappingProxyType
 
 from reinit_cli.errors import MalformedFileError, UnsupportedFormatError
 from reinit_cli.lazy import dataclass
-from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.location import SourceName
-from reinit_cli.storage.reader import Fingerprint, Reader
+from reinit_cli.storage.reader import Fingerprint, Reader, Store
 from reinit_cli.storage.segments import Copy, Part, View
+from reinit_cli.storage.stores import store_of
 from reinit_cli.tensors.dtype import itemsize_of
 from reinit_cli.tensors.info import TensorInfo
 
@@ -55,6 +55,7 @@ class ArraySource:
         tensor: the array.
         first: where its elements begin.
         fingerprint: the file as it was when the array was located.
+        store: where it is.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ArraySource:
     tensor: TensorInfo
     first: int
     fingerprint: Fingerprint
+    store: Store
     format = None
     located = None
     weights = None
@@ -92,8 +94,8 @@ class ArraySource:
     def open(self, seed: int) -> Iterator[ArrayContents]:
         """Open the file."""
         del seed
-        with InputFile(self.path) as file:
-            file.check_unchanged(self.fingerprint)
+        with closing(self.store.open(self.path, self.fingerprint)) as file:
+            file.check_unchanged()
             yield ArrayContents(file, self.first)
 
 
@@ -126,13 +128,15 @@ def array_source(path: str) -> ArraySource:
     Raises:
         SourceError: there is no such file, or it is not an array that a tensor can be.
     """
-    with InputFile(path) as file:
+    store = store_of(path)
+    with closing(store.open(path)) as file:
+        path = file.path
         text, first = _header(file)
         tensor = _tensor(path, text)
         if first + tensor.nbytes > file.nbytes:
             problem = f"it ends before the last of its {tensor.numel:,} elements"
             raise MalformedFileError(path, problem, _KIND)
-        return ArraySource(path, path, tensor, first, file.fingerprint)
+        return ArraySource(path, path, tensor, first, file.fingerprint, store)
 
 
 def _header(file: Reader) -> tuple[str, int]:

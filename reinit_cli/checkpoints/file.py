@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.contents import FileContents
@@ -12,9 +13,10 @@ from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.collector import collector_paused
 from reinit_cli.lazy import dataclass
-from reinit_cli.storage.local import InputFile
-from reinit_cli.storage.location import DASH, SourceName
-from reinit_cli.storage.reader import Fingerprint, Reader
+from reinit_cli.storage.local import LocalStore
+from reinit_cli.storage.location import DASH, SourceName, without_secrets
+from reinit_cli.storage.reader import Fingerprint, Reader, Store
+from reinit_cli.storage.stores import store_of
 from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class FileSource:
         located: its tensors and where they lie.
         fingerprint: the file as it was when they were located.
         weights: the path, where the file was given as a model's weights.
+        store: where it is.
     """
 
     name: str
@@ -40,6 +43,7 @@ class FileSource:
     located: Located
     fingerprint: Fingerprint
     weights: str | None = None
+    store: Store = field(default_factory=LocalStore)
     is_folder = False
 
     @property
@@ -72,8 +76,8 @@ class FileSource:
     def open(self, seed: int) -> Iterator[Contents]:
         """Open the file."""
         del seed
-        with InputFile(self.path) as file:
-            file.check_unchanged(self.fingerprint)
+        with closing(self.store.open(self.path, self.fingerprint)) as file:
+            file.check_unchanged()
             yield FileContents(self.format, self.located, Files.lone(file))
 
 
@@ -120,10 +124,20 @@ class StreamSource:
         yield FileContents(self.format, self.located, Files.lone(self.file))
 
 
-def file_source(path: str, name: str, root: str | None) -> FileSource:
-    """Return a file as a source, its tensors located."""
-    with InputFile(path) as file:
-        return FileSource(name, path, *_located(file, root), file.fingerprint)
+def file_source(path: str, name: str, root: str | None, store: Store | None = None) -> FileSource:
+    """Return a file as a source, its tensors located.
+
+    Args:
+        path: the file, or its URL.
+        name: what people call it.
+        root: the path of the state dict in what it holds; None to look for it.
+        store: where it is; None to choose that by the path.
+    """
+    store = store or store_of(path)
+    with closing(store.open(path)) as file:
+        found = _located(file, root)
+        path, name = without_secrets(path), without_secrets(name)
+        return FileSource(name, path, *found, file.fingerprint, store=store)
 
 
 def stream_source(root: str | None, file: StandardInput | None = None) -> StreamSource:

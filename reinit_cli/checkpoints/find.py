@@ -13,7 +13,8 @@ from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import SourceError, UnknownNameError
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.local import LocalStore, names_next_to
-from reinit_cli.storage.location import DASH, SourceName
+from reinit_cli.storage.location import DASH, SourceName, is_fetched, without_secrets
+from reinit_cli.storage.stores import store_of
 from reinit_cli.text import plural, shape
 
 DEFAULT_WEIGHTS = "DEFAULT"
@@ -39,7 +40,8 @@ def find_source(text: str, weights: str | None = None, root: str | None = None) 
     if _is_path(text):
         if weights is not None:
             raise SourceError(
-                text, f"{text!r} is a path, and weights are chosen for a model's name"
+                text,
+                f"{without_secrets(text)!r} is a path, and weights are chosen for a model's name",
             )
         return _path_source(text, root)
     return _model_source(text, weights or DEFAULT_WEIGHTS, root)
@@ -65,6 +67,8 @@ def named_by_path(text: str, weights: str | None = None) -> NamedPath | None:
         text: what the user wrote.
         weights: those that were chosen, which a path has none of.
     """
+    if is_fetched(text):
+        return _named_by_url(without_secrets(text))
     kind = LocalStore().kind_of(text)
     if text == DASH or weights is not None or kind is None or is_model(text):
         return None
@@ -73,6 +77,17 @@ def named_by_path(text: str, weights: str | None = None) -> NamedPath | None:
     if names_folder(text):
         return NamedPath(name_of_folder(os.path.dirname(text) or "."), is_folder=True)
     return NamedPath(SourceName.of_file(text, suffix_of(text)), is_folder=False)
+
+
+def _named_by_url(url: str) -> NamedPath | None:
+    """Return the name of what is at a URL, as far as the URL alone tells."""
+    if url.endswith("/"):
+        return NamedPath(name_of_folder(url), is_folder=True)
+    if names_folder(url):
+        return NamedPath(name_of_folder(os.path.dirname(url)), is_folder=True)
+    suffix = suffix_of(url)
+    is_file = suffix.lower() in SUFFIXES
+    return NamedPath(SourceName.of_file(url, suffix), is_folder=False) if is_file else None
 
 
 def is_model(text: str) -> bool:
@@ -87,9 +102,10 @@ def _is_path(text: str) -> bool:
 
 
 def _path_source(path: str, root: str | None) -> Source:
-    if LocalStore().kind_of(path) == "folder" or names_folder(path):
-        return folder_source(path, root)
-    return file_source(path, path, root)
+    store = store_of(path)
+    if names_folder(without_secrets(path)) or store.kind_of(path) == "folder":
+        return folder_source(path, root, store)
+    return file_source(path, path, root, store)
 
 
 def _model_source(name: str, weights: str, root: str | None) -> Source:

@@ -13,9 +13,9 @@ from reinit_cli.checkpoints.source import Contents, files_of_weights
 from reinit_cli.collector import collector_paused
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.listing import ListedFolder
-from reinit_cli.storage.local import LocalStore
-from reinit_cli.storage.location import SourceName
+from reinit_cli.storage.location import SourceName, is_fetched, name_of_url, without_secrets
 from reinit_cli.storage.reader import Listed, Modes, Reader, Store
+from reinit_cli.storage.stores import store_of
 from reinit_cli.tensors.info import TensorInfo
 
 
@@ -114,22 +114,26 @@ class FolderSource:
 
 def name_of_folder(path: str) -> SourceName:
     """Return the name of a folder in parts, also where it is called ".", say."""
+    if is_fetched(path):
+        return SourceName("", name_of_url(path), "")
     bare = path.rstrip(os.sep)
     is_name = os.path.basename(bare) not in ("", ".", "..")
     return SourceName(*os.path.split(bare if is_name else os.path.abspath(path)), "")
 
 
-def folder_source(path: str, root: str | None) -> FolderSource:
+def folder_source(path: str, root: str | None, store: Store | None = None) -> FolderSource:
     """Return a folder as a source, the tensors of all its files located.
 
     Args:
         path: the folder, or an index in it.
         root: the path of the state dict in what torch files hold; None to look for it.
+        store: where it is; None to choose that by the path.
 
     Raises:
         SourceError: it cannot be listed, or holds no weights, or several that could be meant.
     """
-    store = LocalStore()
+    store = store or store_of(path)
+    path = without_secrets(path)
     is_folder = store.kind_of(path) == "folder"
     folder = path if is_folder else os.path.dirname(path) or "."
     listing = store.list(folder, path)

@@ -13,6 +13,7 @@ import re
 import stat
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,7 @@ from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.listing import list_folder
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.reader import Fingerprint, Kind, Listing
+from reinit_cli.storage.segments import Range
 from reinit_cli.storage.system import pread_all, pread_into, settled
 from reinit_cli.text import why
 
@@ -72,6 +74,12 @@ class RegularFile:
     def head(self, nbytes: int) -> bytes:
         """Return the first bytes, fewer where it has no more."""
         return self.read(0, min(nbytes, self.nbytes))
+
+    def will_read(self, ranges: Iterable[Range]) -> None:
+        """Learn what is to be copied, which the system reads ahead itself."""
+
+    def gather(self, ranges: Iterable[Range]) -> None:
+        """Have ranges at hand, as those of a file on this machine are."""
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return exactly those bytes.

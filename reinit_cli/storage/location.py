@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from urllib.parse import unquote
 
 from reinit_cli.lazy import dataclass
 
@@ -24,8 +25,8 @@ class SourceName:
 
     @classmethod
     def of_file(cls, path: str, suffix: str) -> SourceName:
-        """Take the path of a file apart."""
-        parent, name = os.path.split(path)
+        """Take the path of a file apart; what is made of a remote one goes to this folder."""
+        parent, name = ("", name_of_url(path)) if is_fetched(path) else os.path.split(path)
         return cls(parent, name.removesuffix(suffix), suffix)
 
 
@@ -45,6 +46,81 @@ def name_in_hub_cache(folder: str) -> str:
         if found is not None:
             return found[1]
     return ""
+
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+_HERE = ("file", "local")
+"""The schemes of files on this machine, which are named by their paths."""
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL: a scheme and "://"."""
+    return _URL.match(path) is not None
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme of a URL in small letters."""
+    return url.partition("://")[0].lower()
+
+
+def is_fetched(path: str) -> bool:
+    """Whether a path is the URL of a file that is not one of this machine."""
+    return is_remote(path) and scheme_of(path) not in _HERE
+
+
+def name_of_url(url: str) -> str:
+    """Return the name of a file or folder at a URL, as a file of it is called here.
+
+    An http URL may end in a query, which is not part of the name, and spells what is not a
+    letter or a digit as "%20"; to all others these are characters like any.
+    """
+    _, _, rest = url.partition("://")
+    if scheme_of(url) in _WEB:
+        return os.path.basename(unquote(re.split(r"[?#]", rest)[0].rstrip("/")).rstrip("/"))
+    return os.path.basename(rest.rstrip("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What a URL has that is not shown: whoever reads it could use it.
+
+    Attributes:
+        user: the name and password before the host, with "@".
+        query: what follows "?" or "#": a signature is there.
+    """
+
+    user: str = ""
+    query: str = ""
+
+    @classmethod
+    def of(cls, url: str) -> Secrets:
+        """Take them out of a URL, of which only those of the web have a query."""
+        scheme, mark, rest = url.partition("://")
+        authority = re.split(r"[/?#]", rest)[0]
+        user, at, _ = authority.rpartition("@")
+        is_web = scheme.lower() in _WEB
+        if not mark or not (is_web or ":" in user):
+            user, at = "", ""
+        found = re.search(r"[?#]", url) if is_web else None
+        return cls(user + at, url[found.start() :] if found else "")
+
+    def into(self, url: str) -> str:
+        """Return a URL without secrets with these."""
+        scheme, mark, rest = url.partition("://")
+        return f"{scheme}{mark}{self.user}{rest}{self.query}"
+
+
+def without_secrets(path: str) -> str:
+    """Return a path, or a URL as it may be shown and kept: without a password and a query."""
+    if not is_remote(path):
+        return path
+    secrets = Secrets.of(path)
+    scheme, mark, rest = path.partition("://")
+    return scheme + mark + rest.removeprefix(secrets.user).removesuffix(secrets.query)
+
+
+_WEB = ("http", "https")
 
 
 DASH = "-"

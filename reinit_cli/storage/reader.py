@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import field, replace
 from typing import Literal, Protocol
@@ -17,6 +17,10 @@ class Fingerprint:
 
     A program can set the time of the last change of its bytes, but not that of its entry.
     The latter moves with permissions and hard links too: such a change counts as one.
+
+    Attributes:
+        version: what a remote store has instead of all these, such as an ETag; "" of a file
+            on this machine.
     """
 
     device: int
@@ -27,6 +31,12 @@ class Fingerprint:
     mode: int
     owner: int
     group: int
+    version: str = ""
+
+    @classmethod
+    def remote(cls, nbytes: int, version: str) -> Fingerprint:
+        """Return that of a remote file: its size, and what its store calls this version of it."""
+        return cls(0, 0, nbytes, 0, 0, 0, 0, 0, version)
 
     @classmethod
     def of(cls, status: os.stat_result) -> Fingerprint:
@@ -94,6 +104,12 @@ class Reader(Protocol):
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill a buffer with the bytes from an offset on; raises as `read`."""
+
+    def will_read(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Learn, in order, what is to be copied out of it, so that it can be fetched ahead."""
+
+    def gather(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Have some short ranges at hand, which a remote file fetches together."""
 
     def make_seekable(self) -> None:
         """Let its bytes be read in any order, if need be through a copy."""

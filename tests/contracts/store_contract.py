@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -62,7 +63,7 @@ class StoreContract:
         with pytest.raises(SourceNotFoundError) as refused:
             store.open(path.replace("model", "modle"))
 
-        assert path in refused.value.known
+        assert os.path.basename(path) in refused.value.known
 
     def test_a_folder_is_not_read(self) -> None:
         store, path = self.make(), self.put_folder("folder")

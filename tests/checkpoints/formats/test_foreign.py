@@ -21,6 +21,7 @@ from safetensors.torch import save, save_file
 
 from reinit_cli.checkpoints.formats.foreign import foreign
 from reinit_cli.cli import main
+from reinit_cli.operations.ways import fetching
 from tests.tools import tool
 
 STATE = {"fc.weight": torch.ones(2, 3)}
@@ -317,12 +318,9 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_a_name_of_another_place_gets_the_command_that_fetches_it(
-    name: str, capsys: pytest.CaptureFixture[str]
+    name: str,
 ) -> None:
-    assert _errors(capsys, name) == (
-        f"error: {name!r} is not on this machine, and nothing is fetched",
-        f"hint: fetch it first: {ELSEWHERE[name]}",
-    )
+    assert fetching(name) == f"fetch it first: {ELSEWHERE[name]}"
 
 
 def test_the_url_of_a_file_gets_its_path(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import NoReturn
@@ -23,7 +23,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.tensor_records import Reading
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.reader import Fingerprint, Reader
-from reinit_cli.storage.segments import Check, Copy, Late, Segment
+from reinit_cli.storage.segments import Check, Copy, Late, Range, Segment
 
 _SMALL_NBYTES = 64 * 2**10
 """A piece up to this size is read in one go."""
@@ -59,6 +59,14 @@ class Window:
     def head(self, nbytes: int) -> bytes:
         """Return the first bytes, fewer where it has no more."""
         return self.read(0, min(nbytes, self.nbytes))
+
+    def will_read(self, ranges: Iterable[Range]) -> None:
+        """Tell the file what is to be copied."""
+        self._file.will_read([(self._start + first, self._start + last) for first, last in ranges])
+
+    def gather(self, ranges: Iterable[Range]) -> None:
+        """Let the file have ranges at hand."""
+        self._file.gather([(self._start + first, self._start + last) for first, last in ranges])
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return exactly those bytes."""

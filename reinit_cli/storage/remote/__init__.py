@@ -1,0 +1,1 @@
+"""Read and write files that have a URL, through the file systems of fsspec."""

@@ -266,6 +266,12 @@ def draws() -> None:
     subprocess.run([PYTHON, script], check=True)
 
 
+def split() -> None:
+    """What each of many ranks would have to do."""
+    script = str(Path(__file__).parent / "split.py")
+    subprocess.run([PYTHON, script], check=True)
+
+
 def small(turns: int = 9) -> None:
     """Files of 1 MB, which cost what their imports cost: in turns, as they take so little."""
     subprocess.run([PYTHON, "-c", MAKE_SMALL], check=True)
@@ -340,7 +346,7 @@ def rewrites() -> None:
         show(f"{name}, memory", cost.megabytes, "allowed", 200, 1, "MB")
 
 
-def ranks() -> None:
+def dcp() -> None:
     """A folder of torch.distributed.checkpoint that four ranks wrote."""
     Path("make_dcp.py").write_text(MAKE_DCP)
     launch = ("-m", "torch.distributed.run", "--nproc-per-node", "4", "make_dcp.py")
@@ -433,11 +439,12 @@ PARTS = {
     "starting": starting,
     "draws": draws,
     "small": small,
+    "split": split,
     "batch": batch,
     "looking": looking,
     "transforms": transforms_and_records,
     "rewrites": rewrites,
-    "ranks": ranks,
+    "dcp": dcp,
 }
 
 
@@ -450,7 +457,7 @@ def main() -> None:
     parts = asked.parts or (["rewrites"] if asked.large else list(PARTS))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        if not {"draws", "small", "batch"}.issuperset(parts):
+        if not {"draws", "small", "split", "batch"}.issuperset(parts):
             subprocess.run([PYTHON, "-c", MAKE, "4" if asked.large else "1"], check=True)
             size = os.stat("m.safetensors").st_size / 1e9
             print(f"checkpoint: {size:.1f} GB, cores: {os.cpu_count()}\n")

@@ -37,16 +37,15 @@ def divided(files: Mapping[str, Sequence[Segment]], count: int) -> Mapping[str, 
     if count == 1:
         return files
     costs: dict[int, int] = {}
+    total = 0
     for segments in files.values():
         for segment in segments:
-            draw = _draw_of(segment)
-            costs[draw] = costs.get(draw, 0) + cost_of(segment)
-    cutting = _Cutting(costs, max(1, sum(costs.values()) // (count * _PIECES_PER_RANK)))
+            cost = cost_of(segment)
+            total += cost
+            if isinstance(segment, FillPart):
+                costs[id(segment.fill)] = costs.get(id(segment.fill), 0) + cost
+    cutting = _Cutting(costs, max(1, total // (count * _PIECES_PER_RANK)))
     return {name: cutting.cut(segments) for name, segments in files.items()}
-
-
-def _draw_of(segment: Segment) -> int:
-    return id(segment.fill) if isinstance(segment, FillPart) else id(segment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class _Cutting:
     """How segments are cut.
 
     Attributes:
-        costs: what each draw or other segment takes, in all its places.
+        costs: what each draw of several places takes in all of them.
         most: what a piece may.
     """
 
@@ -70,13 +69,13 @@ class _Cutting:
         return [_moved(piece, starts) for each in pieces for piece in each]
 
     def _pieces(self, segment: Segment) -> Iterator[Segment]:
-        cost = self.costs[_draw_of(segment)]
         if isinstance(segment, Copy):
-            count = self._count(cost, segment.nbytes)
+            count = self._count(cost_of(segment), segment.nbytes)
             # A CRC-32 is compared with that of one copy.
             return _copies(segment, count) if segment.check is None else iter((segment,))
         part = segment.whole if isinstance(segment, Fill) else segment
         if isinstance(part, FillPart) and part.stride is None and comes_apart(part.fill):
+            cost = self.costs.get(id(part.fill), cost_of(part))
             count = self._count(cost, part.fill.step.tensor.nbytes)
             if count > 1 and part.nbytes:
                 return _parts(part, part.fill, count)

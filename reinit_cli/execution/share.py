@@ -114,29 +114,25 @@ def _units(files: Mapping[str, Sequence[Segment]], count: int) -> list[_Unit]:
 
 def _rows_in_common(files: Mapping[str, Sequence[Segment]]) -> DrawOf:
     """Return what says which rows of which draw a segment has in common with others."""
-    rows: dict[int, set[Range] | None] = {}
+    places: dict[int, list[FillPart]] = {}
     for segments in files.values():
-        for part in segments:
-            if isinstance(part, FillPart):
-                draw = id(part.fill)
-                found = rows.setdefault(draw, set() if comes_apart(part.fill) else None)
-                if found is not None and part.stride is not None:
-                    rows[draw] = None
-                elif found is not None:
-                    found.add(_rows(part))
-    are_apart = {draw for draw, found in rows.items() if found is not None and _are_apart(found)}
-
-    def common(segment: Segment) -> Hashable:
-        draw = draw_of(segment)
-        return (draw, _rows(segment)) if draw in are_apart else draw
-
-    return common
+        for segment in segments:
+            if isinstance(segment, FillPart):
+                places.setdefault(id(segment.fill), []).append(segment)
+    found: dict[int, Hashable] = {}
+    for draw, parts in places.items():
+        runs = _runs(parts)
+        found |= {id(part): (draw, run) for part, run in zip(parts, runs, strict=False)}
+    return lambda segment: found.get(id(segment)) or draw_of(segment)
 
 
-def _rows(segment: Segment) -> Range:
-    assert isinstance(segment, FillPart)
-    assert isinstance(segment.fill, Fill)
-    return run_of(segment.box, segment.fill.step.tensor.shape)
+def _runs(parts: Sequence[FillPart]) -> list[Range]:
+    """Return the rows of a draw that each of its places has; none where it does not come apart."""
+    fill = parts[0].fill
+    if not comes_apart(fill) or any(part.stride is not None for part in parts):
+        return []
+    runs = [run_of(part.box, fill.step.tensor.shape) for part in parts]
+    return runs if _are_apart(set(runs)) else []
 
 
 def _are_apart(runs: Iterable[Range]) -> bool:

@@ -20,6 +20,7 @@ from reinit_cli.storage.stores import store_of
 from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
+    from reinit_cli.checkpoints.models.model import NamedModel
     from reinit_cli.storage.pipe import StandardInput
 
 
@@ -35,6 +36,7 @@ class FileSource:
         fingerprint: the file as it was when they were located.
         weights: the path, where the file was given as a model's weights.
         store: where it is.
+        model: that model, or None.
     """
 
     name: str
@@ -44,6 +46,7 @@ class FileSource:
     fingerprint: Fingerprint
     weights: str | None = None
     store: Store = field(default_factory=LocalStore)
+    model: NamedModel | None = None
     is_folder = False
 
     @property
@@ -63,14 +66,14 @@ class FileSource:
 
     @property
     def architecture(self) -> str | None:
-        """The model's name, where it has a model's weights."""
-        return self.name if self.weights is not None else None
+        """The name of the model's architecture, where it has a model's weights."""
+        return self.model.arch if self.model is not None else None
 
     @property
     def called(self) -> SourceName:
         """Those of its path; a model is called by its own name."""
         parts = SourceName.of_file(self.path, suffix_of(self.path))
-        return parts if self.weights is None else SourceName("", self.name, parts.suffix)
+        return parts if self.model is None else SourceName("", self.model.stem, parts.suffix)
 
     @contextmanager
     def open(self, seed: int) -> Iterator[Contents]:

@@ -9,22 +9,27 @@ from reinit_cli.checkpoints.file import FileSource, file_source, stream_source
 from reinit_cli.checkpoints.folder import folder_source, name_of_folder
 from reinit_cli.checkpoints.formats import SUFFIXES, names_folder, suffix_of
 from reinit_cli.checkpoints.model import ModelSource
+from reinit_cli.checkpoints.models.model import (
+    DEFAULT_WEIGHTS,
+    NO_WEIGHTS,
+    TIMM,
+    NamedModel,
+    misfit,
+    not_the_weights,
+)
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import SourceError, UnknownNameError
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.local import LocalStore, names_next_to
 from reinit_cli.storage.location import DASH, SourceName, is_fetched, without_secrets
 from reinit_cli.storage.stores import store_of
-from reinit_cli.text import plural, shape
-
-DEFAULT_WEIGHTS = "DEFAULT"
 
 
 def find_source(text: str, weights: str | None = None, root: str | None = None) -> Source:
     """Return the source that a user names.
 
-    A word without dots and slashes is a torchvision model, or a file if no model has the
-    name; anything else is a path.
+    What starts with "timm:" is a model of timm. A word without dots and slashes is a torchvision
+    model, or a file if no model has the name; anything else is a path.
 
     Args:
         text: what the user wrote.
@@ -91,14 +96,14 @@ def _named_by_url(url: str) -> NamedPath | None:
 
 
 def is_model(text: str) -> bool:
-    """Whether a name is that of a torchvision model, and not of a file."""
+    """Whether a name is that of a model, and not of a file."""
     from reinit_cli.checkpoints.models.torchvision import model_names
 
-    return not _is_path(text) and text in model_names()
+    return text.startswith(TIMM) or (not _is_path(text) and text in model_names())
 
 
 def _is_path(text: str) -> bool:
-    return not text.isidentifier()
+    return not text.isidentifier() and not text.startswith(TIMM)
 
 
 def _path_source(path: str, root: str | None) -> Source:
@@ -109,16 +114,28 @@ def _path_source(path: str, root: str | None) -> Source:
 
 
 def _model_source(name: str, weights: str, root: str | None) -> Source:
-    from reinit_cli.checkpoints.models.torchvision import find_model, inspect_model, model_names
+    if not is_model(name):
+        from reinit_cli.checkpoints.models.torchvision import model_names
 
-    if name not in model_names():
         if LocalStore().kind_of(name) is not None:
             return _path_source(name, root)
         raise UnknownNameError(name, known=(*model_names(), *names_next_to(name)), kind="model")
     if names_file_of_weights(name, weights):
-        return _with_weights_of(name, weights, root)
-    model = find_model(name, weights)
-    return ModelSource(model, inspect_model(model))
+        return _with_weights_of(_named(name, NO_WEIGHTS), weights, root)
+    model = _named(name, weights)
+    return ModelSource(model, model.inspected())
+
+
+def _named(name: str, weights: str) -> NamedModel:
+    """Return a model by its name and that of its weights, which are not a file."""
+    if name.startswith(TIMM):
+        from reinit_cli.checkpoints.models.timm_source import TimmSource
+
+        return TimmSource.find(name, weights)
+    from reinit_cli.checkpoints.models.torchvision import find_model
+    from reinit_cli.checkpoints.models.torchvision_model import TorchvisionModel
+
+    return TorchvisionModel(find_model(name, weights))
 
 
 def names_file_of_weights(model: str, weights: str) -> bool:
@@ -128,8 +145,6 @@ def names_file_of_weights(model: str, weights: str) -> bool:
         model: the name of the model.
         weights: the weights; a file that is called like weights of the model is not meant.
     """
-    from reinit_cli.checkpoints.models.torchvision import NO_WEIGHTS, weights_in_source
-
     if os.sep in weights or suffix_of(weights).lower() in SUFFIXES:
         return True
     if weights == DEFAULT_WEIGHTS or weights.lower() == NO_WEIGHTS:
@@ -139,29 +154,21 @@ def names_file_of_weights(model: str, weights: str) -> bool:
     )
 
 
-def _with_weights_of(name: str, path: str, root: str | None) -> FileSource:
+def weights_in_source(model: str) -> list[str]:
+    """Return the names of a model's weights, as far as its library can be read."""
+    if model.startswith(TIMM):
+        from reinit_cli.checkpoints.models.timm_names import timm_tags_in_source
+
+        return timm_tags_in_source(model.removeprefix(TIMM).partition(".")[0])
+    from reinit_cli.checkpoints.models import torchvision
+
+    return torchvision.weights_in_source(model)
+
+
+def _with_weights_of(model: NamedModel, path: str, root: str | None) -> FileSource:
     """Return a file as the weights of a model, after a look at every key and shape."""
-    from reinit_cli.checkpoints.models.torchvision import (
-        NO_WEIGHTS,
-        find_model,
-        inspect_model,
-        not_the_weights,
-    )
-
-    source = file_source(path, name, root)
-    wanted = {tensor.key: tensor.shape for tensor in inspect_model(find_model(name, NO_WEIGHTS))}
-    found = {tensor.key: tensor.shape for tensor in source.tensors}
-    missing = [key for key in wanted if key not in found]
-    extra = [key for key in found if key not in wanted]
-    if missing or extra:
-        problem = f"{_some(missing)} missing" if missing else f"{_some(extra)} not of the model"
-        raise not_the_weights(name, path, problem)
-    for key, dims in wanted.items():
-        if found[key] != dims:
-            problem = f"{key!r} is {shape(found[key])}, not {shape(dims)}"
-            raise not_the_weights(name, path, problem)
-    return replace(source, weights=path)
-
-
-def _some(keys: list[str]) -> str:
-    return f"{plural(len(keys), 'key')} ({keys[0]!r}{', ...' if len(keys) > 1 else ''})"
+    source = file_source(path, model.label, root)
+    problem = misfit(model.inspected(), source.tensors)
+    if problem:
+        raise not_the_weights(model.label, path, problem)
+    return replace(source, weights=path, model=model)

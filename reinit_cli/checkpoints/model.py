@@ -1,23 +1,19 @@
-"""Read a torchvision model as a source."""
+"""Read a model that is chosen by its name as a source."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.formats import new_file_for
+from reinit_cli.checkpoints.models.model import NO_WEIGHTS, Download, NamedModel
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.checkpoints.state import StateContents, with_own_storages
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.location import SourceName
 from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.info import TensorInfo
-
-if TYPE_CHECKING:
-    from reinit_cli.checkpoints.models.torchvision import Download, Model
-
 
 MODEL, MODEL_VERSION = "model", 2
 """How records name the way in which models without weights are made: version 2 draws each tensor
@@ -28,7 +24,7 @@ _OF_TORCH = "torch-1"
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A torchvision model.
+    """A model that is chosen by its name.
 
     Attributes:
         model: its name and weights.
@@ -37,7 +33,7 @@ class ModelSource:
             that torch draws it, under one seed for all tensors.
     """
 
-    model: Model
+    model: NamedModel
     tensors: tuple[TensorInfo, ...]
     stream: str = DEFAULT_STREAM
     path = None
@@ -48,32 +44,28 @@ class ModelSource:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The file in torch's cache that holds its weights."""
-        from reinit_cli.checkpoints.models.torchvision import cache_path
-
-        return (cache_path(self.model.weights),) if self.model.weights is not None else ()
+        """The files in the cache of its library that hold its weights."""
+        return self.model.reads
 
     @property
     def download(self) -> Download | None:
         """What is downloaded when it is opened, or None."""
-        from reinit_cli.checkpoints.models.torchvision import download_of
-
-        return download_of(self.model)
+        return self.model.download
 
     @property
     def name(self) -> str:
         """The model's name."""
-        return self.model.name
+        return self.model.label
 
     @property
     def architecture(self) -> str:
-        """The model's name."""
-        return self.model.name
+        """The name under which its constructor is found."""
+        return self.model.arch
 
     @property
     def weights(self) -> str:
         """The name of its weights."""
-        return self.model.weights.name if self.model.weights is not None else "none"
+        return self.model.weights_name
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -83,12 +75,12 @@ class ModelSource:
     @property
     def called(self) -> SourceName:
         """The model's name, with the suffix of a format that holds all of it."""
-        return SourceName("", self.name, new_file_for(self.tensors).suffixes[0])
+        return SourceName("", self.model.stem, new_file_for(self.tensors).suffixes[0])
 
     @property
     def is_drawn(self) -> bool:
         """Whether its tensors are drawn one by one, each from its own stream."""
-        return self.model.weights is None and not stream_named(self.stream).needs_torch
+        return self.weights == NO_WEIGHTS and not stream_named(self.stream).needs_torch
 
     def undrawn(self, keys: Collection[str]) -> Iterator[tuple[str, str]]:
         """Yield those of some keys whose laws cannot be replayed, and why.
@@ -99,7 +91,7 @@ class ModelSource:
 
         if self.is_drawn:
             tensors = tuple(tensor for tensor in self.tensors if tensor.key in keys)
-            yield from Laws(self.name, self.tensors).lost(tensors)
+            yield from Laws(self.model.laws(), self.tensors).lost(tensors)
 
     @contextmanager
     def open(self, seed: int) -> Iterator[Contents]:
@@ -107,13 +99,10 @@ class ModelSource:
         if self.is_drawn:
             from reinit_cli.checkpoints.models.drawn import DrawnContents, Laws
 
-            laws = Laws(self.name, self.tensors)
+            laws = Laws(self.model.laws(), self.tensors)
             yield DrawnContents.of(self.model, laws, seed, self.stream)
             return
-        from reinit_cli.checkpoints.models.torchvision import load_model
-
-        state = load_model(self.model, seed)
-        yield StateContents(with_own_storages(state))
+        yield StateContents(with_own_storages(self.model.loaded(seed)))
 
 
 def drawn_from(source: Source, stream: str, versions: Mapping[str, int] | None = None) -> Source:

@@ -81,6 +81,21 @@ def _model(error: errors.UnknownNameError) -> str:
     return did_you_mean(meant(error), "reinit models lists the models; a path has a dot or a slash")
 
 
+def _timm_model(error: errors.UnknownNameError) -> str:
+    found = [f"{error.of}{name}" for name in meant(error)]
+    return did_you_mean(found, "reinit models timm: lists them")
+
+
+def _weights(error: errors.SourceNotFoundError) -> str:
+    first = "put the file there"
+    if error.known:
+        first = f"run {error.known[0]} where there is a network"
+    return (
+        f"{first}, or give --weights FILE with your own, or --weights none for a model as it is "
+        "constructed"
+    )
+
+
 def _file(otherwise: str) -> Callable[[Any], str]:
     """Offer the files of a folder that are spelled like the one that is missing from it."""
 
@@ -238,7 +253,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "name it with --arch: resnet50, timm:NAME, transformers (for a folder) or ./net.py:Class; "
         "the initializer reset needs none"
     ),
-    (errors.UnknownNameError, "timm model"): spelled("timm.list_models() in Python lists them"),
+    (errors.UnknownNameError, "timm model"): _timm_model,
     (errors.UnknownNameError, "type of models"): spelled(
         "another version may; its own code is run only as --arch ./modeling.py:Class"
     ),
@@ -272,10 +287,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.SourceNotFoundError, "link"): "",
     (errors.SourceNotFoundError, "url"): lambda error: path_of_url(error.about),
     (errors.SourceNotFoundError, "elsewhere"): lambda error: fetching(error.about),
-    (errors.SourceNotFoundError, "weights"): (
-        "put the file there, or give --weights FILE with your own, or --weights none "
-        "for a model as it is constructed"
-    ),
+    (errors.SourceNotFoundError, "weights"): _weights,
     (errors.UnreadableSourceError, "link"): _allowed,
     (errors.MalformedFileError, "shards"): "--fix-index writes an index of the tensors that it has",
     (errors.MalformedFileError, "crc"): "download it again, or continue with --no-verify-crc",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from reinit_cli.checkpoints.file import FileSource
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats.outline import Part
+from reinit_cli.checkpoints.model import ModelSource
 from reinit_cli.checkpoints.source import Source, doubts_about
 from reinit_cli.errors import RecordError
 from reinit_cli.lazy import dataclass
@@ -37,7 +38,7 @@ class Weights:
 
     Attributes:
         chosen: the name of those that were chosen: "none", or the path of a file.
-        available: those that torchvision publishes, the default first.
+        available: those that its library publishes, the default first.
     """
 
     chosen: str
@@ -79,7 +80,7 @@ def info(text: str, weights: str | None = None, root: str | None = None) -> Summ
     """Return what a source is: its names, shapes and metadata alone are read.
 
     Args:
-        text: a torchvision model's name, a path, or "-".
+        text: the name of a model, a path, or "-".
         weights: the weights of a model.
         root: the path of the state dict in what a torch file holds; None to look for it.
 
@@ -126,11 +127,10 @@ def _file_nbytes(source: Source) -> int | None:
 
 
 def _weights(source: Source) -> Weights | None:
-    if source.architecture is None or source.weights is None:
+    model = source.model if isinstance(source, (ModelSource, FileSource)) else None
+    if model is None or source.weights is None:
         return None
-    from reinit_cli.checkpoints.models.published import published_weights
-
-    return Weights(source.weights, published_weights(source.architecture))
+    return Weights(source.weights, model.published())
 
 
 def _record(source: Source) -> tuple[Form | None, tuple[str, ...]]:

@@ -34,10 +34,13 @@ def layers_for(
 
 
 def _architecture(source: Source, arch: Arch | None) -> Architecture | None:
-    named = arch or source.architecture
-    if named is None:
+    if arch is None and source.architecture is None:
         return source.layers if isinstance(source, StateSource) else None
     from reinit_cli.checkpoints.models.architecture import architecture_of
+    from reinit_cli.checkpoints.models.named import arch_given
+
+    named = arch or arch_given(None, {}, source)
+    assert named is not None
 
     return architecture_of(named, source.tensors)
 

@@ -100,8 +100,9 @@ def decide(source: Source, request: Request, versions: Versions | None = None) -
         TensorError: this process cannot have the memory that a draw needs.
     """
     wanted = request.num_classes
-    arch = arch_given(request.arch, request.arch_args or {}, source) or source.architecture
-    heads = heads_of(source, source.architecture or arch, wanted) if wanted is not None else {}
+    arch = arch_given(request.arch, request.arch_args or {}, source)
+    own = arch if source.architecture is None else arch_given(None, {}, source)
+    heads = heads_of(source, own, wanted) if wanted is not None else {}
     resizing = Elsewhere(versions=versions).version_of(RESIZE, RESIZE_VERSION)
     choosing = layers_for(_choosing(request), source, arch)
     saved = entries_of(source, request.root)
@@ -312,8 +313,11 @@ def _notes(plan: Plan, source: Source, destination: Destination, layout: Layout)
 
 
 def _undrawn(plan: Plan, source: Source) -> Iterator[str]:
-    """Say which tensors of a model without weights are not drawn from streams of their own."""
-    if not isinstance(source, ModelSource) or not source.is_drawn:
+    """Say which tensors of a model are not as its weights have them, or as its streams draw them."""
+    if not isinstance(source, ModelSource):
+        return
+    yield from source.model.changes(source.tensors)
+    if not source.is_drawn:
         return
     keys = {step.origin for step in plan.steps if not step.is_filled}
     found = list(source.undrawn(keys))

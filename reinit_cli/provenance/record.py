@@ -126,7 +126,7 @@ def laws_form(plan: Plan, source: Source) -> Form:
 
 def arch_form(job: Job) -> Form:
     """Return where the architecture is from, and its name without the path to a file."""
-    arch, origin = job.plan.request.arch, job.references.origin
+    arch, origin = job.plan.request.arch or job.source.architecture, job.references.origin
     if not origin or not isinstance(arch, str):
         return {}
     named = ArchName.parse(arch)

@@ -202,7 +202,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RuleError, ""): _rule,
     (errors.RuleError, "tied"): "name one of them only, give both the same initializer, or untie",
     (errors.RuleError, "architecture"): "pass arch='resnet50', or what makes the module",
-    (errors.UnknownNameError, "timm model"): _spelled("timm.list_models() lists them"),
+    (errors.UnknownNameError, "timm model"): lambda error: _did_you_mean(
+        [f"{error.of}{name}" for name in meant(error)], "timm.list_models() lists them"
+    ),
     (errors.UnknownNameError, "type of models"): _spelled("another version may have it"),
     (errors.UnknownNameError, "class"): _spelled("it comes after the colon: './net.py:Class'"),
     (errors.RuleError, "arch"): "",
@@ -240,9 +242,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.SourceNotFoundError, "link"): "",
     (errors.SourceNotFoundError, "url"): lambda error: path_of_url(error.about),
     (errors.SourceNotFoundError, "elsewhere"): lambda error: fetching(error.about),
-    (errors.SourceNotFoundError, "weights"): (
-        "put the file there, or pass weights=FILE with your own, or weights='none' for a model as "
-        "it is constructed"
+    (errors.SourceNotFoundError, "weights"): lambda error: (
+        f"{f'run {error.known[0]}' if error.known else 'put the file there'}, or pass weights=FILE "
+        "with your own, or weights='none' for a model as it is constructed"
     ),
     (errors.UnreadableSourceError, "link"): _allowed,
     (errors.MalformedFileError, "shards"): "fix_index=True writes an index of its tensors",

@@ -14,10 +14,10 @@ from reinit_cli.checkpoints.models.constructor import (
     laws_of,
     laws_of_layers,
 )
+from reinit_cli.checkpoints.models.model import NO_WEIGHTS
 from reinit_cli.checkpoints.models.recording.fills import Unknown
 from reinit_cli.checkpoints.models.starts import below, endings, start_in, starts_of
 from reinit_cli.checkpoints.models.torchvision import (
-    NO_WEIGHTS,
     build_model,
     default_num_classes,
     find_model,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from reinit_cli.checkpoints.models.architecture import Constructed, NamedConstructor
 from reinit_cli.checkpoints.models.constructor import Fills, laws_of
+from reinit_cli.checkpoints.models.model import NO_WEIGHTS
 from reinit_cli.checkpoints.models.own_code import OwnFile, OwnModule, searching_packages_alone
 from reinit_cli.checkpoints.models.starts import starts_of
 from reinit_cli.checkpoints.models.strangers import explained, module_of
-from reinit_cli.checkpoints.models.torchvision import NO_WEIGHTS, build_model, find_model
+from reinit_cli.checkpoints.models.torchvision import build_model, find_model
 from reinit_cli.errors import RuleError
 from reinit_cli.initializers import Architecture
 from reinit_cli.initializers.arch import ArchName, Arguments

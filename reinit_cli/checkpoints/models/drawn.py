@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from reinit_cli.checkpoints.models.architecture import constructed
-from reinit_cli.checkpoints.models.torchvision import Model, build_empty_model, load_model
+from reinit_cli.checkpoints.models.model import NamedModel
 from reinit_cli.checkpoints.state import StateContents, with_own_storages
-from reinit_cli.initializers import Law, UndefinedError
+from reinit_cli.initializers import Architecture, Law, UndefinedError
 from reinit_cli.initializers.drawing import drawn_blocks
 from reinit_cli.lazy import LazyModule, dataclass
 from reinit_cli.storage.segments import Literal, View
@@ -31,14 +30,14 @@ _PIECE_NUMEL = 2**20
 class Laws:
     """The laws of the tensors that a model without weights is made of."""
 
-    def __init__(self, name: str, tensors: tuple[TensorInfo, ...]) -> None:
+    def __init__(self, architecture: Architecture, tensors: tuple[TensorInfo, ...]) -> None:
         """Remember the model.
 
         Args:
-            name: its name.
+            architecture: what its constructor fills it with.
             tensors: the entries of its state dict.
         """
-        self._architecture = constructed(name)
+        self._architecture = architecture
         self._ties: dict[tuple[object, ...], list[str]] = {}
         for tensor in tensors:
             self._ties.setdefault(_place(tensor), []).append(tensor.key)
@@ -73,7 +72,7 @@ def _place(tensor: TensorInfo) -> tuple[object, ...]:
 class Values:
     """The values of a model without weights."""
 
-    def __init__(self, model: Model, laws: Laws, seed: int, stream: str) -> None:
+    def __init__(self, model: NamedModel, laws: Laws, seed: int, stream: str) -> None:
         """Remember what to draw.
 
         Args:
@@ -110,7 +109,7 @@ class Values:
     @cached_property
     def _built(self) -> StateContents:
         """The model as its constructor makes it, under its own seed."""
-        state: Mapping[str, Any] = load_model(self._model, self._seed)
+        state: Mapping[str, Any] = self._model.loaded(self._seed)
         return StateContents(with_own_storages(state))
 
 
@@ -125,9 +124,9 @@ class DrawnContents(StateContents):
     values: Values
 
     @classmethod
-    def of(cls, model: Model, laws: Laws, seed: int, stream: str) -> Self:
+    def of(cls, model: NamedModel, laws: Laws, seed: int, stream: str) -> Self:
         """Return a model whose tensors are drawn under a seed from a stream."""
-        return cls(build_empty_model(model), Values(model, laws, seed, stream))
+        return cls(model.emptied(), Values(model, laws, seed, stream))
 
     def view(self, tensor: TensorInfo) -> View:
         """Return the bytes of a tensor."""

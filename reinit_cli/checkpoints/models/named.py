@@ -14,9 +14,9 @@ def arch_given(
     """Return an architecture as a user gives it: a torchvision model's name, or what makes one.
 
     Args:
-        arch: a name or a constructor; None where there is none.
+        arch: a name or a constructor; None for that of the source.
         arguments: those of the constructor.
-        source: the checkpoint, whose folder may have a config.
+        source: the checkpoint, which may be a model by its name, or have a config in its folder.
 
     Raises:
         RuleError: there are arguments, and nothing that takes them.
@@ -24,6 +24,7 @@ def arch_given(
     """
     if arch is None and arguments:
         raise RuleError("", kind="no arch")
+    arch = arch or (source.architecture if source is not None else None)
     if arch is None:
         return None
     named = ArchName.parse(arch) if isinstance(arch, str) else None

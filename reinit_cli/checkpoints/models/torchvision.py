@@ -13,8 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.checkpoints.models.borrowing import own_random_state, replaced
+from reinit_cli.checkpoints.models.model import (
+    NO_WEIGHTS,
+    Download,
+    not_the_weights,
+    unavailable,
+)
 from reinit_cli.checkpoints.models.published import file_nbytes
-from reinit_cli.errors import SourceError, SourceNotFoundError, UnknownNameError
+from reinit_cli.errors import UnknownNameError
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.local import LocalStore
 from reinit_cli.streams.stream import seed_for
@@ -24,9 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
     from torchvision.models import WeightsEnum
-
-NO_WEIGHTS = "none"
-"""The word for a model as its constructor makes it."""
 
 Fetch = Callable[["WeightsEnum"], Mapping[str, "Tensor"]]
 """Gives the state dict that some weights stand for; an empty one leaves a model as it is."""
@@ -142,15 +145,6 @@ def find_model(name: str, weights: str) -> Model:
     return Model(name, member)
 
 
-def not_the_weights(model: str, path: str, problem: str) -> SourceError:
-    """Return that a file does not hold the weights of a model."""
-    return SourceError(path, f"{path!r} does not hold the weights of {model}: {problem}")
-
-
-def _unavailable(model: Model, path: str, problem: str) -> SourceNotFoundError:
-    return SourceNotFoundError(path, problem, kind="weights", of=model.name)
-
-
 def summarize_model(name: str) -> ModelSummary:
     """Return what torchvision says of a model."""
     import torchvision
@@ -171,23 +165,6 @@ def summarize_model(name: str) -> ModelSummary:
         parameters=default.meta.get("num_params") if default is not None else None,
         file_nbytes=file_nbytes(default.meta) if default is not None else None,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """Pretrained weights that are not in torch's cache yet.
-
-    Attributes:
-        model: the name of the model.
-        weights: that of its weights.
-        path: the file that they will be.
-        nbytes: its size, where torchvision says it.
-    """
-
-    model: str
-    weights: str
-    path: str
-    nbytes: int | None
 
 
 def inspect_model(model: Model) -> tuple[TensorInfo, ...]:
@@ -382,7 +359,7 @@ def _fetch(model: Model, weights: WeightsEnum) -> Mapping[str, Tensor]:
             weights.url, progress=sys.stderr.isatty(), check_hash=True, weights_only=True
         )
     except URLError as error:
-        raise _unavailable(model, path, str(error.reason)) from error
+        raise unavailable(model.name, path, str(error.reason)) from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         problem = str(error).partition("\n")[0]
-        raise _unavailable(model, path, problem) from error
+        raise unavailable(model.name, path, problem) from error

@@ -1,4 +1,4 @@
-"""List the torchvision models."""
+"""List the models of torchvision, and those of timm."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reinit_cli.cli.parameters import (
     PatternType,
 )
 from reinit_cli.cli.render.json import VERSION, dumps
-from reinit_cli.cli.render.table import Column, Sheet, show
+from reinit_cli.cli.render.table import Column, Sheet, Value, show
 from reinit_cli.operations.models import list_models
 from reinit_cli.request.pattern import Pattern
 
@@ -41,9 +41,12 @@ if TYPE_CHECKING:
 def command(globs: tuple[Pattern, ...], *, as_json: bool) -> None:
     """List the torchvision models, with their weights and sizes; exit 1 if a GLOB matches none.
 
+    After "timm:", a GLOB or a part of a name lists models of timm, if that is installed.
+
     \b
     reinit models
     reinit models "resnet*" "*vit*"
+    reinit models timm:efficientnet
     """
     summaries = list_models(globs)
     if as_json:
@@ -63,15 +66,17 @@ _COLUMNS = (
 
 
 def models_sheet(summaries: Iterable[ModelSummary]) -> Sheet:
-    """Return a row for each model."""
-    rows = [
+    """Return a row for each model, without what the library of all of them does not say."""
+    rows: list[tuple[Value, ...]] = [
         (
             *(each.name, each.kind, each.parameters, each.file_nbytes),
             ", ".join(each.weights) or "none",
         )
         for each in summaries
     ]
-    return Sheet(_COLUMNS, rows)
+    said = [at for at in range(len(_COLUMNS)) if any(row[at] is not None for row in rows)]
+    columns = tuple(_COLUMNS[at] for at in said)
+    return Sheet(columns, [tuple(row[at] for at in said) for row in rows])
 
 
 def models_form(summaries: Iterable[ModelSummary]) -> dict[str, Any]:

@@ -234,7 +234,8 @@ def _dtypes(values: _Values, word: str) -> list[str]:
 
 
 def _weights(values: _Values, word: str) -> list[str]:
-    from reinit_cli.checkpoints.models.torchvision import NO_WEIGHTS, weights_in_source
+    from reinit_cli.checkpoints.find import weights_in_source
+    from reinit_cli.checkpoints.models.model import NO_WEIGHTS
 
     members = [name for source in values.sources() for name in weights_in_source(source)]
     return [

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reinit_cli.checkpoints.formats.outline import Part
+from reinit_cli.checkpoints.model import ModelSource
 from reinit_cli.cli.render.facts import place_facts
 from reinit_cli.cli.render.info_form import command_line, metadata_of, record_form
 from reinit_cli.cli.render.table import Cell, Column, Sheet, Value
@@ -32,7 +33,9 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str | Cell]]:
     yield "source", Cell(holdings.name, "strong")
     size = f", {nbytes(summary.file_nbytes)} on disk" if summary.file_nbytes is not None else ""
     folder = "folder of " if summary.shards else ""
-    yield "format", f"{folder}{holdings.format or 'torchvision model'}{size}"
+    source = holdings.source
+    model = f"{source.model.library} model" if isinstance(source, ModelSource) else ""
+    yield "format", f"{folder}{holdings.format or model}{size}"
     yield from _model_facts(summary)
     yield from folder_facts(summary.config, summary.shards)
     if sums:

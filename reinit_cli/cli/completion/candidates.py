@@ -195,9 +195,16 @@ def _stamp(source: str, weights: str | None, root: str | None) -> tuple[str, ...
 
     The first three say where they are kept, the others whether they still hold.
     """
+    from reinit_cli.checkpoints.models.model import TIMM
     from reinit_cli.version import __version__
 
-    # Anything but an identifier is a path, even if a model had that name.
+    if source.startswith(TIMM) and not (weights and os.path.isfile(weights)):
+        from importlib.metadata import PackageNotFoundError, version
+
+        with suppress(PackageNotFoundError):
+            return ("model", source, weights or "", version("timm"), __version__)
+        return None
+    # Anything else but an identifier is a path, even if a model had that name.
     if source.isidentifier():
         from reinit_cli.checkpoints.models.torchvision import model_names
 

@@ -150,11 +150,34 @@ def _starting(words: Iterable[str], start: str) -> list[str]:
 
 
 def _sources(word: str) -> list[str]:
-    from reinit_cli.checkpoints.models.torchvision import model_names
     from reinit_cli.cli.completion.candidates import paths_starting
 
-    models = model_names() if word.isidentifier() or not word else []
-    return [*_starting(models, word), *paths_starting(word)]
+    models = _model_names(word) if word.isidentifier() or not word else []
+    return [*models, *_of_timm(word), *paths_starting(word)]
+
+
+def _model_names(word: str) -> list[str]:
+    from reinit_cli.checkpoints.models.torchvision import model_names
+
+    return _starting(model_names(), word)
+
+
+def _of_timm(word: str) -> list[str]:
+    """Return the models of timm that start with a word; after a dot, one with each of its tags.
+
+    Before there is a letter of "timm:", paths and models that need no package come first.
+    """
+    from reinit_cli.checkpoints.models import timm_names
+    from reinit_cli.initializers.arch import TIMM
+
+    if not word.startswith(TIMM):
+        is_started = bool(word) and TIMM.startswith(word)
+        return [TIMM] if is_started and timm_names.timm_names_in_source() else []
+    name, dot, _ = word.removeprefix(TIMM).partition(".")
+    names = timm_names.timm_names_in_source()
+    if dot:
+        names = [f"{name}.{tag}" for tag in timm_names.timm_tags_in_source(name)]
+    return _starting((f"{TIMM}{each}" for each in names), word)
 
 
 def _paths(values: _Values, word: str) -> list[str]:
@@ -203,22 +226,16 @@ def _inits(values: _Values, word: str) -> list[str]:
 
 def _models(values: _Values, word: str) -> list[str]:
     del values
-    from reinit_cli.checkpoints.models.torchvision import model_names
-
-    return _starting(model_names(), word)
+    return [*_model_names(word), *_of_timm(word)]
 
 
 def _archs(values: _Values, word: str) -> list[str]:
     from reinit_cli.initializers.arch import TIMM, TRANSFORMERS
 
-    if word.startswith(TIMM):
-        from reinit_cli.checkpoints.models.timm_names import timm_names_in_source
-
-        return _starting((f"{TIMM}{name}" for name in timm_names_in_source()), word)
     if not word.isidentifier() and word:
-        return _paths(values, word)
+        return [*_of_timm(word), *_paths(values, word)]
     found = [TIMM] if TIMM.startswith(word) else []
-    return [*_models(values, word), *_starting([TRANSFORMERS], word), *found]
+    return [*_model_names(word), *_starting([TRANSFORMERS], word), *found]
 
 
 def _dtypes(values: _Values, word: str) -> list[str]:

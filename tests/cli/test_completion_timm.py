@@ -1,0 +1,63 @@
+"""Names of timm's models, as shells complete them: read from its modules, which are not imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import pytest
+
+from tests.cli.conftest import Done
+from tests.tools import missing
+
+BREAKS = " \t\n\"'@><=;|&(:"
+
+
+@pytest.fixture(autouse=True)
+def installed() -> None:
+    if find_spec("timm") is None:
+        missing("timm is not installed")
+
+
+@pytest.mark.parametrize(
+    ("line", "candidates"),
+    [
+        ("reinit tim", ["timm:"]),
+        ("reinit keys tim", ["timm:"]),
+        ("reinit models timm:resnet18", ["resnet18 ", "resnet18d "]),
+        ("reinit timm:resnet18", ["resnet18 ", "resnet18d "]),
+        ("reinit diff alexnet timm:resnet18.gl", ["resnet18.gluon_in1k "]),
+        ("reinit m.pt --arch timm:resnet18.gl", ["resnet18.gluon_in1k "]),
+        ("reinit timm:resnet18d --weights ra", ["ra2_in1k ", "ra4_e3600_r224_in1k "]),
+        ("reinit timm:resnet18d --weights DEF", ["DEFAULT "]),
+        ("reinit timm:resnet99", []),
+    ],
+)
+def test_names_and_tags_go_on(
+    line: str, candidates: list[str], reinit: Callable[..., Done]
+) -> None:
+    done = reinit("completion", "bash", "--breaks", BREAKS, "--line", line)
+
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == candidates
+
+
+def test_timm_is_not_imported_for_its_names() -> None:
+    code = (
+        "import sys; from reinit_cli.cli import main; "
+        "main(['completion', 'zsh', '--line', 'reinit timm:resnet18.']); "
+        "sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, text=True, capture_output=True)
+
+    assert done.returncode == 0
+    assert "timm:resnet18.a1_in1k " in done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_keys_of_a_model_of_timm_are_completed(reinit: Callable[..., Done]) -> None:
+    done = reinit("completion", "zsh", "--line", "reinit timm:resnet18 -r fc.w")
+
+    assert done.out.splitlines() == ["fc.weight="]

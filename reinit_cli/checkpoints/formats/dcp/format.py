@@ -28,7 +28,7 @@ from reinit_cli.checkpoints.formats.dcp.boxes import fault_of_chunks, overlap_of
 from reinit_cli.checkpoints.formats.dcp.glance import METADATA_NAME, ByNames
 from reinit_cli.checkpoints.formats.dcp.metadata import Metadata, Piece, Stored, read_metadata
 from reinit_cli.checkpoints.formats.dcp.objects import objects_of
-from reinit_cli.checkpoints.formats.dcp.places import Boxes, Places, are_in_safetensors, sizes_of
+from reinit_cli.checkpoints.formats.dcp.places import Boxes, Places, sizes_of, start_of_safetensors
 from reinit_cli.checkpoints.formats.dcp.slices import Archive
 from reinit_cli.checkpoints.formats.dcp.tree import tree_of
 from reinit_cli.checkpoints.formats.folder_record import record_of_folder, recorded_in_folder
@@ -135,7 +135,7 @@ class Dcp(ByNames):
             if tensor.key in stored
             for piece in stored[tensor.key].pieces
             if _is_archive_with_elements(piece)
-            if not are_in_safetensors((piece,), files[piece.file])
+            if start_of_safetensors((piece,), files[piece.file]) is None
             for check in Archive(files[piece.file], piece).checks()
         ]
 
@@ -247,9 +247,22 @@ def _in_order(file: Reader, pieces: list[Piece]) -> tuple[Piece, ...]:
         problem = f"{last.called} ends at byte {_end(last):,}, and the file at {file.nbytes:,}"
         _refuse(file.path, problem)
     at = overlap_of([(piece.offset, _end(piece)) for piece in pieces])
-    if at is not None and not are_in_safetensors(pieces, file):
+    if at is not None and not _are_in_safetensors(pieces, file):
         _refuse(file.path, f"{pieces[at].called} overlaps {pieces[at - 1].called}")
     return tuple(pieces)
+
+
+def _are_in_safetensors(pieces: Sequence[Piece], file: Reader) -> bool:
+    """Whether the pieces of a file are objects and, after them, one file of safetensors."""
+    start = start_of_safetensors(pieces, file)
+    if start is None:
+        return False
+    objects = [piece for piece in pieces if piece.chunk is None]
+    names = {piece.fqn for piece in pieces if piece.chunk is not None}
+    # Of two pieces of one tensor the file has the last alone: torch calls both by its name.
+    has_all = len(names) + len(objects) == len(pieces)
+    spans = [*((piece.offset, _end(piece)) for piece in objects), (start, file.nbytes)]
+    return has_all and overlap_of(spans) is None
 
 
 def _offset(piece: Piece) -> int:
@@ -284,7 +297,7 @@ def _is_archive_with_elements(piece: Piece) -> bool:
 
 def _rewritten(file: Reader, pieces: Sequence[Piece], edits: FileEdits) -> list[Segment]:
     """Return a file with some bytes of its pieces replaced, and everything else checked."""
-    if are_in_safetensors(pieces, file):
+    if start_of_safetensors(pieces, file) is not None:
         return spliced(file, 0, file.nbytes, edits)
     segments: list[Segment] = []
     waiting = sorted(edits, reverse=True)

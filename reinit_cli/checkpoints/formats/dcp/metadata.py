@@ -50,6 +50,9 @@ _NBYTES = 600 * 10**6
 _OLD = "torch.distributed._shard.sharded_tensor.metadata"
 """Where TensorProperties are of torch 2.1 and 2.2."""
 
+_MEGATRON = "megatron.core.dist_checkpointing.strategies.torch"
+"""Where Megatron had subclasses of its own up to version 0.15, and still has their names."""
+
 _NEWOBJ = 0x81
 
 _HANDLERS = [new_or_phrase if at == _NEWOBJ else each for at, each in enumerate(HANDLERS)]
@@ -67,6 +70,7 @@ _KNOWN = frozenset(
         f"{FILESYSTEM}._StorageInfo",
         f"{_OLD}.TensorProperties",
         f"{_OLD}.MEM_FORMAT_ENCODING",
+        *(f"{_MEGATRON}.{name}" for name in ("MCoreMetadata", "MCoreSavePlan")),
         *(
             f"{module}.{name}"
             for module in ("pathlib", "pathlib._local")
@@ -74,7 +78,7 @@ _KNOWN = frozenset(
         ),
     )
 )
-"""What `.metadata` of a writer of torch names; the rest is what torch itself allows."""
+"""What `.metadata` of the writers of torch and Megatron names; the rest is what torch itself allows."""
 
 _MOST = 2**63
 

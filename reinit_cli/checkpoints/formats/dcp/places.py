@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from reinit_cli.checkpoints.formats.base import Files, Place
 from reinit_cli.checkpoints.formats.dcp.boxes import box_of
 from reinit_cli.checkpoints.formats.dcp.metadata import Piece, Stored
-from reinit_cli.checkpoints.formats.dcp.slices import Archive
+from reinit_cli.checkpoints.formats.dcp.slices import Archive, Window
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
@@ -68,10 +68,12 @@ class Places(Mapping[str, tuple[Place, ...]]):
 
     def _place(self, stored: Stored, piece: Piece) -> Place:
         file = self._files[piece.file]
-        if not are_in_safetensors((piece,), file):
+        if start_of_safetensors((piece,), file) is None:
             return Archive(file, piece).place(stored)
         if piece.file not in self._shards:
-            located = Safetensors().locate(Files.lone(file))
+            rest = file.nbytes - piece.offset
+            shard = Window(file, piece.offset, rest, "the tensors") if piece.offset else file
+            located = Safetensors().locate(Files.lone(shard))
             known = {each.key: (each.dtype, each.shape) for each in located.tensors}
             self._shards[piece.file] = known, located.places
         shapes, places = self._shards[piece.file]
@@ -80,7 +82,7 @@ class Places(Mapping[str, tuple[Place, ...]]):
             raise MalformedFileError(file.path, problem, "safetensors file")
         (place,) = places[stored.fqn]
         assert piece.chunk is not None
-        return Place(piece.file, place.offset, place.nbytes, box_of(piece.chunk))
+        return Place(piece.file, piece.offset + place.offset, place.nbytes, box_of(piece.chunk))
 
 
 class Boxes(Mapping[str, tuple[tuple[str, Box], ...]]):
@@ -108,18 +110,23 @@ class Boxes(Mapping[str, tuple[tuple[str, Box], ...]]):
         return len(self._stored)
 
 
-def are_in_safetensors(pieces: Sequence[Piece], file: Reader) -> bool:
-    """Whether a file is one of safetensors, where all pieces are said to lie at its start.
+def start_of_safetensors(pieces: Sequence[Piece], file: Reader) -> int | None:
+    """Return where a safetensors file starts in a file, which all pieces are said to lie at.
 
-    That is how FileSystemWriter writes with SerializationFormat.SAFETENSORS.
+    That is how FileSystemWriter writes with SerializationFormat.SAFETENSORS: the objects, then
+    the tensors together. None where each piece is an archive.
     """
-    if any(piece.offset or piece.transforms for piece in pieces):
-        return False
-    return file.head(_HEAD_NBYTES)[-1:] == b"{"
+    tensors = [piece for piece in pieces if piece.chunk is not None]
+    starts = {piece.offset for piece in tensors}
+    if len(starts) != 1 or any(piece.transforms for piece in tensors):
+        return None
+    (start,) = starts
+    is_shard = start + _HEAD_NBYTES <= file.nbytes and file.read(start + 8, 1) == b"{"
+    return start if is_shard else None
 
 
 _HEAD_NBYTES = 9
-"""Where the header of safetensors starts, after its length."""
+"""Where the header of safetensors starts, after its length, and its first byte."""
 
 
 def sizes_of(piece: Piece) -> tuple[int, ...]:

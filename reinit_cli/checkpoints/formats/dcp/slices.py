@@ -37,19 +37,20 @@ class Window:
 
     is_seekable = True
 
-    def __init__(self, file: Reader, piece: Piece) -> None:
+    def __init__(self, file: Reader, start: int, nbytes: int, called: str) -> None:
         """Open a window.
 
         Args:
             file: the file.
-            piece: what lies in the range.
+            start: where the range starts.
+            nbytes: how long it is.
+            called: what lies in it, for errors.
         """
         self._file = file
-        self._start = piece.offset
-        self.path = f"{file.path}: {piece.called}"
-        self.nbytes = piece.nbytes
-        is_small = piece.nbytes <= _SMALL_NBYTES
-        self._data = file.read(piece.offset, piece.nbytes) if is_small else b""
+        self._start = start
+        self.path = f"{file.path}: {called}"
+        self.nbytes = nbytes
+        self._data = file.read(start, nbytes) if nbytes <= _SMALL_NBYTES else b""
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -111,7 +112,7 @@ class Archive:
         """
         self._file = file
         self._piece = piece
-        self._window = Window(file, piece)
+        self._window = Window(file, piece.offset, piece.nbytes, piece.called)
         try:
             self.entries = read_entries(self._window)
         except CompressedArchiveError:

@@ -179,6 +179,11 @@ def aside(work: Callable[[], Result]) -> Result:
     return result
 
 
+def in_main_thread() -> bool:
+    """Whether this is the thread in which signals raise."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def side_by_side(
     work: Callable[[Item], Result],
     items: Iterable[Item],
@@ -281,7 +286,7 @@ def handlers_held() -> Iterator[None]:
 
     Threads that a library started before, such as those of a BLAS, block no signal.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not in_main_thread():
         yield
         return
     came: list[int] = []

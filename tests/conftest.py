@@ -6,12 +6,16 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from reinit_cli.initializers import REGISTRY
 from tests.pages import tools_in
+
+if TYPE_CHECKING:
+    from tests.servers.s3 import Bucket, S3Server
 
 # How long an example takes, or is made, depends on what else the machine does.
 settings.register_profile("any clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -60,3 +64,24 @@ def environment(tmp_path: Path) -> dict[str, str]:
     tools = tmp_path / "bin"
     tools.mkdir()
     return tools_in(tools)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """Return S3 on the loopback, the same for all tests."""
+    if not os.environ.get("CI"):
+        pytest.importorskip("moto")
+        pytest.importorskip("s3fs")
+    from tests.servers.s3 import S3Server
+
+    server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """Return a new bucket on it, which the environment leads to."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.new_bucket()

@@ -37,7 +37,7 @@ from reinit_cli.planning.job import Job
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.partial import PartialRequest, RequestOptions, without
 from reinit_cli.request.request import Request
-from reinit_cli.storage.destination import InUse, check_new, inode_of, occupant, place_of
+from reinit_cli.storage.destination import InUse, check_new, identity_of, occupant, place_of
 from reinit_cli.storage.folders import folders_above
 from reinit_cli.storage.local import first_bytes
 from reinit_cli.storage.location import DASH, SourceName
@@ -262,14 +262,14 @@ def _check_outputs(jobs: Sequence[Job], reads: InUse) -> None:
         other = taken.setdefault(DASH if path is None else place_of(path), job)
         if other is not job:
             raise _equal_outputs(other, job)
-    readers: dict[tuple[int, int] | None, list[Job]] = {}
+    readers: dict[tuple[int, int] | str | None, list[Job]] = {}
     for job in jobs:
         _check_not_read(job, reads)
-        for inode in {inode_of(path) for path in job.reads} - {None}:
-            readers.setdefault(inode, []).append(job)
+        for identity in {identity_of(path) for path in job.reads} - {None}:
+            readers.setdefault(identity, []).append(job)
     for job in jobs:
         path = job.destination.path or ""
-        if any(other is not job for other in readers.get(inode_of(path), ())):
+        if any(other is not job for other in readers.get(identity_of(path), ())):
             raise OutputUnwritableError(path, "another output is made from it")
 
 

@@ -14,10 +14,11 @@ from reinit_cli.operations.bounds import check_output, folders_for_output
 from reinit_cli.planning.output import BESIDE, BESIDE_AS_FOLDER
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import Request
-from reinit_cli.storage.destination import Destination, inode_of
+from reinit_cli.storage.destination import Destination, identity_of
 from reinit_cli.storage.in_place import check_no_link
-from reinit_cli.storage.local import LocalStore, names_next_to
-from reinit_cli.storage.location import DASH, SourceName, name_in_hub_cache
+from reinit_cli.storage.kinds import kind_at
+from reinit_cli.storage.local import names_next_to
+from reinit_cli.storage.location import DASH, SourceName, is_remote, name_in_hub_cache
 
 
 def takes_outputs(path: str, *, is_form: bool = False) -> bool:
@@ -27,7 +28,7 @@ def takes_outputs(path: str, *, is_form: bool = False) -> bool:
         path: the output as it was named.
         is_form: whether it comes from a form with placeholders, which names the output itself.
     """
-    return path.endswith(os.sep) or (not is_form and LocalStore().kind_of(path) == "folder")
+    return path.endswith(os.sep) or (not is_form and kind_at(path) == "folder")
 
 
 def destination_of(request: Request, source: Source) -> Destination:
@@ -46,6 +47,9 @@ def destination_of(request: Request, source: Source) -> Destination:
 
 
 def _in_place(request: Request, source: Source) -> Destination:
+    if is_remote(request.source):
+        problem = "a remote file is not replaced in place"
+        raise OutputUnwritableError(request.source, problem, kind="remote")
     if isinstance(source, FolderSource) and request.output is None:
         problem = "a folder is not replaced, but its files can be"
         known = source.paths_of_weights
@@ -72,7 +76,7 @@ def _path_of(request: Request, source: Source) -> str:
         return DASH
     called, is_folder = source.called, source.is_folder
     path = _named(request, called, is_folder=is_folder)
-    if not name_in_hub_cache(called.parent or os.curdir):
+    if is_remote(path) or not name_in_hub_cache(called.parent or os.curdir):
         return path
     if not _is_beside(request):
         return _named(request, _out_of_hub_cache(called, source), is_folder=is_folder)
@@ -136,12 +140,12 @@ def existing_output(request: Request) -> str | None:
     if not request.skip_existing:
         return None
     path = _path_by_name(request)
-    if path is None or path == DASH or LocalStore().kind_of(path) is None:
+    if path is None or path == DASH or kind_at(path) is None:
         return None
     check_output(request, path)
-    inode = inode_of(path)
-    if inode is not None and inode == inode_of(request.source):
-        is_folder = LocalStore().kind_of(path) == "folder"
+    identity = identity_of(path)
+    if identity is not None and identity == identity_of(request.source):
+        is_folder = kind_at(path) == "folder"
         raise OutputTakenError(path, kind="source", of="a folder" if is_folder else "")
     return path
 

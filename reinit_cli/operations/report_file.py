@@ -6,7 +6,8 @@ from contextlib import ExitStack
 
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.folders import folders_above
-from reinit_cli.storage.local_output import LocalOutput
+from reinit_cli.storage.outputs import output_to
+from reinit_cli.storage.reader import Modes
 from reinit_cli.storage.writer import put_file
 
 
@@ -20,7 +21,7 @@ def write_alone(destination: Destination, data: bytes) -> None:
     with (
         folders_above((destination,)),
         ExitStack() as backstop,
-        backstop.push(LocalOutput(destination)) as output,
+        backstop.push(output_to(destination, Modes())) as output,
     ):
         put_file(output, destination, data)
         output.commit()

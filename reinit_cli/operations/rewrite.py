@@ -11,13 +11,15 @@ from importlib import import_module
 from typing import BinaryIO, Self
 
 from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.formats import leads_to_others
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.assemble import files_of
 from reinit_cli.execution.checks import Checks, Failure, Finding, failures_of
 from reinit_cli.execution.engine import run, total_nbytes
-from reinit_cli.execution.fill import Fill, Observer, filled_ranges
+from reinit_cli.execution.fill import Observer, filled_ranges
 from reinit_cli.execution.measures import Filled, Measures
+from reinit_cli.execution.order import files_in_any_order
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.bounds import check_links
@@ -33,11 +35,11 @@ from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.memory import limits
 from reinit_cli.storage.outputs import output_to
-from reinit_cli.storage.segments import Segment, looks_ahead
+from reinit_cli.storage.segments import Segment
 from reinit_cli.storage.writer import Output, Writer, put_file
 from reinit_cli.streams.stream import stream_named
 from reinit_cli.text import named, nbytes, plural
-from reinit_cli.threads import Progress, unwatched
+from reinit_cli.threads import Progress, made_once, unwatched
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -221,12 +223,15 @@ def plan_of(request: Request, found: Source | None = None) -> Plan:
 def _output(
     job: Job, contents: Contents, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None
 ) -> Output:
+    in_any_order = made_once(lambda: files_in_any_order(files))
+
+    def waits(name: str) -> bool:
+        # What is digested when it is whole is kept as long.
+        return bool(job.request.record) or name in in_any_order()
+
     if job.destination.path is not None:
-        return output_to(job.destination, contents.modes)
+        return output_to(job.destination, contents.modes, waits, leads_to_others)
     from reinit_cli.storage.pipe import PipeOutput
 
-    (segments,) = files.values()
-    # What is digested when it is whole is kept as long; what lies apart is written in any order.
-    is_strided = any(isinstance(each, Fill) and each.stride is not None for each in segments)
-    waits = looks_ahead(segments) or is_strided or bool(job.request.record)
-    return PipeOutput(stream or sys.stdout.buffer, waits=waits)
+    (name,) = files
+    return PipeOutput(stream or sys.stdout.buffer, waits=waits(name))

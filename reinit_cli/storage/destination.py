@@ -12,6 +12,7 @@ from reinit_cli.errors import (
     OutputUnwritableError,
 )
 from reinit_cli.lazy import dataclass
+from reinit_cli.storage.location import is_remote, scheme_of
 from reinit_cli.storage.reader import Fingerprint
 from reinit_cli.storage.system import naming_output
 from reinit_cli.storage.within import is_within
@@ -66,6 +67,9 @@ def check_destination(
     if destination.path is None:
         return
     path = destination.path.rstrip(os.sep) or destination.path
+    if is_remote(path):
+        _check_remote(destination, path, source, reads)
+        return
     _check_name(path)
     folder = os.path.dirname(path) or "."
     while destination.makes_folders and not os.path.lexists(folder):
@@ -92,10 +96,68 @@ def check_destination(
         raise OutputUnwritableError(path, f"the folder {folder!r} is not writable")
 
 
+def _check_remote(destination: Destination, url: str, source: str | None, reads: InUse) -> None:
+    """Refuse a destination with a URL that cannot be written, as far as a look tells.
+
+    Raises:
+        OutputTakenError, OutputExistsError, OutputUnwritableError: see `check_destination`.
+    """
+    _check_url(url)
+    place = place_of(url)
+    if source is not None and place == place_of(source):
+        raise OutputTakenError(url, kind="source")
+    if taken := occupant(url, reads):
+        raise OutputTakenError(url, taken, kind="read")
+    from reinit_cli.storage.remote.look import kind_at_url
+
+    kind = kind_at_url(url)
+    if kind == "folder":
+        raise OutputUnwritableError(url, "it is a folder, which is never replaced", kind="folder")
+    if kind is not None and not destination.replaces:
+        raise OutputExistsError(url, kind=destination.kind)
+
+
+_WRITTEN = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "memory": "memory"}
+"""The schemes of places that are written, and the one name of each."""
+
+
+def check_scheme(url: str) -> None:
+    """Refuse a URL of a kind that is never written.
+
+    Raises:
+        OutputUnwritableError: it is one.
+    """
+    scheme = scheme_of(url)
+    if scheme == "hf":
+        raise OutputUnwritableError(url, "each file would be a commit of its own", kind="hub")
+    if scheme in ("file", "local"):
+        raise OutputUnwritableError(url, "files on this machine are named by paths", kind="url")
+    if scheme not in _WRITTEN:
+        raise OutputUnwritableError(url, "only s3://, gs:// and memory:// are written to")
+
+
+def _check_url(url: str) -> None:
+    """Refuse a URL that is not that of a file, or of a kind that is never written.
+
+    Raises:
+        OutputUnwritableError: it is one.
+    """
+    check_scheme(url)
+    bucket, _, key = place_of(url).partition("://")[2].partition("/")
+    if not bucket or (not key and scheme_of(url) != "memory"):
+        raise OutputUnwritableError(url, "it has no name in a bucket")
+
+
 def exists(destination: Destination) -> bool:
     """Whether something exists at a destination, be it a link that leads nowhere."""
     path = destination.path
-    return path is not None and os.path.lexists(path.rstrip(os.sep) or path)
+    if path is None:
+        return False
+    if is_remote(path):
+        from reinit_cli.storage.remote.look import kind_at_url
+
+        return kind_at_url(path) is not None
+    return os.path.lexists(path.rstrip(os.sep) or path)
 
 
 def check_new(destination: Destination) -> None:
@@ -129,10 +191,10 @@ def _check_not_read(path: str, source: str | None, reads: InUse, *, in_place: bo
     Raises:
         OutputTakenError: it would be there.
     """
-    inode = inode_of(path)
-    if inode is None:
+    identity = identity_of(path)
+    if identity is None:
         return
-    if source is not None and inode_of(source) == inode:
+    if source is not None and identity_of(source) == identity:
         if in_place:
             return
         raise OutputTakenError(path, kind="source", of="a folder" if os.path.isdir(path) else "")
@@ -167,7 +229,8 @@ def check_extra_file(path: str, in_use: InUse, what: str, *, replaces: bool) -> 
         OutputExistsError: it is there, and may not be replaced.
         OutputUnwritableError: it cannot be written there.
     """
-    _check_name(path)
+    if not is_remote(path):
+        _check_name(path)
     if taken := occupant(path, in_use):
         raise OutputTakenError(path, taken, kind=what)
     destination = Destination(path, replaces, kind=what, makes_folders=True)
@@ -177,23 +240,36 @@ def check_extra_file(path: str, in_use: InUse, what: str, *, replaces: bool) -> 
 
 def occupant(path: str, in_use: InUse) -> str:
     """Return what a path leads to, whatever it is called; "" for nothing that is in use."""
-    inode, place = inode_of(path), os.path.realpath(path)
+    identity, place = identity_of(path), os.path.realpath(path)
     for other, what in in_use.items():
-        if inode_of(other) == inode if inode is not None else os.path.realpath(other) == place:
+        if identity is None:
+            is_it = os.path.realpath(other) == place
+        else:
+            is_it = identity_of(other) == identity
+        if is_it:
             return what
     return ""
 
 
 def place_of(path: str) -> str:
     """Return one spelling of a path; a link at its end stays, since it would be replaced."""
+    if is_remote(path):
+        scheme, rest = scheme_of(path), path.partition("://")[2].rstrip("/")
+        is_memory = scheme == "memory"
+        return f"{_WRITTEN.get(scheme, scheme)}://{rest.lstrip('/') if is_memory else rest}"
     folder, name = os.path.split(path.rstrip(os.sep))
     if name in ("", os.curdir, os.pardir):
         return os.path.realpath(path)
     return os.path.join(os.path.realpath(folder or os.curdir), name)
 
 
-def inode_of(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from all others, whatever it is called; None for no file."""
+def identity_of(path: str) -> tuple[int, int] | str | None:
+    """Return what tells a file from all others, whatever it is called; None for no file.
+
+    A URL tells it, whether or not there is a file.
+    """
+    if is_remote(path):
+        return place_of(path)
     try:
         status = os.stat(path)
     except (OSError, ValueError):

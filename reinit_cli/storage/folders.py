@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from reinit_cli.storage.destination import Destination, check_within
+from reinit_cli.storage.location import is_remote
 from reinit_cli.storage.system import naming_output
 from reinit_cli.threads import signals_held
 
@@ -51,7 +52,7 @@ def folders_above(destinations: Iterable[Destination]) -> Iterator[None]:
     made: list[str] = []
     try:
         for each in destinations:
-            if each.makes_folders and each.path is not None:
+            if each.makes_folders and each.path is not None and not is_remote(each.path):
                 check_within(each)
                 _make_folders(os.path.dirname(each.path.rstrip(os.sep)), made)
         yield

@@ -15,6 +15,7 @@ from reinit_cli.errors import OutputExistsError
 from reinit_cli.storage.anchor import Anchor
 from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.destination import Destination, check_within
+from reinit_cli.storage.elsewhere import file_elsewhere
 from reinit_cli.storage.folders import make_folders_in, restrict_folders_in
 from reinit_cli.storage.in_place import locked
 from reinit_cli.storage.local_writer import LocalWriter
@@ -29,7 +30,7 @@ from reinit_cli.storage.whole_file import (
     note_left,
     sync_folders_of,
 )
-from reinit_cli.storage.writer import Writer, nothing
+from reinit_cli.storage.writer import Whole, Writer, nothing
 from reinit_cli.threads import signals_held
 
 _NEW_MODE = 0o666
@@ -95,7 +96,7 @@ class LocalOutput:
         self._folder: TemporaryFolder | None = None
         self._inside: list[FileInFolder] = []
         self._lone: list[WholeFile] = []
-        self._extras: list[WholeFile] = []
+        self._extras: list[Whole] = []
         self._written: list[str] = []
         self._locked = ExitStack()
         self._is_closed = False
@@ -136,7 +137,7 @@ class LocalOutput:
     def file_at(self, destination: Destination, nbytes: int) -> Writer:
         """Return the writer of a file elsewhere."""
         with signals_held():
-            self._extras.append(WholeFile(destination, nbytes))
+            self._extras.append(file_elsewhere(destination, nbytes))
         return self._extras[-1]
 
     def commit(self, check: Callable[[], object] = nothing) -> None:
@@ -162,7 +163,7 @@ class LocalOutput:
         sync_folders_of(synced, self._written)
 
     @property
-    def _whole(self) -> list[WholeFile]:
+    def _whole(self) -> list[Whole]:
         """The files that are not in the folder, the output last."""
         return [*self._extras, *self._lone]
 

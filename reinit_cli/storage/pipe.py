@@ -18,19 +18,20 @@ from reinit_cli.errors import (
 )
 from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.destination import Destination
+from reinit_cli.storage.elsewhere import file_elsewhere
+from reinit_cli.storage.in_order import InOrderWriter, SpooledWriter
 from reinit_cli.storage.local import RegularFile
 from reinit_cli.storage.pipe_end import PipeEnd
-from reinit_cli.storage.reader import Fingerprint, Reader
-from reinit_cli.storage.scratch import naming_scratch, open_scratch, scratch_place
-from reinit_cli.storage.system import pread_all, pwrite_all
+from reinit_cli.storage.reader import Fingerprint
+from reinit_cli.storage.scratch import open_scratch, scratch_place
+from reinit_cli.storage.system import pwrite_all
 from reinit_cli.storage.whole_file import (
-    WholeFile,
     appearing,
     discarded,
     note_left,
     sync_folders_of,
 )
-from reinit_cli.storage.writer import Writer, nothing
+from reinit_cli.storage.writer import Whole, Writer, nothing
 from reinit_cli.text import why
 from reinit_cli.threads import signals_held, wait_for
 
@@ -218,87 +219,6 @@ def _is_at_start(fd: int) -> bool:
     return False
 
 
-class PipeWriter:
-    """Writes a stream: bytes go out in order and cannot be taken back."""
-
-    is_seekable = False
-
-    def __init__(self, end: PipeEnd) -> None:
-        self._end = end
-
-    def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        """Write all of `data`; the offset is where the stream is."""
-        del offset
-        self._end.write(data)
-
-    def copy_from(self, reader: Reader, start: int, offset: int, nbytes: int) -> int:
-        """Copy nothing: a stream is written by `write_at`."""
-        del reader, start, offset, nbytes
-        return 0
-
-    def clone(self, reader: Reader) -> bool:
-        """Share nothing."""
-        del reader
-        return False
-
-    def read(self, offset: int, nbytes: int) -> bytes:
-        """Refuse to: what went out is gone."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Do nothing: it has all gone out."""
-
-    def send(self) -> None:
-        """Do nothing: it has all gone out."""
-
-    def discard(self) -> None:
-        """Leave the stream to who opened it."""
-
-
-class SpooledWriter:
-    """Writes a stream in any order: into a file in TMPDIR, which is sent off at the end."""
-
-    is_seekable = True
-
-    def __init__(self, end: PipeEnd) -> None:
-        self._end = end
-        self._fd = open_scratch()
-
-    def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        """Write all of `data` there."""
-        with naming_scratch():
-            pwrite_all(self._fd, offset, data)
-
-    def copy_from(self, reader: Reader, start: int, offset: int, nbytes: int) -> int:
-        """Copy nothing: it is short work, and seldom."""
-        del reader, start, offset, nbytes
-        return 0
-
-    def clone(self, reader: Reader) -> bool:
-        """Share nothing."""
-        del reader
-        return False
-
-    def read(self, offset: int, nbytes: int) -> bytes:
-        """Return bytes that were written."""
-        with naming_scratch():
-            return pread_all(self._fd, offset, nbytes)
-
-    def close(self) -> None:
-        """Keep it until it is sent off."""
-
-    def send(self) -> None:
-        """Send its bytes off."""
-        offset = 0
-        while data := self.read(offset, _SPOOLED_NBYTES):
-            self._end.write(data)
-            offset += len(data)
-
-    def discard(self) -> None:
-        """Remove the file."""
-        close_quietly(self._fd)
-
-
 class PipeOutput:
     """A stream that one file is written to; see `Output`."""
 
@@ -311,8 +231,8 @@ class PipeOutput:
         """
         self._end = PipeEnd(stream)
         self._waits = waits
-        self._sent: list[PipeWriter | SpooledWriter] = []
-        self._extras: list[WholeFile] = []
+        self._sent: list[InOrderWriter | SpooledWriter] = []
+        self._extras: list[Whole] = []
         self._written: list[str] = []
         self._is_closed = False
 
@@ -335,14 +255,14 @@ class PipeOutput:
     def file(self, name: str, nbytes: int) -> Writer:
         """Return the writer of the stream."""
         del name, nbytes
-        writer = SpooledWriter(self._end) if self._waits else PipeWriter(self._end)
+        writer = SpooledWriter(self._end) if self._waits else InOrderWriter(self._end)
         self._sent.append(writer)
         return writer
 
     def file_at(self, destination: Destination, nbytes: int) -> Writer:
         """Return the writer of a file elsewhere."""
         with signals_held():
-            self._extras.append(WholeFile(destination, nbytes))
+            self._extras.append(file_elsewhere(destination, nbytes))
         return self._extras[-1]
 
     def commit(self, check: Callable[[], object] = nothing) -> None:

@@ -39,7 +39,7 @@ from reinit_cli.storage.temporary import (
     removed_on_failure,
     temporary_name,
 )
-from reinit_cli.storage.writer import note_written
+from reinit_cli.storage.writer import Whole, note_written
 from reinit_cli.text import listed, why
 from reinit_cli.threads import signals_held
 
@@ -179,14 +179,14 @@ class WholeFile(LocalWriter):
 
 
 @contextmanager
-def appearing(files: Sequence[WholeFile], *, is_all: bool) -> Iterator[None]:
+def appearing(files: Sequence[Whole], *, is_all: bool) -> Iterator[None]:
     """Give files their names; take them back where one cannot be given or what follows fails.
 
     Args:
         files: in the order in which they appear.
         is_all: whether nothing follows.
     """
-    named: list[WholeFile] = []
+    named: list[Whole] = []
     try:
         with signals_held():
             for at, file in enumerate(files, 1):
@@ -200,7 +200,7 @@ def appearing(files: Sequence[WholeFile], *, is_all: bool) -> Iterator[None]:
         raise
 
 
-def discarded(files: Iterable[WholeFile]) -> list[str]:
+def discarded(files: Iterable[Whole]) -> list[str]:
     """Discard files; return the temporaries that cannot be removed."""
     return [name for file in files for name in file.discard()]
 

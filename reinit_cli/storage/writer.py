@@ -49,6 +49,41 @@ class Writer(Protocol):
         """
 
 
+class Whole(Writer, Protocol):
+    """A file that gets its name when it is whole."""
+
+    destination: Destination
+
+    @property
+    def syncs(self) -> bool:
+        """Whether its folder is forced to the disk after the commit."""
+
+    def stage(self) -> None:
+        """Do all that can fail before it gets its name.
+
+        Raises:
+            OutputExistsError: something has appeared there.
+            OutputUnwritableError: the disk fails.
+        """
+
+    def appear(self, *, may_return: bool) -> None:
+        """Give it its name.
+
+        Args:
+            may_return: whether what it replaces is kept, where that can be, until it is discarded.
+
+        Raises:
+            OutputExistsError: something has appeared there meanwhile.
+            OutputUnwritableError: the folder refuses.
+        """
+
+    def withdraw(self) -> bool:
+        """Take its name back; return whether what was there before is there again."""
+
+    def discard(self) -> list[str]:
+        """Close it, and remove what has no name yet; return what cannot be removed."""
+
+
 class Output(Protocol):
     """All files that a run writes, as a context manager.
 

@@ -88,8 +88,13 @@ def format_of_folder(names: Sequence[str]) -> Format:
 def names_folder(path: str) -> bool:
     """Whether a path is that of an index, which stands for the folder that it lies in."""
     name = os.path.basename(path)
-    is_own = any(name.endswith(each.suffixes) for each in FOLDER_FORMATS)
-    return is_own or is_index(name) or is_part(name)
+    return leads_to_others(name) or is_part(name)
+
+
+def leads_to_others(path: str) -> bool:
+    """Whether a file of a folder says which others hold its tensors."""
+    name = os.path.basename(path)
+    return is_index(name) or any(name.endswith(each.suffixes) for each in FOLDER_FORMATS)
 
 
 def is_of_folder(name: str) -> bool:

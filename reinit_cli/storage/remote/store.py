@@ -118,9 +118,7 @@ def remote_store(url: str) -> RemoteStore:
         SourceNotFoundError: there is no such scheme.
         UnreadableSourceError: it cannot be made, as where credentials are wrong.
     """
-    for name in _TALKING:  # what nobody listens to goes to stderr otherwise, tracebacks too
-        logging.getLogger(name).addHandler(logging.NullHandler())
-    fs = _file_system(url)
+    fs = file_system_of(url)
     return RemoteStore(_backend(fs, scheme_of(url)), url)
 
 
@@ -138,7 +136,16 @@ def _backend(fs: AbstractFileSystem, scheme: str) -> Backend:
     return FileSystem(fs, scheme)
 
 
-def _file_system(url: str) -> AbstractFileSystem:
+def file_system_of(url: str) -> AbstractFileSystem:
+    """Return the file system that fsspec has for a URL.
+
+    Raises:
+        PackageError: the package that has files at such URLs is not installed.
+        SourceNotFoundError: there is no such scheme.
+        UnreadableSourceError: it cannot be made, as where credentials are wrong.
+    """
+    for name in _TALKING:  # what nobody listens to goes to stderr otherwise, tracebacks too
+        logging.getLogger(name).addHandler(logging.NullHandler())
     scheme, called = scheme_of(url), without_secrets(url)
     try:
         from fsspec.core import url_to_fs

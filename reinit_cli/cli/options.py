@@ -59,10 +59,10 @@ class _DeviceType(click.ParamType):  # type: ignore[type-arg]  # generic only si
 
 
 class CountType(click.IntRange):
-    """A positive integer, in the digits of ASCII."""
+    """A positive integer, or one from another number on, in the digits of ASCII."""
 
-    def __init__(self) -> None:
-        super().__init__(min=1)
+    def __init__(self, least: int = 1) -> None:
+        super().__init__(min=least)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read it."""

@@ -252,11 +252,14 @@ class Checks:
         """Test what was drawn since the last time; say whether all of it passed."""
         found = {key: checker.findings() for key, checker in self._checkers.items()}
         self._checkers.clear()
-        self.findings |= found
-        self.have_failed = self.have_failed or any(
-            not finding.passed for findings in found.values() for finding in findings
-        )
+        for key, findings in found.items():
+            self.learn(key, findings)
         return not self.have_failed
+
+    def learn(self, key: str, findings: Sequence[Finding]) -> None:
+        """Take over what the tests of a draw found."""
+        self.findings[key] = tuple(findings)
+        self.have_failed = self.have_failed or not all(each.passed for each in findings)
 
 
 def failures_of(plan: Plan, findings: Mapping[str, Sequence[Finding]]) -> tuple[Failure, ...]:

@@ -94,9 +94,17 @@ def write_together(
         OutputUnwritableError, UnreadableSourceError, SourceChangedError: as they say.
         TensorError: a cast makes an infinity or NaN of a number.
     """
+    write_open(
+        [OpenFile(files[name], writer, progress) for name, writer in writers.items()],
+        device,
+        observe,
+    )
+
+
+def write_open(opened: Sequence[OpenFile], device: str, observe: Observe) -> None:
+    """Write open files side by side; arguments and raises as `write_together`."""
 
     def write() -> None:
-        opened = [OpenFile(files[name], writer, progress) for name, writer in writers.items()]
         run = _Run(opened, device, observe)
         try:
             run.write()
@@ -154,7 +162,7 @@ class _Run:
             for _ in results:
                 pass
         for file in self._files:
-            _write_late(file)
+            write_late(file)
 
     def _produce(self, product: Product) -> None:
         try:
@@ -284,7 +292,7 @@ class _Run:
             yield product
 
 
-def _write_late(file: OpenFile) -> None:
+def write_late(file: OpenFile) -> None:
     """Write what depends on digests, of which some are those of others."""
     waiting = [piece for piece in file.pieces if isinstance(piece.segment, Late)]
     while waiting:

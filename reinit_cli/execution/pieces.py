@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from reinit_cli.lazy import dataclass
@@ -15,13 +15,21 @@ from reinit_cli.threads import Progress, stop_here
 class OpenFile:
     """A file that is written."""
 
-    def __init__(self, segments: Sequence[Segment], writer: Writer, progress: Progress) -> None:
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        writer: Writer,
+        progress: Progress,
+        owned: Collection[int] | None = None,
+    ) -> None:
         """Put segments at their places.
 
         Args:
             segments: in the order of the file.
             writer: where to; a seekable one where the segments look ahead.
             progress: called after every write.
+            owned: the positions of those that are written, each with its CRC-32; None means
+                that all are, and the CRC-32s are kept on which others depend.
         """
         self.writer = writer
         self.progress = progress
@@ -29,8 +37,10 @@ class OpenFile:
         self.pieces = [
             Piece(self, at, offset, segment)
             for at, (offset, segment) in enumerate(zip(offsets, segments, strict=False))
+            if owned is None or at in owned
         ]
-        self._wanted = {at for segment in segments for at in _needed(segment)}
+        needed = {at for segment in segments for at in _needed(segment)}
+        self._wanted = needed if owned is None else frozenset(owned)
         self._digests: dict[int, tuple[int, int]] = {}  # CRC-32 and bytes of a segment
 
     @property
@@ -46,6 +56,17 @@ class OpenFile:
         """Keep the CRC-32 of a piece, where others depend on it."""
         if self.wants_digest(piece):
             self._digests[piece.at] = crc, piece.segment.nbytes
+
+    @property
+    def digests(self) -> Mapping[int, int]:
+        """The CRC-32 of each piece that was written and for which it is kept."""
+        return {at: crc for at, (crc, _) in self._digests.items()}
+
+    def learn(self, digests: Mapping[int, int]) -> None:
+        """Take over the CRC-32s of pieces that were written elsewhere."""
+        for piece in self.pieces:
+            if piece.at in digests:
+                self.note(piece, digests[piece.at])
 
     def is_ready(self, late: Late) -> bool:
         """Whether everything is known that some bytes depend on."""

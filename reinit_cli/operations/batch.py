@@ -36,6 +36,7 @@ from reinit_cli.operations.rewrite import Outcome, ReportFile
 from reinit_cli.planning.job import Job
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.partial import PartialRequest, RequestOptions, without
+from reinit_cli.request.ranks import check_ranks
 from reinit_cli.request.request import Request
 from reinit_cli.storage.destination import InUse, check_new, identity_of, occupant, place_of
 from reinit_cli.storage.folders import folders_above
@@ -188,6 +189,7 @@ def plan_batch(
     planned: list[Planned] = []
     for request in requests:
         refuse_conflicts(request)
+        check_ranks(request, len(requests))
         try:
             planned.append(_planned(request, planned))
         except ReinitError as error:
@@ -319,7 +321,8 @@ def run_batch(
         report: what is written with the output of a lone job, or None.
     """
     jobs = [each for each in planned if isinstance(each, Job)]
-    destinations = [each for job in jobs for each in job.destinations]
+    # Of several ranks, the first makes folders, and the others wait for what is in them.
+    destinations = [each for job in jobs if not job.request.rank for each in job.destinations]
     if report is not None:
         destinations.append(report.destination)
     with folders_above(destinations):

@@ -58,6 +58,7 @@ from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION
 from reinit_cli.request.bounds import Bounds
 from reinit_cli.request.cast import as_asked_for, casts_of
 from reinit_cli.request.pattern import Pattern, patterns_of
+from reinit_cli.request.ranks import check_ranks
 from reinit_cli.request.rename import renames_of
 from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
@@ -261,6 +262,7 @@ def _read(request: Request) -> Request:
     """
     rules, resizes = rules_of(request.rules), resizes_of(request.resize)
     refuse_conflicts(request)
+    check_ranks(request)
     if request.shard_nbytes is not None and request.shard_nbytes < 1:
         raise OutputError("", f"shards have at least a byte, not {request.shard_nbytes}")
     changes = request.changes_entries or request.tensors_only

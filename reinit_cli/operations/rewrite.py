@@ -15,12 +15,13 @@ from reinit_cli.checkpoints.formats import leads_to_others
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.assemble import files_of
-from reinit_cli.execution.checks import Checks, Failure, Finding, failures_of
+from reinit_cli.execution.checks import Failure, Finding, failures_of
 from reinit_cli.execution.engine import run, total_nbytes
-from reinit_cli.execution.fill import Observer, filled_ranges
-from reinit_cli.execution.measures import Filled, Measures
+from reinit_cli.execution.fill import filled_ranges
+from reinit_cli.execution.measures import Filled
+from reinit_cli.execution.observations import Observations
 from reinit_cli.execution.order import files_in_any_order
-from reinit_cli.execution.sketches import Sketch, Sketches
+from reinit_cli.execution.sketches import Sketch
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.bounds import check_links
 from reinit_cli.operations.devices import with_device
@@ -28,8 +29,8 @@ from reinit_cli.operations.masks import masks_of
 from reinit_cli.operations.prepare import check_faults, decide, with_state
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import refuse_too_large
-from reinit_cli.planning.plan import Plan, Step
-from reinit_cli.provenance.recorder import FixedRecorder, Recorder
+from reinit_cli.planning.plan import Plan
+from reinit_cli.provenance.recorder import FixedRecorder, recorder_of
 from reinit_cli.request.request import Request
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.location import DASH
@@ -142,25 +143,17 @@ def execute(
     request = job.request
     _check_memory(job.plan)
     reported = (report.destination.path or DASH,) if report is not None else ()
-    checks, sketches = Checks(job.plan), Sketches(job.pictured)
-    measures = Measures(is_asked=request.measure)
-
-    def observe(step: Step) -> list[Observer]:
-        observers = (each.observe(step) for each in (measures, checks, sketches))
-        return [each for each in observers if each]
+    seen = Observations(job)
+    told = progress or unwatched
 
     def seal(name: str, writer: Writer) -> bool:
-        if checks.have_passed():
+        if seen.have_passed():
             recorder_.seal(name, files[name], filled_ranges(files[name]), writer)
-        return not checks.have_failed
+        return not seen.have_failed
 
     def outcome() -> Outcome:
-        steps = (*job.plan.steps, *job.plan.slots)
-        order = (share.key for step in steps for share in step.shares)
-        filled = measures.filled()
-        done = {key: filled[key] for key in order if key in filled}
         seconds = time.monotonic() - started
-        return Outcome(job, done, nbytes, seconds, checks.findings, sketches.sketches())
+        return Outcome(job, seen.filled(), nbytes, seconds, seen.findings, seen.sketches())
 
     def check_sources() -> None:
         written = (*job.writes, *job.written, *reported)
@@ -173,14 +166,22 @@ def execute(
             (step.law for step in job.plan.draws), request.seed, masks_of(job.plan)
         ) as donors,
     ):
-        recorder_ = recorder or Recorder.of(job, contents)
+        recorder_ = recorder or recorder_of(job, contents)
         files = files_of(job, contents, donors, recorder_.blank)
         nbytes = sum(map(total_nbytes, files.values()))
         to = output or _output(job, contents, files, stream)
         # A signal may raise as the first call to close it begins; no other does after it.
         with ExitStack() as backstop, backstop.push(to) as opened:
-            run(files, opened, request.device, progress or unwatched, observe, seal)
-            if checks.have_failed:
+            if request.is_shared and output is None:
+                from reinit_cli.operations.ranks import run_part
+
+                sources = (contents, *donors.contents.values())
+                run_part(
+                    job, sources, files, opened, seen, told, seal if recorder_.is_asked else None
+                )
+            else:
+                run(files, opened, request.device, told, seen.observe, seal)
+            if seen.have_failed and not request.rank:
                 return outcome()
             contents.check_unchanged()  # of a pipe, this may wait for its end
             recorder_.write_extra(opened)
@@ -223,6 +224,11 @@ def plan_of(request: Request, found: Source | None = None) -> Plan:
 def _output(
     job: Job, contents: Contents, files: Mapping[str, Sequence[Segment]], stream: BinaryIO | None
 ) -> Output:
+    if job.request.is_shared:
+        from reinit_cli.operations.ranks import output_of
+
+        return output_of(job, contents)
+
     in_any_order = made_once(lambda: files_in_any_order(files))
 
     def waits(name: str) -> bool:

@@ -126,3 +126,12 @@ def digest_of_source(source: Source, contents: Contents) -> tuple[int, str]:
                 whole.update(bytes_at(part.data))
             nbytes += view.nbytes
     return nbytes, whole.hexdigest()
+
+
+def nbytes_of_source(source: Source, contents: Contents) -> int:
+    """Return the size that `digest_of_source` returns, and read no byte for it."""
+    files = contents.files()
+    if files:
+        return sum(file.nbytes for file in files.values())
+    views = (contents.view(tensor) for tensor in source.tensors if not tensor.carried)
+    return sum(view.nbytes for view in views)

@@ -16,9 +16,10 @@ from reinit_cli.provenance.digests import (
     digests_of,
     filled_digests,
     joined,
+    nbytes_of_source,
     ranges_of,
 )
-from reinit_cli.provenance.record import Form, blank_record, drawn_steps, text_of
+from reinit_cli.provenance.record import BLANK, Form, blank_record, drawn_steps, text_of
 from reinit_cli.storage.crc32 import crc32
 from reinit_cli.storage.segments import Range, Reserved, Segment
 from reinit_cli.storage.writer import Output, Writer, put_file
@@ -58,19 +59,31 @@ def _own(step: Step, found: Mapping[str, str]) -> str:
 class Recorder:
     """Writes the record of a job where one is asked for."""
 
-    def __init__(self, job: Job, form: Form | None) -> None:
+    def __init__(self, job: Job, form: Form | None, undigested: Contents | None = None) -> None:
         self._job = job
         self._form = form
+        self._undigested = undigested
         self._files: dict[str, FileDigests] = {}
 
     @classmethod
     def of(cls, job: Job, contents: Contents) -> Self:
-        """Digest the source, if there is to be a record."""
+        """Digest the source, if there is to be a record.
+
+        Where other processes wait for this one, it is digested when their parts are written.
+        """
         if not job.request.record:
             return cls(job, None)
-        digest = digest_of_source(job.source, contents)
         is_inside = job.request.record is True
+        if job.request.is_shared:
+            size = nbytes_of_source(job.source, contents)
+            return cls(job, blank_record(job, (size, BLANK), is_inside=is_inside), contents)
+        digest = digest_of_source(job.source, contents)
         return cls(job, blank_record(job, digest, is_inside=is_inside))
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is to be a record."""
+        return self._form is not None
 
     @property
     def blank(self) -> str:
@@ -113,11 +126,17 @@ class Recorder:
     @property
     def _text(self) -> str:
         assert self._form is not None
+        if self._undigested is not None:
+            _, digest = digest_of_source(self._job.source, self._undigested)
+            self._form = {**self._form, "source": {**self._form["source"], "sha256": digest}}
+            self._undigested = None
         return text_of(finished(self._form, self._job.plan, self._files))
 
 
 class FixedRecorder:
     """Leaves room for a record that is known, and writes none."""
+
+    is_asked = False
 
     def __init__(self, text: str) -> None:
         """Leave room for a text; "" for none."""
@@ -134,6 +153,12 @@ class FixedRecorder:
 
     def write_extra(self, output: Output) -> None:
         """Write nothing: the record is there."""
+
+
+def recorder_of(job: Job, contents: Contents) -> Recorder | FixedRecorder:
+    """Return what writes the record of a job; of several processes, the first does."""
+    recorder = Recorder.of(job, contents)
+    return FixedRecorder(recorder.blank) if job.request.rank else recorder
 
 
 def pieces_of(text: str, segments: Iterable[Segment]) -> Iterator[tuple[int, bytes]]:

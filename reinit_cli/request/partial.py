@@ -51,6 +51,11 @@ class PlainOptions(PlainPlanOptions, total=False):
     skip_existing: bool
     in_place: bool
     fsync: bool
+    rank: int | None
+    world_size: int | None
+    run_id: str | None
+    timeout: float
+    resume: bool
     measure: bool
     measure_before: bool
     sketch: bool

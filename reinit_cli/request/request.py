@@ -89,6 +89,11 @@ class Request:
     skip_existing: bool = False
     in_place: bool = False
     fsync: bool = False
+    rank: int | None = None
+    world_size: int | None = None
+    run_id: str | None = None
+    timeout: float = 600.0
+    resume: bool = False
     measure: bool = True
     measure_before: bool = False
     sketch: bool = False
@@ -102,6 +107,11 @@ class Request:
     def changes_entries(self) -> bool:
         """Whether it asks for other entries: their dtypes, shapes, places, keys or number."""
         return bool(self.dtype or self.reshapes or self.selects)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes write the output together."""
+        return self.world_size is not None and self.world_size > 1
 
     @property
     def selects(self) -> bool:
@@ -287,6 +297,17 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "in_place": Option("whether to replace the source by the output"),
     "fsync": Option("whether to fsync a new output too"),
+    "rank": Option(
+        "which of several processes that write the output together this one is, from 0 on; None "
+        "if it is the only one"
+    ),
+    "world_size": Option("the number of these processes"),
+    "run_id": Option("the name that all of these processes have for this run"),
+    "timeout": Option("the seconds to wait for one of them that gives no sign of life"),
+    "resume": Option(
+        "whether to go on from what these processes had finished when a run with the same name "
+        "was interrupted"
+    ),
     "measure": Option("whether to measure the values that tensors are filled with"),
     "measure_before": Option("whether to measure filled tensors before they are filled"),
     "sketch": Option("whether to count histograms of the values before and after"),

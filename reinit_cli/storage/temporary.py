@@ -20,6 +20,9 @@ from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.names import is_at, remove_if_there
 from reinit_cli.storage.system import lock_if_possible, open_unnamed
 
+RANKS_MARK = "reinit-ranks"
+"""What the temporary of several processes holds in the place of a marker, see `staging`."""
+
 _MARKER = "reinit-temporary"
 _CONTENT = "folder"
 _NAME = re.compile(r"\..+\.reinit-[0-9a-f]{12}", re.DOTALL)
@@ -36,8 +39,13 @@ _NEW_MODE = 0o666
 
 def temporary_name(path: str) -> str:
     """Return a name next to a path that no other run has."""
+    return name_of_temporary(path, os.urandom(6).hex())
+
+
+def name_of_temporary(path: str, digits: str) -> str:
+    """Return the name next to a path that ends with twelve hexadecimal digits."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, _start_of_names(name) + os.urandom(6).hex())
+    return os.path.join(folder, _start_of_names(name) + digits)
 
 
 def _start_of_names(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -82,6 +83,7 @@ def command(
     from reinit_cli.cli.terminal import refuse_terminal, warn
     from reinit_cli.operations.batch import plan_batch
     from reinit_cli.request.cast import Cast, as_asked_for
+    from reinit_cli.request.ranks import ranks_asked
 
     options["record"] = record_to or record or None
     options["dtype"] = as_asked_for(map(Cast.parse, options["dtype"]))
@@ -94,12 +96,15 @@ def command(
         null=null,
         options={
             **options,
+            **ranks_asked(options, os.environ),
             "measure": not quiet or as_json or report is not None,
             "measure_before": verbose,
             "sketch": report is not None,
         },
     )
     _check_beside(asked, report, dry_run=dry_run)
+    if any(each.rank for each in asked.requests):  # rank 0 reports for all
+        quiet, as_json, report, progress = True, False, None, False
     if asked.is_streamed and not dry_run:
         refuse_terminal(sys.stdout)
     if not asked.requests:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from reinit_cli.cli.commands.run.many import FILES, MANY, RANKS
 from reinit_cli.cli.help import argument, option
 from reinit_cli.cli.options import (
     REPORT_HELP,
@@ -33,10 +34,10 @@ from reinit_cli.cli.parameters import (
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 RULES, SOURCE, SHAPES = "Rules", "Source", "Shapes and what goes with them"
-RANDOMNESS, OUTPUT, FILES = "Randomness", "Output", "Many files"
+RANDOMNESS, OUTPUT = "Randomness", "Output"
 CHECKS, DISPLAY, RARE = "Preview, check and record", "Display", "Rarely needed"
 
-HEADINGS = (RULES, SOURCE, SHAPES, RANDOMNESS, OUTPUT, FILES, CHECKS, DISPLAY, RARE)
+HEADINGS = (RULES, SOURCE, SHAPES, RANDOMNESS, OUTPUT, FILES, RANKS, CHECKS, DISPLAY, RARE)
 """The sections of --help, in their order."""
 
 _OFTEN = (
@@ -305,34 +306,7 @@ _SELDOM = (
         help="Copy matching files of a folder that would be left out next to new weights. "
         "Repeatable.",
     ),
-    option(
-        "--files-from",
-        metavar="FILE",
-        heading=FILES,
-        help="Read more sources from FILE, one a line; '-' is stdin",
-    ),
-    option(
-        "-0",
-        "--null",
-        is_flag=True,
-        heading=FILES,
-        help="Names in --files-from end with NUL instead of a newline",
-    ),
-    option(
-        "-j",
-        "--jobs",
-        type=CountType(),
-        default=1,
-        metavar="N",
-        heading=FILES,
-        help="Write N outputs in parallel  [default: 1]",
-    ),
-    option(
-        "--keep-going",
-        is_flag=True,
-        heading=FILES,
-        help="Continue after a failed input; exit with 3",
-    ),
+    *MANY,
     option(
         "--record",
         is_flag=True,

@@ -1,0 +1,100 @@
+"""Write one output with several processes: each writes its part, and rank 0 commits the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from reinit_cli.checkpoints.source import Contents
+from reinit_cli.errors import CheckFailedError
+from reinit_cli.execution.checks import failures_of
+from reinit_cli.execution.engine import total_nbytes
+from reinit_cli.execution.observations import Observations
+from reinit_cli.execution.part import Files, without_last, write_last, write_part
+from reinit_cli.execution.share import shares_of
+from reinit_cli.operations.rank_plan import plan_form
+from reinit_cli.planning.job import Job
+from reinit_cli.storage.segments import Late
+from reinit_cli.storage.staging.output import FirstOutput, SharedOutput, shared_output
+from reinit_cli.storage.staging.ranks import Ranks
+from reinit_cli.storage.writer import Output, Writer
+from reinit_cli.threads import Progress
+
+
+def output_of(job: Job, contents: Contents) -> SharedOutput:
+    """Return the output of a job that several processes write.
+
+    Args:
+        job: the job of this one.
+        contents: its source, open.
+    """
+    asked = job.request
+    assert asked.rank is not None
+    assert asked.world_size is not None
+    assert asked.run_id is not None
+    ranks = Ranks(asked.rank, asked.world_size, asked.run_id, asked.timeout, asked.resume)
+    return shared_output(job.destination, contents.modes, ranks)
+
+
+def run_part(
+    job: Job,
+    sources: Sequence[Contents],
+    files: Files,
+    output: Output,
+    seen: Observations,
+    progress: Progress,
+    seal: Callable[[str, Writer], object] | None,
+) -> None:
+    """Write the part of this rank; as rank 0, wait for those of the others and finish the files.
+
+    Args:
+        job: what to do.
+        sources: everything that is read.
+        files: the segments of each file.
+        output: where they go, see `output_of`.
+        seen: what looks at draws.
+        progress: called with the bytes that any rank has written.
+        seal: called with each file whose bytes are all there, or None.
+
+    Raises:
+        ReinitError: this rank fails, or another does.
+    """
+    assert isinstance(output, SharedOutput)
+    shares = shares_of(files, output.ranks.count)
+    sizes = {name: total_nbytes(segments) for name, segments in files.items()}
+    output.begin(sizes, plan_form(job, sources, files, shares), progress)
+    owned = without_last(shares[output.ranks.rank], files)
+    counted = output.counted(progress)
+    digests = write_part(files, owned, output, job.request.device, counted, seen.observe)
+    for source in sources:
+        source.check_unchanged()
+    output.leave({"digests": digests, **seen.form()})
+    if isinstance(output, FirstOutput):
+        _finish(job, files, output, seen, progress, seal)
+
+
+def _finish(
+    job: Job,
+    files: Files,
+    output: FirstOutput,
+    seen: Observations,
+    progress: Progress,
+    seal: Callable[[str, Writer], object] | None,
+) -> None:
+    """Write what depends on the parts of all ranks."""
+    digests: dict[str, dict[int, int]] = {name: {} for name in files}
+    for note in output.notes():
+        seen.learn(note)
+        for name, of_file in note["digests"].items():
+            digests[name].update({int(at): crc for at, crc in of_file.items()})
+    if seen.have_failed:
+        failures = failures_of(job.plan, seen.findings)
+        output.refuse(CheckFailedError([str(each) for each in failures]))
+        return
+    for name, segments in files.items():
+        if seal is None and not any(isinstance(each, Late) for each in segments):
+            continue
+        writer = output.file(name, total_nbytes(segments))
+        write_last(segments, writer, digests[name], progress)
+        if seal is not None:
+            seal(name, writer)
+        writer.close()

@@ -1,0 +1,211 @@
+"""Make, join and remove the temporary that several processes share."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from reinit_cli.errors import OutputError
+from reinit_cli.storage.closing import close_quietly
+from reinit_cli.storage.folders import make_folders_in
+from reinit_cli.storage.reader import Modes
+from reinit_cli.storage.staging.ranks import Ranks
+from reinit_cli.storage.staging.texts import Form, put_text, see_again, text_at
+from reinit_cli.storage.system import naming_output, reserve_space
+from reinit_cli.storage.temporary import RANKS_MARK, name_of_temporary
+
+VERSION = 1
+"""Of the texts in a staging."""
+
+_SHORTEST, _LONGEST = 0.005, 0.5
+"""The seconds between two looks at what another rank is to do."""
+
+_NEW_MODE = 0o666
+"""The permissions of a new file, before the umask."""
+
+_MARK, _FOLDER, _FILE, _DONE = RANKS_MARK, "folder", "file", "done"
+
+
+GONE = "rank gone"
+"""The kind of error where a rank is gone, and not because of anything that it found."""
+
+
+def failure(path: str, problem: str, kind: str = "ranks") -> OutputError:
+    """Return the error of several processes that cannot write an output together."""
+    return OutputError(path, problem, kind=kind)
+
+
+class Staging:
+    """The temporary of an output that several processes write.
+
+    Attributes:
+        path: that of the output, without a slash at its end.
+        ranks: which of them this one is.
+        outer: the temporary.
+    """
+
+    def __init__(self, path: str, ranks: Ranks) -> None:
+        """Name it, and make nothing."""
+        self.path = path.rstrip(os.sep)
+        self.ranks = ranks
+        self.outer = self._named("staging")
+        self._lock: int | None = None
+
+    def _named(self, what: str) -> str:
+        """Return a name next to the output that every rank of this run has for something."""
+        words = (os.path.basename(self.path), self.ranks.run_id, what)
+        digits = hashlib.sha256("\0".join(words).encode(errors="surrogateescape")).hexdigest()
+        return name_of_temporary(self.path, digits[:12])
+
+    @property
+    def folder(self) -> str:
+        """Where the files of a folder are."""
+        return os.path.join(self.outer, _FOLDER)
+
+    def place(self, name: str) -> str:
+        """Return where a file of the output is; a lone one is called ""."""
+        return os.path.join(self.folder, name) if name else os.path.join(self.outer, _FILE)
+
+    @property
+    def content(self) -> str:
+        """The path of what gets the name of the output: a folder or a lone file."""
+        lone = self.place("")
+        return lone if os.path.lexists(lone) else self.folder
+
+    def text(self, what: str, rank: int) -> str:
+        """Return the path of what a rank says, such as its note."""
+        return os.path.join(self.outer, f"{what}-{rank}")
+
+    def failed(self) -> list[int]:
+        """Return the other ranks that said why they failed."""
+        see_again(self.outer)
+        try:
+            names = set(os.listdir(self.outer))
+        except OSError:
+            return []
+        return [rank for rank in self.ranks.others if f"failed-{rank}" in names]
+
+    # --- by rank 0 ----------------------------------------------------------------------
+
+    def make(self, sizes: Mapping[str, int], plan: Form, modes: Modes) -> None:
+        """Let it appear with every file at its size.
+
+        Args:
+            sizes: the size of each file.
+            plan: what this rank planned.
+            modes: the permissions of what a folder holds.
+
+        Raises:
+            OutputError: another run with the same id is writing it.
+            OutputUnwritableError: the folder or the disk refuses.
+        """
+        draft = self._named("draft")
+        with naming_output(self.path):
+            self._refuse_second()
+            for left in (self.outer, draft):
+                _remove(left)
+            os.mkdir(draft, 0o700)
+            for name, nbytes in sizes.items():
+                place = os.path.join(draft, os.path.relpath(self.place(name), self.outer))
+                _make_file(place, nbytes, modes.files.get(name, _NEW_MODE))
+            if "" not in sizes:
+                os.makedirs(os.path.join(draft, _FOLDER), exist_ok=True)
+                make_folders_in(os.path.join(draft, _FOLDER), modes.folders)
+            made = os.urandom(16).hex()
+            mark = os.path.join(draft, _MARK)
+            put_text(mark, {"version": VERSION, "made": made, "plan": plan})
+            self._lock = os.open(mark, os.O_RDWR | os.O_CLOEXEC)
+            with suppress(OSError):  # some file systems have no locks
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(draft, self.outer)
+
+    def _refuse_second(self) -> None:
+        """Refuse to write where another run with the same name for itself does."""
+        try:
+            fd = os.open(os.path.join(self.outer, _MARK), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            problem = f"another run with the id {self.ranks.run_id!r} is writing {self.path!r}"
+            raise failure(self.path, problem) from error
+        except OSError:
+            return
+        finally:
+            close_quietly(fd)
+
+    def remove(self) -> bool:
+        """Remove it; return whether it is gone."""
+        is_gone = _remove(self.outer)
+        self.close()
+        return is_gone
+
+    def close(self) -> None:
+        """Let its lock go."""
+        if self._lock is not None:
+            close_quietly(self._lock)
+            self._lock = None
+
+    def declare_done(self) -> None:
+        """Let the others know that the output has its name."""
+        with suppress(OSError):
+            put_text(os.path.join(self.outer, _DONE), {"version": VERSION})
+
+    # --- by the others ------------------------------------------------------------------
+
+    def mark(self) -> Form | None:
+        """Return what rank 0 says of it; None where there is none yet."""
+        see_again(os.path.dirname(self.outer) or os.curdir)
+        form = text_at(os.path.join(self.outer, _MARK))
+        return form if form is not None and form.get("version") == VERSION else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the output has its name."""
+        see_again(self.outer)
+        return os.path.lexists(os.path.join(self.outer, _DONE))
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it has not been removed."""
+        see_again(os.path.dirname(self.outer) or os.curdir)
+        return os.path.lexists(os.path.join(self.outer, _MARK))
+
+
+def wait(is_ready: Callable[[], bool], check: Callable[[], object]) -> None:
+    """Wait until something is there.
+
+    Args:
+        is_ready: whether it is.
+        check: called between two looks; raises where waiting longer is in vain.
+    """
+    pause = _SHORTEST
+    while not is_ready():
+        check()
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST)
+
+
+def _make_file(place: str, nbytes: int, mode: int) -> None:
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    fd = os.open(place, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode)
+    try:
+        reserve_space(fd, nbytes)
+        os.ftruncate(fd, nbytes)
+    finally:
+        os.close(fd)
+
+
+def _remove(outer: str) -> bool:
+    """Remove a temporary; return whether it is gone."""
+    for _ in range(2):  # what a network refuses once, it often does the next time
+        shutil.rmtree(outer, ignore_errors=True)
+        if not os.path.lexists(outer):
+            return True
+    return False

@@ -266,7 +266,8 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
 
     `known` holds the names in the same folder. Its kind is "link" where a link leads to
     nothing (`of`), "elsewhere" for a URL where only files of this machine are read, "remote" for a URL, "scheme" for one that no file system has (`of`), "url" for that of a file of this machine, and "weights"
-    where pretrained weights should be.
+    where pretrained weights should be. On the Hugging Face Hub it is "model" or "revision" for what
+    there is not, and "in model" for a file of a model (`of`).
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -276,6 +277,9 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
         "remote": "there is no {about!r}",
         "scheme": "{about!r}: there is no file system for {of}://",
         "url": "{about!r} is a URL, and files are named by their paths",
+        "model": "there is no model {about!r} on the Hugging Face Hub, or it is private",
+        "revision": "the model {of!r} has no revision {about!r}",
+        "in model": "{of!r} has no file {about!r}",
         "weights": "the pretrained weights of {of} are not at {about!r} "
         "and cannot be downloaded ({problem})",
     }
@@ -284,12 +288,17 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
 class UnreadableSourceError(SourceError, OSError):
     """A source that cannot be read, or where its links of weights lead ("link").
 
-    Its kind is "access" where a server lets us not have it.
+    Its kind is "access" where a server lets us not have it; on the Hugging Face Hub it is "gated"
+    where terms have to be accepted, "token" where it may want another token, "hub" where the
+    Hub cannot be reached (`of` is its address), and "uncached" where it must not be asked.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "cannot read {about!r}: {problem}",
         "access": "no access to {about!r}: {problem}",
+        "gated": "no access to {about!r}: its terms have to be accepted",
+        "token": "no access to {about!r}: {problem}",
+        "uncached": "{about!r} is not in the cache of the Hub, and HF_HUB_OFFLINE is set",
     }
 
 

@@ -8,6 +8,7 @@ from dataclasses import field
 from types import MappingProxyType
 
 from reinit_cli.checkpoints.array import array_source
+from reinit_cli.checkpoints.fetching import fetch, files_of
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.initializers import Architecture, Elsewhere, Init, Law, Transform
@@ -50,7 +51,11 @@ class References:
 
     @contextmanager
     def opened(
-        self, laws: Iterable[Law | None], seed: int, masks: Iterable[str] = ()
+        self,
+        laws: Iterable[Law | None],
+        seed: int,
+        masks: Iterable[str] = (),
+        keys: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> Iterator[OpenDonors]:
         """Open the checkpoints that some laws take tensors from.
 
@@ -58,9 +63,13 @@ class References:
             laws: what fills tensors.
             seed: the seed of a model that is built.
             masks: the checkpoints of masks that are read.
+            keys: the tensors that are taken from each of the others; all where it is left out.
         """
         used = {law.donor for law in laws if isinstance(law, Transform) and law.donor is not None}
         used |= set(masks)
+        for name in sorted(used):
+            donor = self.donors[name]
+            fetch(donor, files_of(donor, keys[name]) if name in keys else None)
         with ExitStack() as stack:
             contents = {
                 name: stack.enter_context(self.donors[name].open(seed)) for name in sorted(used)

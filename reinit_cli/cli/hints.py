@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,7 +25,15 @@ from reinit_cli.cli.offers import (
     spelled,
     unmatched,
 )
-from reinit_cli.operations.ways import fetching, meant, offered, path_of_url, way_from
+from reinit_cli.operations.ways import (
+    ON_HUB,
+    fetching,
+    meant,
+    offered,
+    path_of_url,
+    perhaps_on_hub,
+    way_from,
+)
 from reinit_cli.text import near, one_line
 from reinit_cli.version import __version__
 
@@ -110,10 +117,7 @@ def _file(otherwise: str) -> Callable[[Any], str]:
 
 def _source(error: errors.SourceNotFoundError) -> str:
     """Offer a file that is spelled like it, or the model of a hub that may be meant."""
-    on_hub = ""
-    if not error.known and re.fullmatch(r"[\w.-]+/[\w.-]+", error.about):
-        on_hub = f"if it is a model of the Hugging Face Hub, {fetching(f'hf://{error.about}')}"
-    return _file(on_hub or "reinit models lists the built-in models")(error)
+    return _file(perhaps_on_hub(error) or "reinit models lists the built-in models")(error)
 
 
 def _roots(error: errors.ReinitError) -> str:
@@ -285,6 +289,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnfillableError, "wildcard"): "without --strict it would be skipped",
     (errors.SourceNotFoundError, ""): _source,
     (errors.SourceNotFoundError, "link"): "",
+    **ON_HUB,
     (errors.SourceNotFoundError, "url"): lambda error: path_of_url(error.about),
     (errors.SourceNotFoundError, "elsewhere"): lambda error: fetching(error.about),
     (errors.SourceNotFoundError, "weights"): _weights,

@@ -14,6 +14,7 @@ from reinit_cli.text import nbytes, one_line
 
 if TYPE_CHECKING:
     from reinit_cli.checkpoints.source import Source
+    from reinit_cli.storage.reader import Download
 
 
 def note(line: str) -> None:
@@ -36,8 +37,13 @@ def warn_about(sources: Iterable[Source]) -> None:
         warn(doubts_about(source))
 
 
-def note_downloads(sources: Iterable[Source]) -> None:
-    """Say which pretrained weights are downloaded when sources are opened, and how large they are."""
+def note_downloads(sources: Iterable[Source], others: Iterable[Download | None] = ()) -> None:
+    """Say which pretrained weights are downloaded when sources are opened, and how large they are.
+
+    Args:
+        sources: those that are opened.
+        others: what else is downloaded; None where nothing is.
+    """
     from reinit_cli.checkpoints.model import ModelSource
 
     noted = set()
@@ -49,6 +55,8 @@ def note_downloads(sources: Iterable[Source]) -> None:
         size = f", {nbytes(download.nbytes)}" if download.nbytes is not None else ""
         weights = f"{download.model} ({download.weights}{size})"
         note(f"downloading the weights of {weights} to {download.path}")
+    for each in dict.fromkeys(filter(None, others)):
+        note(f"downloading {each.what} ({nbytes(each.nbytes)}) to {each.folder}")
 
 
 def warn_of_inputs(warnings: Mapping[str, Sequence[str]]) -> None:

@@ -104,7 +104,10 @@ def apply(decided: InMemory, progress: Progress = unwatched) -> None:
     request = decided.plan.request
     laws = (step.law for step in decided.plan.draws)
     masks = masks_of(decided.plan)
-    with one_thread(), decided.references.opened(laws, request.seed, masks) as donors:
+    with (
+        one_thread(),
+        decided.references.opened(laws, request.seed, masks, decided.plan.taken) as donors,
+    ):
         _fill(decided.targets, donors, request.device, progress)
 
 

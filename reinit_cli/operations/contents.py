@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 from reinit_cli.checkpoints.file import FileSource, file_source, stream_source
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
@@ -11,9 +13,9 @@ from reinit_cli.checkpoints.formats.outline import Outlining, Part
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import UnsupportedFormatError
 from reinit_cli.lazy import dataclass
-from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.reader import Reader
+from reinit_cli.storage.stores import store_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def describe(text: str, weights: str | None = None, root: str | None = None) -> 
     except UnsupportedFormatError as error:
         if error.kind != "root":
             raise
-        with InputFile(error.about) as file:
+        with closing(store_of(error.about).open(error.about)) as file:
             return _without_state_dict(file)
     if isinstance(source, FolderSource) and isinstance(source.format, Outlining):
         with source.open(0) as contents:
@@ -60,8 +62,8 @@ def describe(text: str, weights: str | None = None, root: str | None = None) -> 
     lone = _lone_file(source, root)
     if lone is None:
         return _of(source, ())
-    with InputFile(lone.path) as file:
-        file.check_unchanged(lone.fingerprint)
+    with closing(lone.store.open(lone.path, lone.fingerprint)) as file:
+        file.check_unchanged()
         return _of(source, _parts(lone.format, file, lone.located))
 
 
@@ -72,7 +74,7 @@ def _lone_file(source: Source, root: str | None) -> FileSource | None:
     if not isinstance(source, FolderSource) or source.located.parts:
         return None
     paths = source.paths_of_weights
-    return file_source(paths[0], paths[0], root) if len(paths) == 1 else None
+    return file_source(paths[0], paths[0], root, source.store) if len(paths) == 1 else None
 
 
 def _of_standard_input(root: str | None) -> Holdings:

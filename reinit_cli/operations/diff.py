@@ -15,11 +15,13 @@ from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.execution.sketches import BINS, PICTURES
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.difference import Change, Difference
+from reinit_cli.operations.downloads import download_of_tensors, fetch_tensors
 from reinit_cli.operations.prefix import PrefixDifference, prefix_between
 from reinit_cli.operations.stats import Measured, measure_source
 from reinit_cli.planning.select import selection_of
 from reinit_cli.request.rename import Rename, renames_of
 from reinit_cli.request.request import Request
+from reinit_cli.storage.reader import Download
 from reinit_cli.storage.segments import View
 from reinit_cli.streams.stream import DEFAULT_STREAM
 from reinit_cli.tensors.blocks import blocks_row_by_row, byte_blocks
@@ -79,6 +81,8 @@ def compare(
     Returns:
         One for each key, in the order of the first source, then what only the second has.
     """
+    for source, chosen in _compared(first, second, is_chosen, names):
+        fetch_tensors(source, chosen)
     with first.open(seed) as mine, second.open(seed) as theirs:
 
         def work() -> list[Difference]:
@@ -94,6 +98,23 @@ def compare(
         mine.check_unchanged()
         theirs.check_unchanged()
     return found
+
+
+def downloads_to_compare(
+    first: Source, second: Source, is_chosen: Callable[[str], bool], names: Mapping[str, str]
+) -> Iterator[Download | None]:
+    """Yield what `compare` downloads of each source, if anything."""
+    for source, chosen in _compared(first, second, is_chosen, names):
+        yield download_of_tensors(source, chosen)
+
+
+def _compared(
+    first: Source, second: Source, is_chosen: Callable[[str], bool], names: Mapping[str, str]
+) -> Iterator[tuple[Source, list[str]]]:
+    """Yield both sources with the keys that are compared, as each has them."""
+    keys = (tensor.key for tensor in first.tensors)
+    yield first, [key for key in keys if is_chosen(names.get(key, key))]
+    yield second, [tensor.key for tensor in second.tensors if is_chosen(tensor.key)]
 
 
 def find_both(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from reinit_cli.checkpoints.fetching import fetch, revision_of
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats import new_file, new_folder
@@ -127,8 +128,8 @@ def remade(
     source = drawn_from(source, request.stream, versions_in(form))
     job = _job_from(request, source, form)
     if job is None:
-        name = form["source"]["name"]
-        yield Finding(repr(request.source), f"is not the source that was recorded, {name!r}")
+        name = repr(form["source"]["name"]) + _version_in(form, source)
+        yield Finding(repr(request.source), f"is not the source that was recorded, {name}")
         return
     job = _with_kind(job, output)
     other = _other_shape(job, output)
@@ -136,6 +137,14 @@ def remade(
         yield other
         return
     yield from _made_again(job, output, contents, inside, progress)
+
+
+def _version_in(form: Form, source: Source) -> str:
+    """Say which commit a record names, where the source is read at another."""
+    commit, read = form["source"].get("commit"), revision_of(source)
+    if not isinstance(commit, str) or (read is not None and read.commit == commit):
+        return ""
+    return f" at the commit {commit}" + (f", and is at {read.commit}" if read is not None else "")
 
 
 def _with_kind(job: Job, output: Source) -> Job:
@@ -177,6 +186,7 @@ def _job_from_folder(request: Request, source: FolderSource, form: Form) -> Job 
 
 def _is_recorded(source: Source, seed: int, form: Form) -> bool:
     recorded = form["source"]
+    fetch(source)
     with source.open(seed) as read:
         return digest_of_source(source, read) == (recorded["nbytes"], recorded["sha256"])
 

@@ -25,6 +25,7 @@ from reinit_cli.execution.sketches import Sketch
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.bounds import check_links
 from reinit_cli.operations.devices import with_device
+from reinit_cli.operations.downloads import fetch_for
 from reinit_cli.operations.masks import masks_of
 from reinit_cli.operations.prepare import check_faults, decide, with_state
 from reinit_cli.planning.job import Job
@@ -160,10 +161,11 @@ def execute(
         contents.check_unchanged(written)
         donors.check_unchanged(written)
 
+    fetch_for(job)
     with (
         job.source.open(request.seed) as contents,
         job.references.opened(
-            (step.law for step in job.plan.draws), request.seed, masks_of(job.plan)
+            (step.law for step in job.plan.draws), request.seed, masks_of(job.plan), job.plan.taken
         ) as donors,
     ):
         recorder_ = recorder or recorder_of(job, contents)

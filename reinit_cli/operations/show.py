@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import TensorError
 from reinit_cli.lazy import dataclass
+from reinit_cli.operations.downloads import fetch_tensors
 from reinit_cli.operations.keys import Listing, Selectors, list_keys
 from reinit_cli.request.pattern import Pattern
 from reinit_cli.storage.segments import View
@@ -154,6 +155,7 @@ def opened_views(
         TensorError: the values of a tensor that was named cannot be read, or it has no such part.
     """
     views, skipped = [], {}
+    fetch_tensors(source, [tensor.key for tensor in tensors])
     with source.open(seed) as contents:
         for tensor in tensors:
             try:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.lazy import dataclass
+from reinit_cli.operations.downloads import fetch_tensors
 from reinit_cli.operations.keys import natural
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_as_stored
@@ -83,6 +84,7 @@ def measure_source(
     """
     groups = _groups(source, tensors, depth)
     members = {path: [tensor.key for tensor in inside] for path, inside in groups.items()}
+    fetch_tensors(source, [tensor.key for tensor in tensors])
     with source.open(seed) as contents:
         views = {
             tensor.key: contents.view(tensor) for inside in groups.values() for tensor in inside

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from reinit_cli.checkpoints.fetching import fetch
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats.base import RECORD_NAME, Recorded
@@ -133,6 +134,7 @@ def verify(
         found = _at_root(found, output, form)
         if isinstance(found, FolderSource) and form.get("reset_optimizer"):
             found = with_optimizer(found)
+    fetch(found)
     with found.open(0) as contents:
         verdict = _verified(found, contents, form, inside, given, progress or unwatched)
         if not is_whole(form, text):

@@ -60,6 +60,54 @@ def path_of_url(url: str) -> str:
     return f"name it {shlex.quote(unquote(urlsplit(url).path))}"
 
 
+def perhaps_on_hub(error: errors.SourceNotFoundError) -> str:
+    """Return how a model of the Hub is named, where a path that is not there looks like one."""
+    if error.known or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", error.about, re.ASCII) is None:
+        return ""
+    return f"if it is a model of the Hugging Face Hub, name it hf://{error.about}"
+
+
+def _in_model(error: errors.SourceNotFoundError) -> str:
+    found = [f"{error.of}/{name}" for name in near(error.about, error.known)]
+    if found:
+        return f"did you mean {' or '.join(map(shlex.quote, found))}?"
+    few = ", ".join(map(shlex.quote, error.known[:_FEW_FILES]))
+    return f"it has {few}" + (", ..." if len(error.known) > _FEW_FILES else "") if few else ""
+
+
+_FEW_FILES = 5
+
+ON_HUB: Mapping[tuple[type, str], str | Callable[[Any], str]] = {
+    (errors.SourceError, "hub"): (
+        "write it as hf://ORG/MODEL[@REVISION][/FILE], such as hf://openai-community/gpt2"
+    ),
+    (errors.SourceNotFoundError, "model"): (
+        "look for it at https://huggingface.co/models; if it is private, log in: hf auth login"
+    ),
+    (errors.SourceNotFoundError, "revision"): lambda error: (
+        f"name a branch, a tag or a commit of it; hf://{error.of} is its main branch"
+    ),
+    (errors.SourceNotFoundError, "in model"): _in_model,
+    (errors.OutputUnwritableError, "hub"): lambda error: (
+        "write it to a folder here, and upload that as one commit: "
+        f"hf upload {shlex.quote(error.about[5:].rstrip('/') or 'ORG/MODEL')} FOLDER"
+    ),
+    (errors.UnreadableSourceError, "uncached"): lambda error: (
+        f"unset HF_HUB_OFFLINE, or fetch it where there is a network: hf download {error.of}"
+    ),
+    (errors.UnreadableSourceError, "gated"): lambda error: (
+        f"accept them at {error.of}/{error.about}, then log in: hf auth login"
+    ),
+    (errors.UnreadableSourceError, "token"): (
+        "log in with a token that has access, or set HF_TOKEN to it: hf auth login"
+    ),
+    (errors.UnreadableSourceError, "hub"): (
+        "HF_HUB_OFFLINE=1 reads what the cache has, without the Hub"
+    ),
+}
+"""The ways on from what the Hugging Face Hub does not give out, for people and programs alike."""
+
+
 def _on(command: str) -> Callable[[errors.UnsupportedFormatError], str]:
     """Return the way on by one command with the path of the file."""
     return lambda error: command.format(shlex.quote(error.about))
@@ -169,6 +217,7 @@ _WAYS: dict[str, str | Callable[[errors.UnsupportedFormatError], str]] = {
     "orbax": "load it with orbax.checkpoint, and save its arrays with safetensors",
     "download": _fetch_again,
     "lfs": _pull,
+    "dataset": "models are named hf://ORG/MODEL",
     "index": _named_index,
     "gzip": _unpack("gzip", ".gz"),
     "xz": _unpack("xz", ".xz"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
@@ -313,6 +313,15 @@ class Plan:
     def draws(self) -> tuple[Step, ...]:
         """What is drawn: each tensor that is filled, or the parts of it that are, each once."""
         return tuple(draw for step in self.fills for draw in step.draws)
+
+    @property
+    def taken(self) -> Mapping[str, Collection[str]]:
+        """The keys of the tensors that are taken from each other checkpoint."""
+        taken: dict[str, set[str]] = {}
+        for draw in self.draws:
+            if isinstance(draw.law, Transform) and draw.law.donor is not None:
+                taken.setdefault(draw.law.donor, set()).add(draw.law.donor_key or draw.key)
+        return taken
 
     @property
     def least_p(self) -> float:

@@ -20,6 +20,9 @@ and shapes tell it; `filled[].law_key` is the key that the law is of, where it i
 `constructor` says where that of `arch` is from: the package and its version, or the name and the
 SHA-256 of a file.
 
+`source.revision` and `source.commit` say which version of a model on the Hugging Face Hub was read:
+by which name, and which one that was.
+
 `laws` has the versions of the initializers that were used, those of version 1 left out; and
 that of resizing, of which version 2 resizes the biases of weights too, where it did; that of
 weight norm, of which version 2 lets norms follow what is drawn, where there are such; and that of
@@ -35,6 +38,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, NoReturn
 
+from reinit_cli.checkpoints.fetching import revision_of
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.model import MODEL, MODEL_VERSION, ModelSource
 from reinit_cli.checkpoints.source import Source
@@ -85,7 +89,8 @@ def blank_record(job: Job, digest: tuple[int, str], *, is_inside: bool) -> Form:
         **arch_form(job),
         **layout_form(plan.request, source, job.layout),
         "source": {
-            "name": os.path.basename(source.name.rstrip(os.sep)),
+            "name": name_in_record(source),
+            **revision_form(source),
             "weights": weights,
             "format": located.format if located else None,
             "root": located.root if located else None,
@@ -102,6 +107,18 @@ def blank_record(job: Job, digest: tuple[int, str], *, is_inside: bool) -> Form:
 
 
 Form = dict[str, Any]
+
+
+def name_in_record(source: Source) -> str:
+    """Return a source's name without the folder it is in; on the Hub the whole is its name."""
+    is_whole = revision_of(source) is not None
+    return source.name if is_whole else os.path.basename(source.name.rstrip(os.sep))
+
+
+def revision_form(source: Source) -> Form:
+    """Return which version of a source is read, where it has versions."""
+    revision = revision_of(source)
+    return {} if revision is None else {"revision": revision.name, "commit": revision.commit}
 
 
 def laws_form(plan: Plan, source: Source) -> Form:

@@ -10,7 +10,15 @@ from typing import Any
 
 from reinit_cli import errors
 from reinit_cli.initializers.synonyms import initializers_offered
-from reinit_cli.operations.ways import fetching, meant, offered, path_of_url, way_from
+from reinit_cli.operations.ways import (
+    ON_HUB,
+    fetching,
+    meant,
+    offered,
+    path_of_url,
+    perhaps_on_hub,
+    way_from,
+)
 from reinit_cli.python.words import in_python
 from reinit_cli.request.spelling import corrected_pattern, nearest_keys, numbers_there
 from reinit_cli.text import near, one_line
@@ -149,7 +157,8 @@ def _roots(error: errors.ReinitError) -> str:
 
 def _file(error: errors.SourceNotFoundError) -> str:
     folder, name = os.path.split(error.about)
-    return _did_you_mean([os.path.join(folder, found) for found in near(name, error.known)])
+    found = [os.path.join(folder, each) for each in near(name, error.known)]
+    return _did_you_mean(found, perhaps_on_hub(error))
 
 
 def _within(error: errors.ReinitError) -> str:
@@ -240,6 +249,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.SourceError, "no tensors"): _within,
     (errors.SourceNotFoundError, ""): _file,
     (errors.SourceNotFoundError, "link"): "",
+    **ON_HUB,
     (errors.SourceNotFoundError, "url"): lambda error: path_of_url(error.about),
     (errors.SourceNotFoundError, "elsewhere"): lambda error: fetching(error.about),
     (errors.SourceNotFoundError, "weights"): lambda error: (

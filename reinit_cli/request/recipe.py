@@ -218,7 +218,10 @@ def _options_of_plan(form: Mapping[str, Any], path: str) -> Mapping[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-_OF_SOURCE = ("name", "path", "weights", "format", "root", "networks", "nbytes", "sha256")
+_OF_SOURCE = (
+    *("name", "path", "weights", "format", "root", "networks", "nbytes", "sha256"),
+    *("revision", "commit"),
+)
 
 
 def _table(

@@ -118,6 +118,7 @@ class InputFile(RegularFile):
         path: str,
         expected: Fingerprint | None = None,
         descriptors: Descriptors | None = None,
+        called: str | None = None,
     ) -> None:
         """Open the file, unless it is known already.
 
@@ -126,12 +127,14 @@ class InputFile(RegularFile):
             expected: the file as it was when it was located; then it is opened, and
                 compared, when its first byte is read.
             descriptors: shared with other files; None for one of its own.
+            called: what people call it, where that is not its path.
 
         Raises:
             SourceNotFoundError: there is no such file.
             UnreadableSourceError: it is not a regular file or may not be read.
         """
-        self.path = path
+        self.path = called or path
+        self._place = path
         self._fingerprint = expected
         self._descriptors = descriptors or Descriptors(1)
         if expected is None:
@@ -169,7 +172,7 @@ class InputFile(RegularFile):
             UnreadableSourceError: the system does not say how it is.
         """
         try:
-            now = Fingerprint.of(os.stat(self.path))
+            now = Fingerprint.of(os.stat(self._place))
         except FileNotFoundError as error:
             raise SourceChangedError(self.path) from error
         except OSError as error:
@@ -186,7 +189,7 @@ class InputFile(RegularFile):
             SourceChangedError: it is not as it was.
         """
         try:
-            fd = _open_regular(self.path)
+            fd = _open_regular(self._place)
         except SourceNotFoundError as error:
             if self._fingerprint is None:
                 raise

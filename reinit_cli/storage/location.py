@@ -7,6 +7,7 @@ import re
 from urllib.parse import unquote
 
 from reinit_cli.lazy import dataclass
+from reinit_cli.storage.hub.name import is_on_hub, names_on_hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,9 @@ def name_of_url(url: str) -> str:
     letter or a digit as "%20"; to all others these are characters like any.
     """
     _, _, rest = url.partition("://")
+    if is_on_hub(url):
+        name = names_on_hub(url)[0]
+        return os.path.basename(name.path or name.repo)
     if scheme_of(url) in _WEB:
         return os.path.basename(unquote(re.split(r"[?#]", rest)[0].rstrip("/")).rstrip("/"))
     return os.path.basename(rest.rstrip("/"))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from reinit_cli.lazy import dataclass
 
@@ -212,3 +212,50 @@ class Store(Protocol):
         Raises:
             UnreadableSourceError: it cannot be listed, or has more files than any checkpoint.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A version of a source that its store keeps.
+
+    Attributes:
+        name: what it was asked for by: a branch, a tag, or the commit.
+        commit: what stands for exactly this version.
+    """
+
+    name: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What is to be fetched before it can be read.
+
+    Attributes:
+        what: it, as people call it.
+        nbytes: how much it is.
+        folder: where it goes.
+    """
+
+    what: str
+    nbytes: int
+    folder: str
+
+
+@runtime_checkable
+class FetchingStore(Store, Protocol):
+    """A store that keeps versions, and fetches whole files where their tensors are read."""
+
+    @property
+    def revision(self) -> Revision:
+        """The version that its files are of."""
+
+    def fetch(self, paths: Collection[str]) -> None:
+        """Have files on this machine; readers that are opened from then on read them there.
+
+        Raises:
+            SourceError: they cannot be fetched.
+        """
+
+    def download_of(self, paths: Collection[str]) -> Download | None:
+        """Return what `fetch` downloads; None where it has all files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reinit_cli.storage.hub.name import is_on_hub
 from reinit_cli.storage.local import LocalStore
 from reinit_cli.storage.location import is_fetched
 from reinit_cli.storage.reader import Store
@@ -16,6 +17,10 @@ def store_of(path: str) -> Store:
     """
     if not is_fetched(path):
         return LocalStore()
+    if is_on_hub(path):
+        from reinit_cli.storage.hub.store import hub_store
+
+        return hub_store(path)
     # fsspec takes longer to import than a header takes to read.
     from reinit_cli.storage.remote.store import remote_store
 

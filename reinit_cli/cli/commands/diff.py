@@ -45,6 +45,7 @@ from reinit_cli.cli.terminal import note_downloads, warn_about
 from reinit_cli.operations.diff import (
     compare,
     compare_keys,
+    downloads_to_compare,
     find_both,
     keys_of,
     measure_changed,
@@ -164,9 +165,9 @@ def command(
     )
     warn_of_exclusions(choice, _EITHER)
     refuse_unmatched(choice, keys, _EITHER, of=first)
-    if not keys_only:
-        note_downloads((mine, theirs))
     is_chosen = {keys[at] for at in choice.positions}.__contains__
+    if not keys_only:
+        note_downloads((mine, theirs), downloads_to_compare(mine, theirs, is_chosen, names))
     if keys_only:
         found = compare_keys(mine, theirs, is_chosen, names)
     else:

@@ -34,6 +34,7 @@ from reinit_cli.cli.render.layout import wrapped
 from reinit_cli.cli.screen import Screen, Style, screen_of
 from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
 from reinit_cli.cli.terminal import note, note_downloads, warn, warn_about
+from reinit_cli.operations.downloads import download_of_tensors
 from reinit_cli.operations.keys import ORDERS, Selectors
 from reinit_cli.operations.show import Chosen, chosen_tensors, opened_views, read_values
 from reinit_cli.tensors.info import TensorInfo
@@ -108,8 +109,8 @@ def command(
     listing = chosen_tensors(found, texts, selectors)
     warn_of_exclusions(listing.choice, source)
     refuse_unmatched(listing.choice, [each.key for each in found.tensors], source)
-    note_downloads((found,))
     tensors = listing.tensors[: selectors.head]
+    note_downloads((found,), (download_of_tensors(found, [each.key for each in tensors]),))
     with opened_views(found, tensors, part, seed, texts) as chosen:
         warn(f"skipped {quoted(key)}: {problem}" for key, problem in chosen.skipped.items())
         is_alone = len(texts) == 1 and texts[0] in (each.key for each in tensors)

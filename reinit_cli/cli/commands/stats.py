@@ -43,6 +43,7 @@ from reinit_cli.cli.terminal import note_downloads, print_error, warn_about
 from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.sketches import BINS as PICTURE_BINS
 from reinit_cli.execution.sketches import PICTURES
+from reinit_cli.operations.downloads import download_of_tensors
 from reinit_cli.operations.keys import ORDERS, Selectors, list_keys
 from reinit_cli.operations.stats import BINS, MEASURES, WHOLE_MODULE, measurable, measure_source
 from reinit_cli.storage.destination import CHECKPOINT
@@ -150,11 +151,11 @@ def command(
     listing = list_keys(found.tensors, selectors, selectors.layers(found))
     warn_of_exclusions(listing.choice, source)
     refuse_unmatched(listing.choice, [each.key for each in found.tensors], source, is_answer=True)
-    note_downloads((found,))
     tensors, reasons = measurable(listing.tensors)
     count = len(tensors)
     if by is None and not fails and selectors.order not in _MEASURED:
         tensors = tensors[: selectors.head]  # the others are not even read
+    note_downloads((found,), (download_of_tensors(found, [each.key for each in tensors]),))
     reads = dict.fromkeys(found.reads, CHECKPOINT)
     place = report_place(report, reads, has_pictures=bool(tensors), force=force)
     skipped = [f"{key}: {reason}" for key, reason in reasons.items()]

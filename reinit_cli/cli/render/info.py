@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from reinit_cli.checkpoints.fetching import revision_of
 from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.model import ModelSource
 from reinit_cli.cli.render.facts import place_facts
@@ -34,6 +35,10 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str | Cell]]:
     size = f", {nbytes(summary.file_nbytes)} on disk" if summary.file_nbytes is not None else ""
     folder = "folder of " if summary.shards else ""
     source = holdings.source
+    revision = revision_of(source) if source else None
+    if revision is not None:
+        is_named = revision.name != revision.commit
+        yield "commit", revision.commit + (f" ({revision.name})" if is_named else "")
     model = f"{source.model.library} model" if isinstance(source, ModelSource) else ""
     yield "format", f"{folder}{holdings.format or model}{size}"
     yield from _model_facts(summary)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from reinit_cli.checkpoints.fetching import revision_of
 from reinit_cli.cli.group import COMMANDS
 from reinit_cli.cli.render.json import VERSION
 from reinit_cli.cli.render.table import Sheet
@@ -24,10 +25,13 @@ def info_form(summary: Summary) -> dict[str, Any]:
     holdings, sums = summary.holdings, summary.sums
     source = holdings.source
     located = source.located if source else None
+    revision = revision_of(source) if source else None
     counts = sums.counts if sums else Counts()
     return {
         "version": VERSION,
         "source": holdings.name,
+        "revision": revision.name if revision else None,
+        "commit": revision.commit if revision else None,
         "format": holdings.format,
         "file_nbytes": summary.file_nbytes,
         **asdict(counts),

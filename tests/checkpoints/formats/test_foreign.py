@@ -331,13 +331,12 @@ def test_the_url_of_a_file_gets_its_path(capsys: pytest.CaptureFixture[str]) -> 
     assert hint == f"hint: name it '{path}'"
 
 
-def test_a_name_of_the_hub_gets_the_command_that_fetches_it(
+def test_a_path_that_may_be_a_model_of_the_hub_gets_the_name_of_that(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert _errors(capsys, "org/model") == (
         "error: no such file: 'org/model'",
-        "hint: if it is a model of the Hugging Face Hub, fetch it first: "
-        "hf download org/model --local-dir model",
+        "hint: if it is a model of the Hugging Face Hub, name it hf://org/model",
     )
 
 

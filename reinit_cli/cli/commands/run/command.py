@@ -158,10 +158,12 @@ def _run(
     """Run what is planned; if that is interrupted, report how many outputs are done."""
     from reinit_cli.cli.terminal import note_downloads
     from reinit_cli.operations.batch import run_batch
+    from reinit_cli.operations.downloads import download_for
     from reinit_cli.planning.job import Job
 
     if not told.is_quiet:
-        note_downloads(each.source for each in planned if isinstance(each, Job))
+        jobs = [each for each in planned if isinstance(each, Job)]
+        note_downloads((job.source for job in jobs), map(download_for, jobs))
     progress = meter.of(sum(each.nbytes for each in planned if isinstance(each, Job)))
     try:
         run_batch(

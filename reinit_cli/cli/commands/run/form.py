@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from reinit_cli.cli.commands.run.summary import buffers_of, counts_of, unchanged_of
 from reinit_cli.cli.render.json import VERSION, moments_form
 from reinit_cli.planning.output import layout_form
-from reinit_cli.provenance.record import config_form, laws_form
+from reinit_cli.provenance.record import config_form, laws_form, revision_form
 from reinit_cli.request.request import options_form
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
         **layout_form(job.request, job.source, job.layout),
         "source": {
             "name": job.source.name,
+            **revision_form(job.source),
             "path": job.source.path,
             "weights": job.source.weights,
             "format": located.format if located else None,

@@ -1,0 +1,61 @@
+"""Have files of a source on this machine before their tensors are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+
+from reinit_cli.checkpoints.file import FileSource
+from reinit_cli.checkpoints.folder import FolderSource
+from reinit_cli.checkpoints.source import Source, files_of_weights
+from reinit_cli.storage.reader import Download, FetchingStore, Revision
+
+
+def fetch(source: Source, files: Collection[str] | None = None) -> None:
+    """Fetch files of a source, where its store is one that fetches whole files.
+
+    Args:
+        source: any source, not open yet.
+        files: those of a folder that are read, by their names in it; None where all are.
+
+    Raises:
+        SourceError: they cannot be fetched.
+    """
+    store = _store_of(source)
+    if store is not None:
+        store.fetch(_paths(source, files))
+
+
+def download_of(source: Source, files: Collection[str] | None = None) -> Download | None:
+    """Return what `fetch` downloads; None where nothing is."""
+    store = _store_of(source)
+    return store.download_of(_paths(source, files)) if store is not None else None
+
+
+def revision_of(source: Source) -> Revision | None:
+    """Return which version of a source is read, where its store keeps versions."""
+    store = _store_of(source)
+    return store.revision if store is not None else None
+
+
+def files_of(source: Source, keys: Iterable[str]) -> tuple[str, ...]:
+    """Return the files of a source in which some of its tensors lie, and those that tell where."""
+    located = source.located
+    if located is None:
+        return ()
+    found = (place.file for key in keys for place in located.places.get(key, ()))
+    others = {*files_of_weights(located), *located.others}
+    indices = (file for file in located.files if file not in others)
+    return tuple(dict.fromkeys((*found, *indices)))
+
+
+def _store_of(source: Source) -> FetchingStore | None:
+    if not isinstance(source, (FileSource, FolderSource)):
+        return None
+    return source.store if isinstance(source.store, FetchingStore) else None
+
+
+def _paths(source: Source, files: Collection[str] | None) -> tuple[str, ...]:
+    if files is None or not isinstance(source, FolderSource):
+        return source.reads
+    return tuple(os.path.join(source.path, file) for file in files)

@@ -1,0 +1,47 @@
+"""Fetch what an operation reads, and say beforehand what that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reinit_cli.checkpoints.fetching import download_of, fetch, files_of
+from reinit_cli.checkpoints.source import Source
+from reinit_cli.planning.job import Job
+from reinit_cli.planning.output import Created
+from reinit_cli.storage.reader import Download
+
+
+def fetch_tensors(source: Source, keys: Iterable[str]) -> None:
+    """Fetch the files in which tensors of a source lie; see `fetch`."""
+    fetch(source, files_of(source, keys))
+
+
+def download_of_tensors(source: Source, keys: Iterable[str]) -> Download | None:
+    """Return what `fetch_tensors` downloads."""
+    return download_of(source, files_of(source, keys))
+
+
+def fetch_for(job: Job) -> None:
+    """Fetch what a job reads of its source, before anything is written.
+
+    Raises:
+        SourceError: it cannot be fetched.
+    """
+    fetch(job.source, _files_for(job))
+
+
+def download_for(job: Job) -> Download | None:
+    """Return what `fetch_for` downloads."""
+    return download_of(job.source, _files_for(job))
+
+
+def _files_for(job: Job) -> tuple[str, ...] | None:
+    """Return the files of a folder that a job reads; None where it reads all of them.
+
+    A record has the digest of all.
+    """
+    located = job.source.located
+    if located is None or job.request.record or not isinstance(job.layout, Created):
+        return None
+    origins = (step.origin for step in job.plan.steps)
+    return tuple(dict.fromkeys((*files_of(job.source, origins), *located.others)))

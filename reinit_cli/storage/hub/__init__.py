@@ -1,0 +1,1 @@
+"""Read models of the Hugging Face Hub: headers by ranges, weights through the Hub's own cache."""

@@ -1,0 +1,146 @@
+"""Have the files of a model on the Hub: from the Hub's cache, or by ranges until they are in it.
+
+What only looks at names and shapes reads some kilobytes of each file. What reads tensors lets
+the Hub's own library fetch whole files first: it resumes, checks digests, and keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from reinit_cli.errors import SourceNotFoundError, UnreadableSourceError
+from reinit_cli.storage.hub.downloads import cache_folder, cached_path, download
+from reinit_cli.storage.hub.failures import uncached
+from reinit_cli.storage.hub.repository import Repository, find_repository
+from reinit_cli.storage.hub.requests import Ranges
+from reinit_cli.storage.local import Descriptors, InputFile
+from reinit_cli.storage.reader import Download, Fingerprint, Kind, Listing, Reader, Revision
+from reinit_cli.storage.remote.backend import Answer, Look, RequestFailedError
+from reinit_cli.storage.remote.store import RemoteStore
+from reinit_cli.storage.remote.windows import FIRST_NBYTES
+
+_MOST_HEADS = 64
+
+
+class HubBackend:
+    """A model on the Hub as a server of files."""
+
+    lists = True
+    tells = True  # a commit never changes
+    tries = 1  # requests are repeated where they are made
+
+    def __init__(self, repository: Repository) -> None:
+        """Use a model at one commit, whose files cannot change."""
+        self._repository = repository
+        self._heads: dict[str, bytes] = {}  # of files that are looked at more than once
+        self._ranges = Ranges(repository.name, repository.commit)
+
+    def look(self, url: str, nbytes: int) -> Look:
+        """Return what is at a URL, which takes no request."""
+        del nbytes
+        path = path_in(self._repository, url)
+        found = self._repository.files.get(path)
+        if found is not None:
+            return Look(Fingerprint.remote(found.nbytes, found.blob))
+        if not any(name.startswith(f"{path}/" if path else "") for name in self._repository.files):
+            raise RequestFailedError("missing")
+        return Look(None)
+
+    def fetch(self, url: str, start: int, end: int) -> Answer:
+        """Return a range of a file."""
+        path = path_in(self._repository, url)
+        head = self._heads.get(path, b"")
+        if end <= max(start, len(head)):
+            return Answer(head[start:end])
+        if self._repository.is_offline:
+            raise uncached(url, self._repository.name)
+        data = self._ranges.read(path, start, end, url)
+        if start == 0 and len(self._heads) < _MOST_HEADS:
+            self._heads[path] = data[:FIRST_NBYTES]
+        return Answer(data)
+
+    def names_in(self, url: str) -> list[str]:
+        """Return the names in a folder."""
+        return sorted({name.partition("/")[0] for name in self.files_of(url)})
+
+    def files_of(self, url: str) -> Mapping[str, Fingerprint]:
+        """Return the files below a folder, by their path in it."""
+        path = path_in(self._repository, url)
+        start = len(path) + 1 if path else 0
+        return {
+            name[start:]: Fingerprint.remote(each.nbytes, each.blob)
+            for name, each in self._repository.files.items()
+            if name.startswith(f"{path}/" if path else "")
+        }
+
+
+def path_in(repository: Repository, url: str) -> str:
+    """Return the path of a file or folder in a model, "" for the model."""
+    return url.rstrip("/")[len(repository.name.root) + 1 :]
+
+
+class HubStore:
+    """The files of a model on the Hub."""
+
+    def __init__(self, repository: Repository) -> None:
+        """Use a model at one commit."""
+        name = repository.name
+        self.revision = Revision(name.revision or "main", repository.commit)
+        self._repository = repository
+        self._descriptors = Descriptors()
+        self._remote = RemoteStore(HubBackend(repository))
+
+    def kind_of(self, path: str) -> Kind | None:
+        """Return what a path leads to; see `Store`."""
+        return self._remote.kind_of(path)
+
+    def open(self, path: str, expected: Fingerprint | None = None) -> Reader:
+        """Return a reader of a file, of that in the cache where it has it; see `Store`."""
+        file = path_in(self._repository, path)
+        known = self._repository.files.get(file)
+        if known is None:
+            raise SourceNotFoundError(
+                file, known=self._repository.files, kind="in model", of=self._repository.name.root
+            )
+        place = cached_path(self._repository, file)
+        if place is None:
+            return self._remote.open(path, expected)
+        found = InputFile(place, None, self._descriptors, called=path)
+        if found.nbytes != known.nbytes:
+            found.close()
+            problem = f"{place!r} has {found.nbytes:,} bytes, and should have {known.nbytes:,}"
+            raise UnreadableSourceError(path, problem)
+        return found
+
+    def list(self, folder: str, called: str | None = None) -> Listing:
+        """List the files of a folder; see `Store`."""
+        return self._remote.list(folder, called)
+
+    def fetch(self, paths: Collection[str]) -> None:
+        """Fetch files into the cache of the Hub; see `Store`."""
+        missing = self._missing(paths)
+        root = self._repository.name.root
+        if missing and self._repository.is_offline:
+            raise uncached(f"{root}/{missing[0]}", self._repository.name)
+        if missing:
+            download(self._repository, missing, root)
+
+    def download_of(self, paths: Collection[str]) -> Download | None:
+        """Return what `fetch` downloads; see `Store`."""
+        missing = () if self._repository.is_offline else self._missing(paths)
+        nbytes = sum(self._repository.files[file].nbytes for file in missing)
+        return Download(self._repository.name.root, nbytes, cache_folder()) if missing else None
+
+    def _missing(self, paths: Collection[str]) -> tuple[str, ...]:
+        files = (path_in(self._repository, path) for path in paths)
+        return tuple(file for file in files if cached_path(self._repository, file) is None)
+
+
+def hub_store(url: str) -> HubStore:
+    """Return the store of a name of the Hub.
+
+    Raises:
+        PackageError: the library of the Hub is not installed.
+        SourceError: there is no such model, or the Hub does not give it out.
+    """
+    return HubStore(find_repository(url))

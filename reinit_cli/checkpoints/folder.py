@@ -137,11 +137,11 @@ def folder_source(path: str, root: str | None, store: Store | None = None) -> Fo
     is_folder = store.kind_of(path) == "folder"
     folder = path if is_folder else os.path.dirname(path) or "."
     listing = store.list(folder, path)
-    format_ = format_of_folder(tuple(listing.files))
+    index = "" if is_folder else os.path.basename(path)
+    format_ = format_of_folder(tuple(listing.files), index)
     with ExitStack() as stack, collector_paused():
         readers = readers_of(store, folder, listing.files, stack)
         outside = frozenset(name for name, each in listing.files.items() if each.leads_out)
-        index = "" if is_folder else os.path.basename(path)
         located = format_.locate(Files(folder, readers, index, listing.left_out, outside), root)
     return FolderSource(path, folder, format_, located, listing.files, listing.folders, store)
 

@@ -79,8 +79,15 @@ def format_of(file: Reader) -> Format:
     return recognized(file, FILE_FORMATS)
 
 
-def format_of_folder(names: Sequence[str]) -> Format:
-    """Return the format of a folder with such files."""
+def format_of_folder(names: Sequence[str], index: str = "") -> Format:
+    """Return the format of a folder with such files.
+
+    Args:
+        names: the names of its files.
+        index: the file among them that the user named instead, or "".
+    """
+    if is_part(index):  # also where the folder has weights of another format
+        return DCP
     found = (each for each in FOLDER_FORMATS if each.recognizes(b"", names))
     return next(found, NEW_FOLDER)
 

@@ -77,6 +77,8 @@ class Dcp(ByNames):
         """
         if files.index:
             path = os.path.join(files.path, files.index)
+            if files.index not in {*files.readers, *files.left_out}:
+                raise SourceNotFoundError(path, known=files.readers)
             problem = "is a part of a DCP folder; name the folder"
             raise UnsupportedFormatError(path, problem, (files.path,), kind="several")
         file = _metadata_of(files)
@@ -190,8 +192,10 @@ def _metadata_of(files: Files) -> Reader:
     """Return the reader of `.metadata`.
 
     Raises:
-        MalformedFileError: there is none.
+        MalformedFileError, UnreadableSourceError: there is none, or it is not a file.
     """
+    if METADATA_NAME in files.left_out:
+        raise files.dead(METADATA_NAME)
     problem = f"its save did not finish: there is no {METADATA_NAME}"
     if METADATA_NAME in files.outside:
         problem = f"{METADATA_NAME} is a link out of the folder"
@@ -224,8 +228,8 @@ def _pieces_of_files(metadata: Metadata, files: Files) -> dict[str, tuple[Piece,
     """Return the pieces of each file in order, after a look at their bounds.
 
     Raises:
-        SourceNotFoundError: there is no such file.
-        MalformedFileError: one leads out of the folder, or pieces lie outside it or overlap.
+        MalformedFileError: one is not there or leads out of the folder, or pieces lie outside
+            it or overlap.
     """
     found: dict[str, list[Piece]] = {}
     for piece in metadata.pieces:
@@ -235,7 +239,7 @@ def _pieces_of_files(metadata: Metadata, files: Files) -> dict[str, tuple[Piece,
         if os.path.isabs(name) or ".." in name.split("/") or (name in files.outside):
             _refuse(files.path, f"{found[name][0].called} lies in {name!r}, out of the folder")
         if not is_own:
-            raise SourceNotFoundError(os.path.join(files.path, name), known=files.readers)
+            _refuse(files.path, f"{found[name][0].called} lies in {name!r}, which is not there")
     return {name: _in_order(files[name], pieces) for name, pieces in sorted(found.items())}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
@@ -108,7 +109,10 @@ WRONG: dict[str, tuple[Change, str]] = {
     "an absolute path": (_first(relative_path="/etc/passwd"), "out of the folder"),
     "a path upwards": (_first(relative_path="../dcp/__0_0.distcp"), "out of the folder"),
     "a path upwards within": (_first(relative_path="x/../__0_0.distcp"), "out of the folder"),
-    "a file that is not there": (_first(relative_path="__9_0.distcp"), "__9_0.distcp"),
+    "a file that is not there": (
+        _first(relative_path="__9_0.distcp"),
+        "the piece of 'a.weight' at [0, 0] lies in '__9_0.distcp', which is not there",
+    ),
     "an offset outside": (_first(offset=10**9), "a.weight"),
     "a negative offset": (_first(offset=-1), "two numbers"),
     "a length outside": (_first(length=10**9), "and the file at"),
@@ -210,7 +214,49 @@ def test_metadata_of_each_rank_is_named(capsys: pytest.CaptureFixture[str]) -> N
     assert "(use_collectives=False), which cannot be put together" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", [".metadata", "__0_0.distcp"])
+@pytest.mark.parametrize(("place", "says"), [("link", "link that leads nowhere"), ("folder", "no")])
+def test_metadata_that_is_not_a_file_is_named(
+    place: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _saved()
+    (folder / ".metadata").unlink()
+    if place == "link":
+        (folder / ".metadata").symlink_to("nowhere")
+    else:
+        (folder / ".metadata").mkdir()
+
+    assert main(["keys", "dcp"]) == 2
+
+    (error,) = capsys.readouterr().err.splitlines()
+    assert says in error
+    assert ".metadata" in error
+
+
+def test_a_part_of_a_folder_is_named_as_such_next_to_weights_of_another_format(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_file({"a.weight": torch.zeros(2)}, _saved() / "model.safetensors")
+
+    assert main(["keys", "dcp/__0_0.distcp"]) == 2
+    assert "is a part of a DCP folder; name the folder" in capsys.readouterr().err
+    assert main(["keys", "dcp/__7_0.distcp"]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"PK\x03\x04", b"\x80\x04N."])
+def test_metadata_that_is_something_else_is_one_line(
+    content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (_saved() / ".metadata").write_bytes(content)
+
+    assert main(["dcp", "-r", "*=zeros", "-o", "out"]) == 2
+
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: 'dcp/.metadata' is not a valid ")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("name", [".metadata", "__0_0.distcp", "__1_0.distcp"])
 def test_a_part_of_a_folder_is_not_the_folder(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -293,6 +339,7 @@ def _large(tensors: int, pieces: int) -> bytes:
     return pickle.dumps(Metadata(state, None, places))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_more_pieces_than_are_read_are_named() -> None:
     Path("dcp").mkdir()
     Path("dcp/.metadata").write_bytes(_large(1, 200_001))

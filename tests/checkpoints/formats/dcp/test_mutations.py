@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import torch
 
+from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.formats.base import Files
 from reinit_cli.checkpoints.formats.dcp.metadata import read_metadata
 from reinit_cli.checkpoints.formats.dcp.places import Places
 from reinit_cli.errors import ReinitError
 from reinit_cli.storage.local import InputFile
-from tests.checkpoints.formats.dcp.saved import grid, metadata_of, save
+from tests.checkpoints.formats.dcp.saved import grid, metadata_of, save, save_shards
 
 MUTATIONS = 1_000
 
@@ -184,4 +185,77 @@ def test_mutated_pieces_are_refused_or_read_as_torch_reads_them(folder: Path) ->
         found = _apart(theirs)
         if found is not None:
             assert struct.pack(f"{len(found)}f", *found) == ours.numpy().tobytes()
+    assert count > MUTATIONS // 100
+
+
+@pytest.mark.slow
+def test_a_mutated_folder_is_read_or_refused_with_an_error_of_ours(folder: Path) -> None:
+    data = (folder / ".metadata").read_bytes()
+    dice = random.Random(9)
+    refused = 0
+    for _ in range(MUTATIONS):
+        (folder / ".metadata").write_bytes(_mutated(data, dice))
+        try:
+            located = find_source("dcp/").located
+            assert located is not None
+            for key in located.places:
+                assert located.places[key]
+        except ReinitError:
+            refused += 1
+    assert MUTATIONS // 2 < refused < MUTATIONS
+
+
+def _shards_of_ours(path: Path) -> Read:
+    found = find_source(str(path)).located
+    assert found is not None
+    return {
+        each.key: (each.dtype, each.shape, sorted(map(repr, found.pieces[each.key])))
+        for each in found.tensors
+    }
+
+
+def _shards_of_torch(path: Path) -> Read:
+    from torch.distributed.checkpoint import HuggingFaceStorageReader
+
+    found = HuggingFaceStorageReader(str(path)).read_metadata()
+    files = {(index.fqn, *(index.offset or ())): info for index, info in found.storage_data.items()}
+    read: Read = {}
+    for fqn, each in found.state_dict_metadata.items():
+        boxes = [
+            (
+                Path(files[(fqn, *chunk.offsets)].relative_path).name,
+                tuple((a, a + n) for a, n in zip(chunk.offsets, chunk.sizes, strict=True)),
+            )
+            for chunk in each.chunks
+        ]
+        dtype = str(each.properties.dtype).removeprefix("torch.")
+        read[fqn] = dtype, tuple(each.size), sorted(map(repr, boxes))
+    return read
+
+
+@pytest.mark.slow
+def test_mutated_shards_of_safetensors_are_refused_or_read_as_torch_reads_them() -> None:
+    state = {"a.weight": torch.randn(6, 4), "b.bias": torch.randn(3).half(), "c": torch.ones(())}
+    save_shards(Path("hf"), state, 2, grid)
+    path = max(Path("hf").iterdir())
+    data = path.read_bytes()
+    header = 8 + int.from_bytes(data[:8], "little")
+    dice = random.Random(10)
+    count = 0
+    for _ in range(MUTATIONS):
+        new = bytearray(data[:header])
+        for _ in range(dice.choice((1, 1, 2))):
+            at = dice.randrange(header)
+            # A digit for a digit: most other changes leave no JSON.
+            new[at] = dice.choice(b"0123456789") if chr(new[at]).isdigit() else new[at]
+            new[at] ^= dice.choice((0, 0, 0, 1 << dice.randrange(7)))
+        path.write_bytes(bytes(new) + data[header:])
+        try:
+            ours = _shards_of_ours(Path("hf"))
+        except ReinitError:
+            continue
+        theirs = _apart(partial(_shards_of_torch, Path("hf")))
+        if theirs is not None:
+            count += 1
+            assert theirs == ours
     assert count > MUTATIONS // 100

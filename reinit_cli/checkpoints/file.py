@@ -81,7 +81,10 @@ class FileSource:
         del seed
         with closing(self.store.open(self.path, self.fingerprint)) as file:
             file.check_unchanged()
-            yield FileContents(self.format, self.located, Files.lone(file))
+            opened = Files.lone(file)
+            if self.located.confirm is not None:
+                self.located.confirm(opened)
+            yield FileContents(self.format, self.located, opened)
 
 
 @dataclass(frozen=True, slots=True)

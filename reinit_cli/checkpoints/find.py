@@ -170,5 +170,5 @@ def _with_weights_of(model: NamedModel, path: str, root: str | None) -> FileSour
     source = file_source(path, model.label, root)
     problem = misfit(model.inspected(), source.tensors)
     if problem:
-        raise not_the_weights(model.label, path, problem)
-    return replace(source, weights=path, model=model)
+        raise not_the_weights(model.label, source.path, problem)
+    return replace(source, weights=source.path, model=model)

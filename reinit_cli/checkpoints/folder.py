@@ -108,6 +108,8 @@ class FolderSource:
         modes = Modes({name: each.mode for name, each in files.items()}, self._folders_kept())
         with ExitStack() as stack:
             opened = Files(self.path, readers_of(self.store, self.path, files, stack))
+            if self.located.confirm is not None:
+                self.located.confirm(opened)
             folder = ListedFolder(self.path, self.listed, files.keys(), self.store)
             yield FileContents(self.format, self.located, opened, modes, folder)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 
 from reinit_cli.checkpoints.find import is_model, names_file_of_weights
@@ -16,9 +15,8 @@ from reinit_cli.request.request import Request
 from reinit_cli.request.resize import resizes_of
 from reinit_cli.request.rule import rules_of
 from reinit_cli.storage.destination import place_of
+from reinit_cli.storage.location import is_remote, without_secrets
 from reinit_cli.storage.within import STREAMS, can_be_path, is_within
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def check_reads(request: Request) -> None:
@@ -77,8 +75,8 @@ def _naming_output(request: Request, bounds: Bounds) -> str:
 
 
 def _check(path: str, recipe: str, bounds: Bounds, *, follows: bool = True) -> None:
-    if _URL.match(path):
-        problem = f"it names the URL {path!r}, and only the command line may"
+    if is_remote(path):
+        problem = f"it names the URL {without_secrets(path)!r}, and only the command line may"
         raise RecipeError(recipe, problem)
     if path in STREAMS or not can_be_path(path):
         return  # it leads nowhere, and is refused where it is used

@@ -53,7 +53,7 @@ def describe(text: str, weights: str | None = None, root: str | None = None) -> 
     except UnsupportedFormatError as error:
         if error.kind != "root":
             raise
-        with closing(store_of(error.about).open(error.about)) as file:
+        with closing(store_of(text).open(error.about)) as file:
             return _without_state_dict(file)
     if isinstance(source, FolderSource) and isinstance(source.format, Outlining):
         with source.open(0) as contents:

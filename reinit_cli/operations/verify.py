@@ -6,6 +6,7 @@ It shows integrity, not authorship: whoever changes a file can write another rec
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from reinit_cli.checkpoints.state import StateSource
 from reinit_cli.checkpoints.trained import with_optimizer
 from reinit_cli.errors import (
     RecordError,
+    ReinitError,
     UnknownNameError,
     UnsupportedFormatError,
 )
@@ -47,7 +49,8 @@ from reinit_cli.provenance.recorded import (
     RecordedFill,
     RecordReader,
 )
-from reinit_cli.storage.local import InputFile, LocalStore
+from reinit_cli.storage.location import without_secrets
+from reinit_cli.storage.stores import store_of
 from reinit_cli.text import html_section, html_table, named, plural
 from reinit_cli.threads import Progress, unwatched
 
@@ -125,13 +128,14 @@ def verify(
         ReinitError: the checkpoint or the source cannot be read.
     """
     found = _with_all_files(find_source(output))
+    where, output = output, without_secrets(output)
     if found.located is None:
         raise RecordError(output, "it is a model, and no file with a record")
     with found.open(0) as contents:
         inside = contents.recorded() if record is None else {}
         text = _text_of(output, record, inside)
         form = parse_record(text, record or output)
-        found = _at_root(found, output, form)
+        found = _at_root(found, where, form)
         if isinstance(found, FolderSource) and form.get("reset_optimizer"):
             found = with_optimizer(found)
     fetch(found)
@@ -160,14 +164,15 @@ def nbytes_to_verify(output: str, source: object | None) -> int:
         output: the path of the checkpoint, which need not exist.
         source: what it is compared with too, which reads it a second time.
     """
-    store = LocalStore()
-    kind = store.kind_of(output)
     nbytes = 0
-    if kind == "folder":
-        nbytes = sum(each.fingerprint.nbytes for each in store.list(output).files.values())
-    elif kind == "file":
-        with InputFile(output) as file:
-            nbytes = file.nbytes
+    with suppress(ReinitError):  # which `verify` will say
+        store = store_of(output)
+        kind = store.kind_of(output)
+        if kind == "folder":
+            nbytes = sum(each.fingerprint.nbytes for each in store.list(output).files.values())
+        elif kind == "file":
+            with closing(store.open(output)) as file:
+                nbytes = file.nbytes
     return nbytes if source is None else 2 * nbytes
 
 
@@ -198,7 +203,7 @@ def _text_of(output: str, path: str | None, inside: Mapping[str, Recorded]) -> s
             raise RecordError(output, "it has no record")
         (recorded,) = inside.values()
         return recorded.text
-    with InputFile(path) as file:
+    with closing(store_of(path).open(path)) as file:
         return record_text(file).removesuffix("\n")
 
 

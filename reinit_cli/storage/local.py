@@ -39,6 +39,7 @@ class RegularFile:
     """A file whose bytes are read from any place, through a descriptor that is lent."""
 
     path: str
+    is_distant = False
 
     def __enter__(self) -> Self:
         """Hand it out."""

@@ -91,6 +91,10 @@ class Reader(Protocol):
     def is_seekable(self) -> bool:
         """Whether its bytes can be read in any order, and more than once."""
 
+    @property
+    def is_distant(self) -> bool:
+        """Whether each read may be a request to a server, which takes as long as a megabyte."""
+
     def head(self, nbytes: int) -> bytes:
         """Return the first bytes, fewer where it has no more."""
 

@@ -124,6 +124,12 @@ class Fault:
     is_lack_alone: bool = False
 
 
+Confirm = Callable[[Files], None]
+"""Checks what was taken on trust, as reading it of a distant file would have taken long.
+
+Raises MalformedFileError."""
+
+
 Renumber = Callable[[Files, Sequence[NewNumber]], Edits]
 """Returns what replaces numbers in the pickle of a checkpoint's files."""
 
@@ -161,6 +167,7 @@ class Located:
         facts: what it says of itself, for people: the version of its form, say.
         pieces: the file and the box of each piece of a tensor, by its key, where ranks wrote them.
         trained: files of training state that follows the weights: their format, what is in them.
+        confirm: checks what was taken on trust, before tensors are read; None for nothing.
         own: what the format itself needs to rewrite the files; nobody else's business.
     """
 
@@ -192,6 +199,7 @@ class Located:
     facts: Mapping[str, str] = field(default_factory=dict)
     pieces: Mapping[str, Sequence[tuple[str, Box]]] = field(default_factory=dict)
     trained: Mapping[str, tuple[Format, Located]] = field(default_factory=dict)
+    confirm: Confirm | None = None
     own: object = None
 
     @property

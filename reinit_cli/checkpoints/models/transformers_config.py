@@ -9,7 +9,7 @@ from typing import Any
 
 from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, check_unused, parse_object
 from reinit_cli.errors import RuleError
-from reinit_cli.storage.local import InputFile, LocalStore
+from reinit_cli.storage.stores import store_of
 
 CONFIG = "config.json"
 
@@ -52,9 +52,10 @@ def config_next_to(path: str | None, arch: str, *, is_folder: bool) -> Mapping[s
         raise RuleError(arch, "it is that of a folder, and the source is none", kind="arch")
     folder = path if is_folder else os.path.dirname(path)
     place = os.path.join(folder, CONFIG)
-    if LocalStore().kind_of(place) != "file":
+    store = store_of(place)
+    if store.kind_of(place) != "file":
         raise RuleError(arch, f"there is no {place!r}", kind="arch")
-    file = InputFile(place)
+    file = store.open(place)
     try:
         if file.nbytes > _MOST_NBYTES:
             raise RuleError(arch, f"{place!r} is too large", kind="arch")

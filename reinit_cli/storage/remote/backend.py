@@ -28,7 +28,7 @@ class Answer(NamedTuple):
         fingerprint: the file as it was then; None where the server does not say.
     """
 
-    data: bytes
+    data: bytes | bytearray
     fingerprint: Fingerprint | None = None
 
 

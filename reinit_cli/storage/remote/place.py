@@ -57,7 +57,7 @@ class Place:
             refuse(RequestFailedError("folder"), self.called)
         return found.fingerprint, found.head
 
-    def fetched(self, start: int, end: int, expected: Fingerprint) -> bytes:
+    def fetched(self, start: int, end: int, expected: Fingerprint) -> bytes | bytearray:
         """Return a range of the file, all of it.
 
         Raises:
@@ -65,7 +65,7 @@ class Place:
             UnreadableSourceError: the server does not send the range.
         """
 
-        def ask() -> bytes:
+        def ask() -> bytes | bytearray:
             data, fingerprint = self.backend.fetch(self.url, start, end)
             self.traffic.add(len(data))
             if fingerprint not in (None, expected):

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 
 from reinit_cli.errors import SourceChangedError
 from reinit_cli.storage.reader import Fingerprint
+from reinit_cli.storage.remote.ahead import Ahead, joined
 from reinit_cli.storage.remote.place import Place
 from reinit_cli.storage.remote.windows import FIRST_NBYTES, Windows
+
+GATHERED_NBYTES = 24 * 2**20
+"""The most that is fetched together and kept; larger ranges are read as they come."""
+
+_TOGETHER = 32
+"""How many short ranges are asked for at a time."""
 
 
 class RemoteFile:
     """A file at a URL."""
 
     is_seekable = True
+    is_distant = True
 
     def __init__(
         self, place: Place, expected: Fingerprint | None = None, head: bytes = b""
@@ -36,6 +45,7 @@ class RemoteFile:
             expected, head = place.opened(FIRST_NBYTES)
         self._fingerprint = expected
         self._windows = Windows(self._fetched, expected.nbytes, head)
+        self._ahead: Ahead | None = None
 
     @property
     def nbytes(self) -> int:
@@ -64,13 +74,28 @@ class RemoteFile:
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill a buffer with the bytes from an offset on; raises as `read`."""
-        buffer[:] = self.read(offset, len(buffer))
+        while buffer:
+            count = self._ahead.read_into(buffer, offset) if self._ahead is not None else 0
+            if not count:
+                buffer[:] = self.read(offset, len(buffer))
+                return
+            buffer, offset = buffer[count:], offset + count
 
     def will_read(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Learn, in order, what is to be copied out of it."""
+        """Learn, in order, what is to be copied out of it; see `Ahead`."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._ahead = Ahead(self._fetched, ranges)
 
     def gather(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Have some short ranges at hand, which are fetched together."""
+        asked = [each for each in joined(sorted(ranges)) if not self._windows.has(*each)]
+        if sum(end - start for start, end in asked) > GATHERED_NBYTES:
+            return
+        with ThreadPoolExecutor(min(_TOGETHER, len(asked) or 1), "fetch") as pool:
+            fetched = pool.map(lambda each: self._fetched(*each), asked)
+            for (start, _), data in zip(asked, fetched, strict=True):
+                self._windows.keep(start, data)
 
     def make_seekable(self) -> None:
         """Let its bytes be read in any order, as they can be."""
@@ -94,9 +119,12 @@ class RemoteFile:
     def close(self) -> None:
         """Forget what was fetched; to read on fetches it again."""
         self._windows.clear()
+        if self._ahead is not None:
+            self._ahead.close()
+        self._ahead = None
         self._is_compared = False
 
-    def _fetched(self, start: int, end: int) -> bytes:
+    def _fetched(self, start: int, end: int) -> bytes | bytearray:
         if not self._is_compared and not self._place.backend.tells:
             self.check_unchanged()
         self._is_compared = True

@@ -43,7 +43,7 @@ class Web:
         A signed URL allows one method alone, so there is no HEAD.
         """
         answer = self.fetch(url, 0, max(1, nbytes))
-        return Look(answer.fingerprint, answer.data)
+        return Look(answer.fingerprint, bytes(answer.data))
 
     def fetch(self, url: str, start: int, end: int) -> Answer:
         """Return a range of a file, shorter where the file ends."""
@@ -129,12 +129,12 @@ def _content_range(response: ClientResponse) -> tuple[int, int, int]:
     return int(said[1] or 0), int(said[2] or -1), int(said[3])
 
 
-async def _body(response: ClientResponse, nbytes: int) -> bytes:
+async def _body(response: ClientResponse, nbytes: int) -> bytearray:
     data = bytearray()
     while len(data) <= nbytes:
         part = await response.content.readany()
         if not part:
-            return bytes(data)
+            return data
         data += part
     raise RequestFailedError("", "the server sent more than it was asked for")
 

@@ -57,6 +57,11 @@ class Window:
         """That of the file."""
         return self._file.fingerprint
 
+    @property
+    def is_distant(self) -> bool:
+        """Whether the file is."""
+        return self._file.is_distant
+
     def head(self, nbytes: int) -> bytes:
         """Return the first bytes, fewer where it has no more."""
         return self.read(0, min(nbytes, self.nbytes))

@@ -31,6 +31,7 @@ from reinit_cli.checkpoints.formats.base import (
     Supply,
     whole,
 )
+from reinit_cli.checkpoints.formats.confirming import confirm_of
 from reinit_cli.checkpoints.formats.detection import recognized
 from reinit_cli.checkpoints.formats.folder_record import record_of_folder, recorded_in_folder
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets, WeightsSet, siblings
@@ -372,6 +373,7 @@ def _together(shards: _Shards) -> Located:
         unknown_names=_distinct(located.unknown_names for _, located in found),
         notes=tuple(notes),
         record_member=found[0][1].record_member,
+        confirm=confirm_of(dict(found)),
         own=shards,
     )
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
 from reinit_cli.checkpoints.formats.base import (
@@ -96,10 +97,13 @@ class TorchLegacy:
         keys = read_pickle(file, pickle.end, file.nbytes, budget, _MAX_OPCODES_OF_KEYS)
         found = find(pickle, budget)
         offsets = _storage_offsets(file, keys.top, keys.end, found.storages)
+        check = partial(_check_lengths, storages=found.storages, offsets=offsets)
+        if not file.is_distant:
+            check(Files.lone(file))
         located = found.located(self.name, offsets, pickle)
         has_root = found.record is not None
         renumber = Renumbering(start, pickle.end, found.root, has_root=has_root)
-        return replace(located, renumber=renumber)
+        return replace(located, renumber=renumber, confirm=check if file.is_distant else None)
 
     def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:
         """Return what a file holds in a few lines."""
@@ -141,6 +145,7 @@ class TorchLegacy:
         new = respelled(file, where, changes)
         keys = read_pickle(file, where.end, file.nbytes, Budget(file.path), _MAX_OPCODES_OF_KEYS)
         offsets = _storage_offsets(file, keys.top, keys.end, new.before)
+        _check_lengths(files, new.before, offsets)
         old = OldStorages(file, where.end, keys.end, offsets, changes.edits.get("", {}))
         return {"": [Copy(file, 0, where.start), *new.pickle, *storage_segments(old, new)]}
 
@@ -191,7 +196,7 @@ def _end_of_start(file: Reader, budget: Budget) -> int:
 def _storage_offsets(
     file: Reader, keys: object, start: int, storages: Mapping[str, Storage]
 ) -> dict[str, int]:
-    """Return where each storage starts, after a look at every length."""
+    """Return where each storage starts, as their lengths have it."""
     if not isinstance(keys, list) or any(not isinstance(key, str) for key in keys):
         _refuse(file, "its list of storages is none")
     if len(set(keys)) != len(keys) or set(keys) != set(storages):
@@ -201,14 +206,23 @@ def _storage_offsets(
         _refuse(file, f"it is cut off: {end - file.nbytes:,} of {end:,} bytes missing")
     offsets = {}
     for key in keys:
-        storage = storages[key]
-        if int.from_bytes(file.read(start, NUMEL_NBYTES), "little") != storage.numel:
-            _refuse(file, f"the storage {key!r} has two sizes")
         offsets[key] = start + NUMEL_NBYTES
-        start = offsets[key] + storage.nbytes
+        start = offsets[key] + storages[key].nbytes
     if start != file.nbytes:
         _refuse(file, "something follows its storages")
     return offsets
+
+
+def _check_lengths(
+    files: Files, storages: Mapping[str, Storage], offsets: Mapping[str, int]
+) -> None:
+    """Compare the length before each storage with what the pickle says."""
+    file = files[""]
+    file.gather((offset - NUMEL_NBYTES, offset) for offset in offsets.values())
+    for key, offset in offsets.items():
+        written = file.read(offset - NUMEL_NBYTES, NUMEL_NBYTES)
+        if int.from_bytes(written, "little") != storages[key].numel:
+            _refuse(file, f"the storage {key!r} has two sizes")
 
 
 def _refuse(file: Reader, problem: str) -> NoReturn:

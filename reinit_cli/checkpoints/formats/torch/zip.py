@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from reinit_cli.checkpoints.formats.base import (
     MAX_RECORD_NBYTES,
@@ -36,6 +37,7 @@ from reinit_cli.checkpoints.formats.torch.edits.respelled import respelled
 from reinit_cli.checkpoints.formats.torch.files.archive import (
     CompressedArchiveError,
     ZipEntry,
+    check_entries,
     read_entries,
 )
 from reinit_cli.checkpoints.formats.torch.files.assembly import Layout, layout_of
@@ -97,11 +99,13 @@ class TorchZip:
         has_record = layout.record_entry is not None
         located = found.located(self.name, offsets, pickle)
         start = entries[f"{folder}/data.pkl"].offset
+        on_trust = tuple(entries.values()) if file.is_distant else ()
         return replace(
             located,
             own_name=folder,
             has_record=has_record,
             own=layout,
+            confirm=partial(_confirm, on_trust) if on_trust else None,
             renumber=Renumbering(start, pickle.end, found.root, has_root=found.record is not None),
         )
 
@@ -165,6 +169,11 @@ class TorchZip:
         return {"": segments_of(supply.state(), supply.data, supply.name, supply.record)}
 
 
+def _confirm(entries: Sequence[ZipEntry], files: Files) -> None:
+    """Check the entries of an archive that were taken on trust."""
+    check_entries(files[""], entries)
+
+
 def _layout(located: Located) -> Layout:
     assert isinstance(located.own, Layout)
     return located.own
@@ -181,7 +190,7 @@ def _read(file: Reader) -> tuple[str, dict[str, ZipEntry], Budget, Pickle]:
 def _entries(file: Reader) -> tuple[str, dict[str, ZipEntry]]:
     """Return the folder in an archive, and its entries by name."""
     try:
-        entries = {entry.name: entry for entry in read_entries(file)}
+        entries = {entry.name: entry for entry in read_entries(file, on_trust=file.is_distant)}
     except CompressedArchiveError as error:
         _refuse_others(file, error.names)
         kind = Foreign("a compressed or encrypted zip archive", "compressed")
@@ -198,7 +207,13 @@ def _pickle(file: Reader, folder: str, entries: Mapping[str, ZipEntry], budget: 
     """Return what the pickle of an archive says."""
     if any(not name.startswith(f"{folder}/") for name in entries):
         raise MalformedFileError(file.path, "its entries lie in several folders", "torch archive")
-    if any(not _is_little(file, entry) for entry in _spelled(f"{folder}/byteorder", entries)):
+    orders = tuple(_spelled(f"{folder}/byteorder", entries))
+    file.gather(
+        (each.offset, each.offset + each.nbytes)
+        for each in (entries[f"{folder}/data.pkl"], *orders)
+        if each.nbytes
+    )
+    if any(not _is_little(file, entry) for entry in orders):
         raise refused(file.path, Foreign("an archive of big-endian numbers", "big-endian"))
     pickled = entries[f"{folder}/data.pkl"]
     end = pickled.offset + pickled.nbytes

@@ -13,7 +13,9 @@ with one name, an archive in another's comment), so whatever bends them is refus
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import starmap
 from struct import Struct, pack
 from typing import Any, NamedTuple, NoReturn
 
@@ -159,8 +161,14 @@ def end_records(directory: Directory) -> bytes:
     return end + _END.pack(b"PK\5\6", 0, 0, short, short, *sizes, 0)
 
 
-def read_entries(file: Reader) -> tuple[ZipEntry, ...]:
+def read_entries(file: Reader, *, on_trust: bool = False) -> tuple[ZipEntry, ...]:
     """Return the entries in the order of the file.
+
+    Args:
+        file: the archive.
+        on_trust: whether the local headers, which lie between the data, are not read: since
+            entries tile the file, the directory tells where data start. `check_entries`
+            reads them.
 
     Raises:
         CompressedArchiveError: an entry is not stored as it is.
@@ -177,10 +185,14 @@ def read_entries(file: Reader) -> tuple[ZipEntry, ...]:
         _refuse(file, "two entries have one name")
     if not all(record.is_stored for record in central):
         raise CompressedArchiveError([record.name for record in central])
+    central.sort(key=lambda record: record.header)
+    if on_trust:
+        ends = [*(record.header for record in central[1:]), start]
+        return tuple(starmap(partial(_entry_on_trust, file), zip(central, ends, strict=False)))
     entries = []
     window = _Window(file)
     reached = 0
-    for record in sorted(central, key=lambda record: record.header):
+    for record in central:
         if record.header != reached:
             _refuse(file, f"the entry {record.name!r} does not follow the one before it")
         entry, reached = _entry(window, record)
@@ -188,6 +200,18 @@ def read_entries(file: Reader) -> tuple[ZipEntry, ...]:
     if reached != start:
         _refuse(file, "there are bytes between its entries and its directory")
     return tuple(entries)
+
+
+def check_entries(file: Reader, entries: Sequence[ZipEntry]) -> None:
+    """Compare entries that were taken on trust with what the archive says of them elsewhere.
+
+    Raises:
+        MalformedFileError: it says something else.
+    """
+    starts = [0, *(entry.offset + entry.nbytes for entry in entries[:-1])]
+    file.gather((start, entry.offset) for start, entry in zip(starts, entries, strict=False))
+    if read_entries(file) != tuple(entries):
+        _refuse(file, "its entries differ from its directory")
 
 
 def _directory(file: Reader) -> tuple[int, int, int]:
@@ -271,11 +295,34 @@ def _zip64_values(file: Reader, extra: bytes) -> Iterator[int]:
     _refuse(file, "a zip64 size is missing")
 
 
+def _entry_on_trust(file: Reader, record: _Central, end: int) -> ZipEntry:
+    """Return an entry that ends where the next one starts."""
+    has_descriptor = bool(record.flags & _HAS_DESCRIPTOR)
+    wide = record.nbytes >= _IN_ZIP64 or record.header >= _IN_ZIP64
+    descriptor = _DESCRIPTOR64 if wide else _DESCRIPTOR
+    end_of_data = end - descriptor.size * has_descriptor
+    offset = end_of_data - record.nbytes
+    if offset < record.header + _LOCAL.size + len(record.name):
+        _refuse(file, f"the entry {record.name!r} overlaps the one after it")
+    crc_at = end_of_data + _CRC_IN_DESCRIPTOR if has_descriptor else record.header + _CRC_IN_LOCAL
+    crc_offsets = (crc_at, record.at + _CRC_IN_CENTRAL)
+    text = _text(file, record.name)
+    return ZipEntry(text, offset, record.nbytes, record.crc, crc_offsets, has_descriptor)
+
+
+def _text(file: Reader, name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        _refuse(file, f"the name {name!r} is not UTF-8")
+
+
 class _Window:
     """What was read last of a file, for what is read next."""
 
     def __init__(self, file: Reader) -> None:
         self.file = file
+        self._nbytes = 0 if file.is_distant else _WINDOW_NBYTES
         self._start = 0
         self._data = b""
 
@@ -284,7 +331,7 @@ class _Window:
         start = at - self._start
         if start < 0 or start + nbytes > len(self._data):
             left = self.file.nbytes - at
-            self._data = _read(self.file, at, max(nbytes, min(left, _WINDOW_NBYTES)))
+            self._data = _read(self.file, at, max(nbytes, min(left, self._nbytes)))
             self._start, start = at, 0
         return self._data[start : start + nbytes]
 
@@ -307,10 +354,7 @@ def _entry(window: _Window, record: _Central) -> tuple[ZipEntry, int]:
         or name != record.name
     ):
         _refuse(file, f"the entry {record.name!r} differs from the directory")
-    try:
-        text = name.decode()
-    except UnicodeDecodeError:
-        _refuse(file, f"the name {name!r} is not UTF-8")
+    text = _text(file, name)
     end = offset + record.nbytes
     crc_at = record.header + _CRC_IN_LOCAL
     if has_descriptor:

@@ -415,13 +415,15 @@ class UnwritableContentError(OutputError):
     """Content that the format of an output cannot hold.
 
     `known` holds the suffix of a format that can. The kind is "rest" for what lies next to the
-    tensors and would be lost, and "record" for a provenance record. `of` is the only file of
+    tensors and would be lost ("left out" where no format would keep it), and "record" for a
+    provenance record. `of` is the only file of
     weights in a folder, which would keep it if it were named.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{about!r} cannot hold {problem}",
         "rest": "{about!r} cannot store {problem}",
+        "left out": "{about!r} would be without {problem}",
         "record": "{problem} cannot store a record",
     }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from reinit_cli.checkpoints.file import FileSource, file_source, stream_source
 from reinit_cli.checkpoints.folder import folder_source, name_of_folder
@@ -25,7 +27,13 @@ from reinit_cli.storage.location import DASH, SourceName, is_fetched, without_se
 from reinit_cli.storage.stores import store_of
 
 
-def find_source(text: str, weights: str | None = None, root: str | None = None) -> Source:
+def find_source(
+    text: str,
+    weights: str | None = None,
+    root: str | None = None,
+    *,
+    is_root_new: bool = False,
+) -> Source:
     """Return the source that a user names.
 
     What starts with "timm:" is a model of timm. A word without dots and slashes is a torchvision
@@ -36,10 +44,13 @@ def find_source(text: str, weights: str | None = None, root: str | None = None) 
         weights: for a model "DEFAULT", the name of its weights, "none", or a file; None
             means "DEFAULT".
         root: the path of the state dict in what a torch file holds; None to look for it.
+        is_root_new: whether the path is one in the output, which the source may have or not.
 
     Raises:
         SourceError: there is no such source, or it cannot be read.
     """
+    if root is not None and is_root_new:
+        return _source_with_new_root(text, weights, root)
     if text == DASH:
         return stream_source(root)
     if _is_path(text):
@@ -50,6 +61,22 @@ def find_source(text: str, weights: str | None = None, root: str | None = None) 
             )
         return _path_source(text, root)
     return _model_source(text, weights or DEFAULT_WEIGHTS, root)
+
+
+def _source_with_new_root(text: str, weights: str | None, root: str) -> Source:
+    """Return a source with the state dict at a path in it, or the one that is found."""
+    find: Callable[[str | None], Source] = partial(find_source, text, weights)
+    if text == DASH:
+        from reinit_cli.storage.pipe import StandardInput
+
+        # What was read of a pipe stays in it, and is read again.
+        find = partial(stream_source, file=StandardInput())
+    try:
+        return find(root)
+    except UnknownNameError as error:
+        if error.kind != "root":
+            raise
+        return find(None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,6 +341,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.UnwritableContentError, ""): _beyond,
     (errors.UnwritableContentError, "rest"): _lost,
+    (errors.UnwritableContentError, "left out"): "add --tensors-only to leave it out",
     (errors.UnwritableContentError, "record"): "write it to a separate file: --record-to FILE",
     (errors.RecipeError, ""): _recipe,
     (errors.RecipeError, "file"): _file(""),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from reinit_cli.checkpoints.formats.base import SHARD_NBYTES, NewFormat, Place, Supply
+from reinit_cli.checkpoints.formats.base import NewFormat, Place, Supply
 from reinit_cli.checkpoints.formats.respelling import NewEntry, Respelling
 from reinit_cli.checkpoints.references import OpenDonors
 from reinit_cli.checkpoints.source import Contents
@@ -164,8 +164,9 @@ def _created(
         lambda: _state(job, contents, tensors),
         _others(job, contents),
         os.path.basename(job.destination.path or "archive.pt"),
-        job.request.shard_nbytes or SHARD_NBYTES,
+        job.request.shard_nbytes,
         record,
+        job.request.new_root,
     )
     files = dict(format_.created(content_of(job.source, tensors), supply))
     if job.request.verify_crc:

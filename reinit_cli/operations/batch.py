@@ -154,13 +154,16 @@ def requests_of(asked: PartialRequest) -> tuple[Request, ...]:
 
 def _output(asked: PartialRequest, *, has_seeds: bool) -> str | OutputName | None:
     """Return the path of every output, or the form of it where they differ."""
-    suffix = "{suffix}" if asked.get("shard_nbytes") is None else ""
+    is_new_folder = asked.get("shard_nbytes") is not None or asked.get("to") is not None
+    suffix = "" if is_new_folder else "{suffix}"
     output = asked.get("output")
     if isinstance(output, OutputName):
         return output
     if output is None:
         form = f"{{stem}}-reinit-seed{{seed}}{suffix}"
         return OutputName(form, is_beside=True) if has_seeds else None
+    if asked.get("to") is not None and output.endswith(os.sep) and len(asked["sources"]) > 1:
+        output += "{stem}"  # each is a folder, of which one would have the name
     named = OutputName.parse(output)
     plain = named.of(SourceName("", "", ""), 0)
     if has_seeds and not named.has_seed and takes_outputs(plain, is_form=named.is_form):

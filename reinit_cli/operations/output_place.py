@@ -95,22 +95,24 @@ def _is_beside(request: Request) -> bool:
 
 def _named(request: Request, called: SourceName, *, is_folder: bool) -> str:
     """Return the path of the output of a source that has a name."""
-    has_shards = request.shard_nbytes is not None
+    is_new_folder = request.makes_folder
     output = request.output
     if output is None:
-        output = BESIDE_AS_FOLDER if has_shards else BESIDE
+        output = BESIDE_AS_FOLDER if is_new_folder else BESIDE
     if isinstance(output, str):
         path, is_form = output, False
     else:
         path, is_form = output.of(called, request.seed), True
         if output.is_exact or output.is_beside:
             return path
-    is_folder = has_shards or (is_folder and suffix_of(path).lower() not in SUFFIXES)
+    is_folder = is_new_folder or (is_folder and suffix_of(path).lower() not in SUFFIXES)
     if path == DASH or not takes_outputs(path, is_form=is_form):
         return path
+    if request.to is not None and kind_at(path) is None:
+        return path.rstrip(os.sep)  # as `cp -r` has it
     if request.skip_existing and is_folder and _is_output(path, called):
         return path
-    return os.path.join(path, called.stem + ("" if has_shards else called.suffix))
+    return os.path.join(path, called.stem + ("" if is_new_folder else called.suffix))
 
 
 def _is_output(path: str, called: SourceName) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.model import ModelSource, drawn_from
 from reinit_cli.checkpoints.models.named import arch_given
@@ -37,6 +36,7 @@ from reinit_cli.operations.masks import with_masks
 from reinit_cli.operations.optimizer_order import order_of
 from reinit_cli.operations.output_place import destination_of, refuse_conflicts
 from reinit_cli.operations.rounds import repeated_changes
+from reinit_cli.operations.sought import source_for
 from reinit_cli.planning.counted import LABELS, counted_as
 from reinit_cli.planning.decide import decide as planned
 from reinit_cli.planning.entries import as_asked
@@ -208,7 +208,7 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     """
     request = _read(request)
     check_reads(request)
-    source = found or find_source(request.source, request.weights, request.root)
+    source = found or source_for(request)
     source = with_state(source, request, versions)
     _check_names(source, refuses=request.safe_pickle)
     request = with_device(request)
@@ -266,7 +266,7 @@ def _read(request: Request) -> Request:
     if request.shard_nbytes is not None and request.shard_nbytes < 1:
         raise OutputError("", f"shards have at least a byte, not {request.shard_nbytes}")
     changes = request.changes_entries or request.tensors_only
-    asks = request.shard_nbytes or request.fix_index or changes
+    asks = request.makes_folder or request.fix_index or changes
     if not (rules or asks or request.output not in (None, DASH)):
         raise MissingRuleError(request.source)
     return replace(

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reinit_cli.checkpoints.fetching import fetch, revision_of
-from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats import new_file, new_folder
 from reinit_cli.checkpoints.formats.base import Recorded
@@ -23,6 +22,7 @@ from reinit_cli.operations.devices import redrawing_device
 from reinit_cli.operations.prepare import job_of
 from reinit_cli.operations.redraw import span_of
 from reinit_cli.operations.rewrite import execute
+from reinit_cli.operations.sought import source_for
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.output import Created
 from reinit_cli.provenance.compare import ComparingOutput, Gap
@@ -124,7 +124,7 @@ def remade(
 ) -> Iterator[Finding]:
     """Make the output again from its source, and compare every byte."""
     check_reads(request)
-    source = found or find_source(request.source, request.weights, request.root)
+    source = found or source_for(request)
     source = drawn_from(source, request.stream, versions_in(form))
     job = _job_from(request, source, form)
     if job is None:
@@ -153,7 +153,8 @@ def _with_kind(job: Job, output: Source) -> Job:
     All torch files were archives before, and files in folders were called as transformers does.
     """
     own = output.format
-    if own is None or output.located is None or not isinstance(job.layout, Created):
+    is_new = isinstance(job.layout, Created) and job.request.to is None
+    if own is None or output.located is None or not is_new:
         return job
     if own.is_folder:
         return replace(job, layout=Created(new_folder(output.located.files[0])))

@@ -10,7 +10,6 @@ from dataclasses import field
 from importlib import import_module
 from typing import BinaryIO, Self
 
-from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.formats import leads_to_others
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import CheckFailedError
@@ -28,6 +27,7 @@ from reinit_cli.operations.devices import with_device
 from reinit_cli.operations.downloads import fetch_for
 from reinit_cli.operations.masks import masks_of
 from reinit_cli.operations.prepare import check_faults, decide, with_state
+from reinit_cli.operations.sought import source_for
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.memory import refuse_too_large
 from reinit_cli.planning.plan import Plan
@@ -214,7 +214,7 @@ def plan_of(request: Request, found: Source | None = None) -> Plan:
     Raises:
         ReinitError: the request cannot be fulfilled.
     """
-    found = found or find_source(request.source, request.weights, request.root)
+    found = found or source_for(request)
     found = with_state(found, request)
     request = with_device(request)
     decided = decide(found, request)

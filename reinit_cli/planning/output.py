@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from reinit_cli.checkpoints.formats import (
+    LAYOUTS,
     NEW_FILES,
     NEW_FOLDER,
     SUFFIXES,
@@ -13,7 +14,7 @@ from reinit_cli.checkpoints.formats import (
     new_file,
     suffix_of,
 )
-from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
+from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat, Shortfall
 from reinit_cli.checkpoints.formats.hugging_face.names import PEFT_STEM, series_of
 from reinit_cli.checkpoints.formats.respelling import KeepingFormat
 from reinit_cli.checkpoints.source import Source, files_of_weights
@@ -97,6 +98,16 @@ def layout_form(request: Request, source: Source, layout: Layout) -> dict[str, b
     return {"tensors_only": True} if is_new else {}
 
 
+def root_form(request: Request, source: Source) -> str | None:
+    """Return what plans and records say of the root: where it is in the source.
+
+    In a new DCP folder it leads to the keys, too, whether the source has it or not.
+    """
+    if request.to is not None:
+        return request.root
+    return source.located.root if source.located else None
+
+
 def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
     """Choose the format by the suffix; a source's own format keeps its files.
 
@@ -114,8 +125,11 @@ def choose_layout(request: Request, path: str | None, source: Source) -> Layout:
     stays = own is not None and not request.changes_entries and not drops
     if _is_folder(request, path, source):
         if path is None or request.in_place or suffix in SUFFIXES:
-            problem = "shards go into a folder: name one without a suffix such as .pt"
+            what = "--to writes" if request.to else "shards go into"
+            problem = f"{what} a folder: name one without a suffix such as .pt"
             raise OutputUnwritableError(path or DASH, problem)
+        if request.to is not None:
+            return Created(LAYOUTS[request.to])
         stays = stays and source.is_folder and request.shard_nbytes is None
         return Rewritten(own) if own is not None and stays else Created(NEW_FOLDER)
     if request.in_place or path is None:
@@ -171,7 +185,7 @@ def _suffix(path: str | None) -> str:
 
 
 def _is_folder(request: Request, path: str | None, source: Source) -> bool:
-    if request.shard_nbytes is not None or (path or "").endswith(os.sep):
+    if request.makes_folder or (path or "").endswith(os.sep):
         return True
     return source.is_folder and _suffix(path) not in SUFFIXES
 
@@ -219,7 +233,7 @@ def content_notes(
     if shortfall.beyond:
         raise UnwritableContentError(path or DASH, _some(shortfall.beyond), shortfall.suffixes)
     if shortfall.lost and not request.tensors_only:
-        raise _loss(path, shortfall.lost, shortfall.suffixes_of_lost, source)
+        raise _loss(path, shortfall, source, request)
     yield from shortfall.notes
     if request.shard_nbytes is not None:
         yield from _shard_notes(content, request.shard_nbytes)
@@ -255,11 +269,14 @@ def _adapter_notes(content: Content, shard_nbytes: int) -> Iterator[str]:
 
 
 def _loss(
-    path: str | None, lost: Sequence[str], suffixes: tuple[str, ...], source: Source
+    path: str | None, shortfall: Shortfall, source: Source, request: Request
 ) -> UnwritableContentError:
     """Return that a format cannot hold what lies next to the tensors."""
+    lost, suffixes = shortfall.lost, shortfall.suffixes_of_lost
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
     problem = f"{', '.join(lost[:5])}{more}"
+    if request.to is not None:
+        return UnwritableContentError(path or DASH, problem, kind="left out")
     return UnwritableContentError(
         path or DASH, problem, suffixes, kind="rest", of=_only_file(source)
     )

@@ -49,7 +49,7 @@ from reinit_cli.initializers.complexes import COMPLEX, COMPLEX_VERSION, Complex
 from reinit_cli.initializers.declaration import KEEP
 from reinit_cli.initializers.site import Versions
 from reinit_cli.planning.job import Job
-from reinit_cli.planning.output import layout_form
+from reinit_cli.planning.output import layout_form, root_form
 from reinit_cli.planning.plan import KEEP_ZEROS, KEEP_ZEROS_VERSION, Plan, Step
 from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION, is_of_version
 from reinit_cli.planning.weight_norm import WEIGHT_NORM, WEIGHT_NORM_VERSION, are_norms_left
@@ -93,7 +93,7 @@ def blank_record(job: Job, digest: tuple[int, str], *, is_inside: bool) -> Form:
             **revision_form(source),
             "weights": weights,
             "format": located.format if located else None,
-            "root": located.root if located else None,
+            "root": root_form(plan.request, source),
             "nbytes": digest[0],
             "sha256": digest[1],
         },

@@ -151,7 +151,8 @@ def rewrite(
     path = None if output is None else text_of_path(output, "output")
     if path is None and is_in_memory(source):
         raise OutputError(memory_of(source).name, kind="unnamed")
-    found = source_of(source, read.get("weights"), read.get("root"))
+    is_root_new = read.get("to") is not None
+    found = source_of(source, read.get("weights"), read.get("root"), is_root_new=is_root_new)
     request = Request(_name(source, found.name), rules_of(rules), path, **read)
     if request.skip_existing and exists((planned := job_of(request, found)).destination):
         return planned.plan if dry_run else Outcome(planned, {}, 0, 0.0, is_skipped=True)

@@ -22,7 +22,7 @@ from reinit_cli.operations.layers import layers_for, layers_for_both
 from reinit_cli.request.partial import RequestOptions
 from reinit_cli.request.pattern import KeyIndex, Pattern, patterns_of
 from reinit_cli.request.request import FORMER
-from reinit_cli.request.values import read_arguments, read_nbytes
+from reinit_cli.request.values import read_arguments, read_layout, read_nbytes
 from reinit_cli.storage.location import DASH
 from reinit_cli.streams.stream import DEFAULT_STREAM, stream_named
 from reinit_cli.tensors.info import TensorInfo
@@ -57,7 +57,12 @@ def both_of(
 
 
 def source_of(
-    given: object, weights: object = None, root: str | None = None, stream: object = DEFAULT_STREAM
+    given: object,
+    weights: object = None,
+    root: str | None = None,
+    stream: object = DEFAULT_STREAM,
+    *,
+    is_root_new: bool = False,
 ) -> Source:
     """Return the source that is given by its name or path, or that is in memory.
 
@@ -66,6 +71,7 @@ def source_of(
         weights: those of a model that is given by its name.
         root: the path of the state dict in a torch file.
         stream: the random stream of a model without weights.
+        is_root_new: whether the path is one in the output, which the source may have or not.
 
     Raises:
         SourceError: it cannot be read.
@@ -75,8 +81,9 @@ def source_of(
     drawn = stream_of(stream)
     if not is_in_memory(given):
         path = text_of_path(given, "a source", "a torch.nn.Module or a state dict")
-        return drawn_from(find_source(path, weights_of(weights), root), drawn)
-    for name, value in (("weights", weights), ("root", root)):
+        found = find_source(path, weights_of(weights), root, is_root_new=is_root_new)
+        return drawn_from(found, drawn)
+    for name, value in (("weights", weights), ("root", None if is_root_new else root)):
         if value is not None:
             raise SourceError(
                 "", f"{name}= is for models by name and files, not for what is in memory"
@@ -292,7 +299,15 @@ def arguments_of(given: object) -> dict[str, object] | None:
         raise TypeError(f"arch_args must be {error}, not {kind_of(given)}") from None
 
 
+def _layout_of(given: object) -> str | None:
+    try:
+        return None if given is None else read_layout(given)
+    except ValueError as error:
+        raise TypeError(f"to must be {error}, not {given!r}") from None
+
+
 _READERS = {
+    "to": _layout_of,
     "seed": seed_of,
     "stream": stream_of,
     "device": device_of,

@@ -292,6 +292,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         f"an output such as 'out{error.known[0]}' can hold it" if error.known else ""
     ),
     (errors.UnwritableContentError, "rest"): _lost,
+    (errors.UnwritableContentError, "left out"): "pass tensors_only=True to leave it out",
     (errors.UnwritableContentError, "record"): "pass record=FILE to write it next to the output",
     (errors.RecipeError, "outside"): _allowed,
     (errors.RecordError, "newer stream"): _UPGRADE,

@@ -40,6 +40,7 @@ class PlainPlanOptions(TypedDict, total=False):
 class PlainOptions(PlainPlanOptions, total=False):
     """The options of a run that are of one type, whoever gives them."""
 
+    to: str | None
     keep_config: bool
     tensors_only: bool
     fix_index: bool

@@ -64,6 +64,7 @@ class Request:
     allow_unmatched: bool = False
     dtype: Casts = None
     saturate: bool = False
+    to: str | None = None
     shard_nbytes: int | None = None
     tensors_only: bool = False
     fix_index: bool = False
@@ -112,6 +113,17 @@ class Request:
     def is_shared(self) -> bool:
         """Whether several processes write the output together."""
         return self.world_size is not None and self.world_size > 1
+
+    @property
+    def makes_folder(self) -> bool:
+        """Whether it asks for a new folder, whatever the output is called."""
+        return self.to is not None or self.shard_nbytes is not None
+
+    @property
+    def new_root(self) -> tuple[str, ...]:
+        """The keys that lead to the state dict in a new DCP folder; none for the whole."""
+        is_nested = self.to is not None and self.root not in (None, "", ".")
+        return tuple((self.root or "").split(".")) if is_nested else ()
 
     @property
     def selects(self) -> bool:
@@ -170,9 +182,16 @@ OPTIONS: Mapping[str, Option] = {
         values.read_flag,
         is_newer=True,
     ),
+    "to": Option(
+        'the layout of the output: "dcp" for a folder of torch.distributed.checkpoint, with keys '
+        "under `root`; None to let the output's name decide",
+        "to",
+        values.read_layout,
+        is_newer=True,
+    ),
     "shard_nbytes": Option(
-        "the most bytes of tensors per file, for a folder of safetensors files; None to let the "
-        "output's name decide",
+        "the most bytes of tensors per file, for a folder of safetensors files or with `to`; None "
+        "to let the output's name decide",
         "shard_size",
         values.read_nbytes,
     ),

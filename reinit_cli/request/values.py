@@ -83,6 +83,17 @@ def read_stream(value: object) -> str:
     return stream_named(read_text(value)).name
 
 
+LAYOUTS = ("dcp",)
+"""The names of layouts that an output can have whatever it is called."""
+
+
+def read_layout(value: object) -> str:
+    """Read the name of a layout."""
+    if value not in LAYOUTS:
+        raise ValueError(" or ".join(f'"{each}"' for each in LAYOUTS))
+    return read_text(value)
+
+
 def read_device(value: object) -> str:
     """Read the name of a device, which this machine need not have."""
     from reinit_cli.tensors.device import device_named

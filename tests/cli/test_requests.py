@@ -64,6 +64,7 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
         ["--dtype", "bfloat16", "--dtype", "*norm*=float32"],
         {"dtype": ("bfloat16", "*norm*=float32")},
     ),
+    "a layout": (["--to", "dcp"], {"to": "dcp"}),
     "shard size": (["--shard-size", "2kB"], {"shard_nbytes": 2000}),
     "tensors only": (["--tensors-only"], {"tensors_only": True}),
     "tensors only, by its older name": (["--drop-non-tensors"], {"tensors_only": True}),

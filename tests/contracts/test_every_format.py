@@ -84,7 +84,7 @@ class TestHuggingFaceFolder(NewFormatContract):
         return found
 
 
-class TestDcpFolder(FormatContract):
+class TestDcpFolder(NewFormatContract):
     format = Dcp()
     # Of each of four pieces: two CRC-32s, and the last digits of the serialization id with its own.
     dependent_nbytes = 4 * (4 * 4 + 20)

@@ -6,7 +6,7 @@ They read hostile bytes: nothing in them is called, imported or executed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat
 from reinit_cli.checkpoints.formats.dcp.deferred import DCP, SHARDED
@@ -30,6 +30,9 @@ NEW_FOLDER: NewFormat = HuggingFace(FILE_FORMATS, _SAFETENSORS)
 
 FOLDER_FORMATS: tuple[Format, ...] = (DCP, SHARDED, NEW_FOLDER)
 """The formats of a checkpoint of several files, in the order in which they are tried."""
+
+LAYOUTS: Mapping[str, NewFormat] = {"dcp": DCP}
+"""The formats of new folders that have a name, which no suffix can say."""
 
 FORMATS: tuple[Format, ...] = (*FILE_FORMATS, *FOLDER_FORMATS)
 """Every format."""
@@ -107,7 +110,7 @@ def leads_to_others(path: str) -> bool:
 def is_of_folder(name: str) -> bool:
     """Whether a library looks for a file of weights of this name in a folder."""
     series = series_of(name)
-    return is_index(name) or (series is not None and bool(series.library))
+    return is_index(name) or is_part(name) or (series is not None and bool(series.library))
 
 
 def new_folder(file: str) -> NewFormat:

@@ -279,16 +279,18 @@ class Supply:
         state: returns the state dict to pickle, whose tensors may hold no values.
         others: further files of a folder.
         name: the name of the output.
-        shard_nbytes: the most bytes of tensors in a file of several.
+        shard_nbytes: the most bytes of tensors in a file of several, where that was asked for.
         record: a text as long as the record for which room is kept; "" for none.
+        root: the keys that lead to the state dict in what is written; none for the whole.
     """
 
     data: Mapping[str, Sequence[Segment]]
     state: Callable[[], Mapping[str, Any]]
     others: Mapping[str, list[Segment]] = field(default_factory=dict)
     name: str = "archive.pt"
-    shard_nbytes: int = SHARD_NBYTES
+    shard_nbytes: int | None = None
     record: str = ""
+    root: tuple[str, ...] = ()
 
 
 class Format(Protocol):

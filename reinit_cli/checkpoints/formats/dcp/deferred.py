@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, cast
 
-from reinit_cli.checkpoints.formats.base import Format
+from reinit_cli.checkpoints.formats.base import Format, NewFormat
 from reinit_cli.checkpoints.formats.dcp.glance import ByNames, ShardsByNames
 
 
@@ -17,7 +17,7 @@ class _Deferred(ByNames):
         return getattr(self._format, attribute)
 
     @cached_property
-    def _format(self) -> Format:
+    def _format(self) -> NewFormat:
         from reinit_cli.checkpoints.formats.dcp.format import Dcp
 
         return Dcp()
@@ -37,6 +37,6 @@ class _DeferredShards(ShardsByNames):
         return ShardedSafetensors()
 
 
-DCP = cast("Format", _Deferred())
+DCP = cast("NewFormat", _Deferred())
 
 SHARDED = cast("Format", _DeferredShards())

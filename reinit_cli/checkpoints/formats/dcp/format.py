@@ -16,17 +16,21 @@ from typing import NoReturn
 
 from reinit_cli.checkpoints.formats.base import (
     RECORD_NAME,
+    Content,
     Edits,
     FileEdits,
     Files,
     Located,
     Recorded,
+    Shortfall,
+    Supply,
     spliced,
     whole,
 )
 from reinit_cli.checkpoints.formats.dcp.boxes import fault_of_chunks, overlap_of
 from reinit_cli.checkpoints.formats.dcp.glance import METADATA_NAME, ByNames
 from reinit_cli.checkpoints.formats.dcp.metadata import Metadata, Piece, Stored, read_metadata
+from reinit_cli.checkpoints.formats.dcp.new.folder import created, refused
 from reinit_cli.checkpoints.formats.dcp.objects import objects_of
 from reinit_cli.checkpoints.formats.dcp.places import Boxes, Places, sizes_of, start_of_safetensors
 from reinit_cli.checkpoints.formats.dcp.slices import Archive
@@ -161,6 +165,14 @@ class Dcp(ByNames):
             RecordError: it is too large.
         """
         return recorded_in_folder(located, files)
+
+    def refuses(self, content: Content) -> Shortfall:
+        """Return what a new folder cannot hold."""
+        return refused(content)
+
+    def created(self, content: Content, supply: Supply) -> Mapping[str, list[Segment]]:
+        """Return the segments of the files that one rank would write."""
+        return created(content, supply)
 
 
 def _pieces(located: Located) -> _Pieces:

@@ -264,7 +264,7 @@ class HuggingFace:
         """Return the segments of new shards, of their index and of the other files."""
         tensors = [tensor for tensor in content.tensors if not tensor.carried]
         names = Series.of_new(self._called_as or content.file)
-        shards = split(tensors, _most_nbytes(names, supply.shard_nbytes), names)
+        shards = split(tensors, _most_nbytes(names, supply.shard_nbytes or SHARD_NBYTES), names)
         without_record = replace(supply, record="")
         files = {
             name: self._new.created(replace(content, tensors=tuple(shard)), without_record)[""]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reinit_cli.cli.commands.run.summary import buffers_of, counts_of, unchanged_of
 from reinit_cli.cli.render.json import VERSION, moments_form
-from reinit_cli.planning.output import layout_form
+from reinit_cli.planning.output import layout_form, root_form
 from reinit_cli.provenance.record import config_form, laws_form, revision_form
 from reinit_cli.request.request import options_form
 
@@ -45,7 +45,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             "path": job.source.path,
             "weights": job.source.weights,
             "format": located.format if located else None,
-            "root": located.root if located else None,
+            "root": root_form(job.request, job.source),
             "networks": [each._asdict() for each in located.neighbors] if located else [],
         },
         "output": {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import click
+
 from reinit_cli.cli.commands.run.many import FILES, MANY, RANKS
 from reinit_cli.cli.help import argument, option
 from reinit_cli.cli.options import (
@@ -30,6 +32,7 @@ from reinit_cli.cli.parameters import (
     SizeType,
     refuse_empty,
 )
+from reinit_cli.request.values import LAYOUTS
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
@@ -282,12 +285,20 @@ _SELDOM = (
         "those of --dtype and of initializers",
     ),
     option(
+        "--to",
+        type=click.Choice(LAYOUTS),
+        heading=OUTPUT,
+        help="Write a DCP folder, which torch.distributed.checkpoint loads on any number of ranks; "
+        "--root model puts the keys under 'model'",
+    ),
+    option(
         "--shard-size",
         "shard_nbytes",
         type=SizeType(),
         metavar="SIZE",
         heading=OUTPUT,
-        help="Write a folder of safetensors shards of at most SIZE: 5GB, 500MB, 2GiB",
+        help="Write a folder of safetensors shards, or of files of a DCP folder, of at most SIZE: 5GB, "
+        "500MB, 2GiB",
     ),
     option(
         "--tensors-only/--no-tensors-only",

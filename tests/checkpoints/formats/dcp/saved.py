@@ -13,6 +13,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -28,6 +29,7 @@ from torch.distributed.checkpoint.metadata import (
     ChunkStorageMetadata,
     Metadata,
     MetadataIndex,
+    StorageMeta,
     TensorProperties,
 )
 from torch.distributed.checkpoint.planner import (
@@ -137,6 +139,18 @@ def save(
     leaves, paths = flatten_state_dict(dict(state)) if flat else (dict(state), None)
     writers = [dcp.FileSystemWriter(folder, **options) for _ in range(ranks)]
     _write(writers, leaves, _plans(leaves, ranks, cut), planner_data=paths)
+    return folder
+
+
+def save_alone(folder: Path, state: Mapping[str, Any]) -> Path:
+    """Write what `dcp.save` of one process does, but for the uuid and the path of the save."""
+
+    class Writer(dcp.FileSystemWriter):
+        def storage_meta(self) -> StorageMeta:
+            return StorageMeta()
+
+    with mock.patch.object(pickle, "DEFAULT_PROTOCOL", 4):  # 5 from Python 3.14 on
+        dcp.save(dict(state), storage_writer=Writer(folder), no_dist=True)
     return folder
 
 

@@ -1,0 +1,1 @@
+"""Lay out new folders of torch.distributed.checkpoint."""

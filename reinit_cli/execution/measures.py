@@ -23,6 +23,10 @@ class Filled:
     after: Moments
     before: Moments | None
 
+    def __add__(self, other: Filled) -> Filled:
+        """Return the statistics of all rows of a tensor of which two processes drew some."""
+        return Filled(self.key, self.after + other.after, self.before)
+
 
 class Measurer:
     """Observes one tensor, and adds up its moments."""

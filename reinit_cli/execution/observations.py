@@ -55,7 +55,7 @@ class Observations:
 
     def filled(self) -> dict[str, Filled]:
         """Return the statistics of each key, in the order of the plan."""
-        found = {**self._learned, **self._measures.filled()}
+        found = {**self._measures.filled(), **self._learned}
         return {key: found[key] for key in self._order if key in found}
 
     def sketches(self) -> dict[str, Sketch]:
@@ -82,9 +82,11 @@ class Observations:
         }
 
     def learn(self, form: Form) -> None:
-        """Take over what another process saw."""
+        """Take over what a process saw; of a large tensor, each saw some rows."""
         for key, (after, before) in form["filled"].items():
-            self._learned[key] = Filled(key, Moments(*after), before and Moments(*before))
+            rows = Filled(key, Moments(*after), before and Moments(*before))
+            known = self._learned.get(key)
+            self._learned[key] = rows if known is None else known + rows
         for key, found in form["findings"].items():
             self._checks.learn(key, [Finding(*each) for each in found])
         for key, (before, after) in form["sketches"].items():

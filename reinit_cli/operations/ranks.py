@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from reinit_cli.checkpoints.source import Contents
 from reinit_cli.errors import CheckFailedError
 from reinit_cli.execution.checks import failures_of
+from reinit_cli.execution.divide import divided
 from reinit_cli.execution.engine import total_nbytes
 from reinit_cli.execution.observations import Observations
 from reinit_cli.execution.part import Files, without_last, write_last, write_part
@@ -59,6 +60,7 @@ def run_part(
         ReinitError: this rank fails, or another does.
     """
     assert isinstance(output, SharedOutput)
+    files = divided(files, output.ranks.count)
     shares = shares_of(files, output.ranks.count)
     sizes = {name: total_nbytes(segments) for name, segments in files.items()}
     output.begin(sizes, plan_form(job, sources, files, shares), progress)

@@ -197,6 +197,24 @@ torch.nn.init.xavier_uniform_(state["weight"])
 torch.save(state, "out.pt")
 """
 
+RANK = """
+import os, sys, time
+from reinit_cli.operations.prepare import prepare
+from reinit_cli.operations.rewrite import execute
+from reinit_cli.request.request import Request
+rank, count, core = map(int, sys.argv[1:])
+if core >= 0:
+    os.sched_setaffinity(0, {core})
+together = {"rank": rank, "world_size": count, "run_id": "bench"} if count > 1 else {}
+rules = ("*=trunc_normal:std=0.02",)
+job = prepare(Request("m.safetensors", rules, "out.safetensors", measure=False, **together))
+print("planned", flush=True)
+sys.stdin.readline()
+execute(job)
+print(time.monotonic(), flush=True)
+"""
+"""A rank from plan to commit, on one core where that is not negative."""
+
 TENTH = ("-r", "head.weight=normal:std=0.02", "-r", "layers.0.mlp.up.weight=normal:std=0.02")
 ALL = ("-r", "*=normal:std=0.02")
 
@@ -346,6 +364,53 @@ def rewrites() -> None:
         show(f"{name}, memory", cost.megabytes, "allowed", 200, 1, "MB")
 
 
+def from_plan_to_commit(*cores: int, runs: int = 3) -> float:
+    """Return the seconds in which ranks write an output that is drawn, each on one core.
+
+    Args:
+        cores: that of each rank; -1 for all.
+        runs: how often it is measured, after one that is not counted.
+    """
+    found = []
+    for _ in range(runs + 1):
+        Path("out.safetensors").unlink(missing_ok=True)
+        ranks = [
+            subprocess.Popen(
+                (PYTHON, "-c", RANK, str(rank), str(len(cores)), str(core)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for rank, core in enumerate(cores)
+        ]
+        for process in ranks:
+            assert process.stdout is not None
+            process.stdout.readline()
+        started = time.monotonic()
+        ended = [float(process.communicate()[0]) for process in _told(ranks)]
+        found.append(max(ended) - started)
+    return statistics.median(found[1:])
+
+
+def _told(ranks: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
+    """Let all ranks go on before the first is waited for."""
+    for process in ranks:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return ranks
+
+
+def ranks() -> None:
+    """All of a file drawn by two processes of one core each, by one, and by one of all cores."""
+    one, two = from_plan_to_commit(0), from_plan_to_commit(0, 1)
+    threads = from_plan_to_commit(-1)
+    name = "all of `m.safetensors` drawn by two ranks of a core each, plan to commit"
+    show(name, two, "one rank of a core", one, 1 / 1.8, "s")
+    name = "the same by one command with its threads"
+    show(name, threads, "two ranks of a core each", two, 1.1, "s")
+
+
 def dcp() -> None:
     """A folder of torch.distributed.checkpoint that four ranks wrote."""
     Path("make_dcp.py").write_text(MAKE_DCP)
@@ -444,6 +509,7 @@ PARTS = {
     "looking": looking,
     "transforms": transforms_and_records,
     "rewrites": rewrites,
+    "ranks": ranks,
     "dcp": dcp,
 }
 

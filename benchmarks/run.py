@@ -166,6 +166,21 @@ for at in range({count}):
     torch.save({{"weight": torch.randn(480, 480), "bias": torch.zeros(480)}}, path)
 """
 
+MAKE_SHARDS = """
+import json, torch
+from pathlib import Path
+from safetensors.torch import save_file
+folder, names = Path("shards-{count}"), {{}}
+folder.mkdir()
+for at in range({count}):
+    state = {{f"layers.{{at}}.{{of}}.weight": torch.randn(256, 256) for of in ("up", "down")}}
+    name = f"model-{{at + 1:05d}}-of-{count:05d}.safetensors"
+    save_file(state, folder / name)
+    names |= dict.fromkeys(state, name)
+index = {{"metadata": {{"total_size": {count} * 2**19}}, "weight_map": names}}
+Path(folder, "model.safetensors.index.json").write_text(json.dumps(index))
+"""
+
 MAKE_SMALL = """
 import torch
 from safetensors.torch import save_file
@@ -447,6 +462,39 @@ def batch(count: int = 100) -> None:
         show(f"{name}, memory", cost.megabytes, "one of these", one.megabytes, 1.3, "MB")
 
 
+def shards(few: int = 500, many: int = 2000) -> None:
+    """A folder of 2,000 shards: time that grows with their number, and few files open."""
+    for count in (few, many):
+        subprocess.run([PYTHON, "-c", MAKE_SHARDS.format(count=count)], check=True)
+    rewriting = ("-r", "*.up.weight=normal:std=0.02", "-q", "-o", "out-dcp")
+    for name, args, rest in (
+        ("`reinit keys` of a folder", ("keys",), ()),
+        ("half of a folder drawn", (), rewriting),
+    ):
+        first, second = (measure(*REINIT, *args, f"shards-{at}", *rest) for at in (few, many))
+        beside = f"CPU time of {few} shards × {many // few}"
+        reference = first.cpu_seconds * many / few
+        show(f"{name}, {many:,} shards", second.cpu_seconds, beside, reference, 1, "s")
+    show(f"{name}, {many:,} shards, memory", second.megabytes, "allowed", 200, 1, "MB")
+    shutil.rmtree("out-dcp", ignore_errors=True)
+    most = most_open(*REINIT, f"shards-{many}", *rewriting)
+    show(f"{name}, {many:,} shards, open files", most, "allowed", 64, 1, "")
+
+
+def most_open(*args: str) -> int:
+    """Run a command, and return how many descriptors it had open, as far as a look now and then tells."""
+    process, most = subprocess.Popen(args), 0
+    while process.poll() is None:
+        try:
+            most = max(most, len(os.listdir(f"/proc/{process.pid}/fd")))
+        except OSError:  # it has just ended
+            break
+        time.sleep(0.001)
+    if process.wait() != 0:
+        raise SystemExit(f"failed: {args}")
+    return most
+
+
 def looking() -> None:
     """All values measured."""
     measured = measure(*REINIT, "stats", "m.safetensors")
@@ -506,6 +554,7 @@ PARTS = {
     "small": small,
     "split": split,
     "batch": batch,
+    "shards": shards,
     "looking": looking,
     "transforms": transforms_and_records,
     "rewrites": rewrites,
@@ -523,7 +572,7 @@ def main() -> None:
     parts = asked.parts or (["rewrites"] if asked.large else list(PARTS))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        if not {"draws", "small", "split", "batch"}.issuperset(parts):
+        if not {"draws", "small", "split", "batch", "shards"}.issuperset(parts):
             subprocess.run([PYTHON, "-c", MAKE, "4" if asked.large else "1"], check=True)
             size = os.stat("m.safetensors").st_size / 1e9
             print(f"checkpoint: {size:.1f} GB, cores: {os.cpu_count()}\n")

@@ -71,7 +71,7 @@ SAID = {
         (int(regex.MAX_SLOW_SECONDS), "1 s", 1),
     ),
     "a line of an error or a warning": ((text.LONGEST_LINE, "2,000 characters", 1),),
-    "files open at the same time": ((local.MAX_OPEN_FILES, "64", 1),),
+    "files of a folder open at the same time": ((local.MAX_OPEN_FILES, "48", 1),),
 }
 
 

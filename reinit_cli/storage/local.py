@@ -27,8 +27,9 @@ from reinit_cli.storage.segments import Range
 from reinit_cli.storage.system import pread_all, pread_into, settled
 from reinit_cli.text import why
 
-MAX_OPEN_FILES = 64
-"""How many files of a folder are open together: a quarter of the lowest limit in use, 256."""
+MAX_OPEN_FILES = 48
+"""How many files of a folder are open together: with all others of a run, a quarter of the lowest
+limit in use, 256."""
 
 
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)

@@ -14,6 +14,7 @@ from reinit_cli.execution import budget
 from reinit_cli.execution.ahead import Ahead
 from reinit_cli.execution.budget import Share
 from reinit_cli.execution.copy import Copier, without_cloned
+from reinit_cli.execution.fetch import announce, are_in_any_order
 from reinit_cli.execution.fill import Observe, nobody
 from reinit_cli.execution.joined import joined_by_draws
 from reinit_cli.execution.pieces import OpenFile, Pen, Piece, put
@@ -24,7 +25,7 @@ from reinit_cli.execution.produce import (
     refuse_lost,
     refuse_overflown,
 )
-from reinit_cli.storage.segments import Copy, Late, Segment
+from reinit_cli.storage.segments import Late, Segment
 from reinit_cli.storage.writer import Output, Writer
 from reinit_cli.threads import Progress, Result, Work, aside, cores, stop_here
 
@@ -153,7 +154,8 @@ class _Run:
     def _write_anywhere(self, work: Work) -> None:
         """Copy in some threads while others draw; what depends on digests comes last."""
         copies = [piece for file in self._files for piece in without_cloned(file)]
-        threads = _COPYING_THREADS if all(map(_is_seekable, copies)) else 1
+        announce(copies)
+        threads = _COPYING_THREADS if are_in_any_order(copies) else 1
         copying = work.each(self._copier.write, copies, threads)
         # The largest first: a large one that comes last would be drawn while others idle.
         largest_first = sorted(self._products, key=lambda each: -each.nbytes)
@@ -185,6 +187,7 @@ class _Run:
 
     def _write_in_order(self, work: Work, file: OpenFile) -> None:
         """Write one piece after the other, drawing ahead up to a bound."""
+        announce(file.pieces)
         ahead = Ahead(work)
         drawing = self._drawing(work, lambda each: self._drawn_ahead(each, ahead), self._products)
         drawn: dict[int, memoryview] = {}
@@ -309,7 +312,3 @@ def write_late(file: OpenFile) -> None:
 def _late(piece: Piece) -> Late:
     assert isinstance(piece.segment, Late)
     return piece.segment
-
-
-def _is_seekable(piece: Piece) -> bool:
-    return not isinstance(piece.segment, Copy) or piece.segment.file.is_seekable

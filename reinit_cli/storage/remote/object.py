@@ -42,6 +42,7 @@ class RemoteObject:
         self._upload: Upload = upload_to(self._url, nbytes, is_new=is_new)
         self._writer = (SpooledWriter if waits else InOrderWriter)(self._upload)
         self.is_seekable = waits
+        self._has_begun = False
         self._is_closed = False
         self._has_appeared = False
 
@@ -51,11 +52,11 @@ class RemoteObject:
         Raises:
             OutputUnwritableError: it does not.
         """
-        _off_main_thread(self._upload.begin)
+        _off_main_thread(self._begin)
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
         """Write all of `data` there."""
-        _off_main_thread(lambda: self._writer.write_at(offset, data))
+        _off_main_thread(lambda: self._write_at(offset, data))
 
     def copy_from(self, reader: Reader, start: int, offset: int, nbytes: int) -> int:
         """Copy nothing: all bytes pass through this process."""
@@ -105,7 +106,17 @@ class RemoteObject:
         is_gone = self._has_appeared or _off_main_thread(self._upload.abort)
         return [] if is_gone else [f"{self._url} (an unfinished upload)"]
 
+    def _begin(self) -> None:
+        if not self._has_begun:
+            self._upload.begin()
+            self._has_begun = True
+
+    def _write_at(self, offset: int, data: bytes | memoryview) -> None:
+        self._begin()
+        self._writer.write_at(offset, data)
+
     def _finish(self) -> None:
+        self._begin()
         self._writer.send()
         self._upload.finish()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reinit_cli.execution.fill import Fill
+from reinit_cli.execution.fill import Fill, FillPart
 from reinit_cli.execution.joined import joined_by_draws
 from reinit_cli.storage.segments import Segment, looks_ahead
 
@@ -21,4 +21,4 @@ def files_in_any_order(files: Mapping[str, Sequence[Segment]]) -> frozenset[str]
 
 
 def _lays(segments: Sequence[Segment]) -> bool:
-    return any(isinstance(each, Fill) and each.stride is not None for each in segments)
+    return any(isinstance(each, (Fill, FillPart)) and each.stride is not None for each in segments)

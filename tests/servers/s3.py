@@ -90,6 +90,7 @@ class S3Server:
         self.asked: list[Asked] = []
         self.choose: Choose | None = None
         self._buckets = 0
+        self._fs: Any = None
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server(
             "127.0.0.1", 0, self._answer, threaded=True, request_handler=Quiet
@@ -112,12 +113,13 @@ class S3Server:
         """Make a bucket; the environment has to lead here."""
         from s3fs import S3FileSystem
 
-        fs = S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+        if self._fs is None:  # which takes longer to make than to use
+            self._fs = S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
         self._buckets += 1
         name = f"bucket-{self._buckets}"
-        fs.mkdir(name)
+        self._fs.mkdir(name)
         self.asked.clear()
-        return Bucket(name, self, fs)
+        return Bucket(name, self, self._fs)
 
     @contextmanager
     def failing(self, choose: Choose) -> Iterator[None]:

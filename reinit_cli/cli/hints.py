@@ -313,6 +313,11 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputError, "check"): (
         "name a file with -o, and write it out when it has passed: cat FILE"
     ),
+    (errors.OutputError, "rank gone"): lambda error: (
+        "the same command with --resume goes on from what the other ranks had finished"
+        if error.notes
+        else ""
+    ),
     (errors.OutputExistsError, ""): "name another with -o (reinit run -h shows how to overwrite)",
     (errors.OutputExistsError, "report"): _existing,
     (errors.OutputExistsError, "record"): _existing,

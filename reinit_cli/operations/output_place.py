@@ -141,7 +141,7 @@ def existing_output(request: Request) -> str | None:
     """
     if not request.skip_existing:
         return None
-    path = _path_by_name(request)
+    path = path_by_name(request)
     if path is None or path == DASH or kind_at(path) is None:
         return None
     check_output(request, path)
@@ -152,7 +152,7 @@ def existing_output(request: Request) -> str | None:
     return path
 
 
-def _path_by_name(request: Request) -> str | None:
+def path_by_name(request: Request) -> str | None:
     """Return the path of an output, as far as the names of source and output tell."""
     output = request.output
     if isinstance(output, str) and not takes_outputs(output):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from reinit_cli.checkpoints.source import Contents
@@ -40,11 +41,11 @@ def plan_form(
         "version of reinit": __version__,
         "world size": str(len(shares)),
         "source": os.path.basename(job.source.name.rstrip(os.sep)),
-        "rules": " ".join(map(str, job.plan.rules)),
-        **{f"option {name}": _dumps(value) for name, value in options},
-        "source file": {"sha256": _digest(_fingerprints(sources))},
-        "list of tensors": {"sha256": _digest([_dumps(_made(job))])},
-        "list of bytes": {"sha256": _digest(_lines(files, shares))},
+        "list of rules": ", ".join(rule.text for rule in job.plan.rules),
+        **{str(name): _dumps(value) for name, value in options},
+        "source files": {"sha256": _digest(_fingerprints(sources))},
+        "tensors": {"sha256": _digest([_dumps(_made(job))])},
+        "bytes": {"sha256": _digest(_lines(files, shares))},
     }
 
 
@@ -67,6 +68,21 @@ def _identity(fingerprint: object) -> str:
     if isinstance(fingerprint, Fingerprint):
         return f"{fingerprint.nbytes} {fingerprint.mtime_ns}"
     return repr(fingerprint)
+
+
+def identity_of(job: Job, sources: Iterable[Contents]) -> str:
+    """Return what a note of an earlier run must have been written with, besides its plan."""
+    request = job.request
+    seen = (request.measure, request.measure_before, request.check, sorted(job.pictured))
+    return _digest([repr(seen), *_whole_fingerprints(sources)])
+
+
+def _whole_fingerprints(sources: Iterable[Contents]) -> Iterator[str]:
+    for source in sources:
+        for name, file in source.files().items():
+            found = file.fingerprint
+            # A server may have another number each time that it is mounted.
+            yield f"{name!r} {replace(found, device=0) if isinstance(found, Fingerprint) else found!r}\n"
 
 
 def _lines(files: Files, shares: Sequence[Owned]) -> Iterator[str]:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from reinit_cli.checkpoints.source import Contents
-from reinit_cli.errors import CheckFailedError
+from reinit_cli.errors import CheckFailedError, OutputExistsError, ReinitError
 from reinit_cli.execution.checks import failures_of
 from reinit_cli.execution.divide import divided
 from reinit_cli.execution.engine import total_nbytes
 from reinit_cli.execution.observations import Observations
-from reinit_cli.execution.part import Files, without_last, write_last, write_part
-from reinit_cli.execution.share import shares_of
-from reinit_cli.operations.rank_plan import plan_form
+from reinit_cli.execution.part import Files, is_written, without_last, write_last, write_part
+from reinit_cli.execution.share import Owned, shares_of
+from reinit_cli.operations.output_place import path_by_name
+from reinit_cli.operations.rank_plan import identity_of, plan_form
 from reinit_cli.planning.job import Job
+from reinit_cli.request.request import Request
 from reinit_cli.storage.segments import Late
-from reinit_cli.storage.staging.output import FirstOutput, SharedOutput, shared_output
+from reinit_cli.storage.staging.output import FirstOutput, SharedOutput, shared_output, tell
 from reinit_cli.storage.staging.ranks import Ranks
 from reinit_cli.storage.writer import Output, Writer
 from reinit_cli.threads import Progress
+
+Note = Mapping[str, Any]
+"""What a rank says of its part: CRC-32s, and what was seen of its draws."""
 
 
 def output_of(job: Job, contents: Contents) -> SharedOutput:
@@ -28,12 +34,22 @@ def output_of(job: Job, contents: Contents) -> SharedOutput:
         job: the job of this one.
         contents: its source, open.
     """
-    asked = job.request
+    return shared_output(job.destination, contents.modes, _ranks_of(job.request))
+
+
+def _ranks_of(asked: Request) -> Ranks:
     assert asked.rank is not None
     assert asked.world_size is not None
     assert asked.run_id is not None
-    ranks = Ranks(asked.rank, asked.world_size, asked.run_id, asked.timeout, asked.resume)
-    return shared_output(job.destination, contents.modes, ranks)
+    return Ranks(asked.rank, asked.world_size, asked.run_id, asked.timeout, asked.resume)
+
+
+def tell_others(request: Request, error: ReinitError) -> None:
+    """Let the other ranks know that this one fails before it has met them."""
+    path = path_by_name(request)
+    is_of_all = isinstance(error, OutputExistsError) or error.kind == "ranks"
+    if request.rank and path is not None and not is_of_all:
+        tell(path, _ranks_of(request), error)
 
 
 def run_part(
@@ -66,12 +82,27 @@ def run_part(
     output.begin(sizes, plan_form(job, sources, files, shares), progress)
     owned = without_last(shares[output.ranks.rank], files)
     counted = output.counted(progress)
-    digests = write_part(files, owned, output, job.request.device, counted, seen.observe)
+    identity = identity_of(job, sources)
+    note = _note_of_before(identity, files, owned, output, counted)
+    if note is None:
+        digests = write_part(files, owned, output, job.request.device, counted, seen.observe)
+        note = {"identity": identity, "digests": digests, **seen.form()}
     for source in sources:
         source.check_unchanged()
-    output.leave({"digests": digests, **seen.form()})
+    output.leave(note)
     if isinstance(output, FirstOutput):
         _finish(job, files, output, seen, progress, seal)
+
+
+def _note_of_before(
+    identity: str, files: Files, owned: Owned, output: SharedOutput, progress: Progress
+) -> Note | None:
+    """Return the note of a run that was interrupted, if it and what it is about are whole."""
+    note = output.note_of_before()
+    if note is None or note.get("identity") != identity:
+        return None
+    digests = digests_in(note)
+    return note if is_written(files, owned, output, digests, progress) else None
 
 
 def _finish(
@@ -86,8 +117,8 @@ def _finish(
     digests: dict[str, dict[int, int]] = {name: {} for name in files}
     for note in output.notes():
         seen.learn(note)
-        for name, of_file in note["digests"].items():
-            digests[name].update({int(at): crc for at, crc in of_file.items()})
+        for name, of_file in digests_in(note).items():
+            digests[name].update(of_file)
     if seen.have_failed:
         failures = failures_of(job.plan, seen.findings)
         output.refuse(CheckFailedError([str(each) for each in failures]))
@@ -100,3 +131,11 @@ def _finish(
         if seal is not None:
             seal(name, writer)
         writer.close()
+
+
+def digests_in(note: Note) -> dict[str, dict[int, int]]:
+    """Return the CRC-32s that a note has, by file and position."""
+    return {
+        name: {int(at): crc for at, crc in of_file.items()}
+        for name, of_file in note["digests"].items()
+    }

@@ -161,7 +161,7 @@ def rewrite(
     if dry_run:
         return job.plan
     with (
-        folders_above(job.destinations),
+        folders_above(() if request.rank else job.destinations),
         watched(progress, found.name, job.nbytes) as done,
     ):
         return execute(job, done).insist()

@@ -4,7 +4,8 @@ A temporary is called `.NAME.reinit-` and twelve hexadecimal digits. A folder of
 holds a marker and, as `folder` in it, what is written: so a folder that has its final name
 holds no marker, and a temporary folder has one for as long as it holds anything. While a
 run works, the temporary or its marker is locked. Whatever lacks one of these signs is
-somebody else's.
+somebody else's, but for the temporaries that several processes share: they have another
+marker, and are left for a day to those that go on with them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -22,6 +24,8 @@ from reinit_cli.storage.system import lock_if_possible, open_unnamed
 
 RANKS_MARK = "reinit-ranks"
 """What the temporary of several processes holds in the place of a marker, see `staging`."""
+
+_DAY_SECONDS = 86_400
 
 _MARKER = "reinit-temporary"
 _CONTENT = "folder"
@@ -183,6 +187,9 @@ def remove_stale(path: str) -> None:
 def _remove_if_stale(name: str) -> None:
     is_folder = stat.S_ISDIR(os.lstat(name).st_mode)
     locked = os.path.join(name, _MARKER) if is_folder else name
+    if is_folder and os.path.lexists(os.path.join(name, RANKS_MARK)):
+        _remove_if_old(name)
+        return
     if is_folder and not os.path.lexists(locked):
         remove_stale(locked)
         os.rmdir(name)  # where it is empty: a run was killed before it had its marker
@@ -198,3 +205,16 @@ def _remove_if_stale(name: str) -> None:
             os.unlink(name)
     finally:
         close_quietly(fd)
+
+
+def _remove_if_old(outer: str) -> None:
+    """Remove the temporary of several processes where none gave a sign of life for a day.
+
+    They may work on other hosts, whose locks are not seen here.
+    """
+    texts = [entry for entry in os.scandir(outer) if entry.is_file(follow_symlinks=False)]
+    last = max(entry.stat(follow_symlinks=False).st_mtime for entry in texts)
+    if time.time() - last > _DAY_SECONDS:
+        import shutil
+
+        shutil.rmtree(outer, ignore_errors=True)

@@ -1,79 +1,393 @@
-"""Several processes write one output: the same bytes as one, and one commit."""
+"""Several processes write one output: the same bytes as one, and one commit.
+
+Most tests have a thread for each rank, since they share nothing but files anyway.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 
-RULE = ("-r", "*.weight=normal:std=0.02", "-q")
+from reinit_cli.errors import OutputError, ReinitError
+from reinit_cli.execution.fill import Fill
+from reinit_cli.initializers import Array, Chance
+from reinit_cli.initializers.law import Normal
+from reinit_cli.operations.prepare import prepare
+from reinit_cli.operations.rewrite import Outcome, execute
+from reinit_cli.request.ranks import ranks_asked
+from reinit_cli.request.request import Request
+
 REINIT = (sys.executable, "-m", "reinit_cli")
+RULES = ("*.weight=normal:std=0.02",)
+
+STATE = {f"{at}.weight": torch.full((60 + at, 50), float(at)) for at in range(6)} | {
+    "bias": torch.arange(1000.0)
+}
 
 
-def begin(
-    args: Sequence[str], count: int, ranks: Sequence[int] | None = None, timeout: str = "30"
-) -> list[subprocess.Popen[str]]:
-    """Begin some ranks of a run."""
-    ranks = range(count) if ranks is None else ranks
-    told = ("--world-size", str(count), "--run-id", "test", "--timeout", timeout)
-    return [
-        subprocess.Popen(
-            (*REINIT, *args, "--rank", str(rank), *told),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ranks
-    ]
+def ranked(source: str, output: str, count: int, **options: Any) -> list[Request]:
+    """Return the request of each rank."""
+    whole = Request(
+        source, RULES, output, world_size=count, run_id="test", **{"timeout": 20.0, **options}
+    )
+    return [replace(whole, rank=rank) for rank in range(count)]
 
 
-def ended(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
-    """Return exit code, standard output and standard error of each."""
-    outputs = [process.communicate(timeout=60) for process in processes]
-    return [
-        (process.returncode, *output) for process, output in zip(processes, outputs, strict=True)
-    ]
+def together(requests: Sequence[Request]) -> list[Outcome | ReinitError]:
+    """Run requests side by side, and return what becomes of each."""
+
+    def run(request: Request) -> Outcome | ReinitError:
+        try:
+            return execute(prepare(request))
+        except ReinitError as error:
+            return error
+
+    with ThreadPoolExecutor(len(requests)) as threads:
+        return list(threads.map(run, requests))
 
 
-def written(path: Path) -> dict[str, bytes]:
-    """Return every file below a path, hidden ones too."""
-    return {
-        str(each.relative_to(path)): each.read_bytes()
-        for each in sorted(path.rglob("*"))
-        if each.is_file()
-    }
+def said(results: Sequence[Outcome | ReinitError]) -> list[str]:
+    """Return what each error says; "" for none."""
+    return [str(each) if isinstance(each, ReinitError) else "" for each in results]
+
+
+def written(path: str) -> dict[str, bytes]:
+    """Return every file at or below a path, hidden ones too."""
+    files = [each for each in sorted(Path(path).rglob("*")) if each.is_file()]
+    return {str(each.relative_to(path)): each.read_bytes() for each in files}
 
 
 @pytest.fixture(autouse=True)
 def source() -> None:
-    state = {f"{at}.weight": torch.full((30 + at, 20), float(at)) for at in range(6)}
-    save_file({**state, "bias": torch.arange(1000.0)}, "m.safetensors")
+    save_file(STATE, "m.safetensors")
     Path("one").mkdir()
     Path("many").mkdir()
 
 
-def test_two_ranks_write_the_bytes_of_one() -> None:
-    (alone,) = ended(
-        [subprocess.Popen((*REINIT, "m.safetensors", *RULE, "-o", "one/m.safetensors"))]
+def _save_zip() -> str:
+    torch.save({"state_dict": STATE, "epoch": 3}, "m.pt")
+    return "m.pt"
+
+
+def _save_legacy() -> str:
+    torch.save(STATE, "m.pth", _use_new_zipfile_serialization=False)
+    return "m.pth"
+
+
+def _save_strided() -> str:
+    torch.save({key: value.t() for key, value in STATE.items() if value.ndim == 2}, "t.pt")
+    return "t.pt"
+
+
+def _save_shards() -> str:
+    execute(prepare(Request("m.safetensors", (), "shards", shard_nbytes=2000)))
+    return "shards"
+
+
+def _save_dcp() -> str:
+    dcp.save({"model": STATE}, checkpoint_id="dcp", no_dist=True)
+    return "dcp"
+
+
+SOURCES: Mapping[str, Callable[[], str]] = {
+    "safetensors": lambda: "m.safetensors",
+    "zip": _save_zip,
+    "legacy": _save_legacy,
+    "strided": _save_strided,
+    "folder": _save_shards,
+    "dcp": _save_dcp,
+}
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+@pytest.mark.parametrize("form", SOURCES)
+def test_ranks_write_the_bytes_that_one_process_writes(form: str, count: int) -> None:
+    path = SOURCES[form]()
+    name = f"x-{path}"
+    record = form != "legacy"  # which has no place for one
+    execute(prepare(Request(path, RULES, f"one/{name}", record=record)))
+    assert said(together(ranked(path, f"many/{name}", count, record=record))) == [""] * count
+    assert written("many") == written("one")
+
+
+@pytest.mark.parametrize(
+    ("output", "options"),
+    [
+        ("x.pt", {}),
+        ("x", {"shard_nbytes": 3000}),
+        ("x.safetensors", {"dtype": "bfloat16"}),
+        ("x.safetensors", {"stream": "torch-1"}),
+    ],
+)
+def test_ranks_convert_to_the_bytes_of_one_process(output: str, options: dict[str, Any]) -> None:
+    execute(prepare(Request("m.safetensors", RULES, f"one/{output}", **options)))
+    assert said(together(ranked("m.safetensors", f"many/{output}", 2, **options))) == ["", ""]
+    assert written("many") == written("one")
+
+
+def test_rank_0_reports_what_all_ranks_drew() -> None:
+    options: dict[str, Any] = {"check": True, "measure_before": True, "sketch": True}
+    whole = execute(prepare(Request("m.safetensors", RULES, "one/x.safetensors", **options)))
+    first, *_ = together(ranked("m.safetensors", "many/x.safetensors", 3, **options))
+    assert isinstance(first, Outcome)
+    assert len(whole.filled) == 6
+    assert list(first.filled.items()) == list(whole.filled.items())
+    assert first.findings == whole.findings
+    assert first.sketches == whole.sketches
+
+
+@pytest.mark.slow
+def test_a_record_and_a_report_beside_the_output_are_those_of_one_process() -> None:
+    def write(folder: str, *more: str) -> subprocess.Popen[bytes]:
+        files = (f"{folder}/x.safetensors", "--record-to", f"{folder}/r.json")
+        page = ("--report", f"{folder}/r.html")
+        return subprocess.Popen(
+            (*REINIT, "m.safetensors", "-r", *RULES, "-o", *files, *page, *more)
+        )
+
+    told = ("--world-size", "2", "--run-id", "a")
+    ranks = [write("many", *told, "--rank", rank) for rank in "01"]
+    assert [each.wait(60) for each in (*ranks, write("one"))] == [0, 0, 0]
+    assert written("many") == written("one")
+
+
+@pytest.mark.slow
+def test_other_ranks_than_0_print_nothing() -> None:
+    told = ("--world-size", "2", "--run-id", "a")
+    args = (*REINIT, "m.safetensors", "-r", *RULES, "-o", "many/x.safetensors", *told)
+    pipe = subprocess.PIPE
+    first, second = (
+        subprocess.Popen((*args, "--rank", rank), stdout=pipe, stderr=pipe) for rank in "01"
     )
-    assert alone[0] == 0
-    assert ended(begin(("m.safetensors", *RULE, "-o", "many/m.safetensors"), 2)) == [
-        (0, "", ""),
-        (0, "", ""),
+    assert second.communicate(timeout=60) == (b"", b"")
+    shown, _ = first.communicate(timeout=60)
+    assert b"*.weight" in shown
+    assert (first.returncode, second.returncode) == (0, 0)
+
+
+# --- who is told what ----------------------------------------------------------------------------
+
+
+def test_torchrun_tells_a_process_its_rank_and_a_bare_rank_tells_nothing() -> None:
+    pod = {"RANK": "1", "WORLD_SIZE": "4"}
+    torchrun = {**pod, "TORCHELASTIC_RUN_ID": "none"}
+    told = {"rank": 1, "world_size": 4, "run_id": "none"}
+    assert ranks_asked({}, pod) == {}
+    assert ranks_asked({"rank": None}, torchrun) == told
+    assert ranks_asked({"world_size": 1}, torchrun) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"rank": 1}, "--rank cannot be used without --world-size and --run-id"),
+        ({"run_id": "a"}, "--run-id cannot be used without --rank and --world-size"),
+        (
+            {"rank": 4, "world_size": 4, "run_id": "a"},
+            "there is no rank 4 in a world of 4, which has ranks 0 to 3",
+        ),
+        ({"rank": 0, "world_size": 2, "run_id": ""}, "--run-id is empty"),
+        ({"resume": True}, "--resume is for an output that several ranks write"),
+        (
+            {"rank": 0, "world_size": 2, "run_id": "a", "timeout": 0.0},
+            "a timeout is longer than 0 s",
+        ),
+        (
+            {"rank": 0, "world_size": 2, "run_id": "a", "output": "-"},
+            "several ranks cannot write to standard output",
+        ),
+        (
+            {"rank": 0, "world_size": 2, "run_id": "a", "source": "-"},
+            "several ranks cannot read standard input",
+        ),
+        (
+            {"rank": 0, "world_size": 2, "run_id": "a", "output": None, "in_place": True},
+            "several ranks cannot replace their source (--in-place)",
+        ),
+        (
+            {"rank": 0, "world_size": 2, "run_id": "a", "output": "memory://x.pt"},
+            "several ranks write to a file system that they share, not to 'memory://x.pt'",
+        ),
+    ],
+)
+def test_what_ranks_cannot_do_is_one_line(options: dict[str, Any], problem: str) -> None:
+    request = Request("m.safetensors", RULES, "many/x.safetensors")
+    with pytest.raises(OutputError) as caught:
+        prepare(replace(request, **options))
+    assert str(caught.value) == problem
+    assert written("many") == {}
+
+
+# --- ranks that do not fit -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({"seed": 1}, "its seed is 1, not 0"),
+        ({"rules": ("0.weight=zeros",)}, "its list of rules is 0.weight=zeros, not *"),
+        ({"world_size": 3}, "its world size is 3, not 2"),
+    ],
+)
+def test_a_rank_with_another_plan_ends_all(change: dict[str, Any], differs: str) -> None:
+    first, second = ranked("m.safetensors", "many/x.safetensors", 2)
+    results = said(together([first, replace(second, **change)]))
+    assert results[0] == results[1]
+    assert results[0].startswith(f"rank 1 has another plan than rank 0: {differs}")
+    assert os.listdir("many") == []
+
+
+def test_a_rank_that_reads_another_file_ends_all() -> None:
+    Path("copy").mkdir()
+    save_file(STATE, "copy/m.safetensors")
+    os.utime("copy/m.safetensors", (0, 0))
+    first, second = ranked("m.safetensors", "many/x.safetensors", 2)
+    results = said(together([first, replace(second, source="copy/m.safetensors")]))
+    assert results == ["rank 1 has another plan than rank 0: its source files differ"] * 2
+
+
+def test_a_rank_that_fails_ends_all_and_leaves_nothing() -> None:
+    first, second = ranked("m.safetensors", "many/x.safetensors", 2)
+    results = said(together([first, replace(second, source="missing.safetensors")]))
+    assert results == [
+        "rank 1 failed: no such file: 'missing.safetensors'",
+        "no such file: 'missing.safetensors'",
     ]
-    assert written(Path("many")) == written(Path("one"))
+    assert os.listdir("many") == []
 
 
 def test_a_rank_that_does_not_come_is_named_and_so_is_what_is_left() -> None:
-    args = ("m.safetensors", *RULE, "-o", "many/m.safetensors")
-    ((code, said, error),) = ended(begin(args, 2, [0], "0.5"))
-    assert (code, said) == (2, "")
+    first, second = ranked("m.safetensors", "many/x.safetensors", 2, timeout=0.3)
+    (error,) = said(together([first]))
     (left,) = os.listdir("many")
-    assert error == f"error: rank 1 did not come within 0.5 s; 'many/{left}' is left\n"
-    assert left.startswith(".m.safetensors.reinit-")
+    assert error == f"rank 1 did not come within 0.3 s; 'many/{left}' is left"
+    assert left.startswith(".x.safetensors.reinit-")
+    # That is stale: rank 0 gives no sign of life in it.
+    assert said(together([second])) == ["rank 0 did not come within 0.3 s"]
+    assert said(together([replace(first, timeout=20.0), replace(second, timeout=20.0)])) == ["", ""]
+    assert os.listdir("many") == ["x.safetensors"]
+
+
+def test_draws_of_any_rank_that_fail_their_test_keep_the_output_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fill(self: Normal, values: Array, chance: Chance) -> None:
+        chance.normal(values, self.mean, 1.25 * self.std)
+
+    monkeypatch.setattr(Normal, "fill", fill)
+    options: dict[str, Any] = {"check": True}
+    results = together(ranked("m.safetensors", "many/x.safetensors", 2, **options))
+    assert isinstance(results[0], Outcome)
+    assert len(results[0].failures) > 0
+    assert said(results)[1].startswith("rank 0 failed: '")
+    assert os.listdir("many") == []
+
+
+# --- going on ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted() -> str:
+    """Let rank 0 write its part, and wait in vain for rank 1."""
+    first, _ = ranked("m.safetensors", "many/x.safetensors", 2, timeout=0.3)
+    together([first])
+    execute(prepare(Request("m.safetensors", RULES, "one/x.safetensors")))
+    return f"many/{os.listdir('many')[0]}"
+
+
+def _drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list of what is written by draws from now on."""
+    from reinit_cli.execution import produce
+
+    keys: list[str] = []
+    draw = produce.draw_fill
+
+    def note(fill: Fill, *args: Any) -> Any:
+        keys.append(fill.step.key)
+        return draw(fill, *args)
+
+    monkeypatch.setattr(produce, "draw_fill", note)
+    return keys
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_a_run_goes_on_from_notes_that_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = _drawn(monkeypatch)
+    requests = ranked("m.safetensors", "many/x.safetensors", 2, resume=True)
+    assert said(together(requests)) == ["", ""]
+    assert 0 < len(drawn) < 6
+    assert written("many") == written("one")
+
+
+def test_what_no_longer_has_its_digest_is_written_again(
+    interrupted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = Path(interrupted, "file")
+    staged.write_bytes(bytes(staged.stat().st_size))
+    drawn = _drawn(monkeypatch)
+    requests = ranked("m.safetensors", "many/x.safetensors", 2, resume=True)
+    assert said(together(requests)) == ["", ""]
+    assert len(drawn) == 6
+    assert written("many") == written("one")
+
+
+@pytest.mark.parametrize("spoil", ["source", "note", "owner"])
+def test_a_note_of_something_else_does_not_count(
+    spoil: str, interrupted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = Path(interrupted, "note-0")
+    if spoil == "source":
+        save_file({key: value + 1 for key, value in STATE.items()}, "m.safetensors")
+        execute(prepare(Request("m.safetensors", RULES, "one/x.safetensors", force=True)))
+    elif spoil == "note":
+        note.write_text(note.read_text()[:-9])
+    else:
+        note.rename(note.with_name("note-1"))
+    drawn = _drawn(monkeypatch)
+    requests = ranked("m.safetensors", "many/x.safetensors", 2, resume=True)
+    assert said(together(requests)) == ["", ""]
+    assert len(drawn) == 6
+    assert written("many") == written("one")
+
+
+def test_without_resume_a_run_begins_from_nothing(
+    interrupted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del interrupted
+    drawn = _drawn(monkeypatch)
+    assert said(together(ranked("m.safetensors", "many/x.safetensors", 2))) == ["", ""]
+    assert len(drawn) == 6
+    assert written("many") == written("one")
+
+
+def test_a_second_run_with_the_same_name_is_refused() -> None:
+    first, _ = ranked("m.safetensors", "many/x.safetensors", 2, timeout=0.8)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(together, [first])
+        while not list(Path("many").glob("*/beat-0")):
+            time.sleep(0.005)
+        (refused,) = said(together([first]))
+        running.result()
+    assert refused == "another run with the id 'test' is writing 'many/x.safetensors'"
+
+
+@pytest.mark.parametrize("age", [3600, 100_000])
+def test_what_ranks_left_is_removed_by_others_after_a_day(interrupted: str, age: int) -> None:
+    then = time.time() - age
+    for text in Path(interrupted).iterdir():
+        os.utime(text, (then, then))
+    execute(prepare(Request("m.safetensors", RULES, "many/x.safetensors")))
+    left = [] if age > 86_400 else [os.path.basename(interrupted)]
+    assert sorted(os.listdir("many")) == sorted(["x.safetensors", *left])

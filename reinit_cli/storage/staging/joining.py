@@ -50,7 +50,7 @@ def compare(staging: Staging, mine: Form, of_first: Form) -> None:
         one, other = mine.get(name), of_first.get(name)
         if one != other:
             texts = isinstance(one, str) and isinstance(other, str)
-            how = f"its {name} is {shortened(one or '')}, and not {shortened(other or '')}"
+            how = f"its {name} is {shortened(one or '')}, not {shortened(other or '')}"
             raise failure(
                 staging.path,
                 f"rank {staging.ranks.rank} has another plan than rank 0: "

@@ -17,7 +17,7 @@ from reinit_cli.storage.staging.ranks import Ranks
 from reinit_cli.storage.staging.shared_file import SharedFile
 from reinit_cli.storage.staging.staging import Staging, wait
 from reinit_cli.storage.staging.texts import Form, put_text, text_at
-from reinit_cli.storage.staging.watch import Watch, is_gone
+from reinit_cli.storage.staging.watch import Watch, is_interruption
 from reinit_cli.storage.system import naming_output
 from reinit_cli.storage.temporary import TemporaryFolder, remove_stale
 from reinit_cli.storage.whole_file import WholeFile
@@ -26,6 +26,10 @@ from reinit_cli.threads import Progress, unwatched
 
 _FAREWELL_SECONDS = 5.0
 """How long rank 0 lets the others see how the run ended before it removes the staging."""
+
+
+_MEETING_SECONDS = 2.0
+"""How long a rank that fails early waits for the staging to say so in it."""
 
 
 class SharedOutput(LocalOutput):
@@ -88,6 +92,12 @@ class SharedOutput(LocalOutput):
         self._opened.clear()
         with naming_output(self._path):
             put_text(self._staging.text("note", self.ranks.rank), note)
+
+    def note_of_before(self) -> Form | None:
+        """Return what this rank left when it wrote its part in a run that was interrupted."""
+        if not self.ranks.resumes:
+            return None
+        return text_at(self._staging.text("old", self.ranks.rank))
 
     @property
     def _watched(self) -> Watch:
@@ -220,17 +230,27 @@ class OtherOutput(SharedOutput):
             self._watch = None
 
 
+def tell(path: str, ranks: Ranks, error: BaseException) -> None:
+    """Let the others know why a rank fails that has not met them yet, if they are there.
+
+    Args:
+        path: that of the output.
+        ranks: which rank it is; rank 0 makes the place where it could say so.
+        error: why it fails.
+    """
+    staging = Staging(path, ranks)
+    until = time.monotonic() + _MEETING_SECONDS
+    while staging.mark() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    Watch(staging, ()).leave(error)
+
+
 def _inode(path: str) -> tuple[int, int] | None:
     try:
         status = os.lstat(path)
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def is_interruption(error: BaseException | None) -> bool:
-    """Whether a run ends for another reason than what it found."""
-    return error is not None and (not isinstance(error, Exception) or is_gone(error))
 
 
 def shared_output(destination: Destination, modes: Modes, ranks: Ranks) -> SharedOutput:

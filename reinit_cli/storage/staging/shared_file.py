@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.local_writer import LocalWriter
@@ -27,6 +28,7 @@ class SharedFile(LocalWriter):
         self._syncs = syncs
         self._place = place
         self._reading: int | None = None
+        self._lock = threading.Lock()
         self._is_open = True
         with naming_output(path):
             fd = os.open(place, os.O_WRONLY | os.O_CLOEXEC)
@@ -35,8 +37,9 @@ class SharedFile(LocalWriter):
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return bytes of the file."""
         with naming_output(self._path):
-            if self._reading is None:
-                self._reading = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
+            with self._lock:
+                if self._reading is None:
+                    self._reading = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
             return pread_all(self._reading, offset, nbytes)
 
     def close(self) -> None:

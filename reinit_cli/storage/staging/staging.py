@@ -16,7 +16,7 @@ from reinit_cli.storage.folders import make_folders_in
 from reinit_cli.storage.reader import Modes
 from reinit_cli.storage.staging.ranks import Ranks
 from reinit_cli.storage.staging.texts import Form, put_text, see_again, text_at
-from reinit_cli.storage.system import naming_output, reserve_space
+from reinit_cli.storage.system import lock_if_possible, naming_output, reserve_space
 from reinit_cli.storage.temporary import RANKS_MARK, name_of_temporary
 
 VERSION = 1
@@ -93,7 +93,7 @@ class Staging:
     # --- by rank 0 ----------------------------------------------------------------------
 
     def make(self, sizes: Mapping[str, int], plan: Form, modes: Modes) -> None:
-        """Let it appear with every file at its size.
+        """Let it appear with every file at its size, or go on with one that is the same.
 
         Args:
             sizes: the size of each file.
@@ -104,41 +104,72 @@ class Staging:
             OutputError: another run with the same id is writing it.
             OutputUnwritableError: the folder or the disk refuses.
         """
-        draft = self._named("draft")
         with naming_output(self.path):
             self._refuse_second()
-            for left in (self.outer, draft):
-                _remove(left)
-            os.mkdir(draft, 0o700)
-            for name, nbytes in sizes.items():
-                place = os.path.join(draft, os.path.relpath(self.place(name), self.outer))
-                _make_file(place, nbytes, modes.files.get(name, _NEW_MODE))
-            if "" not in sizes:
-                os.makedirs(os.path.join(draft, _FOLDER), exist_ok=True)
-                make_folders_in(os.path.join(draft, _FOLDER), modes.folders)
-            made = os.urandom(16).hex()
-            mark = os.path.join(draft, _MARK)
-            put_text(mark, {"version": VERSION, "made": made, "plan": plan})
-            self._lock = os.open(mark, os.O_RDWR | os.O_CLOEXEC)
-            with suppress(OSError):  # some file systems have no locks
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not (self.ranks.resumes and self._has(sizes, plan)):
+                self.close()
+                self._make_new(sizes, plan, modes)
+            self._set_aside()
+
+    def _has(self, sizes: Mapping[str, int], plan: Form) -> bool:
+        """Whether a run with the same plan left it, with all of its files."""
+        mark = self.mark()
+        if mark is None or mark.get("plan") != plan or self.is_done:
+            return False
+        try:
+            return all(os.lstat(self.place(name)).st_size == sizes[name] for name in sizes)
+        except OSError:
+            return False
+
+    def _set_aside(self) -> None:
+        """Take from the ranks of an earlier run what they say; their notes are to be checked."""
+        for name in os.listdir(self.outer):
+            what, _, rank = name.partition("-")
+            path = os.path.join(self.outer, name)
+            if what == "note" and rank.isdecimal():
+                os.rename(path, self.text("old", int(rank)))
+            elif what in ("beat", "failed", "note"):
+                os.unlink(path)
+
+    def _make_new(self, sizes: Mapping[str, int], plan: Form, modes: Modes) -> None:
+        draft = self._named("draft")
+        for left in (self.outer, draft):
+            _remove(left)
+        try:
+            self._fill(draft, sizes, plan, modes)
             os.rename(draft, self.outer)
+        except BaseException:
+            _remove(draft)
+            raise
+
+    def _fill(self, draft: str, sizes: Mapping[str, int], plan: Form, modes: Modes) -> None:
+        os.mkdir(draft, 0o700)
+        for name, nbytes in sizes.items():
+            place = os.path.join(draft, os.path.relpath(self.place(name), self.outer))
+            _make_file(place, nbytes, modes.files.get(name, _NEW_MODE))
+        if "" not in sizes:
+            os.makedirs(os.path.join(draft, _FOLDER), exist_ok=True)
+            make_folders_in(os.path.join(draft, _FOLDER), modes.folders)
+        made = os.urandom(16).hex()
+        mark = os.path.join(draft, _MARK)
+        put_text(mark, {"version": VERSION, "made": made, "plan": plan})
+        self._lock = os.open(mark, os.O_RDWR | os.O_CLOEXEC)
+        lock_if_possible(self._lock)
 
     def _refuse_second(self) -> None:
-        """Refuse to write where another run with the same name for itself does."""
+        """Refuse to write where another run with the same id does, and keep others from it."""
         try:
-            fd = os.open(os.path.join(self.outer, _MARK), os.O_RDWR | os.O_CLOEXEC)
+            self._lock = os.open(os.path.join(self.outer, _MARK), os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self.close()
             problem = f"another run with the id {self.ranks.run_id!r} is writing {self.path!r}"
             raise failure(self.path, problem) from error
-        except OSError:
+        except OSError:  # some file systems have no locks
             return
-        finally:
-            close_quietly(fd)
 
     def remove(self) -> bool:
         """Remove it; return whether it is gone."""

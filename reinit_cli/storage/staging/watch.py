@@ -87,11 +87,10 @@ class Watch:
         """Say why this rank fails, where another has not said why all do."""
         if error is self._failure:
             return
-        is_ours = isinstance(error, ReinitError)
         said = {
             "version": VERSION,
-            "error": str(error) if is_ours else type(error).__name__,
-            "is_interrupted": not isinstance(error, Exception) or is_gone(error),
+            "error": _said(error, self._staging.ranks.rank),
+            "is_interrupted": is_interruption(error),
         }
         with suppress(OSError):  # what was removed needs no reason
             put_text(self._staging.text("failed", self._staging.ranks.rank), said)
@@ -126,10 +125,8 @@ class Watch:
         for rank in self._staging.failed():
             said = text_at(self._staging.text("failed", rank))
             if said is not None:
-                how = "was interrupted" if said.get("is_interrupted") else "failed"
                 kind = GONE if said.get("is_interrupted") else "ranks"
-                problem = f"rank {rank} {how}: {said.get('error')}"
-                return failure(self._staging.path, problem, kind)
+                return failure(self._staging.path, str(said.get("error")), kind)
         return None
 
     def _silence_of(self, rank: int) -> OutputError | None:
@@ -148,6 +145,16 @@ def silent(staging: Staging, rank: int, *, has_come: bool) -> OutputError:
     return failure(staging.path, f"rank {rank} {did}", GONE)
 
 
-def is_gone(error: BaseException | None) -> bool:
-    """Whether an error says that a rank is gone, so that what others did may be of use."""
-    return isinstance(error, OutputError) and error.kind == GONE
+def is_interruption(error: BaseException | None) -> bool:
+    """Whether an error is not about what is written, so that what is written may be of use."""
+    is_gone = isinstance(error, OutputError) and error.kind == GONE
+    return error is not None and (is_gone or not isinstance(error, Exception))
+
+
+def _said(error: BaseException, rank: int) -> str:
+    """Return what the others say of an error of this rank."""
+    if isinstance(error, OutputError) and error.kind in (GONE, "ranks"):
+        return error.problem  # which names the rank
+    if is_interruption(error):
+        return f"rank {rank} was interrupted"
+    return f"rank {rank} failed: {error if isinstance(error, ReinitError) else repr(error)}"

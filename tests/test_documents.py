@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from safetensors.torch import load_file
 from reinit_cli.cli import main
 from reinit_cli.initializers import REGISTRY
 from reinit_cli.request.recipe import FIELDS
+from tests.checkpoints.hub.mock import Server
+from tests.checkpoints.hub.models import small
 from tests.pages import ALL_PAGES, PAGES, ROOT, Block, Reader, blocks_of, copy_beside, typed_in
 
 README = ALL_PAGES["README.md"]
@@ -62,8 +65,21 @@ def weights(environment: dict[str, str]) -> None:
     torch.save(torchvision.models.alexnet().state_dict(), folder / "alexnet-owt-7be5be79.pth")
 
 
+@pytest.fixture
+def model_on_hub(environment: dict[str, str], tmp_path: Path) -> Iterator[None]:
+    """Have a model on a Hub of our own, and a cache without any."""
+    server = Server.started()
+    for revision in ("main", "v1.0"):
+        server.hub.add("org/model", small(tmp_path / revision), revision)
+    environment |= {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hub")}
+    environment |= {"HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1,localhost"}
+    yield
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.mark.slow
-@pytest.mark.usefixtures("own_registry", "weights")
+@pytest.mark.usefixtures("own_registry", "weights", "model_on_hub")
 @pytest.mark.parametrize("name", TYPED)
 def test_every_command_of_a_page_works_in_turn_in_an_empty_folder(
     name: str, environment: dict[str, str]

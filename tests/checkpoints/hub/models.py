@@ -19,6 +19,16 @@ def one_file(folder: Path, rows: int = 1_000) -> Path:
     return _with_texts(folder)
 
 
+def small(folder: Path) -> Path:
+    """Make a model of four tensors that are small enough for a page."""
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"model.embed": (100, 64), "model.layer.0": (64, 64), "lm_head": (100, 64)}
+    made = {f"{key}.weight": torch.randn(dims, generator=generator) for key, dims in shapes.items()}
+    save_file(made | {"model.norm.weight": torch.ones(64)}, folder / "model.safetensors")
+    return _with_texts(folder)
+
+
 def sharded(folder: Path, shards: int = 4, rows: int = 250) -> Path:
     """Make a model whose weights are several files with an index."""
     folder.mkdir(parents=True)

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable
 from reinit_cli.checkpoints.file import FileSource
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.source import Source, files_of_weights
-from reinit_cli.storage.reader import Download, FetchingStore, Revision
+from reinit_cli.storage.local import LocalStore
+from reinit_cli.storage.reader import Download, FetchingStore, Revision, Store
 
 
 def fetch(source: Source, files: Collection[str] | None = None) -> None:
@@ -49,10 +50,14 @@ def files_of(source: Source, keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*found, *indices)))
 
 
+def store_with(source: Source | None) -> Store:
+    """Return the store that has the files of a source, and those next to them."""
+    return source.store if isinstance(source, (FileSource, FolderSource)) else LocalStore()
+
+
 def _store_of(source: Source) -> FetchingStore | None:
-    if not isinstance(source, (FileSource, FolderSource)):
-        return None
-    return source.store if isinstance(source.store, FetchingStore) else None
+    store = store_with(source)
+    return store if isinstance(store, FetchingStore) else None
 
 
 def _paths(source: Source, files: Collection[str] | None) -> tuple[str, ...]:

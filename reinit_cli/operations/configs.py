@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 
+from reinit_cli.checkpoints.fetching import store_with
 from reinit_cli.checkpoints.formats.strict_json import JsonError, parse_object
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import ReinitError
@@ -14,7 +15,6 @@ from reinit_cli.planning.config import CONFIG, CONFIGS, Changed, Followed, follo
 from reinit_cli.planning.output import Layout
 from reinit_cli.planning.plan import Plan
 from reinit_cli.planning.tokens import TOKENIZERS
-from reinit_cli.storage.local import LocalStore
 from reinit_cli.storage.reader import Reader
 
 MAX_CONFIG_NBYTES = 4 * 2**20
@@ -41,7 +41,7 @@ def followed(source: Source, plan: Plan, layout: Layout) -> Followed:
     if changed.is_nothing:
         return Followed()
     if not (source.is_folder and layout.format.is_folder):
-        said, _ = _valid(_next_to(source.path, is_folder=source.is_folder))
+        said, _ = _valid(_next_to(source, source.path))
         return Followed(warnings=tuple(_said_otherwise(source, follow(said, changed))))
     texts, notes = _valid(_of_folder(source, with_tokens=bool(changed.resized)))
     found = follow(texts, changed)
@@ -73,12 +73,12 @@ def _said_otherwise(source: Source, found: Followed) -> Iterator[str]:
         yield f"for the output, {path!r} would have to say {said}"
 
 
-def _next_to(path: str, *, is_folder: bool) -> Iterator[tuple[str, Reader]]:
+def _next_to(source: Source, path: str) -> Iterator[tuple[str, Reader]]:
     """Yield the config next to a file, or in a folder, and its reader."""
-    store = LocalStore()
-    found = _path_of_config(path, is_folder=is_folder)
+    store = store_with(source)
+    found = _path_of_config(path, is_folder=source.is_folder)
     if store.kind_of(found) == "file":
-        with suppress(ReinitError), store.open(found) as file:
+        with suppress(ReinitError), closing(store.open(found)) as file:
             yield CONFIG, file
 
 

@@ -49,11 +49,13 @@ def _called(
 
             return timm_model(named, arguments)
         case "transformers":
+            from reinit_cli.checkpoints.fetching import store_with
             from reinit_cli.checkpoints.models.transformers import transformers_model
             from reinit_cli.checkpoints.models.transformers_config import config_next_to
 
             path, is_folder = (source.path, source.is_folder) if source else (None, False)
-            config = config_next_to(path, named.text, is_folder=is_folder)
+            store = store_with(source)
+            config = config_next_to(path, named.text, store, is_folder=is_folder)
             return transformers_model({**config, **arguments})
         case _:
             return called.own_code(named, arguments)

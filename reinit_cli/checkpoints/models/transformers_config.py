@@ -9,7 +9,7 @@ from typing import Any
 
 from reinit_cli.checkpoints.formats.strict_json import JsonError, Pairs, check_unused, parse_object
 from reinit_cli.errors import RuleError
-from reinit_cli.storage.stores import store_of
+from reinit_cli.storage.reader import Store
 
 CONFIG = "config.json"
 
@@ -37,12 +37,15 @@ _MOST_COUNT, _MOST_SIZE, _MOST_BIG = 2**14, 2**20, 2**26
 """The largest numbers of things that are built one by one, sizes, and lengths of tables."""
 
 
-def config_next_to(path: str | None, arch: str, *, is_folder: bool) -> Mapping[str, Any]:
+def config_next_to(
+    path: str | None, arch: str, store: Store, *, is_folder: bool
+) -> Mapping[str, Any]:
     """Return the config of a folder, or of the folder that a file is in, without what selects code.
 
     Args:
         path: the folder or the file; None where the source is neither.
         arch: the architecture, as the user names it.
+        store: where it is.
         is_folder: whether it is a folder.
 
     Raises:
@@ -52,7 +55,6 @@ def config_next_to(path: str | None, arch: str, *, is_folder: bool) -> Mapping[s
         raise RuleError(arch, "it is that of a folder, and the source is none", kind="arch")
     folder = path if is_folder else os.path.dirname(path)
     place = os.path.join(folder, CONFIG)
-    store = store_of(place)
     if store.kind_of(place) != "file":
         raise RuleError(arch, f"there is no {place!r}", kind="arch")
     file = store.open(place)

@@ -30,8 +30,7 @@ def info_form(summary: Summary) -> dict[str, Any]:
     return {
         "version": VERSION,
         "source": holdings.name,
-        "revision": revision.name if revision else None,
-        "commit": revision.commit if revision else None,
+        **({"revision": revision.name, "commit": revision.commit} if revision else {}),
         "format": holdings.format,
         "file_nbytes": summary.file_nbytes,
         **asdict(counts),

@@ -79,7 +79,7 @@ class Ranges:
 
     def _ask(self, file: str, start: int, stop: int, about: str) -> bytes:
         with self._lock:
-            direct = self._direct.pop(file, None)
+            direct = self._direct.get(file)
         hub = import_module("huggingface_hub")
         url = direct or hub.hf_hub_url(self._name.repo, file, revision=self._commit)
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
@@ -92,11 +92,13 @@ class Ranges:
             if response.status_code >= _REFUSED:
                 _body(response)
                 if direct is not None:
-                    return self._ask(file, start, stop, about)  # the address has expired
+                    with self._lock:
+                        self._direct.pop(file, None)  # the address has expired
+                    return self._ask(file, start, stop, about)
                 hub.utils.hf_raise_for_status(response)
             _check_range(response, start, stop, about)
             data = _body(response)
-            if str(response.url) != url or direct is not None:
+            if str(response.url) != url:
                 with self._lock:
                     self._direct[file] = str(response.url)
         return data

@@ -6,6 +6,8 @@ the Hub's own library fetch whole files first: it resumes, checks digests, and k
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 
 from reinit_cli.errors import SourceNotFoundError, UnreadableSourceError
@@ -19,7 +21,8 @@ from reinit_cli.storage.remote.backend import Answer, Look, RequestFailedError
 from reinit_cli.storage.remote.store import RemoteStore
 from reinit_cli.storage.remote.windows import FIRST_NBYTES
 
-_MOST_HEADS = 64
+_MOST_KEPT = 128
+"""How many ranges are kept, of 64 KB at most."""
 
 
 class HubBackend:
@@ -32,7 +35,8 @@ class HubBackend:
     def __init__(self, repository: Repository) -> None:
         """Use a model at one commit, whose files cannot change."""
         self._repository = repository
-        self._heads: dict[str, bytes] = {}  # of files that are looked at more than once
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
         self._ranges = Ranges(repository.name, repository.commit)
 
     def look(self, url: str, nbytes: int) -> Look:
@@ -48,16 +52,26 @@ class HubBackend:
 
     def fetch(self, url: str, start: int, end: int) -> Answer:
         """Return a range of a file."""
+        if start == end:
+            return Answer(b"")
         path = path_in(self._repository, url)
-        head = self._heads.get(path, b"")
-        if end <= max(start, len(head)):
-            return Answer(head[start:end])
+        with self._lock:
+            kept = self._kept.get((path, start, end))
+        if kept is not None:
+            return Answer(kept)
         if self._repository.is_offline:
             raise uncached(url, self._repository.name)
         data = self._ranges.read(path, start, end, url)
-        if start == 0 and len(self._heads) < _MOST_HEADS:
-            self._heads[path] = data[:FIRST_NBYTES]
+        if len(data) <= FIRST_NBYTES:
+            self._keep((path, start, end), data)
         return Answer(data)
+
+    def _keep(self, place: tuple[str, int, int], data: bytes) -> None:
+        """Keep what was fetched, as a command looks at a file more than once."""
+        with self._lock:
+            self._kept[place] = data
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
 
     def names_in(self, url: str) -> list[str]:
         """Return the names in a folder."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from reinit_cli.checkpoints.formats.base import NewFormat, Place, Supply
+from reinit_cli.checkpoints.formats.dcp.glance import is_part
 from reinit_cli.checkpoints.formats.respelling import NewEntry, Respelling
 from reinit_cli.checkpoints.references import OpenDonors
 from reinit_cli.checkpoints.source import Contents
@@ -169,10 +170,31 @@ def _created(
         job.request.new_root,
     )
     files = dict(format_.created(content_of(job.source, tensors), supply))
-    if job.request.verify_crc:
-        first = next(iter(files))
-        files[first] = [*files[first], *contents.checks()]
-    return files
+    return _checked(files, contents.checks()) if job.request.verify_crc else files
+
+
+def _checked(
+    files: Mapping[str, list[Segment]], checks: Iterable[Check]
+) -> Mapping[str, list[Segment]]:
+    """Return files with checks of what they are made from.
+
+    What is copied as a whole is checked on the way, and everything else is read for it.
+    """
+    waiting = {(id(each.file), each.offset, each.length): each for each in checks}
+    met: set[tuple[int, int, int]] = set()
+    checked: dict[str, list[Segment]] = {}
+    for name, segments in files.items():
+        found = checked[name] = list[Segment]()
+        for segment in segments:
+            if isinstance(segment, Copy):
+                place = id(segment.file), segment.offset, segment.nbytes
+                if (check := waiting.get(place)) is not None:
+                    segment = replace(segment, check=check)  # noqa: PLW2901
+                    met.add(place)
+            found.append(segment)
+    first = next(iter(checked))
+    checked[first] += [each for place, each in waiting.items() if place not in met]
+    return checked
 
 
 def _others(job: Job, contents: Contents) -> Mapping[str, list[Segment]]:
@@ -180,7 +202,11 @@ def _others(job: Job, contents: Contents) -> Mapping[str, list[Segment]]:
     texts: dict[str, list[Segment]] = {
         name: [Literal(text.encode())] for name, text in job.texts.items()
     }
-    return {**contents.others(), **texts}
+    others = contents.others()
+    if job.request.to is not None or (job.source.located and job.source.located.parts):
+        # Files of a rank that had nothing to write belong to no other folder.
+        others = {name: each for name, each in others.items() if not is_part(name)}
+    return {**others, **texts}
 
 
 def _state(job: Job, contents: Contents, tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:
@@ -198,12 +224,12 @@ def _state(job: Job, contents: Contents, tensors: Sequence[TensorInfo]) -> Mappi
         raise OutputUnwritableError(job.destination.path or DASH, problem) from error
 
 
-def _contiguous(view: View, wanted: TensorInfo, *, saturates: bool) -> Segment:
+def _contiguous(view: View, wanted: TensorInfo, *, saturates: bool) -> tuple[Segment, ...]:
     """Return the bytes of a tensor in row-major order, in the dtype it is to have."""
-    data = view.contiguous
-    if data is not None and view.dtype == wanted.dtype:
-        return data
-    return Recast(wanted.key, view, wanted.dtype, wanted.nbytes, saturates)
+    runs = view.runs
+    if runs and view.dtype == wanted.dtype:
+        return runs
+    return (Recast(wanted.key, view, wanted.dtype, wanted.nbytes, saturates),)
 
 
 def _placed(
@@ -218,13 +244,13 @@ def _placed(
     if step.is_filled:
         return (fills[step.key],)
     if step.action != "resize":
-        return (_contiguous(contents.view(original), step.tensor, saturates=saturates),)
+        return _contiguous(contents.view(original), step.tensor, saturates=saturates)
     kept = step.tensor.with_shape(step.shape_of_kept_rows)
     there = contents.view(original)
     old = _contiguous(narrowed(there, step.axis, 0, step.kept_rows), kept, saturates=saturates)
     if step.law is None:
-        return (old,)
-    return old, new_rows(step, there)
+        return old
+    return *old, new_rows(step, there)
 
 
 def _unchecked(segments: Iterable[Segment]) -> list[Segment]:

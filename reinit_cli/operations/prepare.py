@@ -277,6 +277,8 @@ def _read(request: Request) -> Request:
     check_ranks(request)
     if request.shard_nbytes is not None and request.shard_nbytes < 1:
         raise OutputError("", f"shards have at least a byte, not {request.shard_nbytes}")
+    if not all(request.new_root):
+        raise OutputError("", f"--root {request.root} has an empty name between its dots")
     changes = request.changes_entries or request.tensors_only
     asks = request.makes_folder or request.fix_index or changes
     if not (rules or asks or request.output not in (None, DASH)):

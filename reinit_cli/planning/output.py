@@ -235,6 +235,9 @@ def content_notes(
     if shortfall.lost and not request.tensors_only:
         raise _loss(path, shortfall, source, request)
     yield from shortfall.notes
+    if request.to is not None and not request.root and source.located and source.located.root:
+        root = source.located.root
+        yield f"keys are at the top of the new folder; --root {root} keeps them under {root!r}"
     if request.shard_nbytes is not None:
         yield from _shard_notes(content, request.shard_nbytes)
         yield from _adapter_notes(content, request.shard_nbytes)

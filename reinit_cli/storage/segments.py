@@ -124,6 +124,27 @@ class View:
         return sole.data if sole is not None and sole.stride is None else None
 
     @property
+    def runs(self) -> tuple[Copy | Literal, ...]:
+        """Its bytes in row-major order, part after part; none where parts interleave.
+
+        That takes parts that are rows of the first dimension that has more than one.
+        """
+        if (data := self.contiguous) is not None:
+            return (data,)
+        axis = next((at for at, dim in enumerate(self.shape) if dim != 1), 0)
+        starts = {part.box[axis][0]: part for part in self.parts if part.box and not part.stride}
+        reached, runs = 0, []
+        while reached in starts:
+            part = starts.pop(reached)
+            box = part.box or ()
+            if any(box[at] != (0, dim) for at, dim in enumerate(self.shape) if at != axis):
+                return ()
+            runs.append(part.data)
+            reached = box[axis][1]
+        is_all = len(runs) == len(self.parts) and reached == self.shape[axis]
+        return tuple(runs) if is_all else ()
+
+    @property
     def nbytes(self) -> int:
         """The bytes that its parts span."""
         return sum(part.data.nbytes for part in self.parts)

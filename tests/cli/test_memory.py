@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+from tests.checkpoints.formats.dcp.saved import Cut, columns, rows, save
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +47,7 @@ def _no_files_are_kept() -> Iterator[None]:
     """Remove what was written, which pytest would keep for a while."""
     yield
     for path in Path().iterdir():
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _safetensors(rows: int = SIDE) -> None:
@@ -135,6 +139,25 @@ def test_verifying_a_transposed_tensor_takes_a_few_boxes() -> None:
         _peak_nbytes(("IN.pt", *NORMAL, "-o", "IN-out.pt", "--record"), name)
 
     small, large = (_peak_nbytes(("verify", "IN-out.pt"), name) for name in ("small", "large"))
+
+    assert large - small < 96 * MIB
+
+
+FROM_RANKS: dict[str, tuple[str, ...]] = {
+    "to safetensors": ("dcp-IN", *OUT),
+    "to a Hugging Face folder": ("dcp-IN", "--shard-size", "1GB", "-o", "IN-out"),
+    "to a torch file": ("dcp-IN", "-f", "-o", "out.pt"),
+    "to a DCP folder": ("dcp-IN", "--to", "dcp", "-o", "IN-out"),
+}
+
+
+@pytest.mark.parametrize("args", FROM_RANKS.values(), ids=FROM_RANKS)
+@pytest.mark.parametrize("cut", [rows, columns])
+def test_pieces_of_many_ranks_are_joined_in_a_few_blocks(cut: Cut, args: tuple[str, ...]) -> None:
+    for name, side in (("small", 16), ("large", SIDE)):
+        save(Path(f"dcp-{name}"), {"w": torch.zeros(side, side)}, 8, cut)
+
+    small, large = (_peak_nbytes(args, name) for name in ("small", "large"))
 
     assert large - small < 96 * MIB
 

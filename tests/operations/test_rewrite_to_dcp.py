@@ -17,6 +17,7 @@ from torch import Tensor
 from reinit_cli import rewrite, verify
 from reinit_cli.cli import main
 from tests.checkpoints.formats.dcp.saved import flat_tensors, grid, load, save, save_alone
+from tests.json_schema import check_json
 from tests.tools import needs_torch
 
 
@@ -169,6 +170,29 @@ def test_a_record_verifies_against_the_source(capsys: pytest.CaptureFixture[str]
     assert verify("seed").findings
 
 
+def test_its_plan_is_a_recipe_for_the_same_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    save_file(_state(), "m.safetensors")
+    command = ["m.safetensors", "-r", "*.weight=normal", "--to", "dcp", "--root", "model"]
+    assert main([*command, "-o", "seed", "-n", "--json"]) == 0
+    plan = capsys.readouterr().out
+    check_json(plan, "", 0)
+    assert not Path("seed").exists()
+    Path("plan.json").write_text(plan)
+
+    assert main(["--recipe", "plan.json", "-q"]) == 0
+    assert main([*command, "-o", "other", "-q"]) == 0
+    assert _files("seed") == _files("other")
+
+
+def test_an_output_that_exists_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    save_file(_state(), "m.safetensors")
+    command = ["m.safetensors", "--to", "dcp", "-o", "seed", "--skip-existing"]
+    assert main([*command, "-q"]) == 0
+    assert main(command) == 0
+    assert sorted(_files("seed")) == [".metadata", "__0_0.distcp"]
+    assert "skipped" in capsys.readouterr().err
+
+
 def test_ties_become_two_pieces() -> None:
     shared = torch.ones(3, 4)
     torch.save({"a": shared, "b": shared}, "tied.pt")
@@ -202,7 +226,9 @@ def test_the_rest_of_a_training_checkpoint_is_left_out_when_asked(
     assert said[1] == "hint: add --tensors-only to leave it out"
     assert not Path("seed").exists()
 
-    assert main([*command, "--tensors-only", "-q"]) == 0
+    assert main([*command, "--tensors-only"]) == 0
+    is_said = "at the top of the new folder; --root model keeps" in capsys.readouterr().err
+    assert is_said == (root is None)
     got = load(Path("seed"))
     assert _raw(got[root] if root else got) == _raw(state)
 
@@ -233,6 +259,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "what is there": (
         ["m.pt", "-o", "there"],
         "cannot write 'there/m': it is a folder, which is never replaced",
+    ),
+    "a root without a name": (
+        ["m.pt", "--root", "a..b", "-o", "x"],
+        "--root a..b has an empty name between its dots",
     ),
     "another layout": (
         ["m.pt", "-o", "x", "--to", "hf"],

@@ -1,0 +1,99 @@
+"""The pieces of a DCP folder are put together: rows are copied, and columns are gathered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from reinit_cli import rewrite
+from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.references import References
+from reinit_cli.execution.assemble import files_of
+from reinit_cli.execution.fill import Recast
+from reinit_cli.operations.prepare import prepare
+from reinit_cli.request.request import Request
+from reinit_cli.storage.segments import Check, Copy, Segment
+from tests.checkpoints.formats.dcp.saved import Cut, along, columns, grid, rows, save, whole
+
+CUTS: dict[str, tuple[int, Cut]] = {
+    "whole": (2, whole),
+    "rows": (4, rows),
+    "columns": (8, columns),
+    "both": (4, grid),
+    "the second dimension": (3, along(1)),
+}
+
+
+def _state() -> dict[str, Tensor]:
+    return {
+        "matrix": torch.arange(24.0 * 16).view(24, 16).bfloat16(),
+        "one": torch.arange(24).view(1, 24),
+        "cube": torch.arange(6.0 * 4 * 5).view(6, 4, 5),
+        "vector": torch.arange(11),
+        "scale": torch.tensor(2.5),
+        "flags": torch.tensor([True, False, True]),
+        "count": torch.tensor(7),
+        "none": torch.empty(0, 3),
+    }
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_every_tensor_is_what_it_was(cut: str) -> None:
+    save(Path("dcp"), _state(), *CUTS[cut])
+    rewrite("dcp", [], "new.safetensors")
+    rewrite("dcp", [], "new.pt")
+    rewrite("dcp", [], "new", to="dcp")
+    rewrite("new", [], "again.safetensors")
+    rewrite("dcp", [], "shards", shard_nbytes=300)
+    assert not list(Path("shards").glob("*.distcp"))  # of ranks that had nothing to write
+
+    for found in (*map(load_file, ("new.safetensors", "again.safetensors")), torch.load("new.pt")):
+        assert found.keys() == _state().keys()
+        for key, tensor in _state().items():
+            assert found[key].dtype == tensor.dtype
+            assert torch.equal(found[key], tensor), key
+
+
+def _segments(folder: str) -> list[Segment]:
+    """Return what a file of safetensors would be made of."""
+    job = prepare(Request(folder, (), "new.safetensors"), find_source(folder))
+    with job.source.open(0) as contents, References().opened((), 0) as donors:
+        (segments,) = files_of(job, contents, donors, "").values()
+    return segments
+
+
+def test_rows_are_copied_one_behind_the_other_and_checked_on_the_way() -> None:
+    save(Path("dcp"), {"a": torch.ones(64, 8), "b": torch.ones(1, 64, 8)}, 8, rows)
+    save(Path("second"), {"b": torch.ones(1, 64, 8)}, 8, along(1))
+    for folder, count in (("dcp", 8 + 1), ("second", 8)):
+        segments = _segments(folder)
+        copies = [each for each in segments if isinstance(each, Copy)]
+        assert len(copies) == count
+        assert all(each.check is not None for each in copies)
+        assert not any(isinstance(each, (Check, Recast)) for each in segments)
+
+
+def test_columns_of_many_rows_are_one_segment() -> None:
+    save(Path("dcp"), {"a": torch.ones(4096, 16)}, 8, columns)
+    segments = _segments("dcp")
+    assert [type(each) for each in segments if not isinstance(each, Check)][1:] == [Recast]
+    assert sum(isinstance(each, Check) for each in segments) == 8
+
+
+@pytest.mark.parametrize("cut", ["rows", "columns"])
+@pytest.mark.parametrize("to", [None, "dcp"])
+def test_a_piece_that_is_damaged_is_noticed(cut: str, to: str | None) -> None:
+    save(Path("dcp"), {"a": torch.ones(8, 8)}, *CUTS[cut])
+    part = Path("dcp/__1_0.distcp")
+    data = bytearray(part.read_bytes())
+    data[704] ^= 1
+    part.write_bytes(data)
+
+    with pytest.raises(ValueError, match="the CRC-32 of \"the piece of 'a' at"):
+        rewrite("dcp", [], "new" if to else "new.safetensors", to=to)
+    assert not list(Path().glob("new*"))
+    rewrite("dcp", [], "new" if to else "new.safetensors", to=to, verify_crc=False)

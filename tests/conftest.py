@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from reinit_cli.initializers import REGISTRY
+from reinit_cli.storage.remote import place
 from tests.pages import tools_in
+from tests.servers.web import RangeServer, range_server
 
 if TYPE_CHECKING:
     from tests.servers.s3 import Bucket, S3Server
@@ -77,6 +79,24 @@ def s3_server() -> Iterator[S3Server]:
     server = S3Server()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def web_server() -> Iterator[RangeServer]:
+    """Return a web server on the loopback, the same for all tests."""
+    with range_server() as server:
+        yield server
+
+
+@pytest.fixture
+def server(web_server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> RangeServer:
+    """Return it without a file; what is asked for again is asked for immediately."""
+    if not os.environ.get("CI"):
+        pytest.importorskip("aiohttp")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(place, "PAUSES", (0.0, 0.0, 0.0))
+    web_server.reset()
+    return web_server
 
 
 @pytest.fixture

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from reinit_cli.checkpoints.contents import FileContents
 from reinit_cli.checkpoints.formats import format_of_folder
 from reinit_cli.checkpoints.formats.base import Files, Format, Located
+from reinit_cli.checkpoints.formats.dcp.glance import is_part
 from reinit_cli.checkpoints.source import Contents, files_of_weights
 from reinit_cli.collector import collector_paused
 from reinit_cli.lazy import dataclass
@@ -138,14 +139,28 @@ def folder_source(path: str, root: str | None, store: Store | None = None) -> Fo
     path = without_secrets(path)
     is_folder = store.kind_of(path) == "folder"
     folder = path if is_folder else os.path.dirname(path) or "."
-    listing = store.list(folder, path)
     index = "" if is_folder else os.path.basename(path)
+    if index and not store.lists:
+        store, index = _named(store, path, index)
+    listing = store.list(folder, path)
     format_ = format_of_folder(tuple(listing.files), index)
     with ExitStack() as stack, collector_paused():
         readers = readers_of(store, folder, listing.files, stack)
         outside = frozenset(name for name, each in listing.files.items() if each.leads_out)
         located = format_.locate(Files(folder, readers, index, listing.left_out, outside), root)
     return FolderSource(path, folder, format_, located, listing.files, listing.folders, store)
+
+
+def _named(store: Store, path: str, index: str) -> tuple[Store, str]:
+    """Return a store that has the files that an index names, and the index that others need."""
+    from reinit_cli.checkpoints.formats.named import files_named_by
+    from reinit_cli.storage.remote.named import NamedFiles
+    from reinit_cli.storage.remote.store import RemoteStore
+
+    assert isinstance(store, RemoteStore)
+    with closing(store.open(path)) as file:
+        names = files_named_by(file, index)
+    return NamedFiles(store, names), "" if is_part(index) else index
 
 
 def _folders_of(names: Iterable[str]) -> set[str]:

@@ -34,6 +34,7 @@ from reinit_cli.operations.ways import (
     perhaps_on_hub,
     way_from,
 )
+from reinit_cli.storage.location import without_secrets
 from reinit_cli.text import near, one_line
 from reinit_cli.version import __version__
 
@@ -51,6 +52,7 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
         error: what was refused.
         args: the arguments after the program's name.
     """
+    args = [without_secrets(arg) for arg in args]
     words = mistyped(args, error) if concerns_words(error) else None
     if words is not None:
         return one_line(words[0]), one_line(words[1])

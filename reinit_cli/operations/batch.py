@@ -199,7 +199,7 @@ def plan_batch(
             if _concerns_all_inputs(error, request):
                 raise
             if not keeps_going and len(requests) > 1:
-                raise InputError(request.source, error) from error
+                raise InputError(request.called, error) from error
             if not keeps_going:
                 raise
             planned.append(Failure(request, error))
@@ -301,7 +301,7 @@ def _equal_outputs(first: Job, second: Job) -> OutputTakenError:
 
 
 def _described(job: Job, *, has_seed: bool) -> str:
-    return repr(job.request.source) + (f" with seed {job.plan.request.seed}" if has_seed else "")
+    return repr(job.request.called) + (f" with seed {job.plan.request.seed}" if has_seed else "")
 
 
 def run_batch(

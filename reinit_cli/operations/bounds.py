@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from reinit_cli.checkpoints.find import is_model, names_file_of_weights
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.source import Source
-from reinit_cli.errors import RecipeError, UnreadableSourceError
+from reinit_cli.errors import RecipeError, RuleError, UnreadableSourceError
 from reinit_cli.request.bounds import Bounds, bounds_of
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import Request
@@ -24,12 +24,14 @@ def check_reads(request: Request) -> None:
 
     Raises:
         RecipeError: it names such a path, or a URL, and the user neither names nor allows it.
+        RuleError: a rule has a URL that is secret.
     """
     bounds = bounds_of(request.allow_paths)
     for path in dict.fromkeys(_read_paths(request)) if bounds.reads else ():
         recipe = bounds.reads.get(path)
         if recipe is not None:
             _check(path, recipe, bounds)
+    _check_no_secrets(request)
 
 
 def _read_paths(request: Request) -> Iterator[str]:
@@ -38,11 +40,28 @@ def _read_paths(request: Request) -> Iterator[str]:
         yield request.weights
     if request.optimizer_order is not None:
         yield request.optimizer_order
+    yield from _paths_in_rules(request)
+
+
+def _paths_in_rules(request: Request) -> Iterator[str]:
     for rule in rules_of(request.rules):
         yield from rule.reads
     for init in (each.init for each in resizes_of(request.resize)):
         if init is not None:
             yield from init.checkpoints
+
+
+def _check_no_secrets(request: Request) -> None:
+    """Refuse a rule with a URL that is signed or has a password: plans and records keep rules.
+
+    Raises:
+        RuleError: there is one.
+    """
+    for path in _paths_in_rules(request):
+        called = without_secrets(path)
+        if called != path:
+            problem = f"{called!r} has a query or a password, which plans and records would keep"
+            raise RuleError(called, problem)
 
 
 def folders_for_output(request: Request) -> tuple[str, ...]:

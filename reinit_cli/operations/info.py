@@ -18,6 +18,7 @@ from reinit_cli.operations.folder_facts import Config, Shards, config_of, shards
 from reinit_cli.operations.next_commands import Command, next_commands
 from reinit_cli.operations.optimizer_kind import optimizer_kind
 from reinit_cli.operations.sums import Sums, sums_of
+from reinit_cli.storage.location import without_secrets
 from reinit_cli.tensors.info import TensorInfo, overlapping
 from reinit_cli.text import plural, quoted
 
@@ -88,6 +89,7 @@ def info(text: str, weights: str | None = None, root: str | None = None) -> Summ
         SourceError: there is no such source, or it cannot be read.
     """
     holdings = describe(text, weights, root)
+    text = without_secrets(text)
     parts = tuple(_parts(holdings))
     source = holdings.source
     if source is None:

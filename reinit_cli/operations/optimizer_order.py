@@ -25,7 +25,7 @@ def order_of(request: Request) -> tuple[str, ...] | None:
         return None
     if not request.reset_optimizer:
         problem = "an order of its parameters is given, but not that it is to be reset"
-        raise RuleError(request.source, problem, kind="optimizer")
+        raise RuleError(request.called, problem, kind="optimizer")
     keys = (NDIM,) if name == NDIM else _keys_in(name)
     if not keys:
         raise RuleError(name, "it names no key", kind="optimizer")

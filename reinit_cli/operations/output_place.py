@@ -49,19 +49,19 @@ def destination_of(request: Request, source: Source) -> Destination:
 def _in_place(request: Request, source: Source) -> Destination:
     if is_remote(request.source):
         problem = "a remote file is not replaced in place"
-        raise OutputUnwritableError(request.source, problem, kind="remote")
+        raise OutputUnwritableError(request.called, problem, kind="remote")
     if isinstance(source, FolderSource) and request.output is None:
         problem = "a folder is not replaced, but its files can be"
         known = source.paths_of_weights
         if source.located.parts:
             problem = f"a {source.located.format} is not replaced"
-            raise OutputUnwritableError(request.source, problem)
+            raise OutputUnwritableError(request.called, problem)
         for path in known:
             check_no_link(path)
-        raise OutputUnwritableError(request.source, problem, known, kind="in place")
+        raise OutputUnwritableError(request.called, problem, known, kind="in place")
     if source.path is None or request.output is not None:
         problem = "in place means a file as source and no other output"
-        raise OutputUnwritableError(request.source, problem)
+        raise OutputUnwritableError(request.called, problem)
     check_no_link(source.path)
     return Destination(source.path, replaces=True, syncs=True, source=source.fingerprint)
 

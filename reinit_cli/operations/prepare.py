@@ -231,7 +231,7 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     has_recipe = isinstance(request.allow_paths, Bounds) and versions is None
     is_copy = request.fix_index or (request.output is not None and not has_recipe)
     if not request.rules and isinstance(layout, Rewritten) and not is_copy:
-        raise MissingRuleError(request.source)
+        raise MissingRuleError(request.called)
     decided = decide(source, request, versions)
     layout = layout_for(decided.plan, source, layout)
     donors = decided.references.donors.values()
@@ -282,7 +282,7 @@ def _read(request: Request) -> Request:
     changes = request.changes_entries or request.tensors_only
     asks = request.makes_folder or request.fix_index or changes
     if not (rules or asks or request.output not in (None, DASH)):
-        raise MissingRuleError(request.source)
+        raise MissingRuleError(request.called)
     return replace(
         request,
         dtype=as_asked_for(casts_of(request.dtype)),

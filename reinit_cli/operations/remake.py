@@ -129,7 +129,7 @@ def remade(
     job = _job_from(request, source, form)
     if job is None:
         name = repr(form["source"]["name"]) + _version_in(form, source)
-        yield Finding(repr(request.source), f"is not the source that was recorded, {name}")
+        yield Finding(repr(request.called), f"is not the source that was recorded, {name}")
         return
     job = _with_kind(job, output)
     other = _other_shape(job, output)

@@ -146,7 +146,7 @@ def verify(
             verdict = replace(verdict, findings=(changed, *verdict.findings))
         if source is not None:
             in_memory = source if isinstance(source, StateSource) else None
-            name = source if isinstance(source, str) else source.name
+            name = without_secrets(source) if isinstance(source, str) else source.name
             request = request_of(name, found, form, allow_paths, given)
             compared = remade(
                 request, found, contents, form, inside, progress or unwatched, in_memory

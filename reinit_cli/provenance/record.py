@@ -55,6 +55,7 @@ from reinit_cli.planning.reshape import RESIZE, RESIZE_VERSION, is_of_version
 from reinit_cli.planning.weight_norm import WEIGHT_NORM, WEIGHT_NORM_VERSION, are_norms_left
 from reinit_cli.request.json_text import parse_json
 from reinit_cli.request.request import options_form
+from reinit_cli.storage.location import is_fetched
 from reinit_cli.streams.stream import Stream, stream_named
 from reinit_cli.text import quoted
 from reinit_cli.version import __version__
@@ -110,8 +111,8 @@ Form = dict[str, Any]
 
 
 def name_in_record(source: Source) -> str:
-    """Return a source's name without the folder it is in; on the Hub the whole is its name."""
-    is_whole = revision_of(source) is not None
+    """Return a source's name without the folder it is in; a URL is a name as a whole."""
+    is_whole = revision_of(source) is not None or is_fetched(source.name)
     return source.name if is_whole else os.path.basename(source.name.rstrip(os.sep))
 
 

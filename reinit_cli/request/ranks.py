@@ -47,7 +47,7 @@ def check_ranks(request: Request, count: int = 1) -> None:
         _problem_of_several(request, count) if request.is_shared else ""
     )
     if problem:
-        raise OutputError(request.source, problem, kind="ranks")
+        raise OutputError(request.called, problem, kind="ranks")
 
 
 def _problem(request: Request) -> str:

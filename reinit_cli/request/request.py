@@ -17,6 +17,7 @@ from reinit_cli.request.pattern import Pattern, patterns_of
 from reinit_cli.request.rename import Rename, renames_of
 from reinit_cli.request.resize import Resize, resizes_of
 from reinit_cli.request.rule import Rule
+from reinit_cli.storage.location import without_secrets
 from reinit_cli.streams.stream import DEFAULT_STREAM
 
 
@@ -98,6 +99,11 @@ class Request:
     measure: bool = True
     measure_before: bool = False
     sketch: bool = False
+
+    @property
+    def called(self) -> str:
+        """Its source as it may be shown and kept: a URL may have what is secret."""
+        return without_secrets(self.source)
 
     @property
     def reshapes(self) -> bool:

@@ -296,6 +296,8 @@ class Descriptors:
 class LocalStore:
     """The local files, of which a bounded number is open together."""
 
+    lists = True
+
     def __init__(self, limit: int = MAX_OPEN_FILES) -> None:
         self._descriptors = Descriptors(limit)
 

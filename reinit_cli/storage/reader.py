@@ -189,6 +189,10 @@ Kind = Literal["file", "folder", "other"]
 class Store(Protocol):
     """Where files have names."""
 
+    @property
+    def lists(self) -> bool:
+        """Whether it can say which files a folder has."""
+
     def kind_of(self, path: str) -> Kind | None:
         """Return what a path leads to, or None where there is nothing."""
 

@@ -57,6 +57,7 @@ from reinit_cli.operations.keys import Selectors, choice_of
 from reinit_cli.operations.layers import layers_for_both
 from reinit_cli.request.rename import Rename
 from reinit_cli.storage.destination import CHECKPOINT
+from reinit_cli.storage.location import without_secrets
 from reinit_cli.tensors.distance import Tolerance
 
 _COMPARISON = "Comparison"
@@ -152,6 +153,7 @@ def command(
     reinit diff ddp.pt model.pt --rename "module.*=*"
     """
     mine, theirs = find_both(first, second, weights, root, stream)
+    first, second = without_secrets(first), without_secrets(second)
     warn_about((mine, theirs))
     reads = dict.fromkeys((*mine.reads, *theirs.reads), CHECKPOINT)
     place = report_place(report, reads, has_pictures=not keys_only, force=force)

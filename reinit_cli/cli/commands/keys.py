@@ -32,6 +32,7 @@ from reinit_cli.cli.terminal import warn_about
 from reinit_cli.collector import collector_paused
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.keys import ORDERS, Listing, Selectors, list_keys
+from reinit_cli.storage.location import without_secrets
 from reinit_cli.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def command(
         _show_contents(source, weights, root, as_json=as_json)
         return
     found = find_source(source, weights, root)
+    source = without_secrets(source)
     warn_about((found,))
     listing = list_keys(found.tensors, selectors, selectors.layers(found))
     warn_of_exclusions(listing.choice, source)

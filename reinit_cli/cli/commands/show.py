@@ -37,6 +37,7 @@ from reinit_cli.cli.terminal import note, note_downloads, warn, warn_about
 from reinit_cli.operations.downloads import download_of_tensors
 from reinit_cli.operations.keys import ORDERS, Selectors
 from reinit_cli.operations.show import Chosen, chosen_tensors, opened_views, read_values
+from reinit_cli.storage.location import without_secrets
 from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import nbytes, plural, printable, quoted, shape
 
@@ -104,6 +105,7 @@ def command(
     if not texts and selectors == Selectors():
         raise click.UsageError("missing KEY or PATTERN; '*' shows every tensor")
     found = drawn_from(find_source(source, weights, root), stream)
+    source = without_secrets(source)
     warn_about((found,))
     _refuse_slices(source, texts, {each.key for each in found.tensors})
     listing = chosen_tensors(found, texts, selectors)

@@ -47,6 +47,7 @@ from reinit_cli.operations.downloads import download_of_tensors
 from reinit_cli.operations.keys import ORDERS, Selectors, list_keys
 from reinit_cli.operations.stats import BINS, MEASURES, WHOLE_MODULE, measurable, measure_source
 from reinit_cli.storage.destination import CHECKPOINT
+from reinit_cli.storage.location import without_secrets
 from reinit_cli.text import one_line, plural, printable
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def command(
     reinit stats model.safetensors --fail-nan --json
     """
     found = drawn_from(find_source(source, weights, root), stream)
+    source = without_secrets(source)
     warn_about((found,))
     listing = list_keys(found.tensors, selectors, selectors.layers(found))
     warn_of_exclusions(listing.choice, source)

@@ -96,6 +96,8 @@ def path_in(repository: Repository, url: str) -> str:
 class HubStore:
     """The files of a model on the Hub."""
 
+    lists = True
+
     def __init__(self, repository: Repository) -> None:
         """Use a model at one commit."""
         name = repository.name

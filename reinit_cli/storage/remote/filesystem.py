@@ -20,9 +20,6 @@ _VERSIONS = (
 )  # fmt: skip
 """What file systems call what changes with a file, the surest first."""
 
-_REPEATING = ("s3", "s3a", "gs", "gcs")
-"""The schemes whose file systems ask again themselves."""
-
 Result = TypeVar("Result")
 
 
@@ -31,16 +28,11 @@ class FileSystem:
 
     lists = True
     tells = False
+    tries = 4
 
-    def __init__(self, fs: AbstractFileSystem, scheme: str) -> None:
-        """Use a file system.
-
-        Args:
-            fs: it.
-            scheme: how its URLs start.
-        """
+    def __init__(self, fs: AbstractFileSystem) -> None:
+        """Use a file system."""
         self._fs = fs
-        self.tries = 1 if scheme in _REPEATING else 4
         # What is not asynchronous opens a file for each range, and reads 5 MB ahead in it.
         self._options = {} if fs.async_impl or not _opens_files(fs) else {"cache_type": "none"}
 
@@ -74,7 +66,8 @@ class FileSystem:
         return {
             name[len(folder) + 1 :]: _fingerprint(info)
             for name, info in found.items()
-            if info["type"] == "file" and name.startswith(f"{folder}/")
+            # Consoles make an empty object with a slash at its end for each folder.
+            if info["type"] == "file" and name.startswith(f"{folder}/") and name[-1] != "/"
         }
 
     def _path(self, url: str) -> str:

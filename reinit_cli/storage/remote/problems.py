@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
 from reinit_cli.storage.remote.backend import Reason, RequestFailedError
 from reinit_cli.text import why
@@ -12,6 +13,13 @@ _AGAIN = {
     errno.EBUSY, errno.EAGAIN, errno.EIO, errno.EPIPE, errno.ECONNABORTED, errno.ECONNREFUSED,
     errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN,
 }  # fmt: skip
+
+_UNAVAILABLE = re.compile(
+    "service unavailable|internal (server )?error|bad gateway|gateway timeout|slow ?down"
+    "|too many requests",
+    re.IGNORECASE,
+)
+"""What servers say that are busy, of which some file systems keep no more than the text."""
 
 
 def failure_of(error: Exception) -> RequestFailedError:
@@ -28,12 +36,17 @@ def failure_of(error: Exception) -> RequestFailedError:
 def _reason(error: Exception) -> Reason:
     if isinstance(error, (TimeoutError, ConnectionError)):
         return "again"
-    return "again" if isinstance(error, OSError) and error.errno in _AGAIN else ""
+    if isinstance(error, OSError) and error.errno in _AGAIN:
+        return "again"
+    return "again" if _UNAVAILABLE.search(str(error)) else ""
 
 
 def _first_line(error: Exception) -> str:
     """Return what an exception says, in one line."""
     if isinstance(error, OSError) and error.errno and error.strerror == os.strerror(error.errno):
         return why(error)
-    text = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
-    return text.strip().partition("\n")[0] or type(error).__name__
+    said = error.strerror if isinstance(error, OSError) and error.strerror else error
+    text = str(said).strip()
+    lines = text.split("\n")
+    first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return first.strip() or type(error).__name__

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import posixpath
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from reinit_cli.errors import PackageError, SourceNotFoundError, UnreadableSourceError
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 MAX_FILES = 100_000
 """The most files that are listed."""
+
+_TOGETHER = 32
+"""How many files are looked at together."""
 
 _FILE_MODE, _FOLDER_MODE = 0o666, 0o777
 """The permissions of new files and folders, which remote ones have none to replace."""
@@ -52,10 +57,17 @@ class RemoteStore:
         self._secrets = Secrets.of(url)
         self._looks: dict[str, Look] = {}  # what was seen and not opened yet
 
+    @property
+    def lists(self) -> bool:
+        """Whether its server lists folders."""
+        return self._backend.lists
+
     def kind_of(self, path: str) -> Kind | None:
         """Return what a path leads to; see `Store`."""
-        if not self._backend.lists and path.endswith("/"):
+        if not self.lists and path.endswith("/"):
             return "folder"
+        if "\0" in path:
+            return None
         try:
             found = self._place(path).look(FIRST_NBYTES)
         except SourceNotFoundError:
@@ -66,7 +78,7 @@ class RemoteStore:
     def open(self, path: str, expected: Fingerprint | None = None) -> RemoteFile:
         """Return a reader of a file; see `Store`."""
         seen = self._looks.pop(path, None)
-        if expected is None and seen is not None and seen.fingerprint is not None:
+        if seen and seen.fingerprint and expected in (None, seen.fingerprint):
             return RemoteFile(self._place(path), seen.fingerprint, seen.head)
         return RemoteFile(self._place(path), expected)
 
@@ -86,12 +98,31 @@ class RemoteStore:
                 left_out[hidden] = None
             elif not is_temporary(posixpath.basename(name)):
                 files[name] = Listed(fingerprint, _FILE_MODE)
-        folders = {above for name in files for above in _above(name)}
-        return Listing(files, dict.fromkeys(("", *sorted(folders)), _FOLDER_MODE), tuple(left_out))
+        return Listing(files, _folders_of(files), tuple(left_out))
+
+    def listed_by_name(self, folder: str, names: Sequence[str]) -> Listing:
+        """Look at files of a folder that are known by their paths in it; some may be gone."""
+        own = [name for name in names if not _hidden(name)]
+        paths = [f"{folder.rstrip('/')}/{name}" for name in own]
+        with ThreadPoolExecutor(_TOGETHER, "look") as pool:
+            kinds = pool.map(self.kind_of, paths)
+            there = [path for path, kind in zip(paths, kinds, strict=True) if kind == "file"]
+        files = {
+            name: Listed(found.fingerprint, _FILE_MODE)
+            for name, path in zip(own, paths, strict=True)
+            if path in there and (found := self._looks[path]).fingerprint is not None
+        }
+        return Listing(files, _folders_of(files), ())
 
     def _place(self, path: str) -> Place:
         called = without_secrets(path)
         return Place(self._backend, self._secrets.into(called), called, self.traffic)
+
+
+def _folders_of(files: Iterable[str]) -> dict[str, int]:
+    """Return the permissions of all folders that files lie in."""
+    folders = {above for name in files for above in _above(name)}
+    return dict.fromkeys(("", *sorted(folders)), _FOLDER_MODE)
 
 
 def _above(name: str) -> list[str]:
@@ -130,10 +161,10 @@ def _backend(fs: AbstractFileSystem, scheme: str) -> Backend:
     if scheme in ("s3", "s3a"):
         from reinit_cli.storage.remote.s3 import S3
 
-        return S3(fs, scheme)
+        return S3(fs)
     from reinit_cli.storage.remote.filesystem import FileSystem
 
-    return FileSystem(fs, scheme)
+    return FileSystem(fs)
 
 
 def file_system_of(url: str) -> AbstractFileSystem:

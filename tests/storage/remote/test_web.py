@@ -15,7 +15,7 @@ from reinit_cli.errors import (
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.stores import store_of
 from tests.contracts.store_contract import DATA
-from tests.range_server import RangeServer
+from tests.servers.web import RangeServer
 
 
 def _open(server: RangeServer, name: str = "m.bin", data: bytes = DATA) -> Reader:

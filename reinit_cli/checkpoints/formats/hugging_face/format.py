@@ -34,6 +34,7 @@ from reinit_cli.checkpoints.formats.base import (
 from reinit_cli.checkpoints.formats.confirming import confirm_of
 from reinit_cli.checkpoints.formats.detection import recognized
 from reinit_cli.checkpoints.formats.folder_record import record_of_folder, recorded_in_folder
+from reinit_cli.checkpoints.formats.heads import with_heads
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets, WeightsSet, siblings
 from reinit_cli.checkpoints.formats.hugging_face.index import (
     faults_of,
@@ -175,11 +176,13 @@ class HuggingFace:
         if not there:
             raise none_there(files, found.name, named)
         more = siblings(there, _top(files)) if index is not None else []
-        parts = {name: self._part(files[name], root) for name in (*there, *more)}
+        opened = ((name, files[name]) for name in (*there, *more))
+        parts = {name: self._part(file, root) for name, file in with_heads(opened)}
         shards = _Shards(index or found.new_index, index is not None, parts)
         if not shards.index:
             return shards, ()
-        keys = files_of_keys(files.path if index is None else files[index].path, shards.tensors)
+        path = files.path if index is None else files[index].path
+        keys = files_of_keys(path, shards.tensors)
         if index is None:
             return shards, faults_without(found.files)
         return shards, faults_of(index, weight_map, keys, parts, files.left_out)

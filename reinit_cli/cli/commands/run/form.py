@@ -88,7 +88,7 @@ def failure_form(failure: Failure) -> dict[str, Any]:
     return {
         "version": VERSION,
         "seed": failure.request.seed,
-        "source": {"name": failure.request.source},
+        "source": {"name": failure.request.called},
         "error": str(failure.error),
     }
 
@@ -98,7 +98,7 @@ def skipped_form(skipped: Skipped) -> dict[str, Any]:
     return {
         "version": VERSION,
         "seed": skipped.request.seed,
-        "source": {"name": skipped.request.source},
+        "source": {"name": skipped.request.called},
         "output": {"path": skipped.path},
         "skipped": True,
     }

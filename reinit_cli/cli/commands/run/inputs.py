@@ -68,7 +68,7 @@ def _job_of(result: Result) -> Job | None:
 
 def _row(result: Result, *, has_seed: bool) -> tuple[Value | Cell, ...]:
     request = request_of(result)
-    named = (request.source, str(request.seed) if has_seed else None)
+    named = (request.called, str(request.seed) if has_seed else None)
     if error := error_of(result):
         return (*named, Cell("failed", "error"), None, None, None, None, str(error))
     if isinstance(result, Skipped):

@@ -149,7 +149,7 @@ class Report:
             if isinstance(result, (Job, Outcome)):
                 job = _job(result)
                 for warning in job.plan.warnings:
-                    about.setdefault(warning, []).append(job.request.source)
+                    about.setdefault(warning, []).append(job.request.called)
         if self._is_batch:
             warn_of_inputs(about)
         else:

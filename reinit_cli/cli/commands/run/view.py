@@ -152,7 +152,7 @@ def steps_of_all(jobs: Sequence[tuple[Job, Outcome | None]]) -> Sheet:
     """Return the tensors of several inputs in one table, with the input and the seed of each."""
     named = (Column("source", "key"), Column("seed", "count"))
     rows = [
-        (job.request.source, str(job.request.seed), *row)
+        (job.request.called, str(job.request.seed), *row)
         for job, outcome in jobs
         for row in steps_sheet(job, outcome).rows
     ]

@@ -68,7 +68,7 @@ def _fail(error: BaseException, args: Sequence[str]) -> int:
         case click.ClickException():
             say("UsageError", *(explain_word(error, args) or explain_usage(error, args)))
         case KeyboardInterrupt() | click.Abort():
-            say("Interrupted", "interrupted")
+            say("Interrupted", "; ".join(("interrupted", *getattr(error, "__notes__", ()))))
             return 128 + signal.SIGINT
         case MemoryError():  # torch itself takes gigabytes of what `ulimit -v` allows
             say("MemoryError", "this machine does not have enough memory")

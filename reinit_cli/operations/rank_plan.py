@@ -73,7 +73,13 @@ def _identity(fingerprint: object) -> str:
 def identity_of(job: Job, sources: Iterable[Contents]) -> str:
     """Return what a note of an earlier run must have been written with, besides its plan."""
     request = job.request
-    seen = (request.measure, request.measure_before, request.check, sorted(job.pictured))
+    seen = (
+        request.measure,
+        request.measure_before,
+        request.check,
+        sorted(job.pictured),
+        bool(request.record),
+    )
     return _digest([repr(seen), *_whole_fingerprints(sources)])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reinit_cli.checkpoints.source import Contents
@@ -10,17 +10,20 @@ from reinit_cli.errors import CheckFailedError, OutputExistsError, ReinitError
 from reinit_cli.execution.checks import failures_of
 from reinit_cli.execution.divide import divided
 from reinit_cli.execution.engine import total_nbytes
+from reinit_cli.execution.fill import filled_ranges
 from reinit_cli.execution.observations import Observations
 from reinit_cli.execution.part import Files, is_written, without_last, write_last, write_part
 from reinit_cli.execution.share import Owned, shares_of
 from reinit_cli.operations.output_place import path_by_name
+from reinit_cli.operations.rank_hashes import hashes_form, learn_hashes
 from reinit_cli.operations.rank_plan import identity_of, plan_form
 from reinit_cli.planning.job import Job
+from reinit_cli.provenance.recorder import FixedRecorder, Recorder
 from reinit_cli.request.request import Request
 from reinit_cli.storage.segments import Late
 from reinit_cli.storage.staging.output import FirstOutput, SharedOutput, shared_output, tell
 from reinit_cli.storage.staging.ranks import Ranks
-from reinit_cli.storage.writer import Output, Writer
+from reinit_cli.storage.writer import Output
 from reinit_cli.threads import Progress
 
 Note = Mapping[str, Any]
@@ -59,7 +62,7 @@ def run_part(
     output: Output,
     seen: Observations,
     progress: Progress,
-    seal: Callable[[str, Writer], object] | None,
+    recorder: Recorder | FixedRecorder,
 ) -> None:
     """Write the part of this rank; as rank 0, wait for those of the others and finish the files.
 
@@ -70,7 +73,7 @@ def run_part(
         output: where they go, see `output_of`.
         seen: what looks at draws.
         progress: called with the bytes that any rank has written.
-        seal: called with each file whose bytes are all there, or None.
+        recorder: what writes the record.
 
     Raises:
         ReinitError: this rank fails, or another does.
@@ -86,12 +89,13 @@ def run_part(
     note = _note_of_before(identity, files, owned, output, counted)
     if note is None:
         digests = write_part(files, owned, output, job.request.device, counted, seen.observe)
-        note = {"identity": identity, "digests": digests, **seen.form()}
+        hashes = hashes_form(job, sources[0], files, owned, output)
+        note = {"identity": identity, "digests": digests, **hashes, **seen.form()}
     for source in sources:
         source.check_unchanged()
     output.leave(note)
     if isinstance(output, FirstOutput):
-        _finish(job, files, output, seen, progress, seal)
+        _finish(job, files, output, seen, progress, recorder)
 
 
 def _note_of_before(
@@ -111,12 +115,13 @@ def _finish(
     output: FirstOutput,
     seen: Observations,
     progress: Progress,
-    seal: Callable[[str, Writer], object] | None,
+    recorder: Recorder | FixedRecorder,
 ) -> None:
     """Write what depends on the parts of all ranks."""
     digests: dict[str, dict[int, int]] = {name: {} for name in files}
     for note in output.notes():
         seen.learn(note)
+        learn_hashes(note, recorder)
         for name, of_file in digests_in(note).items():
             digests[name].update(of_file)
     if seen.have_failed:
@@ -124,12 +129,11 @@ def _finish(
         output.refuse(CheckFailedError([str(each) for each in failures]))
         return
     for name, segments in files.items():
-        if seal is None and not any(isinstance(each, Late) for each in segments):
+        if not recorder.needs(name) and not any(isinstance(each, Late) for each in segments):
             continue
         writer = output.file(name, total_nbytes(segments))
         write_last(segments, writer, digests[name], progress)
-        if seal is not None:
-            seal(name, writer)
+        recorder.seal(name, segments, filled_ranges(segments), writer)
         writer.close()
 
 

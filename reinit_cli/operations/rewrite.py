@@ -178,9 +178,7 @@ def execute(
                 from reinit_cli.operations.ranks import run_part
 
                 sources = (contents, *donors.contents.values())
-                run_part(
-                    job, sources, files, opened, seen, told, seal if recorder_.is_asked else None
-                )
+                run_part(job, sources, files, opened, seen, told, recorder_)
             else:
                 run(files, opened, request.device, told, seen.observe, seal)
             if seen.have_failed and not request.rank:

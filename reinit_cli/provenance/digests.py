@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, islice
+from types import MappingProxyType
 
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.lazy import dataclass
@@ -106,13 +107,21 @@ def joined(files: Mapping[str, tuple[int, str]]) -> tuple[int, str]:
     return sum(nbytes for nbytes, _ in files.values()), whole
 
 
-def digest_of_source(source: Source, contents: Contents) -> tuple[int, str]:
-    """Return the size and the digest of what is read."""
+def digest_of_source(
+    source: Source, contents: Contents, known: Mapping[str, str] = MappingProxyType({})
+) -> tuple[int, str]:
+    """Return the size and the digest of what is read.
+
+    Args:
+        source: what is read.
+        contents: its bytes.
+        known: the digests of some of its files.
+    """
     files = contents.files()
     if files:
         return joined(
             {
-                name: (file.nbytes, sha256_of_pieces(file.read, file.nbytes))
+                name: (file.nbytes, known.get(name) or sha256_of_pieces(file.read, file.nbytes))
                 for name, file in files.items()
             }
         )

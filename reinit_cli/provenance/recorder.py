@@ -64,6 +64,7 @@ class Recorder:
         self._form = form
         self._undigested = undigested
         self._files: dict[str, FileDigests] = {}
+        self._of_source: dict[str, str] = {}
 
     @classmethod
     def of(cls, job: Job, contents: Contents) -> Self:
@@ -81,15 +82,24 @@ class Recorder:
         return cls(job, blank_record(job, digest, is_inside=is_inside))
 
     @property
-    def is_asked(self) -> bool:
-        """Whether there is to be a record."""
-        return self._form is not None
-
-    @property
     def blank(self) -> str:
         """A text as long as the record that the output is to hold; "" for none."""
         is_inside = self._form is not None and self._job.request.record is True
         return text_of(self._form) if is_inside and self._form is not None else ""
+
+    def learn(self, files: Mapping[str, FileDigests], of_source: Mapping[str, str]) -> None:
+        """Take over what other processes have digested.
+
+        Args:
+            files: files of the output, none of which has room for the record.
+            of_source: the digests of files of the source.
+        """
+        self._files.update(files)
+        self._of_source.update(of_source)
+
+    def needs(self, name: str) -> bool:
+        """Whether a file of the output is to be sealed."""
+        return self._form is not None and name not in self._files
 
     def seal(
         self,
@@ -127,7 +137,7 @@ class Recorder:
     def _text(self) -> str:
         assert self._form is not None
         if self._undigested is not None:
-            _, digest = digest_of_source(self._job.source, self._undigested)
+            _, digest = digest_of_source(self._job.source, self._undigested, self._of_source)
             self._form = {**self._form, "source": {**self._form["source"], "sha256": digest}}
             self._undigested = None
         return text_of(finished(self._form, self._job.plan, self._files))
@@ -136,11 +146,17 @@ class Recorder:
 class FixedRecorder:
     """Leaves room for a record that is known, and writes none."""
 
-    is_asked = False
-
     def __init__(self, text: str) -> None:
         """Leave room for a text; "" for none."""
         self.blank = text
+
+    def learn(self, files: Mapping[str, FileDigests], of_source: Mapping[str, str]) -> None:
+        """Learn nothing: the record is there."""
+
+    def needs(self, name: str) -> bool:
+        """Need no file."""
+        del name
+        return False
 
     def seal(
         self,

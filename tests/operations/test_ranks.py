@@ -6,6 +6,7 @@ Most tests have a thread for each rank, since they share nothing but files anywa
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -391,3 +392,49 @@ def test_what_ranks_left_is_removed_by_others_after_a_day(interrupted: str, age:
     execute(prepare(Request("m.safetensors", RULES, "many/x.safetensors")))
     left = [] if age > 86_400 else [os.path.basename(interrupted)]
     assert sorted(os.listdir("many")) == sorted(["x.safetensors", *left])
+
+
+def test_what_a_killed_rank_0_had_begun_to_make_is_removed(
+    interrupted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed before the temporary had its name."""
+    requests = ranked("m.safetensors", "many/x.safetensors", 2)
+    drafts: list[str] = []
+    rename = os.rename
+
+    def keep(old: str, new: str) -> None:
+        if new == interrupted:
+            drafts.append(old)
+            shutil.copytree(old, "kept")
+        rename(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", keep)
+        assert said(together(requests)) == ["", ""]
+    os.unlink("many/x.safetensors")
+    os.rename("kept", drafts[0])
+    assert said(together(requests)) == ["", ""]
+    assert written("many") == written("one")
+
+
+@pytest.mark.parametrize("output", ["x.safetensors", "x"])
+def test_an_output_of_ranks_has_the_permissions_of_one_process(output: str) -> None:
+    more: dict[str, Any] = {} if "." in output else {"shard_nbytes": 3000}
+    execute(prepare(Request("m.safetensors", RULES, f"one/{output}", **more)))
+    assert said(together(ranked("m.safetensors", f"many/{output}", 2, **more))) == ["", ""]
+    modes = [
+        {str(each.relative_to(folder)): each.stat().st_mode for each in Path(folder).rglob("*")}
+        for folder in ("one", "many")
+    ]
+    assert modes[0] == modes[1]
+
+
+def test_an_output_is_replaced_only_when_all_parts_are_there() -> None:
+    Path("many/x.safetensors").write_bytes(b"old")
+    requests = ranked("m.safetensors", "many/x.safetensors", 2, force=True, timeout=0.3)
+    together(requests[:1])
+    assert Path("many/x.safetensors").read_bytes() == b"old"
+    again = [replace(each, timeout=20.0) for each in requests]
+    assert said(together(again)) == ["", ""]
+    execute(prepare(Request("m.safetensors", RULES, "one/x.safetensors")))
+    assert written("many") == written("one")

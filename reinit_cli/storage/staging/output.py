@@ -22,7 +22,7 @@ from reinit_cli.storage.system import naming_output
 from reinit_cli.storage.temporary import TemporaryFolder, remove_stale
 from reinit_cli.storage.whole_file import WholeFile
 from reinit_cli.storage.writer import Writer, nothing
-from reinit_cli.threads import Progress, unwatched
+from reinit_cli.threads import Follower, Progress, unwatched
 
 _FAREWELL_SECONDS = 5.0
 """How long rank 0 lets the others see how the run ended before it removes the staging."""
@@ -74,12 +74,7 @@ class SharedOutput(LocalOutput):
 
     def counted(self, progress: Progress) -> Progress:
         """Return what also counts the bytes for the others, and raises where one has failed."""
-
-        def count(nbytes: int) -> None:
-            self._watched.count(nbytes)
-            progress(nbytes)
-
-        return count
+        return _Counted(self._watched, progress)
 
     def leave(self, note: Form) -> None:
         """Say that this rank has written its part.
@@ -183,8 +178,11 @@ class FirstOutput(SharedOutput):
         watch.end()
         if is_kept:
             self._staging.close()
+            left = f"{self._staging.outer!r} is left"
             if isinstance(error, ReinitError):
-                error.notes += (f"{self._staging.outer!r} is left",)
+                error.notes += (left,)
+            elif error is not None:
+                error.add_note(left)
         else:
             self._staging.remove()
 
@@ -257,6 +255,23 @@ def shared_output(destination: Destination, modes: Modes, ranks: Ranks) -> Share
     """Return the output of a rank."""
     kind = FirstOutput if ranks.is_first else OtherOutput
     return kind(destination, modes, ranks)
+
+
+class _Counted:
+    """Counts bytes for the other ranks, and for who watches this one."""
+
+    def __init__(self, watch: Watch, progress: Progress) -> None:
+        self._watch = watch
+        self._progress = progress
+
+    def __call__(self, nbytes: int, /) -> None:
+        self._watch.count(nbytes)
+        self._progress(nbytes)
+
+    def follow(self, key: str) -> None:
+        """Note the tensor that this thread works on now."""
+        if isinstance(self._progress, Follower):
+            self._progress.follow(key)
 
 
 class _StagedFile(WholeFile):

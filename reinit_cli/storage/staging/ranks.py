@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from reinit_cli.lazy import dataclass
 
-TIMEOUT = 600.0
-"""The seconds to wait for a rank that gives no sign of life."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
@@ -23,7 +20,7 @@ class Ranks:
     rank: int
     count: int
     run_id: str
-    timeout: float = TIMEOUT
+    timeout: float
     resumes: bool = False
 
     @property

@@ -143,18 +143,18 @@ class Staging:
             raise
 
     def _fill(self, draft: str, sizes: Mapping[str, int], plan: Form, modes: Modes) -> None:
+        """Make the files, under a mark by which what a killed run leaves is known."""
         os.mkdir(draft, 0o700)
+        mark = os.path.join(draft, _MARK)
+        put_text(mark, {"version": VERSION, "made": os.urandom(16).hex(), "plan": plan})
+        self._lock = os.open(mark, os.O_RDWR | os.O_CLOEXEC)
+        lock_if_possible(self._lock)
         for name, nbytes in sizes.items():
             place = os.path.join(draft, os.path.relpath(self.place(name), self.outer))
             _make_file(place, nbytes, modes.files.get(name, _NEW_MODE))
         if "" not in sizes:
             os.makedirs(os.path.join(draft, _FOLDER), exist_ok=True)
             make_folders_in(os.path.join(draft, _FOLDER), modes.folders)
-        made = os.urandom(16).hex()
-        mark = os.path.join(draft, _MARK)
-        put_text(mark, {"version": VERSION, "made": made, "plan": plan})
-        self._lock = os.open(mark, os.O_RDWR | os.O_CLOEXEC)
-        lock_if_possible(self._lock)
 
     def _refuse_second(self) -> None:
         """Refuse to write where another run with the same id does, and keep others from it."""
@@ -234,9 +234,14 @@ def _make_file(place: str, nbytes: int, mode: int) -> None:
 
 
 def _remove(outer: str) -> bool:
-    """Remove a temporary; return whether it is gone."""
+    """Remove a temporary, its mark last; return whether it is gone."""
     for _ in range(2):  # what a network refuses once, it often does the next time
-        shutil.rmtree(outer, ignore_errors=True)
+        shutil.rmtree(os.path.join(outer, _FOLDER), ignore_errors=True)
+        with suppress(OSError):
+            for name in sorted(os.listdir(outer), key=_MARK.__eq__):
+                os.unlink(os.path.join(outer, name))
+        with suppress(OSError):
+            os.rmdir(outer)
         if not os.path.lexists(outer):
             return True
     return False

@@ -212,6 +212,35 @@ torch.nn.init.xavier_uniform_(state["weight"])
 torch.save(state, "out.pt")
 """
 
+STREAMING = """
+import json, os, re, struct, sys
+from concurrent.futures import ThreadPoolExecutor
+import fsspec
+fs, url = fsspec.filesystem("http"), sys.argv[1]
+(length,) = struct.unpack("<Q", fs.cat_file(url, start=0, end=8))
+header = json.loads(fs.cat_file(url, start=8, end=8 + length))
+ends = sorted(
+    (8 + length + at, 8 + length + end, key)
+    for key, each in header.items() if key != "__metadata__"
+    for at, end in [each["data_offsets"]]
+)
+filled = re.compile(r"head\\.weight|layers\\.0\\.mlp\\.up\\.weight")
+copied = [(at, end) for at, end, key in ends if not filled.fullmatch(key)]
+runs = [[0, 8 + length]]
+for at, end in copied:
+    if runs[-1][1] == at:
+        runs[-1][1] = end
+    else:
+        runs.append([at, end])
+blocks = [(at, min(at + 2**23, end)) for start, end in runs for at in range(start, end, 2**23)]
+output = os.open("out.safetensors", os.O_CREAT | os.O_WRONLY)
+def fetch(block):
+    os.pwrite(output, fs.cat_file(url, start=block[0], end=block[1]), block[0])
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(fetch, blocks))
+"""
+"""What is copied by a rewrite of a tenth, streamed by the same library, eight blocks at a time."""
+
 RANK = """
 import os, sys, time
 from reinit_cli.operations.prepare import prepare
@@ -446,6 +475,22 @@ def dcp() -> None:
     show(f"{name}, memory", cost.megabytes, "allowed", 200, 1, "MB")
 
 
+def remote(latency: float = 0.05) -> None:
+    """A rewrite of a file that is far away, beside streaming what is copied of it."""
+    far = str(Path(__file__).parent / "far.py")
+    server = subprocess.Popen([PYTHON, far, str(latency)], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    url = f"http://127.0.0.1:{int(server.stdout.readline())}/m.safetensors"
+    cost = measure(*REINIT, url, *TENTH, "-q", "-o", "out.safetensors")
+    streaming = measure(PYTHON, "-c", STREAMING, url)
+    server.terminate()
+    server.wait()
+    name = f"a tenth of `m.safetensors` drawn, at a URL {latency * 1000:.0f} ms away"
+    beside = "the copied part streamed, eight connections"
+    show(name, cost.seconds, beside, streaming.seconds, 1.2, "s")
+    show(f"{name}, memory", cost.megabytes, "allowed", 400, 1, "MB")
+
+
 def batch(count: int = 100) -> None:
     """Many small files in one process, beside a process of torch for each."""
     subprocess.run([PYTHON, "-c", MAKE_MANY.format(count=count)], check=True)
@@ -560,6 +605,7 @@ PARTS = {
     "rewrites": rewrites,
     "ranks": ranks,
     "dcp": dcp,
+    "remote": remote,
 }
 
 

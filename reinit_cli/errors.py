@@ -396,7 +396,8 @@ class OutputUnwritableError(OutputError, OSError):
     Its kind is "sync" where what was written may be lost in a crash of the system, "temporary"
     where only a temporary is left over, and where a source cannot be replaced "link" (to `of`;
     `known` is what can be named instead), "in place" for a folder (`known` holds its files),
-    "locked" or "open" by another. It is "cache" where it would lie in one, and "suffix" where its
+    "locked" or "open" by another, and "remote" for a URL. It is "hub" for a place on the Hub, "url"
+    for the URL of a file on this machine, "cache" where it would lie in one, and "suffix" where its
     suffix does not name a format (`known` holds names that can be meant).
     """
 

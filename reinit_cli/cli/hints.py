@@ -32,6 +32,7 @@ from reinit_cli.operations.ways import (
     offered,
     path_of_url,
     perhaps_on_hub,
+    uploading,
     way_from,
 )
 from reinit_cli.storage.location import without_secrets
@@ -340,6 +341,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputUnwritableError, "in place"): lambda error: (
         f"name one of them: {' or '.join(map(shlex.quote, error.known[:_MOST_COMMANDS]))}"
     ),
+    (errors.OutputUnwritableError, "hub"): lambda error: uploading(error.about),
+    (errors.OutputUnwritableError, "url"): lambda error: path_of_url(error.about),
+    (errors.OutputUnwritableError, "remote"): "name another place with -o",
     (errors.OutputUnwritableError, "cache"): "name an output elsewhere with -o",
     (errors.OutputUnwritableError, "folder"): "name a new folder with -o; nothing of it is removed",
     (errors.OutputUnwritableError, "locked"): "try again when the other run has finished",

@@ -108,6 +108,13 @@ ON_HUB: Mapping[tuple[type, str], str | Callable[[Any], str]] = {
 """The ways on from what the Hugging Face Hub does not give out, for people and programs alike."""
 
 
+def uploading(url: str) -> str:
+    """Return the way to what an output on the Hub would be."""
+    name = "/".join(url.partition("://")[2].split("@")[0].split("/")[:2]).rstrip("/")
+    name = name if "/" in name else "ORG/MODEL"
+    return f"write a folder, such as -o new/, and then: hf upload {shlex.quote(name)} new"
+
+
 def _on(command: str) -> Callable[[errors.UnsupportedFormatError], str]:
     """Return the way on by one command with the path of the file."""
     return lambda error: command.format(shlex.quote(error.about))

@@ -17,6 +17,7 @@ from reinit_cli.operations.ways import (
     offered,
     path_of_url,
     perhaps_on_hub,
+    uploading,
     way_from,
 )
 from reinit_cli.python.words import in_python
@@ -279,6 +280,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputUnwritableError, "suffix"): (
         "name it such as 'out.safetensors' or 'out.pt', or 'out/' for a folder"
     ),
+    (errors.OutputUnwritableError, "hub"): lambda error: uploading(error.about),
+    (errors.OutputUnwritableError, "url"): lambda error: path_of_url(error.about),
+    (errors.OutputUnwritableError, "remote"): "pass another output",
     (errors.OutputUnwritableError, "cache"): "pass an output elsewhere",
     (errors.OutputUnwritableError, "folder"): "pass a new folder: nothing of it is removed",
     (errors.OutputUnwritableError, "open"): (

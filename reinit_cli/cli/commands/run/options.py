@@ -88,7 +88,7 @@ _OFTEN = (
         metavar="PATH",
         heading=OUTPUT,
         brief='File, folder/ or "out/{stem}-seed{seed}{suffix}"',
-        help="A file (its suffix chooses the format); a folder that exists or a name that ends "
+        help="A file (its suffix chooses the format), which may be an s3:// or gs:// URL; a folder that exists or a name that ends "
         "in /, which takes the output under the name of its source, as cp does; '-' for stdout; "
         "or a template with {stem}, {suffix}, {name}, {parent}, {seed}  "
         "[default: SOURCE-reinit next to the source]",

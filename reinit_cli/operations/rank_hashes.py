@@ -9,7 +9,6 @@ from reinit_cli.checkpoints.source import Contents
 from reinit_cli.execution.engine import total_nbytes
 from reinit_cli.execution.fill import filled_ranges
 from reinit_cli.execution.part import Files
-from reinit_cli.execution.share import Owned
 from reinit_cli.planning.job import Job
 from reinit_cli.provenance.digests import FileDigests, digests_of, ranges_of
 from reinit_cli.provenance.recorder import FixedRecorder, Recorder
@@ -19,27 +18,20 @@ from reinit_cli.storage.staging.output import SharedOutput
 Form = Mapping[str, Any]
 
 
-def hashes_form(
-    job: Job, contents: Contents, files: Files, owned: Owned, output: SharedOutput
-) -> Form:
+def hashes_form(job: Job, contents: Contents, files: Files, output: SharedOutput) -> Form:
     """Return what a rank digests for the record: files that are its own, and some of the source.
 
     Args:
         job: what is done.
         contents: the source.
-        files: the segments of each file.
-        owned: those that this rank has written.
+        files: the segments of each file that this rank has written alone.
         output: where they are.
     """
     if not job.request.record:
         return {"files": {}, "source": {}}
     rank, count = output.ranks.rank, output.ranks.count
     return {
-        "files": {
-            name: _form(_digests(name, files, output))
-            for name, ats in owned.items()
-            if len(ats) == len(files[name])
-        },
+        "files": {name: _form(_digests(name, files, output)) for name in files},
         "source": {
             name: sha256_of_pieces(file.read, file.nbytes)
             for at, (name, file) in enumerate(contents.files().items())

@@ -79,23 +79,24 @@ def run_part(
         ReinitError: this rank fails, or another does.
     """
     assert isinstance(output, SharedOutput)
-    files = divided(files, output.ranks.count)
-    shares = shares_of(files, output.ranks.count)
+    pieces = divided(files, output.ranks.count)
+    shares = shares_of(pieces, output.ranks.count)
     sizes = {name: total_nbytes(segments) for name, segments in files.items()}
-    output.begin(sizes, plan_form(job, sources, files, shares), progress)
-    owned = without_last(shares[output.ranks.rank], files)
+    output.begin(sizes, plan_form(job, sources, pieces, shares), progress)
+    owned = without_last(shares[output.ranks.rank], pieces)
     counted = output.counted(progress)
     identity = identity_of(job, sources)
-    note = _note_of_before(identity, files, owned, output, counted)
+    note = _note_of_before(identity, pieces, owned, output, counted)
     if note is None:
-        digests = write_part(files, owned, output, job.request.device, counted, seen.observe)
-        hashes = hashes_form(job, sources[0], files, owned, output)
+        digests = write_part(pieces, owned, output, job.request.device, counted, seen.observe)
+        alone = [name for name, ats in owned.items() if len(ats) == len(pieces[name])]
+        hashes = hashes_form(job, sources[0], {name: files[name] for name in alone}, output)
         note = {"identity": identity, "digests": digests, **hashes, **seen.form()}
     for source in sources:
         source.check_unchanged()
     output.leave(note)
     if isinstance(output, FirstOutput):
-        _finish(job, files, output, seen, progress, recorder)
+        _finish(job, files, pieces, output, seen, progress, recorder)
 
 
 def _note_of_before(
@@ -112,6 +113,7 @@ def _note_of_before(
 def _finish(
     job: Job,
     files: Files,
+    pieces: Files,
     output: FirstOutput,
     seen: Observations,
     progress: Progress,
@@ -132,7 +134,7 @@ def _finish(
         if not recorder.needs(name) and not any(isinstance(each, Late) for each in segments):
             continue
         writer = output.file(name, total_nbytes(segments))
-        write_last(segments, writer, digests[name], progress)
+        write_last(pieces[name], writer, digests[name], progress)
         recorder.seal(name, segments, filled_ranges(segments), writer)
         writer.close()
 

@@ -138,6 +138,16 @@ def test_ranks_convert_to_the_bytes_of_one_process(output: str, options: dict[st
     assert written("many") == written("one")
 
 
+@pytest.mark.parametrize("output", ["x.safetensors", "x.pt", "x"])
+def test_a_record_is_that_of_one_process_where_ranks_draw_rows_of_a_tensor(output: str) -> None:
+    save_file({"0.weight": torch.zeros(3000, 300), "1.weight": torch.ones(9, 9)}, "m.safetensors")
+    more: dict[str, Any] = {"record": True}
+    more |= {} if "." in output else {"shard_nbytes": 2**20}
+    execute(prepare(Request("m.safetensors", RULES, f"one/{output}", **more)))
+    assert said(together(ranked("m.safetensors", f"many/{output}", 2, **more))) == ["", ""]
+    assert written("many") == written("one")
+
+
 def test_rank_0_reports_what_all_ranks_drew() -> None:
     options: dict[str, Any] = {"check": True, "measure_before": True, "sketch": True}
     whole = execute(prepare(Request("m.safetensors", RULES, "one/x.safetensors", **options)))

@@ -268,6 +268,10 @@ class Descriptors:
         self._lock = threading.Lock()
         self._open: OrderedDict[InputFile, _Open] = OrderedDict()
 
+    def __reduce__(self) -> tuple[type[Descriptors], tuple[int]]:
+        """Pickle it without open files: sources of outcomes go from process to process."""
+        return Descriptors, (self._limit,)
+
     def lend(self, file: InputFile) -> AbstractContextManager[int]:
         """Lend the descriptor of a file, which stays open until it is given back."""
         with self._lock:

@@ -106,6 +106,10 @@ class HubStore:
         self._descriptors = Descriptors()
         self._remote = RemoteStore(HubBackend(repository))
 
+    def __reduce__(self) -> tuple[type[HubStore], tuple[Repository]]:
+        """Pickle it without its connections: sources of outcomes go from process to process."""
+        return HubStore, (self._repository,)
+
     def kind_of(self, path: str) -> Kind | None:
         """Return what a path leads to; see `Store`."""
         return self._remote.kind_of(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,7 @@ class RemoteStore:
         """
         self.traffic = Traffic()
         self._backend = backend
+        self._url = url
         self._secrets = Secrets.of(url)
         self._looks: dict[str, Look] = {}  # what was seen and not opened yet
 
@@ -61,6 +62,10 @@ class RemoteStore:
     def lists(self) -> bool:
         """Whether its server lists folders."""
         return self._backend.lists
+
+    def __reduce__(self) -> tuple[Callable[[str], RemoteStore], tuple[str]]:
+        """Pickle it without its connections: sources of outcomes go from process to process."""
+        return remote_store, (self._url,)
 
     def kind_of(self, path: str) -> Kind | None:
         """Return what a path leads to; see `Store`."""

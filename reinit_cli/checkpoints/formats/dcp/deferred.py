@@ -12,6 +12,10 @@ from reinit_cli.checkpoints.formats.dcp.glance import ByNames, ShardsByNames
 class _Deferred(ByNames):
     """Stands for the format, and imports it when it is asked for more than names tell."""
 
+    def __reduce__(self) -> str:
+        """Pickle its name in this module: outcomes come back from other processes."""
+        return "DCP"
+
     def __getattr__(self, attribute: str) -> Any:
         """Ask the format itself."""
         return getattr(self._format, attribute)
@@ -25,6 +29,10 @@ class _Deferred(ByNames):
 
 class _DeferredShards(ShardsByNames):
     """Stands for the format of sharded safetensors in the same way."""
+
+    def __reduce__(self) -> str:
+        """Pickle its name in this module."""
+        return "SHARDED"
 
     def __getattr__(self, attribute: str) -> Any:
         """Ask the format itself."""

@@ -20,9 +20,16 @@ class _Deferred:
 
     suffixes = SUFFIXES
 
-    def __init__(self, starts: Callable[[bytes], bool], load: Callable[[], TorchFormat]) -> None:
+    def __init__(
+        self, name: str, starts: Callable[[bytes], bool], load: Callable[[], TorchFormat]
+    ) -> None:
+        self._name = name
         self._starts = starts
         self._load = load
+
+    def __reduce__(self) -> str:
+        """Pickle its name in this module: outcomes come back from other processes."""
+        return self._name
 
     def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
         """Whether a file starts as one of this format."""
@@ -49,5 +56,5 @@ def _load_legacy() -> TorchFormat:
     return TorchLegacy()
 
 
-ZIP = cast("TorchFormat", _Deferred(starts_as_zip, _load_zip))
-LEGACY = cast("TorchFormat", _Deferred(starts_as_legacy, _load_legacy))
+ZIP = cast("TorchFormat", _Deferred("ZIP", starts_as_zip, _load_zip))
+LEGACY = cast("TorchFormat", _Deferred("LEGACY", starts_as_legacy, _load_legacy))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -261,10 +261,14 @@ class _View:
             yield from key_forms(listing, self.head, self.pieces)
 
 
-def _print_lines(lines: Collection[str], end: str) -> None:
-    text = "".join(line + end for line in lines)
-    sys.stdout.buffer.write(text.encode(errors="surrogatepass"))
+def _print_lines(lines: Sequence[str], end: str) -> None:
+    for first in range(0, len(lines), _LINES_AT_ONCE):  # all together would be kept three times
+        text = "".join(line + end for line in lines[first : first + _LINES_AT_ONCE])
+        sys.stdout.buffer.write(text.encode(errors="surrogatepass"))
     sys.stdout.buffer.flush()
+
+
+_LINES_AT_ONCE = 10_000
 
 
 def _show_contents(name: str, weights: str | None, root: str | None, *, as_json: bool) -> None:

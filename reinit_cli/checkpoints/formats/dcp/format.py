@@ -92,6 +92,7 @@ class Dcp(ByNames):
             _check_boxes(stored, file.path)
         objects = objects_of(metadata.objects.values(), files, files.path)
         tree = tree_of(metadata, objects.records, file.path)
+        metadata = replace(metadata, paths={})  # as large as the keys, which are in the tree
         found = contents_of(Pickle(tree, file.nbytes, (), ()), _budget(files), root)
         pieces = _Pieces(of_file, _by_key(found, metadata))
         own = {METADATA_NAME, *of_file}
@@ -291,9 +292,8 @@ def _end(piece: Piece) -> int:
 
 def _check_boxes(stored: Stored, path: str) -> None:
     """Refuse boxes that do not make up a tensor."""
-    fqn, _, shape, pieces = stored
-    chunks = [piece.chunk for piece in pieces if piece.chunk is not None]
-    fault = fault_of_chunks(fqn, chunks, shape)
+    chunks = [piece.chunk for piece in stored.pieces if piece.chunk is not None]
+    fault = fault_of_chunks(stored.fqn, chunks, stored.shape)
     if fault:
         raise MalformedFileError(path, fault, "DCP metadata")
 

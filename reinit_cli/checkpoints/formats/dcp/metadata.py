@@ -13,9 +13,10 @@ came in 2.4, compressed pieces in 2.7, `version` in 2.9.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
+from reinit_cli.checkpoints.formats.dcp.known_names import KNOWN, OLD
 from reinit_cli.checkpoints.formats.dcp.phrases import (
     FILESYSTEM,
     METADATA,
@@ -47,38 +48,9 @@ _WORK = 20_000_000
 
 _NBYTES = 600 * 10**6
 
-_OLD = "torch.distributed._shard.sharded_tensor.metadata"
-"""Where TensorProperties are of torch 2.1 and 2.2."""
-
-_MEGATRON = "megatron.core.dist_checkpointing.strategies.torch"
-"""Where Megatron had subclasses of its own up to version 0.15, and still has their names."""
-
 _NEWOBJ = 0x81
 
 _HANDLERS = [new_or_phrase if at == _NEWOBJ else each for at, each in enumerate(HANDLERS)]
-
-_KNOWN = frozenset(
-    (
-        *(
-            f"{METADATA}.{name}"
-            for name in (
-                *("Metadata", "MetadataIndex", "StorageMeta", "TensorStorageMetadata"),
-                *("BytesStorageMetadata", "ChunkStorageMetadata", "TensorProperties"),
-                "_MEM_FORMAT_ENCODING",
-            )
-        ),
-        f"{FILESYSTEM}._StorageInfo",
-        f"{_OLD}.TensorProperties",
-        f"{_OLD}.MEM_FORMAT_ENCODING",
-        *(f"{_MEGATRON}.{name}" for name in ("MCoreMetadata", "MCoreSavePlan")),
-        *(
-            f"{module}.{name}"
-            for module in ("pathlib", "pathlib._local")
-            for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
-        ),
-    )
-)
-"""What `.metadata` of the writers of torch and Megatron names; the rest is what torch itself allows."""
 
 _MOST = 2**63
 
@@ -117,13 +89,18 @@ class Stored(NamedTuple):
         fqn: its name.
         dtype: torch's name of its dtype.
         shape: its dimensions.
-        pieces: its boxes.
+        lone: its box where it is one; else all of them.
     """
 
     fqn: str
     dtype: str
     shape: Size
-    pieces: tuple[Piece, ...]
+    lone: Piece | list[Piece]
+
+    @property
+    def pieces(self) -> Sequence[Piece]:
+        """Its boxes."""
+        return self.lone if isinstance(self.lone, list) else (self.lone,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +146,7 @@ def read_metadata(file: Reader) -> Metadata:
     if pickle.end != file.nbytes:
         reading.refuse("something follows its pickle")
     unknown = tuple(
-        name for name in map(str, pickle.names) if name not in _KNOWN and name not in ALLOWED
+        name for name in map(str, pickle.names) if name not in KNOWN and name not in ALLOWED
     )
     return reading.metadata(pickle.top, unknown)
 
@@ -183,13 +160,17 @@ def _refuse_many(file: Reader, count: int) -> NoReturn:
     raise UnsupportedFormatError(file.path, problem, kind="several")
 
 
+_Where = tuple[Size | None, Storing] | dict[str, Storing]
+"""The one place of a name, with where its piece starts; or several, by the text of that."""
+
+
 class _Reading:
     """The way through the records of `.metadata`."""
 
     def __init__(self, file: Reader, budget: Budget) -> None:
         self._file = file
         self._budget = budget
-        self._where: dict[str, dict[str, Storing]] = {}
+        self._where: dict[str, _Where] = {}
         self._dtypes: dict[int, str] = {}
 
     def refuse(self, problem: str) -> NoReturn:
@@ -250,12 +231,18 @@ class _Reading:
             _refuse_many(self._file, count)
         for key, value in pairs_of(record, self._budget):
             fqn, offset = key if type(key) is Index else self._index(key)
+            storing = value if type(value) is Storing else self._storing(value, fqn)
+            places = self._where.get(fqn)
+            if places is None:  # most tensors of most folders have one
+                self._where[fqn] = (offset, storing)
+                continue
+            if isinstance(places, tuple):
+                places = self._where[fqn] = {str(places[0]): places[1]}
             # As text: the file chooses the numbers, and could choose them with one hash.
-            places = self._where.setdefault(fqn, {})
             at = str(offset)
             if at in places:
                 self.refuse(f"it has two places for {_named(fqn, offset)}")
-            places[at] = value if type(value) is Storing else self._storing(value, fqn)
+            places[at] = storing
 
     def _index(self, record: Any) -> Index:
         if not isinstance(record, Instance) or not record.calls(METADATA, "MetadataIndex"):
@@ -286,14 +273,20 @@ class _Reading:
         return Storing(file, offset, nbytes, tuple(names))
 
     def _place(self, fqn: str, offset: Size | None) -> Storing:
-        found = self._where.get(fqn, {}).pop(str(offset), None)
+        places = self._where.get(fqn)
+        found: Storing | None = None
+        if isinstance(places, dict):
+            found = places.pop(str(offset), None)
+        elif places is not None and places[0] == offset:
+            found = places[1]
+            del self._where[fqn]
         if found is None:
             self.refuse(f"{_named(fqn, offset)} has no place")
         return found
 
     def _refuse_left_over(self) -> None:
         for fqn, places in self._where.items():
-            for at in places:
+            for at in places if isinstance(places, dict) else (str(places[0]),):
                 self.refuse(f"it has a place for {fqn!r} at {at}, which has no such piece")
 
     # --- tensors -------------------------------------------------------------------------
@@ -304,7 +297,7 @@ class _Reading:
     def _tensor(self, fqn: str, record: Any) -> Stored:
         if type(record) is Lone:
             piece = Piece(fqn, record.chunk, *self._place(fqn, record.chunk.offsets))
-            return Stored(fqn, record.dtype, record.shape, (piece,))
+            return Stored(fqn, record.dtype, record.shape, piece)
         if not isinstance(record, Instance) or not record.calls(METADATA, "TensorStorageMetadata"):
             self.refuse(f"{fqn!r} is neither a tensor nor an object")
         members = self._members(record, repr(fqn))
@@ -317,7 +310,7 @@ class _Reading:
         for each in chunks:
             chunk = each if type(each) is Chunk else self._chunk(each, fqn)
             pieces.append(Piece(fqn, chunk, *self._place(fqn, chunk.offsets)))
-        return Stored(fqn, self._dtype(members.get("properties"), fqn), shape, tuple(pieces))
+        return Stored(fqn, self._dtype(members.get("properties"), fqn), shape, pieces)
 
     def _chunk(self, record: Any, fqn: str) -> Chunk:
         if not isinstance(record, Instance) or not record.calls(METADATA, "ChunkStorageMetadata"):
@@ -332,7 +325,7 @@ class _Reading:
         if type(record) is Properties:
             return record.dtype
         is_known = isinstance(record, Instance) and (
-            record.calls(METADATA, "TensorProperties") or record.calls(_OLD, "TensorProperties")
+            record.calls(METADATA, "TensorProperties") or record.calls(OLD, "TensorProperties")
         )
         state = record.state[0] if is_known and len(record.state) == 1 else None
         # Before 2.1 there was no state of its own, and dataclasses have a dictionary.

@@ -21,6 +21,9 @@ FILESYSTEM = "torch.distributed.checkpoint.filesystem"
 
 Size = tuple[int, ...]
 
+_Class = tuple[str, str]
+"""The module of a class, and its name."""
+
 _Made = TypeVar("_Made")
 
 
@@ -127,6 +130,16 @@ _WIDTHS = {b"K"[0]: 1, b"M"[0]: 2, b"J"[0]: 4}
 _LONG, _MARKED, _TUPLE, _EMPTY, _WRITTEN = 0x8A, b"("[0], b"t"[0], b")"[0], 0x8C
 _TUPLE1 = 0x85
 
+_OF_SIZE = (("torch", "Size"),)
+_OF_CHUNK = ("offsets", "sizes")
+_OF_INDEX = ("fqn", "index", "offset")
+_OF_STORING = ("relative_path", "offset", "length")
+_OF_TENSOR = (
+    *("properties", (METADATA, "TensorProperties"), "size", "chunks"),
+    (METADATA, "ChunkStorageMetadata"),
+)
+"""What the recalls of a phrase stand for, in order."""
+
 PHRASE_NBYTES = 250
 """What the record of a phrase takes."""
 
@@ -136,7 +149,8 @@ def new_or_phrase(state: State) -> None:
     stack = state.stack
     is_usual = not (state.scattered or state.holes) and len(stack) > 1 and stack[-1] == ()
     if is_usual and not (state.marks and state.marks[-1] > len(stack) - 2):
-        made = _phrase(state, stack[-2])
+        phrase = _PHRASES.get(_name_of(stack[-2]))
+        made = _phrase(state, phrase) if phrase is not None else None
         if made is not None:
             stack[-2:] = [made]
             _make_more(state)
@@ -153,24 +167,56 @@ def _make_more(state: State) -> None:
         if found is None:
             break
         state.at = found.end()
-        made = _phrase(state, _recalled(state, found[1]))
+        written = found[1]
+        phrase = state.known.get(written) or _phrase_of(state, written)
+        made = _phrase(state, phrase) if phrase is not None else None
         if made is None:
             state.at = found.start()
             break
         state.stack.append(made)
 
 
-def _phrase(state: State, class_: Any) -> Any:
+def _phrase_of(state: State, written: bytes) -> Callable[[State], Any] | None:
+    """Return what recognizes an object of the class that is recalled."""
+    phrase = _PHRASES.get(_name_of(_recalled(state, written)))
+    if phrase is not None:
+        _note(state, written, phrase)
+    return phrase
+
+
+def _name_of(class_: Any) -> _Class | None:
+    return (class_.module, class_.name) if type(class_) is Global else None
+
+
+def _phrase(state: State, phrase: Callable[[State], Any]) -> Any:
     """Return the object of a class that is written next; None where it is not as usual."""
-    phrase = _PHRASES.get(class_.name) if type(class_) is Global else None
-    if phrase is None or class_.module != phrase[0]:
-        return None
     if state.at + _LONGEST > len(state.window):
         state.refill(_LONGEST)
-    made = phrase[1](state)
+    made = phrase(state)
     if made is not None:
         state.taken += PHRASE_NBYTES
     return made
+
+
+def _note(state: State, written: Any, found: Any) -> None:
+    """Note what recalls stand for, where nothing is stored over any more."""
+    if state.has_gaps and len(state.known) < _MOST_KNOWN:
+        state.known[written] = found
+
+
+_MOST_KNOWN = 1_000
+"""More ways to write the same names than any pickler has."""
+
+
+def _are(state: State, written: tuple[bytes, ...], names: tuple[str | _Class, ...]) -> bool:
+    """Whether recalls stand for texts and classes."""
+    if state.known.get(written) is names:
+        return True
+    found = (_recalled(state, each) for each in written)
+    if tuple(each if type(each) is str else _name_of(each) for each in found) != names:
+        return False
+    _note(state, written, names)
+    return True
 
 
 def _recalled(state: State, written: bytes) -> Any:
@@ -209,8 +255,7 @@ def _integers(written: bytes) -> Size:
 
 def _size(state: State, named: bytes, written: bytes) -> Size | None:
     """Return a torch.Size; None where it is not one, or would leave integers over."""
-    class_ = _recalled(state, named)
-    if type(class_) is not Global or class_.name != "Size" or class_.module != "torch":
+    if not _are(state, (named,), _OF_SIZE):
         return None
     if written not in state.sizes:
         found = _integers(written.removeprefix(b"("))
@@ -232,12 +277,16 @@ def _box(state: State, groups: tuple[bytes, ...]) -> tuple[Chunk, tuple[Any, ...
     """Return a chunk, and what it adds to the memo."""
     first, named, offsets, put, second, of_sizes, sizes, put_sizes = groups
     start, length = _size(state, named, offsets), _size(state, of_sizes, sizes)
-    names = _recalled(state, first), _recalled(state, second)
-    if start is None or length is None or names != ("offsets", "sizes"):
+    if start is None or length is None or not _are(state, (first, second), _OF_CHUNK):
         return None
     if bool(put) != bool(start) or bool(put_sizes) != bool(length):
         return None
-    chunk = Chunk(start, length)
+    # Tensors of one shape have the same boxes: a network has few shapes.
+    written = offsets, sizes
+    chunk = state.known.get(written)
+    if chunk is None:
+        chunk = Chunk(start, length)
+        _note(state, written, chunk)
     return chunk, (
         *(chunk, UNSTORED),
         *_stored_size(start, put),
@@ -257,33 +306,30 @@ def _tensor(state: State) -> Lone | None:
     found = _TENSOR.match(state.window, state.at)
     if found is None:
         return None
-    first, properties, *of_dtype, second, named, dims, put, third, class_, _ = found.groups()[:12]
-    names = _recalled(state, first), _recalled(state, second), _recalled(state, third)
-    classes = _recalled(state, properties), _recalled(state, class_)
+    groups = found.groups()
+    first, properties, *of_dtype, second, named, dims, put, third, class_, _ = groups[:12]
     dtype, shape = _dtype(state, of_dtype), _size(state, named, dims)
-    box = _box(state, found.groups()[11:])
-    if names != ("properties", "size", "chunks") or dtype is None or shape is None or box is None:
+    box = _box(state, groups[11:])
+    if dtype is None or shape is None or box is None or bool(put) != bool(shape):
         return None
-    if not _are(classes, "TensorProperties", "ChunkStorageMetadata") or bool(put) != bool(shape):
+    if not _are(state, (first, properties, second, third, class_), _OF_TENSOR):
         return None
     chunk, stored = box
     before = UNSTORED, UNSTORED, Properties(dtype), UNSTORED, *_stored_size(shape, put), UNSTORED
     return _ended(state, found, Lone(dtype, shape, chunk), (*before, *stored))
 
 
-def _are(classes: tuple[Any, ...], *names: str) -> bool:
-    return all(
-        type(each) is Global and each.name == name and each.module == METADATA
-        for each, name in zip(classes, names, strict=True)
-    )
-
-
 def _dtype(state: State, groups: list[bytes]) -> str | None:
     """Return the dtype of properties, with a layout and a form of memory that are there."""
+    written = tuple(groups)
+    known = state.known.get(written)
+    if type(known) is str:
+        return known
     dtype, layout, memory = (_recalled(state, each) for each in groups)
     is_there = layout is not UNSTORED and memory is not UNSTORED
     if type(dtype) is not Global or dtype.module != "torch" or not is_there:
         return None
+    _note(state, written, dtype.name)
     return dtype.name
 
 
@@ -293,8 +339,7 @@ def _index(state: State) -> Index | None:
         return None
     first, text, second, _, third, named, dims, put, recalled = found.groups()
     fqn, stored = _text(state, text)
-    names = _recalled(state, first), _recalled(state, second), _recalled(state, third)
-    if fqn is None or names != ("fqn", "index", "offset"):
+    if fqn is None or not _are(state, (first, second, third), _OF_INDEX):
         return None
     if recalled is not None:
         offset = _recalled(state, recalled)
@@ -316,8 +361,7 @@ def _storing(state: State) -> Storing | None:
         return None
     first, path, second, offset, third, length = found.groups()
     file, stored = _text(state, path)
-    names = _recalled(state, first), _recalled(state, second), _recalled(state, third)
-    if file is None or names != ("relative_path", "offset", "length"):
+    if file is None or not _are(state, (first, second, third), _OF_STORING):
         return None
     storing = Storing(file, _integers(offset)[0], _integers(length)[0])
     return _ended(state, found, storing, (storing, UNSTORED, *stored))
@@ -340,10 +384,10 @@ def _ended(state: State, found: re.Match[bytes], made: _Made, stored: tuple[Any,
     return made
 
 
-_PHRASES: Mapping[str, tuple[str, Callable[[State], Any]]] = {
-    "ChunkStorageMetadata": (METADATA, _chunk),
-    "MetadataIndex": (METADATA, _index),
-    "_StorageInfo": (FILESYSTEM, _storing),
-    "TensorProperties": (METADATA, _properties),
-    "TensorStorageMetadata": (METADATA, _tensor),
+_PHRASES: Mapping[_Class | None, Callable[[State], Any]] = {
+    (METADATA, "ChunkStorageMetadata"): _chunk,
+    (METADATA, "MetadataIndex"): _index,
+    (FILESYSTEM, "_StorageInfo"): _storing,
+    (METADATA, "TensorProperties"): _properties,
+    (METADATA, "TensorStorageMetadata"): _tensor,
 }

@@ -77,6 +77,7 @@ class State:
         self.names: dict[tuple[str, str], Global] = {}
         self.dropped: list[Any] = []  # composed things that were popped
         self.sizes: dict[bytes, tuple[int, ...] | None] = {}  # as they are written
+        self.known: dict[Any, Any] = {}  # what recalls stand for, as they are written together
         self.has_gaps = False  # whether places of the memo were left out that count as stored
         self.taken = 0  # bytes of memory that the costs of opcodes leave out
 

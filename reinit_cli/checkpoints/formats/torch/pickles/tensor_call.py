@@ -103,6 +103,7 @@ def _place_of(state: State, puts: bytes, recalled: Sequence[int]) -> int:
     first = int(_UINT32(puts)[0])
     is_stored = (
         first < _LAST
+        and not state.has_gaps  # nothing is stored over then
         and puts == _SEVEN(*range(first, first + 7))
         and max(recalled) < len(state.memo)
         and not any(first <= each < first + 7 for each in recalled)

@@ -42,6 +42,10 @@ CASES = {
     "DCP to shards": Case(
         "dcp-columns", "out", options={"shard_nbytes": 300_000, "tensors_only": True}
     ),
+    "to DCP": Case("m.safetensors", "out", options={"to": "dcp"}),
+    "to DCP files": Case(
+        "m.pt", "out", options={"to": "dcp", "shard_nbytes": 300_000, "tensors_only": True}
+    ),
     "a model": Case("squeezenet1_1", "out.safetensors", ("*=default",), {"weights": "none"}),
     "whole draws": Case("m.safetensors", "out.safetensors", (SQUARE, "conv.weight=dirac")),
     "transforms": Case("m.pt", "out.pt", ("*.weight=noise:relative=0.1", "*.bias=shuffle")),

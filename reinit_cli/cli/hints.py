@@ -27,6 +27,7 @@ from reinit_cli.cli.offers import (
 )
 from reinit_cli.operations.ways import (
     ON_HUB,
+    credentials_for,
     fetching,
     meant,
     offered,
@@ -295,6 +296,13 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     **ON_HUB,
     (errors.SourceNotFoundError, "url"): lambda error: path_of_url(error.about),
     (errors.SourceNotFoundError, "elsewhere"): lambda error: fetching(error.about),
+    (errors.SourceNotFoundError, "remote"): _file(""),
+    (
+        errors.SourceNotFoundError,
+        "scheme",
+    ): "name a path, or a URL such as s3://, gs:// or https://",
+    (errors.UnreadableSourceError, "access"): lambda error: credentials_for(error.about),
+    (errors.UnreadableSourceError, "whole"): lambda error: fetching(error.about),
     (errors.SourceNotFoundError, "weights"): _weights,
     (errors.UnreadableSourceError, "link"): _allowed,
     (errors.MalformedFileError, "shards"): "--fix-index writes an index of the tensors that it has",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reinit_cli import errors
+from reinit_cli.storage.location import scheme_of
 from reinit_cli.text import near
 
 
@@ -51,6 +52,21 @@ def fetching(path: str) -> str:
         if found:
             return f"fetch it first: {command(*found.groups())}"
     return ""
+
+
+def credentials_for(url: str) -> str:
+    """Return where the credentials for a URL are looked for, or "" where that is not known."""
+    return _CREDENTIALS.get(scheme_of(url), "")
+
+
+_CREDENTIALS = {
+    "s3": "credentials are those of AWS's own tools, such as AWS_PROFILE; "
+    """for a public bucket, set FSSPEC_S3='{"anon": true}'""",
+    "gs": "credentials are those of gcloud auth application-default login; "
+    """for a public bucket, set FSSPEC_GS='{"token": "anon"}'""",
+    "https": "a signed URL may have expired",
+}
+"""What to do where a server says no, by the scheme."""
 
 
 def path_of_url(url: str) -> str:

@@ -12,6 +12,7 @@ from reinit_cli import errors
 from reinit_cli.initializers.synonyms import initializers_offered
 from reinit_cli.operations.ways import (
     ON_HUB,
+    credentials_for,
     fetching,
     meant,
     offered,
@@ -253,6 +254,13 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     **ON_HUB,
     (errors.SourceNotFoundError, "url"): lambda error: path_of_url(error.about),
     (errors.SourceNotFoundError, "elsewhere"): lambda error: fetching(error.about),
+    (errors.SourceNotFoundError, "remote"): _file,
+    (
+        errors.SourceNotFoundError,
+        "scheme",
+    ): "name a path, or a URL such as s3://, gs:// or https://",
+    (errors.UnreadableSourceError, "access"): lambda error: credentials_for(error.about),
+    (errors.UnreadableSourceError, "whole"): lambda error: fetching(error.about),
     (errors.SourceNotFoundError, "weights"): lambda error: (
         f"{f'run {error.known[0]}' if error.known else 'put the file there'}, or pass weights=FILE "
         "with your own, or weights='none' for a model as it is constructed"

@@ -301,6 +301,7 @@ class LocalStore:
     """The local files, of which a bounded number is open together."""
 
     lists = True
+    fetched = None
 
     def __init__(self, limit: int = MAX_OPEN_FILES) -> None:
         self._descriptors = Descriptors(limit)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import field, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from reinit_cli.lazy import dataclass
 
@@ -186,8 +186,24 @@ Kind = Literal["file", "folder", "other"]
 """What a path leads to: "other" is a link that leads nowhere, a device, a pipe."""
 
 
+class Fetched(NamedTuple):
+    """What has come from a server.
+
+    Attributes:
+        requests: how many requests it answered.
+        nbytes: how many bytes of files came.
+    """
+
+    requests: int
+    nbytes: int
+
+
 class Store(Protocol):
     """Where files have names."""
+
+    @property
+    def fetched(self) -> Fetched | None:
+        """What has come from its server so far; None where it has none."""
 
     @property
     def lists(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import itertools
 import json
 import mmap
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -368,3 +370,87 @@ def test_a_recipe_names_no_url(server: RangeServer, capsys: pytest.CaptureFixtur
         assert "and only the command line may" in error
         assert "SECRET" not in error
     assert server.log == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "says", "hint"),
+    [
+        (403, "no access to '{}': the server says 403 Forbidden", ""),
+        (404, "there is no '{}'", ""),
+        (
+            "whole",
+            "cannot read '{}': the server sends whole files only",
+            "hint: fetch it first: curl --fail -L -O {}",
+        ),
+    ],
+)
+def test_what_a_server_refuses_comes_with_the_way_on(
+    server: RangeServer,
+    fault: str | int,
+    says: str,
+    hint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server.files["m.safetensors"] = bytes(2**17)
+    server.fault = lambda *_: fault
+    url = f"{server.url}/m.safetensors"
+
+    assert main(["keys", url]) == 2
+
+    expected = [f"error: {says.format(url)}", *([hint.format(url)] if hint else [])]
+    assert _errors(capsys) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("nowhere://x/m.pt", "error: 'nowhere://x/m.pt': there is no file system for nowhere://"),
+        ("memory://b/modle.pt", "error: there is no 'memory://b/modle.pt'"),
+    ],
+)
+def test_a_url_of_nothing_is_one_line(
+    memory: fsspec.AbstractFileSystem, url: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory.pipe_file("/b/model.pt", b"")
+
+    assert main(["keys", url]) == 2
+
+    error, hint = _errors(capsys)
+    assert error == says
+    assert hint in (
+        "hint: name a path, or a URL such as s3://, gs:// or https://",
+        "hint: did you mean memory://b/model.pt?",
+    )
+
+
+@pytest.mark.parametrize("package", ["s3fs", "gcsfs", "aiohttp"])
+def test_a_missing_package_is_named(
+    package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scheme = {"s3fs": "s3", "gcsfs": "gs", "aiohttp": "https"}[package]
+    registry = importlib.import_module("fsspec.registry")
+    monkeypatch.delitem(registry._registry, scheme, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
+
+    assert main(["keys", f"{scheme}://host/m.pt"]) == 2
+
+    assert _errors(capsys) == [
+        f"error: {scheme}:// needs {package}, which is not installed",
+        f"hint: pip install {package}",
+    ]
+
+
+def test_the_report_says_how_much_was_fetched(
+    server: RangeServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.files["m.pt"] = _saved("m.pt")
+
+    assert main([f"{server.url}/m.pt", *RULE, "--json"]) == 0
+
+    fetched = json.loads(capfd.readouterr().out)["fetched"]
+    assert fetched == {"requests": len(server.log), "nbytes": server.nbytes}
+    server.log.clear()
+    assert main([f"{server.url}/m.pt", *RULE, "-n", "-o", "new.pt"]) == 0
+    said = capfd.readouterr()
+    assert f"fetched: {server.nbytes / 1000:.1f} kB in {len(server.log)} request" in said.err

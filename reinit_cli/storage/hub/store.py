@@ -16,7 +16,15 @@ from reinit_cli.storage.hub.failures import uncached
 from reinit_cli.storage.hub.repository import Repository, find_repository
 from reinit_cli.storage.hub.requests import Ranges
 from reinit_cli.storage.local import Descriptors, InputFile
-from reinit_cli.storage.reader import Download, Fingerprint, Kind, Listing, Reader, Revision
+from reinit_cli.storage.reader import (
+    Download,
+    Fetched,
+    Fingerprint,
+    Kind,
+    Listing,
+    Reader,
+    Revision,
+)
 from reinit_cli.storage.remote.backend import Answer, Look, RequestFailedError
 from reinit_cli.storage.remote.store import RemoteStore
 from reinit_cli.storage.remote.windows import FIRST_NBYTES
@@ -109,6 +117,11 @@ class HubStore:
     def __reduce__(self) -> tuple[type[HubStore], tuple[Repository]]:
         """Pickle it without its connections: sources of outcomes go from process to process."""
         return HubStore, (self._repository,)
+
+    @property
+    def fetched(self) -> Fetched | None:
+        """What has come by ranges; whole files are counted by the Hub's own library."""
+        return self._remote.fetched
 
     def kind_of(self, path: str) -> Kind | None:
         """Return what a path leads to; see `Store`."""

@@ -58,5 +58,7 @@ def refuse(error: RequestFailedError, called: str, tries: int = 1) -> NoReturn:
         raise SourceChangedError(called) from error
     if error.reason == "folder":
         raise UnreadableSourceError(called, "it is a folder") from error
+    if error.reason == "whole":
+        raise UnreadableSourceError(called, error.problem, kind="whole") from error
     often = f", {_TIMES[tries]}" if error.reason == "again" and tries in _TIMES else ""
     raise UnreadableSourceError(called, error.problem + often) from error

@@ -32,7 +32,7 @@ class Answer(NamedTuple):
     fingerprint: Fingerprint | None = None
 
 
-Reason = Literal["access", "missing", "folder", "changed", "again", ""]
+Reason = Literal["access", "missing", "folder", "whole", "changed", "again", ""]
 """Why a request failed: "again" may go away by itself, "" does not."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reinit_cli.storage.reader import Fingerprint, Kind, Listing, Reader
+from reinit_cli.storage.reader import Fetched, Fingerprint, Kind, Listing, Reader
 from reinit_cli.storage.remote.store import RemoteStore
 
 
@@ -22,6 +22,11 @@ class NamedFiles:
         """
         self._store = store
         self._names = names
+
+    @property
+    def fetched(self) -> Fetched:
+        """What has come so far."""
+        return self._store.fetched
 
     def kind_of(self, path: str) -> Kind | None:
         """Return what a path leads to; see `Store`."""

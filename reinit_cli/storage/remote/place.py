@@ -71,7 +71,7 @@ class Place:
             if fingerprint not in (None, expected):
                 raise RequestFailedError("changed")
             if len(data) > end - start:
-                raise RequestFailedError("", "the server sends whole files only")
+                raise RequestFailedError("whole", "the server sends whole files only")
             if len(data) < end - start:
                 problem = f"{len(data):,} of {end - start:,} bytes came"
                 raise RequestFailedError("again", problem)

@@ -14,6 +14,9 @@ _AGAIN = {
     errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN,
 }  # fmt: skip
 
+_WITHOUT_CREDENTIALS = ("NoCredentialsError", "DefaultCredentialsError")
+"""What botocore and google.auth raise before they ask."""
+
 _UNAVAILABLE = re.compile(
     "service unavailable|internal (server )?error|bad gateway|gateway timeout|slow ?down"
     "|too many requests",
@@ -26,7 +29,7 @@ def failure_of(error: Exception) -> RequestFailedError:
     """Return what an exception of a file system means."""
     if isinstance(error, FileNotFoundError):
         return RequestFailedError("missing")
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or type(error).__name__ in _WITHOUT_CREDENTIALS:
         return RequestFailedError("access", _first_line(error))
     if isinstance(error, IsADirectoryError):
         return RequestFailedError("folder")

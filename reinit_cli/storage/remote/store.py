@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.errors import PackageError, SourceNotFoundError, UnreadableSourceError
 from reinit_cli.storage.location import Secrets, scheme_of, without_secrets
-from reinit_cli.storage.reader import Fingerprint, Kind, Listed, Listing
+from reinit_cli.storage.reader import Fetched, Fingerprint, Kind, Listed, Listing
 from reinit_cli.storage.remote.attempts import attempted
 from reinit_cli.storage.remote.backend import Backend, Look
 from reinit_cli.storage.remote.place import Place
@@ -57,6 +57,11 @@ class RemoteStore:
         self._url = url
         self._secrets = Secrets.of(url)
         self._looks: dict[str, Look] = {}  # what was seen and not opened yet
+
+    @property
+    def fetched(self) -> Fetched:
+        """What has come so far."""
+        return Fetched(self.traffic.requests, self.traffic.nbytes)
 
     @property
     def lists(self) -> bool:

@@ -105,7 +105,7 @@ async def _answer(response: ClientResponse, start: int, end: int) -> Answer:
             raise RequestFailedError("", "the server sent another range than it was asked for")
         return Answer(await _body(response, last + 1 - first), _fingerprint(response, nbytes))
     if response.content_length is None or response.content_length > end:
-        raise RequestFailedError("", "the server sends whole files only")
+        raise RequestFailedError("whole", "the server sends whole files only")
     data = await _body(response, response.content_length)
     return Answer(data[start:end], _fingerprint(response, response.content_length))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from reinit_cli.checkpoints.fetched import fetched_of
 from reinit_cli.cli.commands.run.summary import buffers_of, counts_of, unchanged_of
 from reinit_cli.cli.render.json import VERSION, moments_form
 from reinit_cli.planning.output import layout_form, root_form
@@ -33,6 +34,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
     located = job.source.located
     filled = outcome.filled if outcome else {}
     findings = outcome.findings if outcome else {}
+    fetched = fetched_of((job.source, *job.references.donors.values()))
     form = {
         "version": VERSION,
         "stream": plan.request.stream,
@@ -48,6 +50,7 @@ def job_form(job: Job, outcome: Outcome | None) -> dict[str, Any]:
             "root": root_form(job.request, job.source),
             "networks": [each._asdict() for each in located.neighbors] if located else [],
         },
+        **({"fetched": fetched._asdict()} if fetched is not None else {}),
         "output": {
             "path": job.destination.path,
             "nbytes": outcome.nbytes if outcome and not outcome.failures else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+from reinit_cli.checkpoints.fetched import fetched_of
 from reinit_cli.cli.render.facts import place_facts
 from reinit_cli.cli.render.table import Cell
 from reinit_cli.operations.rewrite import Outcome
@@ -37,6 +38,9 @@ def facts_of(job: Job, outcome: Outcome | None, seconds: float | None = None) ->
     yield "device", plan.request.device
     weights = job.source.weights
     yield "source", job.source.name + (f", weights {weights}" if weights else "")
+    fetched = fetched_of((job.source, *job.references.donors.values()))
+    if fetched is not None:
+        yield "fetched", f"{nbytes(fetched.nbytes)} in {plural(fetched.requests, 'request')}"
     yield from place_facts(job.source.located)
     if plan.request.check:
         yield "check", _check_fact(plan, outcome)

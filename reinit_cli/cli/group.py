@@ -49,7 +49,7 @@ COMMANDS = {
     "show": Entry("show", "Print the values of a tensor", INSPECT),
     "inits": Entry("inits", "List the initializers, or explain one", LEARN),
     "draw": Entry("draw", "Draw a sample tensor and show its distribution", LEARN),
-    "models": Entry("models", "List the torchvision models", LEARN),
+    "models": Entry("models", "List the models of torchvision, or of timm", LEARN),
     "completion": Entry("completion", "Print a completion script for bash, zsh or fish", SHELL),
 }
 """The commands, so that `--help` imports none of them."""
@@ -93,11 +93,10 @@ def _page(width: int) -> Iterator[str]:
         yield from [line] if width >= _LONGEST_USAGE else paragraph(" ".join(line.split()), width)
     yield ""
     yield from _commands(width)
+    yield from _sources(width)
     yield ""
     yield heading("Examples:")
     yield from (f"  {line}" for each in examples for line in each.splitlines())
-    yield ""
-    yield from paragraph(_CLOSING, width)
 
 
 _USAGE = (
@@ -108,7 +107,10 @@ _USAGE = (
 
 _LONGEST_USAGE = max(map(len, _USAGE))
 
-_CLOSING = "reinit COMMAND -h explains a command, and reinit help COMMAND all of it."
+_HELP = "Explain all of a command; COMMAND -h is shorter"
+
+_SOURCES = "a file or folder, a URL (s3, gs, https, hf), or a model (timm:NAME)"
+"""Where sources are; each command says more of its own."""
 
 
 def _commands(width: int) -> Iterator[str]:
@@ -116,6 +118,8 @@ def _commands(width: int) -> Iterator[str]:
     margin = max(len(each.purpose) for each in COMMANDS.values()) + len(":  ")
     for purpose, named in groupby(COMMANDS.items(), lambda each: each[1].purpose):
         entries = [Explained(name, each.sentence) for name, each in named]
+        if purpose == LEARN:
+            entries.append(Explained(HELP, _HELP))
         if width < _WIDE:
             yield from section(Section(purpose, entries), width)
             continue
@@ -123,6 +127,15 @@ def _commands(width: int) -> Iterator[str]:
         lines = [line.removeprefix("  ") for line in columns(flush, width - margin)]
         yield heading(f"{purpose}:".ljust(margin)) + lines[0]
         yield from (" " * margin + line for line in lines[1:])
+
+
+def _sources(width: int) -> Iterator[str]:
+    title = "Sources:"
+    if width < _WIDE:
+        yield ""
+        yield from paragraph(f"{title} {_SOURCES}", width)
+    else:
+        yield heading(title.ljust(len("Rewrite:  "))) + _SOURCES
 
 
 _WIDE = 60

@@ -167,19 +167,21 @@ DEVICE_VARIABLE = "REINIT_DEVICE"
 SOURCE, RANDOMNESS, DISPLAY, VIEW = "Source", "Randomness", "Display", "View"
 """Headings of the options below."""
 
-source_argument = argument(
-    "source",
-    metavar="SOURCE",
-    help="A checkpoint (safetensors, a file from torch.save, a Hugging Face folder, a DCP folder, "
-    "or '-' for stdin), or the name of a torchvision model",
+SOURCES = (
+    "A file (safetensors or from torch.save), a folder (Hugging Face or DCP) or '-' for stdin; "
+    "the same at a URL: s3://, gs://, https://, or hf://ORG/MODEL on the Hub; or a model by its "
+    "name: resnet50 of torchvision, timm:resnet50 of timm"
 )
+"""What may be a source."""
+
+source_argument = argument("source", metavar="SOURCE", help=SOURCES)
 
 WEIGHTS: dict[str, Any] = {
     "metavar": "NAME|none|FILE",
     "heading": SOURCE,
     "was": {"--no-weights": "--weights=none"},
     "callback": refuse_empty,
-    "help": "Weights of a torchvision model: a name such as IMAGENET1K_V2, none, or your own "
+    "help": "Weights of a model: a name such as IMAGENET1K_V2 or a1_in1k, none, or your own "
     "checkpoint  [default: DEFAULT]",
 }
 ROOT: dict[str, Any] = {
@@ -190,7 +192,7 @@ ROOT: dict[str, Any] = {
 }
 """Options that the short help of a run has no room for."""
 
-weights_option = option("--weights", brief="Weights of a torchvision model", **WEIGHTS)
+weights_option = option("--weights", brief="Weights of a model, or none", **WEIGHTS)
 
 root_option = option("--root", brief="Where the state dict is, e.g. model_ema", **ROOT)
 

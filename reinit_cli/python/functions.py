@@ -69,7 +69,7 @@ def plan(
     <Plan for model.safetensors: 2 of 4 tensors filled by 1 rule>
 
     Args:
-        source: a torchvision model's name, a path, a module or a state dict.
+        source: a path or URL, the name of a model, a module or a state dict.
         rules: as for `rewrite`.
         options: see `PlanOptions`.
 
@@ -135,7 +135,7 @@ def rewrite(
     <Outcome new.safetensors: 2 of 4 tensors filled by 2 rules, 11.3 kB>
 
     Args:
-        source: a torchvision model's name, a path, a module or a state dict.
+        source: a path or URL, the name of a model, a module or a state dict.
         rules: one or several: "features.*.weight=xavier_uniform:relu", a `Rule`, a list of
             these or of pairs, or a dictionary of patterns and initializers.
         output: a path, or None for the default name; required for a source in memory.
@@ -272,7 +272,7 @@ def diff(
     <Differences: 4 identical>
 
     Args:
-        first: a torchvision model's name, a path, a module or a state dict.
+        first: a path or URL, the name of a model, a module or a state dict.
         second: the source to compare it with, given in the same ways.
         patterns: the keys to compare; all if empty.
         rtol: the relative tolerance, as a share of the second's values.
@@ -323,7 +323,7 @@ def stats(
     <Measured a.bias: mean 0, std 0, min 0, max 0>
 
     Args:
-        source: a torchvision model's name, a path, a module or a state dict.
+        source: a path or URL, the name of a model, a module or a state dict.
         patterns: the keys to measure; all if empty.
         by: how to group tensors: "module" by all but the last segment of the key, a number by
             that many segments, None not at all.

@@ -67,7 +67,7 @@ def source_of(
     """Return the source that is given by its name or path, or that is in memory.
 
     Args:
-        given: a torchvision model's name, a path, a module or a state dict.
+        given: a path or URL, the name of a model, a module or a state dict.
         weights: those of a model that is given by its name.
         root: the path of the state dict in a torch file.
         stream: the random stream of a model without weights.

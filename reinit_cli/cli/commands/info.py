@@ -11,6 +11,7 @@ import click
 from reinit_cli.cli.help import Command, argument
 from reinit_cli.cli.options import (
     CONTEXT,
+    SOURCES,
     display_options,
     json_option,
     root_option,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     "source",
     required=False,
     metavar="[SOURCE]",
-    help="A checkpoint, a folder or a torchvision model  [default: this installation]",
+    help=f"{SOURCES}  [default: this installation]",
 )
 @weights_option
 @root_option

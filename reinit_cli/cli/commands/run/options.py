@@ -12,6 +12,7 @@ from reinit_cli.cli.help import argument, option
 from reinit_cli.cli.options import (
     REPORT_HELP,
     ROOT,
+    SOURCES,
     WEIGHTS,
     CountType,
     allow_path_option,
@@ -48,9 +49,7 @@ _OFTEN = (
         "sources",
         nargs=-1,
         metavar="SOURCE...",
-        help="A checkpoint (safetensors, a file from torch.save, a Hugging Face folder, a DCP "
-        "folder, or '-' for stdin), or the name of a torchvision model, which is pretrained unless --weights "
-        "says otherwise",
+        help=f"{SOURCES}, which is pretrained unless --weights says otherwise",
     ),
     option(
         "-r",
@@ -142,7 +141,7 @@ _OFTEN = (
         metavar="N",
         heading=SHAPES,
         brief="New head for a model of torchvision or timm",
-        help="Give a model of torchvision, or of timm with --arch, a head with N classes, "
+        help="Give a model of torchvision or timm (SOURCE or --arch) a head with N classes, "
         "initialized as its constructor does",
     ),
     option(

@@ -202,6 +202,7 @@ def prepare(request: Request, found: Source | None = None) -> Job:
 
 def _prepared(request: Request, found: Source | None) -> Job:
     job = job_of(request, found)
+    check_ranks(replace(job.request, output=job.destination.path or DASH))
     check_links((job.source,), job.request)
     reads, path = job.reads, job.destination.path
     check_destination(job.destination, job.source.path, reads, in_place=request.in_place)

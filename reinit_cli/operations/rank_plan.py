@@ -16,7 +16,6 @@ from reinit_cli.execution.share import Owned
 from reinit_cli.planning.job import Job
 from reinit_cli.provenance.record import BLANK, blank_record
 from reinit_cli.request.request import options_form
-from reinit_cli.storage.reader import Fingerprint
 from reinit_cli.storage.segments import Check, Copy, Late, Literal, Reserved, Segment
 from reinit_cli.streams.stream import stream_named
 from reinit_cli.version import __version__
@@ -61,13 +60,9 @@ def _fingerprints(sources: Iterable[Contents]) -> Iterator[str]:
     """Yield what changes when a file that is read does, and is the same on every host."""
     for source in sources:
         for name, file in source.files().items():
-            yield f"{name!r} {_identity(file.fingerprint)}\n"
-
-
-def _identity(fingerprint: object) -> str:
-    if isinstance(fingerprint, Fingerprint):
-        return f"{fingerprint.nbytes} {fingerprint.mtime_ns}"
-    return repr(fingerprint)
+            found = file.fingerprint
+            # A remote file has no time, and a local one no version.
+            yield f"{name!r} {found.nbytes} {found.mtime_ns} {found.version}\n"
 
 
 def identity_of(job: Job, sources: Iterable[Contents]) -> str:
@@ -86,9 +81,8 @@ def identity_of(job: Job, sources: Iterable[Contents]) -> str:
 def _whole_fingerprints(sources: Iterable[Contents]) -> Iterator[str]:
     for source in sources:
         for name, file in source.files().items():
-            found = file.fingerprint
-            # A server may have another number each time that it is mounted.
-            yield f"{name!r} {replace(found, device=0) if isinstance(found, Fingerprint) else found!r}\n"
+            # A file system may have another number each time that it is mounted.
+            yield f"{name!r} {replace(file.fingerprint, device=0)!r}\n"
 
 
 def _lines(files: Files, shares: Sequence[Owned]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from reinit_cli.checkpoints.find import find_source
@@ -239,10 +240,30 @@ def seed_of(given: object) -> int:
     Raises:
         TypeError: it is not an integer.
     """
+    return _integer_of("seed", given)
+
+
+def _integer_of(name: str, given: object) -> int:
     try:
         return operator.index(cast("int", given))
     except TypeError:
-        raise TypeError(f"seed must be an integer, not {kind_of(given)}") from None
+        raise TypeError(f"{name} must be an integer, not {kind_of(given)}") from None
+
+
+def _rank_of(name: str, given: object) -> int | None:
+    return None if given is None else _integer_of(name, given)
+
+
+def _seconds_of(given: object) -> float:
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return float(given)
+    raise TypeError(f"timeout must be a number of seconds, not {kind_of(given)}")
+
+
+def _run_id_of(given: object) -> str | None:
+    if given is None or isinstance(given, str):
+        return given
+    raise TypeError(f"run_id must be a text, not {kind_of(given)}")
 
 
 def stream_of(given: object) -> str:
@@ -306,7 +327,7 @@ def _layout_of(given: object) -> str | None:
         raise TypeError(f"to must be {error}, not {given!r}") from None
 
 
-_READERS = {
+_READERS: Mapping[str, Callable[[Any], object]] = {
     "to": _layout_of,
     "seed": seed_of,
     "stream": stream_of,
@@ -317,6 +338,10 @@ _READERS = {
     "shard_nbytes": _nbytes_of,
     "arch_args": arguments_of,
     "weights": weights_of,
+    "rank": partial(_rank_of, "rank"),
+    "world_size": partial(_rank_of, "world_size"),
+    "run_id": _run_id_of,
+    "timeout": _seconds_of,
     "optimizer_order": lambda given: (
         None if given is None else text_of_path(given, "optimizer_order")
     ),

@@ -16,17 +16,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 
+from reinit_cli import rewrite
 from reinit_cli.errors import OutputError, ReinitError
 from reinit_cli.execution.fill import Fill
 from reinit_cli.initializers import Array, Chance
 from reinit_cli.initializers.law import Normal
 from reinit_cli.operations.prepare import prepare
 from reinit_cli.operations.rewrite import Outcome, execute
+from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.ranks import ranks_asked
 from reinit_cli.request.request import Request
 
@@ -231,6 +234,15 @@ def test_torchrun_tells_a_process_its_rank_and_a_bare_rank_tells_nothing() -> No
             {"rank": 0, "world_size": 2, "run_id": "a", "output": "memory://x.pt"},
             "several ranks write to a file system that they share, not to 'memory://x.pt'",
         ),
+        (
+            {
+                "rank": 0,
+                "world_size": 2,
+                "run_id": "a",
+                "output": OutputName.parse("memory://{stem}.pt"),
+            },
+            "several ranks write to a file system that they share, not to 'memory://m.pt'",
+        ),
     ],
 )
 def test_what_ranks_cannot_do_is_one_line(options: dict[str, Any], problem: str) -> None:
@@ -269,6 +281,17 @@ def test_a_rank_that_reads_another_file_ends_all() -> None:
     assert results == ["rank 1 has another plan than rank 0: its source files differ"] * 2
 
 
+def test_a_rank_that_reads_another_object_of_a_store_ends_all() -> None:
+    store = fsspec.filesystem("memory")
+    for name in ("one", "two"):
+        store.pipe(f"/{name}/m.safetensors", Path("m.safetensors").read_bytes())
+    first, second = ranked("memory://one/m.safetensors", "many/x.safetensors", 2)
+    assert said(together([first, second])) == ["", ""]
+    os.unlink("many/x.safetensors")
+    results = said(together([first, replace(second, source="memory://two/m.safetensors")]))
+    assert results == ["rank 1 has another plan than rank 0: its source files differ"] * 2
+
+
 def test_a_rank_that_fails_ends_all_and_leaves_nothing() -> None:
     first, second = ranked("m.safetensors", "many/x.safetensors", 2)
     results = said(together([first, replace(second, source="missing.safetensors")]))
@@ -304,6 +327,39 @@ def test_draws_of_any_rank_that_fail_their_test_keep_the_output_back(
     assert len(results[0].failures) > 0
     assert said(results)[1].startswith("rank 0 failed: '")
     assert os.listdir("many") == []
+
+
+def _interrupt(nbytes: int) -> None:
+    del nbytes
+    raise KeyboardInterrupt
+
+
+def test_a_rank_that_is_interrupted_ends_all_and_what_others_did_is_kept() -> None:
+    first, second = ranked("m.safetensors", "many/x.safetensors", 2)
+    with ThreadPoolExecutor(2) as threads:
+        running = threads.submit(together, [first])
+        interrupted = threads.submit(execute, prepare(second), _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            interrupted.result()
+        (error,) = said(running.result())
+    (left,) = os.listdir("many")
+    assert error == f"rank 1 was interrupted; 'many/{left}' is left"
+    assert said(together([replace(each, resume=True) for each in (first, second)])) == ["", ""]
+    assert os.listdir("many") == ["x.safetensors"]
+
+
+def test_ranks_write_a_state_dict_that_each_has_in_memory() -> None:
+    whole = rewrite(STATE, "*.weight=normal", "one/x.safetensors")
+
+    def run(rank: int) -> Outcome:
+        return rewrite(
+            STATE, "*.weight=normal", "many/x.safetensors", rank=rank, world_size=2, run_id="a"
+        )
+
+    with ThreadPoolExecutor(2) as threads:
+        first, _ = threads.map(run, (0, 1))
+    assert first.filled == whole.filled
+    assert written("many") == written("one")
 
 
 # --- going on ------------------------------------------------------------------------------------

@@ -254,6 +254,14 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         lambda: apply_({"a": torch.ones(2)}, "a=zeros", seed="1"),  # type: ignore[arg-type]
         "seed must be an integer, not a str",
     ),
+    "a text as a rank": (
+        lambda: rewrite("model.pt", "a=zeros", "b.pt", rank="1"),  # type: ignore[call-overload]
+        "rank must be an integer, not a str",
+    ),
+    "a text as a timeout": (
+        lambda: rewrite("model.pt", "a=zeros", "b.pt", timeout="9"),  # type: ignore[call-overload]
+        "timeout must be a number of seconds, not a str",
+    ),
     "another word as what is measured together": (
         lambda: stats({"a": torch.ones(2)}, by="layer"),  # type: ignore[arg-type]
         "by must be 'module' or an integer, not 'layer'",

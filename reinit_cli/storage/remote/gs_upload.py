@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from reinit_cli.errors import OutputUnwritableError
 from reinit_cli.storage.remote.failures import naming_upload
 
 _BLOCK_NBYTES = 32 * 2**20
@@ -33,11 +34,20 @@ class GSUpload:
         self._file: Any = None
 
     def begin(self) -> None:
-        """Ask for a session."""
+        """Prepare to ask for a session, which comes with the first bytes.
+
+        Raises:
+            OutputUnwritableError: an object of this bucket would be visible from the start.
+        """
         with naming_upload(self._url):
             self._file = self._fs.open(
                 self._path, self._mode, block_size=_BLOCK_NBYTES, autocommit=False
             )
+        if type(self._file).__module__ == "gcsfs.zonal_file":
+            self._file.closed = True
+            self._file = None
+            problem = "what is written to a zonal bucket is visible before it is whole"
+            raise OutputUnwritableError(self._url, problem)
 
     def write(self, data: bytes | memoryview) -> None:
         """Send the next bytes, once there are enough of them."""

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from reinit_cli.errors import OutputExistsError, OutputUnwritableError
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.outputs import output_to
 from reinit_cli.storage.reader import Modes
 from reinit_cli.storage.writer import Output
-from tests.contracts.output_contract import DATA, OutputContract
+from tests.contracts.output_contract import DATA, OutputContract, write
 
 if TYPE_CHECKING:
+    from tests.servers.gs import GSServer
     from tests.servers.s3 import Bucket
 
 FOLDER = {
@@ -35,6 +37,35 @@ def memory() -> Iterator[dict[str, bytes]]:
     yield fs.store
     fs.store.clear()
     fs.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def gs(monkeypatch: pytest.MonkeyPatch) -> Iterator[GSServer]:
+    """Return Google Cloud Storage on the loopback, which has nothing."""
+    if not os.environ.get("CI"):
+        pytest.importorskip("gcsfs")
+    from fsspec.config import conf
+
+    from tests.servers.gs import GSServer
+
+    server = GSServer()
+    running = server.start()
+    monkeypatch.setitem(conf, "gs", {"token": "anon", "endpoint_url": server.url})
+    _tell_that_it_is_not_zonal("bucket")
+    yield server
+    running.shutdown()
+    running.server_close()
+
+
+def _tell_that_it_is_not_zonal(bucket: str) -> None:
+    """Spare gcsfs the question, which goes to Google by another protocol."""
+    from fsspec.core import url_to_fs
+
+    fs, _ = url_to_fs(f"gs://{bucket}/")
+    if hasattr(fs, "_storage_layout_cache"):
+        from gcsfs.extended_gcsfs import BucketType
+
+        fs._storage_layout_cache[bucket] = BucketType.NON_HIERARCHICAL
 
 
 class _RemoteContract(OutputContract):
@@ -98,3 +129,58 @@ class TestS3ThatWaits(_S3Contract):
 
 class TestFolderInS3(_S3Contract):
     files: ClassVar = FOLDER
+
+
+class _GSContract(_RemoteContract):
+    @pytest.fixture(autouse=True)
+    def keeps(self, gs: GSServer) -> None:
+        self._server = gs
+        self.url = "gs://bucket/out"
+
+    def found(self) -> dict[str, bytes]:
+        assert self._server.sessions == {}
+        return {path.removeprefix("bucket/"): data for path, data in self._server.objects.items()}
+
+
+class TestGS(_GSContract):
+    pass
+
+
+class TestFolderInGS(_GSContract):
+    files: ClassVar = FOLDER
+
+
+# aiohttp warns of bodies over a megabyte, which gcsfs sends.
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+def test_an_object_of_several_requests_is_whole_in_gs(gs: GSServer) -> None:
+    data = bytes(range(256)) * (70 * 2**20 // 256) + b"end"
+    with output_to(Destination("gs://bucket/out"), Modes()) as output:
+        write(output.file("", len(data)), data)
+        assert gs.objects == {}
+        output.commit()
+
+    assert gs.objects == {"bucket/out": data}
+
+
+def test_an_object_that_appears_meanwhile_in_gs_is_kept(gs: GSServer) -> None:
+    output = output_to(Destination("gs://bucket/out"), Modes())
+    with pytest.raises(OutputExistsError), output:
+        write(output.file("", len(DATA)), DATA)
+        output.commit(lambda: gs.objects.update({"bucket/out": b"other"}))
+
+    assert gs.objects == {"bucket/out": b"other"}
+    assert gs.sessions == {}
+
+
+def test_a_place_in_gs_that_may_not_be_written_is_one_line(gs: GSServer) -> None:
+    gs.denied.add("POST")
+    output = output_to(Destination("gs://bucket/out"), Modes())
+
+    with (
+        pytest.raises(OutputUnwritableError, match=r"\A.*no permission to write there.*\Z"),
+        output,
+    ):
+        write(output.file("", len(DATA)), DATA)
+        output.commit()
+
+    assert gs.objects == {}

@@ -85,6 +85,12 @@ dcp_to_torch_save("dcp", "out.pt")
 save_file(torch.load("out.pt")["model"], "out.safetensors")
 """
 
+SCRIPT_TO_DCP = """
+import torch.distributed.checkpoint as dcp
+from safetensors.torch import load_file
+dcp.save({"model": load_file("m.safetensors")}, checkpoint_id="out-dcp", no_dist=True)
+"""
+
 SCRIPT = """
 import torch, torch.nn as nn
 state = torch.load("m.pt"{mmap})
@@ -472,6 +478,11 @@ def dcp() -> None:
     script = measure(PYTHON, "-c", SCRIPT_FROM_DCP, runs=1)
     name = "a DCP folder as `m.safetensors`"
     show(name, cost.seconds, "`dcp_to_torch_save`, `save_file`", script.seconds, 0.4, "s")
+    show(f"{name}, memory", cost.megabytes, "allowed", 200, 1, "MB")
+    cost = measure(*REINIT, "m.safetensors", "--to", "dcp", "-q", "-o", "out-dcp")
+    script = measure(PYTHON, "-c", SCRIPT_TO_DCP, runs=1)
+    name = "`m.safetensors` as a DCP folder"
+    show(name, cost.seconds, "`load_file`, `dcp.save`", script.seconds, 0.4, "s")
     show(f"{name}, memory", cost.megabytes, "allowed", 200, 1, "MB")
 
 

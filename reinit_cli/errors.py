@@ -424,7 +424,7 @@ class UnwritableContentError(OutputError):
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{about!r} cannot hold {problem}",
         "rest": "{about!r} cannot store {problem}",
-        "left out": "{about!r} would be without {problem}",
+        "left out": "{about!r} cannot store {problem}",
         "record": "{problem} cannot store a record",
     }
 

@@ -235,12 +235,19 @@ def content_notes(
     if shortfall.lost and not request.tensors_only:
         raise _loss(path, shortfall, source, request)
     yield from shortfall.notes
-    if request.to is not None and not request.root and source.located and source.located.root:
-        root = source.located.root
-        yield f"keys are at the top of the new folder; --root {root} keeps them under {root!r}"
+    if request.to is not None:
+        yield from _root_notes(request, source.located.root if source.located else "")
     if request.shard_nbytes is not None:
         yield from _shard_notes(content, request.shard_nbytes)
         yield from _adapter_notes(content, request.shard_nbytes)
+
+
+def _root_notes(request: Request, root: str) -> Iterator[str]:
+    """Say where the keys of a source's state dict go, if that is another place."""
+    if root and not request.root:
+        yield f"keys are at the top of the new folder; --root {root} keeps them under {root!r}"
+    elif root and request.root != root:
+        yield f"the state dict is at {root!r} in the source, and under {request.root!r} in the output"
 
 
 _SMALL_SHARD_NBYTES = 10**6
@@ -278,7 +285,7 @@ def _loss(
     lost, suffixes = shortfall.lost, shortfall.suffixes_of_lost
     more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
     problem = f"{', '.join(lost[:5])}{more}"
-    if request.to is not None:
+    if request.to is not None or (source.located is not None and source.located.parts):
         return UnwritableContentError(path or DASH, problem, kind="left out")
     return UnwritableContentError(
         path or DASH, problem, suffixes, kind="rest", of=_only_file(source)

@@ -252,6 +252,7 @@ def test_conversion_does_not_lose_what_only_the_folder_holds() -> None:
 
     assert done.returncode == 2
     assert "cannot store step (int), args (dict)" in done.stderr
+    assert "hint: add --tensors-only to leave it out" in done.stderr
     assert not Path("new.safetensors").exists()
 
 

@@ -18,7 +18,7 @@ from reinit_cli import rewrite, verify
 from reinit_cli.cli import main
 from tests.checkpoints.formats.dcp.saved import flat_tensors, grid, load, save, save_alone
 from tests.json_schema import check_json
-from tests.tools import needs_torch
+from tests.tools import needs_torch, package
 
 
 def _state() -> dict[str, Tensor]:
@@ -184,6 +184,18 @@ def test_its_plan_is_a_recipe_for_the_same_folder(capsys: pytest.CaptureFixture[
     assert _files("seed") == _files("other")
 
 
+def test_a_recipe_may_name_the_layout(capsys: pytest.CaptureFixture[str]) -> None:
+    save_file(_state(), "m.safetensors")
+    Path("r.toml").write_text('source = "m.safetensors"\nto = "dcp"\noutput = "seed"\n')
+    assert main(["--recipe", "r.toml", "-q"]) == 0
+    assert sorted(_files("seed")) == [".metadata", "__0_0.distcp"]
+
+    Path("r.toml").write_text('source = "m.safetensors"\nto = "hf"\noutput = "new"\n')
+    assert main(["--recipe", "r.toml", "-q"]) == 2
+    said = "error: recipe 'r.toml': to must be \"dcp\", not 'hf'"
+    assert capsys.readouterr().err.splitlines()[0] == said
+
+
 def test_an_output_that_exists_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
     save_file(_state(), "m.safetensors")
     command = ["m.safetensors", "--to", "dcp", "-o", "seed", "--skip-existing"]
@@ -222,13 +234,19 @@ def test_the_rest_of_a_training_checkpoint_is_left_out_when_asked(
 
     assert main(command) == 2
     said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("error: 'seed' would be without optimizer (dict")
+    assert said[0].startswith("error: 'seed' cannot store optimizer (dict")
     assert said[1] == "hint: add --tensors-only to leave it out"
     assert not Path("seed").exists()
 
     assert main([*command, "--tensors-only"]) == 0
-    is_said = "at the top of the new folder; --root model keeps" in capsys.readouterr().err
-    assert is_said == (root is None)
+    notes = {
+        None: "keys are at the top of the new folder; --root model keeps them under 'model'",
+        "other": "the state dict is at 'model' in the source, and under 'other' in the output",
+    }
+    warnings = capsys.readouterr().err.splitlines()
+    assert [note for note in notes.values() if f"warning: {note}" in warnings] == (
+        [notes[root]] if root in notes else []
+    )
     got = load(Path("seed"))
     assert _raw(got[root] if root else got) == _raw(state)
 
@@ -318,6 +336,20 @@ def test_standard_input_is_laid_out_under_a_root_that_it_need_not_have() -> None
             done = subprocess.run([*command, "-o", "seed", "-fq"], stdin=file, check=False)
         assert done.returncode == 0
         assert flat_tensors(load(Path("seed"))).keys() == {"model.a"}
+
+
+def test_it_is_written_to_a_store_and_read_from_there() -> None:
+    fsspec = package("fsspec")
+    save_file(_state(), "m.safetensors")
+    rewrite("m.safetensors", ["*.weight=normal"], "memory://dcp/seed", to="dcp")
+    rewrite("m.safetensors", ["*.weight=normal"], "seed", to="dcp")
+
+    there = fsspec.filesystem("memory")
+    assert {path.rpartition("/")[2]: there.cat(path) for path in there.find("/dcp")} == _files(
+        "seed"
+    )
+    rewrite("memory://dcp/seed", [], "back.safetensors")
+    assert _raw(load_file("back.safetensors")) == _raw(load(Path("seed")))
 
 
 def test_torch_is_not_imported_to_write_it() -> None:

@@ -180,3 +180,10 @@ def test_what_is_no_plain_tensor_is_beyond_it() -> None:
     packed = TensorInfo("packed", "F4", (2,), 1)
     shortfall = Dcp().refuses(Content((sparse, packed, TensorInfo("a", "float32", (), 4))))
     assert [each.key for each in shortfall.beyond] == ["sparse", "packed"]
+
+
+def test_more_pieces_than_are_read_are_said() -> None:
+    tensor = TensorInfo("a", "float32", (), 4)
+    assert not Dcp().refuses(Content((tensor,) * 200_000)).notes
+    (note,) = Dcp().refuses(Content((tensor,) * 200_001)).notes
+    assert note.startswith("the new folder has 200,001 pieces, more than the 200,000")

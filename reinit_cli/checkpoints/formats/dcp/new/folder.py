@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from reinit_cli.checkpoints.formats.base import Content, Shortfall, Supply
 from reinit_cli.checkpoints.formats.dcp.glance import METADATA_NAME, SUFFIX
+from reinit_cli.checkpoints.formats.dcp.metadata import MAX_PIECES
 from reinit_cli.checkpoints.formats.dcp.new.metadata_pickle import Laid, metadata_of
 from reinit_cli.checkpoints.formats.dcp.new.slices import Frames
 from reinit_cli.checkpoints.formats.dcp.new.tensor_pickle import pickle_of
@@ -24,7 +25,10 @@ def refused(content: Content) -> Shortfall:
         f"{' and '.join(map(repr, group))} are one tensor; a DCP folder holds it under each name"
         for group in dict.fromkeys(tied_groups(content.tensors).values())
     ]
-    return replace(shortfall, notes=(*shortfall.notes, *ties))
+    count = len(content.tensors)
+    read = f"more than the {MAX_PIECES:,} of a folder that reinit reads"
+    many = [f"the new folder has {count:,} pieces, {read}"] if count > MAX_PIECES else []
+    return replace(shortfall, notes=(*shortfall.notes, *ties, *many))
 
 
 def created(content: Content, supply: Supply) -> Mapping[str, list[Segment]]:

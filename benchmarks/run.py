@@ -218,6 +218,13 @@ torch.nn.init.xavier_uniform_(state["weight"])
 torch.save(state, "out.pt")
 """
 
+FETCHED_FOR_KEYS = """
+import sys
+from reinit_cli.checkpoints.fetched import fetched_of
+from reinit_cli.checkpoints.find import find_source
+print(*fetched_of([find_source(sys.argv[1])]))
+"""
+
 STREAMING = """
 import json, os, re, struct, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -486,12 +493,28 @@ def dcp() -> None:
     show(f"{name}, memory", cost.megabytes, "allowed", 200, 1, "MB")
 
 
+def keys_of_url(place: str, latency: float) -> None:
+    """The keys of files that are far away: requests, bytes, and time beside that of a local file."""
+    for name, most_requests, most_kilobytes in (("m.safetensors", 2, 128), ("m.pt", 4, 1024)):
+        command = [PYTHON, "-c", FETCHED_FOR_KEYS, f"{place}/{name}"]
+        fetched = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        requests, nbytes = map(int, fetched.split())
+        cost, local = (measure(*REINIT, "keys", each) for each in (f"{place}/{name}", name))
+        called = f"keys of `{name}` at a URL {latency * 1000:.0f} ms away"
+        show(f"{called}, requests", requests, "allowed", most_requests, 1, "")
+        show(f"{called}, fetched", nbytes / 1024, "allowed", most_kilobytes, 1, "KB")
+        beside = f"`reinit keys {name}`, its requests, 0.5 s of imports"
+        show(called, cost.seconds, beside, local.seconds + requests * latency + 0.5, 1, "s")
+
+
 def remote(latency: float = 0.05) -> None:
     """A rewrite of a file that is far away, beside streaming what is copied of it."""
     far = str(Path(__file__).parent / "far.py")
     server = subprocess.Popen([PYTHON, far, str(latency)], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
-    url = f"http://127.0.0.1:{int(server.stdout.readline())}/m.safetensors"
+    place = f"http://127.0.0.1:{int(server.stdout.readline())}"
+    keys_of_url(place, latency)
+    url = f"{place}/m.safetensors"
     cost = measure(*REINIT, url, *TENTH, "-q", "-o", "out.safetensors")
     streaming = measure(PYTHON, "-c", STREAMING, url)
     server.terminate()

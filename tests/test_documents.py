@@ -18,6 +18,7 @@ from reinit_cli.request.recipe import FIELDS
 from tests.checkpoints.hub.mock import Server
 from tests.checkpoints.hub.models import small
 from tests.pages import ALL_PAGES, PAGES, ROOT, Block, Reader, blocks_of, copy_beside, typed_in
+from tests.tools import package
 
 README = ALL_PAGES["README.md"]
 
@@ -66,8 +67,10 @@ def weights(environment: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def model_on_hub(environment: dict[str, str], tmp_path: Path) -> Iterator[None]:
+def model_on_hub(name: str, environment: dict[str, str], tmp_path: Path) -> Iterator[None]:
     """Have a model on a Hub of our own, and a cache without any."""
+    if name == "docs/how-to/hub.md":
+        package("huggingface_hub")
     server = Server.started()
     for revision in ("main", "v1.0"):
         server.hub.add("org/model", small(tmp_path / revision), revision)

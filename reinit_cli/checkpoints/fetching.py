@@ -10,21 +10,30 @@ from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.source import Source, files_of_weights
 from reinit_cli.storage.local import LocalStore
 from reinit_cli.storage.reader import Download, FetchingStore, Revision, Store
+from reinit_cli.threads import Follower, Progress, unwatched
 
 
-def fetch(source: Source, files: Collection[str] | None = None) -> None:
+def fetch(
+    source: Source, files: Collection[str] | None = None, progress: Progress = unwatched
+) -> None:
     """Fetch files of a source, where its store is one that fetches whole files.
 
     Args:
         source: any source, not open yet.
         files: those of a folder that are read, by their names in it; None where all are.
+        progress: told in words how far it is, if it follows what is in work.
 
     Raises:
         SourceError: they cannot be fetched.
     """
     store = _store_of(source)
     if store is not None:
-        store.fetch(_paths(source, files))
+        tell = progress.follow if isinstance(progress, Follower) else _untold
+        store.fetch(_paths(source, files), tell)
+
+
+def _untold(text: str) -> None:
+    del text
 
 
 def download_of(source: Source, files: Collection[str] | None = None) -> Download | None:
@@ -48,6 +57,12 @@ def files_of(source: Source, keys: Iterable[str]) -> tuple[str, ...]:
     others = {*files_of_weights(located), *located.others}
     indices = (file for file in located.files if file not in others)
     return tuple(dict.fromkeys((*found, *indices)))
+
+
+def doubts_about_files(source: Source) -> tuple[str, ...]:
+    """Return what a user should know where all files of a source are copied."""
+    store = _store_of(source)
+    return store.doubts if store is not None and isinstance(source, FolderSource) else ()
 
 
 def store_with(source: Source | None) -> Store:

@@ -82,7 +82,7 @@ def compare(
         One for each key, in the order of the first source, then what only the second has.
     """
     for source, chosen in _compared(first, second, is_chosen, names):
-        fetch_tensors(source, chosen)
+        fetch_tensors(source, chosen, progress)
     with first.open(seed) as mine, second.open(seed) as theirs:
 
         def work() -> list[Difference]:

@@ -9,11 +9,12 @@ from reinit_cli.checkpoints.source import Source
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.output import Created
 from reinit_cli.storage.reader import Download
+from reinit_cli.threads import Progress, unwatched
 
 
-def fetch_tensors(source: Source, keys: Iterable[str]) -> None:
+def fetch_tensors(source: Source, keys: Iterable[str], progress: Progress = unwatched) -> None:
     """Fetch the files in which tensors of a source lie; see `fetch`."""
-    fetch(source, files_of(source, keys))
+    fetch(source, files_of(source, keys), progress)
 
 
 def download_of_tensors(source: Source, keys: Iterable[str]) -> Download | None:
@@ -21,13 +22,13 @@ def download_of_tensors(source: Source, keys: Iterable[str]) -> Download | None:
     return download_of(source, files_of(source, keys))
 
 
-def fetch_for(job: Job) -> None:
-    """Fetch what a job reads of its source, before anything is written.
+def fetch_for(job: Job, progress: Progress) -> None:
+    """Fetch what a job reads of its source, before anything is written; see `fetch`.
 
     Raises:
         SourceError: it cannot be fetched.
     """
-    fetch(job.source, _files_for(job))
+    fetch(job.source, _files_for(job), progress)
 
 
 def download_for(job: Job) -> Download | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from reinit_cli.checkpoints.fetching import doubts_about_files
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.model import ModelSource, drawn_from
 from reinit_cli.checkpoints.models.named import arch_given
@@ -241,6 +242,7 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
     check_faults(source, request, is_created=layout.is_created)
     source, left_out = _with_files(source, decided.plan, layout)
     doubts = [doubt for donor in donors for doubt in doubts_about(donor)]
+    doubts += doubts_about_files(source)
     notes = (*_notes(decided.plan, source, destination, layout), *left_out, *doubts)
     plan = replace(decided.plan, warnings=(*decided.plan.warnings, *notes))
     texts: Mapping[str, str] = {}

@@ -161,7 +161,7 @@ def execute(
         contents.check_unchanged(written)
         donors.check_unchanged(written)
 
-    fetch_for(job)
+    fetch_for(job, progress or unwatched)
     with (
         job.source.open(request.seed) as contents,
         job.references.opened(

@@ -84,7 +84,7 @@ def measure_source(
     """
     groups = _groups(source, tensors, depth)
     members = {path: [tensor.key for tensor in inside] for path, inside in groups.items()}
-    fetch_tensors(source, [tensor.key for tensor in tensors])
+    fetch_tensors(source, [tensor.key for tensor in tensors], progress)
     with source.open(seed) as contents:
         views = {
             tensor.key: contents.view(tensor) for inside in groups.values() for tensor in inside

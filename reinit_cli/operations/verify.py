@@ -138,7 +138,7 @@ def verify(
         found = _at_root(found, where, form)
         if isinstance(found, FolderSource) and form.get("reset_optimizer"):
             found = with_optimizer(found)
-    fetch(found)
+    fetch(found, progress=progress or unwatched)
     with found.open(0) as contents:
         verdict = _verified(found, contents, form, inside, given, progress or unwatched)
         if not is_whole(form, text):

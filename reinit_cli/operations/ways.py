@@ -104,10 +104,6 @@ ON_HUB: Mapping[tuple[type, str], str | Callable[[Any], str]] = {
         f"name a branch, a tag or a commit of it; hf://{error.of} is its main branch"
     ),
     (errors.SourceNotFoundError, "in model"): _in_model,
-    (errors.OutputUnwritableError, "hub"): lambda error: (
-        "write it to a folder here, and upload that as one commit: "
-        f"hf upload {shlex.quote(error.about[5:].rstrip('/') or 'ORG/MODEL')} FOLDER"
-    ),
     (errors.UnreadableSourceError, "uncached"): lambda error: (
         f"unset HF_HUB_OFFLINE, or fetch it where there is a network: hf download {error.of}"
     ),

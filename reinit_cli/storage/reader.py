@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import field, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -274,8 +274,16 @@ class FetchingStore(Store, Protocol):
     def revision(self) -> Revision:
         """The version that its files are of."""
 
-    def fetch(self, paths: Collection[str]) -> None:
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What a user should know of its list of files."""
+
+    def fetch(self, paths: Collection[str], tell: Callable[[str], object]) -> None:
         """Have files on this machine; readers that are opened from then on read them there.
+
+        Args:
+            paths: the files.
+            tell: called with how far it is, now and then; with "" at the end.
 
         Raises:
             SourceError: they cannot be fetched.

@@ -31,10 +31,11 @@ from reinit_cli.cli.parameters import (
 )
 from reinit_cli.cli.render.json import VERSION, dumps, values_texts
 from reinit_cli.cli.render.layout import wrapped
+from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.screen import Screen, Style, screen_of
 from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
 from reinit_cli.cli.terminal import note, note_downloads, warn, warn_about
-from reinit_cli.operations.downloads import download_of_tensors
+from reinit_cli.operations.downloads import download_of_tensors, fetch_tensors
 from reinit_cli.operations.keys import ORDERS, Selectors
 from reinit_cli.operations.show import Chosen, chosen_tensors, opened_views, read_values
 from reinit_cli.storage.location import without_secrets
@@ -42,6 +43,7 @@ from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.text import nbytes, plural, printable, quoted, shape
 
 if TYPE_CHECKING:
+    from reinit_cli.checkpoints.source import Source
     from reinit_cli.operations.show import Part
     from reinit_cli.storage.segments import View
     from reinit_cli.tensors.moments import Statistics
@@ -112,7 +114,7 @@ def command(
     warn_of_exclusions(listing.choice, source)
     refuse_unmatched(listing.choice, [each.key for each in found.tensors], source)
     tensors = listing.tensors[: selectors.head]
-    note_downloads((found,), (download_of_tensors(found, [each.key for each in tensors]),))
+    _fetch(found, [each.key for each in tensors])
     with opened_views(found, tensors, part, seed, texts) as chosen:
         warn(f"skipped {quoted(key)}: {problem}" for key, problem in chosen.skipped.items())
         is_alone = len(texts) == 1 and texts[0] in (each.key for each in tensors)
@@ -121,6 +123,15 @@ def command(
         else:
             with paged():
                 _write(printed_texts(chosen, part, full=full))
+
+
+def _fetch(found: Source, keys: Sequence[str]) -> None:
+    """Fetch the files of tensors, with a bar on a terminal."""
+    download = download_of_tensors(found, keys)
+    note_downloads((found,), (download,))
+    if download is not None:
+        with Meter(download.what, is_shown=True) as meter:
+            fetch_tensors(found, keys, meter.of(download.nbytes))
 
 
 _SLICE = re.compile(r"\[?[-0-9:., ]*[:,][-0-9:., ]*\]?")

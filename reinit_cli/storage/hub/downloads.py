@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 
 from reinit_cli.errors import SourceChangedError
 from reinit_cli.storage.hub.failures import explained
+from reinit_cli.storage.hub.quiet import quietly
 from reinit_cli.storage.hub.repository import Repository
 
 
@@ -32,18 +33,21 @@ def cache_folder() -> str:
     return str(import_module("huggingface_hub.constants").HF_HUB_CACHE)
 
 
-def download(repository: Repository, files: Collection[str], about: str) -> None:
+def download(
+    repository: Repository, files: Collection[str], about: str, tell: Callable[[str], object]
+) -> None:
     """Fetch files of a model into the cache.
 
     Args:
         repository: the model.
         files: their paths in it.
         about: the model as people call it.
+        tell: called with how far it is, now and then; with "" at the end.
 
     Raises:
         SourceError: they cannot be fetched, or the revision has moved on.
     """
-    with explained(repository.name, about), _quietly():
+    with explained(repository.name, about), quietly(), _told(repository, files, tell):
         # By the name of the revision, so that the cache knows it by this name when offline.
         folder = import_module("huggingface_hub").snapshot_download(
             repository.name.repo,
@@ -55,18 +59,38 @@ def download(repository: Repository, files: Collection[str], about: str) -> None
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep the library from writing to stderr, but for its bars on a terminal."""
-    utils = import_module("huggingface_hub.utils")
-    verbosity = utils.logging.get_verbosity()
-    had_bars = not utils.are_progress_bars_disabled()
-    hides_bars = had_bars and not sys.stderr.isatty()
-    utils.logging.set_verbosity_error()
-    if hides_bars:
-        utils.disable_progress_bars()
+def _told(
+    repository: Repository, files: Collection[str], tell: Callable[[str], object]
+) -> Iterator[None]:
+    """Tell how far a download is, by what is in the cache: versions of the library differ."""
+    total = sum(repository.files[file].nbytes for file in files)
+    blobs = {repository.files[file].blob for file in files}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_SECONDS):
+            tell(f"downloading, {min(1.0, _fetched(repository, blobs) / max(1, total)):.0%}")
+        tell("")
+
+    watcher = threading.Thread(target=watch, name="reinit-download", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
-        utils.logging.set_verbosity(verbosity)
-        if hides_bars:
-            utils.enable_progress_bars()
+        done.set()
+        watcher.join()
+
+
+_SECONDS = 0.5
+
+
+def _fetched(repository: Repository, blobs: Collection[str]) -> int:
+    """Return how much of some files is in the cache, whole or not."""
+    repo_folder_name = import_module("huggingface_hub.file_download").repo_folder_name
+    name = repo_folder_name(repo_id=repository.name.repo, repo_type="model")
+    nbytes = 0
+    with suppress(OSError), os.scandir(os.path.join(cache_folder(), name, "blobs")) as entries:
+        for entry in entries:
+            if entry.name.partition(".")[0] in blobs:
+                nbytes += entry.stat().st_size
+    return nbytes

@@ -12,6 +12,7 @@ from reinit_cli.errors import SourceError
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.hub.failures import explained, library, uncached
 from reinit_cli.storage.hub.name import HubName, names_on_hub
+from reinit_cli.storage.hub.quiet import quietly
 from reinit_cli.storage.hub.requests import tried
 from reinit_cli.version import __version__
 
@@ -41,12 +42,14 @@ class Repository:
         commit: the commit, 40 hexadecimal digits.
         files: its files by their paths.
         is_offline: whether it is as the cache has it, without the Hub.
+        is_listed: whether these are all its files.
     """
 
     name: HubName
     commit: str
     files: Mapping[str, HubFile]
-    is_offline: bool
+    is_offline: bool = False
+    is_listed: bool = True
 
 
 def find_repository(text: str) -> Repository:
@@ -75,7 +78,7 @@ def _is_offline() -> bool:
 
 def _online(name: HubName, text: str) -> Repository:
     api = import_module("huggingface_hub").HfApi(library_name="reinit", library_version=__version__)
-    with explained(name, text):
+    with explained(name, text), quietly():
         info = tried(lambda: api.model_info(name.repo, revision=name.revision, files_metadata=True))
         files = _files_of(info.siblings or ())
         if files is None:
@@ -83,7 +86,7 @@ def _online(name: HubName, text: str) -> Repository:
                 lambda: list(api.list_repo_tree(name.repo, revision=info.sha, recursive=True))
             )
             files = {each.path: _file_of(each) for each in entries if hasattr(each, "blob_id")}
-    return Repository(name, info.sha, files, is_offline=False)
+    return Repository(name, info.sha, files)
 
 
 def _files_of(siblings: Iterable[Any]) -> Mapping[str, HubFile] | None:
@@ -104,16 +107,17 @@ def _file_of(entry: Any) -> HubFile:
 def _cached(name: HubName, text: str) -> Repository:
     """Return a model as the cache knows it, some of whose files may not be there."""
     hub = import_module("huggingface_hub")
-    with explained(name, text):
+    with explained(name, text), quietly():
         # A pattern that matches nothing: which files are missing is told when they are read.
         folder = hub.snapshot_download(
             name.repo, revision=name.revision, local_files_only=True, allow_patterns=[]
         )
     commit = os.path.basename(folder)
-    files = dict(_files_listed(hub, name.repo, commit)) | dict(_files_in(folder))
+    listed = dict(_files_listed(hub, name.repo, commit))
+    files = listed | dict(_files_in(folder))
     if not files:
         raise uncached(text, name)
-    return Repository(name, commit, files, is_offline=True)
+    return Repository(name, commit, files, is_offline=True, is_listed=bool(listed))
 
 
 def _files_listed(hub: Any, repo: str, commit: str) -> Iterable[tuple[str, HubFile]]:

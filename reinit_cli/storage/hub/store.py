@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from reinit_cli.errors import SourceNotFoundError, UnreadableSourceError
 from reinit_cli.storage.hub.downloads import cache_folder, cached_path, download
@@ -123,6 +123,14 @@ class HubStore:
         """What has come by ranges; whole files are counted by the Hub's own library."""
         return self._remote.fetched
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What a user should know of its list of files; see `FetchingStore`."""
+        if self._repository.is_listed:
+            return ()
+        root = self._repository.name.root
+        return (f"{root!r} is read without the Hub, from a cache that may lack files of it",)
+
     def kind_of(self, path: str) -> Kind | None:
         """Return what a path leads to; see `Store`."""
         return self._remote.kind_of(path)
@@ -149,14 +157,14 @@ class HubStore:
         """List the files of a folder; see `Store`."""
         return self._remote.list(folder, called)
 
-    def fetch(self, paths: Collection[str]) -> None:
+    def fetch(self, paths: Collection[str], tell: Callable[[str], object]) -> None:
         """Fetch files into the cache of the Hub; see `Store`."""
         missing = self._missing(paths)
         root = self._repository.name.root
         if missing and self._repository.is_offline:
             raise uncached(f"{root}/{missing[0]}", self._repository.name)
         if missing:
-            download(self._repository, missing, root)
+            download(self._repository, missing, root, tell)
 
     def download_of(self, paths: Collection[str]) -> Download | None:
         """Return what `fetch` downloads; see `Store`."""

@@ -9,6 +9,7 @@ import pytest
 
 from tests.checkpoints.hub.mock import MockHub, Server
 from tests.cli.conftest import reinit
+from tests.tools import package
 
 __all__ = ["reinit"]
 
@@ -16,7 +17,7 @@ __all__ = ["reinit"]
 @pytest.fixture(scope="session")
 def hub_server() -> Iterator[Server]:
     """Serve on a port of the loopback until the tests are done."""
-    pytest.importorskip("huggingface_hub")
+    package("huggingface_hub")
     server = Server.started()
     yield server
     server.shutdown()

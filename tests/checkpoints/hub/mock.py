@@ -274,6 +274,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
+        self.send_header("X-HF-Warning", "unauthenticated; Please set a HF_TOKEN")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(sent)

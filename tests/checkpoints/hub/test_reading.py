@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import reinit_cli
+from reinit_cli.storage.hub import downloads
+from reinit_cli.storage.hub.store import hub_store
 from tests.checkpoints.hub.mock import MockHub, Server, commit_of
 from tests.checkpoints.hub.models import one_file, sharded
 from tests.cli.conftest import Done
+from tests.tools import package
 
 ONE = "hf://org/one"
 FOUR = "hf://org/four"
@@ -142,6 +146,8 @@ def test_offline_the_cache_is_read_without_a_request(
 def test_offline_a_rewrite_lacks_no_file_that_it_has_online(
     four: MockHub, reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not hasattr(sys.modules["huggingface_hub"], "get_cached_repo_tree"):
+        pytest.skip("this version of the library does not keep which files a model has")
     reinit("stats", FOUR)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
@@ -151,6 +157,23 @@ def test_offline_a_rewrite_lacks_no_file_that_it_has_online(
     missing = f"{FOUR}/README.md"
     said = f"{missing!r} is not in the cache of the Hub, and HF_HUB_OFFLINE is set"
     assert done.err.splitlines()[0] == f"error: {said}"
+
+
+def test_offline_a_list_of_files_that_may_not_be_whole_is_a_warning(
+    four: MockHub, reinit: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reinit("stats", FOUR)
+    for tree in (tmp_path / "home").glob("hub/models--org--four/trees"):
+        tree.rename(tmp_path / "gone")
+        sys.modules["huggingface_hub._tree_cache"]._IN_MEMORY_TREE_CACHE.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    done = reinit(FOUR, *ZEROS)
+
+    assert done.code == 0, done.err
+    said = f"warning: {FOUR!r} is read without the Hub, from a cache that may lack files of it"
+    assert said in done.err.splitlines()
+    assert not Path("four-reinit/config.json").exists()
 
 
 def test_show_fetches_the_shard_that_has_the_tensor(
@@ -185,6 +208,22 @@ def test_a_download_is_announced_in_one_line(
     )
     assert done.err.startswith(f"downloading {ONE} ({size / 1000:.1f} kB) to {tmp_path}/home/hub\n")
     assert done.err.count("ownloading") == 1
+
+
+def test_a_download_tells_how_far_it_is(
+    one: MockHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "_SECONDS", 0.001)
+    store, told = hub_store(ONE), list[str]()
+
+    store.fetch([f"{ONE}/model.safetensors"], told.append)
+
+    assert told.pop() == ""
+    shares = [re.fullmatch(r"downloading, (\d+)%", text) for text in told]
+    numbers = [int(share[1]) for share in shares if share is not None]
+    assert len(numbers) == len(shares) > 0
+    assert numbers == sorted(numbers)
+    assert _cached(tmp_path) == {"model.safetensors"}
 
 
 def test_one_file_gets_its_name_here(
@@ -415,7 +454,7 @@ def test_the_environment_of_the_library_is_obeyed(
 def test_the_architecture_of_a_model_is_that_of_its_config(
     hub: MockHub, reinit: Callable[..., Done], tmp_path: Path
 ) -> None:
-    transformers = pytest.importorskip("transformers")
+    transformers = package("transformers")
     config = transformers.GPT2Config(n_layer=1, n_embd=32, n_head=2, vocab_size=100, n_positions=16)
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt")
     hub.add("org/gpt", tmp_path / "gpt")
@@ -434,7 +473,7 @@ def test_the_architecture_of_a_model_is_that_of_its_config(
 def test_a_model_of_torchvision_takes_weights_of_the_hub(
     hub: MockHub, reinit: Callable[..., Done], tmp_path: Path
 ) -> None:
-    torchvision = pytest.importorskip("torchvision")
+    torchvision = package("torchvision")
     (tmp_path / "sq").mkdir()
     torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "sq/sq.pth")
     hub.add("org/sq", tmp_path / "sq")

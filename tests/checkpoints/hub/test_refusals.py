@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from reinit_cli import errors, rewrite
@@ -140,7 +139,7 @@ def test_a_private_model_is_read_with_a_token_alone(
 def test_offline_what_is_not_cached_is_not_asked_for(
     one: MockHub, reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
     assert _refused(reinit("keys", ONE)) == [
         f"{ONE!r} is not in the cache of the Hub, and HF_HUB_OFFLINE is set",
@@ -152,7 +151,7 @@ def test_offline_what_is_not_cached_is_not_asked_for(
 def test_a_hub_that_cannot_be_reached_is_named(
     hub: MockHub, reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
 
     error, hint = _refused(reinit("keys", ONE))
 
@@ -321,6 +320,6 @@ def test_several_sources_fail_one_by_one(
 def test_an_output_is_never_on_the_hub(one: MockHub, reinit: Callable[..., Done]) -> None:
     assert _refused(reinit(ONE, *RULE, "-o", "hf://org/new")) == [
         "cannot write 'hf://org/new': each file would be a commit of its own",
-        "write it to a folder here, and upload that as one commit: hf upload org/new FOLDER",
+        "write a folder, such as -o new/, and then: hf upload org/new new",
     ]
     assert all(each.range is not None or "/api/" in each.path for each in one.log)

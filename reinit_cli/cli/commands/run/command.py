@@ -161,10 +161,10 @@ def _run(
     from reinit_cli.operations.downloads import download_for
     from reinit_cli.planning.job import Job
 
+    jobs = [each for each in planned if isinstance(each, Job)]
+    progress = meter.of(sum(job.nbytes for job in jobs))
     if not told.is_quiet:
-        jobs = [each for each in planned if isinstance(each, Job)]
         note_downloads((job.source for job in jobs), map(download_for, jobs))
-    progress = meter.of(sum(each.nbytes for each in planned if isinstance(each, Job)))
     try:
         run_batch(
             planned, told.take, progress, keeps_going=keeps_going, at_once=at_once, report=page

@@ -231,7 +231,10 @@ def content_notes(
     if source.located and source.located.attributes:
         yield f"not stored, since it is not a tensor: {', '.join(source.located.attributes)}"
     if shortfall.beyond:
-        raise UnwritableContentError(path or DASH, _some(shortfall.beyond), shortfall.suffixes)
+        # A piece that is compressed fits into no file, and a tensor of a pickle into a .pt.
+        is_in_pieces = source.located is not None and bool(source.located.parts)
+        able = () if is_in_pieces else shortfall.suffixes
+        raise UnwritableContentError(path or DASH, _some(shortfall.beyond), able)
     if shortfall.lost and not request.tensors_only:
         raise _loss(path, shortfall, source, request)
     yield from shortfall.notes

@@ -12,12 +12,14 @@ from torch import Tensor
 from reinit_cli import rewrite
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.checkpoints.references import References
+from reinit_cli.cli import main
 from reinit_cli.execution.assemble import files_of
 from reinit_cli.execution.fill import Recast
 from reinit_cli.operations.prepare import prepare
 from reinit_cli.request.request import Request
 from reinit_cli.storage.segments import Check, Copy, Segment
 from tests.checkpoints.formats.dcp.saved import Cut, along, columns, grid, rows, save, whole
+from tests.tools import needs_torch, package
 
 CUTS: dict[str, tuple[int, Cut]] = {
     "whole": (2, whole),
@@ -97,3 +99,19 @@ def test_a_piece_that_is_damaged_is_noticed(cut: str, to: str | None) -> None:
         rewrite("dcp", [], "new" if to else "new.safetensors", to=to)
     assert not list(Path().glob("new*"))
     rewrite("dcp", [], "new" if to else "new.safetensors", to=to, verify_crc=False)
+
+
+@pytest.mark.parametrize("output", [["-o", "new.safetensors"], ["-o", "new", "--to", "dcp"]])
+def test_compressed_pieces_are_put_into_no_other_file(
+    output: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    package("zstandard")
+    needs_torch("2.7", "pieces are compressed")
+    from torch.distributed.checkpoint._extension import ZStandard
+
+    save(Path("dcp"), {"a": torch.ones(8, 8)}, 2, rows, _extensions=[ZStandard()])
+
+    assert main(["dcp/", *output]) == 2
+    said = f"error: '{output[1]}' cannot hold 'a', compressed (stream.zstd/1)\n"
+    assert capsys.readouterr().err == said
+    assert not list(Path().glob("new*"))

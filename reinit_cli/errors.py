@@ -354,7 +354,7 @@ class OutputError(ReinitError):
     Its kind is "name" where the form of its name is wrong, "copy" where other files are to go
     along and there are none, "check" where it could not be taken back, "unnamed" where its
     source is in memory and no path is given, "ranks" where several processes cannot write it
-    together, and "rank gone" where one of them is gone without a reason of its own.
+    together, "rank plan" where they do not plan the same, and "rank gone" where one of them is gone without a reason of its own.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {

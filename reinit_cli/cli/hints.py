@@ -324,6 +324,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputError, "check"): (
         "name a file with -o, and write it out when it has passed: cat FILE"
     ),
+    (errors.OutputError, "rank plan"): (
+        "give every rank the same command, and files on a file system that all of them share"
+    ),
     (errors.OutputError, "rank gone"): lambda error: (
         "the same command with --resume goes on from what the other ranks had finished"
         if error.notes

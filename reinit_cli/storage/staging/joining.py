@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reinit_cli.storage.staging.pulse import Pulse
-from reinit_cli.storage.staging.staging import Staging, failure, wait
+from reinit_cli.storage.staging.staging import PLAN, Staging, failure, wait
 from reinit_cli.storage.staging.texts import Form
 from reinit_cli.storage.staging.watch import silent
 from reinit_cli.text import shortened
@@ -55,4 +55,5 @@ def compare(staging: Staging, mine: Form, of_first: Form) -> None:
                 staging.path,
                 f"rank {staging.ranks.rank} has another plan than rank 0: "
                 + (how if texts else f"its {name} differ"),
+                PLAN,
             )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
-from reinit_cli.errors import ReinitError
+from reinit_cli.errors import OutputUnwritableError, ReinitError
 from reinit_cli.storage.anchor import Anchor
 from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.destination import Destination
@@ -17,7 +18,7 @@ from reinit_cli.storage.staging.ranks import Ranks
 from reinit_cli.storage.staging.shared_file import SharedFile
 from reinit_cli.storage.staging.staging import Staging, wait
 from reinit_cli.storage.staging.texts import Form, put_text, text_at
-from reinit_cli.storage.staging.watch import Watch, is_interruption
+from reinit_cli.storage.staging.watch import Watch, ended, is_interruption
 from reinit_cli.storage.system import naming_output
 from reinit_cli.storage.temporary import TemporaryFolder, remove_stale
 from reinit_cli.storage.whole_file import WholeFile
@@ -69,7 +70,8 @@ class SharedOutput(LocalOutput):
         del nbytes
         syncs = self._destination.syncs or self._destination.replaces
         path = os.path.join(self._path, name) if name else self._path
-        self._opened.append(SharedFile(path, self._staging.place(name), syncs=syncs))
+        with self._in_staging():
+            self._opened.append(SharedFile(path, self._staging.place(name), syncs=syncs))
         return self._opened[-1]
 
     def counted(self, progress: Progress) -> Progress:
@@ -85,8 +87,20 @@ class SharedOutput(LocalOutput):
         for file in self._opened:
             file.close()
         self._opened.clear()
-        with naming_output(self._path):
+        self._watched.check()
+        with self._in_staging(), naming_output(self._path):
             put_text(self._staging.text("note", self.ranks.rank), note)
+
+    @contextmanager
+    def _in_staging(self) -> Iterator[None]:
+        """Say why the staging is gone where that is why something fails."""
+        try:
+            yield
+        except OutputUnwritableError as error:
+            self._watched.check()
+            if not self._staging.is_there:
+                raise ended(self._staging) from error
+            raise
 
     def note_of_before(self) -> Form | None:
         """Return what this rank left when it wrote its part in a run that was interrupted."""

@@ -35,7 +35,14 @@ GONE = "rank gone"
 """The kind of error where a rank is gone, and not because of anything that it found."""
 
 
-def failure(path: str, problem: str, kind: str = "ranks") -> OutputError:
+PLAN = "rank plan"
+"""The kind of error where ranks do not plan the same."""
+
+KINDS = ("ranks", GONE, PLAN)
+"""The kinds of errors that say which rank they are about."""
+
+
+def failure(path: str, problem: str, kind: str = KINDS[0]) -> OutputError:
     """Return the error of several processes that cannot write an output together."""
     return OutputError(path, problem, kind=kind)
 

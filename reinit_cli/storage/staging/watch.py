@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from reinit_cli.errors import OutputError, ReinitError
 from reinit_cli.storage.staging.pulse import Pulse, Sign
-from reinit_cli.storage.staging.staging import GONE, VERSION, Staging, failure
+from reinit_cli.storage.staging.staging import GONE, KINDS, VERSION, Staging, failure
 from reinit_cli.storage.staging.texts import put_text, text_at
 from reinit_cli.text import number
 from reinit_cli.threads import Progress, signals_held, unwatched
@@ -90,7 +90,7 @@ class Watch:
         said = {
             "version": VERSION,
             "error": _said(error, self._staging.ranks.rank),
-            "is_interrupted": is_interruption(error),
+            "kind": _kind_of(error),
         }
         with suppress(OSError):  # what was removed needs no reason
             put_text(self._staging.text("failed", self._staging.ranks.rank), said)
@@ -112,7 +112,7 @@ class Watch:
         if told is not None:
             return told
         if not self._staging.is_there:
-            return failure(self._staging.path, "rank 0 has ended the run", GONE)
+            return ended(self._staging)
         before = sum(pulse.done for pulse in self._pulses.values())
         for pulse in self._pulses.values():
             pulse.feel()
@@ -125,7 +125,7 @@ class Watch:
         for rank in self._staging.failed():
             said = text_at(self._staging.text("failed", rank))
             if said is not None:
-                kind = GONE if said.get("is_interrupted") else "ranks"
+                kind = str(said.get("kind"))
                 return failure(self._staging.path, str(said.get("error")), kind)
         return None
 
@@ -134,6 +134,11 @@ class Watch:
         if pulse.silence <= timeout:
             return None
         return silent(self._staging, rank, has_come=pulse.has_come)
+
+
+def ended(staging: Staging) -> OutputError:
+    """Return the error of a rank that finds the staging removed."""
+    return failure(staging.path, "rank 0 has ended the run", GONE)
 
 
 def silent(staging: Staging, rank: int, *, has_come: bool) -> OutputError:
@@ -151,9 +156,16 @@ def is_interruption(error: BaseException | None) -> bool:
     return error is not None and (is_gone or not isinstance(error, Exception))
 
 
+def _kind_of(error: BaseException) -> str:
+    """Return the kind that the others give an error of this rank."""
+    if isinstance(error, OutputError) and error.kind in KINDS:
+        return error.kind
+    return GONE if is_interruption(error) else KINDS[0]
+
+
 def _said(error: BaseException, rank: int) -> str:
     """Return what the others say of an error of this rank."""
-    if isinstance(error, OutputError) and error.kind in (GONE, "ranks"):
+    if isinstance(error, OutputError) and error.kind in KINDS:
         return error.problem  # which names the rank
     if is_interruption(error):
         return f"rank {rank} was interrupted"

@@ -508,21 +508,25 @@ def keys_of_url(place: str, latency: float) -> None:
 
 
 def remote(latency: float = 0.05) -> None:
-    """A rewrite of a file that is far away, beside streaming what is copied of it."""
+    """A rewrite of a file that is far away, beside streaming what is copied: the quietest of four."""
     far = str(Path(__file__).parent / "far.py")
     server = subprocess.Popen([PYTHON, far, str(latency)], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     place = f"http://127.0.0.1:{int(server.stdout.readline())}"
     keys_of_url(place, latency)
     url = f"{place}/m.safetensors"
-    cost = measure(*REINIT, url, *TENTH, "-q", "-o", "out.safetensors")
-    streaming = measure(PYTHON, "-c", STREAMING, url)
+    costs, streamed = [], []
+    for _ in range(4):  # in turns, since a long copy meets whatever else the machine does
+        costs.append(measure(*REINIT, url, *TENTH, "-q", "-o", "out.safetensors", runs=0))
+        streamed.append(measure(PYTHON, "-c", STREAMING, url, runs=0))
     server.terminate()
     server.wait()
     name = f"a tenth of `m.safetensors` drawn, at a URL {latency * 1000:.0f} ms away"
     beside = "the copied part streamed, eight connections"
-    show(name, cost.seconds, beside, streaming.seconds, 1.2, "s")
-    show(f"{name}, memory", cost.megabytes, "allowed", 400, 1, "MB")
+    quietest, beside_it = (min(each.seconds for each in many) for many in (costs, streamed))
+    show(name, quietest, beside, beside_it, 1.2, "s")
+    most = max(each.megabytes for each in costs)
+    show(f"{name}, memory", most, "allowed", 400, 1, "MB")
 
 
 def batch(count: int = 100) -> None:

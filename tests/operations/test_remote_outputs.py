@@ -153,6 +153,34 @@ def test_memory_is_read_and_written_like_the_disk(memory: dict[str, bytes], name
     assert Path(f"back-{name}").read_bytes() == Path(f"local-{name}").read_bytes()
 
 
+def test_values_that_a_rule_changes_come_from_s3_and_go_there(bucket: Bucket) -> None:
+    rules = {"table": "noise:std=0.1", "*.weight": "shuffle"}
+    _safetensors("m.safetensors")
+    bucket.put("m.safetensors", Path("m.safetensors").read_bytes())
+    rewrite("m.safetensors", rules, "local.safetensors")
+
+    rewrite(bucket.url("m.safetensors"), rules, bucket.url("new.safetensors"))
+    rewrite(bucket.url("m.safetensors"), rules, "back.safetensors")
+
+    local = Path("local.safetensors").read_bytes()
+    assert bucket.objects["new.safetensors"] == local
+    assert Path("back.safetensors").read_bytes() == local
+
+
+@pytest.mark.parametrize("output", ["back.safetensors", "memory://back.safetensors"])
+@pytest.mark.usefixtures("memory")
+def test_what_is_filled_is_not_fetched(bucket: Bucket, output: str) -> None:
+    _safetensors("m.safetensors")
+    bucket.put("m.safetensors", Path("m.safetensors").read_bytes())
+    bucket.server.asked.clear()
+
+    rewrite(bucket.url("m.safetensors"), {"table": "normal"}, output)
+
+    fetched = sum(asked.nbytes for asked in bucket.server.asked if asked.verb == "get")
+    filled = _state()["table"].nbytes
+    assert 0 < fetched < Path("m.safetensors").stat().st_size - filled + 2**18
+
+
 def test_a_folder_that_ends_in_a_slash_takes_the_file_under_its_name(bucket: Bucket) -> None:
     _safetensors("m.safetensors")
 

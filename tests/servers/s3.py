@@ -22,11 +22,18 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: its method, "/bucket/key" and the names of what its query says."""
+    """A request: its method, "/bucket/key", the names of what its query says, and its range."""
 
     method: str
     path: str
     query: frozenset[str]
+    range: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes of an object it asks for; 0 for none in particular."""
+        first, _, last = self.range.removeprefix("bytes=").partition("-")
+        return int(last) + 1 - int(first) if first and last else 0
 
     @property
     def verb(self) -> str:
@@ -136,7 +143,9 @@ class S3Server:
 
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         query = frozenset(parse_qs(environ["QUERY_STRING"], keep_blank_values=True))
-        asked = Asked(environ["REQUEST_METHOD"], environ["PATH_INFO"], query)
+        asked = Asked(
+            environ["REQUEST_METHOD"], environ["PATH_INFO"], query, environ.get("HTTP_RANGE", "")
+        )
         self.asked.append(asked)
         fault = self.choose(asked) if self.choose is not None else None
         if fault is None:

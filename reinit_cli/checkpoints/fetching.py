@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable
 
+from reinit_cli.checkpoints.array import ArraySource
 from reinit_cli.checkpoints.file import FileSource
 from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.source import Source, files_of_weights
@@ -67,7 +68,10 @@ def doubts_about_files(source: Source) -> tuple[str, ...]:
 
 def store_with(source: Source | None) -> Store:
     """Return the store that has the files of a source, and those next to them."""
-    return source.store if isinstance(source, (FileSource, FolderSource)) else LocalStore()
+    return source.store if isinstance(source, _STORED) else LocalStore()
+
+
+_STORED = (FileSource, FolderSource, ArraySource)
 
 
 def _store_of(source: Source) -> FetchingStore | None:

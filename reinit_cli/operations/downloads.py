@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from reinit_cli.checkpoints.fetching import download_of, fetch, files_of
 from reinit_cli.checkpoints.source import Source
@@ -23,17 +23,27 @@ def download_of_tensors(source: Source, keys: Iterable[str]) -> Download | None:
 
 
 def fetch_for(job: Job, progress: Progress) -> None:
-    """Fetch what a job reads of its source, before anything is written; see `fetch`.
+    """Fetch what a job reads of its sources, before anything is written; see `fetch`.
 
     Raises:
         SourceError: it cannot be fetched.
     """
-    fetch(job.source, _files_for(job), progress)
+    for source, files in _read_by(job):
+        fetch(source, files, progress)
 
 
-def download_for(job: Job) -> Download | None:
-    """Return what `fetch_for` downloads."""
-    return download_of(job.source, _files_for(job))
+def downloads_for(job: Job) -> Iterator[Download | None]:
+    """Yield what `fetch_for` downloads of each source; None of those that are here."""
+    for source, files in _read_by(job):
+        yield download_of(source, files)
+
+
+def _read_by(job: Job) -> Iterator[tuple[Source, tuple[str, ...] | None]]:
+    """Yield the sources that a job reads, and which of their files; None where it reads all."""
+    yield job.source, _files_for(job)
+    for name, keys in job.plan.taken.items():
+        donor = job.references.donors[name]
+        yield donor, files_of(donor, keys)
 
 
 def _files_for(job: Job) -> tuple[str, ...] | None:

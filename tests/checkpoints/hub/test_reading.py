@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -383,7 +384,25 @@ def test_tensors_are_taken_from_a_model_of_the_hub(
 
     assert done.code == 0, done.err
     assert torch.equal(load_file("new.safetensors")["layers.2.weight"], torch.full((250, 100), 2.0))
+    assert done.err.startswith(f"downloading {FOUR} (")
     assert _cached(tmp_path) == {"model-00003-of-00004.safetensors", INDEX}
+
+
+def test_an_array_is_taken_from_the_cache_of_the_hub(
+    hub: MockHub, reinit: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "arrays").mkdir()
+    np.save(tmp_path / "arrays/a.npy", np.arange(20_000, dtype="float32"))
+    hub.add("org/arrays", tmp_path / "arrays")
+    save_file({"x": torch.zeros(20_000)}, "mine.safetensors")
+
+    done = reinit(
+        "mine.safetensors", "-r", "x=values:hf://org/arrays/a.npy", "-o", "new.safetensors"
+    )
+
+    assert done.code == 0, done.err
+    assert torch.equal(load_file("new.safetensors")["x"], torch.arange(20_000.0))
+    assert _cached(tmp_path) == {"a.npy"}
 
 
 def test_two_models_of_the_hub_are_compared(

@@ -158,13 +158,14 @@ def _run(
     """Run what is planned; if that is interrupted, report how many outputs are done."""
     from reinit_cli.cli.terminal import note_downloads
     from reinit_cli.operations.batch import run_batch
-    from reinit_cli.operations.downloads import download_for
+    from reinit_cli.operations.downloads import downloads_for
     from reinit_cli.planning.job import Job
 
     jobs = [each for each in planned if isinstance(each, Job)]
     progress = meter.of(sum(job.nbytes for job in jobs))
     if not told.is_quiet:
-        note_downloads((job.source for job in jobs), map(download_for, jobs))
+        downloads = (each for job in jobs for each in downloads_for(job))
+        note_downloads((job.source for job in jobs), downloads)
     try:
         run_batch(
             planned, told.take, progress, keeps_going=keeps_going, at_once=at_once, report=page

@@ -8,6 +8,7 @@ import itertools
 import json
 import mmap
 import os
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ import safetensors.torch
 import torch
 from torch.distributed import checkpoint as dcp
 
+import reinit_cli
+from reinit_cli.checkpoints.find import find_source
 from reinit_cli.cli import main
 from tests.servers.s3 import Bucket
 from tests.servers.web import RangeServer
@@ -454,3 +457,46 @@ def test_the_report_says_how_much_was_fetched(
     assert main([f"{server.url}/m.pt", *RULE, "-n", "-o", "new.pt"]) == 0
     said = capfd.readouterr()
     assert f"fetched: {server.nbytes / 1000:.1f} kB in {len(server.log)} request" in said.err
+
+
+def test_a_rewrite_of_a_dcp_folder_fetches_the_edges_of_its_pieces_and_what_is_copied(
+    server: RangeServer,
+) -> None:
+    state = {f"w.{at}": torch.full((200, 200), at + 0.5) for at in range(20)}
+    state |= {f"b.{at}": torch.full((9,), at + 0.5) for at in range(20)}
+    dcp.save(state, checkpoint_id="dcp", no_dist=True)
+    _serve(server, Path("dcp"))
+
+    assert main([f"{server.url}/dcp/.metadata", "-r", "w.*=zeros", "-o", "out"]) == 0
+    filled, requests = server.nbytes, len(server.log)
+    server.log.clear()
+    assert main([f"{server.url}/dcp/.metadata", "-o", "out.safetensors"]) == 0
+
+    assert filled < 600_000  # of 3.3 MB
+    assert requests < 120
+    assert server.nbytes < 4_500_000
+    found = safetensors.torch.load_file("out.safetensors")
+    assert all(torch.equal(found[key], state[key]) for key in state)
+
+
+def test_the_source_of_an_outcome_goes_to_another_process(
+    server: RangeServer, memory: fsspec.AbstractFileSystem
+) -> None:
+    _folder(Path("hf"))
+    _serve(server, Path("hf"))
+    memory.pipe_file("/m.pt", _saved("m.pt"))
+
+    for url in ("memory://m.pt", f"{server.url}/hf/model.safetensors.index.json?sig=1"):
+        again = pickle.loads(pickle.dumps(find_source(url)))
+        with again.open(0) as contents:
+            contents.check_unchanged()
+            assert contents.view(again.tensors[0]).parts[0].data.file.read(0, 4)
+
+
+def test_python_functions_take_urls(memory: fsspec.AbstractFileSystem) -> None:
+    memory.pipe_file("/b/m.pt", _saved("m.pt"))
+
+    outcome = reinit_cli.rewrite("memory://b/m.pt", ["layers.1.weight=zeros"])
+
+    assert outcome.job.destination.path == "m-reinit.pt"
+    assert torch.load("m-reinit.pt")["layers.1.weight"].count_nonzero() == 0

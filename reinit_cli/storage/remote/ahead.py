@@ -19,7 +19,7 @@ BLOCK_NBYTES = 8 * 2**20
 BLOCKS = 8
 """How many are fetched, or wait to be read, at a time."""
 
-_GAP_NBYTES = 64 * 2**10
+GAP_NBYTES = 64 * 2**10
 """What is fetched too where it lies between two ranges: less than a request costs."""
 
 
@@ -105,7 +105,7 @@ class Ahead:
             self._next = next(self._blocks, None)
 
 
-def joined(ranges: Iterable[tuple[int, int]], gap: int = _GAP_NBYTES) -> Iterator[tuple[int, int]]:
+def joined(ranges: Iterable[tuple[int, int]], gap: int = GAP_NBYTES) -> Iterator[tuple[int, int]]:
     """Yield ranges, those as one that lie one behind the other with little between them."""
     last: tuple[int, int] | None = None
     for start, end in ranges:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from reinit_cli.errors import SourceChangedError
 from reinit_cli.storage.reader import Fingerprint
-from reinit_cli.storage.remote.ahead import Ahead, joined
+from reinit_cli.storage.remote.ahead import GAP_NBYTES, Ahead, joined
 from reinit_cli.storage.remote.place import Place
 from reinit_cli.storage.remote.windows import FIRST_NBYTES, Windows
 
@@ -89,8 +89,12 @@ class RemoteFile:
 
     def gather(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Have some short ranges at hand, which are fetched together."""
-        asked = [each for each in joined(sorted(ranges)) if not self._windows.has(*each)]
-        if sum(end - start for start, end in asked) > GATHERED_NBYTES:
+        wanted = sorted(ranges)
+        for gap in (GAP_NBYTES, 0):
+            asked = [each for each in joined(wanted, gap) if not self._windows.has(*each)]
+            if sum(end - start for start, end in asked) <= GATHERED_NBYTES:
+                break
+        else:
             return
         with ThreadPoolExecutor(min(_TOGETHER, len(asked) or 1), "fetch") as pool:
             fetched = pool.map(lambda each: self._fetched(*each), asked)

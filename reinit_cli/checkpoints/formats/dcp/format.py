@@ -28,6 +28,7 @@ from reinit_cli.checkpoints.formats.base import (
     whole,
 )
 from reinit_cli.checkpoints.formats.dcp.boxes import fault_of_chunks, overlap_of
+from reinit_cli.checkpoints.formats.dcp.edges import gather_edges
 from reinit_cli.checkpoints.formats.dcp.glance import METADATA_NAME, ByNames
 from reinit_cli.checkpoints.formats.dcp.metadata import Metadata, Piece, Stored, read_metadata
 from reinit_cli.checkpoints.formats.dcp.new.folder import created, refused
@@ -136,6 +137,8 @@ class Dcp(ByNames):
     def checks(self, located: Located, files: Files) -> list[Check]:
         """Return a check of every piece of the state dict's tensors."""
         stored = _pieces(located).stored
+        for name, pieces in _pieces(located).of_file.items():
+            gather_edges(files[name], pieces)
         return [
             check
             for tensor in located.tensors
@@ -313,6 +316,7 @@ def _is_archive_with_elements(piece: Piece) -> bool:
 
 def _rewritten(file: Reader, pieces: Sequence[Piece], edits: FileEdits) -> list[Segment]:
     """Return a file with some bytes of its pieces replaced, and everything else checked."""
+    gather_edges(file, pieces)
     if start_of_safetensors(pieces, file) is not None:
         return spliced(file, 0, file.nbytes, edits)
     segments: list[Segment] = []

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reinit_cli.checkpoints.formats.base import Files, Place
 from reinit_cli.checkpoints.formats.dcp.boxes import box_of
+from reinit_cli.checkpoints.formats.dcp.edges import gather_edges
 from reinit_cli.checkpoints.formats.dcp.metadata import Piece, Stored
 from reinit_cli.checkpoints.formats.dcp.slices import Archive, Window
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
@@ -35,6 +36,7 @@ class Places(Mapping[str, tuple[Place, ...]]):
         self._stored = stored
         self._files = files
         self._found: dict[str, tuple[Place, ...]] = {}
+        self._gathered: set[str] = set()  # the files of which all edges were fetched
         self._shards: dict[str, tuple[_Shapes, Mapping[str, tuple[Place, ...]]]] = {}
 
     def __getitem__(self, key: str) -> tuple[Place, ...]:
@@ -59,12 +61,23 @@ class Places(Mapping[str, tuple[Place, ...]]):
         if stored.dtype not in DTYPES or any(piece.transforms for piece in stored.pieces):
             return ()
         pieces = [piece for piece in stored.pieces if 0 not in sizes_of(piece)]
+        self._gather(pieces)
         try:
             found = tuple(self._place(stored, piece) for piece in pieces)
         finally:
             for piece in pieces:
-                self._files[piece.file].close()
+                if not self._files[piece.file].is_distant:  # which has no descriptor
+                    self._files[piece.file].close()
         return found or (Place(stored.pieces[0].file, stored.pieces[0].offset, 0),)
+
+    def _gather(self, pieces: Sequence[Piece]) -> None:
+        """Fetch what is read of pieces in distant files; from the second tensor on, of all pieces."""
+        for name in {piece.file for piece in pieces} - self._gathered:
+            own = pieces
+            if self._found:
+                own = [piece for stored in self._stored.values() for piece in stored.pieces]
+                self._gathered.add(name)
+            gather_edges(self._files[name], (piece for piece in own if piece.file == name))
 
     def _place(self, stored: Stored, piece: Piece) -> Place:
         file = self._files[piece.file]

@@ -50,7 +50,8 @@ class Window:
         self._start = start
         self.path = f"{file.path}: {called}"
         self.nbytes = nbytes
-        self._data = file.read(start, nbytes) if nbytes <= _SMALL_NBYTES else b""
+        is_small = nbytes <= _SMALL_NBYTES and not file.is_distant
+        self._data = file.read(start, nbytes) if is_small else b""
 
     @property
     def fingerprint(self) -> Fingerprint:

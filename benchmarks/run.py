@@ -350,8 +350,6 @@ def split() -> None:
 def small(turns: int = 9) -> None:
     """Files of 1 MB, which cost what their imports cost: in turns, as they take so little."""
     subprocess.run([PYTHON, "-c", MAKE_SMALL], check=True)
-    # As an installed package is, also where PYTHONDONTWRITEBYTECODE is set.
-    subprocess.run([PYTHON, "-m", "compileall", "-q", PACKAGE], check=True)
     rule = ("-r", "weight=xavier_uniform")
     rewriting("small.safetensors", *rule, "--record")
     os.rename("out.safetensors", "drawn.safetensors")
@@ -654,6 +652,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     asked = parser.parse_args()
     parts = asked.parts or (["rewrites"] if asked.large else list(PARTS))
+    # As an installed package is, also where PYTHONDONTWRITEBYTECODE is set.
+    subprocess.run([PYTHON, "-m", "compileall", "-q", PACKAGE], check=True)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         if not {"draws", "small", "split", "batch", "shards"}.issuperset(parts):

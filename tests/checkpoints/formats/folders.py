@@ -261,6 +261,14 @@ KINDS = (
         says="its save did not finish: there is no .metadata",
     ),
     Kind(
+        "torch.distributed.checkpoint, sharded safetensors",
+        {
+            "shard-00001-model-00001-of-00001.safetensors": ("a.weight",),
+            "shard-00002-model-00001-of-00001.safetensors": ("b.weight",),
+        },
+        reads=_BOTH,
+    ),
+    Kind(
         "FSDP, sharded state of accelerate",
         others=(
             "pytorch_model_fsdp_0/.metadata",

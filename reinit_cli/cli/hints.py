@@ -17,6 +17,8 @@ from reinit_cli.cli.offers import (
     initializer,
     key,
     kind,
+    model,
+    of_timm,
     pointed,
     resize,
     rows,
@@ -88,10 +90,6 @@ def _placeholder(error: errors.UnknownNameError) -> str:
     return did_you_mean([f"{{{name}}}" for name in meant(error)], _BRACES)
 
 
-def _model(error: errors.UnknownNameError) -> str:
-    return did_you_mean(meant(error), "reinit models lists the models; a path has a dot or a slash")
-
-
 def _timm_model(error: errors.UnknownNameError) -> str:
     found = [f"{error.of}{name}" for name in meant(error)]
     return did_you_mean(found, "reinit models timm: lists them")
@@ -121,7 +119,8 @@ def _file(otherwise: str) -> Callable[[Any], str]:
 
 def _source(error: errors.SourceNotFoundError) -> str:
     """Offer a file that is spelled like it, or the model of a hub that may be meant."""
-    return _file(perhaps_on_hub(error) or "reinit models lists the built-in models")(error)
+    offered = did_you_mean(of_timm(error.about)) or perhaps_on_hub(error)
+    return _file(offered or "reinit models lists the built-in models")(error)
 
 
 def _roots(error: errors.ReinitError) -> str:
@@ -222,8 +221,10 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "newer stream"): _UPGRADE,
     (errors.UnknownNameError, "device"): "--device auto uses the best one available",
     (errors.UnknownNameError, "inexact device"): "--device cpu draws the same values",
-    (errors.UnknownNameError, "model"): _model,
-    (errors.UnknownNameError, "architecture"): spelled("reinit models lists the models"),
+    (errors.UnknownNameError, "model"): model(
+        "reinit models lists the models; a path has a dot or a slash"
+    ),
+    (errors.UnknownNameError, "architecture"): model("reinit models lists the models"),
     (errors.UnknownNameError, "weights"): spelled("--weights none builds it without"),
     (errors.UnknownNameError, "key"): key,
     (errors.UnknownNameError, "root"): _roots,

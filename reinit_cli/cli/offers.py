@@ -22,6 +22,19 @@ def did_you_mean(found: Sequence[str], otherwise: str = "") -> str:
     return f"did you mean {' or '.join(found)}?" if found else otherwise
 
 
+def of_timm(name: str) -> list[str]:
+    """Return how a model of timm is named that was named without its package; none for others."""
+    from reinit_cli.checkpoints.models.timm_names import timm_names_in_source
+    from reinit_cli.initializers.arch import TIMM
+
+    return [f"{TIMM}{name}"] if name.partition(".")[0] in timm_names_in_source() else []
+
+
+def model(otherwise: str) -> Callable[[errors.UnknownNameError], str]:
+    """Offer the model of timm that has the name, or those that are spelled like it."""
+    return lambda error: did_you_mean(of_timm(error.about) or meant(error), otherwise)
+
+
 def spelled(otherwise: str) -> Callable[[Any], str]:
     """Offer the known names that are spelled like the one that is not."""
     return lambda error: did_you_mean(meant(error), otherwise)

@@ -137,7 +137,9 @@ def _way(word: str, rest: Sequence[str], known: Sequence[str]) -> str:
     command = _command_for(word, rest)
     if command is not None and (word.lower() in _MEANT or word == "init"):
         return _corrected([command], rest)
-    found = near(word, known)
+    from reinit_cli.cli.offers import of_timm
+
+    found = of_timm(word) or near(word, known)
     return (
         _corrected(found, rest)
         if found

@@ -12,12 +12,13 @@ from reinit_cli.errors import PackageError
 from reinit_cli.text import quoted
 
 
-def imported(package: str, arch: str) -> ModuleType:
+def imported(package: str, arch: str, kind: str = "architecture") -> ModuleType:
     """Import a package from where Python has packages installed.
 
     Args:
         package: its name.
-        arch: the architecture that needs it, as the user names it.
+        arch: the architecture or source that needs it, as the user names it.
+        kind: which of both that is.
 
     Raises:
         PackageError: it is not installed, or cannot be imported.
@@ -29,7 +30,7 @@ def imported(package: str, arch: str) -> ModuleType:
             if error.name != package:
                 problem = str(error).partition("\n")[0]
                 raise PackageError(package, problem, kind="broken") from error
-            raise PackageError(package, of=f"the architecture {quoted(arch)}") from error
+            raise PackageError(package, of=f"the {kind} {quoted(arch)}") from error
 
 
 def version_of(package: str) -> str:

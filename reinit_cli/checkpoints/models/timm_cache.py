@@ -27,7 +27,7 @@ def tags_of(name: str, label: str) -> Mapping[str, bool]:
         PackageError: timm is not installed.
         UnknownNameError: it has no such model.
     """
-    timm = imported("timm", label)
+    timm = imported("timm", label, "model")
     names = timm.list_models()
     if name not in names:
         # Former names may have weights of their own that a new one has under a tag.
@@ -39,7 +39,7 @@ def tags_of(name: str, label: str) -> Mapping[str, bool]:
 
 def all_tags(label: str) -> Mapping[str, Mapping[str, bool]]:
     """Return the tags of every model of timm, by its name; see `tags_of`."""
-    timm = imported("timm", label)
+    timm = imported("timm", label, "model")
     return {name: tags_in(timm, name) for name in timm.list_models()}
 
 

@@ -1,4 +1,4 @@
-"""Names of timm's models, as shells complete them: read from its modules, which are not imported."""
+"""Names of timm's models, completed and offered: read from its modules, which are not imported."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
+import torch
 
 from tests.cli.conftest import Done
 from tests.tools import missing
@@ -61,3 +62,27 @@ def test_keys_of_a_model_of_timm_are_completed(reinit: Callable[..., Done]) -> N
     done = reinit("completion", "zsh", "--line", "reinit timm:resnet18 -r fc.w")
 
     assert done.out.splitlines() == ["fc.weight="]
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (
+            ["resnet50d", "-r", "*.bias=zeros"],
+            "did you mean: reinit timm:resnet50d -r '*.bias=zeros'?",
+        ),
+        (["keys", "resnet50d"], "did you mean timm:resnet50d?"),
+        (["keys", "resnet50d.a1_in1k"], "did you mean timm:resnet50d.a1_in1k?"),
+        (["m.pt", "-r", "*=default", "--arch", "resnet50d"], "did you mean timm:resnet50d?"),
+        (["keys", "resnet81"], "did you mean resnet"),
+    ],
+)
+def test_a_model_of_timm_alone_is_offered_by_its_whole_name(
+    args: list[str], hint: str, reinit: Callable[..., Done]
+) -> None:
+    torch.save({"weight": torch.ones(2)}, "m.pt")
+
+    done = reinit(*args)
+
+    assert done.code == 2
+    assert f"hint: {hint}" in done.err

@@ -354,7 +354,9 @@ class OutputError(ReinitError):
     Its kind is "name" where the form of its name is wrong, "copy" where other files are to go
     along and there are none, "check" where it could not be taken back, "unnamed" where its
     source is in memory and no path is given, "ranks" where several processes cannot write it
-    together, "rank plan" where they do not plan the same, and "rank gone" where one of them is gone without a reason of its own.
+    together, "rank plan" where they do not plan the same,
+    "rank gone" where one of them is gone without a reason of its own, and "resume" where there
+    is one process only.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -362,6 +364,7 @@ class OutputError(ReinitError):
         "name": "output {about!r}: {problem}",
         "copy": "{about!r} has no other files to copy, or the output is not a folder",
         "check": "--check cannot be used with -o -",
+        "ranks": "{problem}",
         "unnamed": "{about} is in memory and has no path to name an output after",
     }
 

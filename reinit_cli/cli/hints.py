@@ -325,13 +325,10 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputError, "check"): (
         "name a file with -o, and write it out when it has passed: cat FILE"
     ),
-    (errors.OutputError, "rank plan"): (
-        "give every rank the same command, and files on a file system that all of them share"
-    ),
+    (errors.OutputError, "resume"): "--skip-existing makes only the outputs that are missing",
+    (errors.OutputError, "rank plan"): "give every rank the same command and the same files",
     (errors.OutputError, "rank gone"): lambda error: (
-        "the same command with --resume goes on from what the other ranks had finished"
-        if error.notes
-        else ""
+        "the same command with --resume goes on from what was finished" if error.notes else ""
     ),
     (errors.OutputExistsError, ""): "name another with -o (reinit run -h shows how to overwrite)",
     (errors.OutputExistsError, "report"): _existing,

@@ -36,7 +36,6 @@ _MEANT = {
     "--gpu": "--device cuda",
     "--cpu": "--device cpu",
     "--mps": "--device mps",
-    "--resume": "--skip-existing",
     "--no-clobber": "--skip-existing",
     "--simulate": "--dry-run",
     "--what-if": "--dry-run",

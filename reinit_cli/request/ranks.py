@@ -13,6 +13,9 @@ from reinit_cli.text import listed
 _NAMES = ("rank", "world_size", "run_id")
 
 
+_ALONE = "--resume is for an output that several ranks write"
+
+
 def ranks_asked(given: Mapping[str, object], environ: Mapping[str, str]) -> RequestOptions:
     """Return which of the processes that torchrun began this one is, unless options say it.
 
@@ -47,7 +50,8 @@ def check_ranks(request: Request, count: int = 1) -> None:
         _problem_of_several(request, count) if request.is_shared else ""
     )
     if problem:
-        raise OutputError(request.called, problem, kind="ranks")
+        kind = "resume" if problem == _ALONE else "ranks"
+        raise OutputError(request.called, problem, kind=kind)
 
 
 def _problem(request: Request) -> str:
@@ -62,7 +66,7 @@ def _problem(request: Request) -> str:
     if missing and named:
         return f"{listed(named)} cannot be used without {listed(missing)}"
     if rank is None or size is None:
-        return "--resume is for an output that several ranks write" if request.resume else ""
+        return _ALONE if request.resume else ""
     if size < 1:
         return f"a world has at least one rank, not {size}"
     if not 0 <= rank < size:

@@ -124,7 +124,7 @@ def _ask(reinit: Callable[..., Done], line: str, shell: str = "bash") -> list[st
         ("reinit m.safetensors --arch transf", ["transformers "]),
         ("reinit m.safetensors --arch tim", ["timm:"]),
         ("reinit m.safetensors --arch ./m.s", ["./m.safetensors "]),
-        ("reinit --ru", ["--rule "]),
+        ("reinit --rul", ["--rule "]),
         ("reinit m.safetensors -nvr hea", ["head."]),
         ("reinit m.safetensors -rhea", ["-rhead."]),
         ("reinit keys -- m.safetensors hea", ["head."]),

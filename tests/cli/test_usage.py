@@ -26,7 +26,6 @@ INSTEAD = {
     "--outfile": "did you mean --output?",
     "--half": "did you mean --dtype float16?",
     "--gpu": "did you mean --device cuda?",
-    "--resume": "did you mean --skip-existing?",
     "--group": "--group is an option of reinit keys",
     "--rtol": "--rtol is an option of reinit diff",
     "--sort": "--sort is an option of reinit keys, stats, diff and show",
@@ -41,6 +40,16 @@ def test_the_option_that_was_meant_is_offered(
     done = reinit("alexnet", typed, "x")
 
     said = f"error: there is no option {typed}\nhint: {hint}\n"
+    assert (done.code, done.out, done.err) == (2, "", said)
+
+
+def test_a_run_of_one_process_that_is_to_go_on_is_told_how(reinit: Callable[..., Done]) -> None:
+    done = reinit("alexnet", "-r", "*.bias=zeros", "--resume")
+
+    said = (
+        "error: --resume is for an output that several ranks write\n"
+        "hint: --skip-existing makes only the outputs that are missing\n"
+    )
     assert (done.code, done.out, done.err) == (2, "", said)
 
 

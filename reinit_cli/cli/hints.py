@@ -56,7 +56,7 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
         error: what was refused.
         args: the arguments after the program's name.
     """
-    args = [without_secrets(arg) for arg in args]
+    typed, args = args, [without_secrets(arg) for arg in args]
     words = mistyped(args, error) if concerns_words(error) else None
     if words is not None:
         return one_line(words[0]), one_line(words[1])
@@ -67,6 +67,8 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
         hint = hint_of_pattern(error, args)
     if error.kind in ("several", "in place") and error.about in args:
         hint = _one_by_one(error, args)
+    if hint and error.kind == "whole" and error.about not in typed:
+        hint += ", with the query or password that is left out here"
     return one_line(str(error)), one_line(hint) if hint else None
 
 
@@ -345,6 +347,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "name them apart, such as -o '{parent}/{stem}-new{suffix}'"
     ),
     (errors.OutputTakenError, "seed"): "name them apart, such as -o '{stem}-seed{seed}{suffix}'",
+    (errors.OutputUnwritableError, "file"): "name a file in it",
     (errors.OutputUnwritableError, "suffix"): _suffix,
     (errors.OutputUnwritableError, "link"): _linked,
     (errors.OutputUnwritableError, "in place"): lambda error: (

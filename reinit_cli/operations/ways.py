@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reinit_cli import errors
-from reinit_cli.storage.location import scheme_of
+from reinit_cli.storage.location import is_fetched, scheme_of
 from reinit_cli.text import near
 
 
@@ -147,6 +147,8 @@ def _unpack(program: str, suffix: str) -> Callable[[errors.UnsupportedFormatErro
 def _fetch_again(error: errors.UnsupportedFormatError) -> str:
     if error.about == "-":
         return "it is what the command before the pipe wrote"
+    if is_fetched(error.about):
+        return _IN_ITS_PLACE if scheme_of(error.about) in ("http", "https") else _UPLOADED
     folder, name = os.path.split(error.about)
     if name == "config.json":
         return f"name its folder: {shlex.quote(folder or '.')}"
@@ -157,6 +159,10 @@ def _fetch_again(error: errors.UnsupportedFormatError) -> str:
         return "name a safetensors file, or one that torch.save wrote"
     return "the download failed, or is not complete; fetch it again"
 
+
+_IN_ITS_PLACE = "the server sends this in place of a file; open the URL in a browser to see why"
+
+_UPLOADED = "what was uploaded is not a checkpoint, or not complete; upload it again"
 
 _OF_OTHER_TEXT = frozenset(
     {".py", ".ipynb", ".txt", ".md", ".json", ".yaml", ".yml", ".csv", ".log"}

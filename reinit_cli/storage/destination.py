@@ -81,7 +81,7 @@ def check_destination(
     _check_not_read(path, source, reads, in_place=in_place)
     if os.path.isdir(path):
         problem = "it is a folder, which is never replaced"
-        raise OutputUnwritableError(path, problem, kind="folder")
+        raise OutputUnwritableError(path, problem, kind="file" if destination.kind else "folder")
     if os.path.lexists(path):
         if not destination.replaces:
             raise OutputExistsError(path, kind=destination.kind)
@@ -112,7 +112,8 @@ def _check_remote(destination: Destination, url: str, source: str | None, reads:
 
     kind = kind_at_url(url)
     if kind == "folder":
-        raise OutputUnwritableError(url, "it is a folder, which is never replaced", kind="folder")
+        problem = "it is a folder, which is never replaced"
+        raise OutputUnwritableError(url, problem, kind="file" if destination.kind else "folder")
     if kind is not None and not destination.replaces:
         raise OutputExistsError(url, kind=destination.kind)
 
@@ -231,6 +232,8 @@ def check_extra_file(path: str, in_use: InUse, what: str, *, replaces: bool) -> 
     """
     if not is_remote(path):
         _check_name(path)
+    elif path.endswith("/"):
+        raise OutputUnwritableError(path, f"name the {what} too, not its folder alone")
     if taken := occupant(path, in_use):
         raise OutputTakenError(path, taken, kind=what)
     destination = Destination(path, replaces, kind=what, makes_folders=True)

@@ -99,15 +99,17 @@ class Secrets:
 
     @classmethod
     def of(cls, url: str) -> Secrets:
-        """Take them out of a URL, of which only those of the web have a query."""
-        scheme, mark, rest = url.partition("://")
+        """Take them out of a URL; what follows "?" in the name of an object is a part of it."""
+        _, mark, rest = url.partition("://")
+        has_query = scheme_of(url) not in _WITHOUT_QUERY
         authority = re.split(r"[/?#]", rest)[0]
+        if has_query and _has_odd_port(authority):
+            authority = rest  # that was a password with a slash or the like in it
         user, at, _ = authority.rpartition("@")
-        is_web = scheme.lower() in _WEB
-        if not mark or not (is_web or ":" in user):
+        if not mark or not (scheme_of(url) in _WEB or ":" in user):
             user, at = "", ""
-        found = re.search(r"[?#]", url) if is_web else None
-        return cls(user + at, url[found.start() :] if found else "")
+        found = re.search(r"[?#]", rest[len(user) :]) if mark and has_query else None
+        return cls(user + at, rest[len(user) + found.start() :] if found else "")
 
     def into(self, url: str) -> str:
         """Return a URL without secrets with these."""
@@ -124,7 +126,15 @@ def without_secrets(path: str) -> str:
     return scheme + mark + rest.removeprefix(secrets.user).removesuffix(secrets.query)
 
 
+def _has_odd_port(authority: str) -> bool:
+    port = authority.rpartition("]")[2].partition(":")[2]
+    return port != "" and "@" not in authority and not port.isdecimal()
+
+
 _WEB = ("http", "https")
+
+_WITHOUT_QUERY = frozenset({"s3", "s3a", "gs", "gcs", "memory", "hf", *_HERE})
+"""The schemes of places where any character may be one of a name."""
 
 
 DASH = "-"

@@ -12,6 +12,7 @@ from tests.cli.conftest import Done
 
 if TYPE_CHECKING:
     from tests.servers.s3 import Bucket
+    from tests.servers.web import RangeServer
 
 RULE = ("-r", "*.weight=normal")
 
@@ -89,3 +90,86 @@ def test_a_report_goes_to_a_url_with_the_output(
     assert done.code == 0
     assert set(bucket.objects) == {"new.safetensors", "report.html"}
     assert bucket.objects["report.html"].startswith(b"<!DOCTYPE html>")
+
+
+def test_a_folder_never_takes_the_place_of_an_object(
+    reinit: Callable[..., Done], checkpoint: Path, bucket: Bucket
+) -> None:
+    bucket.put("new", b"something")
+
+    done = reinit(
+        *("model.safetensors", *RULE, "--shard-size", "1KB", "--force", "-o", bucket.url("new"))
+    )
+
+    assert done.code == 2
+    assert done.err.splitlines()[0] == f"error: {bucket.url('new')!r} already exists"
+    assert bucket.objects == {"new": b"something"}
+    assert bucket.uploads == []
+
+
+@pytest.mark.parametrize("option", ["--record-to", "--report"])
+def test_a_file_next_to_an_output_needs_a_name_of_its_own(
+    reinit: Callable[..., Done], checkpoint: Path, bucket: Bucket, option: str
+) -> None:
+    bucket.put("old.html/x", b"something")
+    args = ("model.safetensors", *RULE, "-o", bucket.url("new.safetensors"), option)
+
+    done = reinit(*args, bucket.url("old.html"))
+
+    assert done.err.splitlines() == [
+        f"error: cannot write {bucket.url('old.html')!r}: it is a folder, which is never replaced",
+        "hint: name a file in it",
+    ]
+    if option == "--record-to":
+        done = reinit(*args, bucket.url("records/"))
+        assert done.err == (
+            f"error: cannot write {bucket.url('records/')!r}: "
+            "name the record too, not its folder alone\n"
+        )
+    assert list(bucket.objects) == ["old.html/x"]
+
+
+def test_the_scheme_of_a_url_may_be_in_capitals_and_a_name_may_have_colons(
+    reinit: Callable[..., Done], checkpoint: Path, bucket: Bucket
+) -> None:
+    url = bucket.url("a::b.safetensors").replace("s3:", "S3:")
+
+    assert reinit("model.safetensors", *RULE, "-o", url).code == 0
+    assert reinit("keys", url, "--count").out == "7\n"
+    assert list(bucket.objects) == ["a::b.safetensors"]
+
+
+def test_a_bucket_of_an_impossible_name_is_a_short_line(
+    reinit: Callable[..., Done], checkpoint: Path, bucket: Bucket
+) -> None:
+    done = reinit("model.safetensors", *RULE, "-o", "s3://No bucket/new.safetensors")
+
+    assert done.code == 2
+    assert len(done.err) < 160
+    assert done.err.endswith('Invalid bucket name "No bucket"\n')
+
+
+def test_what_was_uploaded_or_is_sent_in_place_of_a_checkpoint_is_not_a_download(
+    reinit: Callable[..., Done], bucket: Bucket, server: RangeServer
+) -> None:
+    bucket.put("m.pt", b"<html>log in</html>")
+    server.files["m.pt"] = b"<html>log in</html>"
+
+    uploaded = reinit("keys", bucket.url("m.pt")).err.splitlines()[1]
+    sent = reinit("keys", f"{server.url}/m.pt").err.splitlines()[1]
+
+    assert uploaded.startswith("hint: what was uploaded is not a checkpoint")
+    assert sent.startswith("hint: the server sends this in place of a file")
+
+
+def test_a_command_that_fetches_a_signed_url_says_what_it_lacks(
+    reinit: Callable[..., Done], server: RangeServer
+) -> None:
+    server.files["m.pt"] = bytes(100_000)
+    server.fault = lambda *_: "whole"
+
+    plain = reinit("keys", f"{server.url}/m.pt").err.splitlines()[1]
+    signed = reinit("keys", f"{server.url}/m.pt?sig=SECRET").err.splitlines()[1]
+
+    assert plain == f"hint: fetch it first: curl --fail -L -O {server.url}/m.pt"
+    assert signed == f"{plain}, with the query or password that is left out here"

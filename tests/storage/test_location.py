@@ -90,3 +90,21 @@ def test_fsspec_is_not_imported_for_a_path() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert (found.stdout, found.stderr[:6]) == ("\n", "error:")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:sec/ret@h:8/m.pt", "https://h:8/m.pt"),
+        ("https://me:sec?ret@h/m.pt?sig=1", "https://h/m.pt"),
+        ("https://[::1]:8/m@1.pt?sig=1", "https://[::1]:8/m@1.pt"),
+        ("https://[fe80::a]/m@1.pt", "https://[fe80::a]/m@1.pt"),
+        ("ftp://h/m.pt?sig=1", "ftp://h/m.pt"),
+        ("abfs://c/m.pt?sv=1&sig=2", "abfs://c/m.pt"),
+    ],
+)
+def test_a_secret_is_found_where_a_url_is_misspelled_and_where_it_is_not_of_the_web(
+    url: str, shown: str
+) -> None:
+    assert without_secrets(url) == shown
+    assert Secrets.of(url).into(shown) == url

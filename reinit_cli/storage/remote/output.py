@@ -69,6 +69,9 @@ class RemoteOutput:
     def file(self, name: str, nbytes: int) -> Writer:
         """Return the writer of the lone object, or of one in the folder."""
         if not self._files:
+            if name:  # a folder replaces nothing, be it allowed or not
+                self._destination = replace(self._destination, replaces=False)
+                check_new(self._destination)
             abort_stale_uploads(self._url)
         url = posixpath.join(self._url, name) if name else self._url
         destination = replace(self._destination, path=url)

@@ -25,6 +25,10 @@ _UNAVAILABLE = re.compile(
 """What servers say that are busy, of which some file systems keep no more than the text."""
 
 
+_BUCKET_PATTERN = re.compile(r": Bucket name must match the regex .*")
+"""What botocore says of a bucket's name: 300 characters of regular expressions."""
+
+
 def failure_of(error: Exception) -> RequestFailedError:
     """Return what an exception of a file system means."""
     if isinstance(error, FileNotFoundError):
@@ -52,4 +56,5 @@ def _first_line(error: Exception) -> str:
     text = str(said).strip()
     lines = text.split("\n")
     first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    first = _BUCKET_PATTERN.sub("", first)
     return first.strip() or type(error).__name__

@@ -126,7 +126,10 @@ class RemoteStore:
 
     def _place(self, path: str) -> Place:
         called = without_secrets(path)
-        return Place(self._backend, self._secrets.into(called), called, self.traffic)
+        url = self._secrets.into(called)
+        # File systems know their own scheme in small letters only.
+        url = scheme_of(url) + url[len(scheme_of(url)) :]
+        return Place(self._backend, url, called, self.traffic)
 
 
 def _folders_of(files: Iterable[str]) -> dict[str, int]:
@@ -189,11 +192,14 @@ def file_system_of(url: str) -> AbstractFileSystem:
         logging.getLogger(name).addHandler(logging.NullHandler())
     scheme, called = scheme_of(url), without_secrets(url)
     try:
-        from fsspec.core import url_to_fs
+        from fsspec import get_filesystem_class
     except ImportError as error:
         raise PackageError(_PACKAGES.get(scheme, "fsspec"), of=f"{scheme}://") from error
     try:
-        fs, _ = url_to_fs(f"{scheme}://{called.partition('://')[2]}", **_options(scheme))
+        # Not `url_to_fs`, which takes "::" for a chain of URLs, also in "http://[::1]".
+        kind = get_filesystem_class(scheme)
+        found = kind._get_kwargs_from_urls(f"{scheme}://{called.partition('://')[2]}")
+        fs: AbstractFileSystem = kind(**{**found, **_options(scheme)})
     except ImportError as error:
         if scheme in _PACKAGES:
             raise PackageError(_PACKAGES[scheme], of=f"{scheme}://") from error
@@ -202,6 +208,8 @@ def file_system_of(url: str) -> AbstractFileSystem:
         if "rotocol not known" in str(error):
             raise SourceNotFoundError(called, kind="scheme", of=scheme) from error
         raise UnreadableSourceError(called, str(error).partition("\n")[0]) from error
+    except TypeError as error:  # it takes more than a URL
+        raise SourceNotFoundError(called, kind="scheme", of=scheme) from error
     except Exception as error:  # whatever a file system raises where it is made
         raise UnreadableSourceError(called, str(error).partition("\n")[0]) from error
     return fs

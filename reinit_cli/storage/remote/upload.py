@@ -91,7 +91,7 @@ def reached(url: str) -> tuple[Any, str]:
         fs = file_system_of(url)
     except SourceError as error:
         raise OutputUnwritableError(url, error.problem or str(error)) from error
-    return fs, fs._strip_protocol(url)
+    return fs, fs._strip_protocol(scheme_of(url) + url[len(scheme_of(url)) :])
 
 
 def abort_stale_uploads(url: str) -> None:

@@ -6,22 +6,24 @@ forbidden missing, and lose the ETag. So these are made here, in its session.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.storage.reader import Fingerprint
-from reinit_cli.storage.remote.backend import Answer, Look, RequestFailedError
+from reinit_cli.storage.remote.backend import Answer, Look, Reason, RequestFailedError
 from reinit_cli.text import why
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
+    from aiohttp import ClientResponse, ClientSSLError
     from fsspec.implementations.http import HTTPFileSystem
 
 _AGAIN = frozenset({408, 425, 429})
 """The statuses below 500 that may go away by themselves."""
 
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18})")
+_CONTENT_RANGE = re.compile(r"(?i:bytes) (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18})")
 
 _PLAIN = re.compile(r"[!-~]*")
 
@@ -79,19 +81,8 @@ class Web:
             session = await self._fs.set_session()
             async with session.get(place, headers=headers, **own) as response:
                 return await _answer(response, start, end)
-        except aiohttp.ClientConnectorError as error:
-            problem = f"{error.host} cannot be reached: {why(error.os_error)}"
-            raise RequestFailedError("again", problem) from error
-        except aiohttp.TooManyRedirects as error:
-            raise RequestFailedError("", "it is redirected too often") from error
-        except aiohttp.InvalidURL as error:
-            raise RequestFailedError("", "it is not a valid URL") from error
-        except TimeoutError as error:
-            raise RequestFailedError("again", "the server did not answer in time") from error
-        except aiohttp.ClientPayloadError as error:
-            raise RequestFailedError("again", "the server cut the answer short") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise RequestFailedError("again", _named(error)) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _failure(error) from error
 
 
 async def _answer(response: ClientResponse, start: int, end: int) -> Answer:
@@ -142,6 +133,45 @@ async def _body(response: ClientResponse, nbytes: int) -> bytearray:
 def _fingerprint(response: ClientResponse, nbytes: int) -> Fingerprint:
     headers: Mapping[str, Any] = response.headers
     return Fingerprint.remote(nbytes, headers.get("ETag") or headers.get("Last-Modified") or "")
+
+
+def _failure(error: Exception) -> RequestFailedError:
+    """Return what an exception of aiohttp means, or of the parsers of URLs that it uses."""
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientSSLError):
+        return RequestFailedError("", f"no https with {error.host}: {_why_no_tls(error)}")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        problem = f"{error.host} cannot be reached: {_why_not_reached(error.os_error)}"
+        return RequestFailedError("again", problem)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return RequestFailedError("", f"the proxy says {error.status} {error.message}".rstrip())
+    known: tuple[tuple[type[Exception], Reason, str], ...] = (
+        (aiohttp.TooManyRedirects, "", "it is redirected too often"),
+        (aiohttp.ClientResponseError, "again", "the server's answer is not valid HTTP"),
+        (TimeoutError, "again", "the server did not answer in time"),
+        (aiohttp.ClientPayloadError, "again", "the server cut the answer short"),
+        (ValueError, "", "it is not a valid URL"),
+    )
+    for kind, reason, problem in known:
+        if isinstance(error, kind):
+            return RequestFailedError(reason, problem)
+    if "Redirect" in type(error).__name__:  # aiohttp 3.9 has none of its classes
+        return RequestFailedError("", "it is redirected to a place that is not on the web")
+    return RequestFailedError("again", _named(error))
+
+
+def _why_not_reached(error: OSError) -> str:
+    """Return what the system says, where aiohttp has other words for it."""
+    return os.strerror(error.errno or 0).lower() if error.errno in errno.errorcode else why(error)
+
+
+def _why_no_tls(error: ClientSSLError) -> str:
+    """Return why a connection is not safe, without names and lines of the library's code."""
+    found = getattr(error, "certificate_error", None) or error.os_error
+    if said := getattr(found, "verify_message", ""):
+        return f"its certificate is not valid: {said}"
+    return str(getattr(found, "reason", None) or "it is refused").replace("_", " ").lower()
 
 
 def _named(error: Exception) -> str:

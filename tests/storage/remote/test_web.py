@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -260,3 +264,74 @@ def test_a_folder_is_not_listed(server: RangeServer, name: str) -> None:
     with pytest.raises(UnreadableSourceError, match="http does not list folders: name a file"):
         store.list(f"{server.url}/{name}")
     assert not Path(name).exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["127.0.0.1:99999", "127.0.0.1:port", "[::1", "127.0.0.1\\a", "me:pass/word@h"]
+)
+def test_a_place_that_no_url_has_is_one_line_without_a_password(
+    server: RangeServer, place: str
+) -> None:
+    url = f"http://{place}/m.bin"
+
+    with pytest.raises(UnreadableSourceError, match=r"it is not a valid URL$") as refused:
+        store_of(url).open(url)
+
+    assert "word" not in str(refused.value)
+
+
+def test_an_address_of_ipv6_is_reached() -> None:
+    with _ipv6_server() as port:
+        url = f"http://[::1]:{port}/m.bin"
+
+        assert store_of(url).open(url).head(9) == b"over IPv6"
+
+
+def test_why_a_server_is_not_reached_is_said_in_the_words_of_the_system(
+    server: RangeServer,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/m.bin"
+
+    with pytest.raises(UnreadableSourceError, match=r"reached: connection refused, four times$"):
+        store_of(url).open(url)
+
+
+@pytest.mark.parametrize("place", ["ftp://h/m.bin", "file:///m.bin", "s3://b/m.bin"])
+def test_a_redirect_that_leaves_the_web_is_refused_once(server: RangeServer, place: str) -> None:
+    server.redirects["m.bin"] = place
+
+    with pytest.raises(UnreadableSourceError, match=r"to a place that is not on the web$"):
+        store_of(server.url).open(f"{server.url}/m.bin")
+
+    assert len(server.log) == 1
+
+
+def test_a_web_server_without_tls_is_refused_once_and_in_words(server: RangeServer) -> None:
+    url = f"https{server.url[4:]}/m.bin"
+
+    with pytest.raises(UnreadableSourceError, match=r"no https with 127\.0\.0\.1: [a-z ]+$"):
+        store_of(url).open(url)
+
+
+@contextmanager
+def _ipv6_server() -> Iterator[int]:
+    """Answer one request over IPv6, where this machine has it."""
+
+    def answer() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(2**16)
+            head = b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-8/9\r\nContent-Length: 9\r\n\r\n"
+            connection.sendall(head + b"over IPv6")
+
+    try:
+        listening = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with listening:
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1]
+        thread.join(10)

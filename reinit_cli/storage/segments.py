@@ -152,7 +152,11 @@ class View:
     @property
     def layout(self) -> Hashable:
         """How it lies, by which views can be compared."""
-        return tuple((part.box, part.stride, part.data.nbytes) for part in self.parts)
+        # A piece next to empty ones has a box, which is the whole tensor all the same.
+        whole = tuple((0, dim) for dim in self.shape)
+        boxes = (None if part.box == whole else part.box for part in self.parts)
+        parts = zip(boxes, self.parts, strict=True)
+        return tuple((box, part.stride, part.data.nbytes) for box, part in parts)
 
     def apart(self) -> Iterator[tuple[Box, View]]:
         """Yield each part as a tensor of its own, and which elements it has."""

@@ -65,6 +65,9 @@ _ALL = (
 DTYPES = {dtype.name: dtype for dtype in _ALL}
 """The dtypes that can be filled. Any other name is carried as it is."""
 
+MOVED = frozenset({"float8_e8m0fnu", "float4_e2m1fn_x2"})
+"""Those whose elements are moved, each a byte, and never read as numbers."""
+
 FLOATS = tuple(dtype for dtype in _ALL if dtype.kind == "float")
 
 
@@ -123,6 +126,11 @@ def dtype_named(name: str) -> Dtype:
 _BY_FOLDED = {name.replace("_", ""): dtype for name, dtype in DTYPES.items()}
 
 
+def has_itemsize(dtype: str) -> bool:
+    """Whether the elements of a dtype can be told apart, by its name."""
+    return dtype in DTYPES or dtype in MOVED
+
+
 def itemsize_of(dtype: str) -> int:
-    """Return the bytes of one element of a dtype that can be filled, by its name."""
-    return DTYPES[dtype].nbits // 8
+    """Return the bytes of one element of a dtype that can be filled or moved, by its name."""
+    return 1 if dtype in MOVED else DTYPES[dtype].nbits // 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.lazy import LazyModule, dataclass
-from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.dtype import DTYPES, MOVED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,10 +21,13 @@ _UNKNOWN_TO_NUMPY = frozenset({"bfloat16", "complex32"})
 def stored_dtype(dtype: str) -> np.dtype[Any]:
     """Return the dtype of arrays that hold a dtype, which is named as torch names it.
 
-    Floats of 8 bits, bfloat16 and complex32 are held as unsigned integers of their size.
+    Floats of 8 bits, bfloat16, complex32 and what is only moved are held as unsigned integers
+    of their size.
     """
     import numpy as np
 
+    if dtype in MOVED:
+        return np.dtype("u1")
     known = DTYPES[dtype]
     if dtype in _UNKNOWN_TO_NUMPY or (known.kind == "float" and known.nbits == 8):
         return np.dtype(f"<u{known.nbits // 8}")

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from reinit_cli.errors import TensorError
 from reinit_cli.storage.segments import Box, Copy, Literal, Part, Range, View
-from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.dtype import itemsize_of
 from reinit_cli.text import parse_integer, plural, quoted
 
 _Each = TypeVar("_Each")
@@ -171,7 +171,7 @@ def _selected(box: Box, part: View, taken: tuple[range, ...]) -> Part | None:
     first = sum((each[start] - low) * step for each, (start, _), (low, _), step in found)
     stride = tuple(each.step * step for each, _, _, step in found)
     reach = sum((dim - 1) * step for dim, step in zip(shape, stride, strict=True)) + 1
-    itemsize = DTYPES[part.dtype].nbits // 8
+    itemsize = itemsize_of(part.dtype)
     is_all = shape == tuple(map(len, taken))
     return Part(
         within(sole.data, first * itemsize, reach * itemsize),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from reinit_cli import rewrite
@@ -18,8 +18,20 @@ from reinit_cli.execution.fill import Recast
 from reinit_cli.operations.prepare import prepare
 from reinit_cli.request.request import Request
 from reinit_cli.storage.segments import Check, Copy, Segment
-from tests.checkpoints.formats.dcp.saved import Cut, along, columns, grid, rows, save, whole
-from tests.tools import needs_torch, package
+from tests.checkpoints.formats.dcp.saved import (
+    Cut,
+    along,
+    columns,
+    flat_tensors,
+    grid,
+    load,
+    rows,
+    save,
+    save_alone,
+    slices_of,
+    whole,
+)
+from tests.tools import needs_safetensors, needs_torch, package
 
 CUTS: dict[str, tuple[int, Cut]] = {
     "whole": (2, whole),
@@ -58,6 +70,71 @@ def test_every_tensor_is_what_it_was(cut: str) -> None:
         for key, tensor in _state().items():
             assert found[key].dtype == tensor.dtype
             assert torch.equal(found[key], tensor), key
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("dtype", ["float8_e8m0fnu", "float4_e2m1fn_x2"])
+def test_bytes_that_are_not_read_as_numbers_are_moved(dtype: str, cut: str) -> None:
+    needs_torch("2.8", "these are dtypes")
+    elements = torch.arange(16 * 24, dtype=torch.int16).to(torch.uint8).view(16, 24)
+    state = {"one": elements[:1], "scales": elements, "turned": elements.t().contiguous().t()}
+    save(Path("dcp"), {key: each.view(getattr(torch, dtype)) for key, each in state.items()}, 1)
+    save(
+        Path("cut"),
+        {key: each.view(getattr(torch, dtype)) for key, each in state.items()},
+        *CUTS[cut],
+    )
+    for source in ("dcp", "cut"):
+        rewrite(source, [], f"{source}.pt")
+        rewrite(source, [], f"{source}-new", to="dcp")
+        found = (torch.load(f"{source}.pt"), flat_tensors(load(Path(f"{source}-new"))))
+        for tensors in found:
+            for key, each in state.items():
+                assert tensors[key].dtype == getattr(torch, dtype)
+                assert torch.equal(tensors[key].view(torch.uint8), each), key
+    assert main(["diff", "dcp", "cut", "-q"]) == 0
+    assert main(["diff", "cut-new", "cut.pt", "-q"]) == 0
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_scales_of_eight_bits_go_into_a_file_of_safetensors(cut: str) -> None:
+    needs_torch("2.8", "it is a dtype")
+    needs_safetensors("float8_e8m0fnu")
+    scales = torch.arange(200, dtype=torch.uint8).view(8, 25)
+    state = {"scales": scales.view(torch.float8_e8m0fnu)}
+    save(Path("dcp"), state, *CUTS[cut])
+    torch.save({"scales": scales.t().contiguous().t().view(torch.float8_e8m0fnu)}, "turned.pt")
+    for source in ("dcp", "turned.pt"):
+        rewrite(source, [], f"{source}.safetensors")
+        found = load_file(f"{source}.safetensors")["scales"]
+        assert found.dtype == torch.float8_e8m0fnu
+        assert torch.equal(found.view(torch.uint8), scales)
+        assert main(["diff", source, f"{source}.safetensors", "-q"]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_quantized_tensors_are_carried_and_put_into_no_other_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    quantized = torch.quantize_per_tensor(torch.ones(4, 3), 0.1, 0, torch.qint8)
+    save_alone(Path("dcp"), {"w": torch.ones(3), "q": quantized})
+    for options in (["-o", "n.pt"], ["-o", "n.safetensors"], ["--to", "dcp", "-o", "n"]):
+        assert main(["dcp", *options]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith("cannot hold 'q', a quantized tensor (qint8)")
+    assert main(["dcp", "-r", "*=zeros", "-o", "out", "-q"]) == 0
+    assert dict(slices_of(Path("out")))["q"] == dict(slices_of(Path("dcp")))["q"]
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_tensor_next_to_empty_pieces_is_identical_to_the_whole_one(
+    cut: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {"row": torch.ones(1, 5), "column": torch.ones(5, 1), "one": torch.ones(1)}
+    save(Path("dcp"), state, *CUTS[cut])
+    save_file(state, "whole.safetensors")
+    assert main(["diff", "dcp", "whole.safetensors"]) == 0, capsys.readouterr().out
 
 
 def _segments(folder: str) -> list[Segment]:

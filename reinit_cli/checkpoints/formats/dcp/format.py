@@ -46,6 +46,7 @@ from reinit_cli.errors import MalformedFileError, SourceNotFoundError, Unsupport
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Check, Copy, Segment
+from reinit_cli.tensors.dtype import has_itemsize
 from reinit_cli.tensors.info import TensorInfo
 
 _WORK = 40_000_000
@@ -302,7 +303,9 @@ def _check_boxes(stored: Stored, path: str) -> None:
 
 
 def _of_folder(tensor: TensorInfo, metadata: Metadata) -> TensorInfo:
-    """Return a tensor as it is in the folder: one in a compressed piece is carried along."""
+    """Return a tensor as it is in the folder, where a compressed or quantized one is carried."""
+    if not tensor.carried and not has_itemsize(tensor.dtype):  # torch quantizes to such dtypes
+        return replace(tensor, carried=f"a quantized tensor ({tensor.dtype})")
     stored = metadata.tensors.get(str(tensor.storage)) if tensor.storage is not None else None
     transforms = [piece.transforms for piece in stored.pieces if piece.transforms] if stored else []
     if not transforms or tensor.carried:

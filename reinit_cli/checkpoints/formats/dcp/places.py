@@ -17,7 +17,7 @@ from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Box
-from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.dtype import has_itemsize
 
 _Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 """The dtypes and shapes of tensors."""
@@ -58,7 +58,7 @@ class Places(Mapping[str, tuple[Place, ...]]):
         return len(self._stored)
 
     def _places_of(self, stored: Stored) -> tuple[Place, ...]:
-        if stored.dtype not in DTYPES or any(piece.transforms for piece in stored.pieces):
+        if not has_itemsize(stored.dtype) or any(piece.transforms for piece in stored.pieces):
             return ()
         pieces = [piece for piece in stored.pieces if 0 not in sizes_of(piece)]
         self._gather(pieces)

@@ -21,7 +21,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.records import (
 )
 from reinit_cli.checkpoints.formats.torch.pickles.tensor_records import STORAGE_CLASSES
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.dtype import has_itemsize, itemsize_of
 from reinit_cli.tensors.slice import row_major
 
 Leaves = Mapping[str, Any]
@@ -155,7 +155,7 @@ class _TensorMaker:
             storage = Persistent(("storage", class_, fqn, "cpu", numel))
             return Instance(self._plain, (storage, 0, shape, stride, False, self._hooks))
         named = self._dtypes.setdefault(dtype, Global("torch", dtype))
-        itemsize = DTYPES[dtype].nbits // 8 if dtype in DTYPES else 1
+        itemsize = itemsize_of(dtype) if has_itemsize(dtype) else 1
         storage = Persistent(("storage", self._untyped, fqn, "cpu", numel * itemsize))
         args = (storage, 0, shape, stride, False, self._hooks, named)
         return Instance(self._with_dtype, args)

@@ -29,7 +29,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.records import (
 )
 from reinit_cli.checkpoints.formats.torch.pickles.tensor_states import is_plain_state
 from reinit_cli.errors import MalformedFileError
-from reinit_cli.tensors.dtype import DTYPES
+from reinit_cli.tensors.dtype import DTYPES, MOVED
 from reinit_cli.tensors.info import TensorInfo
 
 _STORAGE_DTYPES = {
@@ -71,8 +71,7 @@ _ITEMSIZES = {
     "qint32": 4,
     "quint4x2": 1,
     "quint2x4": 1,
-    "float8_e8m0fnu": 1,
-    "float4_e2m1fn_x2": 1,
+    **dict.fromkeys(MOVED, 1),
 }
 
 

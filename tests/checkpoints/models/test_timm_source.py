@@ -467,7 +467,7 @@ def test_weights_are_downloaded_once_and_by_the_code_of_the_hub(
     ]
     assert len(asked) == fetched
     assert "downloading the weights of timm:test_vit (r160_in1k) to" in first.stderr
-    assert first.stderr.count("\n") == 1
+    assert "%|" not in first.stderr  # no bar of the Hub's library where nobody looks
     assert "downloading" not in second.stderr
     _assert_equal(load_file("one.safetensors"), state)
     assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()

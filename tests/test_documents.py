@@ -29,6 +29,16 @@ NOT_TYPED = {
         "examples/README.md",
         "cp -r examples/fresh-head /tmp/fresh-head && cd /tmp/fresh-head && bash run.sh",
     ): ("a copy out of a clone"),
+    ("docs/how-to/remote.md", "pip install s3fs"): "an installation, and storage of the reader's",
+    ("docs/how-to/remote.md", "reinit keys s3://bucket/model.safetensors"): "such storage",
+    (
+        "docs/how-to/remote.md",
+        'reinit model.safetensors -r "lm_head.weight=normal:std=0.02" -o s3://bucket/runs/',
+    ): "such storage",
+    (
+        "docs/how-to/remote.md",
+        'reinit hf://org/model -r "lm_head.weight=normal:std=0.02" -o new/',
+    ): "an account on the Hub",
     ("docs/how-to/completion.md", 'eval "$(reinit completion bash)"'): "settings of a shell",
 }
 """The blocks that no test types, by page and first command, with the reason; ten at most."""

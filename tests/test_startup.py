@@ -76,8 +76,8 @@ _NOT_FOR_A_REWRITE = (
 @pytest.mark.parametrize(
     ("command", "most"),
     [
-        ("rewrite", 255),
-        ("rewrite of a torch file", 310),
+        ("rewrite", 275),
+        ("rewrite of a torch file", 330),
         ("show", 120),
         ("stats", 175),
         ("diff", 240),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
+from typing import Protocol, runtime_checkable
 
-from reinit_cli.checkpoints.array import ArraySource
-from reinit_cli.checkpoints.file import FileSource
-from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.source import Source, files_of_weights
 from reinit_cli.storage.local import LocalStore
 from reinit_cli.storage.reader import Download, FetchingStore, Revision, Store
@@ -63,15 +61,21 @@ def files_of(source: Source, keys: Iterable[str]) -> tuple[str, ...]:
 def doubts_about_files(source: Source) -> tuple[str, ...]:
     """Return what a user should know where all files of a source are copied."""
     store = _store_of(source)
-    return store.doubts if store is not None and isinstance(source, FolderSource) else ()
+    return store.doubts if store is not None and source.is_folder else ()
 
 
 def store_with(source: Source | None) -> Store:
     """Return the store that has the files of a source, and those next to them."""
-    return source.store if isinstance(source, _STORED) else LocalStore()
+    return source.store if isinstance(source, _Stored) else LocalStore()
 
 
-_STORED = (FileSource, FolderSource, ArraySource)
+@runtime_checkable
+class _Stored(Protocol):
+    """A source whose files a store has."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
 
 
 def _store_of(source: Source) -> FetchingStore | None:
@@ -80,6 +84,6 @@ def _store_of(source: Source) -> FetchingStore | None:
 
 
 def _paths(source: Source, files: Collection[str] | None) -> tuple[str, ...]:
-    if files is None or not isinstance(source, FolderSource):
+    if files is None or source.path is None or not source.is_folder:
         return source.reads
     return tuple(os.path.join(source.path, file) for file in files)

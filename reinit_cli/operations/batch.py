@@ -27,6 +27,7 @@ from reinit_cli.errors import (
 )
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations import prepare, rewrite
+from reinit_cli.operations.bounds import check_url_of_output
 from reinit_cli.operations.output_place import (
     existing_output,
     refuse_conflicts,
@@ -141,6 +142,7 @@ def requests_of(asked: PartialRequest) -> tuple[Request, ...]:
         count = f"{plural(len(sources), 'source')} and {plural(len(seeds), 'seed')}"
         raise OutputError("", f"{count} would make more than {MAX_OUTPUTS:,} outputs")
     output: str | OutputName | None = asked.get("output")
+    check_url_of_output(output, asked.get("allow_paths", ()))
     if not asked.get("in_place"):
         output = _output(asked, has_seeds=len(seeds) > 1)
     rules = asked.get("rules", ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from reinit_cli.checkpoints.find import is_model, names_file_of_weights
 from reinit_cli.checkpoints.folder import FolderSource
@@ -62,6 +62,22 @@ def _check_no_secrets(request: Request) -> None:
         if called != path:
             problem = f"{called!r} has a query or a password, which plans and records would keep"
             raise RuleError(called, problem)
+
+
+def check_url_of_output(output: str | OutputName | None, allowed: Sequence[str] | Bounds) -> None:
+    """Refuse a URL as an output that a recipe names, before anybody looks what is there.
+
+    Args:
+        output: the path, or the form of it.
+        allowed: the folders that recipes may lead to, or what names the output.
+
+    Raises:
+        RecipeError: it is one.
+    """
+    bounds = bounds_of(allowed)
+    path = output.form if isinstance(output, OutputName) else output
+    if path is not None and bounds.output and is_remote(path):
+        _check(path, bounds.output, bounds)
 
 
 def folders_for_output(request: Request) -> tuple[str, ...]:

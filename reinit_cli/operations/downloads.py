@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from reinit_cli.checkpoints.fetching import download_of, fetch, files_of
 from reinit_cli.checkpoints.source import Source
-from reinit_cli.planning.job import Job
-from reinit_cli.planning.output import Created
 from reinit_cli.storage.reader import Download
 from reinit_cli.threads import Progress, unwatched
+
+if TYPE_CHECKING:
+    from reinit_cli.planning.job import Job
 
 
 def fetch_tensors(source: Source, keys: Iterable[str], progress: Progress = unwatched) -> None:
@@ -52,7 +54,7 @@ def _files_for(job: Job) -> tuple[str, ...] | None:
     A record has the digest of all.
     """
     located = job.source.located
-    if located is None or job.request.record or not isinstance(job.layout, Created):
+    if located is None or job.request.record or not job.layout.is_created:
         return None
     origins = (step.origin for step in job.plan.steps)
     return tuple(dict.fromkeys((*files_of(job.source, origins), *located.others)))

@@ -10,7 +10,11 @@ from reinit_cli.checkpoints.folder import FolderSource
 from reinit_cli.checkpoints.formats import SUFFIXES, is_of_folder, suffix_of
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.errors import OutputError, OutputTakenError, OutputUnwritableError
-from reinit_cli.operations.bounds import check_output, folders_for_output
+from reinit_cli.operations.bounds import (
+    check_output,
+    check_url_of_output,
+    folders_for_output,
+)
 from reinit_cli.planning.output import BESIDE, BESIDE_AS_FOLDER
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.request import Request
@@ -39,6 +43,7 @@ def destination_of(request: Request, source: Source) -> Destination:
     """
     if request.in_place:
         return _in_place(request, source)
+    check_url_of_output(request.output, request.allow_paths)
     path = _path_of(request, source)
     if path == DASH:
         return Destination(None)

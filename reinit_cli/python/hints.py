@@ -299,6 +299,11 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputUnwritableError, "scratch"): _SCRATCH,
     (errors.UnreadableSourceError, "scratch"): _SCRATCH,
     (errors.OutputError, "check"): "pass a file as output",
+    (errors.OutputError, "resume"): "skip_existing=True makes only the outputs that are missing",
+    (errors.OutputError, "rank plan"): "pass the same arguments and the same files in every rank",
+    (errors.OutputError, "rank gone"): lambda error: (
+        "the same call with resume=True goes on from what was finished" if error.notes else ""
+    ),
     (errors.OutputUnwritableError, "locked"): "try again when the other run has finished",
     (errors.UnwritableContentError, ""): lambda error: (
         f"an output such as 'out{error.known[0]}' can hold it" if error.known else ""

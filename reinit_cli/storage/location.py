@@ -7,7 +7,6 @@ import re
 from urllib.parse import unquote
 
 from reinit_cli.lazy import dataclass
-from reinit_cli.storage.hub.name import is_on_hub, names_on_hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,14 @@ def is_fetched(path: str) -> bool:
     return is_remote(path) and scheme_of(path) not in _HERE
 
 
+HUB_SCHEME = "hf://"
+
+
+def is_on_hub(text: str) -> bool:
+    """Whether a name is one of the Hugging Face Hub."""
+    return text[: len(HUB_SCHEME)].lower() == HUB_SCHEME
+
+
 def name_of_url(url: str) -> str:
     """Return the name of a file or folder at a URL, as a file of it is called here.
 
@@ -78,6 +85,9 @@ def name_of_url(url: str) -> str:
     """
     _, _, rest = url.partition("://")
     if is_on_hub(url):
+        # Few names are on the Hub, and any command takes names apart.
+        from reinit_cli.storage.hub.name import names_on_hub
+
         name = names_on_hub(url)[0]
         return os.path.basename(name.path or name.repo)
     if scheme_of(url) in _WEB:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from reinit_cli.storage.hub.name import is_on_hub
 from reinit_cli.storage.local import LocalStore
-from reinit_cli.storage.location import is_fetched
+from reinit_cli.storage.location import is_fetched, is_on_hub
 from reinit_cli.storage.reader import Store
 
 

@@ -51,6 +51,9 @@ OUTPUTS = {
     "a file below a link to nothing": ("nothing/x.safetensors",),
     "a form that goes up from the source": ("{{parent}}/{up}/x.safetensors",),
     "a URL": ("https://example.org/x.safetensors",),
+    "a URL that can be written": ("memory://x.safetensors",),
+    "a folder at a URL": ("memory://new/", "--shard-size", "1kB"),
+    "a form at a URL": ("memory://{{stem}}{{suffix}}",),
 }
 
 

@@ -123,6 +123,10 @@ ARGV: dict[str, tuple[list[str], dict[str, Any]]] = {
     "force": (["-f"], {"force": True}),
     "long force": (["--force"], {"force": True}),
     "skip existing": (["--skip-existing"], {"skip_existing": True}),
+    "one of several ranks": (
+        ["--rank", "1", "--world-size", "2", "--run-id", "a", "--timeout", "5", "--resume"],
+        {"rank": 1, "world_size": 2, "run_id": "a", "timeout": 5.0, "resume": True},
+    ),
     "skip nothing": (["--no-skip-existing"], {}),
     "in place": (["--in-place"], {"in_place": True}),
     "fsync": (["--fsync"], {"fsync": True}),

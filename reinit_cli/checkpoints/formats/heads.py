@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from reinit_cli.storage.reader import Reader
@@ -19,9 +18,16 @@ def with_heads(files: Iterable[tuple[str, Reader]]) -> Iterator[tuple[str, Reade
     waiting = iter(files)
     while group := list(islice(waiting, _TOGETHER)):
         distant = [file for _, file in group if file.is_distant]
-        with ThreadPoolExecutor(max(1, len(distant)), "fetch") as pool:
-            for _ in pool.map(lambda file: file.head(1), distant):
-                pass
+        if distant:
+            _fetch_heads(distant)
         yield from group
         for file in distant:
             file.close()
+
+
+def _fetch_heads(files: Sequence[Reader]) -> None:
+    from concurrent.futures import ThreadPoolExecutor  # which takes as long as a small command
+
+    with ThreadPoolExecutor(len(files), "fetch") as pool:
+        for _ in pool.map(lambda file: file.head(1), files):
+            pass

@@ -31,7 +31,6 @@ from reinit_cli.cli.parameters import (
 )
 from reinit_cli.cli.render.json import VERSION, dumps, values_texts
 from reinit_cli.cli.render.layout import wrapped
-from reinit_cli.cli.render.meter import Meter
 from reinit_cli.cli.screen import Screen, Style, screen_of
 from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
 from reinit_cli.cli.terminal import note, note_downloads, warn, warn_about
@@ -130,6 +129,8 @@ def _fetch(found: Source, keys: Sequence[str]) -> None:
     download = download_of_tensors(found, keys)
     note_downloads((found,), (download,))
     if download is not None:
+        from reinit_cli.cli.render.meter import Meter
+
         with Meter(download.what, is_shown=True) as meter:
             fetch_tensors(found, keys, meter.of(download.nbytes))
 

@@ -12,8 +12,7 @@ from urllib.parse import unquote
 
 from reinit_cli.errors import SourceError, UnsupportedFormatError
 from reinit_cli.lazy import dataclass
-
-SCHEME = "hf://"
+from reinit_cli.storage.location import HUB_SCHEME
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?", re.ASCII)
 """The name of an organization, or of a model in it."""
@@ -42,11 +41,6 @@ class HubName:
     root: str
 
 
-def is_on_hub(text: str) -> bool:
-    """Whether a name is one of the Hub."""
-    return text[: len(SCHEME)].lower() == SCHEME
-
-
 def names_on_hub(text: str) -> tuple[HubName, ...]:
     """Return what a name may stand for, the likeliest first.
 
@@ -54,7 +48,7 @@ def names_on_hub(text: str) -> tuple[HubName, ...]:
         SourceError: it is not a valid name of a model.
         UnsupportedFormatError: it is that of something else on the Hub.
     """
-    rest = text[len(SCHEME) :].strip("/")
+    rest = text[len(HUB_SCHEME) :].strip("/")
     first, _, others = rest.partition("/")
     if first in _OTHER_KINDS:
         raise UnsupportedFormatError(

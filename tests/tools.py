@@ -1,9 +1,10 @@
-"""Find the programs that tests run besides Python."""
+"""Find the programs that tests run besides Python, and what a process has open."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 
@@ -26,6 +27,18 @@ def package(name: str) -> ModuleType:
     except ModuleNotFoundError:
         missing(f"{name} is not installed")
         raise
+
+
+def open_files() -> list[str]:
+    """Return the open files and folders of this process, sorted.
+
+    Connections are left out: those to a server of other tests come and go in threads.
+    """
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of the listing itself
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sorted(path for path in found if path.startswith("/"))
 
 
 def needs_torch(version: str, why: str) -> None:

@@ -69,12 +69,9 @@ def is_fetched(path: str) -> bool:
     return is_remote(path) and scheme_of(path) not in _HERE
 
 
-HUB_SCHEME = "hf://"
-
-
 def is_on_hub(text: str) -> bool:
     """Whether a name is one of the Hugging Face Hub."""
-    return text[: len(HUB_SCHEME)].lower() == HUB_SCHEME
+    return is_remote(text) and scheme_of(text) == "hf"
 
 
 def name_of_url(url: str) -> str:

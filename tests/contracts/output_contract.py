@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,18 +13,10 @@ from reinit_cli.errors import OutputExistsError
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.writer import Output, Writer
+from tests.tools import open_files
 
 DATA = bytes(range(256)) * 3000
 ELSEWHERE = Path("elsewhere.json")
-
-
-def _descriptors() -> int:
-    """Count the open files, but not connections, which are kept for what comes next."""
-    count = 0
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # that of the listing itself
-            count += os.readlink(f"/proc/self/fd/{name}").startswith("/")
-    return count
 
 
 def write(writer: Writer, data: bytes, start: int = 0) -> None:
@@ -61,14 +52,14 @@ class OutputContract:
 
     def test_every_byte_arrives_with_the_commit(self) -> None:
         output = self.make()
-        before = _descriptors()
+        before = len(open_files())
         with output:
             for writer in self._write_all(output):
                 writer.close()
             output.commit()
 
         assert self.holds(self.files)
-        assert _descriptors() == before
+        assert len(open_files()) == before
 
     def test_a_commit_closes_every_file(self) -> None:
         with self.make() as output:
@@ -91,13 +82,13 @@ class OutputContract:
         self, error: type[BaseException]
     ) -> None:
         output = self.make()
-        before = sorted(os.listdir()), _descriptors()
+        before = sorted(os.listdir()), len(open_files())
         with pytest.raises(error), output:
             self._write_all(output)
             output.file_at(Destination(str(ELSEWHERE)), 3).write_at(0, b"new")
             raise error
 
-        assert (sorted(os.listdir()), _descriptors()) == before
+        assert (sorted(os.listdir()), len(open_files())) == before
 
     def test_written_bytes_are_read_again_where_they_can_be(self) -> None:
         with self.make() as output:

@@ -38,6 +38,7 @@ from reinit_cli.request.partial import PartialRequest
 from reinit_cli.request.request import Request
 from reinit_cli.request.rule import Rule
 from reinit_cli.threads import unwatched
+from tests.tools import open_files
 
 RULES = (Rule.parse("*.weight=normal:std=0.5"), Rule.parse("q.*=orthogonal"))
 
@@ -396,11 +397,11 @@ def test_a_bug_in_one_of_several_threads_is_raised(monkeypatch: pytest.MonkeyPat
 def test_planning_holds_no_files_open() -> None:
     names = [f"{at}.safetensors" for at in range(40)]
     _files(*names)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_files())
 
     planned = plan_batch(_requests(*names))
 
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_files()) == before
     assert len(planned) == 40
 
 

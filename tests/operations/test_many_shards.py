@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 from reinit_cli import rewrite
 from reinit_cli.cli import main
 from tests.pages import ROOT
+from tests.tools import open_files
 
 _MOST_OPEN = 64
 
@@ -41,11 +42,11 @@ def _folder(count: int) -> str:
 @contextmanager
 def _counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Count the descriptors of this process, besides those that the tests opened, at each opening."""
-    before, counts, opens = len(os.listdir("/proc/self/fd")), [0], os.open
+    before, counts, opens = len(open_files()), [0], os.open
 
     def counting(*args: Any, **kwargs: Any) -> int:
         descriptor = opens(*args, **kwargs)
-        counts.append(len(os.listdir("/proc/self/fd")) - before)
+        counts.append(len(open_files()) - before)
         return descriptor
 
     with monkeypatch.context() as patch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from reinit_cli.storage import whole_file
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.temporary import open_named
+from tests.tools import open_files
 
 WAYS = {"a new file": "", "a named temporary": "", "a replaced file": "", "a folder": "inside/two"}
 
@@ -42,7 +42,7 @@ def test_nothing_is_written_and_nothing_left_where_a_folder_is_moved(
     way: str, meddle: object, is_late: bool
 ) -> None:
     assert callable(meddle)
-    before = os.listdir("/proc/self/fd")
+    before = open_files()
     old = Path("out/new").read_bytes() if way == "a replaced file" else None
     with (
         pytest.raises(OutputUnwritableError, match="cannot write 'out/new"),
@@ -55,7 +55,7 @@ def test_nothing_is_written_and_nothing_left_where_a_folder_is_moved(
             output.file(WAYS[way], 3).write_at(0, b"new")
         output.commit(meddle if is_late else lambda: None)
 
-    assert os.listdir("/proc/self/fd") == before
+    assert open_files() == before
     assert {str(path) for path in Path().rglob("*")} == {
         *(["out"] if meddle is _swap else []),
         "gone",

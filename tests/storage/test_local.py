@@ -17,6 +17,7 @@ from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.writer import Output
 from tests.contracts.output_contract import DATA, OutputContract
 from tests.contracts.store_contract import StoreContract
+from tests.tools import open_files
 
 
 class TestLocalStore(StoreContract):
@@ -89,7 +90,7 @@ class TestLocalFolder(_LocalContract):
 @pytest.fixture
 def few_descriptors() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256 + len(os.listdir("/proc/self/fd")), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -99,7 +100,7 @@ def test_a_thousand_files_are_read_and_written_with_few_descriptors(few_descript
         Path(f"in{at}").write_bytes(b"%d" % at)
     store = LocalStore()
     readers = [store.open(f"in{at}") for at in range(1100)]
-    assert len(os.listdir("/proc/self/fd")) < 128
+    assert len(open_files()) < 128
 
     with LocalOutput(Destination("out")) as output:
         for at, reader in enumerate(readers):

@@ -24,6 +24,7 @@ from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.scratch import ScratchFolder, open_scratch
 from reinit_cli.storage.whole_file import WholeFile
+from tests.tools import open_files
 
 DATA = bytes(range(250)) * 1000
 OPTIONAL = [errno.EPERM, errno.EIO, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.EBADF]
@@ -126,13 +127,13 @@ def test_a_source_of_which_the_system_tells_nothing_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path("in.bin").write_bytes(DATA)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_files())
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", _refuse(errno.EIO))
         with pytest.raises(UnreadableSourceError, match=r"'in\.bin': input/output error"):
             InputFile("in.bin")
 
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_files()) == before
 
 
 def test_a_source_that_is_closed_with_an_error_was_read_all_the_same(

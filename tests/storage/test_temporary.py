@@ -18,12 +18,9 @@ from reinit_cli.storage.temporary import (
     remove_stale,
     temporary_name,
 )
+from tests.tools import open_files
 
 HEX = "0123456789ab"
-
-
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize("name", ["out.bin", "o[u]t.*", "n" * 250])
@@ -193,7 +190,7 @@ def test_a_file_that_is_removed_before_it_is_locked_is_made_again(
 
 
 def test_a_folder_that_cannot_be_made_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = _descriptors()
+    before = len(open_files())
     original = os.mkdir
 
     def full(path: str, *args: int) -> None:
@@ -205,7 +202,7 @@ def test_a_folder_that_cannot_be_made_leaves_nothing(monkeypatch: pytest.MonkeyP
     with pytest.raises(OSError, match="No space left"):
         TemporaryFolder("model")
 
-    assert (os.listdir(), _descriptors()) == ([], before)
+    assert (os.listdir(), len(open_files())) == ([], before)
 
 
 def test_without_locks_a_temporary_is_written_and_none_is_removed(
@@ -226,7 +223,7 @@ def test_without_locks_a_temporary_is_written_and_none_is_removed(
 def test_without_proc_a_temporary_has_a_name_from_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before, exists = _descriptors(), os.path.exists
+    before, exists = len(open_files()), os.path.exists
     monkeypatch.setattr(
         os.path, "exists", lambda path: not str(path).startswith("/proc/") and exists(path)
     )
@@ -235,7 +232,7 @@ def test_without_proc_a_temporary_has_a_name_from_the_start(
 
     assert name is not None
     assert os.listdir() == [name]
-    assert _descriptors() == before + 1
+    assert len(open_files()) == before + 1
     os.close(fd)
 
 

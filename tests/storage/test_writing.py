@@ -20,6 +20,7 @@ from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.local import InputFile
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.whole_file import WholeFile
+from tests.tools import open_files
 
 PATH = Path("out.bin")
 
@@ -172,7 +173,7 @@ def test_a_name_that_is_taken_at_the_last_moment_takes_back_those_that_were_give
 def test_a_reservation_that_fails_leaves_no_descriptor_and_no_temporary(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = open_files()
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -184,14 +185,14 @@ def test_a_reservation_that_fails_leaves_no_descriptor_and_no_temporary(
     ):
         output.file(name, 3)
 
-    assert os.listdir("/proc/self/fd") == before
+    assert open_files() == before
     assert os.listdir() == []
 
 
 def test_a_file_without_its_context_is_cleaned_up_where_it_cannot_be_opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = open_files()
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -200,14 +201,14 @@ def test_a_file_without_its_context_is_cleaned_up_where_it_cannot_be_opened(
     with pytest.raises(OutputUnwritableError):
         WholeFile(Destination(str(PATH)), 3)
 
-    assert (os.listdir("/proc/self/fd"), os.listdir()) == (before, [])
+    assert (open_files(), os.listdir()) == (before, [])
 
 
 @pytest.mark.parametrize("name", ["", "inside/part"])
 def test_a_signal_while_a_temporary_is_made_leaves_nothing(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = open_files()
     module, made = (local_output, "TemporaryFolder") if name else (whole_file, "open_temporary")
     make = getattr(module, made)
 
@@ -225,7 +226,7 @@ def test_a_signal_while_a_temporary_is_made_leaves_nothing(
         signal.signal(signal.SIGINT, handler)
 
     assert os.listdir() == []
-    assert os.listdir("/proc/self/fd") == before
+    assert open_files() == before
 
 
 def test_bytes_can_be_copied_by_the_kernel() -> None:

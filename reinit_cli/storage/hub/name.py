@@ -12,7 +12,6 @@ from urllib.parse import unquote
 
 from reinit_cli.errors import SourceError, UnsupportedFormatError
 from reinit_cli.lazy import dataclass
-from reinit_cli.storage.location import HUB_SCHEME
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,94}\w)?", re.ASCII)
 """The name of an organization, or of a model in it."""
@@ -48,7 +47,7 @@ def names_on_hub(text: str) -> tuple[HubName, ...]:
         SourceError: it is not a valid name of a model.
         UnsupportedFormatError: it is that of something else on the Hub.
     """
-    rest = text[len(HUB_SCHEME) :].strip("/")
+    rest = text.partition("://")[2].strip("/")
     first, _, others = rest.partition("/")
     if first in _OTHER_KINDS:
         raise UnsupportedFormatError(

@@ -17,7 +17,6 @@ from reinit_cli.errors import (
     MalformedFileError,
     MissingRuleError,
     OutputError,
-    ReinitError,
     RuleError,
     UnsupportedFormatError,
     UnwritableContentError,
@@ -191,17 +190,6 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     Raises:
         ReinitError: the request cannot be fulfilled.
     """
-    try:
-        return _prepared(request, found)
-    except ReinitError as error:
-        if request.is_shared:
-            from reinit_cli.operations.ranks import tell_others
-
-            tell_others(request, error)
-        raise
-
-
-def _prepared(request: Request, found: Source | None) -> Job:
     job = job_of(request, found)
     check_ranks(replace(job.request, output=job.destination.path or DASH))
     check_links((job.source,), job.request)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reinit_cli.checkpoints.source import Contents
-from reinit_cli.errors import CheckFailedError, OutputExistsError, ReinitError
+from reinit_cli.errors import CheckFailedError, ReinitError
 from reinit_cli.execution.checks import failures_of
 from reinit_cli.execution.divide import divided
 from reinit_cli.execution.engine import total_nbytes
@@ -21,8 +21,10 @@ from reinit_cli.planning.job import Job
 from reinit_cli.provenance.recorder import FixedRecorder, Recorder
 from reinit_cli.request.request import Request
 from reinit_cli.storage.segments import Late
-from reinit_cli.storage.staging.output import FirstOutput, SharedOutput, shared_output, tell
+from reinit_cli.storage.staging.output import FirstOutput, SharedOutput, shared_output
 from reinit_cli.storage.staging.ranks import Ranks
+from reinit_cli.storage.staging.refusal import tell
+from reinit_cli.storage.staging.staging import KINDS
 from reinit_cli.storage.writer import Output
 from reinit_cli.threads import Progress
 
@@ -49,9 +51,10 @@ def _ranks_of(asked: Request) -> Ranks:
 
 def tell_others(request: Request, error: ReinitError) -> None:
     """Let the other ranks know that this one fails before it has met them."""
+    if error.kind in KINDS or request.rank is None or request.run_id is None:
+        return  # all find it
     path = path_by_name(request)
-    is_of_all = isinstance(error, OutputExistsError) or error.kind == "ranks"
-    if request.rank and path is not None and not is_of_all:
+    if path is not None:
         tell(path, _ranks_of(request), error)
 
 

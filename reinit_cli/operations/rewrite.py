@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import field
 from importlib import import_module
 from typing import BinaryIO, Self
 
 from reinit_cli.checkpoints.formats import leads_to_others
 from reinit_cli.checkpoints.source import Contents, Source
-from reinit_cli.errors import CheckFailedError
+from reinit_cli.errors import CheckFailedError, ReinitError
 from reinit_cli.execution.assemble import files_of
 from reinit_cli.execution.checks import Failure, Finding, failures_of
 from reinit_cli.execution.engine import run, total_nbytes
@@ -142,7 +142,6 @@ def execute(
     """
     started = time.monotonic()
     request = job.request
-    _check_memory(job.plan)
     reported = (report.destination.path or DASH,) if report is not None else ()
     seen = Observations(job)
     told = progress or unwatched
@@ -161,34 +160,59 @@ def execute(
         contents.check_unchanged(written)
         donors.check_unchanged(written)
 
-    fetch_for(job, progress or unwatched)
-    with (
-        job.source.open(request.seed) as contents,
-        job.references.opened(
-            (step.law for step in job.plan.draws), request.seed, masks_of(job.plan), job.plan.taken
-        ) as donors,
-    ):
-        recorder_ = recorder or recorder_of(job, contents)
-        files = files_of(job, contents, donors, recorder_.blank)
-        nbytes = sum(map(total_nbytes, files.values()))
-        to = output or _output(job, contents, files, stream)
-        # A signal may raise as the first call to close it begins; no other does after it.
-        with ExitStack() as backstop, backstop.push(to) as opened:
-            if request.is_shared and output is None:
-                from reinit_cli.operations.ranks import run_part
+    with ExitStack() as alone:
+        alone.enter_context(telling_ranks([request] if output is None else []))
+        _check_memory(job.plan)
+        fetch_for(job, progress or unwatched)
+        with (
+            job.source.open(request.seed) as contents,
+            job.references.opened(
+                (step.law for step in job.plan.draws),
+                request.seed,
+                masks_of(job.plan),
+                job.plan.taken,
+            ) as donors,
+        ):
+            recorder_ = recorder or recorder_of(job, contents)
+            files = files_of(job, contents, donors, recorder_.blank)
+            nbytes = sum(map(total_nbytes, files.values()))
+            to = output or _output(job, contents, files, stream)
+            # A signal may raise as the first call to close it begins; no other does after it.
+            with ExitStack() as backstop, backstop.push(to) as opened:
+                alone.pop_all()  # what is opened tells the others itself
+                if request.is_shared and output is None:
+                    from reinit_cli.operations.ranks import run_part
 
-                sources = (contents, *donors.contents.values())
-                run_part(job, sources, files, opened, seen, told, recorder_)
-            else:
-                run(files, opened, request.device, told, seen.observe, seal)
-            if seen.have_failed and not request.rank:
-                return outcome()
-            contents.check_unchanged()  # of a pipe, this may wait for its end
-            recorder_.write_extra(opened)
-            if report is not None:
-                put_file(opened, report.destination, report.make(outcome()))
-            opened.commit(check_sources)
+                    sources = (contents, *donors.contents.values())
+                    run_part(job, sources, files, opened, seen, told, recorder_)
+                else:
+                    run(files, opened, request.device, told, seen.observe, seal)
+                if seen.have_failed and not request.rank:
+                    return outcome()
+                contents.check_unchanged()  # of a pipe, this may wait for its end
+                recorder_.write_extra(opened)
+                if report is not None:
+                    put_file(opened, report.destination, report.make(outcome()))
+                opened.commit(check_sources)
     return outcome()
+
+
+@contextmanager
+def telling_ranks(requests: Iterable[Request]) -> Iterator[None]:
+    """Let the other ranks know where this one fails before it has met them.
+
+    Args:
+        requests: what is asked for; several ranks refuse more than one.
+    """
+    try:
+        yield
+    except ReinitError as error:
+        shared = next((request for request in requests if request.is_shared), None)
+        if shared is not None:
+            from reinit_cli.operations.ranks import tell_others
+
+            tell_others(shared, error)
+        raise
 
 
 def _check_memory(plan: Plan) -> None:

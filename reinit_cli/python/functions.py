@@ -13,7 +13,7 @@ from reinit_cli.lazy import LazyModule
 from reinit_cli.operations.apply import apply, plan_in_memory
 from reinit_cli.operations.diff import compare, compare_keys, names_of
 from reinit_cli.operations.prepare import job_of, prepare
-from reinit_cli.operations.rewrite import Outcome, execute, plan_of
+from reinit_cli.operations.rewrite import Outcome, execute, plan_of, telling_ranks
 from reinit_cli.operations.stats import WHOLE_MODULE, measurable, measure_source
 from reinit_cli.operations.verify import Verdict, nbytes_to_verify
 from reinit_cli.operations.verify import verify as verified
@@ -156,7 +156,8 @@ def rewrite(
     request = Request(_name(source, found.name), rules_of(rules), path, **read)
     if request.skip_existing and exists((planned := job_of(request, found)).destination):
         return planned.plan if dry_run else Outcome(planned, {}, 0, 0.0, is_skipped=True)
-    job = prepare(request, found)
+    with telling_ranks(() if dry_run else (request,)):
+        job = prepare(request, found)
     job = replace(job, plan=with_words_of_python(job.plan))
     if dry_run:
         return job.plan

@@ -5,10 +5,12 @@ Most tests have a thread for each rank, since they share nothing but files anywa
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +30,14 @@ from reinit_cli.execution.fill import Fill
 from reinit_cli.initializers import Array, Chance
 from reinit_cli.initializers.law import Normal
 from reinit_cli.operations.prepare import prepare
-from reinit_cli.operations.rewrite import Outcome, execute
+from reinit_cli.operations.rewrite import Outcome, execute, telling_ranks
 from reinit_cli.request.output_name import OutputName
 from reinit_cli.request.ranks import ranks_asked
 from reinit_cli.request.request import Request
+from reinit_cli.storage.reader import Modes
+from reinit_cli.storage.staging import staging
+from reinit_cli.storage.staging.ranks import Ranks
+from reinit_cli.storage.staging.staging import Staging
 
 REINIT = (sys.executable, "-m", "reinit_cli")
 RULES = ("*.weight=normal:std=0.02",)
@@ -54,7 +60,9 @@ def together(requests: Sequence[Request]) -> list[Outcome | ReinitError]:
 
     def run(request: Request) -> Outcome | ReinitError:
         try:
-            return execute(prepare(request))
+            with telling_ranks([request]):
+                job = prepare(request)
+            return execute(job)
         except ReinitError as error:
             return error
 
@@ -300,6 +308,92 @@ def test_a_rank_that_fails_ends_all_and_leaves_nothing() -> None:
         "no such file: 'missing.safetensors'",
     ]
     assert os.listdir("many") == []
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_rank_0_that_fails_before_it_has_met_others_ends_all(left: bool) -> None:
+    """It makes no place where all meet, and what a run before it left stays for the next."""
+    first, second, third = ranked("m.safetensors", "many/x.safetensors", 3, resume=True)
+    if left:
+        with pytest.raises(OutputError, match="did not come"):
+            execute(prepare(replace(first, timeout=0.3)))
+    before = os.listdir("many")
+
+    results = said(together([replace(first, source="missing.safetensors"), second, third]))
+
+    problem = "no such file: 'missing.safetensors'"
+    assert results == [problem, *[f"rank 0 failed: {problem}"] * 2]
+    assert os.listdir("many") == before
+    assert said(together([first, second, third])) == [""] * 3
+    assert os.listdir("many") == ["x.safetensors"]
+
+
+def test_a_disk_too_full_to_begin_is_what_every_rank_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, nbytes: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(staging, "reserve_space", refuse)
+
+    results = said(together(ranked("m.safetensors", "many/x.safetensors", 3)))
+
+    problem = "cannot write 'many/x.safetensors': no space left on device"
+    assert results == [problem, *[f"rank 0 failed: {problem}"] * 2]
+    assert os.listdir("many") == []
+
+
+def test_a_rank_that_comes_when_rank_0_has_failed_hears_why() -> None:
+    def refuse(nbytes: int) -> None:
+        if threading.current_thread().name != "reinit-watch":  # which tells what others wrote
+            raise OutputError("", "the disk is gone")
+
+    first, second = ranked("m.safetensors", "many/x.safetensors", 2)
+    with ThreadPoolExecutor(2) as threads:
+        failing = threads.submit(execute, prepare(first), refuse)
+        time.sleep(0.5)
+        assert said(together([second])) == ["rank 0 failed: the disk is gone"]
+        assert str(failing.exception()) == "the disk is gone"
+    assert os.listdir("many") == []
+
+
+def test_a_rank_that_alone_may_not_replace_ends_all() -> None:
+    Path("many/x.safetensors").write_text("old")
+    for at in range(2):
+        requests = ranked("m.safetensors", "many/x.safetensors", 2, force=True)
+        requests[at] = replace(requests[at], force=False)
+        results = said(together(requests))
+        assert results[at] == "'many/x.safetensors' already exists"
+        assert results[1 - at] == f"rank {at} failed: 'many/x.safetensors' already exists"
+        assert os.listdir("many") == ["x.safetensors"]
+
+
+def test_a_second_rank_0_that_fails_leaves_the_run_of_the_first_alone() -> None:
+    first, second = ranked("m.safetensors", "many/x.safetensors", 2)
+    with ThreadPoolExecutor(3) as threads:
+        running = threads.submit(together, [first])
+        while not os.listdir("many"):
+            time.sleep(0.005)
+        wrong = threads.submit(together, [replace(first, source="missing.safetensors")])
+        assert said(wrong.result()) == ["no such file: 'missing.safetensors'"]
+        assert said(together([second])) == [""]
+        assert said(running.result()) == [""]
+
+
+def test_a_rank_of_another_world_ends_all() -> None:
+    first, *_ = ranked("m.safetensors", "many/x.safetensors", 2)
+    *_, third = ranked("m.safetensors", "many/x.safetensors", 3)
+    problem = "rank 2 has another plan than rank 0: its world size is 3, not 2"
+    assert said(together([first, third])) == [problem] * 2
+
+
+def test_a_failure_that_a_killed_rank_0_was_telling_is_of_its_own_run() -> None:
+    requests = ranked("m.safetensors", "many/x.safetensors", 2)
+    told = Staging("many/x.safetensors", Ranks(0, 2, "test", 20.0), "refusal")
+    told.make({}, {}, Modes())
+    told.close()
+    Path(told.text("failed", 0)).write_text('{"version": 1, "error": "old", "kind": "ranks"}')
+    Path(told.text("beat", 0)).write_text(f"{1:20} {0:20}\n")
+    assert said(together(requests)) == ["", ""]
+    assert os.listdir("many") == ["x.safetensors"]
 
 
 def test_a_rank_that_does_not_come_is_named_and_so_is_what_is_left() -> None:

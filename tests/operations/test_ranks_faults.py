@@ -153,6 +153,13 @@ def test_what_ranks_cannot_write_together_is_one_line(options: Sequence[str], wo
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_fault_of_the_command_is_one_line_where_ranks_have_no_number() -> None:
+    args = ("m.safetensors", *RULES, "-o", "to/x.safetensors", "--force", "--skip-existing")
+    expected = [(2, "", "error: --skip-existing and --force cannot be combined\n")]
+    assert ended([begin_command(*args, "--world-size", "2")]) == expected
+
+
 def test_a_recipe_cannot_make_ranks() -> None:
     for line in ("rank = 0", "world_size = 2", 'run_id = "a"', "timeout = 1.0", "resume = true"):
         Path("recipe.toml").write_text(f'{line}\n[[rule]]\nmatch = "*"\ninit = "zeros"\n')

@@ -12,6 +12,8 @@ of the output and the run id, so every rank finds it:
         failed-3          why rank 3 failed
         done              the output has its name
 
+A rank 0 that fails before it makes one says so in another of that form, see `refusal`.
+
 Rank 0 makes it under another name and renames it, and so is each text in it: whatever can be
 seen is whole. Rank 0 removes it when the others have seen how the run ended.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reinit_cli.storage.staging.pulse import Pulse
+from reinit_cli.storage.staging.refusal import Refusal
 from reinit_cli.storage.staging.staging import PLAN, Staging, failure, wait
 from reinit_cli.storage.staging.texts import Form
 from reinit_cli.storage.staging.watch import silent
@@ -16,7 +17,7 @@ def join(staging: Staging) -> Form:
     in it changes.
 
     Raises:
-        OutputError: it does not come.
+        OutputError: it does not come, or says why it fails.
     """
     made = ""
     pulse = Pulse(staging, 0)
@@ -31,7 +32,10 @@ def join(staging: Staging) -> Form:
 
     since = Pulse(staging, 0)  # which is never felt: it counts from here on
 
+    refusal = Refusal(staging)
+
     def check() -> None:
+        refusal.check()
         if since.silence > staging.ranks.timeout:
             raise silent(staging, 0, has_come=False)
 

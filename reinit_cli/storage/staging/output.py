@@ -15,6 +15,7 @@ from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.reader import Modes
 from reinit_cli.storage.staging.joining import compare, join
 from reinit_cli.storage.staging.ranks import Ranks
+from reinit_cli.storage.staging.refusal import remove_refusal, tell
 from reinit_cli.storage.staging.shared_file import SharedFile
 from reinit_cli.storage.staging.staging import Staging, wait
 from reinit_cli.storage.staging.texts import Form, put_text, text_at
@@ -27,10 +28,6 @@ from reinit_cli.threads import Follower, Progress, unwatched
 
 _FAREWELL_SECONDS = 5.0
 """How long rank 0 lets the others see how the run ended before it removes the staging."""
-
-
-_MEETING_SECONDS = 2.0
-"""How long a rank that fails early waits for the staging to say so in it."""
 
 
 class SharedOutput(LocalOutput):
@@ -130,7 +127,13 @@ class FirstOutput(SharedOutput):
         """Make the staging."""
         self._sizes = sizes
         remove_stale(self._staging.path)
-        self._staging.make(sizes, plan, self._modes)
+        remove_refusal(self._staging)
+        try:
+            self._staging.make(sizes, plan, self._modes)
+        except ReinitError as error:
+            self._staging.close()
+            tell(self._path, self.ranks, error)
+            raise
         self._watch = Watch(self._staging, self.ranks.others, progress)
         self._watch.begin()
 
@@ -187,7 +190,7 @@ class FirstOutput(SharedOutput):
             watch.leave(error)
         is_kept = not self._is_done and is_interruption(error)
         until = time.monotonic() + (0 if is_kept else _FAREWELL_SECONDS)
-        while time.monotonic() < until and not watch.are_others_gone:
+        while time.monotonic() < until and not watch.have_others_left:
             time.sleep(0.01)
         watch.end()
         if is_kept:
@@ -240,21 +243,6 @@ class OtherOutput(SharedOutput):
                 self._watch.leave(raised[1])
             self._watch.end()
             self._watch = None
-
-
-def tell(path: str, ranks: Ranks, error: BaseException) -> None:
-    """Let the others know why a rank fails that has not met them yet, if they are there.
-
-    Args:
-        path: that of the output.
-        ranks: which rank it is; rank 0 makes the place where it could say so.
-        error: why it fails.
-    """
-    staging = Staging(path, ranks)
-    until = time.monotonic() + _MEETING_SECONDS
-    while staging.mark() is None and time.monotonic() < until:
-        time.sleep(0.02)
-    Watch(staging, ()).leave(error)
 
 
 def _inode(path: str) -> tuple[int, int] | None:

@@ -56,11 +56,18 @@ class Staging:
         outer: the temporary.
     """
 
-    def __init__(self, path: str, ranks: Ranks) -> None:
-        """Name it, and make nothing."""
+    def __init__(self, path: str, ranks: Ranks, kind: str = "staging") -> None:
+        """Name it, and make nothing.
+
+        Args:
+            path: that of the output.
+            ranks: which of the processes this one is.
+            kind: what it is for.
+        """
         self.path = path.rstrip(os.sep)
         self.ranks = ranks
-        self.outer = self._named("staging")
+        self.outer = self._named(kind)
+        self._draft = self._named("draft" if kind == "staging" else f"draft of {kind}")
         self._lock: int | None = None
 
     def _named(self, what: str) -> str:
@@ -95,7 +102,9 @@ class Staging:
             names = set(os.listdir(self.outer))
         except OSError:
             return []
-        return [rank for rank in self.ranks.others if f"failed-{rank}" in names]
+        found = (name.partition("-") for name in names if name.startswith("failed-"))
+        ranks = {int(rank) for _, _, rank in found if rank.isdecimal()}
+        return sorted(ranks - {self.ranks.rank})  # also of another world size
 
     # --- by rank 0 ----------------------------------------------------------------------
 
@@ -139,7 +148,7 @@ class Staging:
                 os.unlink(path)
 
     def _make_new(self, sizes: Mapping[str, int], plan: Form, modes: Modes) -> None:
-        draft = self._named("draft")
+        draft = self._draft
         for left in (self.outer, draft):
             _remove(left)
         try:
@@ -177,6 +186,16 @@ class Staging:
             raise failure(self.path, problem) from error
         except OSError:  # some file systems have no locks
             return
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether another process is rank 0 of it, as far as locks tell."""
+        try:
+            self._refuse_second()
+        except OutputError:
+            return True
+        self.close()
+        return False
 
     def remove(self) -> bool:
         """Remove it; return whether it is gone."""

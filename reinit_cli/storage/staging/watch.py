@@ -79,9 +79,15 @@ class Watch:
         self._awaited.discard(rank)
 
     @property
-    def are_others_gone(self) -> bool:
-        """Whether no other rank waits for anything."""
-        return not any(pulse.is_there for pulse in self._pulses.values())
+    def have_others_left(self) -> bool:
+        """Whether every other rank has come, and waits for nothing more."""
+        failed = self._staging.failed()
+        for pulse in self._pulses.values():
+            pulse.feel()
+        return not any(
+            pulse.is_there or not (pulse.has_come or rank in failed)
+            for rank, pulse in self._pulses.items()
+        )
 
     def leave(self, error: BaseException) -> None:
         """Say why this rank fails, where another has not said why all do."""
@@ -108,7 +114,7 @@ class Watch:
                 self._failure = self._found_failure()
 
     def _found_failure(self) -> OutputError | None:
-        told = self._failure_told()
+        told = failure_told(self._staging)
         if told is not None:
             return told
         if not self._staging.is_there:
@@ -120,20 +126,20 @@ class Watch:
         silent = (self._silence_of(rank) for rank in sorted(self._awaited))
         return next(filter(None, silent), None)
 
-    def _failure_told(self) -> OutputError | None:
-        """Return the failure of another rank that says why it failed."""
-        for rank in self._staging.failed():
-            said = text_at(self._staging.text("failed", rank))
-            if said is not None:
-                kind = str(said.get("kind"))
-                return failure(self._staging.path, str(said.get("error")), kind)
-        return None
-
     def _silence_of(self, rank: int) -> OutputError | None:
         pulse, timeout = self._pulses[rank], self._staging.ranks.timeout
         if pulse.silence <= timeout:
             return None
         return silent(self._staging, rank, has_come=pulse.has_come)
+
+
+def failure_told(staging: Staging) -> OutputError | None:
+    """Return the failure of another rank that says why it failed."""
+    for rank in staging.failed():
+        said = text_at(staging.text("failed", rank))
+        if said is not None:
+            return failure(staging.path, str(said.get("error")), str(said.get("kind")))
+    return None
 
 
 def ended(staging: Staging) -> OutputError:

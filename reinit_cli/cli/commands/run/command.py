@@ -82,6 +82,7 @@ def command(
     from reinit_cli.cli.render.meter import Meter
     from reinit_cli.cli.terminal import refuse_terminal, warn
     from reinit_cli.operations.batch import plan_batch
+    from reinit_cli.operations.rewrite import telling_ranks
     from reinit_cli.request.cast import Cast, as_asked_for
     from reinit_cli.request.ranks import ranks_asked
 
@@ -111,7 +112,8 @@ def command(
         warn([f"{files_from!r} names no file"])
     is_shown = not quiet and progress is not False
     with Meter(asked.name, is_shown=is_shown, is_forced=bool(progress)) as meter:
-        planned = plan_batch(asked.requests, keeps_going=keep_going, reads=asked.reads)
+        with telling_ranks(() if dry_run else asked.requests):
+            planned = plan_batch(asked.requests, keeps_going=keep_going, reads=asked.reads)
         told = Report(
             report_stream(planned, is_dry=dry_run),
             meter,
@@ -128,7 +130,8 @@ def command(
                 for each in planned:
                     told.take(each)
             else:
-                page = _page(report, planned, asked)
+                with telling_ranks(asked.requests):
+                    page = _page(report, planned, asked)
                 _run(planned, told, meter, page, keeps_going=keep_going, at_once=jobs)
     with told.naming_outputs(report):
         told.finish()

@@ -56,8 +56,10 @@ def _fail(error: BaseException, args: Sequence[str]) -> int:
     from reinit_cli.cli.terminal import print_error
     from reinit_cli.cli.usage import explain_usage
     from reinit_cli.cli.words import explain_word
+    from reinit_cli.storage.location import hidden_in
 
     def say(kind: str, problem: str, hint: str | None = None) -> None:
+        problem, hint = hidden_in(problem, args), hint and hidden_in(hint, args)
         print_error(kind, problem, hint, color_in(args), as_json=asks_for_json(args))
 
     match error:

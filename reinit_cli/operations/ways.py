@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reinit_cli import errors
-from reinit_cli.storage.location import is_fetched, scheme_of
+from reinit_cli.storage.location import is_fetched, scheme_of, url_meant
 from reinit_cli.text import near
 
 
@@ -77,7 +77,12 @@ def path_of_url(url: str) -> str:
 
 
 def perhaps_on_hub(error: errors.SourceNotFoundError) -> str:
-    """Return how a model of the Hub is named, where a path that is not there looks like one."""
+    """Return how a model of the Hub is named, where a path that is not there looks like one.
+
+    A path may also be a URL but for a slash.
+    """
+    if url := url_meant(error.about):
+        return f"a URL has two slashes, of which pathlib drops one: {shlex.quote(url)}"
     if error.known or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", error.about, re.ASCII) is None:
         return ""
     return f"if it is a model of the Hugging Face Hub, name it hf://{error.about}"

@@ -12,7 +12,7 @@ from reinit_cli.errors import (
     OutputUnwritableError,
 )
 from reinit_cli.lazy import dataclass
-from reinit_cli.storage.location import is_remote, scheme_of
+from reinit_cli.storage.location import is_remote, scheme_of, url_meant, without_secrets
 from reinit_cli.storage.reader import Fingerprint
 from reinit_cli.storage.system import naming_output
 from reinit_cli.storage.within import is_within
@@ -71,6 +71,9 @@ def check_destination(
         _check_remote(destination, path, source, reads)
         return
     _check_name(path)
+    if (url := url_meant(path)) and not os.path.lexists(path.partition("/")[0]):
+        problem = f"a URL has two slashes, of which pathlib drops one; write it as {url!r}"
+        raise OutputUnwritableError(path, problem)
     folder = os.path.dirname(path) or "."
     while destination.makes_folders and not os.path.lexists(folder):
         folder = os.path.dirname(folder) or "."
@@ -128,7 +131,10 @@ def check_scheme(url: str) -> None:
     Raises:
         OutputUnwritableError: it is one.
     """
-    scheme = scheme_of(url)
+    scheme, shown = scheme_of(url), without_secrets(url)
+    if shown != url and scheme in _WRITTEN:
+        raise OutputUnwritableError(shown, "a password in its URL is not used; leave it out")
+    url = shown
     if scheme == "hf":
         raise OutputUnwritableError(url, "each file would be a commit of its own", kind="hub")
     if scheme in ("file", "local"):

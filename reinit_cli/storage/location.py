@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from urllib.parse import unquote
 
 from reinit_cli.lazy import dataclass
@@ -131,6 +132,28 @@ def without_secrets(path: str) -> str:
     secrets = Secrets.of(path)
     scheme, mark, rest = path.partition("://")
     return scheme + mark + rest.removeprefix(secrets.user).removesuffix(secrets.query)
+
+
+def hidden_in(text: str, words: Iterable[str]) -> str:
+    """Return a text without what is secret in the URLs that some words hold, or nearly hold."""
+    for word in words:
+        for found in _NEARLY_URL.finditer(word):
+            whole = found[2].strip()
+            shown = without_secrets(f"{found[1]}://{whole}").partition("://")[2]
+            if shown and shown != whole:
+                text = text.replace(whole, shown)
+    return text
+
+
+def url_meant(path: str) -> str:
+    """Return the URL that a path is but for a slash, which pathlib drops, or ""."""
+    found = _ONE_SLASH.fullmatch(path)
+    return f"{found[1]}://{found[2]}" if found else ""
+
+
+_NEARLY_URL = re.compile(r"([a-z][a-z0-9+.-]*):/{1,2}(.*)", re.IGNORECASE | re.DOTALL)
+
+_ONE_SLASH = re.compile(r"(s3a?|gs|gcs|hf|memory|https?):/([^/].*)", re.IGNORECASE | re.DOTALL)
 
 
 def _has_odd_port(authority: str) -> bool:

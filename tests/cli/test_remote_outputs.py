@@ -173,3 +173,76 @@ def test_a_command_that_fetches_a_signed_url_says_what_it_lacks(
 
     assert plain == f"hint: fetch it first: curl --fail -L -O {server.url}/m.pt"
     assert signed == f"{plain}, with the query or password that is left out here"
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize("output", ["s3:/b/new.safetensors", "memory:/d/", "S3:/b/new.safetensors"])
+def test_an_output_at_a_url_that_lacks_a_slash_is_not_a_folder_here(
+    reinit: Callable[..., Done], output: str
+) -> None:
+    before = sorted(Path().iterdir())
+
+    done = reinit("model.safetensors", *RULE, "-o", output)
+
+    assert done.code == 2
+    assert "a URL has two slashes, of which pathlib drops one; write it as" in done.err
+    assert output.replace(":/", "://") in done.err
+    assert sorted(Path().iterdir()) == before
+
+
+def test_a_source_at_a_url_that_lacks_a_slash_is_hinted_at(reinit: Callable[..., Done]) -> None:
+    assert reinit("keys", "s3:/b/m.pt").err.splitlines()[1] == (
+        "hint: a URL has two slashes, of which pathlib drops one: s3://b/m.pt"
+    )
+
+
+_SIGNED = "https://me:SECRET@h.invalid/m.pt?sig=SECRET&x=1"
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("kyes", _SIGNED),
+        ("alxnet", "--weights", _SIGNED),
+        ("keys", "model.safetensors", _SIGNED),
+        ("model.safetensors", *RULE, "-o", _SIGNED),
+        ("model.safetensors", *RULE, "-o", "s3://me:SECRET@h.invalid/m.pt"),
+        ("model.safetensors", *RULE, "-o", "new.pt", "--record-to", _SIGNED),
+        ("model.safetensors", *RULE, "-o", "new.pt", "--report", _SIGNED),
+        ("keys", f" {_SIGNED}"),
+        ("keys", f"'{_SIGNED}'"),
+        ("keys", f"simplecache::{_SIGNED}"),
+        ("keys", _SIGNED.replace("//", "/")),
+        ("model.safetensors", "-c", _SIGNED),
+        ("--files-from", _SIGNED, *RULE),
+    ],
+)
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_secret_of_a_url_is_in_no_error_wherever_it_was_typed(
+    reinit: Callable[..., Done], args: tuple[str, ...], form: tuple[str, ...]
+) -> None:
+    done = reinit(*args, *form)
+
+    assert done.code in (1, 2)
+    assert "h.invalid" in done.err
+    assert "SECRET" not in done.out + done.err
+
+
+def test_a_secret_of_a_url_in_a_list_is_in_no_error(
+    reinit: Callable[..., Done], checkpoint: Path, server: RangeServer
+) -> None:
+    server.files["m.safetensors"] = checkpoint.read_bytes()
+    Path("list.txt").write_text(
+        f"{server.url}/m.safetensors?sig=SECRET\n{server.url}/none.safetensors?sig=SECRET\n"
+    )
+    args = ("--files-from", "list.txt", *RULE, "-o", "new/", "--keep-going")
+
+    done = reinit(*args)
+    again = reinit(*args, "--json")
+
+    assert (done.code, again.code) == (3, 3) or again.code == 2
+    assert done.err.splitlines()[0] == (
+        f"error: {server.url}/none.safetensors: there is no '{server.url}/none.safetensors'"
+    )
+    assert "SECRET" not in done.out + done.err + again.out + again.err

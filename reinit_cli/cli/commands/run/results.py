@@ -74,7 +74,7 @@ class Report:
         """The error of the first input that failed, if one did."""
         for result in self._results:
             if error := error_of(result):
-                source = request_of(result).source
+                source = request_of(result).called
                 return InputError(source, error) if self._is_batch else error
         return None
 
@@ -98,7 +98,7 @@ class Report:
         if error:
             from reinit_cli.cli.hints import explain
 
-            said = explain(InputError(request_of(result).source, error), ())
+            said = explain(InputError(request_of(result).called, error), ())
             print_error(type(error).__name__, *said, as_json=self._as_json)
         if has_line:
             from reinit_cli.cli.render.json import dumps

@@ -152,22 +152,21 @@ def _unpack(program: str, suffix: str) -> Callable[[errors.UnsupportedFormatErro
 def _fetch_again(error: errors.UnsupportedFormatError) -> str:
     if error.about == "-":
         return "it is what the command before the pipe wrote"
-    if is_fetched(error.about):
-        return _IN_ITS_PLACE if scheme_of(error.about) in ("http", "https") else _UPLOADED
     folder, name = os.path.split(error.about)
+    scheme = scheme_of(error.about) if is_fetched(error.about) else ""
+    if scheme in ("http", "https"):
+        return "the server sends this in place of a file; open the URL in a browser to see why"
     if name == "config.json":
         return f"name its folder: {shlex.quote(folder or '.')}"
     suffix = os.path.splitext(name)[1].lower()
     if suffix == ".toml":
         return f"a recipe is given with -c: -c {shlex.quote(error.about)}"
-    if suffix in _OF_OTHER_TEXT:
+    if scheme not in ("", "hf"):
+        return "what was uploaded is not a checkpoint, or not complete; upload it again"
+    if suffix in _OF_OTHER_TEXT or scheme:
         return "name a safetensors file, or one that torch.save wrote"
     return "the download failed, or is not complete; fetch it again"
 
-
-_IN_ITS_PLACE = "the server sends this in place of a file; open the URL in a browser to see why"
-
-_UPLOADED = "what was uploaded is not a checkpoint, or not complete; upload it again"
 
 _OF_OTHER_TEXT = frozenset(
     {".py", ".ipynb", ".txt", ".md", ".json", ".yaml", ".yml", ".csv", ".log"}

@@ -158,6 +158,10 @@ def test_what_was_uploaded_or_is_sent_in_place_of_a_checkpoint_is_not_a_download
     uploaded = reinit("keys", bucket.url("m.pt")).err.splitlines()[1]
     sent = reinit("keys", f"{server.url}/m.pt").err.splitlines()[1]
 
+    bucket.put("config.json", b"{}")
+    config = reinit("keys", bucket.url("config.json")).err.splitlines()[1]
+
+    assert config == f"hint: name its folder: s3://{bucket.name}"
     assert uploaded.startswith("hint: what was uploaded is not a checkpoint")
     assert sent.startswith("hint: the server sends this in place of a file")
 
@@ -242,7 +246,5 @@ def test_a_secret_of_a_url_in_a_list_is_in_no_error(
     again = reinit(*args, "--json")
 
     assert (done.code, again.code) == (3, 3) or again.code == 2
-    assert done.err.splitlines()[0] == (
-        f"error: {server.url}/none.safetensors: there is no '{server.url}/none.safetensors'"
-    )
+    assert done.err.splitlines()[0] == (f"error: there is no '{server.url}/none.safetensors'")
     assert "SECRET" not in done.out + done.err + again.out + again.err

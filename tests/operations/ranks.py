@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -116,6 +117,10 @@ def make_sources() -> None:
     save(Path("dcp-grid"), nested, 4, grid)
     flat = {key: tensor for key, tensor in state.items() if tensor.ndim}
     save_shards(Path("hf-ranks"), flat, 3, rows)
+    other = state_dict(6)["emb.weight"]
+    save_file({"emb.weight": other}, "donor.safetensors")
+    save_file({"emb.weight": other > 0}, "mask.safetensors")
+    np.save("emb.npy", other.numpy())
 
 
 def _make_shards(folder: Path, state: Mapping[str, Tensor], kind: str) -> None:

@@ -58,6 +58,10 @@ CASES = {
     "measured and tested": Case(
         "hf", "out", options={"check": True, "measure_before": True, "sketch": True}
     ),
+    "blend": Case("m.safetensors", "out.safetensors", ("emb.weight=blend:donor.safetensors,0.3",)),
+    "rewind": Case("m.safetensors", "out.pt", ("emb.weight=rewind:donor.safetensors",)),
+    "an array": Case("m.safetensors", "out.safetensors", ("emb.weight=values:emb.npy",)),
+    "a mask": Case("m.safetensors", "out.pt", ("emb.weight[mask=mask.safetensors]=normal:std=1",)),
     "recorded": Case("m.safetensors", "out.safetensors", options={"record": True}),
     "recorded, torch": Case("m.pt", "out.pt", options={"record": True}),
     "recorded folder": Case("hf", "out", options={"record": True}),

@@ -142,12 +142,13 @@ def series_of(name: str) -> Series | None:
 def shards_in(names: Iterable[str]) -> list[str]:
     """Return the files that several ranks wrote with HuggingFaceStorageWriter, in their order.
 
-    What one rank wrote is whole, and so a Hugging Face folder without an index.
+    What the first rank wrote alone is whole, and so a Hugging Face folder without an index;
+    of another rank alone only its offsets can tell.
     """
     # Text that starts alike is compared first: most folders have no such file.
     found = {name: re.fullmatch(_OF_RANK, name) for name in names if name.startswith("shard-")}
-    ranks = {match[1] for match in found.values() if match is not None}
-    return sorted(name for name in found if found[name]) if len(ranks) > 1 else []
+    is_several = any(match is not None and int(match[1]) != 1 for match in found.values())
+    return sorted(name for name in found if found[name]) if is_several else []
 
 
 def shard_number(name: str) -> int:

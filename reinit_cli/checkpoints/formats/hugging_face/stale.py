@@ -20,7 +20,7 @@ _FORMATS = (
     r"(?is).*\.(gguf|ggml|llamafile|onnx|onnx_data\w*|onnx\.data|ort|h5|hdf5|keras|msgpack|tflite|"
     r"mlmodel|ot|pdparams|pdopt|pdiparams|pdmodel|pb|pte|t7|engine|plan|trt|nemo|mar|"
     r"ckpt\.(index|meta)|data-\d{5}-of-\d{5})|(.*/)?(openvino_\w+\.(xml|bin)|variables\.index|"
-    r"(model|weights)(\.\d+)?\.npz)"
+    r"(model|weights)(\.\d+)?\.npz|(__\d+)?\.metadata)|.*\.distcp"
 )
 """Names of weights in formats that are not read."""
 

@@ -332,6 +332,24 @@ def test_a_piece_that_is_missing_in_the_middle_is_named() -> None:
         find_source("hf")
 
 
+def test_a_first_piece_that_is_missing_is_named_where_one_rank_is_left() -> None:
+    save_shards(Path("hf"), {"a.weight": torch.ones(4, 3)}, 2, rows)
+    Path("hf", FIRST).unlink()
+
+    with pytest.raises(ReinitError, match="leave a hole"):
+        find_source("hf")
+
+
+def test_what_another_rank_than_the_first_wrote_alone_is_whole_where_it_starts_at_0() -> None:
+    save_shards(Path("hf"), _state(), 2, whole)
+    assert [path.name for path in Path("hf").iterdir()] == [SECOND]
+
+    rewrite("hf", ["emb.weight=zeros"], "out")
+
+    expected = {**_state(), "emb.weight": torch.zeros_like(_state()["emb.weight"])}
+    assert _raw(load_file(f"out/{SECOND}")) == _raw(expected)
+
+
 def test_links_out_of_the_folder_are_read_where_the_user_allows_them() -> None:
     save_shards(Path("blobs"), _state(), 2, rows)
     Path("hf").mkdir()

@@ -20,6 +20,7 @@ STALE = (
     *("checkpoint-500/model.safetensors", "checkpoint-500/optimizer.pt", "openvino_model.xml"),
     *("global_step7/mp_rank_00_model_states.pt", "pytorch_model_fsdp_0/__0_0.distcp", "ema.pt"),
     *("coreml/model.mlpackage/Data/weight.bin", "model.ckpt.index", "saved_model.pb"),
+    *(".metadata", "__0_0.distcp", "dcp/.metadata", "dcp/__0_0.distcp", "__1.metadata"),
 )
 KEPT = (
     *("config.json", "tokenizer.json", "tokenizer.model", "README.md", "training_args.bin"),

@@ -378,6 +378,19 @@ def test_a_second_rank_0_that_fails_leaves_the_run_of_the_first_alone() -> None:
         assert said(running.result()) == [""]
 
 
+def test_a_temporary_that_somebody_removes_is_not_said_to_be_left() -> None:
+    first, _ = ranked("m.safetensors", "many/x.safetensors", 2)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(together, [first])
+        while not os.listdir("many"):
+            time.sleep(0.005)
+        (left,) = os.listdir("many")
+        shutil.rmtree(f"many/{left}")
+        assert said(running.result()) == [f"'many/{left}' was removed"]
+    assert os.listdir("many") == []
+
+
+@pytest.mark.slow
 def test_a_rank_of_another_world_ends_all() -> None:
     first, *_ = ranked("m.safetensors", "many/x.safetensors", 2)
     *_, third = ranked("m.safetensors", "many/x.safetensors", 3)

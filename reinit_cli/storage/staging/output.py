@@ -188,8 +188,9 @@ class FirstOutput(SharedOutput):
     def _end(self, watch: Watch, error: BaseException | None) -> None:
         if error is not None:
             watch.leave(error)
-        is_kept = not self._is_done and is_interruption(error)
-        until = time.monotonic() + (0 if is_kept else _FAREWELL_SECONDS)
+        is_there = self._staging.is_there
+        is_kept = is_there and not self._is_done and is_interruption(error)
+        until = time.monotonic() + (_FAREWELL_SECONDS if is_there and not is_kept else 0)
         while time.monotonic() < until and not watch.have_others_left:
             time.sleep(0.01)
         watch.end()

@@ -144,7 +144,9 @@ def failure_told(staging: Staging) -> OutputError | None:
 
 def ended(staging: Staging) -> OutputError:
     """Return the error of a rank that finds the staging removed."""
-    return failure(staging.path, "rank 0 has ended the run", GONE)
+    is_first = staging.ranks.is_first  # which has not ended it
+    problem = f"{staging.outer!r} was removed" if is_first else "rank 0 has ended the run"
+    return failure(staging.path, problem, GONE)
 
 
 def silent(staging: Staging, rank: int, *, has_come: bool) -> OutputError:

@@ -455,3 +455,15 @@ def test_the_next_run_aborts_what_a_killed_one_left(bucket: Bucket) -> None:
     rewrite("m.safetensors", RULES, bucket.url("new.safetensors"))
 
     assert sorted(bucket.uploads) == ["new.safetensors2", "other"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_upload_that_somebody_aborted_is_told_from_a_bucket_that_is_missing(
+    bucket: Bucket,
+) -> None:
+    MAKERS["m.safetensors"]("m.safetensors")
+
+    gone = _nth("complete", 0, Fault(404, "NoSuchUpload"))
+
+    with bucket.server.failing(gone), pytest.raises(OutputUnwritableError, match="upload is gone"):
+        rewrite("m.safetensors", RULES, bucket.url("new.safetensors"))

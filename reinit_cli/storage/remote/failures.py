@@ -33,7 +33,9 @@ def problem_of(error: Exception) -> str:
     """Return what is wrong in a few words, and in one line what the back end says of it."""
     failure = failure_of(error)
     if failure.reason == "missing":
-        return "there is no such bucket"
+        # S3 calls an upload missing, too, that somebody has aborted.
+        is_upload = "upload" in str(error).lower()
+        return "its unfinished upload is gone" if is_upload else "there is no such bucket"
     if failure.reason == "access" or failure.problem.startswith("Forbidden"):
         return f"no permission to write there ({failure.problem})"
     return failure.problem

@@ -313,3 +313,21 @@ def test_what_is_refused_when_standard_output_is_closed_is_an_error(
     assert {path.name for path in Path().iterdir()} == {"model.safetensors"} | (
         {"new.safetensors"} if written else set()
     )
+
+
+@pytest.mark.usefixtures("checkpoint")
+def test_standard_output_is_not_asked_again_when_a_report_is_written(
+    reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error after that would leave a page of which it says nothing."""
+
+    def full(fd: int) -> None:
+        del fd
+        if Path("page.html").exists():
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr("reinit_cli.storage.closing.check_close", full)
+
+    done = reinit("stats", "model.safetensors", "--report", "page.html")
+
+    assert (done.code, Path("page.html").exists()) == (0, True)

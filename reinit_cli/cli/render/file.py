@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
+import click
+
 from reinit_cli.cli.render.html import Page, html_of
 from reinit_cli.cli.streams import flush_output
 from reinit_cli.errors import OutputUnwritableError, PackageError
@@ -97,4 +99,6 @@ def write_report(destination: Destination, page: Page) -> None:
         OutputUnwritableError: the disk refuses, or standard output does.
     """
     flush_output()
+    # An error of standard output after this would not say that the page is there.
+    click.get_current_context().meta["has flushed"] = True
     write_alone(destination, report_data(destination, page))

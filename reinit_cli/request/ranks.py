@@ -13,6 +13,9 @@ from reinit_cli.text import listed
 _NAMES = ("rank", "world_size", "run_id")
 
 
+MAX_RANKS = 2**16
+"""Each rank splits the work between all; there is no machine with more."""
+
 _ALONE = "--resume is for an output that several ranks write"
 
 
@@ -67,8 +70,8 @@ def _problem(request: Request) -> str:
         return f"{listed(named)} cannot be used without {listed(missing)}"
     if rank is None or size is None:
         return _ALONE if request.resume else ""
-    if size < 1:
-        return f"a world has at least one rank, not {size}"
+    if not 1 <= size <= MAX_RANKS:
+        return f"a world has 1 to {MAX_RANKS:,} ranks, not {size:,}"
     if not 0 <= rank < size:
         return f"there is no rank {rank} in a world of {size}, which has ranks 0 to {size - 1}"
     if not request.run_id:

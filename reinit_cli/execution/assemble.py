@@ -40,14 +40,13 @@ def files_of(
     slots = Filling(contents, donors)
     fills |= {step.key: slots.of(step, step.tensor) for step in job.plan.slots}
     if isinstance(job.layout, Created):
-        return _created(job, job.layout.format, contents, fills, record)
-    if isinstance(job.layout, Respelled):
+        files = _created(job, job.layout.format, contents, fills, record)
+    elif isinstance(job.layout, Respelled):
         files = _respelled(job, contents, fills, record)
     else:
         files = _rewritten(job, contents, fills, record)
-    if job.request.verify_crc:
-        return files
-    return {name: _unchecked(each) for name, each in files.items()}
+    without = _unfetched if job.request.verify_crc else _unchecked
+    return {name: without(each) for name, each in files.items()}
 
 
 def _rewritten(
@@ -251,6 +250,17 @@ def _placed(
     if step.law is None:
         return old
     return *old, new_rows(step, there)
+
+
+def _unfetched(segments: Iterable[Segment]) -> list[Segment]:
+    """Return segments without checks that would fetch from far away what is not written.
+
+    Others may name segments by their positions, which stay.
+    """
+    return [
+        Literal(b"") if isinstance(each, Check) and each.file.is_distant else each
+        for each in segments
+    ]
 
 
 def _unchecked(segments: Iterable[Segment]) -> list[Segment]:

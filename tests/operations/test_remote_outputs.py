@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -179,6 +179,31 @@ def test_what_is_filled_is_not_fetched(bucket: Bucket, output: str) -> None:
     fetched = sum(asked.nbytes for asked in bucket.server.asked if asked.verb == "get")
     filled = _state()["table"].nbytes
     assert 0 < fetched < Path("m.safetensors").stat().st_size - filled + 2**18
+
+
+@pytest.mark.parametrize("name", ["m.pt", "dcp"])
+@pytest.mark.parametrize(
+    ("options", "output"),
+    [
+        ({"drop": "table"}, "new.pt"),
+        ({"drop": "table", "tensors_only": True}, "new.safetensors"),
+    ],
+    ids=["left out", "converted"],
+)
+def test_what_is_left_out_is_not_fetched(
+    bucket: Bucket, name: str, options: dict[str, Any], output: str
+) -> None:
+    {**MAKERS, "dcp": _dcp}[name](name)
+    for path, data in _files(name).items():
+        bucket.put(f"{name}/{path}".rstrip("/"), data)
+    rewrite(name, RULES, f"local/{output}", **options)
+    bucket.server.asked.clear()
+
+    rewrite(bucket.url(name), RULES, output, **options)
+
+    fetched = sum(asked.nbytes for asked in bucket.server.asked if asked.verb == "get")
+    assert 0 < fetched < 5 * 2**20 < _state()["table"].nbytes
+    assert Path(output).read_bytes() == Path("local", output).read_bytes()
 
 
 def test_a_folder_that_ends_in_a_slash_takes_the_file_under_its_name(bucket: Bucket) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from reinit_cli.cli.render.info import summary_sheet
+from reinit_cli.operations.info import info
 from tests.checkpoints.formats.dcp.saved import (
     columns,
     metadata_of,
@@ -102,3 +104,14 @@ def test_info_counts_the_pieces(reinit: Callable[..., Done]) -> None:
 
     assert "2 files" in reinit("keys", "hf", "--meta").out
     assert ", 5 pieces of tensors" in reinit("keys", "hf", "--meta").out
+
+
+@pytest.mark.parametrize(
+    ("writer", "name"), [(save, "DCP folder"), (save_shards, "folder of sharded safetensors")]
+)
+def test_info_names_the_format_of_a_folder_once(writer: Callable[..., Path], name: str) -> None:
+    writer(Path("dcp"), _state()["model"], 2, rows)
+
+    facts = dict(summary_sheet(info("dcp")).plain_facts)
+
+    assert facts["format"].startswith(f"{name}, ")

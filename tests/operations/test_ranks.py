@@ -382,7 +382,8 @@ def test_a_temporary_that_somebody_removes_is_not_said_to_be_left() -> None:
     first, _ = ranked("m.safetensors", "many/x.safetensors", 2)
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(together, [first])
-        while not os.listdir("many"):
+        # Rank 0 gives its first sign of life when all of it is made.
+        while not list(Path("many").glob(".x.safetensors.reinit-*/beat-0")):
             time.sleep(0.005)
         (left,) = os.listdir("many")
         shutil.rmtree(f"many/{left}")

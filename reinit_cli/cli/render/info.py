@@ -33,7 +33,8 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str | Cell]]:
     holdings, sums = summary.holdings, summary.sums
     yield "source", Cell(holdings.name, "strong")
     size = f", {nbytes(summary.file_nbytes)} on disk" if summary.file_nbytes is not None else ""
-    folder = "folder of " if summary.shards else ""
+    is_told = "folder" in (holdings.format or "")
+    folder = "folder of " if summary.shards and not is_told else ""
     source = holdings.source
     revision = revision_of(source) if source else None
     if revision is not None:

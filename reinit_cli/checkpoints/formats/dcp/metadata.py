@@ -56,6 +56,10 @@ _MOST = 2**63
 
 
 # Named tuples: a folder may have a hundred thousand, and dataclasses take four times as long.
+_SHOWN_DIMS = 8
+"""A stranger's tensor may have thousands."""
+
+
 class Piece(NamedTuple):
     """A box of a tensor, and its place; or an object, which has no box.
 
@@ -79,7 +83,9 @@ class Piece(NamedTuple):
         """What people call it."""
         if self.chunk is None:
             return f"the object {self.fqn!r}"
-        return f"the piece of {self.fqn!r} at {[*self.chunk.offsets]}"
+        first = ", ".join(map(str, self.chunk.offsets[:_SHOWN_DIMS]))
+        more = ", …" if len(self.chunk.offsets) > _SHOWN_DIMS else ""
+        return f"the piece of {self.fqn!r} at [{first}{more}]"
 
 
 class Stored(NamedTuple):

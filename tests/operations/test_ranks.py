@@ -220,6 +220,10 @@ def test_torchrun_tells_a_process_its_rank_and_a_bare_rank_tells_nothing() -> No
             {"rank": 4, "world_size": 4, "run_id": "a"},
             "there is no rank 4 in a world of 4, which has ranks 0 to 3",
         ),
+        (
+            {"rank": 0, "world_size": 10**8, "run_id": "a"},
+            "a world has 1 to 65,536 ranks, not 100,000,000",
+        ),
         ({"rank": 0, "world_size": 2, "run_id": ""}, "--run-id is empty"),
         ({"resume": True}, "--resume is for an output that several ranks write"),
         (

@@ -288,6 +288,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputUnwritableError, "suffix"): (
         "name it such as 'out.safetensors' or 'out.pt', or 'out/' for a folder"
     ),
+    (errors.OutputUnwritableError, "file"): "name a file in it",
     (errors.OutputUnwritableError, "hub"): lambda error: uploading(error.about),
     (errors.OutputUnwritableError, "url"): lambda error: path_of_url(error.about),
     (errors.OutputUnwritableError, "remote"): "pass another output",

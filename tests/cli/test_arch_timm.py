@@ -112,7 +112,7 @@ def test_a_recipe_may_name_a_model_of_timm(reinit: Callable[..., Done]) -> None:
 
 ERRORS = {
     "timm:resnet81": ("there is no timm model 'resnet81'", "did you mean resnet18 "),
-    "timm:": ("there is no timm model ''", "timm.list_models() in Python lists them"),
+    "timm:": ("there is no timm model ''", "reinit models timm: lists them"),
     "timm:hf-hub:timm/resnet18.a1_in1k": ("there is no timm model 'hf-hub:", ""),
     "timm:local-dir:here": ("there is no timm model 'local-dir:here'", ""),
 }

@@ -220,7 +220,7 @@ torch.save(state, "out.pt")
 
 FETCHED_FOR_KEYS = """
 import sys
-from reinit_cli.checkpoints.fetched import fetched_of
+from reinit_cli.checkpoints.fetching import fetched_of
 from reinit_cli.checkpoints.find import find_source
 print(*fetched_of([find_source(sys.argv[1])]))
 """

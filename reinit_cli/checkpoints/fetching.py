@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from reinit_cli.checkpoints.source import Source, files_of_weights
 from reinit_cli.storage.local import LocalStore
-from reinit_cli.storage.reader import Download, FetchingStore, Revision, Store
+from reinit_cli.storage.reader import Download, Fetched, FetchingStore, Revision, Store
 from reinit_cli.threads import Follower, Progress, unwatched
 
 
@@ -62,6 +62,14 @@ def doubts_about_files(source: Source) -> tuple[str, ...]:
     """Return what a user should know where all files of a source are copied."""
     store = _store_of(source)
     return store.doubts if store is not None and source.is_folder else ()
+
+
+def fetched_of(sources: Iterable[Source]) -> Fetched | None:
+    """Return what sources have fetched so far, together; None where all are on this machine."""
+    found = [fetched for each in sources if (fetched := store_with(each).fetched) is not None]
+    if not found:
+        return None
+    return Fetched(sum(each.requests for each in found), sum(each.nbytes for each in found))
 
 
 def store_with(source: Source | None) -> Store:

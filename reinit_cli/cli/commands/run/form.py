@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from reinit_cli.checkpoints.fetched import fetched_of
+from reinit_cli.checkpoints.fetching import fetched_of
 from reinit_cli.cli.commands.run.summary import buffers_of, counts_of, unchanged_of
 from reinit_cli.cli.render.json import VERSION, moments_form
 from reinit_cli.planning.output import layout_form, root_form

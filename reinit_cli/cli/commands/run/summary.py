@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from reinit_cli.checkpoints.fetched import fetched_of
+from reinit_cli.checkpoints.fetching import fetched_of
 from reinit_cli.cli.render.facts import place_facts
 from reinit_cli.cli.render.table import Cell
 from reinit_cli.operations.rewrite import Outcome

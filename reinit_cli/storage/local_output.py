@@ -13,12 +13,11 @@ from typing import NoReturn, Self
 
 from reinit_cli.errors import OutputExistsError
 from reinit_cli.storage.anchor import Anchor
-from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.destination import Destination, check_within
 from reinit_cli.storage.elsewhere import file_elsewhere
 from reinit_cli.storage.folders import make_folders_in, restrict_folders_in
 from reinit_cli.storage.in_place import locked
-from reinit_cli.storage.local_writer import LocalWriter
+from reinit_cli.storage.local_writer import InsideWriter
 from reinit_cli.storage.names import rename_to_new
 from reinit_cli.storage.reader import Modes
 from reinit_cli.storage.system import naming_output, reserve_space, sync_folder
@@ -37,7 +36,7 @@ _NEW_MODE = 0o666
 """The permissions of a new file, before the umask."""
 
 
-class FileInFolder(LocalWriter):
+class FileInFolder(InsideWriter):
     """A file in a folder that has no name yet."""
 
     def __init__(self, path: str, place: str, nbytes: int, mode: int, *, syncs: bool) -> None:
@@ -50,31 +49,13 @@ class FileInFolder(LocalWriter):
             mode: its permissions before the umask.
             syncs: whether it is forced to the disk.
         """
-        self._syncs = syncs
-        self._is_open = True
         with naming_output(path):
             os.makedirs(os.path.dirname(place), exist_ok=True)
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
             fd = os.open(place, flags, mode)
             with removed_on_failure(fd, place):
                 reserve_space(fd, nbytes)
-        super().__init__(path, fd)
-
-    def close(self) -> None:
-        """Close it: the folder gives it its name."""
-        if self._is_open:
-            with naming_output(self._path):
-                if self._syncs:
-                    os.fsync(self._fd)
-                self._is_open = False
-                os.close(self._fd)
-
-    def discard(self) -> list[str]:
-        """Close its descriptor: the folder goes with all that it holds."""
-        if self._is_open:
-            self._is_open = False
-            close_quietly(self._fd)
-        return []
+        super().__init__(path, fd, syncs=syncs)
 
 
 class LocalOutput:

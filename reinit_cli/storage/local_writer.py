@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from reinit_cli.storage.closing import close_quietly
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.system import (
     clone_file,
@@ -66,3 +69,35 @@ class LocalWriter:
             The temporaries that cannot be removed.
         """
         raise NotImplementedError
+
+
+class InsideWriter(LocalWriter):
+    """Writes a file of a folder that gets its name as a whole."""
+
+    def __init__(self, path: str, fd: int, *, syncs: bool) -> None:
+        """Take a descriptor over.
+
+        Args:
+            path: where the file is to appear, for errors.
+            fd: the descriptor.
+            syncs: whether it is forced to the disk.
+        """
+        super().__init__(path, fd)
+        self._syncs = syncs
+        self._is_open = True
+
+    def close(self) -> None:
+        """Close it: the folder gives it its name."""
+        if self._is_open:
+            with naming_output(self._path):
+                if self._syncs:
+                    os.fsync(self._fd)
+                self._is_open = False
+                os.close(self._fd)
+
+    def discard(self) -> list[str]:
+        """Close its descriptor: the folder goes with all that it holds."""
+        if self._is_open:
+            self._is_open = False
+            close_quietly(self._fd)
+        return []

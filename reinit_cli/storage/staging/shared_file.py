@@ -6,11 +6,11 @@ import os
 import threading
 
 from reinit_cli.storage.closing import close_quietly
-from reinit_cli.storage.local_writer import LocalWriter
+from reinit_cli.storage.local_writer import InsideWriter
 from reinit_cli.storage.system import naming_output, pread_all
 
 
-class SharedFile(LocalWriter):
+class SharedFile(InsideWriter):
     """A file of a staging, of which this rank writes a part.
 
     It is opened to write alone. Some clients of network file systems write whole pages where
@@ -25,14 +25,12 @@ class SharedFile(LocalWriter):
             place: where it is.
             syncs: whether it is forced to the disk.
         """
-        self._syncs = syncs
         self._place = place
         self._reading: int | None = None
         self._lock = threading.Lock()
-        self._is_open = True
         with naming_output(path):
             fd = os.open(place, os.O_WRONLY | os.O_CLOEXEC)
-        super().__init__(path, fd)
+        super().__init__(path, fd, syncs=syncs)
 
     def read(self, offset: int, nbytes: int) -> bytes:
         """Return bytes of the file."""
@@ -44,21 +42,14 @@ class SharedFile(LocalWriter):
 
     def close(self) -> None:
         """Close it, so that others see what was written."""
-        if self._is_open:
-            with naming_output(self._path):
-                if self._syncs:
-                    os.fsync(self._fd)
-                self._is_open = False
-                os.close(self._fd)
-            self._stop_reading()
+        super().close()
+        self._stop_reading()
 
     def discard(self) -> list[str]:
         """Close its descriptors: it belongs to the staging."""
-        if self._is_open:
-            self._is_open = False
-            close_quietly(self._fd)
+        left = super().discard()
         self._stop_reading()
-        return []
+        return left
 
     def _stop_reading(self) -> None:
         if self._reading is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -176,23 +177,30 @@ def test_there_are_as_many_threads_as_cores_that_the_process_may_use() -> None:
 def test_a_signal_waits_though_another_thread_blocks_none(depth: int) -> None:
     """As the threads of a BLAS do, which the system then gives the signal to."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    noticed, note = socket.socketpair()
+    note.settimeout(0)
+    woken = signal.set_wakeup_fd(note.fileno())
     done = threading.Event()
     other = threading.Thread(target=done.wait)
     other.start()
+    assert other.ident is not None
     finished = False
     try:
         with pytest.raises(KeyboardInterrupt), ExitStack() as stack:
             for _ in range(depth):
                 stack.enter_context(signals_held())
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.1)
+            signal.pthread_kill(other.ident, signal.SIGINT)
+            assert noticed.recv(1) == bytes([signal.SIGINT])
             finished = True
         assert finished
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         done.set()
         other.join()
+        signal.set_wakeup_fd(woken)
         signal.signal(signal.SIGINT, before)
+        noticed.close()
+        note.close()
 
 
 def test_what_several_threads_need_is_made_once() -> None:

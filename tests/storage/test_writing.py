@@ -214,7 +214,7 @@ def test_a_signal_while_a_temporary_is_made_leaves_nothing(
 
     def interrupted(path: str) -> object:
         result = make(path)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # to this thread: another might notice it too late
         return result
 
     monkeypatch.setattr(module, made, interrupted)

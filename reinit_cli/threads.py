@@ -272,8 +272,10 @@ def wait_until(changed: threading.Condition, is_ready: Callable[[], bool]) -> No
 @contextmanager
 def signals_held() -> Iterator[None]:
     """Let signals wait that would raise in between in this thread."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        # A signal that comes just before is raised here, when they are blocked.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         with handlers_held():
             yield
     finally:

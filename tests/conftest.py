@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from reinit_cli.initializers import REGISTRY
 from reinit_cli.storage.remote import place
+from reinit_cli.threads import ENDING_SIGNALS
 from tests.pages import tools_in
 from tests.servers.web import RangeServer, range_server
 
@@ -31,14 +32,25 @@ def signals_end_commands() -> Iterator[None]:
     A shell without job control has what it starts in the background ignore Ctrl-C, nohup
     has it ignore a hang-up, and commands that the tests start would inherit that.
     """
-    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in ending}
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in ending[1:]:
+    for number in ENDING_SIGNALS[1:]:
         signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def signals_stay_as_they_are() -> Iterator[None]:
+    """Notice a test after which signals are blocked, or handled otherwise: others would hang."""
+    before = _signals()
+    yield
+    assert _signals() == before
+
+
+def _signals() -> tuple[object, ...]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ()), *map(signal.getsignal, ENDING_SIGNALS)
 
 
 @pytest.fixture(autouse=True, scope="session")

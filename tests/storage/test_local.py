@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 
 from reinit_cli.storage.destination import Destination
-from reinit_cli.storage.local import LocalStore
+from reinit_cli.storage.local import MAX_OPEN_FILES, LocalStore
 from reinit_cli.storage.local_output import LocalOutput
 from reinit_cli.storage.writer import Output
 from tests.contracts.output_contract import DATA, OutputContract
@@ -100,7 +100,7 @@ def test_a_thousand_files_are_read_and_written_with_few_descriptors(few_descript
         Path(f"in{at}").write_bytes(b"%d" % at)
     store = LocalStore()
     readers = [store.open(f"in{at}") for at in range(1100)]
-    assert len(open_files()) < 128
+    assert len(open_files()) == MAX_OPEN_FILES
 
     with LocalOutput(Destination("out")) as output:
         for at, reader in enumerate(readers):

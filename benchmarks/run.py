@@ -462,13 +462,13 @@ def _told(ranks: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
 def ranks() -> None:
     """All of a file drawn by two processes of one core each, by one, and by one of all cores."""
     one, two = from_plan_to_commit(0), from_plan_to_commit(0, 1)
-    threads, _ = from_plan_to_commit(-1)
+    command, _ = from_plan_to_commit(-1)
     name = "all of `m.safetensors` drawn by two ranks of a core each, plan to commit"
     show(name, two[0], "one rank of a core", one[0], 1 / 1.8, "s")
     # On a machine with other work, processor time says more than the clock.
     show(f"{name}, processor time of the busiest", two[1], "one rank", one[1], 1 / 1.8, "s")
-    name = "the same by one command with its threads"
-    show(name, threads, "two ranks of a core each", two[0], 1.1, "s")
+    name = "the same by one command with all cores"
+    show(name, command, "two ranks of a core each", two[0], 1.1, "s")
 
 
 def dcp() -> None:

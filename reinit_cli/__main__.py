@@ -87,7 +87,7 @@ def _end_on_second_signal() -> None:
     ours, theirs = map(_above_standard_streams, os.pipe())
     os.set_blocking(theirs, False)
     signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(ours,), daemon=True).start()
+    threading.Thread(target=_watch, args=(ours,), name="reinit-signals", daemon=True).start()
 
 
 def _above_standard_streams(fd: int) -> int:

@@ -21,8 +21,11 @@ from typing import Protocol, Self, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
 
-
 Result = TypeVar("Result")
+
+
+QUIET = frozenset({"reinit-meter", "reinit-signals", "reinit-watch"})
+"""The names of threads that neither draw nor read: those that show, and wait for, what others do."""
 
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

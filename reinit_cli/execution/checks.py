@@ -256,10 +256,17 @@ class Checks:
             self.learn(key, findings)
         return not self.have_failed
 
+    def forget(self) -> None:
+        """Forget what was tested."""
+        self._checkers.clear()
+        self.findings.clear()
+        self.have_failed = False
+
     def learn(self, key: str, findings: Sequence[Finding]) -> None:
         """Take over what the tests of a draw found."""
         self.findings[key] = tuple(findings)
-        self.have_failed = self.have_failed or not all(each.passed for each in findings)
+        if not all(each.passed for each in findings):
+            self.have_failed = True
 
 
 def failures_of(plan: Plan, findings: Mapping[str, Sequence[Finding]]) -> tuple[Failure, ...]:

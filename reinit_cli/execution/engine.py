@@ -15,7 +15,8 @@ from reinit_cli.execution.ahead import Ahead
 from reinit_cli.execution.budget import Share
 from reinit_cli.execution.copy import Copier, without_cloned
 from reinit_cli.execution.fetch import announce, are_in_any_order
-from reinit_cli.execution.fill import Observe, nobody
+from reinit_cli.execution.fill import UNWATCHED, Form, Watcher
+from reinit_cli.execution.forked import Forked, can_fork
 from reinit_cli.execution.joined import joined_by_draws
 from reinit_cli.execution.pieces import OpenFile, Pen, Piece, put
 from reinit_cli.execution.produce import (
@@ -25,9 +26,13 @@ from reinit_cli.execution.produce import (
     refuse_lost,
     refuse_overflown,
 )
+from reinit_cli.storage.local_writer import LocalWriter
 from reinit_cli.storage.segments import Late, Segment
 from reinit_cli.storage.writer import Output, Writer
 from reinit_cli.threads import Progress, Result, Work, aside, cores, stop_here
+
+_FORKED_NBYTES = 2**28
+"""What other processes draw at least: of less, threads are as fast."""
 
 _COPYING_THREADS = 2
 """While one waits for the kernel's copy, which takes the output's lock, another digests."""
@@ -47,7 +52,7 @@ def run(
     output: Output,
     device: str,
     progress: Progress,
-    observe: Observe,
+    watcher: Watcher,
     written: Written,
 ) -> None:
     """Write the files of an output, each opened and closed when its turn comes.
@@ -59,7 +64,7 @@ def run(
         output: where they go.
         device: where to draw.
         progress: called after every write.
-        observe: who is shown each draw.
+        watcher: looks at draws.
         written: called with each file that is whole.
 
     Raises:
@@ -67,7 +72,7 @@ def run(
     """
     for group in joined_by_draws(files):
         writers = {name: output.file(name, total_nbytes(files[name])) for name in group}
-        write_together(files, writers, device, progress, observe)
+        write_together(files, writers, device, progress, watcher)
         for name, writer in writers.items():
             if not written(name, writer):
                 return
@@ -79,7 +84,7 @@ def write_together(
     writers: Mapping[str, Writer],
     device: str,
     progress: Progress,
-    observe: Observe = nobody,
+    watcher: Watcher = UNWATCHED,
 ) -> None:
     """Write files side by side; what is drawn for several of them is drawn once.
 
@@ -89,7 +94,7 @@ def write_together(
             or where there are several files.
         device: where to draw.
         progress: called after every write.
-        observe: who is shown each draw.
+        watcher: looks at draws.
 
     Raises:
         OutputUnwritableError, UnreadableSourceError, SourceChangedError: as they say.
@@ -98,15 +103,15 @@ def write_together(
     write_open(
         [OpenFile(files[name], writer, progress) for name, writer in writers.items()],
         device,
-        observe,
+        watcher,
     )
 
 
-def write_open(opened: Sequence[OpenFile], device: str, observe: Observe) -> None:
+def write_open(opened: Sequence[OpenFile], device: str, watcher: Watcher) -> None:
     """Write open files side by side; arguments and raises as `write_together`."""
+    run = _Run(opened, device, watcher)
 
     def write() -> None:
-        run = _Run(opened, device, observe)
         try:
             run.write()
         finally:
@@ -114,19 +119,23 @@ def write_open(opened: Sequence[OpenFile], device: str, observe: Observe) -> Non
         refuse_lost(run.producer.lost)
         refuse_overflown(run.producer.overflown)
 
-    aside(write)
+    with run.forked:
+        aside(write)
 
 
 class _Run:
     """Files that are written together."""
 
-    def __init__(self, files: Sequence[OpenFile], device: str, observe: Observe) -> None:
+    def __init__(self, files: Sequence[OpenFile], device: str, watcher: Watcher) -> None:
         self._is_in_order = not all(file.writer.is_seekable for file in files)
-        self.producer = Producer(device, observe, keeps_whole=self._is_in_order)
+        self.producer = Producer(device, watcher.observe, keeps_whole=self._is_in_order)
         self.budget = Share(budget.BUDGET)
         self._files = files
+        self._watcher = watcher
         self._products = products_of(piece for file in files for piece in file.pieces)
         self._copier = Copier()
+        self._alone = self._drawn_alone()
+        self.forked = Forked(min(cores(), len(self._alone)), self._draw_alone)
 
     def write(self) -> None:
         with Work() as work, self._one_thread():
@@ -169,7 +178,8 @@ class _Run:
     def _produce(self, product: Product) -> None:
         try:
             with product.followed():
-                self._produce_anywhere(product)
+                if not self._was_drawn_alone(product):
+                    self._produce_anywhere(product)
         finally:
             self.budget.give_back(self.producer.peak_nbytes(product))
 
@@ -182,6 +192,45 @@ class _Run:
             pens[id(piece)].write(data)
         for pen in pens.values():
             pen.end()
+
+    # --- in other processes -------------------------------------------------------------
+
+    def _drawn_alone(self) -> dict[int, int]:
+        """Return the draws that other processes are to write, by identity, each with its number."""
+        is_local = all(isinstance(file.writer, LocalWriter) for file in self._files)
+        if not is_local or self._threads < 2 or not can_fork():
+            return {}
+        alone = {id(each): at for at, each in enumerate(self._products) if each.stands_alone}
+        nbytes = sum(self._products[at].nbytes for at in alone.values())
+        return alone if nbytes >= _FORKED_NBYTES else {}
+
+    def _draw_alone(self, number: int, progress: Progress) -> Form:
+        """Write a draw in another process, and return what this one is to know of it."""
+        product = self._products[number]
+        for file in self._files:
+            file.progress = progress
+        self._watcher.forget()
+        self.producer.overflown.clear()
+        self._produce_anywhere(product)
+        return {
+            "digests": [piece.file.crc_of(piece) for piece, _ in product.places],
+            "overflown": sum(self.producer.overflown.values()),
+            "seen": self._watcher.form(),
+        }
+
+    def _was_drawn_alone(self, product: Product) -> bool:
+        """Have a draw written by another process, if one can."""
+        number = self._alone.get(id(product))
+        if number is None:
+            return False
+        form = self.forked.draw(number, product.places[0][0].file.progress)
+        if form is None:
+            return False
+        for (piece, _), crc in zip(product.places, form["digests"], strict=True):
+            piece.file.note(piece, crc)
+        self.producer.count_overflow(product, form["overflown"])
+        self._watcher.take_over(form["seen"])
+        return True
 
     # --- one after the other ------------------------------------------------------------
 

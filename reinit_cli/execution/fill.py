@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.plan import Step
@@ -11,6 +11,9 @@ from reinit_cli.storage.segments import Box, Copy, Range, Segment, View
 from reinit_cli.tensors.blocks import Blocks
 from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.moments import Moments
+
+Form = Mapping[str, Any]
+"""What one process tells another, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +134,44 @@ class Observer(Protocol):
         """Look at a block, in row-major order; it is gone with the next."""
 
 
-def nobody(step: Step) -> Sequence[Observer]:
-    """Show a draw to nobody."""
-    del step
-    return ()
-
-
 Observe = Callable[["Step"], "Sequence[Observer]"]
 """Returns who is shown the draw of a step; called from any thread."""
+
+
+class Watcher(Protocol):
+    """Looks at all draws of a run, in this process or in others."""
+
+    def observe(self, step: Step) -> Sequence[Observer]:
+        """Return who is shown the draw of a step; called from any thread."""
+
+    def forget(self) -> None:
+        """Forget what was seen: another process knows of it."""
+
+    def form(self) -> Form:
+        """Return what was seen as JSON, for another process."""
+
+    def take_over(self, form: Form) -> None:
+        """Count what another process saw as seen; called from any thread."""
+
+
+class Unwatched:
+    """Looks at no draw."""
+
+    def observe(self, step: Step) -> Sequence[Observer]:
+        """Show a draw to nobody."""
+        del step
+        return ()
+
+    def forget(self) -> None:
+        """Forget nothing."""
+
+    def form(self) -> Form:
+        """Return nothing."""
+        return {}
+
+    def take_over(self, form: Form) -> None:
+        """Take nothing over."""
+        del form
+
+
+UNWATCHED = Unwatched()

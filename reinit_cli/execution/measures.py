@@ -62,6 +62,15 @@ class Measures:
         measurer = self._measurers[step.drawn_as] = Measurer()
         return measurer
 
+    def learn(self, filled: Filled) -> None:
+        """Take over what was measured elsewhere."""
+        measurer = self._measurers[filled.key] = Measurer()
+        measurer.before, measurer.after = filled.before, filled.after
+
+    def forget(self) -> None:
+        """Forget what was measured."""
+        self._measurers.clear()
+
     def filled(self) -> dict[str, Filled]:
         """Return what was measured, for each key that was drawn so far."""
         return {

@@ -10,15 +10,13 @@ from dataclasses import astuple
 from typing import Any
 
 from reinit_cli.execution.checks import Checks, Finding
-from reinit_cli.execution.fill import Observer
+from reinit_cli.execution.fill import Form, Observer
 from reinit_cli.execution.measures import Filled, Measures
 from reinit_cli.execution.sketches import Sketch, Sketches
 from reinit_cli.planning.job import Job
 from reinit_cli.planning.plan import Step
 from reinit_cli.tensors.histogram import Histogram
 from reinit_cli.tensors.moments import Moments
-
-Form = Mapping[str, Any]
 
 
 class Observations:
@@ -81,16 +79,29 @@ class Observations:
             },
         }
 
+    def forget(self) -> None:
+        """Forget what was seen."""
+        self._checks.forget()
+        self._measures.forget()
+
+    def take_over(self, form: Form) -> None:
+        """Count what another process saw of whole tensors as seen."""
+        for key, (after, before) in form["filled"].items():
+            self._measures.learn(Filled(key, Moments(*after), before and Moments(*before)))
+        for key, found in form["findings"].items():
+            self._checks.learn(key, [Finding(*each) for each in found])
+        assert not form["sketches"]  # they show the values before, which this process reads
+
     def learn(self, form: Form) -> None:
-        """Take over what a process saw; of a large tensor, each saw some rows."""
+        """Take over what a rank saw; of a large tensor, each saw some rows."""
         for key, (after, before) in form["filled"].items():
             rows = Filled(key, Moments(*after), before and Moments(*before))
             known = self._learned.get(key)
             self._learned[key] = rows if known is None else known + rows
         for key, found in form["findings"].items():
             self._checks.learn(key, [Finding(*each) for each in found])
-        for key, (before, after) in form["sketches"].items():
-            self._learned_sketches[key] = Sketch(_histogram(before), _histogram(after))
+        for key, sketch in form["sketches"].items():
+            self._learned_sketches[key] = Sketch(*map(_histogram, sketch))
 
 
 def _histogram(form: Sequence[Any] | None) -> Histogram | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from reinit_cli.execution.engine import total_nbytes, write_late, write_open
-from reinit_cli.execution.fill import Observe
+from reinit_cli.execution.fill import Watcher
 from reinit_cli.execution.joined import joined_by_draws
 from reinit_cli.execution.pieces import OpenFile, Piece
 from reinit_cli.execution.share import Owned
@@ -40,7 +40,7 @@ def write_part(
     output: Output,
     device: str,
     progress: Progress,
-    observe: Observe,
+    watcher: Watcher,
 ) -> Digests:
     """Write segments into files that have their sizes, and return the CRC-32s of these.
 
@@ -50,7 +50,7 @@ def write_part(
         output: where they go.
         device: where to draw.
         progress: called after every write.
-        observe: who is shown each draw.
+        watcher: looks at draws.
 
     Raises:
         OutputUnwritableError, UnreadableSourceError, SourceChangedError: as they say.
@@ -64,7 +64,7 @@ def write_part(
             name: OpenFile(files[name], writer, progress, owned[name])
             for name, writer in writers.items()
         }
-        write_open(list(opened.values()), device, observe)
+        write_open(list(opened.values()), device, watcher)
         for name, file in opened.items():
             digests[name] = file.digests
             writers[name].close()

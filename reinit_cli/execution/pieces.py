@@ -57,6 +57,10 @@ class OpenFile:
         if self.wants_digest(piece):
             self._digests[piece.at] = crc, piece.segment.nbytes
 
+    def crc_of(self, piece: Piece) -> int:
+        """Return the CRC-32 of a piece that was written; 0 where it is not kept."""
+        return self._digests.get(piece.at, (0, 0))[0]
+
     @property
     def digests(self) -> Mapping[int, int]:
         """The CRC-32 of each piece that was written and for which it is kept."""

@@ -82,6 +82,15 @@ class Product:
         )
 
     @property
+    def stands_alone(self) -> bool:
+        """Whether a law of this package and a stream without torch give it, and no file is read."""
+        of = self.of
+        if not isinstance(of, Fill) or of.shares or self.needs_torch or self.is_strided:
+            return False
+        is_ours = type(of.step.law).__module__.startswith("reinit_cli.")
+        return is_ours and all(each is None for each in (of.before, of.values, of.own, of.zeros))
+
+    @property
     def key(self) -> str:
         """The tensor that is drawn or cast."""
         return self.of.key if isinstance(self.of, Recast) else self.of.step.key
@@ -195,6 +204,12 @@ class Producer:
     def _overflow(self, step: Step, count: int) -> None:
         at = step.key, step.tensor.dtype
         self.overflown[at] = self.overflown.get(at, 0) + count
+
+    def count_overflow(self, product: Product, count: int) -> None:
+        """Count the numbers of a draw of another process that its dtype does not have."""
+        if count:
+            assert isinstance(product.of, Fill)
+            self._overflow(product.of.step, count)
 
     def _drawn(self, fill: Fill) -> Iterator[Elements]:
         step = fill.step

@@ -91,7 +91,7 @@ def run_part(
     identity = identity_of(job, sources)
     note = _note_of_before(identity, pieces, owned, output, counted)
     if note is None:
-        digests = write_part(pieces, owned, output, job.request.device, counted, seen.observe)
+        digests = write_part(pieces, owned, output, job.request.device, counted, seen)
         alone = [name for name, ats in owned.items() if len(ats) == len(pieces[name])]
         hashes = hashes_form(job, sources[0], {name: files[name] for name in alone}, output)
         note = {"identity": identity, "digests": digests, **hashes, **seen.form()}

@@ -186,7 +186,7 @@ def execute(
                     sources = (contents, *donors.contents.values())
                     run_part(job, sources, files, opened, seen, told, recorder_)
                 else:
-                    run(files, opened, request.device, told, seen.observe, seal)
+                    run(files, opened, request.device, told, seen, seal)
                 if seen.have_failed and not request.rank:
                     return outcome()
                 contents.check_unchanged()  # of a pipe, this may wait for its end

@@ -9,7 +9,7 @@ from typing import cast
 
 import torch
 
-from reinit_cli.execution.fill import Fill
+from reinit_cli.execution.fill import Fill, Observer, Unwatched
 from reinit_cli.initializers import parse_init
 from reinit_cli.initializers.law import Law
 from reinit_cli.planning.plan import Step
@@ -54,6 +54,19 @@ class Memory:
 
     def close(self) -> None:
         """Keep it."""
+
+
+class Watched(Unwatched):
+    """Shows every draw to the same observer."""
+
+    def __init__(self, observer: Observer) -> None:
+        """Show it to that one."""
+        self._observer = observer
+
+    def observe(self, step: Step) -> list[Observer]:
+        """Return the observer."""
+        del step
+        return [self._observer]
 
 
 def fill_of(

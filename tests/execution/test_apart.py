@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from reinit_cli.execution import apart
 from reinit_cli.execution.apart import comes_apart, dims_of, rows_met, run_of, whole
 from reinit_cli.execution.engine import write_together
-from reinit_cli.execution.fill import Fill, FillPart, Observer, Recast
-from reinit_cli.planning.plan import Step
+from reinit_cli.execution.fill import Fill, FillPart, Recast
 from reinit_cli.storage.segments import Box, Reserved, Segment, View
 from reinit_cli.tensors.blocks import Blocks
 from reinit_cli.tensors.elements import Elements
 from reinit_cli.tensors.moments import Moments
 from reinit_cli.threads import unwatched
-from tests.execution.fills import Memory, boxes_at, bytes_in, drawn, fill_of
+from tests.execution.fills import Memory, Watched, boxes_at, bytes_in, drawn, fill_of
 
 Case = tuple[tuple[int, ...], list[Box], list[int]]
 """The shape of a tensor, how it is cut, and the rank that writes each piece."""
@@ -55,16 +54,12 @@ def _written(fill: Fill, boxes: list[Box], owners: list[int], seen: _Counted) ->
     parts = [FillPart(fill, prod(dims_of(box)) * itemsize, box) for box in boxes]
     writer = Memory()
 
-    def observe(step: Step) -> list[Observer]:
-        del step
-        return [seen]
-
     for rank in sorted(set(owners)):
         own: list[Segment] = [
             part if owner == rank else Reserved(part.nbytes)
             for part, owner in zip(parts, owners, strict=True)
         ]
-        write_together({"": own}, {"": writer}, "cpu", unwatched, observe)
+        write_together({"": own}, {"": writer}, "cpu", unwatched, Watched(seen))
     return bytes(writer.data)
 
 

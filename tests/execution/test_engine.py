@@ -18,7 +18,7 @@ import torch
 from reinit_cli import rewrite
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.execution.engine import run, write_together
-from reinit_cli.execution.fill import Fill, FillPart, Observer, nobody
+from reinit_cli.execution.fill import UNWATCHED, Fill, FillPart
 from reinit_cli.execution.joined import joined_by_draws
 from reinit_cli.execution.pieces import OpenFile, Piece
 from reinit_cli.initializers import parse_init
@@ -36,6 +36,7 @@ from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import Moments
 from reinit_cli.threads import unwatched
 from tests.draws import draw
+from tests.execution.fills import Watched
 
 
 class _Memory:
@@ -141,10 +142,7 @@ def test_parts_of_a_draw_in_several_files_are_boxes_of_one_draw(
     writers = {"a": _Memory(), "b": _Memory()}
     counted = _Counted()
 
-    def observe(_: Step) -> list[Observer]:
-        return [counted]
-
-    write_together(files, writers, "cpu", unwatched, observe)
+    write_together(files, writers, "cpu", unwatched, Watched(counted))
 
     expected = _drawn(step)
     reached = {"a": 4, "b": 0}
@@ -256,7 +254,7 @@ def test_files_with_a_draw_in_common_are_written_together_and_others_in_their_tu
         output.events.append(f"written {name}")
         return name != "c"
 
-    run(files, output, "cpu", unwatched, nobody, written)
+    run(files, output, "cpu", unwatched, UNWATCHED, written)
 
     turns = [["a"], ["b", "d"], ["c"]]  # and no other after what says so
     assert output.events == [

@@ -54,33 +54,33 @@ class Copier:
             piece.file.progress(segment.nbytes)
 
     def _copy(self, piece: Piece, segment: Copy) -> None:
-        """Copy block by block: its CRC-32, if one is asked for, and then by the kernel."""
+        """Copy by the kernel, or block by block where a CRC-32 is asked for or it cannot."""
         has_crc = piece.file.wants_digest(piece) or segment.check is not None
         crc = 0
-        done = 0
-        while done < segment.nbytes:
-            start, offset, left = segment.offset + done, piece.offset + done, segment.nbytes - done
-            nbytes = min(left, _KERNEL_COPY_NBYTES)
-            count = self._copied_by_kernel(piece, segment.file, start, offset, nbytes)
-            nbytes = count or nbytes
-            if has_crc or not count:
-                for data in self._blocks(segment.file, start, nbytes):
-                    crc = crc32(data, crc) if has_crc else 0
-                    if not count:
-                        piece.file.writer.write_at(offset, data)
-                        offset += len(data)
-            done += nbytes
-            piece.file.progress(nbytes)
+        done = 0 if has_crc else self._copied_by_kernel(piece, segment)
+        for data in self._blocks(segment.file, segment.offset + done, segment.nbytes - done):
+            if has_crc:
+                crc = crc32(data, crc)
+            piece.file.writer.write_at(piece.offset + done, data)
+            done += len(data)
+            piece.file.progress(len(data))
         piece.file.note(piece, crc)
         if segment.check is not None:
             _compare(segment.check, crc)
 
-    def _copied_by_kernel(
-        self, piece: Piece, file: Reader, start: int, offset: int, nbytes: int
-    ) -> int:
-        """Return how many bytes the kernel copied; 0 where it cannot."""
-        stop_here()
-        return piece.file.writer.copy_from(file, start, offset, nbytes) if file.is_seekable else 0
+    def _copied_by_kernel(self, piece: Piece, segment: Copy) -> int:
+        """Return how many bytes the kernel copied: all of them, or those before it could no more."""
+        done = 0
+        while segment.file.is_seekable and done < segment.nbytes:
+            stop_here()
+            nbytes = min(segment.nbytes - done, _KERNEL_COPY_NBYTES)
+            start, offset = segment.offset + done, piece.offset + done
+            count = piece.file.writer.copy_from(segment.file, start, offset, nbytes)
+            if not count:
+                break
+            done += count
+            piece.file.progress(count)
+        return done
 
     def _read_through(self, check: Check) -> None:
         crc = 0

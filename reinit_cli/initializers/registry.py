@@ -107,10 +107,14 @@ class Registry:
     def meant(self, name: str) -> Initializer | None:
         """Return the initializer of that name or alias, or the only one that it can mean."""
         found = self._find(name)
-        if found is None:
-            known = name_meant(name, self._by_name)
-            return None if known is None else self._by_name[known]
-        return found
+        if found is not None:
+            return found
+        # Of our own only some may be imported yet, which must not change what is understood.
+        same = name_meant(name, dict.fromkeys((*_FAMILY_OF, *self._by_name)))
+        if same is None and not self._has_loaded:
+            self._load()
+            same = name_meant(name, self._by_name)
+        return None if same is None else self._own(same)
 
     def __getitem__(self, name: str) -> Initializer:
         """Return the initializer of that name or alias, or the only one that it can mean.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given
@@ -120,6 +123,31 @@ def test_what_is_understood_is_shown_as_rules_are_written(typed: str) -> None:
 
     assert rule.text == f"fc.*={rule.init}"
     assert Rule.parse(rule.text) == rule
+
+
+def test_a_process_that_has_used_no_initializer_understands_the_same() -> None:
+    """Families are imported when they are named, so each case has a process of its own."""
+    program = (
+        "import os, sys\n"
+        "from reinit_cli.request.rule import Rule\n"
+        "for typed in sys.argv[1:]:\n"
+        "    if os.fork() == 0:\n"
+        "        print(Rule.parse(f'fc.*={typed}').init, flush=True)\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+    )
+    typed = ("nn.init.normal_", "torch.nn.init.zeros_(w)", "kaiming-normal:relu", "torch.randn")
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, *typed], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == [
+        "normal:mean=0.0,std=1.0",
+        "zeros",
+        "kaiming_normal:mode=fan_in,nonlinearity=relu",
+        "normal:mean=0.0,std=1.0",
+    ]
 
 
 REFUSED = {

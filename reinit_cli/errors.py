@@ -311,6 +311,7 @@ class MalformedFileError(SourceError, ValueError):
 
     sentences: ClassVar[Mapping[str, str]] = {
         "": "{about!r} is not a valid {kind}: {problem}",
+        "DCP metadata": "{about!r} is not valid {kind}: {problem}",
         "crc": "{about!r} is damaged: {problem}",
         "shards": "{about!r} cannot be rewritten as it is: {problem}",
     }
@@ -378,8 +379,8 @@ class OutputExistsError(OutputError, FileExistsError):
 class OutputTakenError(OutputError):
     """A place that the same run reads, or writes another output to.
 
-    Its kind is "source" where an output is the source itself, "read" where it would replace
-    another file that is read, "report" or "record" where such a file would replace a
+    Its kind is "source" where an output is the source itself, "inside" where a folder would be
+    inside of its source (`of`), "read" where it would replace another file that is read, "report" or "record" where such a file would replace a
     checkpoint or another file of the run, and "output" where two outputs have one place, "seed" if
     only their seeds differ.
     """
@@ -387,6 +388,7 @@ class OutputTakenError(OutputError):
     sentences: ClassVar[Mapping[str, str]] = {
         "": "the {kind} {about!r} would take the place of {problem}",
         "source": "the output {about!r} is the source itself",
+        "inside": "the output {about!r} would be a folder inside its source {of!r}",
         "read": "the output {about!r} would take the place of {problem} that is read",
         "output": "{problem}",
         "seed": "{problem}",

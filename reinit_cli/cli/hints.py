@@ -342,6 +342,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "name another with -o"
         + ("" if error.of else " (reinit run --help shows how to replace a source)")
     ),
+    (errors.OutputTakenError, "inside"): "name another with -o",
     (errors.OutputTakenError, "read"): "name another with -o",
     (errors.OutputTakenError, "output"): (
         "name them apart, such as -o '{parent}/{stem}-new{suffix}'"
@@ -374,10 +375,9 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.RecordError, "newer stream"): _UPGRADE,
     (errors.RecordError, "stream"): "",
-    (
-        errors.RecordError,
-        "",
-    ): "make the output with --record, or with --record-to FILE for a separate file",
+    (errors.RecordError, ""): (
+        "make the output with --record, or with --record-to FILE for a separate file"
+    ),
     (errors.TensorError, "cast"): _SATURATE,
     (errors.TensorError, "overflow"): _SATURATE,
     (errors.TensorError, "slice"): "write it as Python does: 0,:,:,:2",

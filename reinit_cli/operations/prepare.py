@@ -70,6 +70,7 @@ from reinit_cli.storage.destination import (
     Destination,
     check_destination,
     check_extra_file,
+    check_not_inside,
 )
 from reinit_cli.storage.location import DASH
 from reinit_cli.storage.memory import limits
@@ -195,6 +196,8 @@ def prepare(request: Request, found: Source | None = None) -> Job:
     check_links((job.source,), job.request)
     reads, path = job.reads, job.destination.path
     check_destination(job.destination, job.source.path, reads, in_place=request.in_place)
+    if job.source.is_folder and job.layout.format.is_folder:
+        check_not_inside(job.destination, job.source.path)
     in_use = {**reads, path: CHECKPOINT} if path is not None else reads
     for record in job.destinations[1:]:
         check_extra_file(record.path or "", in_use, "record", replaces=request.force)

@@ -313,7 +313,7 @@ def _is_version(value: object) -> bool:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 _Kinds = Mapping[str, type | tuple[type, ...]]

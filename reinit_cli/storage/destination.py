@@ -209,6 +209,22 @@ def _check_not_read(path: str, source: str | None, reads: InUse, *, in_place: bo
         raise OutputTakenError(path, taken, kind="read")
 
 
+def check_not_inside(destination: Destination, source: str | None) -> None:
+    """Refuse a folder inside the folder that it is made from, as `cp -r` does.
+
+    It would be copied with the next rewrite, and deleted with its source.
+
+    Raises:
+        OutputTakenError: it would be there.
+    """
+    path = destination.path
+    if path is None or source is None or is_remote(path) != is_remote(source):
+        return
+    folder = place_of(source) if is_remote(source) else os.path.realpath(source)
+    if place_of(path).startswith(os.path.join(folder, "")):
+        raise OutputTakenError(path, kind="inside", of=source)
+
+
 def check_within(destination: Destination) -> None:
     """Refuse a destination that a link leads out of the folders where it has to be.
 

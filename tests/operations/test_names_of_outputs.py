@@ -172,6 +172,29 @@ def test_a_source_in_its_own_folder_is_not_written_over(capsys: pytest.CaptureFi
     )
 
 
+@pytest.mark.parametrize("output", ["hf", "hf/", "hf/new", "hf/new/er/", "link-hf", "hf/{stem}-2"])
+@pytest.mark.parametrize("source", ["hf", "hf/", "./taken/../hf", "link-hf"])
+def test_a_folder_is_not_written_into_itself(
+    source: str, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`cp -r` refuses it as well: it would be copied with the next rewrite."""
+    _sources()
+    Path("link-hf").symlink_to("hf")
+    before = _files()
+
+    assert main([source, "-r", "a.weight=zeros", "-o", output]) == 2
+
+    assert f"would be a folder inside its source {source!r}" in capsys.readouterr().err
+    assert _files() == before
+
+
+@pytest.mark.parametrize("output", ["hf-2", "taken", "hf/one.safetensors", "taken/../hf.2"])
+def test_what_is_not_a_folder_inside_it_is_written(output: str) -> None:
+    _sources()
+
+    assert main(["hf", "-r", "a.weight=zeros", "-o", output]) == 0
+
+
 @pytest.mark.parametrize("kind", ["plan", "record"])
 def test_a_plan_from_before_names_the_output_itself(kind: str) -> None:
     """Its path may end in a slash, or be a folder that exists by now."""

@@ -193,14 +193,14 @@ class State:
         """Replace a function and its arguments by a record of the call."""
         args = self.pop()
         if type(args) is not tuple:
-            self.refuse("its pickle calls something with arguments that are no tuple")
+            self.refuse("its pickle calls something with arguments that are not a tuple")
         self._push_call(self.pop(), args)
 
     def new(self) -> None:
         """Do the same for a class and arguments of `__new__`, which dictionaries ignore."""
         args, function = self.pop(), self.pop()
         if type(args) is not tuple:
-            self.refuse("its pickle calls something with arguments that are no tuple")
+            self.refuse("its pickle calls something with arguments that are not a tuple")
         if args and _makes_dict(function):
             self._refuse_dict()
         self._check_call(function, args)

@@ -23,6 +23,7 @@ from typing import Self
 
 from reinit_cli.execution.fill import Form
 from reinit_cli.lazy import dataclass
+from reinit_cli.storage.system import end_with_parent
 from reinit_cli.threads import (
     ENDING_SIGNALS,
     QUIET,
@@ -75,9 +76,17 @@ class _Process:
         return None
 
     def close(self) -> None:
-        """Let it end: of orders there are no more, and nobody hears its answers."""
+        """Give it no more orders, and hear no more of its answers."""
         os.close(self.orders)
         os.close(self.answers)
+
+    def end(self) -> None:
+        """End it: it waits for orders, or what it draws is of no use."""
+        # This process may be one that ignores its children: once they end, their numbers are free.
+        with suppress(ChildProcessError, ProcessLookupError):
+            if os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+                os.kill(self.pid, signal.SIGKILL)  # which ends even one that was stopped
+                os.waitpid(self.pid, 0)
 
 
 def _lines(fd: int) -> Iterator[bytes]:
@@ -127,20 +136,24 @@ class Forked:
 
     def __enter__(self) -> Self:
         """Make them."""
-        with signals_held(), suppress(OSError):
-            for _ in range(self._count):
-                self._all.append(self._forked())
-                self._idle.put(self._all[-1])
+        try:
+            with signals_held(), suppress(OSError):
+                for _ in range(self._count):
+                    self._all.append(self._forked())
+                    self._idle.put(self._all[-1])
+        except BaseException:  # a signal came meanwhile
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *failure: object) -> None:
-        """Wait until they have ended."""
+        """End them."""
         with signals_held():
             for process in self._all:
                 process.close()
             for process in self._all:
-                with suppress(ChildProcessError):  # this process may be one that ignores its own
-                    os.waitpid(process.pid, 0)
+                process.end()
+            self._all.clear()
 
     def draw(self, number: int, progress: Progress) -> Form | None:
         """Let one of them draw; None where none can, or it ended: the draw is to be done here.
@@ -181,11 +194,13 @@ class Forked:
 
     def _serve(self, ordered: int, answered: int) -> None:
         """Draw what is asked for, in the forked process."""
+        end_with_parent()
         gc.freeze()  # what others left is theirs to finish
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal it comes to all processes
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        for ending in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(ending, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
         with os.fdopen(ordered, "rb") as orders, os.fdopen(answered, "w") as answers:
 

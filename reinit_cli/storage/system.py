@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,10 @@ _COPIED_NBYTES = 2**24
 
 _FICLONE = 0x40049409
 """linux/fs.h: share all blocks of another file."""
+
+
+_PR_SET_PDEATHSIG = 1
+"""linux/prctl.h: get a signal when the thread has ended that made this process."""
 
 
 _TICK_NS = 10_000_000
@@ -207,3 +212,8 @@ def sync_folder(folder: str) -> None:
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
             raise
+
+
+def end_with_parent() -> None:
+    """Let this process be killed when the one that forked it has ended, on Linux."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))

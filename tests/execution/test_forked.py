@@ -295,6 +295,90 @@ def test_where_the_system_forks_no_more_those_that_there_are_draw(
     assert _open_pipes() == before
 
 
+def test_a_signal_while_processes_are_made_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    fork = os.fork
+
+    def fork_and_interrupt() -> int:
+        pid = fork()
+        if pid:
+            made.append(pid)
+            os.kill(os.getpid(), signal.SIGINT)
+        return pid
+
+    monkeypatch.setattr(os, "fork", fork_and_interrupt)
+    before = _open_pipes()
+    with pytest.raises(KeyboardInterrupt), Forked(2, _draw):
+        pass
+
+    assert len(made) == 2
+    assert not any(map(_is_alive, made))
+    assert _open_pipes() == before
+
+
+def test_a_process_that_somebody_stopped_ends_with_the_work() -> None:
+    def continue_late(pid: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    started = time.monotonic()
+    with pytest.raises(ZeroDivisionError), Forked(1, _draw) as forked:
+        first = forked.draw(1, lambda _: None)
+        assert first is not None
+        os.kill(first["pid"], signal.SIGSTOP)
+        late = threading.Timer(20, continue_late, (first["pid"],))
+        late.start()
+        raise ZeroDivisionError
+    late.cancel()
+
+    assert time.monotonic() - started < 15
+    assert not _is_alive(first["pid"])
+
+
+def test_a_process_ignores_a_hangup_that_the_one_that_made_it_ignores() -> None:
+    def hang_up(number: int, progress: Progress) -> Form:
+        del progress
+        os.kill(os.getpid(), signal.SIGHUP)
+        return {"number": number}
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Forked(1, hang_up) as forked:
+            under_nohup = forked.draw(1, lambda _: None)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with Forked(1, hang_up) as forked:
+            at_a_terminal = forked.draw(1, lambda _: None)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    assert (under_nohup, at_a_terminal) == ({"number": 1}, None)
+
+
+def test_a_long_step_of_a_draw_ends_with_the_process_that_waits_for_it() -> None:
+    script = """
+import os, time
+from reinit_cli.execution.forked import Forked
+
+def draw(number, progress):
+    os.write(1, b"begun")
+    time.sleep(60)
+    return {}
+
+with Forked(1, draw) as forked:
+    forked.draw(1, print)
+"""
+    started = time.monotonic()
+    command = (sys.executable, "-c", script)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(5) == b"begun"
+        process.kill()
+        # The pipe ends when the last process has ended that could write to it.
+        assert process.stdout.read() == b""
+
+    assert time.monotonic() - started < 40
+
+
 def test_a_wait_for_a_process_stops_with_its_work() -> None:
     begun = threading.Event()
 

@@ -142,7 +142,7 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
 
     Its kind says what has no such name: an initializer, a dtype, a device ("inexact
     device" for one that draws other numbers), a random stream ("newer stream" for one of a later
-    version), a model (or file), an architecture (or "timm model", or "type of models" of transformers), the class of one in a module or file, the weights of a model, a key of a source, the
+    version), a model (or file), an architecture (or "timm model", or "type of models" of transformers), the class of one in a module or file, the weights of a model ("tag" where they are a part of its name), a key of a source, the
     root of a file, or a placeholder of an output's name. It is "pattern" where a pattern matches none of the names,
     "excluded" where all that match are excluded, and "empty" where there is none at all.
     """
@@ -159,6 +159,7 @@ class UnknownNameError(ReinitError, LookupError, ValueError):
         "timm model": "there is no timm model {about!r}",
         "class": "{of!r} has no class or function {about!r}",
         "weights": "{of} has no weights {about!r}; {problem}",
+        "tag": "{of} has no weights {about!r}; {problem}",
         "key": "{of} has no key {about!r}",
         "pattern": "no {problem} matches {about!r}",
         "excluded": "no {about} is left: -x excludes all of them",

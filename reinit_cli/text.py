@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterable, Sequence
 
 LONGEST_LINE = 2_000
@@ -56,6 +57,24 @@ def near(
     return [
         by_lower[name] for name, ratio in zip(found, ratios, strict=True) if ratio > ratios[0] - 0.1
     ]
+
+
+_DIGITS = re.compile(r"[0-9]+")
+
+
+def natural(key: str) -> str:
+    """Return what orders keys and paths as people count: layers.2 before layers.10.
+
+    Numbers are compared as text, the shorter first: a stranger's may have any number of digits.
+    One text of all parts takes little more than the key, which may have thousands of numbers.
+    """
+    return _DIGITS.sub(_with_length, key)
+
+
+def _with_length(digits: re.Match[str]) -> str:
+    """Return a number after its length, and both after what sorts before any text."""
+    number = digits[0].lstrip("0")
+    return f"\0{chr(min(len(number), sys.maxunicode))}{number}"
 
 
 _LOOKALIKES = str.maketrans("“”„‟‘’‚‛′″–—−‐‑", '""""' + "''''" + "'\"" + "-----")

@@ -53,7 +53,7 @@ def find_source(
         return _source_with_new_root(text, weights, root)
     if text == DASH:
         return stream_source(root)
-    if _is_path(text):
+    if not may_be_model(text):
         if weights is not None:
             raise SourceError(
                 text,
@@ -126,11 +126,12 @@ def is_model(text: str) -> bool:
     """Whether a name is that of a model, and not of a file."""
     from reinit_cli.checkpoints.models.torchvision import model_names
 
-    return text.startswith(TIMM) or (not _is_path(text) and text in model_names())
+    return text.startswith(TIMM) or (may_be_model(text) and text in model_names())
 
 
-def _is_path(text: str) -> bool:
-    return not text.isidentifier() and not text.startswith(TIMM)
+def may_be_model(text: str) -> bool:
+    """Whether a user may have named a model, and not a path: a file may be called like one too."""
+    return text.isidentifier() or text.startswith(TIMM)
 
 
 def _path_source(path: str, root: str | None) -> Source:

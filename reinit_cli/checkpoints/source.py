@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from reinit_cli.checkpoints.formats.base import Edits, Format, Located, Recorded
@@ -12,6 +12,7 @@ from reinit_cli.storage.reader import Fingerprint, Modes, Reader
 from reinit_cli.storage.segments import Check, Segment, View
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.tensors.optimizer import NewNumber
+from reinit_cli.text import listed
 
 
 class Contents(Protocol):
@@ -153,6 +154,22 @@ def doubts_about(source: Source) -> tuple[str, ...]:
     """Return what a user should know of a source who only looks at it, too."""
     located = source.located
     return located.doubts(source.path or source.name) if located is not None else ()
+
+
+def unused_root(root: str | None, sources: Iterable[Source]) -> Iterator[str]:
+    """Say that the path of a state dict was given where no source can have one.
+
+    Args:
+        root: the path that was asked for, or None.
+        sources: all of them: of two that are compared one may have a path.
+    """
+    sources = tuple(sources)
+    if root not in (None, "", ".") and not any(
+        each.located and each.located.root for each in sources
+    ):
+        has = "has" if len(sources) == 1 else "have"
+        names = listed([repr(each.name) for each in sources])
+        yield f"--root has no effect: {names} {has} no nested state dict"
 
 
 def empty_state(tensors: Sequence[TensorInfo]) -> Mapping[str, Any]:

@@ -19,12 +19,14 @@ from reinit_cli.cli.offers import (
     kind,
     model,
     of_timm,
+    one_by_one,
     pointed,
     resize,
     rows,
     rule,
     selection,
     spelled,
+    tag,
     unmatched,
 )
 from reinit_cli.operations.ways import (
@@ -43,7 +45,7 @@ from reinit_cli.text import near, one_line
 from reinit_cli.version import __version__
 
 _MOST_COMMANDS = 5
-"""How many commands are offered."""
+"""How many names are offered."""
 
 Explained = tuple[str, str | None]
 """What went wrong, and the way on."""
@@ -66,21 +68,10 @@ def explain(error: errors.ReinitError, args: Sequence[str]) -> Explained:
 
         hint = hint_of_pattern(error, args)
     if error.kind in ("several", "in place") and error.about in args:
-        hint = _one_by_one(error, args)
+        hint = one_by_one(error, args)
     if hint and error.kind == "whole" and error.about not in typed:
         hint += ", with the query or password that is left out here"
     return one_line(str(error)), one_line(hint) if hint else None
-
-
-def _one_by_one(error: errors.ReinitError, args: Sequence[str]) -> str:
-    """Return the same command for each of the sources that can be named instead."""
-    named = error.known[:_MOST_COMMANDS]
-    commands = ([path if arg == error.about else arg for arg in args] for path in named)
-    return (
-        "name "
-        + ("one of them: " if len(error.known) > 1 else "it: ")
-        + " or ".join(f"reinit {shlex.join(each)}" for each in commands)
-    )
 
 
 def hint_of(error: errors.ReinitError) -> str | None:
@@ -228,6 +219,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     ),
     (errors.UnknownNameError, "architecture"): model("reinit models lists the models"),
     (errors.UnknownNameError, "weights"): spelled("--weights none builds it without"),
+    (errors.UnknownNameError, "tag"): tag,
     (errors.UnknownNameError, "key"): key,
     (errors.UnknownNameError, "root"): _roots,
     (errors.UnknownNameError, "placeholder"): _placeholder,

@@ -14,6 +14,9 @@ from reinit_cli.text import near
 _FEW = 2
 """How many names are offered where they are meant rather than alike."""
 
+_MOST_IN_FULL = 2
+"""How many of the same command are written out, each with another name."""
+
 _NEW_ROWS = "write it as PATTERN=N:INIT, such as embed.weight=50300:mean or :normal:std=0.02"
 
 
@@ -38,6 +41,14 @@ def model(otherwise: str) -> Callable[[errors.UnknownNameError], str]:
 def spelled(otherwise: str) -> Callable[[Any], str]:
     """Offer the known names that are spelled like the one that is not."""
     return lambda error: did_you_mean(meant(error), otherwise)
+
+
+def tag(error: errors.UnknownNameError) -> str:
+    """Offer a model's name with the tag of weights that it has."""
+    named = [f"{error.of}.{each}" for each in error.known[:1]]
+    return did_you_mean(
+        [f"{error.of}.{each}" for each in meant(error)], f"such as {named[0]}" if named else ""
+    )
 
 
 def arguments(error: errors.ArgumentError) -> str:
@@ -196,3 +207,14 @@ def _pattern(option: str, error: errors.RuleError) -> str:
 
 def _listing(error: errors.ReinitError) -> str:
     return f"list the keys with: reinit keys {shlex.quote(error.of)}"
+
+
+def one_by_one(error: errors.ReinitError, args: Sequence[str]) -> str:
+    """Return the same command for each of the sources that can be named instead, or for one."""
+    named = error.known if len(error.known) <= _MOST_IN_FULL else error.known[:1]
+    commands = ([path if arg == error.about else arg for arg in args] for path in named)
+    several, many = len(error.known) > 1, len(named) < len(error.known)
+    return (
+        f"name {'one of them' if several else 'it'}{', such as' if many else ''}: "
+        + " or ".join(f"reinit {shlex.join(each)}" for each in commands)
+    )

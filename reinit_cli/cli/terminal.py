@@ -29,12 +29,18 @@ def warn(warnings: Iterable[str]) -> None:
         click.echo(f"{label} {one_line(warning)}", err=True, color=True)
 
 
-def warn_about(sources: Iterable[Source]) -> None:
-    """Print what a user should know of sources that are only looked at."""
-    from reinit_cli.checkpoints.source import doubts_about
+def warn_about(sources: Sequence[Source], root: str | None) -> None:
+    """Print what a user should know of sources that are only looked at.
+
+    Args:
+        sources: all of a command.
+        root: the path of a state dict that was asked for, or None.
+    """
+    from reinit_cli.checkpoints.source import doubts_about, unused_root
 
     for source in sources:
         warn(doubts_about(source))
+    warn(unused_root(root, sources))
 
 
 def note_downloads(sources: Iterable[Source], others: Iterable[Download | None] = ()) -> None:

@@ -104,7 +104,8 @@ def _command(name: str) -> Command:
 
 def _option_instead(typed: str, command: Command) -> str:
     """Return the option that was perhaps meant, or where the options are listed."""
-    names = _long_names(command)
+    is_negation = typed.startswith("--no-")
+    names = _negations(command) if is_negation else _long_names(command)
     if meant := _MEANT.get(typed):
         return f"did you mean {meant}?"
     others = [name for name in COMMANDS if typed in _every_name(_command(name))]
@@ -145,6 +146,12 @@ def _long_names(command: Command) -> dict[str, str]:
     }
     # It belongs to no command, and so to a line without one.
     return offered | ({"version": "reinit --version"} if command.name == DEFAULT else {})
+
+
+def _negations(command: Command) -> dict[str, str]:
+    """Return the names that unset an option, which alone may be offered for a word like them."""
+    names = _long(name for each in command.params for name in (*each.opts, *each.secondary_opts))
+    return {name.removeprefix("--"): name for name in names if name.startswith("--no-")}
 
 
 def _long(names: Iterable[str]) -> list[str]:

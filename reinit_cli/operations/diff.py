@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from types import MappingProxyType
 
-from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.find import find_source, may_be_model
 from reinit_cli.checkpoints.model import drawn_from
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.execution.sketches import BINS, PICTURES
@@ -131,7 +131,7 @@ def find_both(
         SourceError: one of them cannot be read.
     """
     mine, theirs = (
-        drawn_from(find_source(each, weights if each.isidentifier() else None, root), stream)
+        drawn_from(find_source(each, weights if may_be_model(each) else None, root), stream)
         for each in (first, second)
     )
     return mine, theirs

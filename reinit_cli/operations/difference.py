@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from reinit_cli.lazy import dataclass
-from reinit_cli.operations.keys import ORDERS, natural
+from reinit_cli.operations.keys import ORDERS
 from reinit_cli.operations.outline import alike
 from reinit_cli.tensors.distance import Distance
 from reinit_cli.tensors.info import TensorInfo
-from reinit_cli.text import named, number
+from reinit_cli.text import named, natural, number
 
 Change = Literal["same", "added", "removed", "moved", "shape", "dtype", "values", "bits", "unknown"]
 """shape, dtype: another one; values: others; bits: other bits of equal values (0 and -0, kinds

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
@@ -15,11 +13,10 @@ from reinit_cli.request.pattern import KeyIndex, Missed, Pattern
 from reinit_cli.tensors.counts import Counts, buffer_keys, count
 from reinit_cli.tensors.info import TensorInfo, repeated_keys, tied_groups
 from reinit_cli.tensors.layers.layer import Layers
+from reinit_cli.text import natural
 
 if TYPE_CHECKING:
     from reinit_cli.checkpoints.source import Source
-
-_DIGITS = re.compile(r"([0-9]+)")
 
 _Each = TypeVar("_Each")
 
@@ -212,21 +209,6 @@ def no_match(pattern: Pattern, keys: Iterable[str], what: str, of: str) -> Unkno
 
 def _natural(tensor: TensorInfo) -> str:
     return natural(tensor.key)
-
-
-def natural(key: str) -> str:
-    """Return what orders keys as people count: layers.2 before layers.10.
-
-    Numbers are compared as text, the shorter first: a stranger's may have any number of digits.
-    One text of all parts takes little more than the key, which may have thousands of numbers.
-    """
-    return _DIGITS.sub(_with_length, key)
-
-
-def _with_length(digits: re.Match[str]) -> str:
-    """Return a number after its length, and both after what sorts before any text."""
-    number = digits[0].lstrip("0")
-    return f"\0{chr(min(len(number), sys.maxunicode))}{number}"
 
 
 ORDERS: Mapping[str, Callable[[TensorInfo], Any]] = {

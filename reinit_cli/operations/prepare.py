@@ -319,7 +319,12 @@ def _notes(plan: Plan, source: Source, destination: Destination, layout: Layout)
     changed = content_notes(source, content, destination.path, layout, plan.request)
     located = source.located
     kept = located.optimizers if located is not None and not layout.is_created else ()
-    return (*source_notes(source), *_undrawn(plan, source), *changed, *outgrown(plan, kept))
+    return (
+        *source_notes(source, plan.request),
+        *_undrawn(plan, source),
+        *changed,
+        *outgrown(plan, kept),
+    )
 
 
 def _undrawn(plan: Plan, source: Source) -> Iterator[str]:

@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.downloads import fetch_tensors
-from reinit_cli.operations.keys import natural
 from reinit_cli.storage.segments import View
 from reinit_cli.tensors.blocks import blocks_as_stored
 from reinit_cli.tensors.histogram import Histogram, histogram_of
 from reinit_cli.tensors.info import TensorInfo, tied_groups
 from reinit_cli.tensors.moments import Moments, Statistics, statistics_of
-from reinit_cli.text import named
+from reinit_cli.text import named, natural
 from reinit_cli.threads import Progress, aside, side_by_side
 
 WHOLE_MODULE = -1

@@ -17,7 +17,7 @@ from reinit_cli.checkpoints.formats import (
 from reinit_cli.checkpoints.formats.base import Content, Format, NewFormat, Shortfall
 from reinit_cli.checkpoints.formats.hugging_face.names import PEFT_STEM, series_of
 from reinit_cli.checkpoints.formats.respelling import KeepingFormat
-from reinit_cli.checkpoints.source import Source, files_of_weights
+from reinit_cli.checkpoints.source import Source, files_of_weights, unused_root
 from reinit_cli.errors import OutputUnwritableError, RuleError, UnwritableContentError
 from reinit_cli.lazy import dataclass
 from reinit_cli.planning.lost import holds_more, unwritten
@@ -66,8 +66,11 @@ BESIDE_AS_FOLDER = OutputName("{stem}-reinit", is_beside=True)
 """The default name of a folder of shards."""
 
 
-def source_notes(source: Source) -> Iterator[str]:
-    """Say what a user should know of the file that is read."""
+def source_notes(source: Source, request: Request) -> Iterator[str]:
+    """Say what a user should know of the source that is read."""
+    # What is written as a DCP folder goes under the path, wherever it comes from.
+    if request.to is None:
+        yield from unused_root(request.root, (source,))
     located = source.located
     if located is None:
         return

@@ -11,7 +11,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from reinit_cli.checkpoints.find import find_source
+from reinit_cli.checkpoints.find import find_source, may_be_model
 from reinit_cli.checkpoints.model import drawn_from
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.checkpoints.state import StateSource, state_source
@@ -48,7 +48,7 @@ def both_of(
     first, second = (
         source_of(
             each,
-            weights if isinstance(each, str) and each.isidentifier() else None,
+            weights if isinstance(each, str) and may_be_model(each) else None,
             None if is_in_memory(each) else root,
             stream,
         )

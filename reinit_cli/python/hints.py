@@ -142,6 +142,10 @@ def _selection(option: str) -> Callable[[Any], str]:
     return hint
 
 
+def _tag(error: errors.UnknownNameError) -> str:
+    return _did_you_mean([f"{error.of}.{each}" for each in meant(error) or error.known[:1]])
+
+
 def _key(error: errors.ReinitError) -> str:
     return _did_you_mean(nearest_keys(error.word or error.about, error.known))
 
@@ -195,7 +199,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnknownNameError, "float dtype"): _dtype,
     (errors.UnknownNameError, "stream"): _spelled("pass stream='philox' or stream='torch'"),
     (errors.UnknownNameError, "newer stream"): _UPGRADE,
-    (errors.UnknownNameError, "device"): "device='auto' takes the best that there is",
+    (errors.UnknownNameError, "device"): "device='auto' uses the best one available",
     (errors.UnknownNameError, "inexact device"): "device='cpu' draws the same values",
     (errors.UnknownNameError, "model"): _spelled(
         "torchvision.models.list_models() lists the models; a pathlib.Path is always a file"
@@ -204,6 +208,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "torchvision.models.list_models() lists the models"
     ),
     (errors.UnknownNameError, "weights"): _spelled("weights='none' builds it without"),
+    (errors.UnknownNameError, "tag"): _tag,
     (errors.UnknownNameError, "key"): _key,
     (errors.UnknownNameError, "pattern"): _pattern,
     (errors.UnknownNameError, "file to copy"): _spelled(

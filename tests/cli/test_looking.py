@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from reinit_cli import __version__, seed_for
 from tests.cli.conftest import Done
@@ -228,3 +228,44 @@ def test_models_lists_all_of_torchvision(reinit: Callable[..., Done]) -> None:
 
     assert form["version"] == 1
     assert [model["name"] for model in form["models"]] == torchvision.models.list_models()
+
+
+_NO_ROOT = "warning: --root has no effect: 'model.safetensors' has no nested state dict\n"
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["keys", "model.safetensors"],
+        ["keys", "model.safetensors", "--meta"],
+        ["info", "model.safetensors"],
+        ["show", "model.safetensors", "norm.weight"],
+        ["stats", "model.safetensors"],
+        ["run", "model.safetensors", "-r", "classifier.bias=zeros", "-n"],
+    ],
+)
+def test_a_path_of_a_state_dict_that_nothing_can_have_is_not_ignored_in_silence(
+    command: list[str], reinit: Callable[..., Done]
+) -> None:
+    expected = reinit(*command)
+    done = reinit(*command, "--root", "model_ema")
+
+    assert done.code == 0
+    assert done.out.splitlines()[:4] == expected.out.splitlines()[:4]
+    assert done.err == _NO_ROOT + expected.err
+
+
+@pytest.mark.usefixtures("checkpoint")
+def test_one_of_two_sources_may_lack_the_path_and_so_may_the_source_of_a_dcp_folder(
+    reinit: Callable[..., Done],
+) -> None:
+    state = load_file("model.safetensors")
+    torch.save({"model": {"other": torch.ones(3)}, "model_ema": state}, "run.pt")
+    to_dcp = ("model.safetensors", "--to", "dcp", "--root", "model", "-n")
+
+    same = reinit("diff", "run.pt", "model.safetensors", "--root", "model_ema")
+
+    assert (same.code, "no effect" in same.err) == (0, False)
+    assert "no effect" not in reinit("run", *to_dcp).err
+    assert "no effect" in reinit("diff", *["model.safetensors"] * 2, "--root", "a").err

@@ -74,6 +74,9 @@ def test_keys_of_a_model_of_timm_are_completed(reinit: Callable[..., Done]) -> N
         (["keys", "resnet50d"], "did you mean timm:resnet50d?"),
         (["keys", "resnet50d.a1_in1k"], "did you mean timm:resnet50d.a1_in1k?"),
         (["m.pt", "-r", "*=default", "--arch", "resnet50d"], "did you mean timm:resnet50d?"),
+        (["keys", "timm:resnet18.a1_in1"], "did you mean timm:resnet18.a1_in1k?"),
+        (["keys", "timm:resnet18.nope"], "such as timm:resnet18.a1_in1k"),
+        (["keys", "timm:resnet18", "--weights", "a1_in"], "did you mean a1_in1k?"),
         (["keys", "resnet81"], "did you mean resnet"),
     ],
 )
@@ -86,3 +89,16 @@ def test_a_model_of_timm_alone_is_offered_by_its_whole_name(
 
     assert done.code == 2
     assert f"hint: {hint}" in done.err
+
+
+@pytest.mark.slow
+def test_weights_are_chosen_for_models_of_timm_that_are_compared(
+    reinit: Callable[..., Done],
+) -> None:
+    """There is no network: with their own weights they could not be read."""
+    model = "timm:test_vit"
+
+    same = reinit("diff", model, model, "--weights", "none")
+
+    assert (same.code, same.err.splitlines()[0]) == (0, f"from: {model}")
+    assert same.err.splitlines()[2].endswith(" identical")

@@ -17,7 +17,7 @@ from reinit_cli.checkpoints.formats.foreign import Foreign, foreign_suffix, refu
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets
 from reinit_cli.checkpoints.formats.hugging_face.names import is_training_state, series_of
 from reinit_cli.errors import ReinitError, UnreadableSourceError, UnsupportedFormatError
-from reinit_cli.text import plural
+from reinit_cli.text import natural, plural
 
 _MOST_NAMED = 10
 """How many of the files that could be meant are named."""
@@ -103,7 +103,7 @@ def unclear(path: str, names: Iterable[str], found: Sequence[str]) -> ReinitErro
         names: those of all files in it and below.
         found: what in it could be meant.
     """
-    names = tuple(names)
+    names, found = tuple(names), sorted(found, key=natural)
     top = [name for name in names if os.sep not in name]
     below = _below(names)
     models = [*found, *below]
@@ -143,7 +143,7 @@ def _below(names: Iterable[str]) -> list[str]:
         if folder and (series_of(own) or own.endswith((".index.json", ".distcp"))):
             inside[folder].append(own)
     # A system lists folders in any order; those of optimizers are meant least.
-    folders = sorted(inside, key=lambda folder: ("optim" in folder.lower(), folder))
+    folders = sorted(inside, key=lambda folder: ("optim" in folder.lower(), natural(folder)))
     return [each for folder in folders for each in _readable(folder, inside[folder])]
 
 

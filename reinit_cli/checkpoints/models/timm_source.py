@@ -60,7 +60,7 @@ class TimmSource:
         name, _, tag = label.removeprefix(TIMM).partition(".")
         tags = tags_of(name, label)
         if tag and tag not in tags:
-            raise _no_such_weights(tag, name, tags)
+            raise _no_such_tag(tag, name, tags)
         if weights.lower() == NO_WEIGHTS:
             return cls(label, name, tag, is_pretrained=False)
         pretrained = [each for each, has_weights in tags.items() if has_weights]
@@ -203,7 +203,14 @@ def _is_same(tensor: TensorInfo, found: TensorInfo | None) -> bool:
     return found is not None and (found.shape, found.dtype) == same
 
 
-def _no_such_weights(tag: str, name: str, tags: Iterable[str]) -> UnknownNameError:
-    names = list(tags)
-    problem = f"it has {', '.join(names)}" if names else "it has none"
-    return UnknownNameError(tag, problem, (*names, NO_WEIGHTS), kind="weights", of=f"{TIMM}{name}")
+def _no_such_weights(weights: str, name: str, tags: Iterable[str]) -> UnknownNameError:
+    known = (*tags, NO_WEIGHTS)
+    return UnknownNameError(weights, _said(tags), known, kind="weights", of=f"{TIMM}{name}")
+
+
+def _no_such_tag(tag: str, name: str, tags: Iterable[str]) -> UnknownNameError:
+    return UnknownNameError(tag, _said(tags), tuple(tags), kind="tag", of=f"{TIMM}{name}")
+
+
+def _said(tags: Iterable[str]) -> str:
+    return f"it has {', '.join(tags) or 'none'}"

@@ -154,7 +154,7 @@ def command(
     """
     mine, theirs = find_both(first, second, weights, root, stream)
     first, second = without_secrets(first), without_secrets(second)
-    warn_about((mine, theirs))
+    warn_about((mine, theirs), root)
     reads = dict.fromkeys((*mine.reads, *theirs.reads), CHECKPOINT)
     place = report_place(report, reads, has_pictures=not keys_only, force=force)
     names = names_of(mine, rename)

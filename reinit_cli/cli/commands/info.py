@@ -21,6 +21,7 @@ from reinit_cli.cli.pager import paged
 from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.table import Sheet, show
 from reinit_cli.cli.screen import screen_of
+from reinit_cli.cli.terminal import warn
 from reinit_cli.collector import collector_paused
 
 if TYPE_CHECKING:
@@ -58,10 +59,13 @@ def command(source: str | None, weights: str | None, root: str | None, *, as_jso
             raise click.UsageError("--weights and --root need a SOURCE")
         _show_environment(as_json=as_json)
         return
+    from reinit_cli.checkpoints.source import unused_root
     from reinit_cli.cli.render.info_form import info_form, lines_of
     from reinit_cli.operations.info import info
 
     summary = info(source, weights, root)
+    found = summary.holdings.source
+    warn(unused_root(root, (found,)) if found is not None else ())
     if as_json:
         sys.stdout.write(dumps(info_form(summary)) + "\n")
     elif screen_of(sys.stdout).is_terminal:

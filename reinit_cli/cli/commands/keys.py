@@ -28,7 +28,7 @@ from reinit_cli.cli.render.json import VERSION, dumps
 from reinit_cli.cli.render.table import Sheet, show
 from reinit_cli.cli.screen import Screen, screen_of
 from reinit_cli.cli.selection import refuse_unmatched, selection_options, warn_of_exclusions
-from reinit_cli.cli.terminal import warn_about
+from reinit_cli.cli.terminal import warn, warn_about
 from reinit_cli.collector import collector_paused
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.keys import ORDERS, Listing, Selectors, list_keys
@@ -140,7 +140,7 @@ def command(
         return
     found = find_source(source, weights, root)
     source = without_secrets(source)
-    warn_about((found,))
+    warn_about((found,), root)
     listing = list_keys(found.tensors, selectors, selectors.layers(found))
     warn_of_exclusions(listing.choice, source)
     kind: Literal["key", "group", "branch"] = "branch" if tree else "group" if group else "key"
@@ -272,10 +272,12 @@ _LINES_AT_ONCE = 10_000
 
 
 def _show_contents(name: str, weights: str | None, root: str | None, *, as_json: bool) -> None:
+    from reinit_cli.checkpoints.source import unused_root
     from reinit_cli.cli.render.contents import contents_form, contents_sheet
     from reinit_cli.operations.contents import describe
 
     holdings = describe(name, weights, root)
+    warn(unused_root(root, (holdings.source,)) if holdings.source is not None else ())
     if as_json:
         sys.stdout.write(dumps(contents_form(holdings)) + "\n")
         return

@@ -107,7 +107,7 @@ def command(
         raise click.UsageError("missing KEY or PATTERN; '*' shows every tensor")
     found = drawn_from(find_source(source, weights, root), stream)
     source = without_secrets(source)
-    warn_about((found,))
+    warn_about((found,), root)
     _refuse_slices(source, texts, {each.key for each in found.tensors})
     listing = chosen_tensors(found, texts, selectors)
     warn_of_exclusions(listing.choice, source)

@@ -149,7 +149,7 @@ def command(
     """
     found = drawn_from(find_source(source, weights, root), stream)
     source = without_secrets(source)
-    warn_about((found,))
+    warn_about((found,), root)
     listing = list_keys(found.tensors, selectors, selectors.layers(found))
     warn_of_exclusions(listing.choice, source)
     refuse_unmatched(listing.choice, [each.key for each in found.tensors], source, is_answer=True)

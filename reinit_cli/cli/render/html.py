@@ -17,8 +17,7 @@ from reinit_cli.cli.render.overview import Spread, drawn
 from reinit_cli.cli.render.panels import Panel, Point, drawn_of, joined, ticks
 from reinit_cli.cli.render.table import Cell, Column, Sheet, Value, spelled
 from reinit_cli.lazy import dataclass
-from reinit_cli.operations.keys import natural
-from reinit_cli.text import number, printable
+from reinit_cli.text import natural, number, printable
 from reinit_cli.version import __version__
 
 ROWS = 2_000

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from reinit_cli.lazy import dataclass
-from reinit_cli.operations.keys import natural
-from reinit_cli.text import number, printable
+from reinit_cli.text import natural, number, printable
 
 if TYPE_CHECKING:
     from reinit_cli.operations.difference import Difference

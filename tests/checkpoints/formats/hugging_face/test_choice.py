@@ -173,6 +173,24 @@ def test_a_folder_of_checkpoints_lists_them(capsys: pytest.CaptureFixture[str]) 
     assert "reinit keys run/checkpoint-500" in err
 
 
+def test_of_many_checkpoints_one_command_is_shown_and_steps_are_counted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for step in range(12):
+        save(f"run/step-{step}/model.safetensors", state(step))
+        save(f"flat/step-{step}.pt", state(step))
+
+    assert main(["keys", "run", "*.weight"]) == 2
+    assert capsys.readouterr().err == (
+        "error: 'run' holds no weights itself, but there are "
+        f"{', '.join(f'step-{step}' for step in range(10))} and 2 more\n"
+        "hint: name one of them, such as: reinit keys run/step-0 '*.weight'\n"
+    )
+
+    assert main(["keys", "flat"]) == 2
+    assert "step-8.pt, step-9.pt and 2 more\n" in capsys.readouterr().err
+
+
 def test_many_files_are_listed_within_bounds(capsys: pytest.CaptureFixture[str]) -> None:
     for at in range(300):
         save(f"exp/epoch{at:03d}.pt", state(1, "a"))

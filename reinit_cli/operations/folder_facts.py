@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reinit_cli.checkpoints.folder import FolderSource
@@ -125,16 +126,44 @@ def counts_of_heads(source: Source) -> HeadCounts:
 
     texts, _ = texts_of(source)
     said = _members(texts.get(CONFIG, ""))
-    said = {**_object(said.get("text_config")), **said}
-    queries = _first_count(said, _QUERY_HEADS)
-    shared = 1 if said.get("multi_query") is True else queries
-    model_type = _text(said.get("model_type"))
-    return HeadCounts(queries, _first_count(said, _KEY_HEADS) or shared, model_type)
+    whole = _head_counts({**_object(said.get("text_config")), **said})
+    parts = {word: each for words, each in _parts_with_heads(said) for word in words}
+    if {"encoder", "decoder"} <= parts.keys() and parts["encoder"] != parts["decoder"]:
+        whole = HeadCounts(model_type=whole.model_type)
+    return replace(whole, parts=parts)
 
 
 _QUERY_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "encoder_attention_heads")
-_KEY_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv")
+_KEY_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "kv_n_heads")
 """The names that configs of transformers have for numbers of heads."""
+
+_PART_WORDS = {
+    "text_config": ("text", "language"),
+    "llm_config": ("language", "llm"),
+    "vision_config": ("vision", "visual", "image"),
+    "audio_config": ("audio", "speech"),
+}
+"""The parts of a model that have configs of their own, and what their keys say of them."""
+
+
+def _parts_with_heads(said: Mapping[str, Any]) -> Iterator[tuple[Sequence[str], HeadCounts]]:
+    """Yield what a config says of the heads in parts of the model, with words of their keys."""
+    model_type = _text(said.get("model_type"))
+    for stack in ("encoder", "decoder"):
+        if count := _first_count(said, (f"{stack}_attention_heads",)):
+            yield (stack,), _head_counts({"num_heads": count, "model_type": model_type})
+    for name, value in said.items():
+        if (inner := _object(value)) and (name in _PART_WORDS or _first_count(inner, _QUERY_HEADS)):
+            yield _PART_WORDS.get(name, (name.removesuffix("_config"),)), _head_counts(inner)
+
+
+def _head_counts(said: Mapping[str, Any]) -> HeadCounts:
+    from reinit_cli.planning.units import HeadCounts
+
+    queries = _first_count(said, _QUERY_HEADS)
+    shared = 1 if said.get("multi_query") is True else queries
+    keys = _first_count({**_object(said.get("attn_config")), **said}, _KEY_HEADS)
+    return HeadCounts(queries, keys or shared, _text(said.get("model_type")))
 
 
 def _first_count(said: Mapping[str, Any], names: Sequence[str]) -> int:

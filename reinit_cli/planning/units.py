@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import field, replace
 
 from reinit_cli.lazy import dataclass
 from reinit_cli.request.part import Units, part_of
@@ -20,11 +20,18 @@ class HeadCounts:
         queries: of queries, and so of the output.
         keys: of keys and of values, each of which several heads of queries may share.
         model_type: what the config calls the model.
+        parts: those of parts of the model, such as a vision tower, by words of their keys.
     """
 
     queries: int = 0
     keys: int = 0
     model_type: str = ""
+    parts: Mapping[str, HeadCounts] = field(default_factory=dict)
+
+    def of(self, key: str) -> HeadCounts:
+        """Return the numbers in the part of the model that a key names first."""
+        words = key.replace("_", ".").split(".")
+        return next((self.parts[word] for word in words if word in self.parts), self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +62,24 @@ _OUTPUTS = frozenset(("o_proj", "out_proj", "o", "wo", "to_out", "out_lin"))
 _FUSED = frozenset(("qkv", "c_attn", "Wqkv", "in_proj", "qkv_proj", "to_qkv"))
 """Weights of queries, keys and values, one after the other: timm, GPT-2, MPT, Phi-3."""
 
-_BY_HEAD = frozenset(("query_key_value",))
-_BY_HEAD_MODELS = frozenset(("gpt_neox", "bloom"))
-"""Models with the queries, keys and values of each head together."""
+_BY_HEAD = frozenset(
+    (
+        *(("gpt_neox", "query_key_value"), ("bloom", "query_key_value")),
+        *(("gpt_bigcode", "c_attn"), ("deberta", "in_proj")),
+    )
+)
+"""Models and their weights with the queries, keys and values of each head together."""
 
-_OUTPUT_ENDS = ("attn.c_proj", "attn.proj", "attention.output.dense", "self_attention.dense")
+_SPLIT_FOR_DEVICES = frozenset(("codegen",))
+"""Models with fused weights in four parts, each with queries, keys and values of some heads."""
+
+_NO_ATTENTION = frozenset(("mlp", "ffn", "feed_forward", "mamba", "linear_attn"))
+"""Modules whose projections may have the names of those of an attention: RWKV, Jamba."""
+
+_OUTPUT_ENDS = (
+    *("attn.c_proj", "crossattention.c_proj", "attn.proj"),
+    *("attention.output.dense", "self_attention.dense"),
+)
 """The ends of paths of other weights whose inputs are the heads."""
 
 _ROUTERS = frozenset(("gate", "router"))
@@ -150,7 +170,7 @@ def _heads(
     """
     if layer is None:
         raise ValueError("nothing tells that it is of an attention")
-    counts = counts_of_heads()
+    counts = counts_of_heads().of(tensor.key)
     lying = _of_attention(layer, counts) if _is_torchs(layer) else _of_projection(layer, counts)
     if units.count:
         lying = replace(lying, count=units.count, what="")
@@ -185,6 +205,8 @@ def _of_projection(layer: Layer, counts: HeadCounts) -> _Lying:
         ValueError: nothing tells how.
     """
     name, is_bias = _last(layer), layer.role == "bias"
+    if not _NO_ATTENTION.isdisjoint(layer.path.split(".")):
+        raise ValueError("nothing tells that it is of an attention")
     outputs = 0 if layer.kind != "Conv1D" or is_bias else 1
     if name in _QUERIES:
         return _Lying(outputs, counts.queries)
@@ -196,12 +218,15 @@ def _of_projection(layer: Layer, counts: HeadCounts) -> _Lying:
         if is_bias:
             raise ValueError("it has nothing for each head")
         return _Lying(1 - outputs, counts.queries)
-    if name in _FUSED:
+    by_head = (counts.model_type, name) in _BY_HEAD
+    # Mamba has an in_proj too, of something else.
+    in_order = name in _FUSED and (name != "in_proj" or "att" in layer.path)
+    if by_head or (in_order and counts.model_type not in _SPLIT_FOR_DEVICES):
         if counts.keys != counts.queries:
             raise ValueError("its heads of queries share those of keys: name ranges of it")
-        return _Lying(outputs, counts.queries, 3)
-    if name in _BY_HEAD and counts.model_type in _BY_HEAD_MODELS:
-        return _Lying(outputs, counts.queries)
+        # The cross-attention of GPT-2 has its queries in a weight of their own.
+        several = 2 if "crossattention" in layer.path else 3
+        return _Lying(outputs, counts.queries, 1 if by_head else several)
     raise ValueError("its name does not tell how heads lie in it: name ranges of it")
 
 

@@ -232,3 +232,121 @@ def test_heads_may_be_kept_and_drawn_again_by_a_later_rule(
     assert torch.equal(after[1:3], llama[key].view(HEADS, WIDTH, HIDDEN)[1:3])
     assert not after[0].any()
     assert not after[3].any()
+
+
+def _rows_of_zeros(path: str, key: str) -> list[int]:
+    return (load_file(path)[key] == 0).all(1).nonzero().flatten().tolist()
+
+
+@pytest.mark.parametrize("text", ["text_model", "language_model.model"])
+def test_the_parts_of_a_model_have_their_own_numbers_of_heads(
+    reinit: Callable[..., Done], text: str
+) -> None:
+    """The text model of CLIP has 2 heads of 4 rows here, its vision model 4 of 2 rows."""
+    keys = [f"{text}.layers.0.self_attn.q_proj.weight", "vision_model.layers.0.attn.q_proj.weight"]
+    _folder(
+        {key: torch.ones(8, 8) for key in keys},
+        text_config={"num_attention_heads": 2},
+        vision_config={"num_heads": 4},
+    )
+    done = reinit("m", "-r", "*.q_proj.weight[heads=1]=zeros", "-o", "out")
+    assert done.code == 0, done.err
+    out = "out/model.safetensors"
+    assert [_rows_of_zeros(out, key) for key in keys] == [[4, 5, 6, 7], [2, 3]]
+
+
+def test_an_encoder_and_a_decoder_have_their_own_numbers_of_heads(
+    reinit: Callable[..., Done],
+) -> None:
+    """The attention of a decoder to its encoder has the heads of the decoder, as in BART."""
+    keys = [
+        f"model.{path}.k_proj.weight"
+        for path in ("encoder.layers.0.self_attn", "decoder.layers.0.encoder_attn")
+    ]
+    state = {key: torch.ones(8, 8) for key in keys}
+    _folder(state, encoder_attention_heads=2, decoder_attention_heads=4)
+    done = reinit("m", "-r", "*.k_proj.weight[heads=1]=zeros", "-o", "out")
+    assert done.code == 0, done.err
+    out = "out/model.safetensors"
+    assert [_rows_of_zeros(out, key) for key in keys] == [[4, 5, 6, 7], [2, 3]]
+
+
+def test_a_part_whose_config_does_not_count_heads_asks_for_their_number(
+    reinit: Callable[..., Done],
+) -> None:
+    state = {"vision_tower.layers.0.q_proj.weight": torch.ones(8, 8)}
+    _folder(state, text_config={"num_attention_heads": 2}, vision_config={"depth": 3})
+    done = reinit("m", "-r", "vision_tower.layers.0.q_proj.weight[heads=1]=zeros", "-o", "out")
+    assert done.code == 2
+    assert "nothing tells how many heads it has" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "arguments", "fused"),
+    [
+        ("GPT2Config", {"n_embd": 16, "n_layer": 1, "n_head": 4}, "c_attn"),
+        (
+            "GPTBigCodeConfig",
+            {"n_embd": 16, "n_layer": 1, "n_head": 4, "multi_query": False},
+            "c_attn",
+        ),
+        (
+            "GPTNeoXConfig",
+            {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4},
+            "query_key_value",
+        ),
+        ("BloomConfig", {"hidden_size": 16, "n_layer": 1, "n_head": 4}, "query_key_value"),
+        (
+            "DebertaConfig",
+            {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4},
+            "in_proj",
+        ),
+    ],
+)
+def test_a_head_of_a_fused_weight_is_the_head_that_the_model_has(
+    reinit: Callable[..., Done], name: str, arguments: dict[str, object], fused: str
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, name)(**arguments, vocab_size=9, initializer_range=1.0)
+    torch.manual_seed(0)
+    model = transformers.AutoModel.from_config(config, attn_implementation="eager").eval()
+    model.save_pretrained("m")
+    done = reinit("m", "-r", f"*.{fused}.*[heads=2]=zeros", "-o", "out")
+    assert done.code == 0, done.err
+    other = transformers.AutoModel.from_pretrained("out", attn_implementation="eager").eval()
+    tokens = torch.arange(5)[None]
+    before, after = (
+        each(tokens, output_attentions=True).attentions[0][0] for each in (model, other)
+    )
+    assert [at for at in range(4) if not torch.equal(before[at], after[at])] == [2]
+
+
+def test_a_fused_weight_that_is_split_for_devices_is_refused(reinit: Callable[..., Done]) -> None:
+    """CodeGen has four parts, each with the queries, values and keys of some heads."""
+    _folder({"h.0.attn.qkv_proj.weight": torch.ones(24, 8)}, model_type="codegen", n_head=4)
+    done = reinit("m", "-r", "h.0.attn.qkv_proj.weight[heads=1]=zeros", "-o", "out")
+    assert done.code == 2
+    assert "its name does not tell how heads lie in it" in done.err
+
+
+def test_the_input_projection_of_mamba_has_no_heads_of_an_attention(
+    reinit: Callable[..., Done],
+) -> None:
+    _folder({"layers.0.mixer.in_proj.weight": torch.ones(24, 8)}, num_heads=4)
+    done = reinit("m", "-r", "layers.0.mixer.in_proj.weight[heads=1]=zeros", "-o", "out")
+    assert done.code == 2
+    assert "its name does not tell how heads lie in it" in done.err
+
+
+def test_the_cross_attention_of_gpt2_has_keys_and_values_in_one_weight(
+    reinit: Callable[..., Done],
+) -> None:
+    """Its `q_attn` has the queries: `crossattention.c_attn` is (embed, 2 * embed)."""
+    key = "h.0.crossattention.c_attn.weight"
+    state = {key: torch.ones(12, 24), key.replace("weight", "bias"): torch.ones(24)}
+    _folder(state, model_type="gpt2", n_head=4)
+    done = reinit("m", "-r", f"{key}[heads=1]=zeros", "-o", "out")
+    assert done.code == 0, done.err
+    after = load_file("out/model.safetensors")[key]
+    assert (after == 0).all(0).nonzero().flatten().tolist() == [3, 4, 5, 15, 16, 17]

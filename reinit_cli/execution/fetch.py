@@ -1,15 +1,15 @@
-"""Let files be fetched ahead: say beforehand which of their bytes are copied, and in which order.
+"""Let files be fetched ahead: say beforehand which of their bytes are read, and in which order.
 
-What is filled is left out, so nothing of it comes over a network.
+What is filled is left out of a copy, so nothing of it comes over a network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from reinit_cli.execution.pieces import Piece
-from reinit_cli.storage.segments import Check, Copy, Range
+from reinit_cli.storage.segments import Check, Copy, Range, View
 
 if TYPE_CHECKING:
     from reinit_cli.storage.reader import Reader
@@ -27,6 +27,40 @@ def announce(pieces: Iterable[Piece]) -> None:
             _add(ranges.setdefault(id(segment.file), []), segment.offset, nbytes)
     for key, reader in readers.items():
         reader.will_read(ranges[key])
+
+
+_GATHERED_NBYTES = 16 * 2**20
+"""Up to this much is fetched together and kept: it may be read twice."""
+
+
+def announce_views(views: Mapping[str, View]) -> list[str]:
+    """Tell remote files which tensors are read as they are stored, and return in which order.
+
+    Args:
+        views: for each key its tensor.
+
+    Returns:
+        All keys, if they are to be read one after the other, as they lie in the files; none where
+        all files are at hand. Threads that read several at a time would undo each other's fetches.
+    """
+    data = {key: [each.data for each in view.parts] for key, view in views.items()}
+    copies = {key: [each for each in of if isinstance(each, Copy)] for key, of in data.items()}
+    files = {id(each.file): each.file for of in copies.values() for each in of}
+    if not any(file.is_distant for file in files.values()):
+        return []
+    numbers = {at: number for number, at in enumerate(files)}
+    places = {
+        key: [(numbers[id(each.file)], each.offset) for each in of] for key, of in copies.items()
+    }
+    order = sorted(views, key=places.__getitem__)
+    ranges: dict[int, list[Range]] = {}
+    for each in (each for key in order for each in copies[key]):
+        _add(ranges.setdefault(id(each.file), []), each.offset, each.nbytes)
+    spans = (end - start for of in ranges.values() for start, end in of)
+    is_small = sum(spans) <= _GATHERED_NBYTES
+    for at, file in files.items():
+        (file.gather if is_small else file.will_read)(ranges[at])
+    return order
 
 
 def _add(ranges: list[Range], start: int, nbytes: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from reinit_cli.checkpoints.source import Source
+from reinit_cli.execution.fetch import announce_views
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.downloads import fetch_tensors
 from reinit_cli.storage.segments import View
@@ -209,6 +210,8 @@ def _side_by_side(
         return item[0], found
 
     def measure_all() -> dict[str, _Found]:
+        if order := announce_views(views):
+            return dict(one((key, views[key])) for key in order)
         return dict(side_by_side(one, views.items()))
 
     return aside(measure_all)

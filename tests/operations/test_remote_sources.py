@@ -20,6 +20,7 @@ import torch
 from torch.distributed import checkpoint as dcp
 
 import reinit_cli
+from reinit_cli import threads
 from reinit_cli.checkpoints.find import find_source
 from reinit_cli.cli import main
 from tests.servers.s3 import Bucket
@@ -194,6 +195,29 @@ def test_keys_of_an_object_take_two_requests(bucket: Bucket) -> None:
 
     assert main(["keys", bucket.url("m.safetensors")]) == 0
     assert bucket.server.verbs == ["head", "get"]
+
+
+@pytest.mark.parametrize("nbytes", [2**18, 10 * 2**20])
+def test_statistics_fetch_each_byte_once_and_ahead(
+    server: RangeServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    nbytes: int,
+) -> None:
+    """Threads that each read a tensor of their own drove what was fetched out of the cache."""
+    state = {f"layers.{at}.weight": torch.full((nbytes // 4,), at + 0.5) for at in range(4)}
+    server.files["m.safetensors"] = data = safetensors.torch.save(state)
+    Path("m.safetensors").write_bytes(data)
+    server.latency = 0.02
+    monkeypatch.setattr(threads, "cores", lambda: 8)
+
+    assert main(["stats", f"{server.url}/m.safetensors"]) == 0
+
+    found = capsys.readouterr().out
+    assert server.nbytes < len(data) + 2**17
+    assert server.most_in_flight > 1 or nbytes == 2**18
+    assert main(["stats", "m.safetensors"]) == 0
+    assert capsys.readouterr().out == found
 
 
 def test_a_rewrite_fetches_nothing_of_what_is_filled(server: RangeServer) -> None:

@@ -103,6 +103,8 @@ class Ahead:
             start, end = self._next
             self._coming.append((start, end, self._pool.submit(self._fetch, start, end)))
             self._next = next(self._blocks, None)
+        if self._next is None and self._pool is not None:
+            self._pool.shutdown(wait=False)  # its threads end with the last of what was asked for
 
 
 def joined(ranges: Iterable[tuple[int, int]], gap: int = GAP_NBYTES) -> Iterator[tuple[int, int]]:

@@ -24,7 +24,7 @@ def order_of(request: Request) -> tuple[str, ...] | None:
     if name is None:
         return None
     if not request.reset_optimizer:
-        problem = "an order of its parameters is given, but not that it is to be reset"
+        problem = "--optimizer-order needs --reset-optimizer"
         raise RuleError(request.called, problem, kind="optimizer")
     keys = (NDIM,) if name == NDIM else _keys_in(name)
     if not keys:

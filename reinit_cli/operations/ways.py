@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from reinit_cli import errors
+from reinit_cli.checkpoints.formats import SUFFIXES
 from reinit_cli.storage.location import is_fetched, scheme_of, url_meant
 from reinit_cli.text import near
 
@@ -83,7 +84,8 @@ def perhaps_on_hub(error: errors.SourceNotFoundError) -> str:
     """
     if url := url_meant(error.about):
         return f"a URL has two slashes, of which pathlib drops one: {shlex.quote(url)}"
-    if error.known or re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", error.about, re.ASCII) is None:
+    is_file = error.about.lower().endswith(SUFFIXES)
+    if error.known or is_file or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", error.about, re.ASCII):
         return ""
     return f"if it is a model of the Hugging Face Hub, name it hf://{error.about}"
 

@@ -269,3 +269,12 @@ def test_one_of_two_sources_may_lack_the_path_and_so_may_the_source_of_a_dcp_fol
     assert (same.code, "no effect" in same.err) == (0, False)
     assert "no effect" not in reinit("run", *to_dcp).err
     assert "no effect" in reinit("diff", *["model.safetensors"] * 2, "--root", "a").err
+
+
+def test_an_initializer_that_changes_values_cannot_be_drawn_alone(
+    reinit: Callable[..., Done],
+) -> None:
+    done = reinit("draw", "shuffle", "3,5")
+
+    said = "error: shuffle changes existing values, and a drawn tensor has none"
+    assert (done.code, done.err.splitlines()[0]) == (2, said)

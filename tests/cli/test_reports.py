@@ -90,8 +90,8 @@ def test_a_difference_has_a_page(reinit, checkpoint) -> None:
 REFUSED = {
     "no kind": (
         "r.pdf",
-        "error: cannot write 'r.pdf': its suffix names no kind of report; known are .html, "
-        ".svg, .png\n",
+        "error: cannot write 'r.pdf': its suffix does not name a kind of report; "
+        "use one of .html, .svg, .png\n",
     ),
     "there already": (
         "old.html",

@@ -66,7 +66,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "a pointer of Git LFS": (lambda: stats("pointer.safetensors"), "fetch it: git lfs pull"),
     "a device that is not here": (
         lambda: apply_(MODEL, "*=zeros", device="cuda:77"),
-        "device='auto' takes the best that there is",
+        "device='auto' uses the best one available",
     ),
     "a dtype that is misspelled": (
         lambda: rewrite("model.safetensors", [], "new.pt", dtype="bfloat166"),

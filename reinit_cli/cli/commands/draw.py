@@ -175,7 +175,7 @@ def command(
     if chosen.keeps:
         raise click.UsageError("keep draws nothing")
     if chosen.initializer.stream or chosen.keep_zeros:
-        raise click.UsageError(f"{chosen} changes what is there, and here nothing is")
+        raise click.UsageError(f"{chosen} changes existing values, and a drawn tensor has none")
     drawn = draw_tensor(
         chosen,
         shape,

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from reinit_cli.checkpoints.source import doubts_about
-from reinit_cli.cli.render.facts import place_facts
+from reinit_cli.cli.render.facts import place_facts, revision_facts, revision_form
 from reinit_cli.cli.render.info import folder_facts
 from reinit_cli.cli.render.json import VERSION
 from reinit_cli.cli.render.table import Column, Sheet
@@ -41,6 +41,7 @@ def _facts(holdings: Holdings) -> Iterator[tuple[str, str]]:
             yield name, form[name]
     if source is None:
         return
+    yield from revision_facts(source)
     yield from folder_facts(config_of(source), shards_of(source))
     yield from (fact for fact in place_facts(source.located) if fact[0] != "state dict")
     yield from form.get("facts", {}).items()
@@ -74,6 +75,7 @@ def contents_form(holdings: Holdings) -> dict[str, Any]:
     return {
         "version": VERSION,
         "source": holdings.name,
+        **revision_form(source),
         "format": holdings.format,
         "root": located.root if located else None,
         "networks": [each._asdict() for each in located.neighbors] if located else [],

@@ -10,6 +10,7 @@ from reinit_cli.text import number
 
 if TYPE_CHECKING:
     from reinit_cli.checkpoints.formats.base import Located
+    from reinit_cli.checkpoints.source import Source
     from reinit_cli.initializers.declaration import Init
 
 
@@ -24,6 +25,24 @@ def place_facts(located: Located | None) -> Iterator[tuple[str, str]]:
         yield what, f"{each.root}: --root {shlex.quote(each.root)}"
     if len(located.neighbors) > _MOST_NETWORKS:
         yield "more networks", f"{len(located.neighbors) - _MOST_NETWORKS:,}"
+
+
+def revision_facts(source: Source) -> Iterator[tuple[str, str]]:
+    """Yield the commit that a model of the Hub is read at."""
+    from reinit_cli.checkpoints.fetching import revision_of
+
+    revision = revision_of(source)
+    if revision is not None:
+        is_named = revision.name != revision.commit
+        yield "commit", revision.commit + (f" ({revision.name})" if is_named else "")
+
+
+def revision_form(source: Source | None) -> dict[str, str]:
+    """Return it for JSON; {} for every other source."""
+    from reinit_cli.checkpoints.fetching import revision_of
+
+    revision = revision_of(source) if source else None
+    return {"revision": revision.name, "commit": revision.commit} if revision else {}
 
 
 _MOST_NETWORKS = 5

@@ -36,7 +36,7 @@ def check_report(path: str, in_use: InUse, *, has_pictures: bool, force: bool) -
     """
     kind = os.path.splitext(path)[1].lower()
     if kind not in _NEEDS:
-        problem = f"its suffix names no kind of report; known are {', '.join(_NEEDS)}"
+        problem = f"its suffix does not name a kind of report; use one of {', '.join(_NEEDS)}"
         raise OutputUnwritableError(path, problem)
     if find_spec(_NEEDS[kind]) is None:
         raise PackageError(_NEEDS[kind], of=f"a {kind} report")

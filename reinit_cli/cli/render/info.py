@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reinit_cli.checkpoints.fetching import revision_of
 from reinit_cli.checkpoints.formats.outline import Part
 from reinit_cli.checkpoints.model import ModelSource
-from reinit_cli.cli.render.facts import place_facts
+from reinit_cli.cli.render.facts import place_facts, revision_facts
 from reinit_cli.cli.render.info_form import command_line, metadata_of, record_form
 from reinit_cli.cli.render.table import Cell, Column, Sheet, Value
 from reinit_cli.operations.folder_facts import Config, Shards
@@ -36,10 +35,7 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str | Cell]]:
     is_told = "folder" in (holdings.format or "")
     folder = "folder of " if summary.shards and not is_told else ""
     source = holdings.source
-    revision = revision_of(source) if source else None
-    if revision is not None:
-        is_named = revision.name != revision.commit
-        yield "commit", revision.commit + (f" ({revision.name})" if is_named else "")
+    yield from revision_facts(source) if source else ()
     model = f"{source.model.library} model" if isinstance(source, ModelSource) else ""
     yield "format", f"{folder}{holdings.format or model}{size}"
     yield from _model_facts(summary)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from reinit_cli.checkpoints.fetching import revision_of
 from reinit_cli.cli.group import COMMANDS
+from reinit_cli.cli.render.facts import revision_form
 from reinit_cli.cli.render.json import VERSION
 from reinit_cli.cli.render.table import Sheet
 from reinit_cli.operations.info import Summary
@@ -25,12 +25,11 @@ def info_form(summary: Summary) -> dict[str, Any]:
     holdings, sums = summary.holdings, summary.sums
     source = holdings.source
     located = source.located if source else None
-    revision = revision_of(source) if source else None
     counts = sums.counts if sums else Counts()
     return {
         "version": VERSION,
         "source": holdings.name,
-        **({"revision": revision.name, "commit": revision.commit} if revision else {}),
+        **revision_form(source),
         "format": holdings.format,
         "file_nbytes": summary.file_nbytes,
         **asdict(counts),

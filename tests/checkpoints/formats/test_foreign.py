@@ -340,6 +340,15 @@ def test_a_path_that_may_be_a_model_of_the_hub_gets_the_name_of_that(
     )
 
 
+def test_a_path_with_the_suffix_of_a_file_is_not_offered_as_a_model_of_the_hub(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for path in ("org/model.safetensors", "runs/Model.PT"):
+        error, hint = _errors(capsys, path)
+        assert error == f"error: no such file: {path!r}"
+        assert "hf://" not in hint
+
+
 def test_a_checkpoint_is_never_taken_for_something_else() -> None:
     """What the formats recognize is not asked at all; what is left must not look like text."""
     for path, head in (("m.pt", b"\0" * 64), ("m.safetensors", b"\xff" * 4096)):

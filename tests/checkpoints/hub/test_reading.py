@@ -259,11 +259,13 @@ def test_plan_info_and_record_name_the_commit(
 
     plan = json.loads(reinit(f"{FOUR}@v1", *ZEROS, "-n", "--json").out)
     info = json.loads(reinit("info", f"{FOUR}@v1", "--json").out)
+    meta = json.loads(reinit("keys", f"{FOUR}@v1", "--meta", "--json").out)
     reinit(f"{FOUR}@v1", *ZEROS, "--record", "-o", "out")
     record = json.loads(Path("out/reinit.json").read_text())
 
     assert len(commit) == 40
-    for source in (plan["source"], info, record["source"]):
+    assert f"commit\t{commit} (v1)\n" in reinit("keys", f"{FOUR}@v1", "--meta").out
+    for source in (plan["source"], info, meta, record["source"]):
         assert (source["revision"], source["commit"]) == ("v1", commit)
     assert plan["source"]["name"] == record["source"]["name"] == f"{FOUR}@v1"
 

@@ -27,8 +27,9 @@ class Distance:
         numel: the number of elements.
         changed: how many differ by more than the tolerance.
         max_abs: the largest difference; infinite if values differ and one is not finite.
-        relative_l2: the norm of the difference divided by the norm of the first.
-        cosine: the cosine of the angle between them; NaN if one has no direction.
+        relative_l2: the norm of the difference divided by the norm of the first, without elements
+            that are not finite in one of them.
+        cosine: the cosine of the angle between them, without the same; NaN if one has no direction.
     """
 
     numel: int
@@ -78,7 +79,7 @@ class _Sums:
         changed: how many differ by more than the tolerance.
         max_abs: the largest difference.
         squares: of the finite differences.
-        of_first, of_second: the squares of the finite elements of each.
+        of_first, of_second: the squares of each, where both are finite.
         both: the products of both.
     """
 
@@ -126,7 +127,8 @@ def _sums_of(one: Elements, two: Elements, tolerance: Tolerance) -> _Sums:
     apart[equal] = 0
     apart[np.isnan(apart)] = math.inf
     # What is not finite says nothing of norms and angles.
-    first, second, finite = (_finite(each) for each in (a, b, apart))
+    are_finite = np.isfinite(a) & np.isfinite(b) & np.isfinite(apart)
+    first, second, finite = (_where(are_finite, each) for each in (a, b, apart))
     return _Sums(
         a.size,
         int(np.count_nonzero(~close)),
@@ -138,10 +140,9 @@ def _sums_of(one: Elements, two: Elements, tolerance: Tolerance) -> _Sums:
     )
 
 
-def _finite(values: Array) -> Array:
-    """Return numbers with zeros for what is not finite."""
-    are_finite = np.isfinite(values)
-    return values if are_finite.all() else np.where(are_finite, values, 0)
+def _where(chosen: Array, values: Array) -> Array:
+    """Return numbers with zeros for those that are not chosen."""
+    return values if chosen.all() else np.where(chosen, values, 0)
 
 
 def _dot(one: Array, two: Array) -> float:

@@ -94,6 +94,22 @@ def test_distances_are_those_of_numpy(size: int) -> None:
     assert found.cosine == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
 
 
+@pytest.mark.parametrize("size", BLOCKS)
+def test_norms_and_angles_leave_out_what_is_not_finite_in_either_tensor(size: int) -> None:
+    a, b = _some(3), _some(4)
+    a[:3] = torch.tensor([math.nan, math.inf, 7.0])
+    b[:6] = torch.tensor([math.nan, 2.0, math.inf, math.nan, -math.inf, 5.0])
+
+    found = distance_of(zip(_blocks(a, size), _blocks(b, size), strict=True), Tolerance())
+
+    are_finite = (a.isfinite() & b.isfinite()).numpy()
+    x, y = a.numpy()[are_finite], b.numpy()[are_finite]
+    assert (found.changed, found.max_abs) == ((a != b).sum() - 1, math.inf)
+    assert found.relative_l2 == pytest.approx(np.linalg.norm(y - x) / np.linalg.norm(x), rel=1e-12)
+    cosine = x @ y / np.linalg.norm(x) / np.linalg.norm(y)
+    assert found.cosine == pytest.approx(cosine, rel=1e-12)
+
+
 def test_complex_numbers_are_measured_by_magnitude_and_drawn_ones_by_a_part() -> None:
     values = elements_of_tensor(torch.tensor([3 + 4j, 1j]))
 

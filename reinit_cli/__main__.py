@@ -83,11 +83,16 @@ def _end_on_second_signal() -> None:
     While the main thread is in a long call of torch, no handler written in Python runs.
     """
     import threading
+    from contextlib import suppress
+
+    from reinit_cli.errors import ReinitError
+    from reinit_cli.threads import start
 
     ours, theirs = map(_above_standard_streams, os.pipe())
     os.set_blocking(theirs, False)
     signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(ours,), name="reinit-signals", daemon=True).start()
+    with suppress(ReinitError):  # the first signal ends it all the same
+        start(threading.Thread(target=_watch, args=(ours,)), "reinit-signals")
 
 
 def _above_standard_streams(fd: int) -> int:

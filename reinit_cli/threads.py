@@ -19,6 +19,8 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Protocol, Self, TypeVar, runtime_checkable
 
+from reinit_cli.errors import ReinitError
+
 Item = TypeVar("Item")
 
 Result = TypeVar("Result")
@@ -120,21 +122,21 @@ class Work:
 
         Raises:
             StoppedError: other work was stopped that this belongs to.
+            ReinitError: the system starts no thread; where it starts some, these do the work.
         """
         done: SimpleQueue[tuple[int, Result] | None] = SimpleQueue()
-        left = enumerate(items)
-        turn = threading.Lock()
+        args = (work, enumerate(items), threading.Lock(), done, begin)
+        begun = 0
         with signals_held():
-            for number in range(threads):
-                thread = threading.Thread(
-                    target=self._take_turns,
-                    args=(work, left, turn, done, begin),
-                    name=f"reinit-{number}",
-                    daemon=True,
-                )
-                self._running += 1
-                thread.start()
-        return self._results(done, threads)
+            try:
+                while begun < threads:
+                    start(threading.Thread(target=self._take_turns, args=args), f"reinit-{begun}")
+                    begun += 1
+                    self._running += 1
+            except ReinitError:
+                if not begun:
+                    raise
+        return self._results(done, begun)
 
     def _results(
         self, done: SimpleQueue[tuple[int, Result] | None], threads: int
@@ -173,6 +175,20 @@ class Work:
             self.fail(error)
         done.put(None)
         self._ended.put(None)
+
+
+def start(thread: threading.Thread, name: str) -> None:
+    """Start a thread that nobody waits for when the process ends.
+
+    Raises:
+        ReinitError: the system starts none.
+    """
+    thread.name, thread.daemon = name, True
+    try:
+        thread.start()
+    except RuntimeError as error:
+        limits = "this process may use no more memory, or there are too many processes"
+        raise ReinitError(problem=f"cannot start a thread: {limits}") from error
 
 
 def aside(work: Callable[[], Result]) -> Result:

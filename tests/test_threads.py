@@ -6,13 +6,18 @@ import os
 import select
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from reinit_cli.errors import ReinitError
 from reinit_cli.execution import budget
 from reinit_cli.threads import (
     StoppedError,
@@ -105,6 +110,77 @@ def test_what_was_done_before_a_stop_is_still_yielded() -> None:
             scope.stop()
 
     assert found == [(0, 0)]
+
+
+def _start_at_most(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Python refuse all further threads, as it does where the system starts none."""
+    start = threading.Thread.start
+    left = [None] * count
+
+    def start_if_left(thread: threading.Thread) -> None:
+        if not left:
+            raise RuntimeError("can't start new thread")
+        left.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_if_left)
+
+
+def test_where_the_system_starts_few_threads_these_do_all_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _start_at_most(2, monkeypatch)
+    with Work() as scope:
+        found = dict(scope.each(lambda each: each * each, range(20), 8))
+
+    assert found == {number: number**2 for number in range(20)}
+
+
+def test_where_the_system_starts_no_thread_work_fails_and_others_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _start_at_most(1, monkeypatch)
+    with pytest.raises(ReinitError, match="cannot start a thread"), Work() as scope:
+        scope.each(lambda _: _forever(), (None,), 1)
+        scope.each(lambda _: None, (None,), 1)
+
+    assert not [each for each in threading.enumerate() if each.name.startswith("reinit")]
+
+
+STARTS = """
+import sys, threading
+start, left = threading.Thread.start, list(range(int(sys.argv.pop(1))))
+
+def start_if_left(thread):
+    if not left:
+        raise RuntimeError("can't start new thread")
+    left.pop()
+    start(thread)
+
+threading.Thread.start = start_if_left
+from reinit_cli.__main__ import entry
+entry()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", range(7))
+def test_a_command_ends_in_one_line_or_does_its_work_whatever_threads_there_are(count: int) -> None:
+    save_file({key: torch.zeros(40, 40) for key in "abcd"}, "m.safetensors")
+    command = [sys.executable, "-c", STARTS, str(count)]
+    command += ["m.safetensors", "-r", "*=normal", "-r", "a=keep", "-o", "o.safetensors"]
+    done = subprocess.run(
+        [*command, "--progress"], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    if done.returncode:
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("error: cannot start a thread: ")
+        assert "Traceback" not in done.stderr
+        assert os.listdir() == ["m.safetensors"]
+    else:
+        assert load_file("o.safetensors")["b"].std() > 0.9
+    assert bool(done.returncode) == (count < 6)
 
 
 def test_results_have_the_order_of_the_items() -> None:

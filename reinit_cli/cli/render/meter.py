@@ -6,14 +6,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from reinit_cli.cli.render.gauge import Gauge, bar_line, log_line
 from reinit_cli.cli.screen import is_dumb, screen_of
+from reinit_cli.errors import ReinitError
 from reinit_cli.text import printable
-from reinit_cli.threads import signals_held
+from reinit_cli.threads import signals_held, start
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -52,13 +53,13 @@ class Meter:
         self._has_begun = False
         self._live: Live | None = None
         self._gauge = Gauge(printable(name), _SPEED_SECONDS)
-        self._ticker = threading.Thread(target=self._tick, name="reinit-meter", daemon=True)
+        self._ticker = threading.Thread(target=self._tick)
 
     def __enter__(self) -> Self:
         """Start the clock."""
         if self._is_shown:
-            with signals_held():
-                self._ticker.start()
+            with signals_held(), suppress(ReinitError):
+                start(self._ticker, "reinit-meter")
         return self
 
     def __exit__(

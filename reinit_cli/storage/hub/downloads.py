@@ -13,6 +13,7 @@ from reinit_cli.errors import SourceChangedError
 from reinit_cli.storage.hub.failures import explained
 from reinit_cli.storage.hub.quiet import quietly
 from reinit_cli.storage.hub.repository import Repository
+from reinit_cli.threads import start
 
 
 def cached_path(repository: Repository, file: str) -> str | None:
@@ -72,8 +73,8 @@ def _told(
             tell(f"downloading, {min(1.0, _fetched(repository, blobs) / max(1, total)):.0%}")
         tell("")
 
-    watcher = threading.Thread(target=watch, name="reinit-download", daemon=True)
-    watcher.start()
+    watcher = threading.Thread(target=watch)
+    start(watcher, "reinit-download")
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from reinit_cli.storage.staging.pulse import Pulse, Sign
 from reinit_cli.storage.staging.staging import GONE, KINDS, VERSION, Staging, failure
 from reinit_cli.storage.staging.texts import put_text, text_at
 from reinit_cli.text import number
-from reinit_cli.threads import Progress, signals_held, unwatched
+from reinit_cli.threads import Progress, signals_held, start, unwatched
 
 _PERIOD = 0.5
 """The seconds between two signs, where there are few ranks; more make more work for a server."""
@@ -42,18 +42,19 @@ class Watch:
         self._done = 0
         self._failure: OutputError | None = None
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reinit-watch", daemon=True)
+        self._thread = threading.Thread(target=self._run)
 
     def begin(self) -> None:
         """Give the first sign, and begin to look for others."""
         self._sign.give(0, is_first=True)
         with signals_held():  # they are the main thread's
-            self._thread.start()
+            start(self._thread, "reinit-watch")
 
     def end(self) -> None:
         """Take the sign back."""
         self._ended.set()
-        self._thread.join()
+        if self._thread.is_alive():  # the system may have started none
+            self._thread.join()
         self._sign.take_back()
 
     def count(self, nbytes: int) -> None:

@@ -559,7 +559,7 @@ def test_a_second_run_with_the_same_name_is_refused() -> None:
             time.sleep(0.005)
         (refused,) = said(together([first]))
         running.result()
-    assert refused == "another run with the id 'test' is writing 'many/x.safetensors'"
+    assert refused == "another rank 0 of the run 'test' is writing 'many/x.safetensors'"
 
 
 @pytest.mark.parametrize("age", [3600, 100_000])

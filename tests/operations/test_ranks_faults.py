@@ -75,7 +75,7 @@ def test_processes_that_are_all_told_rank_0_are_refused() -> None:
 
     results = ended(begin(3, *args, ranks=[0, 0, 0], timeout=2))
 
-    problem = f"error: another run with the id '{RUN_ID}' is writing 'to/out.safetensors'"
+    problem = f"error: another rank 0 of the run '{RUN_ID}' is writing 'to/out.safetensors'"
     refused = [error for _, _, error in results if error.startswith(problem)]
     assert [code for code, *_ in results] == [2, 2, 2]
     assert len(refused) == 2

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reinit_cli.errors import OutputError
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.reader import Modes
+from reinit_cli.storage.staging import staging as module
 from reinit_cli.storage.staging.output import FirstOutput, OtherOutput
 from reinit_cli.storage.staging.pulse import Pulse, Sign
 from reinit_cli.storage.staging.ranks import Ranks
 from reinit_cli.storage.staging.staging import Staging
-from reinit_cli.storage.staging.texts import put_text, text_at
+from reinit_cli.storage.staging.texts import Form, put_text, text_at
 from reinit_cli.storage.temporary import is_temporary
 
 
@@ -88,6 +90,43 @@ def test_a_rank_whose_staging_is_taken_away_is_told() -> None:
             first._watched.end()  # it dies, and somebody removes what it left
             first._staging.remove()
         other.commit()
+
+
+@pytest.mark.parametrize("moment", ["before", "within", "after"])
+def test_of_two_first_ranks_that_start_together_one_goes_on(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does a shell that fills in its own rank for all: each removes what it finds."""
+    Path("folder").mkdir()
+    mine, other = _staging(), _staging()
+    fill, put = Staging._fill, module.put_text
+
+    def begin_other(self: Staging, *args: Any) -> None:
+        if self is mine and moment == "before":
+            other.make({"": 10}, {}, Modes())
+        fill(self, *args)
+        if self is mine and moment == "after":
+            with pytest.raises(OutputError, match="another rank 0"):
+                other.make({"": 10}, {}, Modes())
+
+    def begin_within(path: str, form: Form) -> None:
+        put(path, form)
+        monkeypatch.setattr(module, "put_text", put)
+        if moment == "within":
+            other.make({"": 10}, {}, Modes())
+
+    monkeypatch.setattr(Staging, "_fill", begin_other)
+    monkeypatch.setattr(module, "put_text", begin_within)
+    if moment == "after":
+        mine.make({"": 10}, {}, Modes())
+    else:
+        with pytest.raises(OutputError) as refused:
+            mine.make({"": 10}, {}, Modes())
+        assert str(refused.value) == "another rank 0 of the run 'a' is writing 'folder/out'"
+
+    assert os.listdir("folder") == [os.path.basename(mine.outer)]
+    assert Path(mine.place("")).stat().st_size == 10
+    (mine if moment == "after" else other).remove()
 
 
 def test_files_stand_at_their_sizes_and_nothing_is_at_the_destination() -> None:

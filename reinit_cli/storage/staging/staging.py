@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from errno import EEXIST, ENOENT, ENOTEMPTY
 
 from reinit_cli.errors import OutputError
 from reinit_cli.storage.closing import close_quietly
@@ -123,7 +124,6 @@ class Staging:
         with naming_output(self.path):
             self._refuse_second()
             if not (self.ranks.resumes and self._has(sizes, plan)):
-                self.close()
                 self._make_new(sizes, plan, modes)
             self._set_aside()
 
@@ -149,14 +149,34 @@ class Staging:
 
     def _make_new(self, sizes: Mapping[str, int], plan: Form, modes: Modes) -> None:
         draft = self._draft
-        for left in (self.outer, draft):
-            _remove(left)
+        if self._lock is not None or not os.path.lexists(os.path.join(self.outer, _MARK)):
+            _remove(self.outer)  # else another has made it since
+        self.close()
+        left = self._lock_on(draft)
+        _remove(draft)
+        if left is not None:
+            close_quietly(left)
         try:
             self._fill(draft, sizes, plan, modes)
+            if not self._has_made(draft):
+                raise self._second()
             os.rename(draft, self.outer)
-        except BaseException:
-            _remove(draft)
-            raise
+        except BaseException as error:
+            is_second = _is_of_two(error) and os.path.isdir(os.path.dirname(draft) or os.curdir)
+            if not is_second or self._has_made(draft):
+                _remove(draft)
+            if not is_second:
+                raise
+            self.close()
+            raise self._second() from error
+
+    def _has_made(self, draft: str) -> bool:
+        """Whether a draft has the mark that this process holds the lock of."""
+        try:
+            mark = os.stat(os.path.join(draft, _MARK))
+        except OSError:
+            return False
+        return self._lock is not None and os.path.samestat(os.fstat(self._lock), mark)
 
     def _fill(self, draft: str, sizes: Mapping[str, int], plan: Form, modes: Modes) -> None:
         """Make the files, under a mark by which what a killed run leaves is known."""
@@ -174,18 +194,30 @@ class Staging:
 
     def _refuse_second(self) -> None:
         """Refuse to write where another run with the same id does, and keep others from it."""
+        self._lock = self._lock_on(self.outer)
+
+    def _lock_on(self, outer: str) -> int | None:
+        """Return the lock of a temporary, or None where there is none that is whole.
+
+        Raises:
+            OutputError: another process holds it.
+        """
         try:
-            self._lock = os.open(os.path.join(self.outer, _MARK), os.O_RDWR | os.O_CLOEXEC)
+            lock = os.open(os.path.join(outer, _MARK), os.O_RDWR | os.O_CLOEXEC)
         except OSError:
-            return
+            return None
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            self.close()
-            problem = f"another run with the id {self.ranks.run_id!r} is writing {self.path!r}"
-            raise failure(self.path, problem) from error
+            close_quietly(lock)
+            raise self._second() from error
         except OSError:  # some file systems have no locks
-            return
+            pass
+        return lock
+
+    def _second(self) -> OutputError:
+        problem = f"another rank 0 of the run {self.ranks.run_id!r} is writing {self.path!r}"
+        return failure(self.path, problem)
 
     @property
     def is_in_use(self) -> bool:
@@ -257,6 +289,13 @@ def _make_file(place: str, nbytes: int, mode: int) -> None:
         os.ftruncate(fd, nbytes)
     finally:
         os.close(fd)
+
+
+def _is_of_two(error: BaseException) -> bool:
+    """Whether two processes make the same draft: each removes what it finds, and one is first."""
+    if isinstance(error, OutputError):
+        return error.kind == KINDS[0]
+    return isinstance(error, OSError) and error.errno in (ENOENT, EEXIST, ENOTEMPTY)
 
 
 def _remove(outer: str) -> bool:

@@ -59,9 +59,14 @@ _POSITIONS = "a table of positions"
 _SCALE = "of a quantized weight"
 _QUANTIZER = "of a quantizer"
 _OPTIMIZER = "of an 8-bit optimizer"
+_CACHE = "a scale of a quantized cache"
+_SCHEDULE = "a schedule of noise"
+_STATISTIC = "a running statistic"
 
 NOT_WEIGHTS = (
-    NotWeights("torch.nn _NormBase", "a running statistic", tuple(sorted(RUNNING_STATISTICS))),
+    NotWeights("torch.nn _NormBase", _STATISTIC, tuple(sorted(RUNNING_STATISTICS))),
+    NotWeights("taming-transformers EmbeddingEMA", _STATISTIC, ("cluster_size",), ("embed_avg",)),
+    NotWeights("taming-transformers EmbeddingEMA", _STATISTIC, ("embed_avg",), ("cluster_size",)),
     NotWeights(
         "torch.nn.utils.prune BasePruningMethod.apply", "a pruning mask", ("*_mask",), ("*_orig",)
     ),
@@ -80,12 +85,32 @@ NOT_WEIGHTS = (
     NotWeights("transformers Llama", _POSITIONS, ("inv_freq", "original_inv_freq")),
     NotWeights("transformers Llama to 4.36", _POSITIONS, ("cos_cached", "sin_cached")),
     NotWeights("Meta's Llama", _POSITIONS, ("freqs_cis",)),
+    NotWeights("EVA-02, llama2.c", _POSITIONS, ("freqs_cos", "freqs_sin")),
+    NotWeights(
+        "latent-diffusion DDPM.register_schedule",
+        _SCHEDULE,
+        (
+            *("alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod"),
+            *("sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod"),
+            *("sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_variance"),
+            *("posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"),
+        ),
+    ),
+    NotWeights(
+        "latent-diffusion DDPM.register_schedule", _SCHEDULE, ("betas",), ("alphas_cumprod",)
+    ),
+    NotWeights("latent-diffusion LitEma", "the rate of an average", ("decay",), ("num_updates",)),
     NotWeights("timm Swin, BEiT", _POSITIONS, ("relative_position_index", "relative_coords_table")),
     NotWeights(
         "AutoGPTQ QuantLinear", _SCALE, ("qzeros", "g_idx", "scales", "zeros"), ("qweight",)
     ),
     NotWeights("AQLM QuantizedLinear", _SCALE, ("scales", "codebooks"), ("codes",)),
     NotWeights("HQQ HQQLinear", _SCALE, ("scale", "zero"), ("W_q",)),
+    NotWeights("QuIP# QuantizedLinear", _SCALE, ("SU", "SV", "Wscale"), ("Qidxs",)),
+    NotWeights("ExLlamaV2 QLinear", _SCALE, ("q_scale_max",), ("q_weight",)),
+    NotWeights("ExLlamaV3 LinearEXL3", _SCALE, ("su", "sv", "suh", "svh"), ("trellis",)),
+    NotWeights("FLUTE HiggsLinear", _QUANTIZER, ("scales", "tables"), ("tables2",)),
+    NotWeights("FLUTE HiggsLinear", _QUANTIZER, ("tables2",), ("tables",)),
     NotWeights("bitsandbytes Linear8bitLt", _SCALE, ("SCB", "weight_format"), ("weight",)),
     NotWeights("bitsandbytes Optimizer8bit", _OPTIMIZER, ("state1", "state2"), ("qmap1",)),
     NotWeights("bitsandbytes Optimizer8bit", _OPTIMIZER, ("qmap1", "qmap2"), ("state1",)),
@@ -108,6 +133,9 @@ NOT_WEIGHTS = (
     NotWeights(
         "compressed-tensors", _SCALE, ("input_zero_point", "input_global_scale"), ("input_scale",)
     ),
+    NotWeights("FBGEMM FbgemmFp8Linear", _SCALE, ("input_scale_ub",), ("weight_scale",)),
+    NotWeights("compressed-tensors, vLLM", _CACHE, ("k_scale",), ("v_scale", "weight_scale")),
+    NotWeights("compressed-tensors, vLLM", _CACHE, ("v_scale",), ("k_scale", "weight_scale")),
     NotWeights("ModelOpt", _SCALE, ("weight_scale_2",), ("weight_scale",)),
     NotWeights("ModelOpt TensorQuantizer", _QUANTIZER, ("_amax", "_pre_quant_scale")),
     NotWeights("gpt-oss MXFP4", _SCALE, ("*_scales",), ("*_blocks",)),

@@ -125,6 +125,107 @@ SAVED: dict[str, tuple[Shapes, dict[str, str]]] = {
             "l.input_scale": SCALE,
         },
     ),
+    "FP8 with a quantized cache, as vLLM reads it": (
+        {
+            "self_attn.k_scale": ("float32", (1,)),
+            "self_attn.v_scale": ("float32", (1,)),
+            "self_attn.k_proj.weight": ("float8_e4m3fn", (4, 4)),
+            "self_attn.k_proj.weight_scale": ("float32", (1,)),
+            "self_attn.k_proj.k_scale": ("float32", (1,)),
+            "self_attn.k_proj.input_scale_ub": ("float32", (1,)),
+            "self_attn.k_proj.bias": ("bfloat16", (4,)),
+        },
+        {
+            "self_attn.k_scale": "a scale of a quantized cache",
+            "self_attn.v_scale": "a scale of a quantized cache",
+            "self_attn.k_proj.weight": "quantized, and scaled by weight_scale",
+            "self_attn.k_proj.weight_scale": SCALE,
+            "self_attn.k_proj.k_scale": "a scale of a quantized cache",
+            "self_attn.k_proj.input_scale_ub": SCALE,
+        },
+    ),
+    "QuIP#": (
+        {
+            "l.Qidxs": ("int64", (4, 1)),
+            "l.SU": ("float16", (4,)),
+            "l.SV": ("float16", (4,)),
+            "l.Wscale": ("float32", ()),
+            "l.bias": ("float16", (4,)),
+        },
+        {"l.Qidxs": "integer values", "l.SU": SCALE, "l.SV": SCALE, "l.Wscale": SCALE},
+    ),
+    "ExLlamaV2": (
+        {
+            "l.q_weight": ("int32", (2, 8)),
+            "l.q_scale": ("int32", (1, 1)),
+            "l.q_scale_max": ("float16", (1,)),
+            "l.bias": ("float16", (8,)),
+        },
+        {"l.q_weight": "integer values", "l.q_scale": "integer values", "l.q_scale_max": SCALE},
+    ),
+    "ExLlamaV3": (
+        {
+            "l.trellis": ("int16", (1, 1, 64)),
+            "l.suh": ("float16", (16,)),
+            "l.svh": ("float16", (16,)),
+            "l.bias": ("float16", (16,)),
+        },
+        {"l.trellis": "integer values", "l.suh": SCALE, "l.svh": SCALE},
+    ),
+    "HIGGS": (
+        {
+            "l.weight": ("int16", (4, 4)),
+            "l.scales": ("float16", (1, 4)),
+            "l.tables": ("float16", (16, 2)),
+            "l.tables2": ("float16", (16, 2, 2)),
+            "l.bias": ("float16", (4,)),
+        },
+        {
+            "l.weight": "integer values",
+            "l.scales": "of a quantizer",
+            "l.tables": "of a quantizer",
+            "l.tables2": "of a quantizer",
+        },
+    ),
+    "Stable Diffusion 1": (
+        {
+            "betas": ("float32", (1000,)),
+            "sqrt_one_minus_alphas_cumprod": ("float32", (1000,)),
+            "alphas_cumprod": ("float32", (1000,)),
+            "model_ema.decay": ("float32", ()),
+            "model_ema.num_updates": ("int32", ()),
+            "model.diffusion_model.out.2.weight": ("float32", (4, 4, 3, 3)),
+        },
+        {
+            "betas": "a schedule of noise",
+            "sqrt_one_minus_alphas_cumprod": "a schedule of noise",
+            "alphas_cumprod": "a schedule of noise",
+            "model_ema.decay": "the rate of an average",
+            "model_ema.num_updates": "integer values",
+        },
+    ),
+    "an EMA codebook": (
+        {
+            "quantize.embedding.weight": ("float32", (8, 4)),
+            "quantize.embedding.cluster_size": ("float32", (8,)),
+            "quantize.embedding.embed_avg": ("float32", (8, 4)),
+        },
+        {
+            "quantize.embedding.cluster_size": "a running statistic",
+            "quantize.embedding.embed_avg": "a running statistic",
+        },
+    ),
+    "EVA-02": (
+        {
+            "blocks.0.attn.rope.freqs_cos": ("float32", (16, 8)),
+            "blocks.0.attn.rope.freqs_sin": ("float32", (16, 8)),
+            "blocks.0.attn.q_proj.weight": ("float32", (8, 8)),
+        },
+        {
+            "blocks.0.attn.rope.freqs_cos": POSITIONS,
+            "blocks.0.attn.rope.freqs_sin": POSITIONS,
+        },
+    ),
     "gpt-oss": (
         {
             "mlp.down_proj_blocks": ("uint8", (2, 4, 4, 16)),
@@ -261,3 +362,14 @@ def test_a_mask_that_is_called_bias_is_filled_where_more_of_it_is_named(
 def test_a_table_is_filled_where_its_last_segment_is_named(pattern: str) -> None:
     tensors = _infos(SAVED["Llama"][0])
     assert len(_filled(_plan(tensors, f"{pattern}=zeros"))) == 1
+
+
+def test_learned_tensors_with_names_like_these_are_weights() -> None:
+    """The shape of SMPL's bodies, the scales of nGPT, a rate that is learned."""
+    shapes: Shapes = {
+        "smpl.betas": ("float32", (10,)),
+        "attn.q_scale": ("float32", (8,)),
+        "attn.k_scale": ("float32", (8,)),
+        "ssm.decay": ("float32", (8,)),
+    }
+    assert _filled(_plan(_infos(shapes), "*=normal")) == shapes.keys()

@@ -69,6 +69,35 @@ def test_a_full_disk_on_one_rank_ends_all_and_leaves_nothing(source: str, rank: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    ("mistake", "problem"),
+    [
+        (("-r", "*.bias=zeross"), "unknown initializer 'zeross'"),
+        (("--dtype", "float17"), "unknown dtype 'float17'"),
+        (("-c", "none.toml"), "recipe 'none.toml': no such file or directory"),
+        (("--shard-size", "x"), "'--shard-size'"),
+        (("--no-such",), "no such option"),
+    ],
+)
+def test_a_command_line_that_is_wrong_on_one_rank_ends_the_others_before_their_timeout(
+    rank: int, mistake: Sequence[str], problem: str
+) -> None:
+    args = ("m.safetensors", *RULES, "-o", "to/out.safetensors")
+    others = begin(2, *args, ranks=[1 - rank])
+    (wrong,) = begin(2, *args, *mistake, ranks=[rank])
+
+    (code, out, error), (mine, _, said) = ended([*others, wrong])
+
+    assert (code, out, mine) == (2, "", 2)
+    assert error.startswith(f"error: rank {rank} failed: ")
+    assert problem in error.lower()
+    assert said.startswith("error: ")
+    assert not said.startswith("error: rank")
+    assert os.listdir("to") == []
+
+
+@pytest.mark.slow
 def test_processes_that_are_all_told_rank_0_are_refused() -> None:
     """A shell that begins `srun` puts its own SLURM_PROCID into a command that is not quoted."""
     args = ("m.safetensors", *RULES, "-o", "to/out.safetensors")

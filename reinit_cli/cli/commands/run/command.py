@@ -6,10 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from reinit_cli.cli.commands.run.early import MISTAKES, tell_early
 from reinit_cli.cli.commands.run.options import HEADINGS, run_options
 from reinit_cli.cli.help import Command
 from reinit_cli.cli.options import CONTEXT
@@ -27,7 +29,34 @@ SOME_FAILED = 3
 
 
 class _Run(Command):
-    """Take `--record=FILE`, which was the name of `--record-to FILE`."""
+    """Take `--record=FILE`, which was the name of `--record-to FILE`.
+
+    Of several processes, one that is not understood lets the others know.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words.
+
+        Raises:
+            click.UsageError: they do not fit.
+        """
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except MISTAKES as error:
+            if not ctx.resilient_parsing:
+                options = self._understood(words)
+                named = options.pop("sources", None) or ()
+                # An option that is not known is taken for one.
+                tell_early(error, [each for each in named if not each.startswith("-")], options)
+            raise
+
+    def _understood(self, words: list[str]) -> dict[str, Any]:
+        """Return the options of a command line as far as they can be read."""
+        ctx = click.Context(self, resilient_parsing=True, ignore_unknown_options=True)
+        with suppress(*MISTAKES):
+            super().parse_args(ctx, words)
+        return ctx.params
 
     def in_present_names(self, ctx: click.Context, args: Sequence[str]) -> Iterator[str]:
         """Yield the words of a command line with the present names of its options."""
@@ -88,21 +117,25 @@ def command(
 
     options["record"] = record_to or record or None
     options["dtype"] = as_asked_for(map(Cast.parse, options["dtype"]))
-    asked = read_asked(
-        ctx,
-        sources=sources,
-        rules=(*rules, *excluded),
-        configs=configs,
-        files_from=files_from,
-        null=null,
-        options={
-            **options,
-            **ranks_asked(options, os.environ),
-            "measure": not quiet or as_json or report is not None,
-            "measure_before": verbose,
-            "sketch": report is not None,
-        },
-    )
+    options |= ranks_asked(options, os.environ)
+    try:
+        asked = read_asked(
+            ctx,
+            sources=sources,
+            rules=(*rules, *excluded),
+            configs=configs,
+            files_from=files_from,
+            null=null,
+            options={
+                **options,
+                "measure": not quiet or as_json or report is not None,
+                "measure_before": verbose,
+                "sketch": report is not None,
+            },
+        )
+    except MISTAKES as error:
+        tell_early(error, sources, options)
+        raise
     _check_beside(asked, report, dry_run=dry_run)
     if any(each.rank for each in asked.requests):  # rank 0 reports for all
         quiet, as_json, report, progress = True, False, None, False

@@ -12,7 +12,7 @@ import click
 
 from reinit_cli.cli.group import COMMANDS, DEFAULT, group
 from reinit_cli.cli.misplaced import Explained, Word, behind_pattern, misplaced
-from reinit_cli.errors import ReinitError, RuleError, UnknownNameError
+from reinit_cli.errors import ArgumentError, ReinitError, RuleError, UnknownNameError
 from reinit_cli.text import plain
 
 _RULE = ("-r", "--rule")
@@ -28,8 +28,11 @@ def mistyped(args: Sequence[str], error: ReinitError) -> Explained | None:
     if args and args[0] in COMMANDS and args[0] != DEFAULT:
         return behind_pattern(args)
     words = list(_words(args))
+    if isinstance(error, ArgumentError):
+        return _several_rules(args, words)
     return (
-        _dash(args, words)
+        _several_rules(args, words)
+        or _dash(args, words)
         or _quotes_left_out(words)
         or _without_r(args, words)
         or misplaced(args, words, error)
@@ -97,6 +100,32 @@ def _quotes_left_out(words: Sequence[Word]) -> Explained | None:
             if joined is not None:
                 return "the shell split a rule at its spaces", f"quote it: -r {shlex.quote(joined)}"
     return None
+
+
+def _several_rules(args: Sequence[str], words: Sequence[Word]) -> Explained | None:
+    """Recognize several rules in one value."""
+    for word in words:
+        rules = _rules_in(word.text) if word.option in _RULE else []
+        if rules:
+            given = [part for rule in rules for part in ("-r", rule)]
+            width = 2 if args[word.at] in _RULE else 1
+            typed = shlex.join([*args[: word.at], *given, *args[word.at + width :]])
+            problem = f"{word.text!r} holds {len(rules)} rules, and -r takes one"
+            return problem, f"type: reinit {typed}"
+    return None
+
+
+def _rules_in(text: str) -> list[str]:
+    """Return the rules that are separated by commas, semicolons or spaces; [] for one rule."""
+    breaks = [found for found in _BREAK.finditer(text) if _RULE_START.match(text, found.end())]
+    starts = (0, *(found.end() for found in breaks))
+    ends = (*(found.start() for found in breaks), len(text))
+    rules = [text[start:end] for start, end in zip(starts, ends, strict=True)]
+    return rules if 1 < len(rules) <= _MOST_PIECES and all(map(_is_rule, rules)) else []
+
+
+_BREAK = re.compile(r"\s*[,;\s]\s*")
+_RULE_START = re.compile(r"[^=,;\s]+=[A-Za-z]")
 
 
 def _brackets(text: str) -> int:
@@ -175,6 +204,9 @@ def concerns_words(error: ReinitError) -> bool:
 
     cause = error.cause if isinstance(error, errors.InputError) else error
     is_name = isinstance(cause, UnknownNameError) and cause.kind in {"model", "initializer"}
-    families = (errors.MissingRuleError, errors.UnmatchedRuleError, errors.SourceNotFoundError)
+    families = (
+        *(errors.MissingRuleError, errors.UnmatchedRuleError, errors.SourceNotFoundError),
+        ArgumentError,
+    )
     is_rule = isinstance(cause, RuleError) and cause.kind in {"rule", "pattern"}
     return is_name or is_rule or isinstance(cause, families)

@@ -42,6 +42,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "nan": ("constant:nan",),
     "inf": ("constant:inf",),
     "norm": ("normal:std=0.02", "ones"),
+    "n": ("normal:std=0.02",),
+    "u": ("uniform:a=-0.1,b=0.1",),
     "lora": ("lora_orthogonal", "kaiming_uniform:a=2.2360679"),
     **dict.fromkeys(("mamba", "mamba2", "dtbias"), ("mamba_dt", "mamba_a")),
     "mup": ("variance_scaling:4e-4,base=256,normal",),

@@ -72,9 +72,10 @@ _NESTED_SET = re.compile(r"\[[^\]]*(?:\[|--|&&|~~|\|\|)")
 
 def _globs(pattern: str, keys: Sequence[str]) -> Iterator[str]:
     """Yield globs, and regular expressions where it looks like one, the likeliest first."""
+    clean = _clean(pattern)
+    yield from _alternatives(clean, keys)
     if _REGEX.search(pattern):
         yield from _regexes(f"re:{pattern}")
-    clean = _clean(pattern)
     yield clean
     for sign, meant in _SIGNS:
         yield (clean := sign.sub(meant, clean))
@@ -83,6 +84,16 @@ def _globs(pattern: str, keys: Sequence[str]) -> Iterator[str]:
         yield from (each, f"*.{each}", f"{each}.*", f"*{each}*")
     yield respelled.partition(".")[2]
     yield from _regexes(f"re:{pattern}")
+
+
+def _alternatives(pattern: str, keys: Sequence[str]) -> Iterator[str]:
+    """Yield several patterns as alternatives, of which each matches a key."""
+    parts = re.split(r"\s*[,;|\s]\s*", pattern)
+    clock = Clock(_SECONDS)
+    if 1 < len(parts) <= _MOST_MISSPELLED and all(
+        _matches_any(each, keys, clock) for each in parts
+    ):
+        yield f"{{{','.join(parts)}}}"
 
 
 _REGEX = re.compile(r"\\[.dwsS]|^\.\*|\.\+|\(\?|[)*]\$|\)\||\.\*\.\*|(?<=\w)\|")

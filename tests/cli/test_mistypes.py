@@ -208,6 +208,40 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file({"fc.weight": torch.ones(3, 2), "fc.bias": torch.ones(3), **layers}, "m.safetensors")
 
 
+_TWO_RULES = {
+    "fc.weight=zeros;fc.bias=ones": "-r fc.weight=zeros -r fc.bias=ones",
+    "fc.weight=normal:mean=0,std=0.02,fc.bias=ones": (
+        "-r fc.weight=normal:mean=0,std=0.02 -r fc.bias=ones"
+    ),
+    "fc.*=zeros *.bias=normal(0, 0.02)": "-r 'fc.*=zeros' -r '*.bias=normal(0, 0.02)'",
+}
+
+
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("option", ["-r ", "-r", "--rule=", "--rule "])
+@pytest.mark.parametrize(("typed", "rules"), _TWO_RULES.items())
+def test_several_rules_in_one_value_are_answered_with_an_option_for_each(
+    typed: str, rules: str, option: str, reinit: Callable[..., Done]
+) -> None:
+    done = reinit(*shlex.split(f"m.safetensors {option}{shlex.quote(typed)} -n"))
+
+    said = f"error: {typed!r} holds 2 rules, and -r takes one"
+    meant = f"m.safetensors {rules} -n"
+    assert (done.code, done.err.splitlines()) == (2, [said, f"hint: type: reinit {meant}"])
+    assert reinit(*shlex.split(meant)).code == 0
+
+
+@pytest.mark.usefixtures("model")
+def test_an_argument_that_looks_like_a_rule_is_not_taken_for_one(
+    reinit: Callable[..., Done],
+) -> None:
+    typed = "fc.weight=variance_scaling:2,mode=fan_in,distribution=normal,x=1"
+
+    done = reinit("m.safetensors", "-r", typed, "-n")
+
+    assert done.err.startswith("error: variance_scaling: unknown argument 'x'")
+
+
 @pytest.mark.usefixtures("model")
 @pytest.mark.parametrize(("typed", "said"), MISTYPED.items(), ids=MISTYPED)
 def test_a_mistyped_command_is_answered_with_what_to_type(

@@ -40,6 +40,11 @@ CORRECTED = {
     "a class kept as it is": ("clasifier.[0-3].bias", "classifier.[0-3].bias"),
     "nothing like it": ("zzz.qqq", None),
     "a right name in the wrong place": ("features.1.weight", None),
+    "two patterns": (
+        "classifier.1.weight, features.0.*",
+        "{classifier.1.weight,features.0.*}",
+    ),
+    "two patterns, one of which matches nothing": ("classifier.1.weight,zzz", None),
     "a regex": ("re:clasifier.*", None),
     "a first segment like no other, before every key": ("xyz.*", None),
     "a number like no other, before every key": ("9.*", None),

@@ -136,13 +136,20 @@ def uploading(url: str) -> str:
 
 def _on(command: str) -> Callable[[errors.UnsupportedFormatError], str]:
     """Return the way on by one command with the path of the file."""
-    return lambda error: command.format(shlex.quote(error.about))
+    return lambda error: command.format(shlex.quote(_file_of(error)))
+
+
+def _file_of(error: errors.ReinitError) -> str:
+    """Return the path of a file, or what stands for one where it came through a pipe."""
+    return "FILE" if error.about == "-" else error.about
 
 
 def _unpack(program: str, suffix: str) -> Callable[[errors.UnsupportedFormatError], str]:
     """Return the way on from a compressed file, whatever it is called."""
 
     def way(error: errors.UnsupportedFormatError) -> str:
+        if error.about == "-":
+            return f"unpack it in the pipe: put {program} -dc in front of reinit"
         if error.about.endswith(suffix):
             return f"unpack it first: {program} -dk {shlex.quote(error.about)}"
         new = "-unpacked".join(os.path.splitext(error.about))
@@ -182,7 +189,7 @@ def _pull(error: errors.UnsupportedFormatError) -> str:
 
 
 def _unzip(error: errors.UnsupportedFormatError) -> str:
-    return f"unpack it first: unzip {shlex.join((error.about, error.known[0]))}"
+    return f"unpack it first: unzip {shlex.join((_file_of(error), error.known[0]))}"
 
 
 def _zero_to_fp32(error: errors.UnsupportedFormatError) -> str:

@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import pickle
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -139,6 +140,42 @@ def test_what_is_compressed_is_read_after_the_command_that_is_offered(
     subprocess.run(hint.removeprefix("hint: unpack it first: "), shell=True, check=True)
     unpacked = "m.safetensors" if is_named_so else "my model-unpacked.safetensors"
     assert main(["keys", unpacked]) == 0
+
+
+def _piped(data: bytes, command: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a pipe that starts with some bytes and ends in `reinit keys -`."""
+    (tmp_path / "piped").write_bytes(data)
+    run = f"cat piped | {command}{shlex.quote(sys.executable)} -m reinit_cli keys -"
+    return subprocess.run(
+        run, check=False, shell=True, cwd=tmp_path, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("program", COMPRESSED)
+def test_a_compressed_pipe_is_read_with_the_program_that_is_offered(
+    program: str, tmp_path: Path
+) -> None:
+    tool(program)
+    data = COMPRESSED[program][0](save(STATE))
+    refused = _piped(data, "", tmp_path)
+    assert refused.returncode == 2
+    hint = refused.stderr.splitlines()[-1]
+    assert hint == f"hint: unpack it in the pipe: put {program} -dc in front of reinit"
+    assert _piped(data, f"{program} -dc | ", tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["x", "x.dat", "-"])
+def test_bytes_that_claim_no_format_are_not_called_safetensors(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = b"\x89PNG\r\n\x1a\n" + bytes(100)
+    if name == "-":
+        said = _piped(data, "", tmp_path).stderr
+    else:
+        Path(name).write_bytes(data)
+        assert main(["keys", f"./{name}"]) == 2
+        said = capfd.readouterr().err
+    assert "is not a valid checkpoint: it starts neither as a zip archive, nor as a pickle" in said
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

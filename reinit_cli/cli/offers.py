@@ -27,10 +27,14 @@ def did_you_mean(found: Sequence[str], otherwise: str = "") -> str:
 
 def of_timm(name: str) -> list[str]:
     """Return how a model of timm is named that was named without its package; none for others."""
-    from reinit_cli.checkpoints.models.timm_names import timm_names_in_source
+    from reinit_cli.checkpoints.models.timm_names import timm_names_in_source, timm_tags_in_source
     from reinit_cli.initializers.arch import TIMM
 
-    return [f"{TIMM}{name}"] if name.partition(".")[0] in timm_names_in_source() else []
+    model, _, tag = name.partition(".")
+    if model not in timm_names_in_source():
+        return []
+    # A tag that timm does not have is most likely the suffix of a file: resnet50.pt.
+    return [f"{TIMM}{name}"] if not tag or tag in timm_tags_in_source(model) else []
 
 
 def model(otherwise: str) -> Callable[[errors.UnknownNameError], str]:

@@ -235,7 +235,7 @@ def _lists(error: UnknownNameError) -> str:
     return (
         f"reinit keys {shlex.quote(error.of)} lists the keys"
         if error.of
-        else "reinit models lists all"
+        else "reinit models lists all of torchvision, and reinit models timm: those of timm"
     )
 
 

@@ -85,9 +85,16 @@ def perhaps_on_hub(error: errors.SourceNotFoundError) -> str:
     if url := url_meant(error.about):
         return f"a URL has two slashes, of which pathlib drops one: {shlex.quote(url)}"
     is_file = error.about.lower().endswith(SUFFIXES)
-    if error.known or is_file or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", error.about, re.ASCII):
+    found = _MODEL_OF_HUB.fullmatch(error.about)
+    if is_file or found is None or (error.known and not found[1]):
         return ""
-    return f"if it is a model of the Hugging Face Hub, name it hf://{error.about}"
+    return f"if it is a model of the Hugging Face Hub, name it hf://{found[1] or found[2]}"
+
+
+_MODEL_OF_HUB = re.compile(
+    r"(?:hf:|huggingface\.co/|hf\.co/)(\w[\w.-]*(?:/\w[\w.-]*)?)|(\w[\w.-]*/\w[\w.-]*)", re.ASCII
+)
+"""A model as it is called elsewhere, or by its place on the Hub."""
 
 
 def _in_model(error: errors.SourceNotFoundError) -> str:

@@ -278,3 +278,12 @@ def test_an_initializer_that_changes_values_cannot_be_drawn_alone(
 
     said = "error: shuffle changes existing values, and a drawn tensor has none"
     assert (done.code, done.err.splitlines()[0]) == (2, said)
+
+
+def test_who_finds_no_model_learns_where_those_of_timm_are_listed(
+    reinit: Callable[..., Done],
+) -> None:
+    done = reinit("models", "timm")
+
+    assert done.code == 1
+    assert done.err.endswith("torchvision, and reinit models timm: those of timm\n")

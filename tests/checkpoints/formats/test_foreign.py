@@ -368,12 +368,24 @@ def test_the_url_of_a_file_gets_its_path(capsys: pytest.CaptureFixture[str]) -> 
     assert hint == f"hint: name it '{path}'"
 
 
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("org/model", "org/model"),
+        ("hf:gpt2", "gpt2"),
+        ("hf:org/model", "org/model"),
+        ("huggingface.co/gpt2", "gpt2"),
+        ("hf.co/org/model", "org/model"),
+    ],
+)
 def test_a_path_that_may_be_a_model_of_the_hub_gets_the_name_of_that(
-    capsys: pytest.CaptureFixture[str],
+    path: str, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _errors(capsys, "org/model") == (
-        "error: no such file: 'org/model'",
-        "hint: if it is a model of the Hugging Face Hub, name it hf://org/model",
+    Path("other.pt").touch()
+
+    assert _errors(capsys, path) == (
+        f"error: no such file: {path!r}",
+        f"hint: if it is a model of the Hugging Face Hub, name it hf://{model}",
     )
 
 

@@ -17,7 +17,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Self
 
@@ -63,7 +63,7 @@ class _Process:
 
     def draw(self, number: int, progress: Progress) -> Form | None:
         """Have it draw; None where it ended."""
-        with suppress(BrokenPipeError):
+        with _broken_pipes_ignored():
             os.write(self.orders, b"%d\n" % number)
         done = 0
         for line in _lines(self.answers):
@@ -87,6 +87,19 @@ class _Process:
             if os.waitpid(self.pid, os.WNOHANG) == (0, 0):
                 os.kill(self.pid, signal.SIGKILL)  # which ends even one that was stopped
                 os.waitpid(self.pid, 0)
+
+
+@contextmanager
+def _broken_pipes_ignored() -> Iterator[None]:
+    """Ignore that nobody reads a pipe, also in a program that lets SIGPIPE end it."""
+    broken = (signal.SIGPIPE,)
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, broken)
+    try:
+        yield
+    except BrokenPipeError:
+        signal.sigtimedwait(broken, 0)  # the signal comes to this thread, and is dropped
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _lines(fd: int) -> Iterator[bytes]:

@@ -275,6 +275,25 @@ def test_a_process_that_is_killed_as_it_waits_is_asked_no_more() -> None:
         assert forked.draw(2, lambda _: None) is None
 
 
+def test_a_process_that_is_killed_ends_no_program_that_lets_broken_pipes_end_it() -> None:
+    script = """
+import os, signal
+from reinit_cli.execution.forked import Forked
+
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+with Forked(1, lambda number, progress: {"pid": os.getpid()}) as forked:
+    pid = forked.draw(1, id)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    print(forked.draw(2, id))
+    print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.sigpending())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b"None\nset() set()\n"
+
+
 def test_where_the_system_forks_no_more_those_that_there_are_draw(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

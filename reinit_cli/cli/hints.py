@@ -113,7 +113,8 @@ def _file(otherwise: str) -> Callable[[Any], str]:
 def _source(error: errors.SourceNotFoundError) -> str:
     """Offer a file that is spelled like it, or the model of a hub that may be meant."""
     offered = did_you_mean(of_timm(error.about)) or perhaps_on_hub(error)
-    return _file(offered or "reinit models lists the built-in models")(error)
+    models = "" if error.about.endswith(".npy") else "reinit models lists the built-in models"
+    return _file(offered or models)(error)
 
 
 def _roots(error: errors.ReinitError) -> str:

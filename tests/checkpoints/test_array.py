@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from reinit_cli import ReinitError, apply_, rewrite, verify
 from reinit_cli.checkpoints.array import array_source
+from reinit_cli.cli import main
 from reinit_cli.errors import SourceError
 
 DTYPES = ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8", "c16"]
@@ -153,3 +154,9 @@ def test_an_array_that_cannot_be_read_comes_with_a_call_of_numpy(array: np.ndarr
         apply_({"w": torch.zeros(2)}, ["w=values:a.npy"])
 
     assert error.value.hint == "save it as numbers, such as numpy.save(FILE, array.astype('<f4'))"
+
+
+def test_a_missing_array_is_not_taken_for_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    save_file({"w": torch.ones(3)}, "m.safetensors")
+    assert main(["m.safetensors", "-r", "w=values:x.npy"]) == 2
+    assert capsys.readouterr().err == "error: no such file: 'x.npy'\n"

@@ -181,8 +181,7 @@ class HuggingFace:
         shards = _Shards(index or found.new_index, index is not None, parts)
         if not shards.index:
             return shards, ()
-        path = files.path if index is None else files[index].path
-        keys = files_of_keys(path, shards.tensors)
+        keys = files_of_keys(files.path, shards.tensors)
         if index is None:
             return shards, faults_without(found.files)
         return shards, faults_of(index, weight_map, keys, parts, files.left_out)

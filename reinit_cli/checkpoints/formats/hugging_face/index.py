@@ -119,7 +119,7 @@ def files_of_keys(path: str, shards: Mapping[str, Sequence[TensorInfo]]) -> dict
     """Return for each key the file that has it.
 
     Args:
-        path: the index, or the folder.
+        path: the folder.
         shards: the tensors of each file.
 
     Raises:
@@ -129,7 +129,8 @@ def files_of_keys(path: str, shards: Mapping[str, Sequence[TensorInfo]]) -> dict
     for name, tensors in shards.items():
         for tensor in tensors:
             if tensor.key in found:
-                _refuse(path, f"{tensor.key!r} is in {found[tensor.key]!r} and in {name!r}")
+                problem = f"{tensor.key!r} is in {found[tensor.key]!r} and in {name!r}"
+                raise MalformedFileError(path, problem, "set of shards")
             found[tensor.key] = name
     return found
 

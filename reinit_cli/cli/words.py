@@ -133,7 +133,12 @@ def _may_follow(error: Exception, word: str) -> bool:
 
 def _way(word: str, rest: Sequence[str], known: Sequence[str]) -> str:
     if word.lower() in _CONVERTS:
-        return "to convert a file, name the output: reinit FILE -o OUTPUT"
+        is_whole = len(rest) == len(("FILE", "OUTPUT")) and not any(
+            each[:1] == "-" for each in rest
+        )
+        file, output = rest if is_whole else ("FILE", "OUTPUT")
+        typed = shlex.join(["reinit", file, "-o", output])
+        return f"to convert a file, name the output: {typed}"
     command = _command_for(word, rest)
     if command is not None and (word.lower() in _MEANT or word == "init"):
         return _corrected([command], rest)

@@ -79,6 +79,7 @@ def _globs(pattern: str, keys: Sequence[str]) -> Iterator[str]:
     yield clean
     for sign, meant in _SIGNS:
         yield (clean := sign.sub(meant, clean))
+    yield from (clean.replace("-", "_"), clean.replace("_", "-"))
     respelled = _respelled(clean, keys)
     for each in dict.fromkeys((clean, respelled)):
         yield from (each, f"*.{each}", f"{each}.*", f"*{each}*")

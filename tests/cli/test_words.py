@@ -83,12 +83,13 @@ def test_a_word_that_is_nothing_gets_the_nearest_command_model_or_file(
 def test_a_word_for_converting_is_answered_with_the_option_that_does_it(
     reinit: Callable[..., Done],
 ) -> None:
-    done = reinit("convert", "a.pt", "b.safetensors")
+    hint = "hint: to convert a file, name the output: reinit"
 
-    assert done.err.splitlines() == [
+    assert reinit("convert", "a b.pt", "b.safetensors").err.splitlines() == [
         "error: 'convert' is not a command, a file or a torchvision model",
-        "hint: to convert a file, name the output: reinit FILE -o OUTPUT",
+        f"{hint} 'a b.pt' -o b.safetensors",
     ]
+    assert reinit("convert", "a.pt").err.splitlines()[1] == f"{hint} FILE -o OUTPUT"
 
 
 def test_a_word_like_nothing_is_told_where_the_words_are(reinit: Callable[..., Done]) -> None:

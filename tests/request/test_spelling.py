@@ -40,6 +40,7 @@ CORRECTED = {
     "a class kept as it is": ("clasifier.[0-3].bias", "classifier.[0-3].bias"),
     "nothing like it": ("zzz.qqq", None),
     "a right name in the wrong place": ("features.1.weight", None),
+    "hyphens for underscores": ("*.self-attn.q-proj.weight", "*.self_attn.q_proj.weight"),
     "two patterns": (
         "classifier.1.weight, features.0.*",
         "{classifier.1.weight,features.0.*}",

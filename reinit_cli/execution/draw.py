@@ -114,7 +114,7 @@ def naming(step: Step) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
-        raise TensorError(key, "this machine has not enough memory", kind="draw") from error
+        raise TensorError(key, "this machine does not have enough memory", kind="draw") from error
 
 
 class _Draw:

@@ -527,7 +527,7 @@ def test_a_draw_that_memory_cannot_hold_changes_nothing() -> None:
     _unchanged_after(
         _some_state(),
         ["a=normal:std=1", "b=scale:2", "c=huge"],
-        "'c' cannot be drawn: this machine has not enough memory",
+        "'c' cannot be drawn: this machine does not have enough memory",
     )
 
 

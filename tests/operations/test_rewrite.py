@@ -218,7 +218,7 @@ def test_a_draw_that_fails_leaves_nothing(output: str, monkeypatch: pytest.Monke
         raise MemoryError
 
     monkeypatch.setattr("reinit_cli.execution.draw.draw_blocks", fail)
-    with pytest.raises(TensorError, match=r"'a.weight' cannot be drawn: .* not enough memory"):
+    with pytest.raises(TensorError, match=r"'a.weight' cannot be drawn: .* enough memory"):
         rewrite("m.safetensors", ["*.weight=normal:std=1"], output)
     assert os.listdir() == ["m.safetensors"]
 

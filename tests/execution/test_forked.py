@@ -11,9 +11,9 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -159,30 +159,31 @@ def test_little_is_drawn_by_this_process() -> None:
     assert (done.returncode, forked) == (0, [])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_all_processes_leaves_nothing(number: signal.Signals) -> None:
+@contextmanager
+def _drawing() -> Iterator[tuple[subprocess.Popen[bytes], IO[str]]]:
+    """Begin a long command in a session of its own; yield it, and the numbers of its processes."""
     save_file({key: torch.zeros(4000, 4000) for key in "abcdef"}, "m.safetensors")
     reads, writes = os.pipe()
     script = f"import os; os.dup2({writes}, 9)\n{FORKS.format(least=0)}"
-    command = (
-        sys.executable,
-        "-c",
-        script,
-        "m.safetensors",
-        "-r",
-        "*=normal",
-        "-o",
-        "o.safetensors",
-    )
-    with subprocess.Popen(
-        command, pass_fds=[writes], start_new_session=True, stderr=subprocess.PIPE
-    ) as process:
+    command = [sys.executable, "-c", script, "m.safetensors", "-r", "*=normal"]
+    command += ["-o", "o.safetensors"]
+    with (
+        subprocess.Popen(
+            command, pass_fds=[writes], start_new_session=True, stderr=subprocess.PIPE
+        ) as process,
+        open(reads) as made,
+    ):
         os.close(writes)
-        with open(reads) as made:
-            forked = [int(made.readline()) for _ in range(3)]
-            time.sleep(0.1)
-            os.killpg(process.pid, number)
-            _, errors = process.communicate(timeout=30)
+        yield process, made
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_leaves_nothing(number: signal.Signals) -> None:
+    with _drawing() as (process, made):
+        forked = [int(made.readline()) for _ in range(3)]
+        time.sleep(0.1)
+        os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=30)
 
     assert process.returncode == 128 + number
     assert b"Traceback" not in errors
@@ -191,28 +192,12 @@ def test_a_signal_to_all_processes_leaves_nothing(number: signal.Signals) -> Non
 
 
 def test_the_processes_of_one_that_is_killed_end() -> None:
-    save_file({key: torch.zeros(4000, 4000) for key in "abcdef"}, "m.safetensors")
-    reads, writes = os.pipe()
-    script = f"import os; os.dup2({writes}, 9)\n{FORKS.format(least=0)}"
-    command = (
-        sys.executable,
-        "-c",
-        script,
-        "m.safetensors",
-        "-r",
-        "*=normal",
-        "-o",
-        "o.safetensors",
-    )
-    with subprocess.Popen(command, pass_fds=[writes]) as process:
-        os.close(writes)
-        with open(reads) as made:
-            for _ in range(3):
-                made.readline()
-            process.kill()
-            process.wait(30)
-            # The pipe ends when the last process has ended that could write to it.
-            made.read()
+    with _drawing() as (process, made):
+        for _ in range(3):
+            made.readline()
+        process.kill()
+        process.wait(30)
+        made.read()  # it ends when the last process has ended that could write to it
 
 
 # --- alone -------------------------------------------------------------------------------

@@ -113,13 +113,13 @@ def write_open(opened: Sequence[OpenFile], device: str, watcher: Watcher) -> Non
 
     def write() -> None:
         try:
-            run.write()
+            run.write(forked)
         finally:
             run.budget.give_all_back()
         refuse_lost(run.producer.lost)
         refuse_overflown(run.producer.overflown)
 
-    with run.forked:
+    with run.forked() as forked:
         aside(write)
 
 
@@ -135,15 +135,18 @@ class _Run:
         self._products = products_of(piece for file in files for piece in file.pieces)
         self._copier = Copier()
         self._alone = self._drawn_alone()
-        self.forked = Forked(min(cores(), len(self._alone)), self._draw_alone)
 
-    def write(self) -> None:
+    def forked(self) -> Forked:
+        """Return the processes that draw for it. It keeps none of them, which keep it."""
+        return Forked(min(cores(), len(self._alone)), self._draw_alone)
+
+    def write(self, forked: Forked) -> None:
         with Work() as work, self._one_thread():
             if self._is_in_order:
                 (file,) = self._files
                 self._write_in_order(work, file)
             else:
-                self._write_anywhere(work)
+                self._write_anywhere(work, forked)
 
     def _one_thread(self) -> AbstractContextManager[None]:
         """Hold torch to one thread for each draw, since draws run side by side."""
@@ -160,7 +163,7 @@ class _Run:
 
     # --- in any order -------------------------------------------------------------------
 
-    def _write_anywhere(self, work: Work) -> None:
+    def _write_anywhere(self, work: Work, forked: Forked) -> None:
         """Copy in some threads while others draw; what depends on digests comes last."""
         copies = [piece for file in self._files for piece in without_cloned(file)]
         announce(copies)
@@ -168,17 +171,17 @@ class _Run:
         copying = work.each(self._copier.write, copies, threads)
         # The largest first: a large one that comes last would be drawn while others idle.
         largest_first = sorted(self._products, key=lambda each: -each.nbytes)
-        drawing = self._drawing(work, self._produce, largest_first)
+        drawing = self._drawing(work, lambda each: self._produce(each, forked), largest_first)
         for results in (copying, drawing):
             for _ in results:
                 pass
         for file in self._files:
             write_late(file)
 
-    def _produce(self, product: Product) -> None:
+    def _produce(self, product: Product, forked: Forked) -> None:
         try:
             with product.followed():
-                if not self._was_drawn_alone(product):
+                if not self._was_drawn_alone(product, forked):
                     self._produce_anywhere(product)
         finally:
             self.budget.give_back(self.producer.peak_nbytes(product))
@@ -218,12 +221,12 @@ class _Run:
             "seen": self._watcher.form(),
         }
 
-    def _was_drawn_alone(self, product: Product) -> bool:
+    def _was_drawn_alone(self, product: Product, forked: Forked) -> bool:
         """Have a draw written by another process, if one can."""
         number = self._alone.get(id(product))
         if number is None:
             return False
-        form = self.forked.draw(number, product.places[0][0].file.progress)
+        form = forked.draw(number, product.places[0][0].file.progress)
         if form is None:
             return False
         for (piece, _), crc in zip(product.places, form["digests"], strict=True):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable
 from itertools import product
@@ -17,6 +19,7 @@ import torch
 
 from reinit_cli import rewrite
 from reinit_cli.errors import MalformedFileError
+from reinit_cli.execution import engine
 from reinit_cli.execution.engine import run, write_together
 from reinit_cli.execution.fill import UNWATCHED, Fill, FillPart
 from reinit_cli.execution.joined import joined_by_draws
@@ -36,7 +39,7 @@ from reinit_cli.tensors.info import TensorInfo
 from reinit_cli.tensors.moments import Moments
 from reinit_cli.threads import unwatched
 from tests.draws import draw
-from tests.execution.fills import Watched
+from tests.execution.fills import Watched, fill_of
 
 
 class _Memory:
@@ -310,6 +313,26 @@ def test_a_file_of_many_checksums_is_written_in_linear_time(
         data + zlib.crc32(data).to_bytes(4, "little") for data in expected
     )
     assert len(asked) == 500
+
+
+def test_buffers_are_freed_without_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It pauses while a folder of many shards is written, each with buffers of its own."""
+    made = []
+
+    class Noted(engine.Copier):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(engine, "Copier", Noted)
+    segments: list[Segment] = [fill_of((9,)), Literal(b"x")]
+    gc.disable()
+    try:
+        write_together({"": segments}, {"": _Memory()}, "cpu", unwatched)
+
+        assert [copier() for copier in made] == [None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("rules", [["w=normal:std=1"], ["w=scale:2"], []], ids=str)

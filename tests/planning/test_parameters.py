@@ -504,7 +504,7 @@ def test_an_order_that_cannot_be_is_an_error(name: str, tmp_path: Path) -> None:
 def test_an_order_without_a_reset_is_an_error(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "m.pt")
 
-    with pytest.raises(RuleError, match="not that it is to be reset"):
+    with pytest.raises(RuleError, match="optimizer_order= needs reset_optimizer=True"):
         plan(str(tmp_path / "m.pt"), ["a=zeros"], optimizer_order="ndim")
 
 

@@ -137,7 +137,7 @@ class _Run:
         self._alone = self._drawn_alone()
 
     def forked(self) -> Forked:
-        """Return the processes that draw for it. It keeps none of them, which keep it."""
+        """Return processes that draw for it; if it held them, both would wait for the collector."""
         return Forked(min(cores(), len(self._alone)), self._draw_alone)
 
     def write(self, forked: Forked) -> None:

@@ -2,7 +2,7 @@
 
 Each of numpy's operations ends with a wait for the interpreter's lock: two threads draw half as
 much again as one, two processes twice as much. A forked process has what was open when it was
-made. It is told the numbers of draws, writes these into the open files, and answers with what
+made. It gets the numbers of draws, writes these into the open files, and answers with what
 it found: all of it in lines of JSON, through two pipes.
 """
 

@@ -5,7 +5,7 @@ Of an output that several processes write, each sees its own draws, and one lear
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -86,22 +86,28 @@ class Observations:
 
     def take_over(self, form: Form) -> None:
         """Count what another process saw of whole tensors as seen."""
-        for key, (after, before) in form["filled"].items():
-            self._measures.learn(Filled(key, Moments(*after), before and Moments(*before)))
-        for key, found in form["findings"].items():
-            self._checks.learn(key, [Finding(*each) for each in found])
+        for filled in _filled_in(form):
+            self._measures.learn(filled)
+        self._learn_findings(form)
         assert not form["sketches"]  # they show the values before, which this process reads
 
     def learn(self, form: Form) -> None:
         """Take over what a rank saw; of a large tensor, each saw some rows."""
-        for key, (after, before) in form["filled"].items():
-            rows = Filled(key, Moments(*after), before and Moments(*before))
-            known = self._learned.get(key)
-            self._learned[key] = rows if known is None else known + rows
-        for key, found in form["findings"].items():
-            self._checks.learn(key, [Finding(*each) for each in found])
+        for rows in _filled_in(form):
+            known = self._learned.get(rows.key)
+            self._learned[rows.key] = rows if known is None else known + rows
+        self._learn_findings(form)
         for key, sketch in form["sketches"].items():
             self._learned_sketches[key] = Sketch(*map(_histogram, sketch))
+
+    def _learn_findings(self, form: Form) -> None:
+        for key, found in form["findings"].items():
+            self._checks.learn(key, [Finding(*each) for each in found])
+
+
+def _filled_in(form: Form) -> Iterator[Filled]:
+    for key, (after, before) in form["filled"].items():
+        yield Filled(key, Moments(*after), before and Moments(*before))
 
 
 def _histogram(form: Sequence[Any] | None) -> Histogram | None:

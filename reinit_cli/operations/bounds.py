@@ -65,7 +65,7 @@ def _check_no_secrets(request: Request) -> None:
 
 
 def check_url_of_output(output: str | OutputName | None, allowed: Sequence[str] | Bounds) -> None:
-    """Refuse a URL as an output that a recipe names, before anybody looks what is there.
+    """Refuse a URL as an output that a recipe names, before anything looks for it.
 
     Args:
         output: the path, or the form of it.

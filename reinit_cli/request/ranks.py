@@ -14,7 +14,7 @@ _NAMES = ("rank", "world_size", "run_id")
 
 
 MAX_RANKS = 2**16
-"""Each rank splits the work between all; there is no machine with more."""
+"""Each rank splits the work between all, and no cluster has more."""
 
 _ALONE = "--resume is for an output that several ranks write"
 

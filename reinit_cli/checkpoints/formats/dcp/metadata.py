@@ -55,11 +55,11 @@ _HANDLERS = [new_or_phrase if at == _NEWOBJ else each for at, each in enumerate(
 _MOST = 2**63
 
 
-# Named tuples: a folder may have a hundred thousand, and dataclasses take four times as long.
 _SHOWN_DIMS = 8
 """A stranger's tensor may have thousands."""
 
 
+# Named tuples: a folder may have a hundred thousand, and dataclasses take four times as long.
 class Piece(NamedTuple):
     """A box of a tensor, and its place; or an object, which has no box.
 

@@ -181,7 +181,8 @@ def _initializers() -> Iterator[str]:
         (
             (
                 " ".join(f"`{name}`" for name in each.names),
-                " ".join(f"`{name}`" for name in each.next_to),
+                " ".join(f"`{name}`" for name in each.next_to)
+                + (" of integers" if each.packed else ""),
                 each.reason,
                 each.source,
             )

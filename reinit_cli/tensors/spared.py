@@ -41,16 +41,18 @@ class NotWeights:
     Attributes:
         source: where they are taken from.
         reason: what they are.
-        names: last segments of keys; "*" in front stands for any beginning.
+        names: last segments of keys, or the last two; "*" in front stands for any beginning.
         next_to: last segments of which one lies in the same module, with the same beginning
             where it has a "*", or in the one around it after "../"; none where the name says
             enough.
+        packed: whether that one holds integers, without which the names say too little.
     """
 
     source: str
     reason: str
     names: tuple[str, ...]
     next_to: tuple[str, ...] = ()
+    packed: bool = False
 
 
 _MASK = "a mask"
@@ -60,6 +62,7 @@ _SCALE = "of a quantized weight"
 _QUANTIZER = "of a quantizer"
 _OPTIMIZER = "of an 8-bit optimizer"
 _CACHE = "a scale of a quantized cache"
+_INDICES = "indices into a codebook"
 _SCHEDULE = "a schedule of noise"
 _STATISTIC = "a running statistic"
 
@@ -109,14 +112,68 @@ NOT_WEIGHTS = (
     NotWeights("QuIP# QuantizedLinear", _SCALE, ("SU", "SV", "Wscale"), ("Qidxs",)),
     NotWeights("ExLlamaV2 QLinear", _SCALE, ("q_scale_max",), ("q_weight",)),
     NotWeights("ExLlamaV3 LinearEXL3", _SCALE, ("su", "sv", "suh", "svh"), ("trellis",)),
+    NotWeights(
+        "VPTQ VQuantLinear",
+        _SCALE,
+        ("centroids.weight", "res_centroids.weight", "outlier_centroids.weight"),
+        ("indices",),
+    ),
+    NotWeights(
+        "VPTQ VQuantLinear",
+        _INDICES,
+        ("indices", "res_indices", "outlier_indices"),
+        ("centroids.weight",),
+    ),
+    NotWeights("VPTQ VQuantLinear", _SCALE, ("weight_scale", "weight_bias"), ("centroids.weight",)),
+    NotWeights("Marlin Layer", _SCALE, ("s",), ("B", "B_24"), packed=True),
+    NotWeights("QQQ QuantLinear", _SCALE, ("s_channel", "s_group"), ("B",), packed=True),
+    NotWeights(
+        "FP-Quant FPQuantLinear",
+        _SCALE,
+        (
+            *("weight_global_scale", "act_global_scale"),
+            *("forward_hadamard_matrix", "backward_hadamard_matrix"),
+        ),
+        ("qweight",),
+    ),
+    NotWeights(
+        "Nunchaku SVDQW4A4Linear",
+        _SCALE,
+        ("wscales", "wzeros", "wcscales", "wtscale", "smooth_factor", "smooth_factor_orig"),
+        ("qweight",),
+    ),
     NotWeights("FLUTE HiggsLinear", _QUANTIZER, ("scales", "tables"), ("tables2",)),
     NotWeights("FLUTE HiggsLinear", _QUANTIZER, ("tables2",), ("tables",)),
+    NotWeights("MLX QuantizedLinear", _SCALE, ("scales", "biases"), ("weight",), packed=True),
+    NotWeights("transformers MetalLinear", _SCALE, ("qbiases",), ("weight",), packed=True),
     NotWeights("bitsandbytes Linear8bitLt", _SCALE, ("SCB", "weight_format"), ("weight",)),
     NotWeights("bitsandbytes Optimizer8bit", _OPTIMIZER, ("state1", "state2"), ("qmap1",)),
     NotWeights("bitsandbytes Optimizer8bit", _OPTIMIZER, ("qmap1", "qmap2"), ("state1",)),
     NotWeights("bitsandbytes Optimizer8bit", _OPTIMIZER, ("absmax1", "absmax2"), ("state1",)),
     NotWeights("DeepSeek-V3", _SCALE, ("weight_scale_inv",), ("weight",)),
+    NotWeights(
+        "transformers FP8Linear",
+        _SCALE,
+        ("activation_scale",),
+        ("weight_scale", "weight_scale_inv"),
+    ),
+    NotWeights("transformers FP8Experts", _SCALE, ("*_activation_scale",), ("*_scale_inv",)),
+    NotWeights(
+        "transformers Gemma's QuantizedLinear",
+        _SCALE,
+        ("input_activation_scale", "output_activation_scale"),
+        ("weight_scale",),
+    ),
+    NotWeights(
+        "transformers Gemma's QuantizedEmbedding",
+        _SCALE,
+        ("embedding_scale",),
+        ("embedding_quantized",),
+    ),
     NotWeights("EETQ", _SCALE, ("weight_scales",), ("weight",)),
+    NotWeights("ComfyUI", _SCALE, ("scale_input",), ("scale_weight",)),
+    NotWeights("ComfyUI", _QUANTIZER, ("scaled_fp8",)),
+    NotWeights("torchao", _SCALE, ("*_scale", "*_zero_point"), ("*_qdata",)),
     NotWeights(
         "compressed-tensors",
         _SCALE,
@@ -153,13 +210,15 @@ _BY_NAME: Mapping[str, tuple[NotWeights, ...]] = {
     for name in row.names
 }
 _ENDS = tuple(name[1:] for name in _BY_NAME if name.startswith("*"))
+_LONG = tuple(f".{name}" for name in _BY_NAME if "." in name)
+"""Names of two segments, each after a dot."""
 
 _BELOW_WEIGHT = ("absmax", "quant_map", "nested_absmax", "nested_quant_map", "quant_state")
 """What bitsandbytes (Params4bit) keeps below the key of the weight: "weight.absmax"."""
 
 _SCALES = (
     *("*_scale_inv", "*_scale", "*_scale_2", "*_scales", "*_global_scale", "*_zero_point"),
-    *("SCB", "*.absmax", "*.quant_map", "*.nested_absmax"),
+    *("SCB", "scale_*", "*.absmax", "*.quant_map", "*.nested_absmax"),
 )
 """What a quantized weight, whose last segment "*" stands for, has no values without."""
 
@@ -197,11 +256,35 @@ def _why(tensor: TensorInfo, names: Mapping[str, TensorInfo]) -> Spared | None:
     if last.startswith(_BELOW_WEIGHT) and module in names:
         return Spared(_SCALE, of=module)
     for row, start in _rows_of(last):
-        others = [_next_to(module, other.replace("*", start)) for other in row.next_to]
-        present = [other for other in others if other in names]
-        if present or not others:
-            return Spared(row.reason, of=present[0] if row.reason == _SCALE else "")
+        if (of := _needed(row, module, start, names)) is not None:
+            return Spared(row.reason, of=of)
+    for name in _LONG if tensor.key.endswith(_LONG) else ():
+        module = tensor.key.removesuffix(name)
+        for row in _BY_NAME[name[1:]] if module != tensor.key else ():
+            if (of := _needed(row, module, "", names)) is not None:
+                return Spared(row.reason, end=name[1:], of=of)
     return None
+
+
+def _needed(
+    row: NotWeights, module: str, start: str, names: Mapping[str, TensorInfo]
+) -> str | None:
+    """Return the key of the quantized weight that a tensor belongs to, or "" for none.
+
+    It is None where nothing lies next to the tensor that makes it what the row says.
+    """
+    others = [_next_to(module, other.replace("*", start)) for other in row.next_to]
+    present = [
+        key for key in others if key in names and (not row.packed or _holds_integers(names[key]))
+    ]
+    if others and not present:
+        return None
+    return present[0] if row.reason == _SCALE else ""
+
+
+def _holds_integers(tensor: TensorInfo) -> bool:
+    known = DTYPES.get(tensor.dtype)
+    return known is not None and known.kind == "integer"
 
 
 def _next_to(module: str, name: str) -> str:
@@ -234,7 +317,7 @@ def _is_small(weight: TensorInfo) -> bool:
 def _scales_of(weight: TensorInfo, names: Mapping[str, TensorInfo]) -> Iterator[str]:
     """Yield the keys of what scales a weight."""
     module, dot, last = weight.key.rpartition(".")
-    start = last.removesuffix("_packed")
+    start = last.removesuffix("_packed").removesuffix("_qdata")
     for scale in _SCALES:
         if scale == "SCB" and last != "weight":
             continue

@@ -187,6 +187,171 @@ SAVED: dict[str, tuple[Shapes, dict[str, str]]] = {
             "l.tables2": "of a quantizer",
         },
     ),
+    "VPTQ": (
+        {
+            "l.centroids.weight": ("float16", (1, 64)),
+            "l.res_centroids.weight": ("float16", (1, 32)),
+            "l.outlier_centroids.weight": ("float16", (1, 16)),
+            "l.indices": ("int32", (1, 2, 8)),
+            "l.outlier_indices": ("int16", (1, 2, 1)),
+            "l.perm": ("int16", (8,)),
+            "l.weight_scale": ("float16", (8,)),
+            "l.weight_bias": ("float16", (8,)),
+            "l.bias": ("float16", (8,)),
+        },
+        {
+            "l.centroids.weight": SCALE,
+            "l.res_centroids.weight": SCALE,
+            "l.outlier_centroids.weight": SCALE,
+            "l.indices": "indices into a codebook",
+            "l.outlier_indices": "indices into a codebook",
+            "l.perm": "integer values",
+            "l.weight_scale": SCALE,
+            "l.weight_bias": SCALE,
+        },
+    ),
+    "VPTQ with indices as floats": (
+        {
+            "l.centroids.weight": ("float16", (1, 64)),
+            "l.res_centroids.weight": ("float16", (1, 32)),
+            "l.indices": ("float16", (1, 2, 8)),
+            "l.res_indices": ("float16", (1, 2, 8)),
+            "l.bias": ("float16", (8,)),
+        },
+        {
+            "l.centroids.weight": SCALE,
+            "l.res_centroids.weight": SCALE,
+            "l.indices": "indices into a codebook",
+            "l.res_indices": "indices into a codebook",
+        },
+    ),
+    "Marlin": (
+        {
+            "l.B": ("int32", (8, 512)),
+            "l.s": ("float16", (1, 256)),
+            "l.bias": ("float16", (256,)),
+            "k.B_24": ("int32", (4, 512)),
+            "k.B_meta": ("int16", (4, 512)),
+            "k.s": ("float16", (1, 256)),
+        },
+        {
+            "l.B": "integer values",
+            "l.s": SCALE,
+            "k.B_24": "integer values",
+            "k.B_meta": "integer values",
+            "k.s": SCALE,
+        },
+    ),
+    "QQQ": (
+        {
+            "l.B": ("int32", (8, 512)),
+            "l.s_channel": ("float32", (1, 256)),
+            "l.s_group": ("float16", (1, 256)),
+        },
+        {"l.B": "integer values", "l.s_channel": SCALE, "l.s_group": SCALE},
+    ),
+    "MLX": (
+        {
+            "l.weight": ("uint32", (8, 1)),
+            "l.scales": ("bfloat16", (8, 1)),
+            "l.biases": ("bfloat16", (8, 1)),
+            "l.bias": ("bfloat16", (8,)),
+        },
+        {"l.weight": "integer values", "l.scales": SCALE, "l.biases": SCALE},
+    ),
+    "FP-Quant": (
+        {
+            "l.qweight": ("uint8", (8, 8)),
+            "l.scales": ("uint8", (8, 1)),
+            "l.weight_global_scale": ("bfloat16", ()),
+            "l.act_global_scale": ("bfloat16", ()),
+            "l.forward_hadamard_matrix": ("bfloat16", (16, 16)),
+            "l.backward_hadamard_matrix": ("bfloat16", (16, 16)),
+        },
+        {
+            "l.qweight": "integer values",
+            "l.scales": SCALE,
+            "l.weight_global_scale": SCALE,
+            "l.act_global_scale": SCALE,
+            "l.forward_hadamard_matrix": SCALE,
+            "l.backward_hadamard_matrix": SCALE,
+        },
+    ),
+    "Nunchaku": (
+        {
+            "l.qweight": ("int8", (8, 4)),
+            "l.wscales": ("bfloat16", (1, 8)),
+            "l.smooth_factor": ("bfloat16", (8,)),
+            "l.proj_down": ("bfloat16", (8, 2)),
+        },
+        {"l.qweight": "integer values", "l.wscales": SCALE, "l.smooth_factor": SCALE},
+    ),
+    "torchao": (
+        {
+            "l._weight_qdata": ("float8_e4m3fn", (4, 4)),
+            "l._weight_scale": ("float32", (4, 1)),
+            "k._weight_qdata": ("int32", (4, 4)),
+            "k._weight_scale": ("bfloat16", (4, 1)),
+            "k._weight_zero_point": ("bfloat16", (4, 1)),
+            "k.bias": ("bfloat16", (4,)),
+        },
+        {
+            "l._weight_qdata": "quantized, and scaled by _weight_scale",
+            "l._weight_scale": SCALE,
+            "k._weight_qdata": "integer values",
+            "k._weight_scale": SCALE,
+            "k._weight_zero_point": SCALE,
+        },
+    ),
+    "ComfyUI": (
+        {
+            "l.weight": ("float8_e4m3fn", (4, 4)),
+            "l.scale_weight": ("float32", ()),
+            "l.scale_input": ("float32", ()),
+            "l.bias": ("bfloat16", (4,)),
+            "scaled_fp8": ("float8_e4m3fn", (2,)),
+        },
+        {
+            "l.weight": "quantized, and scaled by scale_weight",
+            "l.scale_weight": SCALE,
+            "l.scale_input": SCALE,
+            "scaled_fp8": "of a quantizer",
+        },
+    ),
+    "Gemma's quantized layers": (
+        {
+            "l.weight": ("uint8", (4, 2)),
+            "l.weight_scale": ("float32", (4, 1)),
+            "l.input_activation_scale": ("float32", ()),
+            "e.embedding_quantized": ("uint8", (4, 2)),
+            "e.embedding_scale": ("float32", (4, 1)),
+        },
+        {
+            "l.weight": "quantized, and scaled by weight_scale",
+            "l.weight_scale": SCALE,
+            "l.input_activation_scale": SCALE,
+            "e.embedding_quantized": "integer values",
+            "e.embedding_scale": SCALE,
+        },
+    ),
+    "static FP8 of transformers": (
+        {
+            "l.weight": ("float8_e4m3fn", (4, 4)),
+            "l.weight_scale_inv": ("float32", ()),
+            "l.activation_scale": ("float32", ()),
+            "e.gate_up_proj": ("float8_e4m3fn", (2, 4, 4)),
+            "e.gate_up_proj_scale_inv": ("float32", (2, 1, 1)),
+            "e.gate_up_proj_activation_scale": ("float32", (2,)),
+        },
+        {
+            "l.weight": "quantized, and scaled by weight_scale_inv",
+            "l.weight_scale_inv": SCALE,
+            "l.activation_scale": SCALE,
+            "e.gate_up_proj": "quantized, and scaled by gate_up_proj_scale_inv",
+            "e.gate_up_proj_scale_inv": SCALE,
+            "e.gate_up_proj_activation_scale": SCALE,
+        },
+    ),
     "Stable Diffusion 1": (
         {
             "betas": ("float32", (1000,)),
@@ -365,11 +530,32 @@ def test_a_table_is_filled_where_its_last_segment_is_named(pattern: str) -> None
 
 
 def test_learned_tensors_with_names_like_these_are_weights() -> None:
-    """The shape of SMPL's bodies, the scales of nGPT, a rate that is learned."""
+    """The shape of SMPL's bodies, the scales of nGPT, a rate that is learned, NetVLAD."""
     shapes: Shapes = {
         "smpl.betas": ("float32", (10,)),
         "attn.q_scale": ("float32", (8,)),
         "attn.k_scale": ("float32", (8,)),
         "ssm.decay": ("float32", (8,)),
+        "netvlad.centroids.weight": ("float32", (8, 4)),
+        "netvlad.perm": ("float32", (8,)),
+        "kan.B": ("float32", (8, 4)),
+        "kan.s": ("float32", (4,)),
+        "act.weight": ("float32", (8,)),
+        "act.scales": ("float32", (8,)),
+        "act.biases": ("float32", (8,)),
+        "fft.scale_weight": ("float32", (8,)),
+        "attn.weight_bias": ("float32", (8,)),
+        "memory.indices": ("float32", (8,)),
     }
     assert _filled(_plan(_infos(shapes), "*=normal")) == shapes.keys()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_filled"),
+    [("l.centroids.weight", True), ("*.centroids.weight", True), ("*.weight", False)],
+)
+def test_a_codebook_that_is_called_weight_is_filled_where_more_of_it_is_named(
+    pattern: str, is_filled: bool
+) -> None:
+    tensors = _infos(SAVED["VPTQ"][0])
+    assert ("l.centroids.weight" in _filled(_plan(tensors, f"{pattern}=zeros"))) == is_filled

@@ -86,7 +86,7 @@ EXIT_CODES = (
     ),
     ("2", "error in usage, rules, input or output: one `error:` line, and nothing was written"),
     ("3", "some sources of a batch failed, and the others are done (`--keep-going`)"),
-    ("129, 130, 141, 143", "SIGHUP, Ctrl-C, closed pipe, SIGTERM; nothing was written"),
+    ("129, 130, 141, 143", "SIGHUP, Ctrl-C, closed pipe, SIGTERM; an output is whole or not there"),
 )
 
 

@@ -8,7 +8,7 @@ from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.folders import folders_above
 from reinit_cli.storage.outputs import output_to
 from reinit_cli.storage.reader import Modes
-from reinit_cli.storage.writer import put_file
+from reinit_cli.storage.writer import naming_written, put_file
 
 
 def write_alone(destination: Destination, data: bytes) -> None:
@@ -17,11 +17,9 @@ def write_alone(destination: Destination, data: bytes) -> None:
     Raises:
         OutputUnwritableError: the disk is full or the folder refuses.
     """
-    # A signal may raise as the first call to close it begins; no other does after it.
-    with (
-        folders_above((destination,)),
-        ExitStack() as backstop,
-        backstop.push(output_to(destination, Modes())) as output,
-    ):
-        put_file(output, destination, data)
-        output.commit()
+    with folders_above((destination,)):
+        to = output_to(destination, Modes())
+        # A signal may raise as the first call to close it begins; no other does after it.
+        with naming_written(to), ExitStack() as backstop, backstop.push(to) as output:
+            put_file(output, destination, data)
+            output.commit()

@@ -38,7 +38,7 @@ from reinit_cli.storage.location import DASH
 from reinit_cli.storage.memory import limits
 from reinit_cli.storage.outputs import output_to
 from reinit_cli.storage.segments import Segment
-from reinit_cli.storage.writer import Output, Writer, put_file
+from reinit_cli.storage.writer import Output, Writer, naming_written, put_file
 from reinit_cli.streams.stream import stream_named
 from reinit_cli.text import named, nbytes, plural
 from reinit_cli.threads import Progress, made_once, unwatched
@@ -160,7 +160,7 @@ def execute(
         contents.check_unchanged(written)
         donors.check_unchanged(written)
 
-    with ExitStack() as alone:
+    with ExitStack() as around, ExitStack() as alone:
         alone.enter_context(telling_ranks([request] if output is None else []))
         _check_memory(job.plan)
         fetch_for(job, progress or unwatched)
@@ -177,6 +177,7 @@ def execute(
             files = files_of(job, contents, donors, recorder_.blank)
             nbytes = sum(map(total_nbytes, files.values()))
             to = output or _output(job, contents, files, stream)
+            around.enter_context(naming_written(to))
             # A signal may raise as the first call to close it begins; no other does after it.
             with ExitStack() as backstop, backstop.push(to) as opened:
                 alone.pop_all()  # what is opened tells the others itself

@@ -61,6 +61,8 @@ class Gap:
 class ComparingOutput:
     """Compares the files of an output, instead of writing them; see `Output`."""
 
+    written: Sequence[str] = ()
+
     def __init__(
         self,
         files: Mapping[str, Reader],

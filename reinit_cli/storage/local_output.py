@@ -78,7 +78,7 @@ class LocalOutput:
         self._inside: list[FileInFolder] = []
         self._lone: list[WholeFile] = []
         self._extras: list[Whole] = []
-        self._written: list[str] = []
+        self.written: list[str] = []
         self._locked = ExitStack()
         self._is_closed = False
 
@@ -101,7 +101,7 @@ class LocalOutput:
                 left.append(self._anchored.called(self._folder.outer))
             if self._anchor is not None:
                 self._anchor.close()
-        note_left(left, failure[1], self._written)
+        note_left(left, failure[1], self.written)
 
     def file(self, name: str, nbytes: int) -> Writer:
         """Return the writer of the lone file, or of one in the folder."""
@@ -135,13 +135,13 @@ class LocalOutput:
             with appearing(self._whole, is_all=self._folder is None):
                 if self._folder is not None:
                     self._name_folder(self._folder)
-            self._written = [str(file.destination.path) for file in self._whole]
+            self.written = [str(file.destination.path) for file in self._whole]
             if self._folder is not None:
-                self._written.append(self._path)
+                self.written.append(self._path)
         synced = [str(file.destination.path) for file in self._whole if file.syncs]
         if self._folder is not None and self._destination.syncs:
             synced.append(self._path.rstrip(os.sep))
-        sync_folders_of(synced, self._written)
+        sync_folders_of(synced, self.written)
 
     @property
     def _whole(self) -> list[Whole]:

@@ -233,7 +233,7 @@ class PipeOutput:
         self._waits = waits
         self._sent: list[InOrderWriter | SpooledWriter] = []
         self._extras: list[Whole] = []
-        self._written: list[str] = []
+        self.written: list[str] = []
         self._is_closed = False
 
     def __enter__(self) -> Self:
@@ -250,7 +250,7 @@ class PipeOutput:
             for each in self._sent:
                 each.discard()
             self._end.close()
-        note_left(left, failure[1], self._written)
+        note_left(left, failure[1], self.written)
 
     def file(self, name: str, nbytes: int) -> Writer:
         """Return the writer of the stream."""
@@ -279,6 +279,6 @@ class PipeOutput:
         except ReinitError as error:
             error.notes += ("standard output has everything",)
             raise
-        self._written = [str(file.destination.path) for file in self._extras]
+        self.written = [str(file.destination.path) for file in self._extras]
         synced = [str(file.destination.path) for file in self._extras if file.syncs]
-        sync_folders_of(synced, self._written)
+        sync_folders_of(synced, self.written)

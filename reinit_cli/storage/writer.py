@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, Self
 
 from reinit_cli.errors import ReinitError
@@ -91,6 +92,10 @@ class Output(Protocol):
     nothing, whatever was raised.
     """
 
+    @property
+    def written(self) -> Sequence[str]:
+        """The paths of what has appeared."""
+
     def __enter__(self) -> Self:
         """Hand it out."""
 
@@ -143,11 +148,26 @@ def put_file(output: Output, destination: Destination, data: bytes) -> None:
     writer.close()
 
 
+@contextmanager
+def naming_written(output: Output) -> Iterator[None]:
+    """Let an interruption, or whatever else a signal raises, say what has appeared before."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, ReinitError):
+            note_written(output.written, error)
+        raise
+
+
 def note_written(paths: Sequence[str], error: BaseException) -> None:
     """Let an error say which outputs were written all the same."""
-    if not paths or not isinstance(error, ReinitError):
+    if not paths:
         return
     shown = [repr(path) for path in paths[:_SHOWN]]
     more = [f"{len(paths) - _SHOWN:,} more"] if len(paths) > _SHOWN else []
     verb = "was" if len(paths) == 1 else "were"
-    error.notes += (f"{listed([*shown, *more])} {verb} written",)
+    note = f"{listed([*shown, *more])} {verb} written"
+    if isinstance(error, ReinitError):
+        error.notes += (note,)
+    else:
+        error.add_note(note)

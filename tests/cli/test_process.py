@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 REINIT = (sys.executable, "-m", "reinit_cli")
 
@@ -293,6 +293,88 @@ def test_an_interrupted_run_leaves_nothing_behind(
     assert err == (b"error: interrupted\n" if number == signal.SIGINT else b"")
     assert sorted(os.listdir()) == ["many.safetensors", "old.safetensors"]
     assert Path("old.safetensors").read_text() == "precious"
+
+
+# What gets Ctrl-C as a function returns.
+INTERRUPTED = """
+import os, signal, sys
+from reinit_cli.__main__ import entry
+
+name = sys.argv.pop(1)
+
+def interrupt(frame, event, _):
+    if event == "return" and frame.f_code.co_qualname == name:
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.setprofile(interrupt)
+entry()
+"""
+
+
+def _interrupted(*args: str) -> list[str]:
+    """Return the lines on stderr of a command that gets Ctrl-C as a function returns."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *args],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 130
+    return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["WholeFile.appear", "sync_folders_of", "LocalOutput.__exit__", "Report.take", "Report._show"],
+)
+def test_an_interrupted_run_says_that_its_output_was_written_if_it_was(
+    checkpoint: Path, function: str
+) -> None:
+    rules = ("-r", "a.weight=zeros", "-o", "new.safetensors")
+
+    said = _interrupted(function, str(checkpoint), *rules)
+
+    assert said[-1] == "error: interrupted; 'new.safetensors' was written"
+    assert not load_file("new.safetensors")["a.weight"].any()
+
+
+def test_an_interrupted_run_names_its_record_its_report_and_a_folder(checkpoint: Path) -> None:
+    Path("model").mkdir()
+    checkpoint.rename("model/model.safetensors")
+    options = ("-r", "a.weight=zeros", "-o", "new", "--report", "page.html")
+
+    said = _interrupted("LocalOutput._name_folder", "./model", *options, "--record-to", "made.json")
+
+    written = "'made.json', 'page.html' and 'new' were written"
+    assert said == [f"error: interrupted; {written}"]
+    assert {"made.json", "page.html", "new"} <= set(os.listdir())
+
+
+def test_an_interrupted_run_that_had_no_output_yet_says_no_more(checkpoint: Path) -> None:
+    rules = ("-r", "a.weight=zeros", "-o", "new.safetensors")
+
+    assert _interrupted("WholeFile.stage", str(checkpoint), *rules) == ["error: interrupted"]
+    assert not os.path.exists("new.safetensors")
+
+
+def test_an_interrupted_batch_counts_what_is_done_and_names_what_it_had_not_counted(
+    checkpoint: Path,
+) -> None:
+    rules = ("-r", "a.weight=zeros", "-s", "0..2", "-o", "{seed}.safetensors")
+
+    said = _interrupted("LocalOutput.commit", str(checkpoint), *rules)
+
+    assert said == ["0 of 3 done", "error: interrupted; '0.safetensors' was written"]
+    assert sorted(os.listdir()) == ["0.safetensors", "model.safetensors"]
+
+
+def test_an_interrupted_report_of_values_that_was_written_is_named(checkpoint: Path) -> None:
+    said = _interrupted("WholeFile.appear", "stats", str(checkpoint), "--report", "page.html")
+
+    assert said[-1] == "error: interrupted; 'page.html' was written"
+    assert os.path.exists("page.html")
 
 
 def test_another_process_with_other_threads_and_hashes_writes_the_same_bytes(

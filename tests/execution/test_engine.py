@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Self
@@ -216,6 +216,8 @@ def test_a_crc_that_does_not_match_ends_the_run_before_the_draws_are_done(
 
 class _Output:
     """Notes when its files are opened and closed."""
+
+    written: Sequence[str] = ()
 
     def __init__(self) -> None:
         self.events: list[str] = []

@@ -47,7 +47,7 @@ class RemoteOutput:
         self._is_last = is_last
         self._files: dict[str, RemoteObject] = {}
         self._extras: list[Whole] = []
-        self._written: list[str] = []
+        self.written: list[str] = []
         self._is_closed = False
 
     def __enter__(self) -> Self:
@@ -64,7 +64,7 @@ class RemoteOutput:
             return
         self._is_closed = True
         left = discarded(self._whole)
-        note_left(left, failure[1], self._written)
+        note_left(left, failure[1], self.written)
 
     def file(self, name: str, nbytes: int) -> Writer:
         """Return the writer of the lone object, or of one in the folder."""
@@ -103,8 +103,8 @@ class RemoteOutput:
             stay = [str(each.destination.path) for each in appeared if not each.withdraw()]
             note_written(stay, error)
             raise
-        self._written = [str(each.destination.path) for each in self._extras]
-        self._written.append(self._url)
+        self.written = [str(each.destination.path) for each in self._extras]
+        self.written.append(self._url)
 
     @property
     def _whole(self) -> list[Whole]:

@@ -120,7 +120,6 @@ class FirstOutput(SharedOutput):
 
     def __init__(self, destination: Destination, modes: Modes, ranks: Ranks) -> None:
         super().__init__(destination, modes, ranks)
-        self._is_done = False
         self._has_ended = False
 
     def begin(self, sizes: Mapping[str, int], plan: Form, progress: Progress = unwatched) -> None:
@@ -166,7 +165,6 @@ class FirstOutput(SharedOutput):
                 self._folder = _StagedFolder(self._staging)
         super().commit(check)
         self._staging.declare_done()
-        self._is_done = True
 
     def refuse(self, error: ReinitError) -> None:
         """Let the others know why nothing is committed."""
@@ -189,7 +187,7 @@ class FirstOutput(SharedOutput):
         if error is not None:
             watch.leave(error)
         is_there = self._staging.is_there
-        is_kept = is_there and not self._is_done and is_interruption(error)
+        is_kept = is_there and not self.written and is_interruption(error)
         until = time.monotonic() + (_FAREWELL_SECONDS if is_there and not is_kept else 0)
         while time.monotonic() < until and not watch.have_others_left:
             time.sleep(0.01)

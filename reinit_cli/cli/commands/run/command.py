@@ -191,7 +191,7 @@ def _run(
     keeps_going: bool,
     at_once: int,
 ) -> None:
-    """Run what is planned; if that is interrupted, report how many outputs are done."""
+    """Run what is planned."""
     from reinit_cli.cli.terminal import note_downloads
     from reinit_cli.operations.batch import run_batch
     from reinit_cli.operations.downloads import downloads_for
@@ -202,13 +202,7 @@ def _run(
     if not told.is_quiet:
         downloads = (each for job in jobs for each in downloads_for(job))
         note_downloads((job.source for job in jobs), downloads)
-    try:
-        run_batch(
-            planned, told.take, progress, keeps_going=keeps_going, at_once=at_once, report=page
-        )
-    except (KeyboardInterrupt, SystemExit):
-        told.count()
-        raise
+    run_batch(planned, told.take, progress, keeps_going=keeps_going, at_once=at_once, report=page)
 
 
 def _check_beside(asked: Asked, report: str | None, *, dry_run: bool) -> None:

@@ -63,6 +63,7 @@ class Report:
         self._verbose = verbose
         self._quiet = quiet
         self._results: list[Result] = []
+        self._is_counted = False
 
     @property
     def is_quiet(self) -> bool:
@@ -77,11 +78,6 @@ class Report:
                 source = request_of(result).called
                 return InputError(source, error) if self._is_batch else error
         return None
-
-    @property
-    def outcomes(self) -> list[Outcome]:
-        """The results that were written."""
-        return [each for each in self._results if isinstance(each, Outcome)]
 
     def take(self, result: Result) -> None:
         """Take a result, and report what does not have to wait for the others."""
@@ -117,7 +113,7 @@ class Report:
 
     @contextmanager
     def naming_outputs(self, page: str | None) -> Iterator[None]:
-        """Let an error of standard output say which outputs were written before.
+        """Let an error of standard output, or an interruption, say what was written before.
 
         Args:
             page: the path of a report, or None.
@@ -125,10 +121,21 @@ class Report:
         try:
             yield
         except OutputUnwritableError as error:
-            written = [path for each in self.outcomes for path in each.job.writes]
-            if error.kind == "stream" and written:
-                note_written([*written, *([page] if page is not None else [])], error)
+            if error.kind == "stream":
+                note_written(self._written(page), error)
             raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            if not self._is_batch:
+                note_written(self._written(page), error)
+            elif not self._is_counted:
+                self.count()
+            raise
+
+    def _written(self, page: str | None) -> list[str]:
+        """Return the paths of what was written."""
+        done = [each for each in self._results if isinstance(each, Outcome) and not each.error]
+        written = [path for each in done for path in each.job.writes]
+        return [*written, *([page] if written and page is not None else [])]
 
     def count(self, *, is_needed: bool = True) -> None:
         """Say how many inputs are done, if there are several or one has failed."""
@@ -137,6 +144,7 @@ class Report:
             from reinit_cli.cli.commands.run.inputs import counted, skipped_line
 
             self._stream.flush()
+            self._is_counted = True
             if self._is_batch or (self._keeps_going and has_failed):
                 note(counted(self._results, self._total))
                 return

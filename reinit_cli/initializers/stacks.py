@@ -31,6 +31,14 @@ _PARALLEL = re.compile(
 _PLAIN, _NAMED = re.compile("()([0-9]+)", re.ASCII), re.compile("(.*[A-Za-z]_)([0-9]+)", re.DOTALL)
 """A number that stands alone, and a name that ends with one."""
 
+_SIDE = re.compile("(?:en|de)coder")
+_OTHER_SIDE = {"encoder": "decoder", "decoder": "encoder"}
+
+_CROSS = re.compile(
+    r"cross|enc(?:oder)?_?(?:dec(?:oder)?)?_?att|multihead_attn|src_att", re.IGNORECASE
+)
+"""Names of the attention from a decoder to an encoder: torch's, fairseq's, T5's, BERT's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Depth:
@@ -57,6 +65,21 @@ class Depth:
             return self.count
         there = f"its keys have {self.count:,} of the layers 0 to {self.last:,}"
         raise UndefinedError(f"{there}, so that their number is not certain; give layers=")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The stacks of an encoder and a decoder that lie next to each other.
+
+    Attributes:
+        own: the one of a tensor, "encoder" or "decoder".
+        other: the depth of the other one's last layer.
+        is_crossed: whether layers attend from the decoder to the encoder, by their names.
+    """
+
+    own: str
+    other: Depth
+    is_crossed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +134,22 @@ class Stacks:
         inner = (each for each in read.numbers if not each.is_of_leaf)
         return self._index.depth_of_layer(next(iter((*counting, *inner, *read.numbers))))
 
+    def pair(self, key: str) -> Pair | None:
+        """Return the encoder and the decoder that a tensor lies in one of, or None.
+
+        It lies in one if its path has "encoder" or "decoder", and a path that begins alike has
+        the other of them, with layers.
+        """
+        found = _SIDE.search(key)
+        if found is None:
+            return None
+        own, start = found[0], key[: found.start()]
+        ours, theirs = (self._index.sides.get(start + side) for side in (own, _OTHER_SIDE[own]))
+        if ours is None or theirs is None:
+            return None
+        decoder = ours if own == "decoder" else theirs
+        return Pair(own, self.depth(theirs.deepest), is_crossed=decoder.is_crossed)
+
     @cached_property
     def _index(self) -> _Index:
         index = _Index()
@@ -131,15 +170,32 @@ class Stacks:
         return [outer, *(each for each in others if 2 * nkeys[each.before] > of_outer)]
 
 
+@dataclass(slots=True)
+class _Side:
+    """What begins with the path of an encoder or of a decoder.
+
+    Attributes:
+        deepest: a key of its stack with the most layers.
+        nlayers: how many layers keys of that stack were found with.
+        is_crossed: whether a name is that of attention from a decoder to an encoder.
+    """
+
+    deepest: str
+    nlayers: int
+    is_crossed: bool
+
+
 class _Index:
     """What the keys of a checkpoint have before and between their numbers.
 
     Attributes:
         nkeys: how many keys have a beginning that ends before or after a number.
+        sides: the encoders and decoders that have layers, by their paths.
     """
 
     def __init__(self) -> None:
         self.nkeys: Counter[str] = Counter()
+        self.sides: dict[str, _Side] = {}
         self._layers: dict[str, set[int]] = defaultdict(set)
         self._blocks: dict[str, set[tuple[int, ...]]] = defaultdict(set)
         self._alike: dict[str, set[tuple[int, ...]]] = defaultdict(set)
@@ -163,6 +219,20 @@ class _Index:
             if not each.is_of_leaf:
                 self._blocks[each.outline].add(values[: at + 1])
         self._alike[read.outline].add(values)
+        if (found := _SIDE.search(key)) is not None:
+            self._add_side(key, found.end(), read)
+
+    def _add_side(self, key: str, end: int, read: _Read) -> None:
+        """Add a key whose path is that of an encoder or a decoder up to some length."""
+        inside = (each for each in read.numbers if len(each.before) > end)
+        stack = next((each for each in inside if not each.is_of_leaf), None)
+        if stack is None:
+            return
+        nlayers, is_crossed = len(self._layers[stack.before]), bool(_CROSS.search(key, end))
+        side = self.sides.setdefault(key[:end], _Side(key, nlayers, is_crossed))
+        if nlayers > side.nlayers:
+            side.deepest, side.nlayers = key, nlayers
+        side.is_crossed |= is_crossed
 
     def varying(self, read: _Read) -> frozenset[int]:
         """Return which numbers of a key other keys have otherwise, with the others the same."""

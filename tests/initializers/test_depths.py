@@ -136,6 +136,74 @@ def test_deepnet_of_a_thousand_layers_has_the_gain_of_its_paper() -> None:
     assert law.std == pytest.approx(0.10573712634405641, rel=1e-12)
 
 
+TRANSFORMER = list(nn.Transformer(4, 2, 18, 6, 4, batch_first=True).state_dict())
+BART = [
+    f"model.{side}.layers.{layer}.{part}.weight"
+    for side, depth, attention in (("encoder", 18, ()), ("decoder", 6, ("encoder_attn.out_proj",)))
+    for layer in range(depth)
+    for part in (*attention, "self_attn.out_proj", "fc1")
+]
+TROCR = [
+    *(f"encoder.encoder.layer.{layer}.output.dense.weight" for layer in range(18)),
+    *(f"decoder.model.decoder.layers.{layer}.encoder_attn.out_proj.weight" for layer in range(6)),
+    *(f"decoder.model.decoder.layers.{layer}.fc1.weight" for layer in range(6)),
+]
+ENCODER, DECODER = 1 / (math.pow(math.pow(18, 4) * 6, 0.0625) * 1.15), (12 * 6) ** -0.25
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "gain"),
+    [
+        (TRANSFORMER, "encoder.layers.17.linear2.weight", ENCODER),
+        (TRANSFORMER, "decoder.layers.0.multihead_attn.out_proj.weight", DECODER),
+        (BART, "model.encoder.layers.0.fc1.weight", ENCODER),
+        (BART, "model.decoder.layers.5.fc1.weight", DECODER),
+        (TROCR, "encoder.encoder.layer.17.output.dense.weight", ENCODER),
+        (TROCR, "decoder.model.decoder.layers.3.fc1.weight", DECODER),
+        (BART[:36], "model.encoder.layers.0.fc1.weight", 144**-0.25),
+        (BART[36:], "model.decoder.layers.0.fc1.weight", 48**-0.25),
+    ],
+)
+def test_deepnet_tells_an_encoder_and_its_decoder_from_a_stack_alone(
+    keys: list[str], key: str, gain: float
+) -> None:
+    """DeepNet, figure 2, with N = 18 and M = 6; torchscale has 1 / 1.15 for its 0.87."""
+    law = _law("deepnet", key, keys, shape=(1, 1))
+
+    assert key in keys
+    assert law.std == pytest.approx(gain, rel=1e-3)
+
+
+def test_deepnet_of_an_old_record_is_that_of_a_stack_alone() -> None:
+    elsewhere = Elsewhere(stacks=Stacks(BART), versions={})
+    law = parse_init("deepnet").law((1, 1), Site(BART[-1], elsewhere=elsewhere))
+
+    assert law is not None
+    assert law.std == pytest.approx(48**-0.25)
+
+
+def test_deepnet_does_not_guess_what_an_encoder_next_to_a_decoder_is() -> None:
+    keys = [f"{side}.blocks.{n}.mlp.fc1.weight" for side in ("encoder", "decoder") for n in (0, 1)]
+    with pytest.raises(
+        UndefinedError, match="give encoder with decoder_layers=, decoder, or alone"
+    ):
+        _law("deepnet", keys[0], keys)
+    assert _law("deepnet:alone", keys[0], keys, shape=(1, 1)).std == pytest.approx(0.5)
+
+    cut = [key for key in BART if ".decoder.layers.2." not in key]
+    with pytest.raises(UndefinedError, match="the keys have 5 of the layers 0 to 5 of the decoder"):
+        _law("deepnet", cut[0], cut)
+    law = _law("deepnet:encoder,decoder_layers=6", cut[0], cut, shape=(1, 1))
+    assert law.std == pytest.approx(ENCODER, rel=1e-3)
+
+
+@pytest.mark.parametrize("init", ["tfixup:encoder", "deepnet:encoder,decoder_layers=6"])
+def test_a_law_of_an_encoder_takes_no_decoder_next_to_it(init: str) -> None:
+    with pytest.raises(UndefinedError, match="says that it is of the decoder, not of the encoder"):
+        _law(init, BART[-1], BART)
+    assert _law(init, BART[0], BART)
+
+
 @pytest.mark.parametrize(
     ("init", "problem"),
     [

@@ -141,6 +141,7 @@ def _first_number(key: str) -> int:
     "is given",
     paper="Huang, Pérez, Ba & Volkovs 2020, Improving transformer optimization through better "
     "initialization, ICML (T-Fixup, for transformers without layer norm)",
+    version=2,
 )
 def tfixup(
     shape: tuple[int, ...],
@@ -155,9 +156,21 @@ def tfixup(
     It is for the weights of values, of attention outputs and of feed-forward layers.
     """
     del shape
+    _check_side(site, stack)
     count = _layers_of(site, layers)
     gain = 0.67 / _fourth_root(count) if stack == "encoder" else 1 / _fourth_root(9 * count)
     return xavier_uniform((), both, gain=gain)
+
+
+def _check_side(site: Site, stack: str | None) -> None:
+    """Check that a tensor does not lie in a decoder next to the encoder that is meant.
+
+    Raises:
+        UndefinedError: it does, or the other way around.
+    """
+    pair = site.elsewhere.stacks.pair(site.key) if site.version > 1 else None
+    if pair is not None and stack in {"encoder", "decoder"} - {pair.own}:
+        raise UndefinedError(f"its key says that it is of the {pair.own}, not of the {stack}")
 
 
 def _fourth_root(number: float) -> float:
@@ -178,13 +191,14 @@ def _complete_deepnet(name: str, given: Arguments) -> Arguments:
     purpose="layers",
     law="N(0, gain²·2 / (fan_in + fan_out)), gain = (8·layers)^(-1/4) in a stack alone, "
     "0.87·(layers⁴·decoder_layers)^(-1/16) in the encoder and (12·layers)^(-1/4) in the decoder "
-    "of two",
+    "of two; the keys tell which, unless stack does",
     example="deepnet:layers=12",
     defined="2 dimensions or more; any with fan; if the keys count their layers from 0 or layers= "
     "is given",
     paper="Wang, Ma, Dong, Huang, Zhang & Wei 2022, DeepNet: scaling transformers to 1,000 layers, "
     "arXiv:2203.00555",
     complete=_complete_deepnet,
+    version=2,
 )
 def deepnet(
     shape: tuple[int, ...],
@@ -192,7 +206,7 @@ def deepnet(
     both: Fans,
     *,
     layers: Layers = None,
-    stack: Annotated[str | None, Choice(("encoder", "decoder"))] = None,
+    stack: Annotated[str | None, Choice(("encoder", "decoder", "alone"))] = None,
     decoder_layers: Layers = None,
 ) -> Law:
     """Scale Xavier for residual connections by DeepNorm (DeepNet).
@@ -201,9 +215,32 @@ def deepnet(
     take plain Xavier.
     """
     del shape
+    if stack is None and site.version > 1:
+        stack, decoder_layers = _side_of(site)
+    _check_side(site, stack)
     count = _layers_of(site, layers)
     if stack == "encoder":
         gain = 0.87 / _fourth_root(_fourth_root(count**4 * (decoder_layers or 1)))
     else:
         gain = 1 / _fourth_root((12 if stack == "decoder" else 8) * count)
     return xavier_normal((), both, gain=gain)
+
+
+def _side_of(site: Site) -> tuple[str, int | None]:
+    """Return which stack a tensor lies in, and for that of an encoder the decoder's layers."""
+    pair = site.elsewhere.stacks.pair(site.key)
+    if pair is None:
+        return "alone", None
+    if not pair.is_crossed:
+        raise UndefinedError(
+            "its keys have an encoder next to a decoder, and do not tell whether one attends to "
+            "the other; give encoder with decoder_layers=, decoder, or alone"
+        )
+    if pair.own == "decoder":
+        return pair.own, None
+    if pair.other.count <= pair.other.last:
+        raise UndefinedError(
+            f"the keys have {pair.other.count:,} of the layers 0 to {pair.other.last:,} of the "
+            "decoder next to its encoder; give encoder with decoder_layers="
+        )
+    return pair.own, pair.other.count

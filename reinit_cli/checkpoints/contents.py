@@ -18,6 +18,7 @@ from reinit_cli.checkpoints.formats.base import (
 )
 from reinit_cli.checkpoints.formats.respelling import Respelling
 from reinit_cli.checkpoints.source import empty_state
+from reinit_cli.errors import UnreadableSourceError
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.listing import ListedFolder
 from reinit_cli.storage.reader import Modes, Reader
@@ -45,8 +46,15 @@ class FileContents:
     folder: ListedFolder | None = None
 
     def view(self, tensor: TensorInfo) -> View:
-        """Return a tensor, wherever its bytes lie."""
+        """Return a tensor, wherever its bytes lie.
+
+        Raises:
+            UnreadableSourceError: its pieces alone say that it can only be carried along.
+        """
         places = self.located.places.get(tensor.key, ())
+        if not places and self.located.look is not None and not tensor.carried:
+            why = self.located.look(tensor.key)
+            raise UnreadableSourceError(self.opened.path, f"{tensor.key!r} is {why}")
         parts = tuple(self._part(place, tensor.stride) for place in places)
         return View(parts, tensor.dtype, tensor.shape)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 
 from reinit_cli.checkpoints.contents import FileContents
 from reinit_cli.checkpoints.formats import format_of_folder
 from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.formats.dcp.glance import is_part
-from reinit_cli.checkpoints.source import Contents, files_of_weights
+from reinit_cli.checkpoints.source import Contents, Source, files_of_weights
 from reinit_cli.collector import collector_paused
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.listing import ListedFolder
@@ -113,6 +114,34 @@ class FolderSource:
                 self.located.confirm(opened)
             folder = ListedFolder(self.path, self.listed, files.keys(), self.store)
             yield FileContents(self.format, self.located, opened, modes, folder)
+
+
+def looked_into(source: Source, keys: Iterable[str]) -> Source:
+    """Return a source of which some tensors are known as their pieces have them.
+
+    Args:
+        source: any source.
+        keys: the tensors whose values are wanted.
+    """
+    if not isinstance(source, FolderSource) or source.located.look is None:
+        return source
+    chosen = frozenset(keys)
+    tensors = tuple(
+        tensor_looked_into(source, each) if each.key in chosen else each for each in source.tensors
+    )
+    if tensors == source.tensors:
+        return source
+    return replace(source, located=replace(source.located, tensors=tensors))
+
+
+def tensor_looked_into(source: Source, tensor: TensorInfo) -> TensorInfo:
+    """Return a tensor as its pieces have it.
+
+    They alone may say that their bytes are not its values: those of a conjugate view, say.
+    """
+    look = source.located.look if source.located is not None else None
+    why = look(tensor.key) if look is not None and not tensor.carried else None
+    return replace(tensor, carried=why) if why else tensor
 
 
 def name_of_folder(path: str) -> SourceName:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from reinit_cli.checkpoints.find import find_source, may_be_model
+from reinit_cli.checkpoints.folder import looked_into
 from reinit_cli.checkpoints.model import drawn_from
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.execution.sketches import BINS, PICTURES
@@ -82,8 +83,11 @@ def compare(
     Returns:
         One for each key, in the order of the first source, then what only the second has.
     """
+    looked = []
     for source, chosen in _compared(first, second, is_chosen, names):
         fetch_tensors(source, chosen, progress)
+        looked.append(looked_into(source, chosen))
+    first, second = looked
     with first.open(seed) as mine, second.open(seed) as theirs:
 
         def work() -> list[Difference]:

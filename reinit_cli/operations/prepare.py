@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reinit_cli.checkpoints.fetching import doubts_about_files
-from reinit_cli.checkpoints.folder import FolderSource
+from reinit_cli.checkpoints.folder import FolderSource, looked_into
 from reinit_cli.checkpoints.model import ModelSource, drawn_from
 from reinit_cli.checkpoints.models.named import arch_given
 from reinit_cli.checkpoints.references import References, find_references
@@ -227,6 +227,9 @@ def job_of(request: Request, found: Source | None = None, versions: Versions | N
         raise MissingRuleError(request.called)
     decided = decide(source, request, versions)
     layout = layout_for(decided.plan, source, layout)
+    read = [each.origin for each in decided.plan.steps if each.is_filled or layout.is_created]
+    if (looked := looked_into(source, read)) is not source:
+        source, decided = looked, decide(looked, request, versions)
     donors = decided.references.donors.values()
     check_links(donors, request)
     _check_content(request, source, destination, layout)

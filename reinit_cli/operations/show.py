@@ -8,6 +8,7 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
+from reinit_cli.checkpoints.folder import tensor_looked_into
 from reinit_cli.checkpoints.source import Contents, Source
 from reinit_cli.errors import TensorError
 from reinit_cli.lazy import dataclass
@@ -157,7 +158,8 @@ def opened_views(
     views, skipped = [], {}
     fetch_tensors(source, [tensor.key for tensor in tensors])
     with source.open(seed) as contents:
-        for tensor in tensors:
+        for each in tensors:
+            tensor = tensor_looked_into(source, each)
             try:
                 views.append((tensor, _view(contents, tensor, part)))
             except TensorError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from reinit_cli.checkpoints.folder import tensor_looked_into
 from reinit_cli.checkpoints.source import Source
 from reinit_cli.execution.fetch import announce_views
 from reinit_cli.lazy import dataclass
@@ -54,10 +55,13 @@ def unmeasurable(tensor: TensorInfo) -> str | None:
     return "its elements overlap in memory" if tensor.overlaps_itself else None
 
 
-def measurable(chosen: Sequence[TensorInfo]) -> tuple[list[TensorInfo], Mapping[str, str]]:
-    """Return the tensors that can be measured, and why the others cannot."""
-    reasons = {tensor.key: reason for tensor in chosen if (reason := unmeasurable(tensor))}
-    return [tensor for tensor in chosen if tensor.key not in reasons], reasons
+def measurable(
+    source: Source, chosen: Sequence[TensorInfo]
+) -> tuple[list[TensorInfo], Mapping[str, str]]:
+    """Return the tensors of a source that can be measured, and why the others cannot."""
+    known = [tensor_looked_into(source, tensor) for tensor in chosen]
+    reasons = {tensor.key: reason for tensor in known if (reason := unmeasurable(tensor))}
+    return [tensor for tensor in known if tensor.key not in reasons], reasons
 
 
 def measure_source(

@@ -339,7 +339,7 @@ def stats(
         ReinitError: the source cannot be read, or a pattern is not valid.
     """
     found = source_of(source, weights, root, stream)
-    tensors, _ = measurable(chosen_of(found, patterns))
+    tensors, _ = measurable(found, chosen_of(found, patterns))
     if isinstance(by, str) and by != "module":
         raise TypeError(f"by must be 'module' or an integer, not {by!r}")
     depth = WHOLE_MODULE if by == "module" else by

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,51 @@ def test_quantized_tensors_are_carried_and_put_into_no_other_file(
         assert line.endswith("cannot hold 'q', a quantized tensor (qint8)")
     assert main(["dcp", "-r", "*=zeros", "-o", "out", "-q"]) == 0
     assert dict(slices_of(Path("out")))["q"] == dict(slices_of(Path("dcp")))["q"]
+
+
+class _Tagged(Tensor):
+    """A tensor of a class that is not installed elsewhere."""
+
+
+_CARRIED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "conjugated": (lambda values: torch.complex(values, values).conj(), "a conjugated or"),
+    "negated": (torch._neg_view, "a conjugated or negated view"),
+    "subclass": (lambda values: values.as_subclass(_Tagged), "a tensor subclass (tests."),
+}
+
+
+@pytest.mark.parametrize("kind", _CARRIED)
+def test_what_only_a_piece_says_is_said_of_its_tensor_and_the_others_are_read(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, why = _CARRIED[kind]
+    state = {"w": torch.arange(6.0), "odd": make(torch.arange(12.0).view(4, 3))}
+    save_alone(Path("dcp"), state)
+    torch.save(state, "whole.pt")
+    save_file({"odd": state["odd"].resolve_conj().resolve_neg().as_subclass(Tensor)}, "plain")
+
+    assert main(["stats", "dcp/"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[1].split("\t")[:3] == ["w", "6", "2.5"]
+    assert f"skipped: odd: {why}" in err
+    assert main(["show", "dcp/", "*"]) == 0
+    assert capsys.readouterr().err.startswith(f"warning: skipped 'odd': {why}")
+    assert main(["diff", "dcp/", "whole.pt"]) == 0
+    assert "1 identical, 1 not compared" in capsys.readouterr().err
+    for options in (["-o", "n.pt"], ["-o", "n.safetensors"], ["--to", "dcp", "-o", "n"]):
+        assert main(["dcp/", *options]) == 2
+        assert f"cannot hold 'odd', {why}" in capsys.readouterr().err
+    assert main(["plain", "-r", "odd=rewind:dcp/", "-o", "n.safetensors"]) == 2
+    assert f"error: cannot read 'dcp/': 'odd' is {why}" in capsys.readouterr().err
+    assert not list(Path().glob("n*"))
+
+    assert main(["dcp/", "--drop", "odd", "-o", "n.safetensors", "-q"]) == 0
+    assert load_file("n.safetensors").keys() == {"w"}
+    assert main(["dcp/", "-r", "*=zeros", "-o", "out", "--record", "-q"]) == 0
+    slices = dict(slices_of(Path("out")))
+    assert slices["odd"] == dict(slices_of(Path("dcp")))["odd"]
+    assert not torch.load(io.BytesIO(slices["w"])).any()
+    assert main(["verify", "out", "--source", "dcp"]) == 0
 
 
 @pytest.mark.parametrize("cut", CUTS)

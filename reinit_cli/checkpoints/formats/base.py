@@ -126,7 +126,6 @@ class Fault:
 
 Confirm = Callable[[Files], None]
 """Checks what was taken on trust, as reading it of a distant file would have taken long.
-
 Raises MalformedFileError."""
 
 
@@ -166,6 +165,7 @@ class Located:
         parts: the files that its tensors lie in, where `places` takes a look into them.
         facts: what it says of itself, for people: the version of its form, say.
         pieces: the file and the box of each piece of a tensor, by its key, where ranks wrote them.
+        look: says of a key why its tensor can only be carried, where only its pieces tell.
         trained: files of training state that follows the weights: their format, what is in them.
         confirm: checks what was taken on trust, before tensors are read; None for nothing.
         own: what the format itself needs to rewrite the files; nobody else's business.
@@ -198,6 +198,7 @@ class Located:
     parts: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     pieces: Mapping[str, Sequence[tuple[str, Box]]] = field(default_factory=dict)
+    look: Callable[[str], str | None] | None = None
     trained: Mapping[str, tuple[Format, Located]] = field(default_factory=dict)
     confirm: Confirm | None = None
     own: object = None

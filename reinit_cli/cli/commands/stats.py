@@ -153,7 +153,7 @@ def command(
     listing = list_keys(found.tensors, selectors, selectors.layers(found))
     warn_of_exclusions(listing.choice, source)
     refuse_unmatched(listing.choice, [each.key for each in found.tensors], source, is_answer=True)
-    tensors, reasons = measurable(listing.tensors)
+    tensors, reasons = measurable(found, listing.tensors)
     count = len(tensors)
     if by is None and not fails and selectors.order not in _MEASURED:
         tensors = tensors[: selectors.head]  # the others are not even read

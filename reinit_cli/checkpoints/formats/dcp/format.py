@@ -97,6 +97,7 @@ class Dcp(ByNames):
         metadata = replace(metadata, paths={})  # as large as the keys, which are in the tree
         found = contents_of(Pickle(tree, file.nbytes, (), ()), _budget(files), root)
         pieces = _Pieces(of_file, _by_key(found, metadata))
+        places = Places(pieces.stored, files)
         own = {METADATA_NAME, *of_file}
         record = [RECORD_NAME] if _has_record(files) else []
         taken = {*own, *record, *files.outside}
@@ -104,7 +105,7 @@ class Dcp(ByNames):
         return Located(
             self.name,
             tuple(_of_folder(each, metadata) for each in found.tensors),
-            Places(pieces.stored, files),
+            places,
             framework="pt",
             root=found.root,
             outside=tuple(_of_folder(each, metadata) for each in found.outside),
@@ -120,6 +121,7 @@ class Dcp(ByNames):
             parts=tuple(of_file),
             facts=_facts(metadata),
             pieces=Boxes(pieces.stored),
+            look=places.carried,
             own=pieces,
         )
 

@@ -7,12 +7,13 @@ order, the archive in the piece says. To list keys none of them is opened.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from reinit_cli.checkpoints.formats.base import Files, Place
 from reinit_cli.checkpoints.formats.dcp.boxes import box_of
 from reinit_cli.checkpoints.formats.dcp.edges import gather_edges
 from reinit_cli.checkpoints.formats.dcp.metadata import Piece, Stored
-from reinit_cli.checkpoints.formats.dcp.slices import Archive, Window
+from reinit_cli.checkpoints.formats.dcp.slices import Archive, CarriedPieceError, Window
 from reinit_cli.checkpoints.formats.safetensors import Safetensors
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.storage.reader import Reader
@@ -36,18 +37,29 @@ class Places(Mapping[str, tuple[Place, ...]]):
         self._stored = stored
         self._files = files
         self._found: dict[str, tuple[Place, ...]] = {}
+        self._carried: dict[str, str] = {}
         self._gathered: set[str] = set()  # the files of which all edges were fetched
         self._shards: dict[str, tuple[_Shapes, Mapping[str, tuple[Place, ...]]]] = {}
 
     def __getitem__(self, key: str) -> tuple[Place, ...]:
-        """Return where a tensor lies.
+        """Return where the values of a tensor lie; nowhere where it can only be carried along.
 
         Raises:
             MalformedFileError: one of its pieces is not what `.metadata` says.
         """
         if key not in self._found:
-            self._found[key] = self._places_of(self._stored[key])
+            try:
+                self._found[key] = self._places_of(self._stored[key])
+            except CarriedPieceError as error:
+                self._found[key] = ()
+                self._carried[key] = error.why
         return self._found[key]
+
+    def carried(self, key: str) -> str | None:
+        """Return why a tensor can only be carried along, as its pieces say, or None."""
+        with suppress(MalformedFileError):  # which is said where its values are read
+            self[key]
+        return self._carried.get(key)
 
     def __iter__(self) -> Iterator[str]:
         """Yield the keys."""

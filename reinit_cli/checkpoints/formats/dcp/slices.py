@@ -32,6 +32,20 @@ _MOST_OPCODES = 100_000
 """A tensor's pickle has forty; those of objects are as large as what was saved."""
 
 
+class CarriedPieceError(MalformedFileError):
+    """A tensor whose bytes are not its values, as its piece alone says."""
+
+    def __init__(self, path: str, why: str) -> None:
+        """Name the piece.
+
+        Args:
+            path: its file and what it is called.
+            why: why its bytes can only be carried along.
+        """
+        super().__init__(path, f"it is {why}", "piece of a tensor")
+        self.why = why
+
+
 class Window:
     """A range of a file as a file of its own."""
 
@@ -144,6 +158,7 @@ class Archive:
         """Return where the elements of a tensor's piece lie in the file.
 
         Raises:
+            CarriedPieceError: its values are not its bytes.
             MalformedFileError: it holds something else.
         """
         chunk = self._piece.chunk
@@ -151,8 +166,10 @@ class Archive:
         budget = Budget(self._window.path)
         reading = Reading(budget)
         found = reading.info(stored.fqn, self.pickle(budget).top)
-        if found.is_no_tensor or found.carried:
+        if found.is_no_tensor:
             self._refuse(f"it is {found.carried}")
+        if found.carried:
+            raise CarriedPieceError(self._window.path, found.carried)
         if (found.dtype, found.shape) != (stored.dtype, chunk.sizes):
             self._refuse(
                 f"it is {found.dtype} {[*found.shape]}, and .metadata says "

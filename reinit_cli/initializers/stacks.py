@@ -8,13 +8,14 @@ A key may have several numbers. Which of them is that of a layer follows from th
     block.3.layer.1.wo              the second does not count up: no other layer has a `wo`
     layers.3.mlp.2.weight           of a module without modules, which is a part of a layer
     encoder_layer_3.mlp.0.weight    at the end of a name, as in torchvision's ViT
+    layer3.5.conv2.weight           blocks of stages that are numbered by name, as in ResNet
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from reinit_cli.initializers.fans import UndefinedError
@@ -30,6 +31,9 @@ _PARALLEL = re.compile(
 
 _PLAIN, _NAMED = re.compile("()([0-9]+)", re.ASCII), re.compile("(.*[A-Za-z]_)([0-9]+)", re.DOTALL)
 """A number that stands alone, and a name that ends with one."""
+
+_STAGE = re.compile("(.*(?:layer|stage|block|group|level|res)s?_?)([0-9]{1,4})", re.ASCII)
+"""The name of a stage, if the number of a block follows."""
 
 _SIDE = re.compile("(?:en|de)coder")
 _OTHER_SIDE = {"encoder": "decoder", "decoder": "encoder"}
@@ -91,12 +95,17 @@ class _Number:
         before: what the key has before it.
         outline: that, with a "#" for each number before it that may be of a layer.
         is_of_leaf: whether at most the name of a parameter follows.
+        stages: where it is of a block in a stage, what the key has before it without the number
+            of the stage; otherwise "".
+        stage: the number of the stage.
     """
 
     value: int
     before: str
     outline: str
     is_of_leaf: bool
+    stages: str
+    stage: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +207,12 @@ class _Index:
         self.sides: dict[str, _Side] = {}
         self._layers: dict[str, set[int]] = defaultdict(set)
         self._blocks: dict[str, set[tuple[int, ...]]] = defaultdict(set)
+        self._stages: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
         self._alike: dict[str, set[tuple[int, ...]]] = defaultdict(set)
         # What follows from these is asked for key by key, and there may be many.
         self._ends: dict[str, tuple[int, int]] = {}
         self._ranks: dict[str, dict[tuple[int, ...], int]] = {}
+        self._outlines: dict[str, tuple[str, ...]] = {}
         self._varying: dict[str, frozenset[int]] = {}
 
     def add(self, key: str) -> None:
@@ -218,7 +229,10 @@ class _Index:
             self._layers[each.before].add(each.value)
             if not each.is_of_leaf:
                 self._blocks[each.outline].add(values[: at + 1])
+                if each.stages:
+                    self._stages[each.stages][each.stage].add(each.value)
         self._alike[read.outline].add(values)
+        self._outlines[read.outline] = tuple(each.outline for each in read.numbers)
         if (found := _SIDE.search(key)) is not None:
             self._add_side(key, found.end(), read)
 
@@ -235,18 +249,40 @@ class _Index:
         side.is_crossed |= is_crossed
 
     def varying(self, read: _Read) -> frozenset[int]:
-        """Return which numbers of a key other keys have otherwise, with the others the same."""
-        if read.outline not in self._varying:
-            alike = self._alike.get(read.outline, set())
-            self._varying[read.outline] = frozenset(
+        """Return which numbers of a key count up over the keys.
+
+        Other keys have them otherwise, with the others the same, or most keys that begin alike
+        have such others: a block may have what no other block has.
+        """
+        mostly = (at for at, each in enumerate(read.numbers) if self._balance[each.outline] > 0)
+        return self._varying_in(read.outline).union(mostly)
+
+    def _varying_in(self, outline: str) -> frozenset[int]:
+        """Return which numbers keys of an outline have otherwise, with the others the same."""
+        if outline not in self._varying:
+            alike = self._alike.get(outline, set())
+            numbers = range(len(next(iter(alike), ())))
+            self._varying[outline] = frozenset(
                 at
-                for at in range(len(read.numbers))
+                for at in numbers
                 if len({(*each[:at], *each[at + 1 :]) for each in alike}) < len(alike)
             )
-        return self._varying[read.outline]
+        return self._varying[outline]
+
+    @cached_property
+    def _balance(self) -> Counter[str]:
+        """For each beginning: in how many outlines its number varies, less in how many not."""
+        balance: Counter[str] = Counter()
+        for outline, beginnings in self._outlines.items():
+            varying = self._varying_in(outline)
+            for at, beginning in enumerate(beginnings):
+                balance[beginning] += 1 if at in varying else -1
+        return balance
 
     def depth_of_layer(self, number: _Number) -> Depth:
         """Return where a layer lies."""
+        if number.stages and len(stages := self._stages[number.stages]) > 1:
+            return _depth_in_stage(number, stages)
         if number.before not in self._ends:
             values = self._layers.get(number.before, {number.value})
             self._ends[number.before] = max(values), len(values)
@@ -260,6 +296,14 @@ class _Index:
         ranks = self._ranks[last.outline]
         own = tuple(each.value for each in numbers[: numbers.index(last) + 1])
         return Depth(ranks[own], len(ranks) - 1, len(ranks))
+
+
+def _depth_in_stage(number: _Number, stages: Mapping[int, set[int]]) -> Depth:
+    """Return where a block of a stage lies, counted from the first stage on."""
+    sizes = {stage: max(blocks) + 1 for stage, blocks in stages.items()}
+    earlier = sum(size for stage, size in sizes.items() if stage < number.stage)
+    count = sum(map(len, stages.values()))
+    return Depth(earlier + number.value, sum(sizes.values()) - 1, count)
 
 
 def _read(key: str) -> _Read:
@@ -292,7 +336,10 @@ def _with(key: str, form: re.Pattern[str]) -> _Read:
             if len(found[2]) > _MOST_DIGITS:
                 raise UndefinedError(f"the number in its key has {len(found[2]):,} digits")
             at = before + found[1], outline + found[1]
-            numbers.append(_Number(int(found[2]), *at, is_of_leaf=left < 2))
+            of_stage = _STAGE.fullmatch(container) if not found[1] else None
+            stages = f"{before.removesuffix(f'{container}.')}{of_stage[1]}." if of_stage else ""
+            stage = int(of_stage[2]) if of_stage else 0
+            numbers.append(_Number(int(found[2]), *at, left < 2, stages, stage))
             written = f"{found[1]}#"
         before += f"{segment}."
         outline += f"{written}."

@@ -328,6 +328,9 @@ def test_the_number_of_the_layer_is_the_one_that_counts_up(
         ("vit_b_16", "encoder.layers.encoder_layer_11.mlp.3.weight", (11, 12)),
         ("vit_b_16", "encoder.layers.encoder_layer_2.self_attention.out_proj.weight", (2, 12)),
         ("swin_t", "features.5.3.mlp.3.weight", (7, 12)),
+        ("resnet50", "layer1.0.conv3.weight", (0, 16)),
+        ("resnet50", "layer2.0.downsample.0.weight", (3, 16)),
+        ("resnet50", "layer3.5.conv3.weight", (12, 16)),
         ("convnext_tiny", "features.7.2.block.5.weight", (17, 18)),
     ],
 )
@@ -340,6 +343,35 @@ def test_the_models_of_torchvision_count_their_blocks(
         keys = list(torchvision.models.get_model(model).state_dict())
 
     assert _depth(keys, key) == depth
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "depth"),
+    [
+        ("resnet18", "layer4.1.conv2.weight", (7, 8)),
+        ("visformer_tiny", "stage3.3.attn.qkv.weight", (14, 15)),
+        ("coat_tiny", "serial_blocks4.1.mlp.fc1.weight", (7, 8)),
+        ("resnetv2_50", "stages.2.blocks.0.downsample.conv.weight", (7, 16)),
+        ("volo_d1_224", "network.0.3.attn.v.weight", (3, 18)),
+        ("efficientformer_l1", "stages.3.blocks.4.token_mixer.qkv.weight", (14, 15)),
+    ],
+)
+def test_blocks_of_stages_that_differ_are_counted_together(
+    model: str, key: str, depth: tuple[int, int]
+) -> None:
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        keys = list(timm.create_model(model).state_dict())
+
+    assert _depth(keys, key) == depth
+
+
+def test_stages_of_which_blocks_may_be_missing_are_not_counted() -> None:
+    keys = [f"layer{stage}.{block}.conv.weight" for stage in (1, 2) for block in (0, 2)]
+
+    with pytest.raises(UndefinedError, match="4 of the layers 0 to 5"):
+        _law("depth_scaled:gpt2", keys[-1], keys)
+    assert _law("depth_scaled", keys[-1], keys).std == 0.02 / math.sqrt(12)
 
 
 def test_the_layers_of_torchs_own_transformer_are_counted_for_each_stack() -> None:

@@ -114,6 +114,21 @@ def test_nothing_is_said_of_a_run_that_fails(reinit: Callable[..., Done]) -> Non
     assert [line.partition(":")[0] for line in done.err.splitlines()] == ["error", "hint"]
 
 
+def test_a_log_gets_no_last_line_of_a_run_that_fails_midway(reinit: Callable[..., Done]) -> None:
+    half = torch.full((9, 9), 60_000.0, dtype=torch.float16)
+    save_file({"a.weight": half}, "half.safetensors")
+    args = ("half.safetensors", "m.safetensors", "-r", "a.weight=scale:9", "-o", "out/")
+    options = ("--progress", "-q")
+
+    done = reinit(*args, *options, "--keep-going")
+    assert [line.partition(":")[0] for line in done.err.splitlines()] == [
+        *("error", "hint", "1 of 2 done, 1 failed"),
+    ]
+    done = reinit("half.safetensors", "-r", "a.weight=scale:9", *options)
+    assert [line.partition(":")[0] for line in done.err.splitlines()] == ["error", "hint"]
+    assert os.listdir("out") == ["m.safetensors"]
+
+
 def test_a_download_is_named_with_its_size_before_it_begins(
     reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,8 +33,8 @@ class Meter:
     """How far a command is, on stderr.
 
     A terminal shows a bar once the work has taken a second. Where a meter is forced, any other
-    stream gets a line now and then, and one at the end. Between planning and the first write
-    it is silent, since torch shows a bar of its own for a download.
+    stream gets a line now and then, and one at the end, unless the work failed. Between planning
+    and the first write it is silent, since torch shows a bar of its own for a download.
 
     Args:
         name: what is worked on.
@@ -48,7 +48,6 @@ class Meter:
         self._is_live = is_live
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._is_late = False
         self._is_aside = False
         self._has_begun = False
         self._live: Live | None = None
@@ -69,10 +68,15 @@ class Meter:
         trace: TracebackType | None,
     ) -> None:
         """Remove the bar, or write the last line of a log."""
-        self._stopped.set()
         with self._lock:
             if self._is_shown and not self._is_live and error is None and self._gauge.total:
                 self._log(is_last=True)
+        self.end()
+
+    def end(self) -> None:
+        """Remove the bar; a log gets no more lines."""
+        self._stopped.set()
+        with self._lock:
             self._is_shown = False
             self._stop()
 

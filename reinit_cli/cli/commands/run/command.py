@@ -166,6 +166,8 @@ def command(
                 with telling_ranks(asked.requests):
                     page = _page(report, planned, asked)
                 _run(planned, told, meter, page, keeps_going=keep_going, at_once=jobs)
+                if told.failure is not None:
+                    meter.end()
     with told.naming_outputs(report):
         told.finish()
     ctx.meta["has flushed"] = True  # and an error has said what was written

@@ -83,6 +83,8 @@ def late_command(args: Sequence[str]) -> Explained | None:
         if word in (*COMMANDS, HELP) and not is_value and not _exists(word):
             rest = [*args[:at], *args[at + 1 :]]
             rest = rest[rest[:1] == [DEFAULT] and word != HELP :]
+            if word == HELP and rest[0] not in COMMANDS:
+                rest = []
             return (
                 f"{word!r} is a command, and comes first",
                 f"type: reinit {shlex.join([word, *rest])}",

@@ -108,13 +108,18 @@ def _option_instead(typed: str, command: Command) -> str:
     names = _negations(command) if is_negation else _long_names(command)
     if meant := _MEANT.get(typed):
         return f"did you mean {meant}?"
-    others = [name for name in COMMANDS if typed in _every_name(_command(name))]
-    if others:
-        return f"{typed} is an option of reinit {listed(others)}"
+    if of_others := option_named(typed):
+        return of_others
     found = _spelled_like(typed.removeprefix("--"), names) if typed.startswith("--") else []
     if found:
         return f"did you mean {' or '.join(names[name] for name in found)}?"
     return f"reinit {command.name} --help lists the options"
+
+
+def option_named(name: str) -> str:
+    """Return a hint with the commands that have an option; "" where none does."""
+    commands = [each for each in COMMANDS if name in _every_name(_command(each))]
+    return f"{name} is an option of reinit {listed(commands)}" if commands else ""
 
 
 def _spelled_like(typed: str, names: Iterable[str]) -> list[str]:

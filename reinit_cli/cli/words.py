@@ -19,14 +19,17 @@ from reinit_cli.storage.location import DASH
 from reinit_cli.text import near, one_line
 
 _SYNONYMS = {
-    "keys": ("list", "ls", "names", "tensors", "tree"),
-    "info": ("inspect", "summary", "summarize", "describe", "view", "open", "file"),
+    "keys": ("list", "ls", "names", "tensors", "tree", "layers", "params", "parameters"),
+    "info": ("inspect", "summary", "summarize", "describe", "explain", "view", "open", "file"),
     "show": ("cat", "print", "head", "dump", "values"),
     "diff": ("compare", "cmp"),
     "verify": ("check", "validate"),
-    "stats": ("hist", "histogram", "plot", "statistics", "measure"),
+    "stats": ("stat", "hist", "histogram", "plot", "statistics", "measure"),
     "draw": ("sample",),
-    "run": ("initialize", "initialise", "reset", "fill", "rewrite", "reinit", "reinitialize"),
+    "run": (
+        *("initialize", "initialise", "reinitialize", "reinitialise", "reinit", "rewrite", "reset"),
+        *("fill", "randomize", "randomise", "edit", "modify", "change", "patch"),
+    ),
     "inits": ("initializers", "initialisers", "distributions"),
     "models": ("zoo",),
 }
@@ -85,10 +88,15 @@ def _topic(words: Sequence[str]) -> list[str]:
 
 def _command_for(word: str, rest: Sequence[str]) -> str | None:
     """Return the command that a word stands for, or that is spelled like it."""
-    if word == "init":  # near "inits", which takes no source
-        return "run" if rest else "inits"
-    meant = _MEANT.get(word.lower(), "")
-    return meant if meant in COMMANDS else next(iter(near(word, COMMANDS, 1)), None)
+    return _means(word, rest) or next(iter(near(word, COMMANDS, 1)), None)
+
+
+def _means(word: str, rest: Sequence[str]) -> str | None:
+    """Return the command that a word stands for."""
+    lower = word.lower()
+    if lower == "init":  # near "inits", which takes no source
+        return DEFAULT if rest else "inits"
+    return lower if lower in COMMANDS else _MEANT.get(lower)
 
 
 def explain_word(error: Exception, args: Sequence[str]) -> tuple[str, str] | None:
@@ -117,7 +125,7 @@ def explain_word(error: Exception, args: Sequence[str]) -> tuple[str, str] | Non
     if word in (*files, *models):
         return None
     problem = f"{word!r} is not a command, a file or a torchvision model"
-    return one_line(problem), one_line(_way(word, rest, [*COMMANDS, *files, *models]))
+    return one_line(problem), one_line(_way(word, rest, files, models))
 
 
 def _may_follow(error: Exception, word: str) -> bool:
@@ -131,28 +139,96 @@ def _may_follow(error: Exception, word: str) -> bool:
     return isinstance(error, MissingRuleError) or not isinstance(error, ReinitError)
 
 
-def _way(word: str, rest: Sequence[str], known: Sequence[str]) -> str:
-    if word.lower() in _CONVERTS:
-        is_whole = len(rest) == len(("FILE", "OUTPUT")) and not any(
-            each[:1] == "-" for each in rest
-        )
-        file, output = rest if is_whole else ("FILE", "OUTPUT")
-        typed = shlex.join(["reinit", file, "-o", output])
-        return f"to convert a file, name the output: {typed}"
-    command = _command_for(word, rest)
-    if command is not None and (word.lower() in _MEANT or word == "init"):
-        return _corrected([command], rest)
-    from reinit_cli.cli.offers import of_timm
-
-    found = of_timm(word) or near(word, known)
+def _way(word: str, rest: Sequence[str], files: Sequence[str], models: Sequence[str]) -> str:
+    """Return what to type instead of a word and what follows it."""
     return (
-        _corrected(found, rest)
-        if found
-        else ("reinit -h lists the commands, reinit models the models; write a file as ./NAME")
+        _of_program(word)
+        or _conversion(word, rest)
+        or _listing(word, rest, files)
+        or _rewrite(word, rest, files)
+        or _command(word, rest)
+        or _option(word)
+        or _alike(word, rest, files, models)
+        or "reinit -h lists the commands, reinit models the models; write a file as ./NAME"
     )
 
 
-def _corrected(found: Sequence[str], rest: Sequence[str]) -> str:
+def _of_program(word: str) -> str:
+    return _did_you_mean(word.lower()) if word.lower() in (HELP, VERSION) else ""
+
+
+def _conversion(word: str, rest: Sequence[str]) -> str:
+    if word.lower() not in _CONVERTS:
+        return ""
+    typed = list(rest)
+    if "-o" not in rest:
+        is_plain = len(rest) <= len(_CONVERTED) and not any(each[:1] == "-" for each in rest)
+        file, output = [*rest, *_CONVERTED[len(rest) :]] if is_plain else _CONVERTED
+        typed = [file, "-o", output]
+    return f"to convert a file, name the output: reinit {shlex.join(typed)}"
+
+
+_CONVERTED = ("FILE", "OUTPUT")
+
+
+def _listing(word: str, rest: Sequence[str], files: Sequence[str]) -> str:
+    """Return the command that lists or explains what is named: list models, describe normal."""
+    if not rest and _means(word, rest) is None and _example_of(word.lower()):
+        return _did_you_mean("inits", word.lower())
+    if not rest or rest[0] in files or _command_for(word, rest) is None:
+        return ""
+    if rest[0] in COMMANDS:
+        return _did_you_mean(*rest)
+    return _did_you_mean("inits", *rest) if len(rest) == 1 and _example_of(rest[0]) else ""
+
+
+def _rewrite(word: str, rest: Sequence[str], files: Sequence[str]) -> str:
+    """Return a rewrite with a rule for a word like "initialize", or the name of an initializer."""
+    init, meant = _example_of(word.lower()), _means(word, rest)
+    if meant not in (DEFAULT, None) or (meant is None and init is None):
+        return ""
+    if meant == DEFAULT and any(each[:1] == "-" for each in rest):
+        return _did_you_mean(DEFAULT, *rest)
+    source, *more = rest or ("FILE",)
+    pattern, otherwise = "*.weight", "xavier_uniform:relu"
+    if more and more[0][:1] != "-" and more[0] not in files:
+        pattern, otherwise = more.pop(0), "normal:std=0.02"
+        if more and _example_of(more[0]):
+            init = more.pop(0)
+    return _did_you_mean(source, *more, "-r", f"{pattern}={init or otherwise}")
+
+
+def _example_of(name: str) -> str | None:
+    """Return how an initializer is written with its arguments; None for another word."""
+    from reinit_cli.initializers import REGISTRY
+
+    return REGISTRY[name].example if name in REGISTRY else None
+
+
+def _command(word: str, rest: Sequence[str]) -> str:
+    command = _means(word, rest)
+    return _did_you_mean(command, *rest) if command is not None else ""
+
+
+def _option(word: str) -> str:
+    """Return the option that a word is the name of."""
+    from reinit_cli.cli.usage import option_named
+
+    return option_named(f"--{word.lower()}")
+
+
+def _alike(word: str, rest: Sequence[str], files: Sequence[str], models: Sequence[str]) -> str:
+    """Return what is spelled like a word, which before a file is a command."""
+    from reinit_cli.cli.offers import of_timm
+
+    is_command = bool(rest) and rest[0] in files
+    found = of_timm(word) or near(word, COMMANDS if is_command else [*COMMANDS, *files, *models])
+    if found == [DEFAULT]:
+        return _rewrite(DEFAULT, rest, files)
     if len(found) > 1:
         return f"did you mean {' or '.join(found)}?"
-    return f"did you mean: reinit {shlex.join([*found, *rest])}?"
+    return _did_you_mean(*found, *rest) if found else ""
+
+
+def _did_you_mean(*words: str) -> str:
+    return f"did you mean: reinit {shlex.join(words)}?"

@@ -92,6 +92,10 @@ MISTYPED = {
         "error: 'help' is a command, and comes first",
         "hint: type: reinit help run",
     ),
+    "m.safetensors help": (
+        "error: 'help' is a command, and comes first",
+        "hint: type: reinit help",
+    ),
     "keys help": (
         "error: 'help' comes before the command",
         "hint: type: reinit help keys",

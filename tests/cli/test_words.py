@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from reinit_cli.cli.group import COMMANDS
 from tests.cli.conftest import Done
@@ -62,6 +65,23 @@ def test_a_file_with_the_name_of_a_word_is_still_rewritten(
         "stat model.safetensors --by 2": "stats model.safetensors --by 2",
         "init": "inits",
         "init model.safetensors -r '*=zeros'": "run model.safetensors -r '*=zeros'",
+        "init model.safetensors": "model.safetensors -r '*.weight=xavier_uniform:relu'",
+        "Rewrite": "FILE -r '*.weight=xavier_uniform:relu'",
+        "reset model.safetensors": "model.safetensors -r '*.weight=reset'",
+        "init model.safetensors classifier.bias": "model.safetensors -r classifier.bias=normal:std=0.02",
+        "reset model.safetensors -r 'a=zeros'": "run model.safetensors -r a=zeros",
+        "zeros model.safetensors classifier.bias -n": "model.safetensors -n -r classifier.bias=zeros",
+        "fill model.safetensors classifier.bias ones": "model.safetensors -r classifier.bias=ones",
+        "shuffle model.safetensors": "model.safetensors -r '*.weight=shuffle'",
+        "rnu model.safetensors": "model.safetensors -r '*.weight=xavier_uniform:relu'",
+        "values model.safetensors classifier.bias": "show model.safetensors classifier.bias",
+        "list models": "models",
+        "reinit keys model.safetensors": "keys model.safetensors",
+        "describe kaiming_normal": "inits kaiming_normal",
+        "zeros": "inits zeros",
+        "HELP": "help",
+        "version model.safetensors": "version",
+        "modle model.safetensors": "models model.safetensors",
         "resnet-18 -r '*=zeros'": "resnet18 -r '*=zeros'",
         "modelsafetensors -n": "model.safetensors -n",
     }.items(),
@@ -80,6 +100,23 @@ def test_a_word_that_is_nothing_gets_the_nearest_command_model_or_file(
     ]
 
 
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize(
+    "typed", ["init", "reset", "xavier_normal", "init classifier.bias", "zeros classifier.bias"]
+)
+def test_the_rewrite_that_is_offered_for_a_word_is_one(
+    typed: str, reinit: Callable[..., Done]
+) -> None:
+    word, *key = typed.split()
+    said = reinit(word, "model.safetensors", *key).err
+    meant = said.partition("did you mean: reinit ")[2].strip("?\n")
+
+    assert reinit(*shlex.split(meant)).code == 0
+    before, after = load_file("model.safetensors"), load_file("model-reinit.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == set(key) if key else {"features.0.weight", "classifier.weight"} <= changed
+
+
 def test_a_word_for_converting_is_answered_with_the_option_that_does_it(
     reinit: Callable[..., Done],
 ) -> None:
@@ -89,7 +126,33 @@ def test_a_word_for_converting_is_answered_with_the_option_that_does_it(
         "error: 'convert' is not a command, a file or a torchvision model",
         f"{hint} 'a b.pt' -o b.safetensors",
     ]
-    assert reinit("convert", "a.pt").err.splitlines()[1] == f"{hint} FILE -o OUTPUT"
+    for typed, meant in {
+        "convert": "FILE -o OUTPUT",
+        "copy a.pt": "a.pt -o OUTPUT",
+        "cast a.pt --dtype float16 -o b.pt": "a.pt --dtype float16 -o b.pt",
+        "cast a.pt --dtype float16": "FILE -o OUTPUT",
+    }.items():
+        assert reinit(*typed.split()).err.splitlines()[1] == f"{hint} {meant}"
+
+
+@pytest.mark.usefixtures("checkpoint")
+def test_a_word_that_is_an_option_is_answered_with_the_commands_that_have_it(
+    reinit: Callable[..., Done],
+) -> None:
+    for word, commands in {"dry-run": "run", "rename": "run and diff", "count": "keys"}.items():
+        done = reinit(word, "model.safetensors")
+
+        assert done.err.splitlines()[1] == f"hint: --{word} is an option of reinit {commands}"
+
+
+@pytest.mark.usefixtures("checkpoint")
+def test_a_word_before_a_file_is_spelled_like_no_other_file_or_model(
+    reinit: Callable[..., Done],
+) -> None:
+    Path("quantised").touch()
+    done = reinit("quantize", "model.safetensors")
+
+    assert done.err.splitlines()[1].startswith("hint: reinit -h lists the commands")
 
 
 def test_a_word_like_nothing_is_told_where_the_words_are(reinit: Callable[..., Done]) -> None:

@@ -78,6 +78,8 @@ def test_a_full_disk_on_one_rank_ends_all_and_leaves_nothing(source: str, rank: 
         (("-c", "none.toml"), "recipe 'none.toml': no such file or directory"),
         (("--shard-size", "x"), "'--shard-size'"),
         (("--no-such",), "no such option"),
+        (("-o",), "option '-o' requires an argument"),
+        (("--seed",), "option '--seed' requires an argument"),
     ],
 )
 def test_a_command_line_that_is_wrong_on_one_rank_ends_the_others_before_their_timeout(
@@ -85,7 +87,8 @@ def test_a_command_line_that_is_wrong_on_one_rank_ends_the_others_before_their_t
 ) -> None:
     args = ("m.safetensors", *RULES, "-o", "to/out.safetensors")
     others = begin(2, *args, ranks=[1 - rank])
-    (wrong,) = begin(2, *args, *mistake, ranks=[rank])
+    together = ("--rank", str(rank), "--world-size", "2", "--run-id", RUN_ID)
+    wrong = begin_command(*args, *together, *mistake)
 
     (code, out, error), (mine, _, said) = ended([*others, wrong])
 

@@ -45,18 +45,18 @@ class _Run(Command):
             return super().parse_args(ctx, args)
         except MISTAKES as error:
             if not ctx.resilient_parsing:
-                options = self._understood(words)
-                named = options.pop("sources", None) or ()
+                named, options = self._understood(words)
                 # An option that is not known is taken for one.
                 tell_early(error, [each for each in named if not each.startswith("-")], options)
             raise
 
-    def _understood(self, words: list[str]) -> dict[str, Any]:
-        """Return the options of a command line as far as they can be read."""
+    def _understood(self, words: list[str]) -> tuple[Sequence[str], dict[str, Any]]:
+        """Return the sources and the options of a command line as far as they can be read."""
         ctx = click.Context(self, resilient_parsing=True, ignore_unknown_options=True)
         with suppress(*MISTAKES):
             super().parse_args(ctx, words)
-        return ctx.params
+        named = ctx.params.pop("sources", None)
+        return named or ctx.args, ctx.params  # left over where the last option lacks its value
 
     def in_present_names(self, ctx: click.Context, args: Sequence[str]) -> Iterator[str]:
         """Yield the words of a command line with the present names of its options."""

@@ -97,8 +97,8 @@ class Numbers:
                     found.add(at)
         return sorted(found)
 
-    def ranges(self, before: Regex, clock: Clock) -> Iterator[tuple[str, list[int]]]:
-        """Yield the texts that a pattern matches before a number, and the numbers there."""
+    def ranges(self, before: Regex, clock: Clock) -> Iterator[tuple[str, list[str]]]:
+        """Yield the texts that a pattern matches before a number, and the numbers as written."""
         rows, values = self._places
         seen: set[int] = set()
         for key, row in zip(self._keys, rows, strict=True):
@@ -106,7 +106,17 @@ class Numbers:
                 if each.place not in seen:
                     seen.add(each.place)
                     if before.select([key[: each.start]], clock):
-                        yield key[: each.start], values[each.place]
+                        written = self._written(each.place)
+                        yield key[: each.start], [written[value] for value in values[each.place]]
+
+    def _written(self, place: int) -> dict[int, str]:
+        """Return how the numbers of a place are written, such as 007."""
+        return {
+            each.value: key[each.start : each.end]
+            for key, row in zip(self._keys, self._places[0], strict=True)
+            for each in row
+            if each.place == place
+        }
 
 
 class _Fits:

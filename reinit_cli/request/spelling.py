@@ -157,14 +157,25 @@ def _ranges(before: str, keys: Sequence[str], clock: Clock) -> str:
         found = list(islice(Numbers(keys[:_LARGEST_SEARCH]).ranges(prefix, clock), _MOST_RANGES))
     except PatternError:
         return ""
-    said = [f"{text.rstrip('._') or 'the numbers'} are {_as_range(each)}" for text, each in found]
-    return "; ".join(said)
+    return "; ".join(_said(*each) for each in found)
 
 
-def _as_range(numbers: Sequence[int]) -> str:
-    if len(numbers) == numbers[-1] - numbers[0] + 1 and numbers[1:]:
-        return f"{numbers[0]}..{numbers[-1]}"
-    shown = [str(each) for each in numbers]
+def _said(text: str, numbers: Sequence[str]) -> str:
+    where = f" after {text!r}" if text else ""
+    if not numbers[1:]:
+        return f"the only number{where} is {numbers[0]}"
+    return f"the numbers{where} are {_as_ranges(numbers)}"
+
+
+def _as_ranges(numbers: Sequence[str]) -> str:
+    """Return "0..5", "1, 3" or "00..02, 05, 07, ..., 11"."""
+    runs: list[list[str]] = []
+    for number in numbers:
+        if runs and int(number) == int(runs[-1][-1]) + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    shown = [f"{run[0]}..{run[-1]}" if run[1:] else run[0] for run in runs]
     return ", ".join(shown if len(shown) <= _MOST_SHOWN else [*shown[:3], "...", shown[-1]])
 
 

@@ -184,7 +184,7 @@ MISTYPED = {
     ),
     "m.safetensors -r 'layers.{6..7}.weight=zeros'": (
         "error: rule 'layers.{6..7}.weight=zeros' matches no key of m.safetensors",
-        "hint: layers are 0..5",
+        "hint: the numbers after 'layers.' are 0..5",
     ),
     "m.safetensors -r 'layers.-1.weight=zeros'": (
         "error: rule 'layers.-1.weight=zeros' matches no key of m.safetensors",

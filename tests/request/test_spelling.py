@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reinit_cli.request.pattern import Pattern
-from reinit_cli.request.spelling import corrected_pattern, nearest_keys
+from reinit_cli.request.spelling import corrected_pattern, nearest_keys, numbers_there
 from reinit_cli.text import near
 
 KEYS = [
@@ -154,3 +154,26 @@ def test_a_hundred_thousand_keys_are_searched_in_seconds() -> None:
     assert corrected_pattern("model.layer.*.norm.weigth", keys) == "model.layers.*.norm.weight"
     assert nearest_keys("model.layers.7.norm.weigth", keys)[0] == "model.layers.7.norm.weight"
     assert time.process_time() - started < 10
+
+
+THERE = {
+    "all from zero": ("step-13.w", [f"step-{at}.w" for at in range(13)], "'step-' are 0..12"),
+    "gaps": ("step-3.w", [f"step-{at}.w" for at in (0, 1, 2, 5, 9)], "'step-' are 0..2, 5, 9"),
+    "many gaps": ("a.2.w", [f"a.{at}.w" for at in range(1, 24, 2)], "'a.' are 1, 3, 5, ..., 23"),
+    "two": ("a.1.w", ["a.0.w", "a.2.w"], "'a.' are 0, 2"),
+    "zeros in front": ("ckpt-9.w", [f"ckpt-{at:03}.w" for at in (11, 9, 10)], "are 009..011"),
+    "one": ("a.0.w", ["a.03.w", "b.7.w"], "the only number after 'a.' is 03"),
+    "no text before": ("9.w", ["0.w", "1.w"], "the numbers are 0..1"),
+    "two places": (
+        "*.layer.9.w",
+        [f"{at}.layer.{layer}.w" for at in ("dec", "enc") for layer in range(len(at), 5)],
+        "the numbers after 'dec.layer.' are 3..4; the numbers after 'enc.layer.' are 3..4",
+    ),
+}
+
+
+@pytest.mark.parametrize(("pattern", "keys", "said"), THERE.values(), ids=THERE)
+def test_the_numbers_that_there_are_instead_are_said_as_they_are_written(
+    pattern: str, keys: list[str], said: str
+) -> None:
+    assert numbers_there(pattern, keys).endswith(said)

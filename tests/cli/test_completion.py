@@ -19,6 +19,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from torch.distributed import checkpoint as distributed_checkpoint
 
 from reinit_cli.cli.completion import candidates
 from reinit_cli.cli.completion.candidates import (
@@ -269,6 +270,28 @@ def test_the_keys_are_those_of_the_root_that_is_chosen(reinit: Callable[..., Don
     assert _ask(reinit, "reinit training.pt -r ") == ["a."]
     assert _ask(reinit, "reinit training.pt --root ema -r ") == ["c."]
     assert _ask(reinit, "reinit training.pt --root=ema -r ") == ["c."]
+
+
+def test_a_root_is_a_place_with_tensors_in_what_a_file_holds(reinit: Callable[..., Done]) -> None:
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+    model(torch.ones(2)).sum().backward()
+    optimizer.step()
+    state = model.state_dict()
+    held = {"model": state, "optimizer": optimizer.state_dict(), "net": {"ema": state}, "epoch": 3}
+    torch.save(held | {"loss": torch.ones(()), "$(touch pwned)": state}, "training.pt")
+    distributed_checkpoint.save({"gen": state, "epoch": 3}, checkpoint_id="dcp", no_dist=True)
+    Path("broken.pt").write_bytes(b"PK")
+
+    roots = ["model ", "optimizer ", "optimizer.state ", "net.ema "]
+    assert _ask(reinit, "reinit keys training.pt --root ") == roots
+    assert _ask(reinit, "reinit training.pt --root=op") == ["optimizer ", "optimizer.state "]
+    assert _ask(reinit, "reinit keys dcp --root ") == ["gen "]
+    assert _ask(reinit, "reinit keys dcp training.pt --root ") == ["gen "]
+    assert _ask(reinit, "reinit dcp training.pt --root ") == ["gen ", *roots]
+    assert [reinit("keys", "training.pt", "--root", each.strip()).code for each in roots] == [0] * 4
+    for source in ("broken.pt", "m.safetensors", "alexnet", "missing.pt", "-"):
+        assert _ask(reinit, f"reinit keys {source} --root ") == []
 
 
 def test_the_keys_are_those_of_all_sources(reinit: Callable[..., Done]) -> None:

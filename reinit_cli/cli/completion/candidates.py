@@ -180,6 +180,22 @@ def keys_of(source: str, weights: str | None = None, root: str | None = None) ->
     return found
 
 
+def roots_of(source: str) -> list[str]:
+    """Return the places in what a checkpoint holds where there are tensors, or an optimizer.
+
+    Raises:
+        ReinitError: there is no such source.
+    """
+    from reinit_cli.operations.contents import describe
+
+    path = _found(source)
+    if not os.path.isfile(path) and not os.path.isdir(path):
+        return []  # as above
+    held = (each for each in describe(path).parts if each.tensors or each.kind == "optimizer")
+    paths = (each.path or "." for each in held if each.kind not in ("tensor", "array"))
+    return [each for each in paths if _SAFE.fullmatch(each)]
+
+
 def _found(source: str) -> str:
     """Return the path that a shell would make of a source; of several the first."""
     path = _expanded(source)

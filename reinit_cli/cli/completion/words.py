@@ -144,6 +144,17 @@ class _Values:
                 found |= dict.fromkeys(keys)
         return list(found)
 
+    def roots(self) -> list[str]:
+        """Return the places with tensors in what the sources on the line hold."""
+        from reinit_cli.cli.completion.candidates import roots_of
+        from reinit_cli.errors import ReinitError
+
+        found: dict[str, None] = {}
+        for source in self.sources():
+            with suppress(ReinitError):
+                found |= dict.fromkeys(roots_of(source))
+        return list(found)
+
 
 def _starting(words: Iterable[str], start: str) -> list[str]:
     return [f"{word} " for word in words if word.startswith(start)]
@@ -261,6 +272,10 @@ def _weights(values: _Values, word: str) -> list[str]:
     ]
 
 
+def _roots(values: _Values, word: str) -> list[str]:
+    return _starting(values.roots(), word)
+
+
 def _of(words: Iterable[str]) -> Callable[[_Values, str], list[str]]:
     return lambda _, word: _starting(words, word)
 
@@ -290,6 +305,7 @@ _BY_NAME: dict[str, Callable[[_Values, str], list[str]]] = {
     "resize": _resizes,
     "dtype": _dtypes,
     "weights": _weights,
+    "root": _roots,
     "stream": _of((*FAMILIES, *STREAMS)),
     "device": _of(("cpu", "cuda", "mps", "auto")),
     "by": _of(("module",)),

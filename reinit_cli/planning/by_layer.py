@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from reinit_cli.initializers import Elsewhere, Init, Site, UndefinedError
 from reinit_cli.planning.layers import FoundLayers
 from reinit_cli.planning.plan import Plan, Step
+from reinit_cli.request.rule import Rule
 from reinit_cli.tensors.info import RUNNING_STATISTICS
 from reinit_cli.tensors.layers.layer import Layer
 from reinit_cli.text import quoted
@@ -91,18 +92,33 @@ def layer_notes(plan: Plan, elsewhere: Elsewhere) -> Iterator[str]:
         if not rule.init.initializer.by_layer:
             continue
         filled = [step for step in steps if step.action == "fill"]
-        guessed = [step.key for step in filled if _is_guessed(step, elsewhere)]
-        if guessed:
-            more = f" and {len(guessed) - 1:,} more" if len(guessed) > 1 else ""
-            yield (
-                f"rule {quoted(rule.text)} takes {guessed[0]!r}{more} for the weights of linear "
-                "layers, because they have two dimensions; --arch tells the layers of a model"
-            )
+        guessed: dict[str, list[str]] = {}
+        for step in filled:
+            if (kind := _guessed(step, elsewhere)) is not None:
+                guessed.setdefault(kind, []).append(step.key)
+        yield from (_guess(rule, kind, keys) for kind, keys in guessed.items())
         for step in filled:
             if step.law_key and step.key == step.seed_key:
                 yield f"{step.key!r} is tied to {step.law_key!r}, and starts as this embedding"
 
 
-def _is_guessed(step: Step, elsewhere: Elsewhere) -> bool:
+def _guess(rule: Rule, kind: str, keys: Sequence[str]) -> str:
+    """Say what a rule takes some tensors for, and how to be certain."""
+    more = f" and {len(keys) - 1:,} more" if len(keys) > 1 else ""
+    return (
+        f"rule {quoted(rule.text)} takes {keys[0]!r}{more} for {_GUESSES.get(kind, _KERNEL)}; "
+        "--arch tells the layers of a model"
+    )
+
+
+_GUESSES: Mapping[str, str] = {
+    "Linear": "the weights of linear layers, because they have two dimensions",
+    "PReLU": "the weights of PReLU, because they have one element",
+}
+_KERNEL = "those of a convolution, because their last dimension is short"
+
+
+def _guessed(step: Step, elsewhere: Elsewhere) -> str | None:
+    """Return the kind of a layer that only shapes tell, or None."""
     layer = _layer(step.law_key or step.key, elsewhere)
-    return layer is not None and layer.told == "shapes"
+    return layer.kind if layer is not None and layer.told == "shapes" else None

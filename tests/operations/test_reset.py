@@ -131,6 +131,25 @@ def test_a_matrix_that_nothing_tells_is_linear_and_the_plan_says_so() -> None:
     )
 
 
+def test_what_may_be_a_bilinear_is_never_filled_as_a_convolution_in_silence() -> None:
+    """nn.Bilinear: U(±1/√in1_features); as a Conv1d the bound would be 1/√(in1 · in2)."""
+    net = nn.ModuleDict({"pair": nn.Bilinear(20, 30, 4), "short": nn.Bilinear(20, 5, 4)})
+    torch.save(net.state_dict(), "net.pt")
+
+    decided = plan("net.pt", ["*=reset"])
+
+    assert {step.key for step in decided.steps if step.action == "skip"} == {
+        "pair.weight",
+        "pair.bias",
+    }
+    assert decided.warnings == (
+        "rule '*=reset' takes 'short.weight' and 1 more for those of a convolution, because their "
+        "last dimension is short; arch= tells the layers of a model",
+    )
+    laws = {step.key: step.law for step in plan(net, ["*=reset"]).steps}
+    assert set(laws.values()) == {Uniform(-(20**-0.5), 20**-0.5)}
+
+
 VIT = {
     "cls_token": (1, 1, 8),
     "pos_embed": (1, 5, 8),

@@ -8,9 +8,6 @@ from reinit_cli.tensors.layers.names import goes_up, is_convolution, is_transpos
 _LEAST, _MOST = 3, 5
 """The dimensions of a weight of one and of three spatial dimensions."""
 
-_LONGEST_KERNEL = 7
-"""The longest kernel of a sequence that needs no name where it is as long as there are inputs."""
-
 
 def convolution(module: Module, modules: Modules) -> str:
     """Return the kind of a module whose weight has a kernel, or "" where that is not certain.
@@ -19,20 +16,11 @@ def convolution(module: Module, modules: Modules) -> str:
     both, or there is neither, odd kernels are those of convolutions, which people rarely transpose.
     """
     weight = module.shapes["weight"]
-    if not _LEAST <= len(weight) <= _MOST or _may_be_matrices(module.name, weight):
+    if not _LEAST <= len(weight) <= _MOST:
         return ""
     kinds = f"Conv{len(weight) - 2}d", f"ConvTranspose{len(weight) - 2}d"
     is_one = _is_transposed(module, weight, modules)
     return "" if is_one is None else kinds[is_one]
-
-
-def _may_be_matrices(name: str, weight: Shape) -> bool:
-    """Whether a weight may be a stack of square matrices, as that of a Bilinear is."""
-    return (
-        len(weight) == _LEAST
-        and weight[1] == weight[2] > _LONGEST_KERNEL
-        and not ("conv" in name.lower() or is_convolution(name))
-    )
 
 
 def _is_transposed(module: Module, weight: Shape, modules: Modules) -> bool | None:

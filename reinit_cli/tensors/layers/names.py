@@ -108,6 +108,7 @@ _NORMS = {
     ),
     "Norm": re.compile(r".*norm.*", re.IGNORECASE),
 }
+_ONE_NORM = re.compile(r"(?:.*_)?norm_?[0-9]*", re.IGNORECASE)
 _BILINEAR = re.compile(r"(?:.*_)?(?:bi|biaff?ine)_?[0-9]*|.*bi_?linear.*", re.IGNORECASE)
 _PRELU = re.compile(r"(?:.*_)?p?re_?lu_?[0-9]*|act_?[0-9]*", re.IGNORECASE)
 _TRANSPOSED = re.compile(
@@ -151,6 +152,12 @@ def norm_named(name: str) -> str:
     """Return the kind of norm that the name of a module tells; "Norm" for any, "" for none."""
     name = name[:_LONGEST]
     return next((kind for kind, named in _NORMS.items() if named.fullmatch(name)), "")
+
+
+def is_norm(name: str) -> bool:
+    """Whether a module is a norm by its name, whatever shape its weight has."""
+    kind = norm_named(name)
+    return bool(kind) and (kind != "Norm" or _ONE_NORM.fullmatch(name[:_LONGEST]) is not None)
 
 
 def is_bilinear(name: str) -> bool:

@@ -17,7 +17,7 @@ from reinit_cli.tensors.info import RUNNING_STATISTICS, TensorInfo
 from reinit_cli.tensors.layers.convolutions import convolution
 from reinit_cli.tensors.layers.experts import is_expert, sizes_of_experts
 from reinit_cli.tensors.layers.heads import bias_of_head
-from reinit_cli.tensors.layers.kernels import EITHER, has_kernel
+from reinit_cli.tensors.layers.kernels import EITHER, has_kernel, is_kernel, may_be_kernel
 from reinit_cli.tensors.layers.layer import Layer, Layers, Told
 from reinit_cli.tensors.layers.modules import Module, Modules, Shape, place_of
 from reinit_cli.tensors.layers.names import (
@@ -28,6 +28,7 @@ from reinit_cli.tensors.layers.names import (
     is_bilinear,
     is_embedding,
     is_linear,
+    is_norm,
     is_prelu,
 )
 from reinit_cli.tensors.layers.norms import Norms
@@ -121,12 +122,18 @@ class _ToldLayers:
             return _NOT_TOLD
         if shapes.get("bias") == weight:
             return _NOT_TOLD if module.name in GLOBAL_RESPONSE else _Kind("LayerNorm")
+        if "bias" not in shapes and is_norm(module.name):
+            return _Kind(self._norms.kind(module))
         if len(weight) == 2:
             return self._linear_or_embedding(module, weight)
         if len(weight) == 3 and is_bilinear(module.name):
             return _Kind("Bilinear")
+        is_certain = len(weight) != 3 or is_kernel(module, self._modules)
+        if not is_certain and not may_be_kernel(module):
+            return _NOT_TOLD
         either = EITHER if has_kernel(module) else ""
-        return _Kind(convolution(module, self._modules) or either)
+        found = convolution(module, self._modules) or either
+        return _Kind(found, "names" if is_certain else "shapes")
 
     def _norm_or_prelu(self, module: Module) -> _Kind:
         kind = self._norms.kind(module)
@@ -135,7 +142,11 @@ class _ToldLayers:
             return _Kind(kind, "config" if sizes else "names", sizes)
         is_alone = "bias" not in module.shapes
         is_single = module.shapes.get("weight") == (1,)
-        return _Kind("PReLU") if is_alone and (is_single or is_prelu(module.name)) else _NOT_TOLD
+        if not is_alone or not (is_single or is_prelu(module.name)):
+            return _NOT_TOLD
+        # Of what is in a list, nothing else has a single number.
+        is_certain = is_prelu(module.name) or module.last.isdigit()
+        return _Kind("PReLU", "names" if is_certain else "shapes")
 
     def _linear_or_embedding(self, module: Module, weight: Shape) -> _Kind:
         """Return the kind of what holds a matrix."""

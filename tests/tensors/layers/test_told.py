@@ -189,6 +189,66 @@ def test_a_bilinear_of_one_kernel_is_not_told_as_a_convolution(name: str) -> Non
     assert set(kinds(nn.ModuleDict({"f_k": nn.Bilinear(16, 16, 1)})).values()) == {None}
 
 
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize("sizes", [(20, 30, 40), (16, 16, 8), (3, 9, 4)])
+def test_a_bilinear_under_any_name_is_not_told_as_a_convolution(
+    sizes: tuple[int, int, int], *, has_bias: bool
+) -> None:
+    layer = nn.Bilinear(*sizes, bias=has_bias)
+    assert set(kinds(nn.ModuleDict({"score": layer})).values()) == {None}
+    assert set(kinds(nn.Sequential(layer, nn.LayerNorm(sizes[2]))).values()) <= {None, "Norm"}
+
+
+@pytest.mark.parametrize("layer", [nn.Bilinear(9, 5, 4), nn.Conv1d(9, 4, 5)])
+def test_a_short_kernel_that_may_be_a_stack_of_matrices_is_told_from_its_shape(
+    layer: nn.Module,
+) -> None:
+    for each in told(nn.ModuleDict({"score": layer})).values():
+        assert each is not None
+        assert (each.kind, each.told) == ("Conv1d", "shapes")
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Sequential(nn.Conv1d(12, 32, 15, bias=False), nn.BatchNorm1d(32)),
+        nn.Sequential(nn.Conv1d(2, 8, 9), nn.ReLU(), nn.Conv1d(8, 3, 9)),
+        nn.ModuleDict({"conv_in": nn.Conv1d(2, 8, 9)}),
+        nn.ModuleDict({"score": nn.Conv1d(16, 4, 1)}),
+    ],
+)
+def test_a_kernel_of_a_sequence_is_certain_by_its_name_or_by_what_follows(net: nn.Module) -> None:
+    assert compared(net).wrong == {}
+    assert {layer and layer.told for layer in told(net).values()} == {"names"}
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "kind"),
+    [
+        ("layer_norm", nn.LayerNorm((4, 5), bias=False), "Norm"),
+        ("rms_norm", nn.RMSNorm((4, 5, 3)), "RMSNorm"),
+        ("ln_1", nn.LayerNorm((4, 5, 3, 3), bias=False), "LayerNorm"),
+        ("norm2", nn.RMSNorm((4, 5)), "Norm"),
+    ],
+)
+def test_a_norm_of_several_dimensions_is_told_by_its_name(
+    name: str, norm: nn.Module, kind: str
+) -> None:
+    assert set(kinds(nn.ModuleDict({name: norm})).values()) == {kind}
+    linear = nn.ModuleDict({f"{name}_proj": nn.Linear(5, 4, bias=False)})
+    assert set(kinds(linear).values()) == {"Linear"}
+
+
+def test_a_single_number_that_nothing_names_is_told_as_prelu_from_its_shape() -> None:
+    for net, by in ((nn.ModuleDict({"scale": nn.PReLU()}), "shapes"), (nn.PReLU(), "shapes")):
+        assert [layer and (layer.kind, layer.told) for layer in told(net).values()] == [
+            ("PReLU", by)
+        ]
+    in_list = told(nn.Sequential(nn.Linear(2, 2), nn.PReLU()))["1.weight"]
+    assert in_list is not None
+    assert in_list.told == "names"
+
+
 def test_the_generator_of_a_dcgan_is_made_of_transposed_convolutions() -> None:
     def block(inputs: int, outputs: int) -> Iterator[nn.Module]:
         yield nn.ConvTranspose2d(inputs, outputs, 4, bias=False)

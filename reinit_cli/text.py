@@ -133,6 +133,8 @@ def one_line(text: str) -> str:
 
 def why(error: OSError | ValueError) -> str:
     """Return what the system says of a failure, without number and path."""
+    if "embedded null" in str(error):  # a byte or a character, depending on Python's version
+        return "embedded null byte"
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 

@@ -50,6 +50,9 @@ _NAMES = import_module("re._constants")
 
 _REPEATS = (_NAMES.MAX_REPEAT, _NAMES.MIN_REPEAT)
 _POSSESSIVE = (_NAMES.POSSESSIVE_REPEAT, _NAMES.ATOMIC_GROUP)
+_PLACES = (_NAMES.AT, _NAMES.FAILURE)
+"""Such as `^`; `(?!)` is nowhere, and is a failure from Python 3.13 on."""
+
 _SINGLE = (_NAMES.LITERAL, _NAMES.NOT_LITERAL, _NAMES.IN, _NAMES.ANY)
 _ASSERTIONS = (_NAMES.ASSERT, _NAMES.ASSERT_NOT)
 
@@ -276,7 +279,7 @@ def _sequence(tree: Any, flags: int) -> Ends:
 def _part(kind: Any, value: Any, flags: int) -> Ends:
     if kind in _SINGLE:
         return _single(kind, value, flags)
-    if kind == _NAMES.AT:
+    if kind in _PLACES:
         return _where(_engine(kind, value, flags).match)
     if kind == _NAMES.SUBPATTERN:
         _, added, removed, body = value

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from reinit_cli.checkpoints.formats.base import Format, NewFormat
+from reinit_cli.checkpoints.formats.base import Files, Format, Located, NewFormat
 from reinit_cli.checkpoints.formats.dcp.glance import ByNames, ShardsByNames
+from reinit_cli.checkpoints.formats.outline import Part
+
+if TYPE_CHECKING:
+    from reinit_cli.checkpoints.formats.dcp.format import Dcp
 
 
 class _Deferred(ByNames):
@@ -16,12 +20,16 @@ class _Deferred(ByNames):
         """Pickle its name in this module: outcomes come back from other processes."""
         return "DCP"
 
+    def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:
+        """Ask the format itself; from Python 3.12 on, a protocol does not find it by itself."""
+        return self._format.outline(files, located)
+
     def __getattr__(self, attribute: str) -> Any:
         """Ask the format itself."""
         return getattr(self._format, attribute)
 
     @cached_property
-    def _format(self) -> NewFormat:
+    def _format(self) -> Dcp:
         from reinit_cli.checkpoints.formats.dcp.format import Dcp
 
         return Dcp()

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Protocol, cast
 
-from reinit_cli.checkpoints.formats.base import NewFormat
+from reinit_cli.checkpoints.formats.base import Files, Located, NewFormat
+from reinit_cli.checkpoints.formats.outline import Outlining, Part
 from reinit_cli.checkpoints.formats.respelling import KeepingFormat
 from reinit_cli.checkpoints.formats.torch.glance import SUFFIXES, starts_as_legacy, starts_as_zip
 
 
-class TorchFormat(KeepingFormat, NewFormat, Protocol):
+class TorchFormat(KeepingFormat, NewFormat, Outlining, Protocol):
     """A format of `torch.save`."""
 
 
@@ -34,6 +35,10 @@ class _Deferred:
     def recognizes(self, head: bytes, names: Sequence[str] = ()) -> bool:
         """Whether a file starts as one of this format."""
         return not names and self._starts(head)
+
+    def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:
+        """Ask the format itself; from Python 3.12 on, a protocol does not find it by itself."""
+        return self._format.outline(files, located)
 
     def __getattr__(self, attribute: str) -> Any:
         """Ask the format itself."""

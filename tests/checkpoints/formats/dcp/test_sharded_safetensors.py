@@ -253,7 +253,7 @@ def _flat() -> None:
 WRONG: dict[str, tuple[Callable[[], None], str]] = {
     "no JSON": (_text("pickle"), "does not start with '{'"),
     "a list": (_text("[]"), "does not start with '{'"),
-    "nested far too deeply": (_text('{"a":' * 5000 + "0" + "}" * 5000), "is not JSON"),
+    "nested far too deeply": (_text('{"a":' * 100_000 + "0" + "}" * 100_000), "is not JSON"),
     "more objects than are read": (
         _text('{"a":[' + ",".join(["{}"] * 260_000) + "]}"),
         "more than 250,000 objects",

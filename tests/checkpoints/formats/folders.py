@@ -76,6 +76,14 @@ KINDS = (
         says="it has no index of its shards",
     ),
     Kind(
+        "shards and an index that names none of them",
+        _TWO,
+        ("model.safetensors.index.json",),
+        happens="read; rewritten with --fix-index",
+        reads=_BOTH,
+        says="it has no weight_map, or several",
+    ),
+    Kind(
         "shards of which one is missing",
         {"model-00001-of-00002.safetensors": _ONE},
         happens="read; rewritten with --fix-index",

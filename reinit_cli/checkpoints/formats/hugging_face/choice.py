@@ -169,6 +169,16 @@ class Sets(NamedTuple):
             return self.indexed[0] if len(self.indexed) == 1 else None
         return self._only_shards() if self.shards else None
 
+    def beside(self, indexed: WeightsSet) -> WeightsSet | None:
+        """Return the shards that an index is of by its name; None if there are none, or several."""
+        of = indexed.series
+        found = [
+            each
+            for each in self.shards
+            if (each.series.base, each.series.kind) == (of.base, of.kind)
+        ]
+        return found[0] if len(found) == 1 else None
+
     def any_name(self) -> WeightsSet | None:
         """Return the only file of weights, whatever it is called; None if there are several."""
         if self.indexed or self.shards:

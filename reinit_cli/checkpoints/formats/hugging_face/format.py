@@ -37,6 +37,7 @@ from reinit_cli.checkpoints.formats.folder_record import record_of_folder, recor
 from reinit_cli.checkpoints.formats.heads import with_heads
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets, WeightsSet, siblings
 from reinit_cli.checkpoints.formats.hugging_face.index import (
+    BrokenIndexError,
     faults_of,
     faults_without,
     files_of_keys,
@@ -148,7 +149,7 @@ class HuggingFace:
             MalformedFileError: its index is wrong.
         """
         sets = Sets.of(_top(files))
-        shards, faults = self._shards(files, self._chosen(files, sets), root)
+        shards, faults = self._shards(files, self._chosen(files, sets), sets, root)
         stale = stale_of(files, shards.files, sets)
         own = {*shards.files, RECORD_NAME, *stale, *files.outside}
         others = tuple(name for name in files.readers if name not in own)
@@ -166,25 +167,32 @@ class HuggingFace:
         )
 
     def _shards(
-        self, files: Files, found: WeightsSet, root: str | None
+        self, files: Files, found: WeightsSet, sets: Sets, root: str | None
     ) -> tuple[_Shards, tuple[Fault, ...]]:
         """Read the files of weights, and compare them with their index."""
         index = found.index_name
-        weight_map = weight_map_of(files[index]) if index is not None else {}
-        named = dict.fromkeys(weight_map.values()) if index is not None else found.files
+        weight_map, broken = dict[str, str](), ""
+        try:
+            weight_map = weight_map_of(files[index]) if index is not None else {}
+        except BrokenIndexError as error:
+            beside = sets.beside(found)
+            if beside is None:
+                raise
+            found, broken = beside, f"{quoted(found.name)}: {error.problem}"
+        named = dict.fromkeys(weight_map.values()) if weight_map else found.files
         there = [name for name in named if name in files.readers]
         if not there:
             raise none_there(files, found.name, named)
-        more = siblings(there, _top(files)) if index is not None else []
+        more = siblings(there, _top(files)) if weight_map else []
         opened = ((name, files[name]) for name in (*there, *more))
         parts = {name: self._part(file, root) for name, file in with_heads(opened)}
         shards = _Shards(index or found.new_index, index is not None, parts)
         if not shards.index:
             return shards, ()
         keys = files_of_keys(files.path, shards.tensors)
-        if index is None:
-            return shards, faults_without(found.files)
-        return shards, faults_of(index, weight_map, keys, parts, files.left_out)
+        if not weight_map:
+            return shards, faults_without(found.files, broken)
+        return shards, faults_of(shards.index, weight_map, keys, parts, files.left_out)
 
     def _chosen(self, files: Files, sets: Sets) -> WeightsSet:
         """Return the set of weights that is meant.

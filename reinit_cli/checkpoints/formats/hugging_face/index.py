@@ -33,17 +33,26 @@ _MOST_SHARDS = 100_000
 """More shards than any checkpoint has; a name can speak of any number."""
 
 
+class BrokenIndexError(MalformedFileError):
+    """An index that says nothing of any key, such as one that was cut off."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        """Say what is wrong with it."""
+        super().__init__(path, problem, "index of shards")
+
+
 def weight_map_of(file: Reader) -> dict[str, str]:
     """Return for each key the file that an index names.
 
     Raises:
+        BrokenIndexError: it says nothing of any key.
         MalformedFileError: it is not an index, or names a file elsewhere.
         UnsupportedFormatError: a download left something else in its place.
     """
     path, members = file.path, _members_of(file)
     maps = [value for name, value in members if name == "weight_map"]
     if len(maps) != 1 or not isinstance(maps[0], Pairs):
-        _refuse(path, "it has no weight_map, or several")
+        raise BrokenIndexError(path, "it has no weight_map, or several")
     found: dict[str, str] = {}
     for key, name in maps[0]:
         if key in found:
@@ -52,7 +61,7 @@ def weight_map_of(file: Reader) -> dict[str, str]:
             _refuse(path, f"it puts {key!r} into {name!r}, which is not a plain file name")
         found[key] = name
     if not found:
-        _refuse(path, "its weight_map is empty")
+        raise BrokenIndexError(path, "its weight_map is empty")
     return found
 
 
@@ -60,13 +69,15 @@ def _members_of(file: Reader) -> Pairs:
     if file.nbytes > MAX_INDEX_NBYTES:
         _refuse(file.path, f"it is longer than {MAX_INDEX_NBYTES:,} bytes")
     data = file.read(0, file.nbytes)
+    if not data.strip():
+        raise BrokenIndexError(file.path, "it is empty")
     try:
         return parse_object(data.strip(b" \n\t\r"), "it", allows_floats=True)
     except JsonError as error:
         other = foreign(file.path, data[:LOOKED_AT_NBYTES])
         if other is not None and other.is_stand_in and not data.lstrip().startswith(b"{"):
             raise refused(file.path, other) from None
-        _refuse(file.path, str(error))
+        raise BrokenIndexError(file.path, str(error)) from error
 
 
 def faults_of(
@@ -110,9 +121,15 @@ def none_there(files: Files, index: str, named: Iterable[str]) -> UnreadableSour
     )
 
 
-def faults_without(shards: Sequence[str]) -> tuple[Fault, ...]:
-    """Return what shards without an index lack, as far as their names tell."""
-    return (Fault("it has no index of its shards", is_lack_alone=True), *_gaps(shards))
+def faults_without(shards: Sequence[str], broken: str = "") -> tuple[Fault, ...]:
+    """Return what shards without an index lack, as far as their names tell.
+
+    Args:
+        shards: their names.
+        broken: why an index that there is says nothing of them.
+    """
+    lack = Fault(broken or "it has no index of its shards", is_lack_alone=not broken)
+    return (lack, *_gaps(shards))
 
 
 def files_of_keys(path: str, shards: Mapping[str, Sequence[TensorInfo]]) -> dict[str, str]:
@@ -202,8 +219,11 @@ def total_nbytes(file: Reader) -> int | None:
 
 
 def _metadata_of(file: Reader) -> dict[str, object]:
-    """Return the texts and numbers that an index holds besides the map."""
-    members = dict(_members_of(file))
+    """Return the texts and numbers that an index holds besides the map, as far as it is whole."""
+    try:
+        members = dict(_members_of(file))
+    except BrokenIndexError:
+        return {}
     metadata = members.get("metadata")
     pairs = metadata if isinstance(metadata, Pairs) else ()
     return {name: value for name, value in pairs if isinstance(value, str | int | float | bool)}

@@ -199,6 +199,53 @@ def test_a_link_that_leads_nowhere_is_called_so(capsys: pytest.CaptureFixture[st
     assert f"{gone.name!r} is a link that leads nowhere" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "it is empty"),
+        ('{"metadata": {"total_parameters": 18}, "weight_map": {"a.we', "it is not JSON: "),
+        ('{"metadata": {"total_parameters": 18}}', "it has no weight_map, or several"),
+    ],
+)
+def test_shards_whose_index_was_cut_off_are_looked_at_and_rewritten_with_a_right_one(
+    text: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards("hf", "model", "safetensors", KEYS, 1.0)
+    Path(INDEX).write_text(text)
+    said = f"'model.safetensors.index.json': {problem}"
+
+    for command in (
+        ["keys", "hf"],
+        ["stats", "hf"],
+        ["show", "hf", "a.weight"],
+        ["diff", "hf/", "hf"],
+    ):
+        assert main(command) == 0
+        assert f"warning: 'hf': {said}" in capsys.readouterr().err
+    for output in ("out", "one.safetensors"):
+        assert main(["hf", "-r", "a.weight=zeros", "-o", output]) == 2
+        error, hint = capsys.readouterr().err.splitlines()
+        assert error.startswith(f"error: 'hf' cannot be rewritten as it is: {said}")
+        assert hint.startswith("hint: --fix-index")
+    assert main(["hf", "-r", "a.weight=zeros", "--fix-index", "-o", "out", "-q"]) == 0
+
+    means = {key: float(tensor.mean()) for key, tensor in _loaded("out").items()}
+    assert means == {"a.weight": 0, "b.weight": 1, "c.weight": 1}
+    assert sorted(os.listdir()) == ["hf", "out"]
+
+
+def test_an_index_that_was_cut_off_is_an_error_where_several_sets_of_shards_may_be_meant(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shards("hf", "model", "safetensors", KEYS, 1.0)
+    shards("hf", "model", "safetensors", KEYS[:2], 2.0)
+    Path(INDEX).write_text("{")
+
+    assert main(["keys", "hf"]) == 2
+
+    assert f"'{INDEX}' is not a valid index of shards: it is not JSON" in capsys.readouterr().err
+
+
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12345\n"
 
 

@@ -92,6 +92,19 @@ def late_command(args: Sequence[str]) -> Explained | None:
     return None
 
 
+def file_like_option(args: Sequence[str]) -> Explained | None:
+    """Recognize a file whose name begins with a hyphen.
+
+    Args:
+        args: the arguments after the program's name.
+    """
+    for at, word in enumerate(args):
+        if word.startswith("-") and word.strip("-") and _exists(word):
+            typed = [*args[:at], f".{os.sep}{word}", *args[at + 1 :]]
+            return f"{quoted(word)} is taken for an option", f"type: reinit {shlex.join(typed)}"
+    return None
+
+
 def _record(args: Sequence[str], sources: Sequence[Word]) -> Explained | None:
     """Recognize the file of a record behind the option that takes none."""
     for word in sources:

@@ -65,8 +65,8 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> tuple[str
     hint = f"reinit {command.name} {_help_with(error)} shows how"
     if isinstance(error, HintedUsageError):
         hint = error.hint
-    elif isinstance(error, click.NoSuchOption) and (late := _late_command(command, args)):
-        problem, hint = late
+    elif isinstance(error, click.NoSuchOption) and (words := _words_instead(command, args)):
+        problem, hint = words
     elif isinstance(error, click.NoSuchOption):
         problem = f"there is no option {error.option_name}"
         hint = _option_instead(error.option_name, command)
@@ -84,11 +84,12 @@ def _help_with(error: click.ClickException) -> str:
     return "--help" if isinstance(about, Option) and about.brief is None else "-h"
 
 
-def _late_command(command: Command, args: Sequence[str]) -> tuple[str, str] | None:
-    """Recognize options of a command that is not the first word."""
-    from reinit_cli.cli.misplaced import late_command
+def _words_instead(command: Command, args: Sequence[str]) -> tuple[str, str] | None:
+    """Recognize a file like an option, and options of a command that is not the first word."""
+    from reinit_cli.cli.misplaced import file_like_option, late_command
 
-    return late_command(args) if command.name == DEFAULT else None
+    late = late_command(args) if command.name == DEFAULT else None
+    return late or file_like_option(args)
 
 
 def _command_of(args: Sequence[str]) -> Command:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -117,6 +119,22 @@ def test_words_that_do_not_fit_are_answered_with_those_that_do(
     done = reinit(*args)
 
     assert (done.code, done.out, done.err) == (2, "", f"error: {problem}\nhint: {hint}\n")
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize(
+    "typed", ["keys {}", "stats {} -q", "{} -r '*.bias=zeros'", "diff model.safetensors {}"]
+)
+def test_a_file_with_a_hyphen_in_front_is_answered_with_a_name_that_is_no_option(
+    typed: str, reinit: Callable[..., Done]
+) -> None:
+    shutil.copy("model.safetensors", "-lead.safetensors")
+    done = reinit(*shlex.split(typed.format("-lead.safetensors")))
+
+    meant = typed.format("./-lead.safetensors")
+    said = ["error: '-lead.safetensors' is taken for an option", f"hint: type: reinit {meant}"]
+    assert (done.code, done.err.splitlines()) == (2, said)
+    assert reinit(*shlex.split(meant)).code == 0
 
 
 def test_no_hint_proposes_what_replaces_files() -> None:

@@ -383,7 +383,7 @@ class OutputTakenError(OutputError):
     Its kind is "source" where an output is the source itself, "inside" where a folder would be
     inside of its source (`of`), "read" where it would replace another file that is read, "report" or "record" where such a file would replace a
     checkpoint or another file of the run, and "output" where two outputs have one place, "seed" if
-    only their seeds differ.
+    only their seeds differ and "twice" if nothing does.
     """
 
     sentences: ClassVar[Mapping[str, str]] = {
@@ -393,6 +393,7 @@ class OutputTakenError(OutputError):
         "read": "the output {about!r} would take the place of {problem} that is read",
         "output": "{problem}",
         "seed": "{problem}",
+        "twice": "{problem}",
     }
 
 
@@ -402,7 +403,8 @@ class OutputUnwritableError(OutputError, OSError):
     Its kind is "sync" where what was written may be lost in a crash of the system, "temporary"
     where only a temporary is left over, and where a source cannot be replaced "link" (to `of`;
     `known` is what can be named instead), "in place" for a folder (`known` holds its files),
-    "locked" or "open" by another, and "remote" for a URL. It is "hub" for a place on the Hub, "url"
+    "locked" or "open" by another, "access" for a folder that is read-only (`of` is "report" or
+    "record" for a file next to an output), and "remote" for a URL. It is "hub" for a place on the Hub, "url"
     for the URL of a file on this machine, "cache" where it would lie in one, and "suffix" where its
     suffix does not name a format (`known` holds names that can be meant).
     """

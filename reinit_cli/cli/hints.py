@@ -172,6 +172,11 @@ def _option(error: errors.ReinitError) -> str:
     return "--record-to" if error.kind == "record" else f"--{error.kind}"
 
 
+def _elsewhere(error: errors.OutputUnwritableError) -> str:
+    option = {"": "-o", "record": "--record-to"}.get(error.of, f"--{error.of}")
+    return f"name another place with {option}"
+
+
 def _allowed(error: errors.ReinitError) -> str:
     return f"if that is meant, add --allow-path {shlex.quote(error.known[0])}"
 
@@ -340,6 +345,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputTakenError, "output"): (
         "name them apart, such as -o '{parent}/{stem}-new{suffix}'"
     ),
+    (errors.OutputTakenError, "twice"): "name it once",
     (errors.OutputTakenError, "seed"): "name them apart, such as -o '{stem}-seed{seed}{suffix}'",
     (errors.OutputUnwritableError, "file"): "name a file in it",
     (errors.OutputUnwritableError, "suffix"): _suffix,
@@ -350,6 +356,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputUnwritableError, "hub"): lambda error: uploading(error.about),
     (errors.OutputUnwritableError, "url"): lambda error: path_of_url(error.about),
     (errors.OutputUnwritableError, "remote"): "name another place with -o",
+    (errors.OutputUnwritableError, "access"): _elsewhere,
     (errors.OutputUnwritableError, "cache"): "name an output elsewhere with -o",
     (errors.OutputUnwritableError, "folder"): "name a new folder with -o; nothing of it is removed",
     (errors.OutputUnwritableError, "locked"): "try again when the other run has finished",

@@ -299,6 +299,9 @@ def _equal_outputs(first: Job, second: Job) -> OutputTakenError:
     path = first.destination.path
     place = "standard output" if path is None else repr(second.destination.path)
     problem = f"{both} would both be written to {place}"
+    if is_one_source and not is_by_seed:
+        problem = f"{_described(second, has_seed=True)} is asked for twice"
+        return OutputTakenError(path or DASH, problem, kind="twice")
     return OutputTakenError(path or DASH, problem, kind="seed" if is_by_seed else "output")
 
 

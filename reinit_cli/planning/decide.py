@@ -130,7 +130,7 @@ def _by_rules(entries: Entries, request: Request, elsewhere: Elsewhere) -> Plan:
     plan = Plan(entries.source, rules, steps, matches.shadowed, request, heads=entries.heads)
     owned = plan.by_rule()
     idle = refuse_idle(plan, owned, matches, keys)
-    shared = shared_outside(steps, entries.outside)
+    shared = () if request.tensors_only else shared_outside(steps, entries.outside)
     of_layers = (*layer_notes(plan, elsewhere), *kind_notes(plan, elsewhere.layers))
     return replace(plan, warnings=(*idle, *shared, *of_layers, *warnings_of(plan, owned)))
 

@@ -156,6 +156,8 @@ def _named_like(path: str) -> tuple[str, ...]:
 
     Without a suffix it is perhaps a folder, or a file.
     """
+    if path.startswith("/dev/"):
+        return (DASH,) if path in ("/dev/stdout", "/dev/fd/1") else ()
     suffix = _suffix(path)
     if not suffix:
         return os.path.join(path, ""), path + NEW_FILES[0].suffixes[0]

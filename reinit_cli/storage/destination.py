@@ -96,7 +96,8 @@ def check_destination(
     if len(os.fsencode(os.path.basename(path))) > 255:
         raise OutputUnwritableError(path, "its name is too long")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputUnwritableError(path, f"the folder {folder!r} is not writable")
+        problem = f"the folder {folder!r} is not writable"
+        raise OutputUnwritableError(path, problem, kind="access", of=destination.kind)
 
 
 def _check_remote(destination: Destination, url: str, source: str | None, reads: InUse) -> None:

@@ -186,6 +186,16 @@ def test_a_warning_of_several_inputs_is_told_once(
             "name them apart, such as -o '{stem}-seed{seed}{suffix}'",
         ),
         (
+            ["a.safetensors", "a.safetensors", *RULE, "-o", "out/"],
+            "'a.safetensors' with seed 0 is asked for twice",
+            "name it once",
+        ),
+        (
+            ["a.safetensors", *RULE, "-s", "3,3"],
+            "'a.safetensors' with seed 3 is asked for twice",
+            "name it once",
+        ),
+        (
             ["a.safetensors", *RULE, "-o", "{sed}.pt"],
             "output '{sed}.pt': there is no placeholder '{sed}'; there is {stem}, {suffix}, "
             "{name}, {parent}, {seed}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,11 @@ CASES = {
         ".safetensors, .pt, .pth, .bin, .ckpt, .th, .pth.tar, .pt.tar",
         "hint: did you mean -o out/ or -o out.safetensors?",
     ),
+    "standard output by its path": (
+        ["model.safetensors", "-r", "*=zeros", "-o", "/dev/stdout"],
+        None,
+        "hint: did you mean -o -?",
+    ),
     "unknown suffix": (
         ["model.safetensors", "-r", "*=zeros", "-o", "out.h5"],
         "error: cannot write 'out.h5': its suffix does not name a format; use one of "
@@ -252,6 +258,35 @@ def test_a_bug_of_ours_is_a_traceback(
 
     with pytest.raises(ZeroDivisionError):
         reinit("model.safetensors", "-r", "*=zeros")
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize(
+    ("args", "option"),
+    [
+        (["ro/model.safetensors", "-r", "*.bias=zeros"], "-o"),
+        (["model.safetensors", "-r", "*.bias=zeros", "--record-to", "ro/made.json"], "--record-to"),
+        (["stats", "model.safetensors", "--report", "ro/page.html"], "--report"),
+    ],
+)
+def test_a_read_only_folder_is_answered_with_the_option_that_names_another(
+    args: list[str],
+    option: str,
+    reinit: Callable[..., Done],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("ro").mkdir()
+    shutil.copy("model.safetensors", "ro")
+    # Root may write anywhere, so the system's answer is given for it.
+    monkeypatch.setattr(os, "access", lambda path, _: path != "ro")
+
+    done = reinit(*args)
+
+    error, hint = done.err.splitlines()
+    assert (done.code, done.out) == (2, "")
+    assert error.endswith("the folder 'ro' is not writable")
+    assert hint == f"hint: name another place with {option}"
+    assert os.listdir("ro") == ["model.safetensors"]
 
 
 @pytest.mark.usefixtures("checkpoint")

@@ -213,6 +213,10 @@ def test_a_warning_names_what_shares_memory_outside_the_state_dict() -> None:
     assert made.warnings == (
         "'w' also changes 'best.w (outside the state dict)': they are one tensor",
     )
+    for output in ("new.pt", "new.safetensors"):  # where it is left out
+        done = rewrite("m.pt", ["w=zeros"], output, tensors_only=True)
+        assert not [each for each in done.job.plan.warnings if "also changes" in each]
+    assert torch.load("new.pt").keys() == {"w"}
 
 
 def test_names_that_torch_refuses_are_a_warning_or_an_error(

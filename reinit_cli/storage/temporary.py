@@ -213,8 +213,8 @@ def _remove_if_old(outer: str) -> None:
     They may work on other hosts, whose locks are not seen here.
     """
     texts = [entry for entry in os.scandir(outer) if entry.is_file(follow_symlinks=False)]
-    last = max(entry.stat(follow_symlinks=False).st_mtime for entry in texts)
-    if time.time() - last > _DAY_SECONDS:
+    times = [entry.stat(follow_symlinks=False).st_mtime for entry in texts]
+    if times and time.time() - max(times) > _DAY_SECONDS:  # there are none where it is just removed
         import shutil
 
         shutil.rmtree(outer, ignore_errors=True)

@@ -17,7 +17,7 @@ from reinit_cli.storage.staging.pulse import Pulse, Sign
 from reinit_cli.storage.staging.ranks import Ranks
 from reinit_cli.storage.staging.staging import Staging
 from reinit_cli.storage.staging.texts import Form, put_text, text_at
-from reinit_cli.storage.temporary import is_temporary
+from reinit_cli.storage.temporary import is_temporary, remove_stale
 
 
 def _staging(path: str = "folder/out", run_id: str = "a", rank: int = 0) -> Staging:
@@ -127,6 +127,27 @@ def test_of_two_first_ranks_that_start_together_one_goes_on(
     assert os.listdir("folder") == [os.path.basename(mine.outer)]
     assert Path(mine.place("")).stat().st_size == 10
     (mine if moment == "after" else other).remove()
+
+
+def test_a_run_that_removes_what_killed_runs_left_keeps_no_other_from_the_same_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("folder").mkdir()
+    mine = _staging()
+    put = module.put_text
+
+    def clean(path: str, form: Form) -> None:
+        if path.startswith(mine._draft):
+            monkeypatch.setattr(module, "put_text", put)
+            remove_stale("folder/out")
+            assert os.listdir("folder") == []
+        put(path, form)
+
+    monkeypatch.setattr(module, "put_text", clean)
+    mine.make({"": 10}, {}, Modes())
+
+    assert os.listdir("folder") == [os.path.basename(mine.outer)]
+    mine.remove()
 
 
 def test_files_stand_at_their_sizes_and_nothing_is_at_the_destination() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from reinit_cli.storage import temporary
 from reinit_cli.storage.temporary import (
+    RANKS_MARK,
     TemporaryFolder,
     open_named,
     open_temporary,
@@ -184,6 +185,24 @@ def test_a_file_that_is_removed_before_it_is_locked_is_made_again(
     remove_stale("out.bin")
     assert os.listdir() == [name]
     os.close(fd)
+
+
+def test_what_several_processes_share_may_be_removed_while_another_run_looks_at_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared = Path(".out.bin.reinit-0123456789ab")
+    shared.mkdir()
+    (shared / RANKS_MARK).touch()
+    look = os.scandir
+
+    def late(path: str) -> Iterator[os.DirEntry[str]]:
+        (shared / RANKS_MARK).unlink()
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", late)
+    remove_stale("out.bin")
+
+    assert os.listdir() == [shared.name]  # whoever removes it does the rest
 
 
 # --- what fails ------------------------------------------------------------------------------

@@ -180,9 +180,11 @@ class Staging:
 
     def _fill(self, draft: str, sizes: Mapping[str, int], plan: Form, modes: Modes) -> None:
         """Make the files, under a mark by which what a killed run leaves is known."""
-        os.mkdir(draft, 0o700)
         mark = os.path.join(draft, _MARK)
-        put_text(mark, {"version": VERSION, "made": os.urandom(16).hex(), "plan": plan})
+        form = {"version": VERSION, "made": os.urandom(16).hex(), "plan": plan}
+        os.mkdir(draft, 0o700)
+        while not _has_put(mark, form):
+            os.mkdir(draft, 0o700)
         self._lock = os.open(mark, os.O_RDWR | os.O_CLOEXEC)
         lock_if_possible(self._lock)
         for name, nbytes in sizes.items():
@@ -279,6 +281,18 @@ def wait(is_ready: Callable[[], bool], check: Callable[[], object]) -> None:
         check()
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST)
+
+
+def _has_put(mark: str, form: Form) -> bool:
+    """Write a mark; return whether its folder was not removed while it was empty.
+
+    Any run to the same output takes an empty one for what a killed run left.
+    """
+    try:
+        put_text(mark, form)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _make_file(place: str, nbytes: int, mode: int) -> None:

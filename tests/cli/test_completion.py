@@ -30,6 +30,7 @@ from reinit_cli.cli.completion.candidates import (
 )
 from reinit_cli.cli.completion.line import read_line
 from reinit_cli.cli.group import COMMANDS, group
+from reinit_cli.request.pattern import Pattern
 from tests.cli.conftest import Done
 from tests.tools import tool
 
@@ -86,6 +87,17 @@ def test_a_rule_goes_on_with_its_initializer_and_arguments() -> None:
     assert inits_starting("orthogonal") == ["orthogonal", "orthogonal:"]
     assert "he_normal:relu,fan_out" in inits_starting("he_normal:relu,fan")
     assert inits_starting("nothing:") == []
+
+
+def test_a_pattern_goes_on_with_kinds_of_layers() -> None:
+    assert keys_starting(KEYS, "kind=Emb") == ["kind=Embedding ", "kind=EmbeddingBag "]
+    assert keys_starting(KEYS, "kind=Linear,n") == ["kind=Linear,norm "]
+    assert rules_starting(KEYS, "kind=li") == ["kind=linear="]
+    assert rules_starting(KEYS, "*.weight[kind=Li") == ["*.weight[kind=Linear]="]
+    assert rules_starting(KEYS, "kind=Linear=xavier_u") == ["kind=Linear=xavier_uniform"]
+    assert rules_starting(KEYS, "*[kind=norm]=one") == ["*[kind=norm]=ones"]
+    for each in keys_starting(KEYS, "kind="):
+        assert Pattern.parse(each.strip()).kinds is not None
 
 
 HOSTILE = [

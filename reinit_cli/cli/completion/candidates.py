@@ -28,6 +28,8 @@ def keys_starting(keys: Iterable[str], start: str) -> list[str]:
     Raises:
         PatternError: one of them is not a valid pattern.
     """
+    if kind := _KIND.fullmatch(start):
+        return _kinds_starting(*kind.groups())
     base = start[: start.rfind(".") + 1]
     last = start[len(base) :]
     if not base or _SAFE.fullmatch(base):
@@ -66,19 +68,28 @@ def _segments_behind(base: str, last: str, keys: Iterable[str]) -> dict[str, Non
     return found
 
 
+_KIND = re.compile(r"((?:.*\[)?\s*kind\s*=\s*(?:\w+\s*,\s*)*)(\w*)", re.DOTALL)
+"""A pattern that ends with the name of a kind of layers."""
+
+
+def _kinds_starting(before: str, start: str) -> list[str]:
+    from reinit_cli.tensors.layers.kinds import GROUPS, KINDS
+
+    end = "] " if "[" in before else " "
+    names = dict.fromkeys((*GROUPS, *KINDS))
+    return [f"{before}{name}{end}" for name in names if name.startswith(start)]
+
+
 _MASK = re.compile(r"(.*\[ *mask *= *)([^]]*)", re.DOTALL)
 """A rule that ends with the name of a mask."""
 
 
 def rules_starting(keys: Iterable[str], start: str) -> list[str]:
     """Return how a rule that starts so may go on."""
-    from reinit_cli.request.part import equals_in_parts
-
     if mask := _MASK.fullmatch(start):
         paths = (mask[1] + path for path in paths_starting(mask[2]))
         return [f"{path[:-1]}]=" if path.endswith(" ") else path for path in paths]
-    inside = set(equals_in_parts(start))
-    equals = next((at for at, sign in enumerate(start) if sign == "=" and at not in inside), None)
+    equals = _end_of_pattern(start)
     if equals is not None:
         pattern, init = start[:equals], start[equals + 1 :]
         return [f"{pattern}={each}" for each in inits_starting(init)]
@@ -86,6 +97,18 @@ def rules_starting(keys: Iterable[str], start: str) -> list[str]:
         each if each.endswith(".") else each.removesuffix(" ") + "="
         for each in keys_starting(keys, start)
     ]
+
+
+def _end_of_pattern(start: str) -> int | None:
+    """Return where the "=" after a rule's pattern is; None where the pattern may go on."""
+    from reinit_cli.request.kind import end_of_kinds
+    from reinit_cli.request.part import equals_in_parts
+
+    if _KIND.fullmatch(start):
+        return None
+    inside = set(equals_in_parts(start))
+    first = next((at for at, sign in enumerate(start) if sign == "=" and at not in inside), None)
+    return first if (after_kinds := end_of_kinds(start)) is None else after_kinds
 
 
 def inits_starting(start: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -262,7 +261,7 @@ def _output(
 
     if job.destination.path is not None:
         return output_to(job.destination, contents.modes, waits, leads_to_others)
-    from reinit_cli.storage.pipe import PipeOutput
+    from reinit_cli.storage.pipe import PipeOutput, standard_output
 
     (name,) = files
-    return PipeOutput(stream or sys.stdout.buffer, waits=waits(name))
+    return PipeOutput(stream or standard_output(), waits=waits(name))

@@ -297,6 +297,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.OutputUnwritableError, "hub"): lambda error: uploading(error.about),
     (errors.OutputUnwritableError, "url"): lambda error: path_of_url(error.about),
     (errors.OutputUnwritableError, "remote"): "pass another output",
+    (errors.OutputUnwritableError, "stream"): "pass a path as output",
     (errors.OutputUnwritableError, "access"): lambda error: f"pass another {error.of or 'output'}",
     (errors.OutputUnwritableError, "cache"): "pass an output elsewhere",
     (errors.OutputUnwritableError, "folder"): "pass a new folder: nothing of it is removed",

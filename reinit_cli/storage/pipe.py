@@ -219,6 +219,18 @@ def _is_at_start(fd: int) -> bool:
     return False
 
 
+def standard_output() -> BinaryIO:
+    """Return standard output as a stream of bytes.
+
+    Raises:
+        OutputUnwritableError: it takes text alone, as in a notebook.
+    """
+    stream: BinaryIO | None = getattr(sys.stdout, "buffer", None)
+    if stream is None:
+        raise OutputUnwritableError("-", "it takes no bytes", kind="stream")
+    return stream
+
+
 class PipeOutput:
     """A stream that one file is written to; see `Output`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import subprocess
@@ -113,6 +114,19 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
         "did you mean '0.weight'?",
     ),
 }
+
+
+def test_a_notebook_whose_standard_output_takes_text_alone_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _files()
+    for stream in (io.StringIO(), None):
+        monkeypatch.setattr("sys.stdout", stream)
+
+        with pytest.raises(ReinitError, match="standard output: it takes no bytes") as refused:
+            rewrite("model.safetensors", "*=zeros", "-")
+
+        assert refused.value.hint == "pass a path as output"
 
 
 @pytest.mark.parametrize(("call", "hint"), CALLS.values(), ids=CALLS)

@@ -35,13 +35,13 @@ def behind_pattern(args: Sequence[str]) -> Explained | None:
     Args:
         args: the arguments after the program's name, the first of which is a command.
     """
-    if args[1:] == [HELP] and not _exists(HELP):
+    if args[1:] == [HELP] and not exists(HELP):
         return f"{HELP!r} comes before the command", f"type: reinit {HELP} {args[0]}"
     words = [at for at, arg in enumerate(args) if at and not arg.startswith("-")]
     if args[0] not in _TAKING_PATTERNS or not words[1:]:
         return None
     first, second = words[:2]
-    if _exists(args[first]) or not _exists(args[second]):
+    if exists(args[first]) or not exists(args[second]):
         return None
     typed = list(args)
     typed[first], typed[second] = args[second], args[first]
@@ -80,7 +80,7 @@ def late_command(args: Sequence[str]) -> Explained | None:
     """
     for at, word in enumerate(args[1:], 1):
         is_value = args[at - 1].startswith("-")
-        if word in (*COMMANDS, HELP) and not is_value and not _exists(word):
+        if word in (*COMMANDS, HELP) and not is_value and not exists(word):
             rest = [*args[:at], *args[at + 1 :]]
             rest = rest[rest[:1] == [DEFAULT] and word != HELP :]
             if word == HELP and rest[0] not in COMMANDS:
@@ -99,7 +99,7 @@ def file_like_option(args: Sequence[str]) -> Explained | None:
         args: the arguments after the program's name.
     """
     for at, word in enumerate(args):
-        if word.startswith("-") and word.strip("-") and _exists(word):
+        if word.startswith("-") and word.strip("-") and exists(word):
             typed = [*args[:at], f".{os.sep}{word}", *args[at + 1 :]]
             return f"{quoted(word)} is taken for an option", f"type: reinit {shlex.join(typed)}"
     return None
@@ -108,7 +108,7 @@ def file_like_option(args: Sequence[str]) -> Explained | None:
 def _record(args: Sequence[str], sources: Sequence[Word]) -> Explained | None:
     """Recognize the file of a record behind the option that takes none."""
     for word in sources:
-        if word.text.endswith(".json") and not _exists(word.text):
+        if word.text.endswith(".json") and not exists(word.text):
             before = args[word.at - 1] if word.at else ""
             if before == "--record":
                 problem = f"--record takes no file, such as {quoted(word.text)}"
@@ -123,7 +123,7 @@ def _seeds(words: Sequence[Word]) -> Explained | None:
             continue
         seeds = [word.text]
         for each in words[at + 1 :]:
-            if each.option or not each.text.isdecimal() or _exists(each.text):
+            if each.option or not each.text.isdecimal() or exists(each.text):
                 break
             seeds.append(each.text)
         if seeds[1:]:
@@ -134,7 +134,7 @@ def _seeds(words: Sequence[Word]) -> Explained | None:
 def _recipe(args: Sequence[str], sources: Sequence[Word]) -> Explained | None:
     """Recognize a recipe among sources."""
     for word in sources:
-        if word.text.endswith(".toml") and _exists(word.text) and sources[1:]:
+        if word.text.endswith(".toml") and exists(word.text) and sources[1:]:
             typed = [*args[: word.at], "-c", *args[word.at :]]
             problem = f"{quoted(word.text)} is a recipe, and needs -c before it"
             return problem, f"type: reinit {shlex.join(typed)}"
@@ -146,7 +146,7 @@ def _two(sources: Sequence[Word]) -> Explained | None:
     if len(sources) != len(("one", "other")):
         return None
     names = [word.text for word in sources]
-    missing = [name for name in names if not _exists(name)]
+    missing = [name for name in names if not exists(name)]
     if len(missing) == 1:
         there = next(name for name in names if name not in missing)
         return f"no such file: {missing[0]!r}", (
@@ -169,7 +169,7 @@ def _output(
     ):
         return None
     source, output = sources
-    if not _exists(source.text) or _exists(output.text):
+    if not exists(source.text) or exists(output.text):
         return None
     if not output.text.endswith((*SUFFIXES, os.sep)):
         return None
@@ -180,7 +180,8 @@ def _output(
     )
 
 
-def _exists(name: str) -> bool:
+def exists(name: str) -> bool:
+    """Whether a word names a file, a folder or a model of torchvision."""
     from reinit_cli.checkpoints.models.torchvision import model_names
     from reinit_cli.cli.completion.candidates import paths_starting
 

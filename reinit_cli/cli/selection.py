@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import wraps
@@ -193,9 +194,13 @@ def hint_of_pattern(error: UnknownNameError, args: Sequence[str]) -> str:
         error: which pattern matches nothing.
         args: the arguments after the program's name.
     """
+    from reinit_cli.cli.misplaced import exists
     from reinit_cli.request.spelling import corrected_pattern, nearest_keys, numbers_there
 
     keys, pattern = error.known, error.about
+    is_file = bool(os.path.splitext(pattern)[1]) and exists(pattern)
+    if error.of and is_file and args[:1] != ["diff"]:
+        return f"to compare two files, type: reinit diff {shlex.join((error.of, pattern))}"
     meant = (
         _containing(pattern, keys)
         or corrected_pattern(pattern, keys)

@@ -280,6 +280,19 @@ def test_an_initializer_that_changes_values_cannot_be_drawn_alone(
     assert (done.code, done.err.splitlines()[0]) == (2, said)
 
 
+@pytest.mark.parametrize("command", ["keys", "stats", "show"])
+@pytest.mark.usefixtures("checkpoint")
+def test_a_second_file_is_answered_with_the_command_that_compares_two(
+    command: str, reinit: Callable[..., Done]
+) -> None:
+    Path("other.safetensors").write_bytes(Path("model.safetensors").read_bytes())
+    hint = reinit(command, "model.safetensors", "other.safetensors").err.splitlines()[-1]
+
+    meant = ("diff", "model.safetensors", "other.safetensors")
+    assert hint == f"hint: to compare two files, type: reinit {' '.join(meant)}"
+    assert reinit(*meant).code == 0
+
+
 def test_who_finds_no_model_learns_where_those_of_timm_are_listed(
     reinit: Callable[..., Done],
 ) -> None:

@@ -104,11 +104,33 @@ def config_of(source: Source) -> Config | None:
 def model_type_of(source: Source) -> str:
     """Return the type of model of transformers that the config of a folder says, or "".
 
+    Of a model that says nothing of its layers, it is the type of the part that has the text.
+
     Raises:
         SourceError: the config cannot be read.
     """
-    config = config_of(source)
-    return config.model_type if config is not None else ""
+    from reinit_cli.tensors.layers.names import KNOWN_MODELS
+
+    said = _said(source)
+    whole, text = (
+        _text(each.get("model_type")) for each in (said, _object(said.get("text_config")))
+    )
+    return text if text in KNOWN_MODELS and whole not in KNOWN_MODELS else whole
+
+
+def _said(source: Source) -> Mapping[str, Any]:
+    """Return the members of the config of a folder; none of what has no config.
+
+    Raises:
+        SourceError: the config cannot be read.
+    """
+    if not isinstance(source, FolderSource):
+        return {}
+    from reinit_cli.operations.configs import texts_of
+    from reinit_cli.planning.config import CONFIG
+
+    texts, _ = texts_of(source)
+    return _members(texts.get(CONFIG, ""))
 
 
 def counts_of_heads(source: Source) -> HeadCounts:
@@ -119,13 +141,9 @@ def counts_of_heads(source: Source) -> HeadCounts:
     """
     from reinit_cli.planning.units import HeadCounts
 
-    if not isinstance(source, FolderSource):
+    said = _said(source)
+    if not said:
         return HeadCounts()
-    from reinit_cli.operations.configs import texts_of
-    from reinit_cli.planning.config import CONFIG
-
-    texts, _ = texts_of(source)
-    said = _members(texts.get(CONFIG, ""))
     whole = _head_counts({**_object(said.get("text_config")), **said})
     parts = {word: each for words, each in _parts_with_heads(said) for word in words}
     if {"encoder", "decoder"} <= parts.keys() and parts["encoder"] != parts["decoder"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -148,6 +149,31 @@ def test_what_may_be_a_bilinear_is_never_filled_as_a_convolution_in_silence() ->
     )
     laws = {step.key: step.law for step in plan(net, ["*=reset"]).steps}
     assert set(laws.values()) == {Uniform(-(20**-0.5), 20**-0.5)}
+
+
+@pytest.mark.parametrize(
+    ("config", "value"),
+    [
+        ({"model_type": "llava", "text_config": {"model_type": "gemma"}}, 0.0),
+        ({"model_type": "llava", "text_config": {"model_type": "llama"}}, 1.0),
+        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}}, 0.0),
+    ],
+)
+def test_norms_start_as_the_config_of_the_text_says(config: object, value: float) -> None:
+    """transformers GemmaRMSNorm multiplies by 1 + weight, and its weight starts as zeros."""
+    folder = Path("model")
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    state = {
+        "language_model.norm.weight": torch.full((4,), 7.0),
+        "vision_tower.norm.weight": torch.full((4,), 7.0),
+    }
+    save_file(state, folder / "model.safetensors")
+
+    laws = {step.key: step.law for step in plan("model", ["*=reset"]).steps}
+
+    assert laws["language_model.norm.weight"] == Constant(value)
+    assert laws["vision_tower.norm.weight"] == Constant(1.0)
 
 
 VIT = {

@@ -21,7 +21,9 @@ _ZERO_CENTERED = frozenset(
     (
         *("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "RecurrentGemmaRMSNorm"),
         *("T5GemmaRMSNorm", "T5Gemma2RMSNorm", "VaultGemmaRMSNorm"),
-        *("Qwen3NextRMSNorm", "Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm"),
+        *("Qwen3NextRMSNorm", "Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm", "Qwen4ExpTextRMSNorm"),
+        *("MiniMaxM3VLRMSNorm", "Step3p7RMSNorm", "VideoPrismLayerNorm"),
+        *("MuseSparkTextCenteredRMSNorm", "MuseSparkTextInputScaledRMSNorm"),
     )
 )
 """The classes of transformers that multiply by one more than their weight, which starts at 0."""

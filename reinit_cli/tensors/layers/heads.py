@@ -42,4 +42,4 @@ def bias_of_head(module: Module, modules: Modules) -> Layer | None:
 
 def _is_embedding_of(module: Module, bias: tuple[int, ...]) -> bool:
     weight = module.held.get("weight", ())
-    return len(weight) == 2 and weight[:1] == bias and is_embedding(module.last)
+    return len(weight) == 2 and weight[:1] == bias and is_embedding(module.path)

@@ -31,7 +31,21 @@ EMBEDDINGS = (
     Names("minGPT, RWKV", ("*_emb", "emb")),
     Names("torch's tutorials", ("embed", "*_embed")),
     Names("DETR", ("query_embed", "row_embed", "col_embed", "level_embed")),
-    Names("DiT", ("*embedding_table",)),
+    Names("DiT, Ovis 2", ("*embedding_table", "visual_embeddings_table")),
+    Names("transformers Bark, CLVP", ("input_embeds_layer", "position_embeds_layer")),
+    Names(
+        "transformers SAM",
+        ("iou_token", "mask_tokens", "obj_score_token", "presence_token", "hq_token"),
+    ),
+    Names(
+        "transformers MaskFormer, LW-DETR, SAM 3",
+        ("queries_embedder", "queries_features", "query_feat", "reference_points"),
+    ),
+    Names("transformers Kosmos-2.5, SpeechT5", ("row_embedder", "column_embedder", "pe_k")),
+    Names(
+        "transformers Decision Transformer, Pegasus-X, Higgs Audio",
+        ("embed_timestep", "embed_global", "embed_audio_tokens"),
+    ),
 )
 """A matrix with such a name is an embedding, if it has no bias."""
 
@@ -69,7 +83,9 @@ INPUTS_FIRST_MODELS = frozenset(("gpt_oss", "llama4", "llama4_text"))
 STACKED = frozenset(("input_linear", "output_linear"))
 """Modules of transformers Granite MoE, whose weight is a stack of experts, (E, out, in)."""
 
-LAYER_NORM_MODELS = frozenset(("cohere", "cohere2", "dbrx", "modernbert", "mpt", "olmo"))
+LAYER_NORM_MODELS = frozenset(
+    ("cohere", "cohere2", "dbrx", "modernbert", "moonshine", "mpt", "olmo")
+)
 """The values of `model_type` of models with a LayerNorm without bias."""
 
 RMS_NORMS = Names(
@@ -84,9 +100,28 @@ ZERO_CENTERED = frozenset(
         *("shieldgemma2", "t5gemma", "t5_gemma_module", "vaultgemma"),
         *("t5gemma2", "t5gemma2_text", "t5gemma2_encoder", "t5gemma2_decoder"),
         *("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"),
+        *("qwen4_exp", "qwen4_exp_text", "minimax_m3_vl", "minimax_m3_vl_text", "pi0"),
+        *("step3p5", "step3p7"),
     )
 )
 """The values of `model_type` of models whose RMSNorm multiplies by one more than its weight."""
+
+ZERO_CENTERED_LAYER_NORM = frozenset(
+    ("videoprism", "videoprism_text_model", "videoprism_vision_model")
+)
+"""The values of `model_type` of models whose LayerNorm multiplies by one more than its weight."""
+
+KNOWN_MODELS = (
+    CONV1D_MODELS
+    | INPUTS_FIRST_MODELS
+    | LAYER_NORM_MODELS
+    | ZERO_CENTERED
+    | ZERO_CENTERED_LAYER_NORM
+)
+"""The values of `model_type` that tell something of layers."""
+
+OF_NO_TEXT = re.compile("vision|visual|image|audio|speech")
+"""What paths of the parts of a model say that are not of its text."""
 
 GATED_NORM = "linear_attn.norm"
 """The end of the path of a norm in the models of Qwen that multiplies by its weight."""
@@ -98,7 +133,7 @@ _LONGEST = 100
 """The longest name that is looked at, for text from strangers."""
 
 _NORMS = {
-    "RMSNorm": re.compile(r"(?:.*_)?rms_?norms?_?[0-9]*", re.IGNORECASE),
+    "RMSNorm": re.compile(r"(?:.*_)?rms(?:_?norms?)?_?[0-9]*", re.IGNORECASE),
     "GroupNorm": re.compile(r"(?:.*_)?(?:group_?norms?|gns?)_?[0-9]*", re.IGNORECASE),
     "InstanceNorm": re.compile(r"(?:.*_)?instance_?norms?_?[0-9]*d?", re.IGNORECASE),
     "BatchNorm": re.compile(r"(?:.*_)?(?:batch_?norms?|bns?)_?[0-9]*d?", re.IGNORECASE),
@@ -110,7 +145,7 @@ _NORMS = {
 }
 _ONE_NORM = re.compile(r"(?:.*_)?norm_?[0-9]*", re.IGNORECASE)
 _BILINEAR = re.compile(r"(?:.*_)?(?:bi|biaff?ine)_?[0-9]*|.*bi_?linear.*", re.IGNORECASE)
-_PRELU = re.compile(r"(?:.*_)?p?re_?lu_?[0-9]*|act_?[0-9]*", re.IGNORECASE)
+_PRELU = re.compile(r"(?:.*_)?p?re_?lu_?[0-9]*|act(?:ivation)?_?[0-9]*", re.IGNORECASE)
 _TRANSPOSED = re.compile(
     r".*(?:deconv|conv_?trans|trans(?:posed?)?_?conv|conv_?t[0-9]*$).*", re.IGNORECASE
 )
@@ -133,13 +168,23 @@ _EMBEDDINGS, _EMBEDDING_ENDS = _in(EMBEDDINGS)
 _LINEARS, _LINEAR_ENDS = _in(LINEARS)
 
 
+_NUMBERED = re.compile(r"(?:.*_embeddings|HashBucketCodepointEmbedder)_[0-9]+")
+"""Names of embeddings with numbers: transformers TAPAS, CANINE."""
+
+_LISTED = ("_embeddings", "input_embeds_layers", "point_embed")
+"""Ends of the names of lists of embeddings: transformers MarkupLM, Bark, SAM."""
+
 _PATCHES = "patch_emb"
 """The beginning of the names of what projects patches of an image, by a matrix or a convolution."""
 
 
-def is_embedding(name: str) -> bool:
-    """Whether a module is an embedding by its name."""
+def is_embedding(path: str) -> bool:
+    """Whether a module is an embedding by the end of its path."""
+    around, _, name = path.rpartition(".")
+    if name.isdigit():
+        return around.endswith(_LISTED) and not around.rpartition(".")[2].startswith(_PATCHES)
     is_one = name in _EMBEDDINGS or name.endswith(_EMBEDDING_ENDS)
+    is_one = is_one or _NUMBERED.fullmatch(name[:_LONGEST]) is not None
     return is_one and not name.startswith(_PATCHES)
 
 

@@ -11,8 +11,10 @@ from reinit_cli.tensors.layers.names import (
     GATED_NORM,
     GLOBAL_RESPONSE,
     LAYER_NORM_MODELS,
+    OF_NO_TEXT,
     RMS_NORMS,
     ZERO_CENTERED,
+    ZERO_CENTERED_LAYER_NORM,
     norm_named,
 )
 
@@ -48,8 +50,11 @@ class Norms:
 
     def sizes(self, kind: str, module: Module) -> Mapping[str, int]:
         """Return arguments of a norm's constructor."""
-        is_plain = kind == "RMSNorm" and not module.path.endswith(GATED_NORM)
-        is_around_zero = is_plain and self._model_type in ZERO_CENTERED
+        if kind == "RMSNorm":
+            is_plain = module.path.endswith(GATED_NORM) or OF_NO_TEXT.search(module.path)
+            is_around_zero = self._model_type in ZERO_CENTERED and not is_plain
+        else:
+            is_around_zero = self._model_type in ZERO_CENTERED_LAYER_NORM
         return {"zero_centered": 1} if is_around_zero else MappingProxyType({})
 
     def _with_bias(self, module: Module, name: str) -> str:
@@ -94,7 +99,7 @@ class Norms:
         """Whether a norm of a model that has no LayerNorm is there, or what only such have."""
         if self._model_type in LAYER_NORM_MODELS:
             return False
-        return any(
+        return self._model_type in ZERO_CENTERED or any(
             "A_log" in module.held
             or ("bias" not in module.held and module.last in RMS_NORMS.names)
             or module.last == "relative_attention_bias"

@@ -152,7 +152,7 @@ class _ToldLayers:
         """Return the kind of what holds a matrix."""
         bias = module.shapes.get("bias")
         if bias is None:
-            if is_embedding(module.last):
+            if is_embedding(module.path):
                 return _Kind("Embedding")
             is_named = is_linear(module.name) or module.parent.rpartition(".")[2] in LORA.names
             return _NAMED_LINEAR if is_named else _GUESSED_LINEAR

@@ -375,6 +375,54 @@ def test_norms_of_gemma_are_known_to_add_one_to_their_weight() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("key", "model_type", "is_around_zero"),
+    [
+        ("layers.0.temporal_pre_norm.weight", "recurrent_gemma", True),
+        ("language_model.norm.weight", "minimax_m3_vl", True),
+        ("audio_tower.norm.weight", "gemma3", False),
+        ("layers.0.linear_attn.norm.weight", "qwen3_next", False),
+        ("norm.weight", "llama", False),
+    ],
+)
+def test_every_norm_of_the_text_of_such_models_adds_one_to_its_weight(
+    key: str, model_type: str, *, is_around_zero: bool
+) -> None:
+    layer = _layer(_info(key, 8), model_type=model_type)
+    assert layer is not None
+    assert layer.sizes.get("zero_centered", 0) == is_around_zero
+
+
+def test_layer_norms_of_videoprism_add_one_to_their_weight() -> None:
+    tensors = (_info("layernorm1.weight", 8), _info("layernorm1.bias", 8))
+    for model_type, sizes in (("videoprism", {"zero_centered": 1}), ("vit", {})):
+        layer = _layer(*tensors, model_type=model_type)
+        assert layer is not None
+        assert (layer.kind, dict(layer.sizes)) == ("LayerNorm", sizes)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "embeddings.token_type_embeddings_3",  # TAPAS
+        "char_embeddings.HashBucketCodepointEmbedder_7",  # CANINE
+        "embeddings.xpath_embeddings.xpath_tag_sub_embeddings.12",  # MarkupLM
+        "input_embeds_layers.0",  # Bark
+        "prompt_encoder.point_embed.1",  # SAM
+        "queries_embedder",  # MaskFormer
+    ],
+)
+def test_tables_of_models_of_transformers_are_embeddings(path: str) -> None:
+    for name, kind in (
+        (path, "Embedding"),
+        (f"{path}.proj", "Linear"),
+        ("patch_embed.0", "Linear"),
+    ):
+        layer = _layer(_info(f"{name}.weight", 20, 8))
+        assert layer is not None
+        assert layer.kind == kind
+
+
 def test_a_hundred_thousand_keys_are_told_in_a_fraction_of_a_second() -> None:
     tensors = [
         _info(f"model.layers.{at}.mlp.experts.{expert}.w1.weight", 8, 16)

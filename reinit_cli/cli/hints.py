@@ -39,6 +39,7 @@ from reinit_cli.operations.ways import (
     perhaps_on_hub,
     uploading,
     way_from,
+    way_from_cut_off,
 )
 from reinit_cli.storage.location import without_secrets
 from reinit_cli.text import near, one_line
@@ -133,11 +134,10 @@ def _root(error: errors.UnsupportedFormatError) -> str:
     return f"{held}, or {tries}" if tries else held
 
 
-_AS_IT_IS = "leave out the change of dtypes, shapes or ties to keep it"
-
-
 def _lost(error: errors.UnwritableContentError) -> str:
-    keeps = f"give -o a {error.known[0]} name to keep it" if error.known else _AS_IT_IS
+    keeps = "leave out the change of dtypes, shapes or ties to keep it"
+    if error.known:
+        keeps = f"give -o a {error.known[0]} name to keep it"
     if error.of:
         keeps = f"name the file itself, {shlex.quote(error.of)}, and a file as -o to keep it"
     return f"{keeps}, or add --tensors-only to leave it out"
@@ -298,14 +298,14 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.SourceNotFoundError, "url"): lambda error: path_of_url(error.about),
     (errors.SourceNotFoundError, "elsewhere"): lambda error: fetching(error.about),
     (errors.SourceNotFoundError, "remote"): _file(""),
-    (
-        errors.SourceNotFoundError,
-        "scheme",
-    ): "name a path, or a URL such as s3://, gs:// or https://",
+    (errors.SourceNotFoundError, "scheme"): (
+        "name a path, or a URL such as s3://, gs:// or https://"
+    ),
     (errors.UnreadableSourceError, "access"): lambda error: credentials_for(error.about),
     (errors.UnreadableSourceError, "whole"): lambda error: fetching(error.about),
     (errors.SourceNotFoundError, "weights"): _weights,
     (errors.UnreadableSourceError, "link"): _allowed,
+    (errors.MalformedFileError, ""): way_from_cut_off,
     (errors.MalformedFileError, "shards"): "--fix-index writes an index of the tensors that it has",
     (errors.MalformedFileError, "crc"): "download it again, or continue with --no-verify-crc",
     (errors.UnsupportedFormatError, ""): way_from,

@@ -165,7 +165,13 @@ def _unpack(program: str, suffix: str) -> Callable[[errors.UnsupportedFormatErro
     return way
 
 
-def _fetch_again(error: errors.UnsupportedFormatError) -> str:
+def way_from_cut_off(error: errors.MalformedFileError) -> str:
+    """Return the way on from a file whose end is missing; "" from other damage."""
+    is_cut_off = any(said in error.problem for said in ("is cut off", "is truncated"))
+    return _fetch_again(error) if is_cut_off and not is_fetched(error.about) else ""
+
+
+def _fetch_again(error: errors.SourceError) -> str:
     if error.about == "-":
         return "it is what the command before the pipe wrote"
     folder, name = os.path.split(error.about)

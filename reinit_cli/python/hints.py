@@ -20,6 +20,7 @@ from reinit_cli.operations.ways import (
     perhaps_on_hub,
     uploading,
     way_from,
+    way_from_cut_off,
 )
 from reinit_cli.python.words import in_python
 from reinit_cli.request.spelling import corrected_pattern, nearest_keys, numbers_there
@@ -271,6 +272,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
         "with your own, or weights='none' for a model as it is constructed"
     ),
     (errors.UnreadableSourceError, "link"): _allowed,
+    (errors.MalformedFileError, ""): way_from_cut_off,
     (errors.MalformedFileError, "shards"): "fix_index=True writes an index of its tensors",
     (errors.MalformedFileError, "crc"): "fetch it again, or go on with verify_crc=False",
     (errors.UnsupportedFormatError, ""): way_from,

@@ -29,6 +29,9 @@ STATE = {"fc.weight": torch.ones(2, 3)}
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 548105171\n".format("a" * 64)
 
 
+FETCH_AGAIN = "hint: the download failed, or is not complete; fetch it again"
+
+
 def _errors(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[str, str]:
     assert main(["keys", *argv]) == 2
     lines = capsys.readouterr().err.splitlines()
@@ -282,13 +285,14 @@ def test_a_safetensors_file_that_is_cut_off_says_how_much_is_missing(
     header = int.from_bytes(whole[:8], "little") + 8
     missing = len(whole) - len(whole[:kept])
 
-    error, _ = _errors(capsys, "m.safetensors")
+    error, hint = _errors(capsys, "m.safetensors")
 
     if len(whole[:kept]) < header:
         said = f"at least {header - len(whole[:kept]):,} bytes missing"
     else:
         said = f"{missing:,} {'byte' if missing == 1 else 'bytes'} missing"
     assert error == f"error: 'm.safetensors' is not a valid safetensors file: it is cut off: {said}"
+    assert hint == FETCH_AGAIN
 
 
 @pytest.mark.parametrize("kept", [100, 700, -1])
@@ -297,11 +301,12 @@ def test_an_archive_that_is_cut_off_is_named(kept: int, capsys: pytest.CaptureFi
     whole = Path("m.pt").read_bytes()
     Path("m.pt").write_bytes(whole[:kept])
 
-    error, _ = _errors(capsys, "m.pt")
+    error, hint = _errors(capsys, "m.pt")
 
     end = "it is truncated: the end of the archive is missing"
     cut = "it is cut off: the end of the archive, its directory, is missing"
     assert error == f"error: 'm.pt' is not a valid zip archive: {end if kept == -1 else cut}"
+    assert hint == FETCH_AGAIN
 
 
 def test_a_legacy_file_that_is_cut_off_says_how_much_is_missing(
@@ -311,10 +316,11 @@ def test_a_legacy_file_that_is_cut_off_says_how_much_is_missing(
     whole = Path("m.pt").read_bytes()
     Path("m.pt").write_bytes(whole[:-10])
 
-    error, _ = _errors(capsys, "m.pt")
+    error, hint = _errors(capsys, "m.pt")
 
     said = f"it is cut off: 10 of {len(whole):,} bytes missing"
     assert error == f"error: 'm.pt' is not a valid torch file: {said}"
+    assert hint == FETCH_AGAIN
 
 
 def test_a_link_that_leads_nowhere_is_named(capsys: pytest.CaptureFixture[str]) -> None:

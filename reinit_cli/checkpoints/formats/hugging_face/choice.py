@@ -169,15 +169,15 @@ class Sets(NamedTuple):
             return self.indexed[0] if len(self.indexed) == 1 else None
         return self._only_shards() if self.shards else None
 
-    def beside(self, indexed: WeightsSet) -> WeightsSet | None:
-        """Return the shards that an index is of by its name; None if there are none, or several."""
-        of = indexed.series
-        found = [
-            each
+    def beside(self, found: WeightsSet) -> tuple[str, ...]:
+        """Return the shards that an index is of by its name; none if there are several sets."""
+        of = found.series
+        sets = [
+            each.files
             for each in self.shards
             if (each.series.base, each.series.kind) == (of.base, of.kind)
         ]
-        return found[0] if len(found) == 1 else None
+        return sets[0] if len(sets) == 1 else ()
 
     def any_name(self) -> WeightsSet | None:
         """Return the only file of weights, whatever it is called; None if there are several."""

@@ -171,16 +171,16 @@ class HuggingFace:
     ) -> tuple[_Shards, tuple[Fault, ...]]:
         """Read the files of weights, and compare them with their index."""
         index = found.index_name
+        beside = sets.beside(found)
         weight_map, broken = dict[str, str](), ""
         try:
             weight_map = weight_map_of(files[index]) if index is not None else {}
         except BrokenIndexError as error:
-            beside = sets.beside(found)
-            if beside is None:
+            if not beside:
                 raise
-            found, broken = beside, f"{quoted(found.name)}: {error.problem}"
+            found, broken = found._replace(files=beside), f"{quoted(found.name)}: {error.problem}"
         named = dict.fromkeys(weight_map.values()) if weight_map else found.files
-        there = [name for name in named if name in files.readers]
+        there = [name for name in named if name in files.readers] or beside
         if not there:
             raise none_there(files, found.name, named)
         more = siblings(there, _top(files)) if weight_map else []

@@ -187,6 +187,25 @@ def test_an_index_of_which_no_file_exists_names_them(capsys: pytest.CaptureFixtu
     assert "and 6 more like that" in err
 
 
+def test_shards_next_to_an_index_of_others_are_looked_at_and_rewritten_with_a_right_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As after a folder was split anew, and the index of before came back."""
+    shards("hf", "model", "safetensors", KEYS, 1.0)
+    old = {key: f"model-0000{at}-of-00009.safetensors" for at, key in enumerate(KEYS, 1)}
+    index(INDEX, old)
+
+    assert main(["keys", "hf"]) == 0
+
+    said = capsys.readouterr()
+    assert said.out.split() == list(KEYS)
+    assert f"{old['a.weight']!r} does not exist" in said.err
+    assert main(["hf", "-r", "a.weight=zeros", "-o", "out"]) == 2
+    assert main(["hf", "-r", "a.weight=zeros", "--fix-index", "-o", "out", "-q"]) == 0
+    means = {key: float(tensor.mean()) for key, tensor in _loaded("out").items()}
+    assert means == {"a.weight": 0, "b.weight": 1, "c.weight": 1}
+
+
 def test_a_link_that_leads_nowhere_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
     weight_map = shards("hf", "model", "safetensors", KEYS, 1.0)
     index(INDEX, weight_map)

@@ -291,9 +291,16 @@ def _refuse_missing(form: Mapping[str, Any], name: str) -> NoReturn:
     if name in form:
         raise _FieldError(f"{name} must be a text, not {_short(form[name])}")
     for other in form:
-        if near(other, (name,)):
-            raise _FieldError(f"unknown field {_short(other)}", other, (name,))
+        if near(other, (name,)) or other in _OTHER_NAMES[name]:
+            raise _FieldError(f"unknown field {_short(other)}", name, (name,))
     raise _FieldError(f"{name} is missing")
+
+
+_OTHER_NAMES = {
+    "match": ("pattern", "key", "keys", "name", "glob", "regex", "tensor"),
+    "init": ("initializer", "initialiser", "law", "fill", "method"),
+}
+"""What people call the two fields that every rule has."""
 
 
 def _short(value: object) -> str:

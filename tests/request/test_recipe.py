@@ -129,6 +129,16 @@ REFUSED = {
         "rule 1: unknown field 'mach'",
         ("match",),
     ),
+    "rule with another word for match": (
+        '[[rule]]\npattern = "*"\ninit = "zeros"',
+        "rule 1: unknown field 'pattern'",
+        ("match",),
+    ),
+    "rule with another word for init": (
+        '[[rule]]\nmatch = "*"\ninitializer = "zeros"',
+        "rule 1: unknown field 'initializer'",
+        ("init",),
+    ),
     "rule with a mistyped argument": (
         '[[rule]]\nmatch = "a"\ninit = "ones"\n[[rule]]\nmatch = "*"\ninit = "normal"\nsdt = 1',
         "rule 2: unknown field 'sdt'; normal takes mean, std, ndim, min_ndim, keep_zeros",

@@ -56,12 +56,24 @@ def unmeasurable(tensor: TensorInfo) -> str | None:
 
 
 def measurable(
-    source: Source, chosen: Sequence[TensorInfo]
+    source: Source, chosen: Sequence[TensorInfo], most: int | None = None
 ) -> tuple[list[TensorInfo], Mapping[str, str]]:
-    """Return the tensors of a source that can be measured, and why the others cannot."""
-    known = [tensor_looked_into(source, tensor) for tensor in chosen]
-    reasons = {tensor.key: reason for tensor in known if (reason := unmeasurable(tensor))}
-    return [tensor for tensor in known if tensor.key not in reasons], reasons
+    """Return the tensors of a source that can be measured, and why the others cannot.
+
+    Args:
+        source: the source.
+        chosen: entries of it.
+        most: how many will be measured; nothing is opened for those after them. None for all.
+    """
+    found, reasons = list[TensorInfo](), dict[str, str]()
+    for tensor in chosen:
+        is_after = most is not None and len(found) >= most
+        known = tensor if is_after else tensor_looked_into(source, tensor)
+        if reason := unmeasurable(known):
+            reasons[tensor.key] = reason
+        else:
+            found.append(known)
+    return found, reasons
 
 
 def measure_source(

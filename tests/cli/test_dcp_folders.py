@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from reinit_cli.checkpoints.formats.dcp import places
+from reinit_cli.checkpoints.formats.dcp.metadata import Piece
 from reinit_cli.cli.render.info import summary_sheet
 from reinit_cli.operations.info import info
+from reinit_cli.storage.reader import Reader
 from tests.checkpoints.formats.dcp.saved import (
     columns,
     metadata_of,
     rows,
     save,
+    save_alone,
     save_shards,
 )
 from tests.cli.conftest import Done
@@ -58,6 +62,24 @@ def test_the_pieces_in_json_are_those_of_the_ranks(
         {"file": names[1], "offsets": [0, 2], "shape": [6, 2]},
     ]
     assert found["scale"] == [{"file": names[0], "offsets": [], "shape": []}]
+
+
+def test_no_more_pieces_are_opened_than_are_measured(
+    reinit: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_alone(Path("dcp"), {f"w{at}": torch.full((3,), float(at)) for at in range(20)})
+    opened = []
+
+    class Counted(places.Archive):
+        def __init__(self, file: Reader, piece: Piece) -> None:
+            opened.append(piece.fqn)
+            super().__init__(file, piece)
+
+    monkeypatch.setattr(places, "Archive", Counted)
+    done = reinit("stats", "dcp/", "--head", "2")
+
+    assert [line.split("\t")[0] for line in done.out.splitlines()] == ["key", "w0", "w1"]
+    assert opened == ["w0", "w1"]
 
 
 def test_other_checkpoints_have_no_pieces(reinit: Callable[..., Done], checkpoint: Path) -> None:

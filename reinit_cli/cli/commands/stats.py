@@ -153,10 +153,11 @@ def command(
     listing = list_keys(found.tensors, selectors, selectors.layers(found))
     warn_of_exclusions(listing.choice, source)
     refuse_unmatched(listing.choice, [each.key for each in found.tensors], source, is_answer=True)
-    tensors, reasons = measurable(found, listing.tensors)
+    is_cut = by is None and not fails and selectors.order not in _MEASURED
+    most = selectors.head if is_cut else None
+    tensors, reasons = measurable(found, listing.tensors, most)
     count = len(tensors)
-    if by is None and not fails and selectors.order not in _MEASURED:
-        tensors = tensors[: selectors.head]  # the others are not even read
+    tensors = tensors[:most]  # the others are not even read
     note_downloads((found,), (download_of_tensors(found, [each.key for each in tensors]),))
     reads = dict.fromkeys(found.reads, CHECKPOINT)
     place = report_place(report, reads, has_pictures=bool(tensors), force=force)

@@ -144,7 +144,10 @@ _CARRIED: dict[str, tuple[Callable[[], Any], str]] = {
     "a dtype": (lambda: torch.float16, "not a tensor but"),
     "a device": (lambda: torch.device("cpu"), "not a tensor but torch.device"),
     "a namespace": (lambda: argparse.Namespace(lr=0.1), "not a tensor but argparse.Namespace"),
-    "a path": (lambda: pathlib.PurePosixPath("a/b"), "not a tensor but pathlib.PurePosixPath"),
+    "a path": (
+        lambda: pathlib.PurePosixPath("a/b"),
+        f"not a tensor but {pathlib.PurePosixPath.__module__}.PurePosixPath",
+    ),
     "an optimizer's state": (
         lambda: torch.optim.Adam([nn.Parameter(torch.ones(2))]).state_dict(),
         "not a tensor but dict",

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from reinit_cli.checkpoints.formats.base import Files, Format, Located, NewFormat
 from reinit_cli.checkpoints.formats.dcp.glance import ByNames, ShardsByNames
-from reinit_cli.checkpoints.formats.outline import Part
 
 if TYPE_CHECKING:
     from reinit_cli.checkpoints.formats.dcp.format import Dcp
+    from reinit_cli.checkpoints.formats.outline import Part
 
 
 class _Deferred(ByNames):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from reinit_cli.checkpoints.formats.base import Files, Located, NewFormat
-from reinit_cli.checkpoints.formats.outline import Outlining, Part
 from reinit_cli.checkpoints.formats.respelling import KeepingFormat
 from reinit_cli.checkpoints.formats.torch.glance import SUFFIXES, starts_as_legacy, starts_as_zip
 
+if TYPE_CHECKING:
+    from reinit_cli.checkpoints.formats.outline import Part
 
-class TorchFormat(KeepingFormat, NewFormat, Outlining, Protocol):
+
+class TorchFormat(KeepingFormat, NewFormat, Protocol):
     """A format of `torch.save`."""
+
+    def outline(self, files: Files, located: Located | None) -> tuple[Part, ...]:
+        """Return what a file holds, as `Outlining` says."""
 
 
 class _Deferred:

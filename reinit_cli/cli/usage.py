@@ -70,6 +70,8 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> tuple[str
     elif isinstance(error, click.NoSuchOption):
         problem = f"there is no option {error.option_name}"
         hint = _option_instead(error.option_name, command)
+    elif isinstance(error, click.BadParameter) and error.param and error.param.name == "to":
+        hint = "the suffix of -o chooses another format, such as -o new.safetensors or -o new.pt"
     elif isinstance(error, click.BadOptionUsage):
         hint = _with_value(error.option_name, command) or hint
     elif isinstance(error, click.MissingParameter):

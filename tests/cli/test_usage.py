@@ -104,6 +104,11 @@ WRONG = {
         "option '-r' requires an argument",
         "write it as -r PATTERN=INIT[:ARGS]",
     ),
+    "a format by its name": (
+        ["model.safetensors", "--to", "safetensors"],
+        "invalid value for '--to': 'safetensors' is not 'dcp'",
+        "the suffix of -o chooses another format, such as -o new.safetensors or -o new.pt",
+    ),
     "a run of nothing": (
         ["run"],
         "missing SOURCE...",

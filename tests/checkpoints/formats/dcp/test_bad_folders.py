@@ -252,7 +252,8 @@ def test_metadata_that_is_something_else_is_one_line(
 
     assert main(["dcp", "-r", "*=zeros", "-o", "out"]) == 2
 
-    (error,) = capsys.readouterr().err.splitlines()
+    error, *hints = capsys.readouterr().err.splitlines()
+    assert all("fetch" in hint for hint in hints)  # where it is empty
     assert error.startswith("error: 'dcp/.metadata' is not ")
     assert " valid " in error
     assert not Path("out").exists()

@@ -363,7 +363,7 @@ def test_torch_is_not_imported_to_write_it() -> None:
 
 
 LOADING = """
-import sys
+import os
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -383,7 +383,7 @@ for placement in (Shard(0), Shard(1), Replicate()):
     for key, each in want.items():
         assert torch.equal(model[key].full_tensor(), each), (placement, key)
 dist.barrier()
-dist.destroy_process_group()
+os._exit(0)  # gloo's threads may abort a process that ends as usual
 """
 
 

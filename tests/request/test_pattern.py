@@ -406,7 +406,7 @@ def test_the_time_of_a_match_is_bounded(pattern: str, key: str) -> None:
 
     started = time.process_time()
     assert not parsed.matches(key)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 2
 
 
 def test_no_glob_takes_for_ever() -> None:

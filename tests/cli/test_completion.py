@@ -441,8 +441,8 @@ def test_many_keys_are_completed_in_time() -> None:
             assert "layers.99." in done.stdout.split()
         return min(took)
 
-    assert seconds("ten.safetensors") < 0.6
-    assert seconds("many.safetensors") < 0.6  # from the cache
+    assert seconds("ten.safetensors") < 1
+    assert seconds("many.safetensors") < 1  # from the cache
 
 
 # --- in shells -----------------------------------------------------------------------------

@@ -258,9 +258,9 @@ def _why(tensor: TensorInfo, names: Mapping[str, TensorInfo]) -> Spared | None:
     for row, start in _rows_of(last):
         if (of := _needed(row, module, start, names)) is not None:
             return Spared(row.reason, of=of)
-    for name in _LONG if tensor.key.endswith(_LONG) else ():
+    for name in filter(tensor.key.endswith, _LONG):
         module = tensor.key.removesuffix(name)
-        for row in _BY_NAME[name[1:]] if module != tensor.key else ():
+        for row in _BY_NAME[name[1:]]:
             if (of := _needed(row, module, "", names)) is not None:
                 return Spared(row.reason, end=name[1:], of=of)
     return None

@@ -174,7 +174,7 @@ def _check_side(site: Site, stack: str | None) -> None:
 
 
 def _fourth_root(number: float) -> float:
-    """Return a root that is the same everywhere, unlike a power of a maths library."""
+    """Return a root that is the same everywhere, unlike a power of a math library."""
     return math.sqrt(math.sqrt(number))
 
 

@@ -26,12 +26,13 @@ from reinit_cli.request.glob_parts import (
     has_wild,
     joined,
     length_of,
+    names_of,
     stars_of,
 )
 from reinit_cli.request.regex import ANY_LENGTH, Regex
 
 MAX_NAMES, MAX_IN_WILDCARD = 100_000, 10_000
-"""The most names that the braces of one pattern may stand for; fewer make a regular expression."""
+"""The most names that the braces of one pattern may stand for; in a regular expression, fewer."""
 
 MAX_CHARACTERS = 10**7
 """The most characters of all these names together."""
@@ -67,7 +68,7 @@ class Glob:
         glob = cls(text, _Parser(text).whole())
         most = MAX_IN_WILDCARD if glob.has_wild else MAX_NAMES
         if glob.count > most:
-            raise PatternError(text, f"its braces stand for more than {most:,} names")
+            raise PatternError(text, _too_many(most))
         if glob.characters > MAX_CHARACTERS:
             problem = f"the names in it have more than {MAX_CHARACTERS:,} characters"
             raise PatternError(text[:60], problem)
@@ -110,7 +111,10 @@ class Glob:
         if len(rows) > MAX_FROM_END:
             problem = f"more than {MAX_FROM_END:,} combinations of numbers count from the end"
             raise PatternError(self.text, problem)
-        return tuple(_as_from_end(self.text, row) for row in rows if _has_ends(row))
+        counted = [row for row in rows if _has_ends(row)]
+        if sum(map(count_of, counted)) > MAX_IN_WILDCARD:
+            raise PatternError(self.text, _too_many(MAX_IN_WILDCARD))
+        return tuple(_as_from_end(self.text, row) for row in counted)
 
     def names(self) -> tuple[str, ...]:
         """Return every name that it spells, with a star for each wild part."""
@@ -218,8 +222,10 @@ class _Parser:
         ]
         if len(options) == 1 and ".." in inside:
             names, ends = self._range(inside)
-            options = [(name,) for name in names]
-        return Choice(tuple(options), tuple(ends))
+            return Choice(tuple(names), (), tuple(ends))
+        names = [name for option in options if (name := _name(option)) is not None]
+        options = [option for option in options if _name(option) is None]
+        return Choice(tuple(names), tuple(options), tuple(ends))
 
     def _range(self, inside: str) -> tuple[list[str], list[Ends]]:
         """Return the names of a range, and the range itself where its last number is negative."""
@@ -229,7 +235,7 @@ class _Parser:
         first, last = int(found[1]), int(found[2])
         self.spelled += abs(last - first)
         if self.spelled >= MAX_NAMES:
-            raise PatternError(self.text, f"its braces stand for more than {MAX_NAMES:,} names")
+            raise PatternError(self.text, _too_many(MAX_NAMES))
         padded = any(re.match(r"-?0[0-9]", end) for end in found.groups())
         width = max(map(len, found.groups())) if padded else 0
         step = 1 if last >= first else -1
@@ -243,6 +249,10 @@ class _Parser:
 _RANGE = re.compile(r"([0-9]+)-([0-9]+)|(-?[0-9]+)\.\.(-?[0-9]+)")
 _SLICE = re.compile(r"(-?[0-9]+)?:(-?[1-9][0-9]*)?")
 _LIST = re.compile(r"-?[0-9]+(?:, *-?[0-9]+)+")
+
+
+def _too_many(most: int) -> str:
+    return f"its braces stand for more than {most:,} names"
 
 
 def _numbers_meant(members: str, before: str) -> str | None:
@@ -265,6 +275,13 @@ def _numbers_meant(members: str, before: str) -> str | None:
     return None
 
 
+def _name(option: Nodes) -> str | None:
+    """Return the name that an option is, where it is plain text or empty."""
+    if not option:
+        return ""
+    return option[0] if len(option) == 1 and isinstance(option[0], str) else None
+
+
 _NEGATIVE = re.compile("-[1-9][0-9]{0,17}")
 
 
@@ -276,8 +293,9 @@ def _from_end(nodes: Nodes) -> Iterator[Row]:
 def _rows_of(node: Node) -> list[Row]:
     if not isinstance(node, Choice) or not counts_from_end((node,)):
         return [(node,)]
+    names = [(Choice(node.names),)] if node.names else []
     options = [row for option in node.options for row in islice(_from_end(option), MAX_FROM_END)]
-    return [*options, *((End(ends),) for ends in node.ends)]
+    return [*names, *options, *((End(ends),) for ends in node.ends)]
 
 
 def _chained(rows: tuple[Row, ...]) -> Row:
@@ -333,8 +351,8 @@ def _overlap(nodes: Nodes) -> int:
 
 def _alternatives(choice: Choice) -> int:
     if any(map(has_wild, choice.options)):
-        return sum(map(_overlap, choice.options))
-    names = {name for option in choice.options for name in expanded(option)}
+        return len(choice.names) + sum(map(_overlap, choice.options))
+    names = set(names_of(choice))
     longest = max(map(len, names), default=0)
     if longest > 100:
         return len(names)
@@ -350,8 +368,9 @@ def _node_regex(node: Node) -> str:
     if isinstance(node, Wild):
         return node.regex
     if any(map(has_wild, node.options)):
-        return f"(?:{'|'.join(''.join(map(_node_regex, option)) for option in node.options)})"
-    return _alternation([name for option in node.options for name in expanded(option)])
+        wild = ("".join(map(_node_regex, option)) for option in node.options)
+        return f"(?:{'|'.join((*map(re.escape, node.names), *wild))})"
+    return _alternation(names_of(node))
 
 
 def _alternation(names: Sequence[str]) -> str:

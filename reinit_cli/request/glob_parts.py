@@ -19,9 +19,16 @@ class Wild:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Braces: any one of the options, or a number that counts from the end."""
+    """Braces: any one of the options, or a number that counts from the end.
 
-    options: tuple[Nodes, ...]
+    Attributes:
+        names: options that are plain text; a range has up to a hundred thousand of them.
+        options: those that have parts of their own.
+        ends: ranges of numbers that count from the end.
+    """
+
+    names: tuple[str, ...]
+    options: tuple[Nodes, ...] = ()
     ends: tuple[Ends, ...] = ()
 
 
@@ -50,7 +57,7 @@ def joined(nodes: Sequence[Node]) -> Iterator[Node]:
 def length_of(nodes: Nodes) -> int:
     """Return the length of the longest name that the nodes spell."""
     return sum(
-        max(map(length_of, node.options))
+        max((*map(len, node.names), *map(length_of, node.options)))
         if isinstance(node, Choice)
         else len(node)
         if isinstance(node, str)
@@ -59,9 +66,13 @@ def length_of(nodes: Nodes) -> int:
     )
 
 
-def count_of(nodes: Nodes) -> int:
+def count_of(nodes: Nodes | Row) -> int:
     """Count the names that the nodes spell."""
-    return prod(sum(map(count_of, node.options)) for node in nodes if isinstance(node, Choice))
+    return prod(
+        len(node.names) + sum(map(count_of, node.options))
+        for node in nodes
+        if isinstance(node, Choice)
+    )
 
 
 def has_wild(nodes: Nodes) -> bool:
@@ -77,10 +88,15 @@ def expanded(nodes: Nodes) -> Iterator[str]:
     parts: list[list[str]] = []
     for node in nodes:
         if isinstance(node, Choice):
-            parts.append([name for option in node.options for name in expanded(option)])
+            parts.append(names_of(node))
         else:
             parts.append([node if isinstance(node, str) else "*"])
     return map("".join, product(*parts))
+
+
+def names_of(choice: Choice) -> list[str]:
+    """Return every name that braces spell, with a star for each wild part."""
+    return [*choice.names, *(name for option in choice.options for name in expanded(option))]
 
 
 def stars_of(nodes: Nodes) -> int:

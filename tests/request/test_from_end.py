@@ -116,6 +116,20 @@ def test_too_many_combinations_are_refused(pattern: str) -> None:
         Pattern.parse(f"*.{pattern}.x")
 
 
+def test_a_range_of_hundreds_and_one_number_more_count_from_the_end() -> None:
+    keys = [f"l.{at}.w" for at in range(500)]
+    chosen = select_keys(keys, ["l.{-300..-1}.w", "l.{-400,-500}.w"])
+    assert chosen == {f"l.{at}.w" for at in (0, 100, *range(200, 500))}
+
+
+@pytest.mark.parametrize("pattern", ["{1..99999}layers{0..-1}", "{a{0..-1},b{0..-1}}{0..9999}"])
+def test_too_many_names_before_a_number_from_the_end_are_refused_at_once(pattern: str) -> None:
+    started = time.process_time()
+    with pytest.raises(PatternError, match="its braces stand for more than 10,000 names"):
+        Pattern.parse(pattern)
+    assert time.process_time() - started < 1
+
+
 def test_hostile_keys_take_little_time() -> None:
     keys = ["1." * 400_000, *(f"{at}." * 2_000 for at in range(200)), "a.7.w"]
     started = time.process_time()

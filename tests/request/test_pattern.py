@@ -84,6 +84,13 @@ def test_what_is_no_pattern_is_refused(pattern: str, problem: str) -> None:
     assert str(refused.value) == f"pattern {quoted(pattern)}: {problem}"
 
 
+@pytest.mark.parametrize("pattern", ["{1..99999}layers", "layers{0..99998}", "{0..9}" * 5])
+def test_a_hundred_thousand_names_are_read_quickly(pattern: str) -> None:
+    started = time.process_time()
+    Pattern.parse(pattern)
+    assert time.process_time() - started < 0.5
+
+
 def test_ten_thousand_names_are_allowed() -> None:
     assert Pattern.parse("{0..9999}").matches("9999")
     assert Pattern.parse("*.{0..9999}").matches("x.9999")

@@ -108,6 +108,7 @@ def reshaped(
                 () if chosen or missed.kinds else [tensor.key for tensor in tensors],
                 kind="resize",
                 word=resize.pattern.text,
+                of=source,
             )
         wanted |= {tensor.key: resize for tensor in fitting}
     for group in dict.fromkeys(tied_groups(tuple(tensors)).values()):

@@ -1,12 +1,10 @@
-"""Parse globs: what they spell, and the regular expressions that match as they do."""
+"""Parse globs, and tell what they spell."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise, product
-from math import prod
-from os.path import commonprefix
+from collections.abc import Iterator
+from itertools import islice, product
 
 from reinit_cli.errors import PatternError
 from reinit_cli.lazy import dataclass
@@ -22,14 +20,13 @@ from reinit_cli.request.glob_parts import (
     count_of,
     counts_from_end,
     expanded,
-    has_choice,
     has_wild,
     joined,
     length_of,
-    names_of,
     stars_of,
 )
-from reinit_cli.request.regex import ANY_LENGTH, Regex
+from reinit_cli.request.glob_regex import regex_of
+from reinit_cli.request.regex import Regex
 
 MAX_NAMES, MAX_IN_WILDCARD = 100_000, 10_000
 """The most names that the braces of one pattern may stand for; in a regular expression, fewer."""
@@ -39,9 +36,6 @@ MAX_CHARACTERS = 10**7
 
 MAX_FROM_END = 100
 """The most combinations of numbers of one pattern that count from the end."""
-
-MAX_TRIES = 10**6
-"""The most ways in which backtracking tries a glob on a key, which take some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +116,7 @@ class Glob:
 
     def regex(self) -> Regex:
         """Return a regular expression that matches the same keys."""
-        return _regex(self.text, self.nodes)
+        return regex_of(self.text, self.nodes)
 
     def taking(self) -> tuple[Regex, int]:
         """Return a regular expression with a group for each star, and how many there are.
@@ -133,7 +127,7 @@ class Glob:
         stars = sum(node == STAR for node in self.nodes)
         if stars_of(self.nodes) > stars:
             raise PatternError(self.text, "what a '*' in braces matches cannot be taken over")
-        return _regex(self.text, self.nodes, "(.*?)"), stars
+        return regex_of(self.text, self.nodes, "(.*?)"), stars
 
 
 class _Parser:
@@ -315,76 +309,4 @@ def _as_from_end(text: str, row: Row) -> FromEnd:
             parts.append([])
         else:
             parts[-1].append(node)
-    return FromEnd(text, tuple(_regex(text, tuple(joined(part))) for part in parts), tuple(ends))
-
-
-def _regex(text: str, nodes: Nodes, any_text: str = "") -> Regex:
-    """Return a regex for the whole glob, in which `any_text` stands for each star.
-
-    Between stars the leftmost place of a fixed part is always as good as a later one, so
-    from three stars on it is found once and kept (an atomic group), which takes a time
-    linear in a key's length. Plain backtracking is twice as fast, and quadratic for two.
-    """
-    stars = [at for at, node in enumerate(nodes) if node == STAR]
-    if len(stars) < 3 or (has_choice(nodes) and not any_text):
-        parts = (any_text if any_text and node == STAR else _node_regex(node) for node in nodes)
-        return Regex(text, "".join(parts), re.DOTALL, _reach(nodes))
-    source = "".join(map(_node_regex, nodes[: stars[0]]))
-    for star, after in pairwise(stars):
-        source += f"(?>{any_text or '.*?'}{''.join(map(_node_regex, nodes[star + 1 : after]))})"
-    source += (any_text or ".*") + "".join(map(_node_regex, nodes[stars[-1] + 1 :]))
-    return Regex(text, source, re.DOTALL, ANY_LENGTH)
-
-
-def _reach(nodes: Nodes) -> int:
-    """Return the longest key that backtracking matches quickly."""
-    stars, tries = stars_of(nodes), _overlap(nodes)
-    if stars > 2 or tries > MAX_TRIES:
-        return 0
-    return int((MAX_TRIES / tries) ** (1 / stars)) if stars else ANY_LENGTH
-
-
-def _overlap(nodes: Nodes) -> int:
-    """Return the most combinations of options that can match in one place."""
-    return prod(_alternatives(node) for node in nodes if isinstance(node, Choice))
-
-
-def _alternatives(choice: Choice) -> int:
-    if any(map(has_wild, choice.options)):
-        return len(choice.names) + sum(map(_overlap, choice.options))
-    names = set(names_of(choice))
-    longest = max(map(len, names), default=0)
-    if longest > 100:
-        return len(names)
-    # Options share their beginnings, so those that can match in one place begin each other.
-    return max(
-        (sum(name[:end] in names for end in range(len(name) + 1)) for name in names), default=1
-    )
-
-
-def _node_regex(node: Node) -> str:
-    if isinstance(node, str):
-        return re.escape(node)
-    if isinstance(node, Wild):
-        return node.regex
-    if any(map(has_wild, node.options)):
-        wild = ("".join(map(_node_regex, option)) for option in node.options)
-        return f"(?:{'|'.join((*map(re.escape, node.names), *wild))})"
-    return _alternation(names_of(node))
-
-
-def _alternation(names: Sequence[str]) -> str:
-    """Return a regex for one of the names that tries shared beginnings once.
-
-    A flat alternation of ten thousand names would try each of them on every key.
-    """
-    shared = commonprefix(names)  # noqa: RUF071 (characters, not folders, are meant)
-    by_first: dict[str, list[str]] = {}
-    for name in names:
-        rest = name[len(shared) :]
-        by_first.setdefault(rest[:1], []).append(rest)
-    ends_here = by_first.pop("", None) is not None
-    if not by_first:
-        return re.escape(shared)
-    branches = "|".join(map(_alternation, by_first.values()))
-    return f"{re.escape(shared)}(?:{branches}){'?' if ends_here else ''}"
+    return FromEnd(text, tuple(regex_of(text, tuple(joined(part))) for part in parts), tuple(ends))

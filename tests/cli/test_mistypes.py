@@ -182,6 +182,10 @@ MISTYPED = {
         "error: -x 'nothing*' matches no key of m.safetensors",
         "hint: list the keys with: reinit keys m.safetensors",
     ),
+    "m.safetensors --resize 'nothing*=9:zeros' -n": (
+        "error: resize 'nothing*=9:zeros' matches no key of m.safetensors",
+        "hint: list the keys with: reinit keys m.safetensors",
+    ),
     "m.safetensors -r 'layers.{6..7}.weight=zeros'": (
         "error: rule 'layers.{6..7}.weight=zeros' matches no key of m.safetensors",
         "hint: the numbers after 'layers.' are 0..5",

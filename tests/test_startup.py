@@ -79,7 +79,7 @@ _NOT_FOR_A_REWRITE = (
         ("rewrite", 275),
         ("rewrite of a torch file", 330),
         ("show", 120),
-        ("stats", 175),
+        ("stats", 178),
         ("diff", 240),
     ],
 )

@@ -200,20 +200,18 @@ class _Parser:
 
     def _braces(self) -> Node:
         start = self.at
-        self.at += 1
-        options = [self._sequence(",}")]
-        while self.text.startswith(",", self.at):
+        options: list[Nodes] = []
+        written: list[str] = []
+        while not options or self.text.startswith(",", self.at):
             self.at += 1
+            begin = self.at
             options.append(self._sequence(",}"))
+            written.append(self.text[begin : self.at].strip(" "))
         if self.at >= len(self.text):
             raise PatternError(self.text, "'{' is not closed; '[{]' is a literal one")
         self.at += 1
         inside = self.text[start + 1 : self.at - 1]
-        ends = [
-            (int(each), int(each))
-            for each in inside.split(",")
-            if _NEGATIVE.fullmatch(each.strip(" "))
-        ]
+        ends = [(int(each), int(each)) for each in written if _NEGATIVE.fullmatch(each)]
         if len(options) == 1 and ".." in inside:
             names, ends = self._range(inside)
             return Choice(tuple(names), (), tuple(ends))

@@ -45,6 +45,11 @@ CHOSEN = {
 }
 
 
+def test_a_number_in_inner_braces_counts_there_alone() -> None:
+    """Bash spells it features.01, features.0-1, features.02 and features.3."""
+    assert select_keys(GAPS, ["features.{0{1,-1,2},3}.weight"]) == {"features.3.weight"}
+
+
 @pytest.mark.parametrize(("pattern", "chosen"), CHOSEN.items(), ids=CHOSEN)
 def test_negative_numbers_count_from_the_end_for_each_prefix_apart(
     pattern: str, chosen: list[str]

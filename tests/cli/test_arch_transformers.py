@@ -57,6 +57,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("MixtralForCausalLM", {**SIZES, **IDS, **HEADS, "num_local_experts": 2}),
     "qwen3_moe": ("Qwen3MoeForCausalLM", {**SIZES, **IDS, **HEADS, **MIXTURE}),
     "gpt2": ("GPT2LMHeadModel", {**GPT2, **IDS}),
+    "bamba": ("BambaForCausalLM", {**SIZES, **IDS, "num_key_value_heads": 1, "attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 4}),
     "opt": ("OPTForCausalLM", {**SIZES, **IDS, "ffn_dim": 24, "word_embed_proj_dim": 16}),
     "bert": ("BertForMaskedLM", {**SIZES, **IDS, "max_position_embeddings": 20}),
     "roberta": ("RobertaForMaskedLM", {**SIZES, **IDS, "max_position_embeddings": 20}),
@@ -143,6 +144,16 @@ def test_the_names_of_norms_in_old_checkpoints_are_known() -> None:
     new = load_file("new/model.safetensors")
     assert new["bert.embeddings.LayerNorm.gamma"].eq(1).all()
     assert new["bert.embeddings.LayerNorm.beta"].eq(0).all()
+
+
+def test_an_infinite_number_in_a_config_is_read_as_transformers_writes_it() -> None:
+    folder = _folder("bamba")
+    assert '"__float__": "Infinity"' in (folder / "config.json").read_text()
+
+    outcome = rewrite("bamba", "*=default", "new", arch="transformers")
+
+    assert len(outcome.job.plan.fills) == len(load_file("bamba/model.safetensors"))
+    assert Path("new/config.json").read_bytes() == (folder / "config.json").read_bytes()
 
 
 def test_a_record_names_the_class_and_the_version_and_is_verified(

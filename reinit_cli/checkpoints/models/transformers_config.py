@@ -33,6 +33,10 @@ _BIG = re.compile(r"vocab|position|length|seq|token|(^|_)ids?(_|$)|window|size_p
 _ANY = re.compile(r"theta|base|seed|freq|factor|eps|scale|rate")
 _COUNT = re.compile(r"layer|depth|block|stage|head|expert|group|repeat")
 
+_FLOAT = "__float__"
+_FLOATS = ("NaN", "Infinity", "-Infinity")
+"""The numbers that JSON lacks, which transformers writes as objects: {"__float__": "Infinity"}."""
+
 _MOST_COUNT, _MOST_SIZE, _MOST_BIG = 2**14, 2**20, 2**26
 """The largest numbers of things that are built one by one, sizes, and lengths of tables."""
 
@@ -98,8 +102,10 @@ def _most(name: str) -> int:
 
 
 def _plain(value: Any) -> Any:
-    """Return objects as dictionaries; parsing has bounded how deep they are."""
+    """Return objects as dictionaries or numbers; parsing has bounded how deep they are."""
     if isinstance(value, Pairs):
+        if len(value) == 1 and value[0][0] == _FLOAT and value[0][1] in _FLOATS:
+            return float(value[0][1])
         return {name: _plain(each) for name, each in value}
     return [_plain(each) for each in value] if isinstance(value, list) else value
 

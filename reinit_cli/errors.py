@@ -243,11 +243,15 @@ class UnfillableError(RuleError):
     """A tensor that a rule selects but its initializer cannot fill.
 
     `about` is the key, `word` the rule and `of` the initializer. The kind is "wildcard" where
-    only `strict` makes it an error, "large" where its dtype has no numbers as large, "norm" where another tensor holds norms of it, and "part" where
-    the tensor may not have the part that the rule names.
+    only `strict` makes it an error, "large" where its dtype has no numbers as large, "norm" where another tensor holds norms of it, "part" where
+    the tensor may not have the part that the rule names, and "drawn" where an initializer (`word`)
+    fills a tensor without a rule.
     """
 
-    sentences: ClassVar[Mapping[str, str]] = {"": "rule {word!r} cannot fill {about!r}: {problem}"}
+    sentences: ClassVar[Mapping[str, str]] = {
+        "": "rule {word!r} cannot fill {about!r}: {problem}",
+        "drawn": "{word} cannot fill {about!r}: {problem}",
+    }
 
 
 class SourceError(ReinitError):

@@ -13,7 +13,9 @@ from reinit_cli.cli.offers import (
     arch_arguments,
     arguments,
     did_you_mean,
+    drawn,
     dtype,
+    head,
     initializer,
     key,
     kind,
@@ -192,16 +194,6 @@ def _recipe(error: errors.RecipeError) -> str:
     return did_you_mean(meant(error), "a stream is philox or torch" if is_stream else "")
 
 
-def _head(error: errors.RuleError) -> str:
-    """Return how a head of labels is resized by its name."""
-    if not error.known:
-        return ""
-    key = (
-        error.known[0] if len(error.known) == 1 else f"{{{','.join(error.known[:_MOST_COMMANDS])}}}"
-    )
-    return f"--resize {shlex.quote(f'{key}={error.word}:normal:std=0.02')} keeps the rows that fit"
-
-
 _SCRATCH = "temporary files go into TMPDIR: name a folder with room, such as TMPDIR=/var/tmp"
 
 _UPGRADE = f"upgrade reinit: this is version {__version__}"
@@ -243,7 +235,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.RuleError, "resize"): resize,
     (errors.RuleError, "rows"): lambda error: f"reinit inits {error.of} shows what it can fill",
     (errors.RuleError, "large rows"): _SATURATE,
-    (errors.RuleError, "classes"): _head,
+    (errors.RuleError, "classes"): head,
     (errors.RuleError, "owner"): (
         "take the whole with --root ., and name the parameters of all optimizers, one after the "
         "other: --optimizer-order FILE, a key in each line"
@@ -283,6 +275,7 @@ HINTS: dict[tuple[type, str], str | Callable[[Any], str]] = {
     (errors.UnmatchedRuleError, ""): unmatched,
     (errors.UnmatchedRuleError, "kind"): kind,
     (errors.UnfillableError, ""): lambda error: f"leave it out, or see reinit inits {error.of}",
+    (errors.UnfillableError, "drawn"): drawn,
     (errors.UnfillableError, "large"): _SATURATE,
     (errors.UnfillableError, "part"): (
         "a part is counted from 0, and below 0 from the end; reinit keys -l shows the shapes"

@@ -17,6 +17,9 @@ _FEW = 2
 _MOST_IN_FULL = 2
 """How many of the same command are written out, each with another name."""
 
+_MOST_KEYS = 5
+"""How many keys are put into one pattern."""
+
 _NEW_ROWS = "write it as PATTERN=N:INIT, such as embed.weight=50300:mean or :normal:std=0.02"
 
 
@@ -111,6 +114,13 @@ def rule(error: errors.RuleError) -> str:
     return f"give it an initializer, such as -r {shlex.quote(f'{error.about}=zeros')}"
 
 
+def drawn(error: errors.UnfillableError) -> str:
+    """Offer what an initializer can fill, or the key that the constructor of a model knows."""
+    if error.problem.endswith("has no such key"):
+        return "name one of its keys, such as --key fc.weight"
+    return f"reinit inits {error.of} shows what it can fill"
+
+
 def rows(error: errors.PatternError) -> str:
     """Offer the part of a tensor that a set of numbers at the end of a pattern may be meant as."""
     found = _NUMBERS.fullmatch(error.about)
@@ -131,6 +141,14 @@ def key(error: errors.UnknownNameError) -> str:
     from reinit_cli.request.spelling import nearest_keys
 
     return did_you_mean(nearest_keys(error.about, error.known), _listing(error))
+
+
+def head(error: errors.RuleError) -> str:
+    """Offer to resize a head of labels by its name."""
+    if not error.known:
+        return ""
+    key = error.known[0] if len(error.known) == 1 else f"{{{','.join(error.known[:_MOST_KEYS])}}}"
+    return f"--resize {shlex.quote(f'{key}={error.word}:normal:std=0.02')} keeps the rows that fit"
 
 
 def resize(error: errors.RuleError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,35 +57,38 @@ class _DeviceType(click.ParamType):  # type: ignore[type-arg]  # generic only si
         return device
 
 
-class CountType(click.IntRange):
+class CountType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
     """A positive integer, or one from another number on, in the digits of ASCII."""
 
+    name = "count"
+
     def __init__(self, least: int = 1) -> None:
-        super().__init__(min=least)
+        self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read it."""
-        read = _integer(self, value, param, ctx) if isinstance(value, str) else value
-        return int(super().convert(read, param, ctx))
+        read = _integer(self, value, param, ctx) if isinstance(value, str) else int(value)
+        if read < self.least:
+            self.fail(f"it must be at least {self.least}, not {read}", param, ctx)
+        return read
 
 
-class DistanceType(click.FloatRange):
+class DistanceType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5
     """A number of at least 0, in the digits of ASCII."""
 
-    def __init__(self) -> None:
-        super().__init__(min=0)
+    name = "distance"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Read it."""
         try:
-            read = parse_number(value) if isinstance(value, str) else value
+            read = parse_number(value) if isinstance(value, str) else float(value)
         except ValueError:
-            self.fail(f"{quoted(value)} is not a valid float range.", param, ctx)
-        if math.isnan(read):  # NaN is neither below nor above anything
-            self.fail("nan is not in the range x>=0.", param, ctx)
-        return float(super().convert(read, param, ctx))
+            self.fail(f"{quoted(value)} is not a valid number", param, ctx)
+        if not read >= 0:  # nor is NaN
+            self.fail(f"it must be at least 0, not {value}", param, ctx)
+        return read
 
 
 class SeedType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.5

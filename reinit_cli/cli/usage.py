@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 
@@ -9,47 +10,58 @@ import click
 
 from reinit_cli.cli.group import COMMANDS, DEFAULT, group
 from reinit_cli.cli.help import Command, HintedUsageError, Option, names_of
+from reinit_cli.initializers.synonyms import initializers_offered
 from reinit_cli.text import listed, near, one_line
 
 _DESTRUCTIVE = {"--force", "--in-place"}
 """Options that replace files, which nobody should add because a hint says so."""
 
-_MEANT = {
-    "--pretrained": "--weights DEFAULT",
-    "--no-pretrained": "--weights none",
-    "--format": "--json, or a suffix of -o",
-    "--tsv": "a pipe, where tables are separated by tabs",
-    "--version": "reinit --version",
-    "-V": "reinit --version",
-    "-O": "-o",
-    "-R": "-r",
-    "--outfile": "--output",
-    "--out-file": "--output",
-    "--outdir": "--output, with a folder",
-    "--out-dir": "--output, with a folder",
-    "--half": "--dtype float16",
-    "--fp16": "--dtype float16",
-    "--bf16": "--dtype bfloat16",
-    "--fp32": "--dtype float32",
-    "--precision": "--dtype",
-    "--cuda": "--device cuda",
-    "--gpu": "--device cuda",
-    "--cpu": "--device cpu",
-    "--mps": "--device mps",
-    "--no-clobber": "--skip-existing",
-    "--simulate": "--dry-run",
-    "--what-if": "--dry-run",
-    "--preview": "--dry-run",
-    "--silent": "--quiet",
-    "--debug": "--verbose",
-    "--no-color": "--color never",
-    "--seeds": "--seed",
-    "--rules": "--rule",
-    "--dtypes": "--dtype",
-    "--ema": "--root",
-    "--jsonl": "--json",
+_CHOOSING = ("--include", "--filter", "--grep", "--match", "--pattern", "--select")
+
+_MEANT: dict[str, tuple[str, ...]] = {
+    "--pretrained": ("--weights DEFAULT",),
+    "--no-pretrained": ("--weights none",),
+    "--format": ("--json", "a suffix of -o"),
+    "--tsv": ("a pipe, where tables are separated by tabs",),
+    "-O": ("-o",),
+    "-R": ("-r",),
+    **dict.fromkeys(("--version", "-V"), ("reinit --version",)),
+    **dict.fromkeys(("--outfile", "--out-file"), ("--output",)),
+    **dict.fromkeys(("--outdir", "--out-dir"), ("--output, with a folder",)),
+    **dict.fromkeys(("--half", "--fp16"), ("--dtype float16",)),
+    "--bf16": ("--dtype bfloat16",),
+    "--fp32": ("--dtype float32",),
+    "--precision": ("--dtype",),
+    **dict.fromkeys(("--cuda", "--gpu"), ("--device cuda",)),
+    "--cpu": ("--device cpu",),
+    "--mps": ("--device mps",),
+    "--no-clobber": ("--skip-existing",),
+    **dict.fromkeys(("--simulate", "--what-if", "--preview"), ("--dry-run",)),
+    "--silent": ("--quiet",),
+    "--brief": ("--quiet", "--stat"),
+    "--debug": ("--verbose",),
+    "--no-color": ("--color never",),
+    "--seeds": ("--seed",),
+    "--rules": ("--rule",),
+    "--dtypes": ("--dtype",),
+    "--ema": ("--root",),
+    "--jsonl": ("--json",),
+    **dict.fromkeys(("-n", "--limit", "--first", "--top", "--lines", "--max"), ("--head",)),
+    "--tail": ("--head with --reverse",),
+    **dict.fromkeys(("--skip", "--ignore", "--freeze"), ("--exclude",)),
+    "--keep": ("--exclude or --only",),
+    **dict.fromkeys(_CHOOSING, ("--rule PATTERN=INIT", "--only")),
+    "--init": ("--rule PATTERN=INIT",),
 }
 """What options are called that other tools have."""
+
+_ARGUMENTS = {
+    **dict.fromkeys(("-i", "--input", "--in", "--file", "--model", "--source"), "SOURCE"),
+    **dict.fromkeys(_CHOOSING, "PATTERN"),
+    "--init": "INIT",
+    **dict.fromkeys(("--shape", "--size"), "SHAPE"),
+}
+"""Options that other tools have for what is an argument here."""
 
 
 def explain_usage(error: click.ClickException, args: Sequence[str]) -> tuple[str, str | None]:
@@ -69,7 +81,7 @@ def explain_usage(error: click.ClickException, args: Sequence[str]) -> tuple[str
         problem, hint = words
     elif isinstance(error, click.NoSuchOption):
         problem = f"there is no option {error.option_name}"
-        hint = _option_instead(error.option_name, command)
+        hint = _option_instead(error.option_name, command, args)
     elif isinstance(error, click.BadParameter) and error.param and error.param.name == "to":
         hint = "the suffix of -o chooses another format, such as -o new.safetensors or -o new.pt"
     elif isinstance(error, click.BadOptionUsage):
@@ -105,18 +117,41 @@ def _command(name: str) -> Command:
     return found
 
 
-def _option_instead(typed: str, command: Command) -> str:
+def _option_instead(typed: str, command: Command, args: Sequence[str]) -> str:
     """Return the option that was perhaps meant, or where the options are listed."""
     is_negation = typed.startswith("--no-")
     names = _negations(command) if is_negation else _long_names(command)
-    if meant := _MEANT.get(typed):
-        return f"did you mean {meant}?"
+    meant = [each for each in _MEANT.get(typed, ()) if _has_options(command, each)]
+    if meant:
+        return f"did you mean {' or '.join(meant)}?"
+    usage = command.usage_line(_context(command)).removeprefix("Usage: ")
+    if (argument := _ARGUMENTS.get(typed)) and re.search(rf"\b{argument}\b", usage):
+        return f"{argument} needs no option: {usage}"
+    argument_of = f"{typed.removeprefix('--')}={_value_of(typed, args)}"
+    if command.name in (DEFAULT, "draw") and (inits := initializers_offered(argument_of)):
+        return f"arguments follow their initializer: {inits[0]}"
     if of_others := option_named(typed):
         return of_others
     found = _spelled_like(typed.removeprefix("--"), names) if typed.startswith("--") else []
     if found:
         return f"did you mean {' or '.join(names[name] for name in found)}?"
     return f"reinit {command.name} --help lists the options"
+
+
+def _value_of(typed: str, args: Sequence[str]) -> str:
+    """Return what was typed as the value of an option that does not exist, or what stands for it."""
+    for arg, following in zip(args, (*args[1:], ""), strict=True):
+        if arg.startswith(f"{typed}="):
+            return arg.removeprefix(f"{typed}=")
+        if arg == typed and following[:1] not in ("", "-"):
+            return following
+    return "VALUE"
+
+
+def _has_options(command: Command, text: str) -> bool:
+    """Whether a command has the options that a text names, or the program has them."""
+    names = re.findall(r"(?:^|(?<= ))--?\w[\w-]*", text)
+    return text.startswith("reinit ") or _every_name(command).issuperset(names)
 
 
 def option_named(name: str) -> str:
@@ -192,6 +227,10 @@ def _missing(argument: click.Parameter, command: Command) -> tuple[str, str]:
             f"missing {argument.name}: {named}",
             f"reinit {command.name} {argument.type.choices[0]}",
         )
-    context = click.Context(command, info_name=f"reinit {command.name}")
+    context = _context(command)
     usage = command.usage_line(context).removeprefix("Usage: ")
     return f"missing {argument.make_metavar(context)}", f"write it as {usage}"
+
+
+def _context(command: Command) -> click.Context:
+    return click.Context(command, info_name=f"reinit {command.name}")

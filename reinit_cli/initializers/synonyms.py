@@ -53,7 +53,12 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 """Names of no initializer, folded, and what may be meant."""
 
-_OF_ARGUMENT = {"std": "normal", "mean": "normal", "val": "constant", "gain": "xavier_uniform"}
+_OF_ARGUMENT = {
+    **dict.fromkeys(("std", "mean"), "normal"),
+    "val": "constant",
+    "gain": "xavier_uniform",
+    **dict.fromkeys(("mode", "nonlinearity"), "kaiming_normal"),
+}
 """The initializer that is most often meant where only an argument is given."""
 
 _ARGUMENTS: dict[str, tuple[str, ...]] = {

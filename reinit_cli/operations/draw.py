@@ -10,7 +10,7 @@ from math import prod
 from reinit_cli.checkpoints.models.named import arch_given
 from reinit_cli.checkpoints.references import find_references
 from reinit_cli.checkpoints.state import STATE_DICT
-from reinit_cli.errors import TensorError
+from reinit_cli.errors import TensorError, UnfillableError
 from reinit_cli.execution.boxes import Taken, draw_box
 from reinit_cli.execution.draw import NOTHING, draw_blocks, naming
 from reinit_cli.execution.overflow import Rounding, refuse_overflow
@@ -105,7 +105,14 @@ def draw_tensor(
     tensor = TensorInfo(key, dtype, shape, prod(shape) * itemsize_of(dtype))
     constructor = arch_given(arch, arch_args or {})
     references = find_references([init], [tensor], constructor)
-    plan = decide(Entries(STATE_DICT, (tensor,)), request, references.elsewhere)
+    try:
+        plan = decide(Entries(STATE_DICT, (tensor,)), request, references.elsewhere)
+    except UnfillableError as error:
+        if error.kind:
+            raise
+        raise UnfillableError(
+            key, error.problem, kind="drawn", word=str(init), of=error.of
+        ) from error
     elements = _part_of(plan, part) if part else _whole_of(plan)
     return Drawn(plan, elements, moments_of(elements), part[0] if part else "")
 

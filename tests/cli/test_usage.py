@@ -34,6 +34,11 @@ INSTEAD = {
     "--group": "--group is an option of reinit keys",
     "--rtol": "--rtol is an option of reinit diff",
     "--sort": "--sort is an option of reinit keys, stats, diff and show",
+    "--include": "did you mean --rule PATTERN=INIT or --only?",
+    "--keep": "did you mean --exclude or --only?",
+    "--std": "arguments follow their initializer: normal:std=x",
+    "--mode": "arguments follow their initializer: kaiming_normal:mode=x",
+    "--model": "SOURCE needs no option: reinit [run] SOURCE... -r PATTERN=INIT[:ARGS] [OPTIONS]",
 }
 """What a run says of an option that it does not have."""
 
@@ -46,6 +51,32 @@ def test_the_option_that_was_meant_is_offered(
 
     said = f"error: there is no option {typed}\nhint: {hint}\n"
     assert (done.code, done.out, done.err) == (2, "", said)
+
+
+INSTEAD_OF = {
+    "keys m.pt -n 5": "did you mean --head?",
+    "stats m.pt --limit 5": "did you mean --head?",
+    "show m.pt '*' --tail 5": "did you mean --head with --reverse?",
+    "keys m.pt --filter 'fc.*'": (
+        "PATTERN needs no option: reinit keys SOURCE [PATTERN]... [OPTIONS]"
+    ),
+    "keys m.pt --format json": "did you mean --json?",
+    "keys m.pt --cuda": "reinit keys --help lists the options",
+    "diff a.pt b.pt --brief": "did you mean --quiet or --stat?",
+    "draw normal --shape 3,5": "SHAPE needs no option: reinit draw INIT SHAPE [OPTIONS]",
+    "draw normal 3,5 --std=2": "arguments follow their initializer: normal:std=2",
+    "draw normal 3,5 -n": "-n is an option of reinit run",
+}
+"""What other commands say, which offer no option that they lack."""
+
+
+@pytest.mark.parametrize(("typed", "hint"), INSTEAD_OF.items())
+def test_a_command_offers_its_own_options_and_arguments(
+    typed: str, hint: str, reinit: Callable[..., Done]
+) -> None:
+    done = reinit(*shlex.split(typed))
+
+    assert (done.code, done.err.splitlines()[1]) == (2, f"hint: {hint}")
 
 
 def test_a_run_of_one_process_that_is_to_go_on_is_told_how(reinit: Callable[..., Done]) -> None:
@@ -83,6 +114,41 @@ WRONG = {
         ["draw", "3,5", "normal", "--seed", "2"],
         "the initializer comes before the shape '3,5'",
         "did you mean: reinit draw normal 3,5 --seed 2?",
+    ),
+    "a shape alone": (
+        ["draw", "3,5"],
+        "missing INIT",
+        "did you mean: reinit draw normal:std=0.02 3,5?",
+    ),
+    "an argument apart": (
+        ["draw", "normal:mean=1", "std=2", "3,5"],
+        "'std=2' is an argument of the initializer, not a shape",
+        "did you mean: reinit draw normal:mean=1,std=2 3,5?",
+    ),
+    "too few dimensions to draw": (
+        ["draw", "xavier_normal", "5"],
+        "xavier_normal:gain=1.0 cannot fill 'weight': 1-D (fans need at least 2 dimensions)",
+        "reinit inits xavier_normal shows what it can fill",
+    ),
+    "a key of another model": (
+        ["draw", "default", "10,512", "--arch", "resnet18"],
+        "default cannot fill 'weight': resnet18 has no such key",
+        "name one of its keys, such as --key fc.weight",
+    ),
+    "too small a number": (
+        ["keys", "m.pt", "--head", "0"],
+        "invalid value for '--head': it must be at least 1, not 0",
+        "reinit keys -h shows how",
+    ),
+    "a distance that is none": (
+        ["diff", "a.pt", "b.pt", "--rtol", "nan"],
+        "invalid value for '--rtol': it must be at least 0, not nan",
+        "reinit diff -h shows how",
+    ),
+    "a distance in words": (
+        ["diff", "a.pt", "b.pt", "--atol", "small"],
+        "invalid value for '--atol': 'small' is not a valid number",
+        "reinit diff -h shows how",
     ),
     "one too many": (
         ["draw", "normal", "3", "b"],

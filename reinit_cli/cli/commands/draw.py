@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class _Draw(Command):
-    """Name the shape that somebody writes apart, or in front of the initializer."""
+    """Name the words that somebody leaves out, writes apart, or has in another order."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the words.
@@ -57,7 +57,19 @@ class _Draw(Command):
             meant = shlex.join((words[1], words[0], *args[2:]))
             problem = f"the initializer comes before the shape {quoted(words[0])}"
             raise HintedUsageError(problem, ctx, f"did you mean: reinit draw {meant}?")
-        return super().parse_args(ctx, args)
+        if len(words) == 2 and re.fullmatch(r"\w+=.*", words[1]):
+            init = f"{words[0]}{',' if ':' in words[0] else ':'}{words[1]}"
+            problem = f"{quoted(words[1])} is an argument of the initializer, not a shape"
+            meant = shlex.join((init, *args[2:]))
+            raise HintedUsageError(problem, ctx, f"did you mean: reinit draw {meant}?")
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            if not _is_shape(ctx.params.get("init") or ""):
+                raise
+            meant = shlex.join((_EXAMPLE, *args))
+            hint = f"did you mean: reinit draw {meant}?"
+            raise HintedUsageError("missing INIT", ctx, hint) from error
 
     def refuse_extra(self, ctx: click.Context, extra: Sequence[str]) -> None:
         """Refuse dimensions that are words of their own."""
@@ -74,7 +86,10 @@ _TENSOR = "Tensor"
 
 
 def _is_shape(word: str) -> bool:
-    return re.fullmatch(r"[0-9]+(?:[x,][0-9]+)*,?", word) is not None
+    return word == "scalar" or re.fullmatch(r"[0-9]+(?:[x,][0-9]+)*,?", word) is not None
+
+
+_EXAMPLE = "normal:std=0.02"
 
 
 @click.command("draw", cls=_Draw, context_settings=CONTEXT)

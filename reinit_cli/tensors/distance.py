@@ -116,9 +116,9 @@ def _sums_of(one: Elements, two: Elements, tolerance: Tolerance) -> _Sums:
     """Return the sums over one block of each."""
     is_complex = any(DTYPES[each.dtype].kind == "complex" for each in (one, two))
     a, b = (_widened(numbers(each), is_complex=is_complex) for each in (one, two))
-    apart = np.abs(b - a)
     # float64 would round large integers.
     exact = _are_integers(one, two)
+    apart = _integers_apart(one.array, two.array) if exact else np.abs(b - a)
     equal = one.array == two.array if exact else (a == b) | (np.isnan(a) & np.isnan(b))
     close = equal
     if not tolerance.is_exact:
@@ -168,6 +168,17 @@ def _within(block: Elements, start: int, stop: int | None = None) -> Elements:
 
 def _are_integers(one: Elements, two: Elements) -> bool:
     return one.dtype == two.dtype and DTYPES[one.dtype].kind in ("integer", "bool")
+
+
+def _integers_apart(one: Array, two: Array) -> Array:
+    """Return how far integers of one dtype are apart, rounded to float64 once."""
+    far, near = np.maximum(one, two), np.minimum(one, two)
+    if one.dtype.kind == "b":
+        return far.astype(np.float64) - near
+    # The difference of two signed numbers may need the bit of the sign.
+    unsigned = f"u{one.itemsize}"
+    apart: Array = far.astype(unsigned) - near.astype(unsigned)
+    return apart.astype(np.float64)
 
 
 def _widened(block: Array, *, is_complex: bool) -> Array:

@@ -135,7 +135,10 @@ def _mean_and_squares(values: Array, buffer: Array | None = None) -> tuple[float
     apart = np.subtract(values, mean, out=buffer)
     # The mean is rounded to the dtype of the values, and these may be nearly equal.
     more = apart.mean().item()
-    squares = np.square(apart, out=apart).sum().item() - len(values) * more * more
+    squares = np.square(apart, out=apart).sum().item()
+    if math.isinf(squares):  # float64 has no number for it, and perhaps none for what follows
+        return mean.item(), squares
+    squares -= len(values) * more * more
     return mean.item() + more, 0.0 if squares < 0 else squares
 
 

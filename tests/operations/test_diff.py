@@ -218,6 +218,27 @@ def test_large_integers_differ_where_float64_rounds_them() -> None:
     assert found.distance.changed == 1
 
 
+LIMITS = [
+    (2**62, 2**62 + 1),
+    (-(2**63), 2**63 - 1),
+    (2**63 - 1, -(2**63)),
+    (-(2**53) - 1, -(2**53)),
+]
+
+
+@pytest.mark.parametrize(("one", "two"), LIMITS)
+def test_the_largest_difference_of_integers_is_that_of_python(one: int, two: int) -> None:
+    save_file({"a": torch.tensor([one, 5, 7])}, "one.safetensors")
+    save_file({"a": torch.tensor([two, 5, 7])}, "two.safetensors")
+
+    (found,) = _compare("one.safetensors", "two.safetensors")
+    (close,) = _compare("one.safetensors", "two.safetensors", atol=float(abs(two - one)))
+
+    assert found.distance is not None
+    assert found.distance.max_abs == float(abs(two - one))
+    assert close.change == "same"
+
+
 def test_views_that_lie_alike_are_compared_as_they_lie() -> None:
     weight = torch.randn(30, 20)
     torch.save({"a": weight.t(), "b": torch.arange(20.0)[::2]}, "one.pt")

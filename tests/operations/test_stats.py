@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,18 @@ def test_numbers_whose_squares_overflow_have_an_infinite_norm() -> None:
     found = _measured(torch.full((3,), 1e200, dtype=torch.float64))
 
     assert (found.finite.mean, found.norm) == (1e200, math.inf)
+
+
+@pytest.mark.parametrize("values", [[1e201, 3e200, 7e200, 1e199], [1.7e308, -1.7e308, 1e308]])
+def test_numbers_whose_squares_overflow_have_a_mean_and_an_infinite_std(
+    values: list[float],
+) -> None:
+    found = _measured(torch.tensor(values, dtype=torch.float64))
+
+    assert found.finite.mean == pytest.approx(float(sum(map(Fraction, values)) / len(values)))
+    with np.errstate(over="ignore"):
+        assert found.finite.std == np.std(values)
+    assert found.norm == math.inf
 
 
 def test_the_widest_range_has_a_histogram() -> None:

@@ -83,8 +83,8 @@ class FileContents:
 
     def renumbered(self, numbers: Sequence[NewNumber]) -> Edits:
         """Return what replaces numbers of its optimizers."""
-        renumber = self.located.renumber
-        return renumber(self.opened, numbers) if renumber is not None else {}
+        assert self.located.renumber is not None
+        return self.located.renumber(self.opened, numbers)
 
     def others(self) -> Mapping[str, list[Segment]]:
         """Return the files that hold no weights."""

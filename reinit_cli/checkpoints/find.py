@@ -24,6 +24,7 @@ from reinit_cli.errors import SourceError, UnknownNameError
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.local import LocalStore, names_next_to
 from reinit_cli.storage.location import DASH, SourceName, is_fetched, without_secrets
+from reinit_cli.storage.reader import Store
 from reinit_cli.storage.stores import store_of
 
 
@@ -136,9 +137,14 @@ def may_be_model(text: str) -> bool:
 
 def _path_source(path: str, root: str | None) -> Source:
     store = store_of(path)
-    if names_folder(without_secrets(path)) or store.kind_of(path) == "folder":
+    if is_folder(path, store):
         return folder_source(path, root, store)
     return file_source(path, path, root, store)
+
+
+def is_folder(path: str, store: Store) -> bool:
+    """Whether a path is that of a folder, or of the index of one."""
+    return names_folder(without_secrets(path)) or store.kind_of(path) == "folder"
 
 
 def _model_source(name: str, weights: str, root: str | None) -> Source:

@@ -16,7 +16,7 @@ from reinit_cli.collector import collector_paused
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.listing import ListedFolder
 from reinit_cli.storage.location import SourceName, is_fetched, name_of_url, without_secrets
-from reinit_cli.storage.reader import Listed, Modes, Reader, Store
+from reinit_cli.storage.reader import Listed, Listing, Modes, Reader, Store
 from reinit_cli.storage.stores import store_of
 from reinit_cli.tensors.info import TensorInfo
 
@@ -164,6 +164,48 @@ def folder_source(path: str, root: str | None, store: Store | None = None) -> Fo
     Raises:
         SourceError: it cannot be listed, or holds no weights, or several that could be meant.
     """
+    with unlocated(path, store) as found, collector_paused():
+        located = found.format.locate(found.files, root)
+    listing = found.listing
+    return FolderSource(
+        without_secrets(path),
+        found.files.path,
+        found.format,
+        located,
+        listing.files,
+        listing.folders,
+        found.store,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocated:
+    """A folder before its tensors are looked for.
+
+    Attributes:
+        format: its format.
+        files: its files.
+        listing: the same as they were when they were listed.
+        store: where they are.
+    """
+
+    format: Format
+    files: Files
+    listing: Listing
+    store: Store
+
+
+@contextmanager
+def unlocated(path: str, store: Store | None = None) -> Iterator[Unlocated]:
+    """Open a folder without a look for its tensors.
+
+    Args:
+        path: the folder, or an index in it.
+        store: where it is; None to choose that by the path.
+
+    Raises:
+        SourceError: it cannot be listed, or no format knows it.
+    """
     store = store or store_of(path)
     path = without_secrets(path)
     is_folder = store.kind_of(path) == "folder"
@@ -173,11 +215,11 @@ def folder_source(path: str, root: str | None, store: Store | None = None) -> Fo
         store, index = _named(store, path, index)
     listing = store.list(folder, path)
     format_ = format_of_folder(tuple(listing.files), index)
-    with ExitStack() as stack, collector_paused():
+    with ExitStack() as stack:
         readers = readers_of(store, folder, listing.files, stack)
         outside = frozenset(name for name, each in listing.files.items() if each.leads_out)
-        located = format_.locate(Files(folder, readers, index, listing.left_out, outside), root)
-    return FolderSource(path, folder, format_, located, listing.files, listing.folders, store)
+        files = Files(folder, readers, index, listing.left_out, outside)
+        yield Unlocated(format_, files, listing, store)
 
 
 def _named(store: Store, path: str, index: str) -> tuple[Store, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 
 from reinit_cli.checkpoints.file import FileSource, file_source, stream_source
-from reinit_cli.checkpoints.find import find_source
-from reinit_cli.checkpoints.folder import FolderSource
+from reinit_cli.checkpoints.find import find_source, is_folder
+from reinit_cli.checkpoints.folder import FolderSource, unlocated
 from reinit_cli.checkpoints.formats import format_of
 from reinit_cli.checkpoints.formats.base import Files, Format, Located
 from reinit_cli.checkpoints.formats.outline import Outlining, Part
@@ -53,8 +53,7 @@ def describe(text: str, weights: str | None = None, root: str | None = None) -> 
     except UnsupportedFormatError as error:
         if error.kind != "root":
             raise
-        with closing(store_of(text).open(error.about)) as file:
-            return _without_state_dict(file)
+        return _without_state_dict_at(text, error.about)
     if isinstance(source, FolderSource) and isinstance(source.format, Outlining):
         with source.open(0) as contents:
             files = Files(source.path, contents.files())
@@ -65,6 +64,23 @@ def describe(text: str, weights: str | None = None, root: str | None = None) -> 
     with closing(lone.store.open(lone.path, lone.fingerprint)) as file:
         file.check_unchanged()
         return _of(source, _parts(lone.format, file, lone.located))
+
+
+def _without_state_dict_at(text: str, path: str) -> Holdings:
+    """Return what a source without a state dict holds.
+
+    Args:
+        text: what the user wrote.
+        path: the file in which it was looked for, or the folder.
+    """
+    store = store_of(text)
+    if is_folder(text, store):
+        with unlocated(text, store) as found:
+            if isinstance(found.format, Outlining):
+                parts = found.format.outline(found.files, None)
+                return Holdings(path, found.format.name, None, parts)
+    with closing(store.open(path)) as file:
+        return _without_state_dict(file)
 
 
 def _lone_file(source: Source, root: str | None) -> FileSource | None:

@@ -68,13 +68,21 @@ def matches_of(saved: Saved, filled: Collection[str]) -> list[Matched | None]:
     orders = _orders_for(saved.optimizers, saved.order)
     others = _others(saved)
     found = [
-        None if each.path in others else match_parameters(each, saved.parameters, filled, order)
+        None
+        if each.path in others
+        else match_parameters(each, _in_state_dict(saved.parameters, each.order), filled, order)
         for each, order in zip(saved.optimizers, orders, strict=True)
     ]
     if all(each is None for each in found):
         problem = "its parameters are not those of the state dict"
         raise RuleError(saved.optimizers[0].path, problem, kind="parameters")
     return _owned(saved.optimizers, found, saved.parameters, saved.around)
+
+
+def _in_state_dict(parameters: Sequence[Parameter], order: Sequence[str]) -> Sequence[Parameter]:
+    """Return parameters in the order of the state dict that was saved."""
+    at = {key: number for number, key in enumerate(order)}
+    return sorted(parameters, key=lambda each: at.get(each.key, len(at))) if at else parameters
 
 
 def _others(saved: Saved) -> Collection[str]:

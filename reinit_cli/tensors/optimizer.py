@@ -72,12 +72,14 @@ class Optimizer:
         groups: of its parameters, in order.
         states: what is kept for each parameter that has state.
         copies: the name of copies of its parameters next to it, in a form that is not known; or "".
+        order: the keys of the state dict in their order, where the source has them in another.
     """
 
     path: str
     groups: tuple[Group, ...]
     states: Mapping[ParameterId, State] = field(default_factory=dict)
     copies: str = ""
+    order: tuple[str, ...] = ()
 
     @property
     def ids(self) -> tuple[ParameterId, ...]:

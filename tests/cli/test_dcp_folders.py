@@ -137,3 +137,17 @@ def test_info_names_the_format_of_a_folder_once(writer: Callable[..., Path], nam
     facts = dict(summary_sheet(info("dcp")).plain_facts)
 
     assert facts["format"].startswith(f"{name}, ")
+
+
+def test_a_folder_without_a_state_dict_is_outlined(reinit: Callable[..., Done]) -> None:
+    save(Path("dcp"), {"step": 7, "data": {"name": "x", "key": b"abc"}})
+
+    listed = reinit("keys", "dcp", "--meta")
+    form = json.loads(reinit("info", "dcp", "--json").out)
+
+    lines = [line.split("\t")[:3] for line in listed.out.splitlines()]
+    assert ["step", "int", "7"] in lines
+    assert ["data.name", "str", "'x'"] in lines
+    assert ["data.key", "bytes", "3 B"] in lines
+    assert (form["format"], form["tensors"]) == ("DCP folder", 0)
+    assert "keys --meta dcp" in reinit("keys", "dcp").err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import subprocess
 import sys
@@ -12,16 +14,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.filesystem import SerializationFormat
 
 from reinit_cli import diff, rewrite, stats, verify
 from reinit_cli.cli import main
 from tests.checkpoints.formats.dcp.saved import (
+    Box,
     Cut,
     along,
     columns,
     flat_tensors,
     grid,
     load,
+    metadata_of,
+    objects_of,
     rows,
     save,
     saved_again,
@@ -209,6 +215,62 @@ def test_the_optimizer_of_the_same_folder_is_reset() -> None:
             is_reset = name == "0.weight"
             assert torch.count_nonzero(after[name][slot]) == 0 or not is_reset
             assert torch.equal(before[name][slot], after[name][slot]) or is_reset
+
+
+def _trained(*sizes: int) -> tuple[nn.Sequential, torch.optim.AdamW]:
+    model = nn.Sequential(*(nn.Linear(*each) for each in itertools.pairwise(sizes)))
+    optimizer = torch.optim.AdamW(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return model, optimizer
+
+
+def _first_last(tensor: Tensor, ranks: int) -> list[list[Box]]:
+    """Leave the first tensors on the last rank, whose tensors `.metadata` has last."""
+    is_first = tensor.shape[:1] == (6,)
+    return whole(tensor, ranks) if is_first else rows(tensor, ranks)
+
+
+@pytest.mark.parametrize("cut", [rows, _first_last])
+def test_parameters_with_numbers_are_found_by_the_order_of_the_state_dict(cut: Cut) -> None:
+    model, optimizer = _trained(6, 6, 6, 4)
+    save(Path("dcp"), {"model": model.state_dict(), "optim": optimizer.state_dict()}, 2, cut)
+
+    rewrite("dcp/", ["1.*=zeros"], "out", reset_optimizer=True)
+
+    before, after = load(Path("dcp"))["optim"]["state"], load(Path("out"))["optim"]["state"]
+    for number, (name, _) in enumerate(model.named_parameters()):
+        for slot, value in after[str(number)].items():
+            is_reset = name.startswith("1.")
+            assert torch.equal(value, before[str(number)][slot] * (not is_reset)), (name, slot)
+
+
+@pytest.mark.parametrize("step", [5, 300, 70_000, 2**40, 5.0])
+@pytest.mark.parametrize("form", SerializationFormat)
+def test_numbers_of_an_optimizer_are_reset_in_their_objects(
+    step: float, form: SerializationFormat
+) -> None:
+    model = {"0.weight": torch.ones(4, 6), "1.weight": torch.ones(4, 6)}
+    state = {key: {"exp_avg": torch.ones(4, 6), "step": step} for key in model}
+    groups = [{"params": [*model], "lr": 0.1}]
+    optimizer = {"state": state, "param_groups": groups}
+    saved = {"model": model, "optim": optimizer, "step": 7}
+    save(Path("dcp"), saved, 2, rows, serialization_format=form)
+
+    rewrite("dcp/", ["0.weight=normal"], "out", reset_optimizer=True, record=True)
+
+    assert verify("out").findings == ()
+    assert metadata_of(Path("out")) == metadata_of(Path("dcp"))
+    numbers = {
+        index.fqn: torch.load(io.BytesIO(data), weights_only=True)
+        for index, data in objects_of(Path("out"))
+    }
+    assert numbers["optim.state.0.weight.step"] == 0
+    assert type(numbers["optim.state.0.weight.step"]) is type(step)
+    assert numbers["optim.state.1.weight.step"] == step
+    assert numbers["step"] == 7
+    assert numbers["optim.param_groups.0.lr"] == 0.1
 
 
 def test_running_statistics_are_reset_with_the_network() -> None:

@@ -10,7 +10,8 @@ A process writes the boxes that it has, so that a tensor lies in as many files. 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -32,6 +33,7 @@ from reinit_cli.checkpoints.formats.dcp.edges import gather_edges
 from reinit_cli.checkpoints.formats.dcp.glance import METADATA_NAME, ByNames
 from reinit_cli.checkpoints.formats.dcp.metadata import Metadata, Piece, Stored, read_metadata
 from reinit_cli.checkpoints.formats.dcp.new.folder import created, refused
+from reinit_cli.checkpoints.formats.dcp.numbers import ObjectNumbers
 from reinit_cli.checkpoints.formats.dcp.objects import objects_of
 from reinit_cli.checkpoints.formats.dcp.places import Boxes, Places, sizes_of, start_of_safetensors
 from reinit_cli.checkpoints.formats.dcp.slices import Archive
@@ -94,8 +96,10 @@ class Dcp(ByNames):
             _check_boxes(stored, file.path)
         objects = objects_of(metadata.objects.values(), files, files.path)
         tree = tree_of(metadata, objects.records, file.path)
-        metadata = replace(metadata, paths={})  # as large as the keys, which are in the tree
+        numbers = ObjectNumbers.of(files.path, metadata, objects.records)
         found = contents_of(Pickle(tree, file.nbytes, (), ()), _budget(files), root)
+        order = _order_of(found.tensors, metadata.paths) if found.optimizers else ()
+        metadata = replace(metadata, paths={})  # as large as the keys, which are in the tree
         pieces = _Pieces(of_file, _by_key(found, metadata))
         places = Places(pieces.stored, files)
         own = {METADATA_NAME, *of_file}
@@ -112,12 +116,13 @@ class Dcp(ByNames):
             rest=tuple(found.rest),
             unknown_names=tuple(dict.fromkeys((*metadata.unknown_names, *objects.unknown_names))),
             notes=tuple(found.notes),
-            optimizers=tuple(found.optimizers),
+            optimizers=tuple(replace(each, order=order) for each in found.optimizers),
             neighbors=tuple(found.neighbors),
             has_record=bool(record),
             files=(METADATA_NAME, *of_file, *others, *record),
             others=others,
             unreachable=tuple(sorted({*files.left_out, *files.outside} - own)),
+            renumber=numbers if found.optimizers else None,
             parts=tuple(of_file),
             facts=_facts(metadata),
             pieces=Boxes(pieces.stored),
@@ -239,6 +244,15 @@ def _by_key(found: Contents, metadata: Metadata) -> dict[str, Stored]:
     }
 
 
+def _order_of(tensors: Sequence[TensorInfo], paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the keys of tensors in the order of the state dict, which every rank's paths have.
+
+    `.metadata` has the tensors themselves rank by rank, each with the first that saved it.
+    """
+    keys = {each.storage: each.key for each in tensors if each.storage is not None}
+    return tuple(keys[fqn] for fqn in paths if fqn in keys)
+
+
 def _refuse(path: str, problem: str) -> NoReturn:
     raise MalformedFileError(path, problem, "DCP folder")
 
@@ -322,12 +336,11 @@ def _is_archive_with_elements(piece: Piece) -> bool:
 def _rewritten(file: Reader, pieces: Sequence[Piece], edits: FileEdits) -> list[Segment]:
     """Return a file with some bytes of its pieces replaced, and everything else checked."""
     gather_edges(file, pieces)
-    if start_of_safetensors(pieces, file) is not None:
-        return spliced(file, 0, file.nbytes, edits)
+    start = start_of_safetensors(pieces, file)
     segments: list[Segment] = []
     waiting = sorted(edits, reverse=True)
     reached = 0
-    for piece in pieces:
+    for piece in pieces if start is None else _edited_objects(pieces, start, edits):
         own: dict[int, Segment] = {}
         while waiting and waiting[-1] < _end(piece):
             at = waiting.pop()
@@ -341,10 +354,18 @@ def _rewritten(file: Reader, pieces: Sequence[Piece], edits: FileEdits) -> list[
             for check in Archive(file, piece).checks():
                 segments += _checked(file, reached, check)
                 reached = check.offset + check.length
-    assert not waiting
-    if reached < file.nbytes:
-        segments.append(Copy(file, reached, file.nbytes - reached))
-    return segments
+    assert start is not None or not waiting
+    return [*segments, *spliced(file, reached, file.nbytes, {at: edits[at] for at in waiting})]
+
+
+def _edited_objects(pieces: Sequence[Piece], start: int, edits: FileEdits) -> Iterator[Piece]:
+    """Yield the objects with edits, which come before tensors that are in safetensors."""
+    offsets = sorted(edits)
+    for piece in pieces:
+        if piece.chunk is None and _end(piece) <= start:
+            at = bisect_left(offsets, piece.offset)
+            if at < len(offsets) and offsets[at] < _end(piece):
+                yield piece
 
 
 def _checked(file: Reader, reached: int, check: Check) -> Iterator[Segment]:

@@ -145,7 +145,7 @@ class Archive:
         Raises:
             MalformedFileError: there is none, or it is damaged.
         """
-        entry = self._entry(f"{self._folder}/data.pkl")
+        entry = self._pickle
         if crc32(self._window.read(entry.offset, entry.nbytes)) != entry.crc and entry.crc:
             self._refuse("the CRC-32 of its pickle is wrong")
         end = entry.offset + entry.nbytes
@@ -153,6 +153,16 @@ class Archive:
         if pickle.end != end:
             self._refuse("something follows its pickle")
         return pickle
+
+    def extent_of_pickle(self) -> tuple[int, int]:
+        """Return where the pickle starts in the file, and the offset after it.
+
+        Raises:
+            MalformedFileError: there is none.
+        """
+        entry = self._pickle
+        start = self._piece.offset + entry.offset
+        return start, start + entry.nbytes
 
     def place(self, stored: Stored) -> Place:
         """Return where the elements of a tensor's piece lie in the file.
@@ -225,6 +235,10 @@ class Archive:
     @property
     def _folder(self) -> str:
         return self.entries[0].name.partition("/")[0] if self.entries else ""
+
+    @property
+    def _pickle(self) -> ZipEntry:
+        return self._entry(f"{self._folder}/data.pkl")
 
     def _entry(self, name: str) -> ZipEntry:
         found = next((entry for entry in self.entries if entry.name == name), None)

@@ -296,6 +296,14 @@ def slices_of(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield index.fqn, data[info.offset : info.offset + info.length]
 
 
+def objects_of(folder: Path) -> Iterator[tuple[MetadataIndex, bytes]]:
+    """Yield each object as `torch.save` wrote it."""
+    for index, info in metadata_of(folder).storage_data.items():
+        if index.offset is None:
+            data = (folder / info.relative_path).read_bytes()
+            yield index, data[info.offset : info.offset + info.length]
+
+
 def saved_again(data: bytes) -> bytes:
     """Return what `torch.save` writes for what it has read."""
     again = io.BytesIO()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget, Path
@@ -82,11 +83,12 @@ class Optimizers:
             copies = masters[number] if _has(masters, number) else ()
             place = self._budget.path_of(((at, _MASTERS), number)) if copies else ""
             groups.append(self._group(base, group, copies, place))
+        ids = {each for group in groups for each in group.ids}
         states: dict[ParameterId, State] = {}
         for parameter, state in pairs_of(members["state"], self._budget):
             if isinstance(parameter, (int, str)) and is_dict(state):
                 base = self._budget.path_of(((path, "state"), parameter))
-                states[id_of(parameter, self._budget)] = self._state(base, state)
+                states[id_among(ids, parameter, self._budget)] = self._state(base, state)
         copies = self._copies.get(id(record), "")
         return Optimizer(self._budget.path_of(path), tuple(groups), states, copies)
 
@@ -154,6 +156,22 @@ def id_of(parameter: int | str, budget: Budget) -> ParameterId:
     if isinstance(parameter, str):
         return parameter
     return ParameterNumber(budget.text_of(int(parameter)))
+
+
+def id_among(ids: Collection[ParameterId], parameter: int | str, budget: Budget) -> ParameterId:
+    """Return the id of a parameter that has state.
+
+    torch.distributed.checkpoint makes texts of the numbers that are keys.
+
+    Args:
+        ids: those in the groups.
+        parameter: its key in the state.
+        budget: what is left of the file's.
+    """
+    id_ = id_of(parameter, budget)
+    if isinstance(id_, str) and id_ not in ids and ParameterNumber(id_) in ids:
+        return ParameterNumber(id_)
+    return id_
 
 
 def outside_name(reading: Reading, path: str) -> str:

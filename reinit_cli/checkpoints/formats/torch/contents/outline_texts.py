@@ -9,6 +9,7 @@ from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickles.numpy_records import array_of, number_of
 from reinit_cli.checkpoints.formats.torch.pickles.record_kinds import (
     is_dict,
+    is_encoded,
     is_optimizer,
     is_tensor_record,
     members_of,
@@ -73,6 +74,8 @@ def class_of(record: Any) -> str:
 def kind_in_outline(record: Any) -> str:
     """Return what kind of thing a record is."""
     match record:
+        case Instance() if is_encoded(record):
+            return "bytes"
         case Instance():
             if array_of(record) is not None:
                 return "array"
@@ -138,7 +141,7 @@ def _inline(record: Any, depth: int, budget: Budget) -> str | None:
         case Set() if depth:
             items = _items(record.items, depth, budget)
             return None if items is None else f"{{{items}}}"
-        case Instance() if record.calls("_codecs", "encode"):  # how protocol 2 spells bytes
+        case Instance() if is_encoded(record):
             return _nbytes_of(record)
         case Instance() if (number := number_of(record)) is not None:
             return repr(number[1])

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from reinit_cli.checkpoints.formats.base import Edits, Files
 from reinit_cli.checkpoints.formats.torch.contents.entries import Entry
-from reinit_cli.checkpoints.formats.torch.contents.optimizer_records import id_of
+from reinit_cli.checkpoints.formats.torch.contents.optimizer_records import id_among
 from reinit_cli.checkpoints.formats.torch.contents.state_dict import (
     Contents,
     contents_of,
     training_of,
 )
+from reinit_cli.checkpoints.formats.torch.edits.number_opcodes import LONGEST, respelled
 from reinit_cli.checkpoints.formats.torch.edits.span_machine import read_spans
-from reinit_cli.checkpoints.formats.torch.edits.spans import Spans
 from reinit_cli.checkpoints.formats.torch.pickles.budget import Budget
 from reinit_cli.checkpoints.formats.torch.pickles.record_kinds import members_of
 from reinit_cli.checkpoints.formats.torch.pickles.records import Pickle, pairs_of
@@ -23,13 +22,7 @@ from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
 from reinit_cli.storage.segments import Literal as Bytes
 from reinit_cli.storage.segments import Segment
-from reinit_cli.tensors.optimizer import NewNumber, Number, NumberAt, ParameterId
-
-_BYTE, _SHORT, _INT, _LONG, _FLOAT = b"K", b"M", b"J", b"\x8a", b"G"
-"""The opcodes of numbers; all but LONG1 are followed by a number of so many bytes."""
-
-_LONGEST = 2 + 255
-"""The most bytes of a number: LONG1, its count, and what it counts."""
+from reinit_cli.tensors.optimizer import NewNumber, NumberAt, ParameterId
 
 
 class _Held(NamedTuple):
@@ -95,8 +88,11 @@ def _edits(file: Reader, where: Renumbering, numbers: Sequence[NewNumber]) -> di
             at = NumberAt(held.optimizer, held.of, slot)
             if isinstance(slot, str) and at in values:
                 first, last = pair.value
-                old = file.read(first, min(last - first, _LONGEST + 1))
-                edits[first] = Bytes(_respelled(old, values[at], spans))
+                old = file.read(first, min(last - first, LONGEST + 1))
+                new = respelled(old, values[at])
+                if not new:
+                    spans.refuse("a number of its optimizer is written in an unusual way")
+                edits[first] = Bytes(new)
     if len(edits) != len(values):
         spans.refuse("its optimizers do not hold the numbers that are reset")
     return edits
@@ -131,26 +127,7 @@ def _held(found: Contents, budget: Budget) -> Iterator[_Held]:
         members = members_of(record, budget)
         for number, group in enumerate(members["param_groups"]):
             yield _Held(optimizer.path, number, group)
+        ids = frozenset(optimizer.ids)
         for parameter, state in pairs_of(members["state"], budget):
             if isinstance(parameter, (int, str)):
-                yield _Held(optimizer.path, id_of(parameter, budget), state)
-
-
-def _respelled(old: bytes, value: Number, spans: Spans) -> bytes:
-    """Return the opcode of another number, as long as that of the old one.
-
-    Raises:
-        UnsupportedFormatError: it is not an opcode of such numbers.
-    """
-    code = old[:1]
-    nbytes = {_BYTE: 1, _SHORT: 2, _INT: 4, _LONG: old[1], _FLOAT: 8}.get(code, 0)
-    head = old[: 2 if code == _LONG else 1]
-    new = b""
-    if len(old) == len(head) + nbytes and nbytes:
-        if code == _FLOAT:
-            new = head + struct.pack(">d", value)
-        elif isinstance(value, int) and 0 <= value < 128:
-            new = head + value.to_bytes(nbytes, "little")
-    if not new:
-        spans.refuse("a number of its optimizer is written in an unusual way")
-    return new
+                yield _Held(optimizer.path, id_among(ids, parameter, budget), state)

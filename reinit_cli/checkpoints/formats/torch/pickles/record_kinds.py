@@ -156,6 +156,8 @@ def _is_group(record: Any, budget: Budget) -> bool:
 def kind_of(record: Any) -> str:
     """Return what something is, for people."""
     match record:
+        case Instance() if is_encoded(record):
+            return "bytes"
         case Instance():
             if array_of(record) is not None:
                 return "a NumPy array"
@@ -170,6 +172,11 @@ def kind_of(record: Any) -> str:
             return "None"
         case _:
             return type(record).__name__
+
+
+def is_encoded(record: Instance) -> bool:
+    """Whether a call makes bytes of a text, which is how protocol 2 spells them."""
+    return record.calls("_codecs", "encode")
 
 
 def name_of(function: Any) -> str:

@@ -43,24 +43,33 @@ def announce_views(views: Mapping[str, View]) -> list[str]:
         All keys, if they are to be read one after the other, as they lie in the files; none where
         all files are at hand. Threads that read several at a time would undo each other's fetches.
     """
-    data = {key: [each.data for each in view.parts] for key, view in views.items()}
-    copies = {key: [each for each in of if isinstance(each, Copy)] for key, of in data.items()}
-    files = {id(each.file): each.file for of in copies.values() for each in of}
+    places = {
+        key: [(id(each.file), each.offset) for each in _copies(view)] for key, view in views.items()
+    }
+    files = {id(each.file): each.file for view in views.values() for each in _copies(view)}
     if not any(file.is_distant for file in files.values()):
         return []
     numbers = {at: number for number, at in enumerate(files)}
-    places = {
-        key: [(numbers[id(each.file)], each.offset) for each in of] for key, of in copies.items()
-    }
-    order = sorted(views, key=places.__getitem__)
+    order = sorted(views, key=lambda key: [(numbers[at], offset) for at, offset in places[key]])
+    announce_in_order(views[key] for key in order)
+    return order
+
+
+def announce_in_order(views: Iterable[View]) -> None:
+    """Tell remote files which tensors are read as they are stored, one after the other."""
+    files: dict[int, Reader] = {}
     ranges: dict[int, list[Range]] = {}
-    for each in (each for key in order for each in copies[key]):
+    for each in (each for view in views for each in _copies(view) if each.file.is_distant):
+        files[id(each.file)] = each.file
         _add(ranges.setdefault(id(each.file), []), each.offset, each.nbytes)
     spans = (end - start for of in ranges.values() for start, end in of)
     is_small = sum(spans) <= _GATHERED_NBYTES
     for at, file in files.items():
         (file.gather if is_small else file.will_read)(ranges[at])
-    return order
+
+
+def _copies(view: View) -> list[Copy]:
+    return [part.data for part in view.parts if isinstance(part.data, Copy)]
 
 
 def _add(ranges: list[Range], start: int, nbytes: int) -> None:

@@ -13,6 +13,7 @@ from reinit_cli.checkpoints.find import find_source, may_be_model
 from reinit_cli.checkpoints.folder import looked_into
 from reinit_cli.checkpoints.model import drawn_from
 from reinit_cli.checkpoints.source import Contents, Source
+from reinit_cli.execution.fetch import announce_in_order
 from reinit_cli.execution.sketches import BINS, PICTURES
 from reinit_cli.lazy import dataclass
 from reinit_cli.operations.difference import Change, Difference
@@ -93,7 +94,9 @@ def compare(
         def work() -> list[Difference]:
             pairs = _Pairs(mine, theirs, tolerance)
             found = []
-            for each in compare_keys(first, second, is_chosen, names):
+            differences = compare_keys(first, second, is_chosen, names)
+            pairs.announce(differences)
+            for each in differences:
                 stop_here()
                 found.append(pairs.compared(each))
                 progress(each.first.nbytes if each.first is not None else 0)
@@ -279,6 +282,17 @@ class _Pairs:
     second: Contents
     tolerance: Tolerance
 
+    def announce(self, differences: Sequence[Difference]) -> None:
+        """Let remote sources fetch ahead what is compared, in this order."""
+        both = [each for each in differences if each.change in ("same", "dtype")]
+        for contents, tensors in (
+            (self.first, [each.first for each in both]),
+            (self.second, [each.second for each in both]),
+        ):
+            if any(file.is_distant for file in contents.files().values()):
+                read = (each for each in tensors if each is not None and not each.carried)
+                announce_in_order(map(contents.view, read))
+
     def compared(self, difference: Difference) -> Difference:
         """Return a difference after a look at the values, where the shapes are the same."""
         one, two = difference.first, difference.second
@@ -333,8 +347,8 @@ def _are_equal(first: View, second: View) -> bool:
     if first.layout != second.layout:
         return False
     blocks = zip(_bytes_of_parts(first), _bytes_of_parts(second), strict=True)
-    # `bytes` are compared by memcmp, and memoryviews item by item.
-    return all(bytes(mine) == bytes(theirs) for mine, theirs in blocks)
+    # A bytearray is compared by memcmp, and a memoryview item by item.
+    return all(mine == theirs for mine, theirs in blocks)
 
 
 def _have_equal_elements(first: View, second: View) -> bool:
@@ -345,6 +359,6 @@ def _have_equal_elements(first: View, second: View) -> bool:
     return all(bool((mine.array == theirs.array).all()) for mine, theirs in pairs)
 
 
-def _bytes_of_parts(view: View) -> Iterator[bytes | memoryview]:
+def _bytes_of_parts(view: View) -> Iterator[bytearray]:
     for part in view.parts:
         yield from byte_blocks(part.data)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reinit_cli.lazy import LazyModule
 from reinit_cli.storage.segments import Copy, Literal, View
-from reinit_cli.tensors.convert import boxed, bytes_at, read, read_into
+from reinit_cli.tensors.convert import boxed, read, read_into
 from reinit_cli.tensors.dtype import itemsize_of
 from reinit_cli.tensors.elements import Array, Elements, stored_dtype
 from reinit_cli.tensors.slice import (
@@ -53,10 +53,14 @@ def _stride(view: View) -> tuple[int, ...]:
     return sole.stride if sole is not None and sole.stride is not None else row_major(view.shape)
 
 
-def byte_blocks(data: Copy | Literal) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a run in order."""
+def byte_blocks(data: Copy | Literal) -> Iterator[bytearray]:
+    """Yield the bytes of a run in order, each block in the place of the one before."""
+    buffer = bytearray(min(_BLOCK_NBYTES, data.nbytes))
     for start in range(0, data.nbytes, _BLOCK_NBYTES):
-        yield bytes_at(within(data, start, min(_BLOCK_NBYTES, data.nbytes - start)))
+        if data.nbytes - start < len(buffer):
+            buffer = bytearray(data.nbytes - start)
+        read_into(memoryview(buffer), within(data, start, len(buffer)))
+        yield buffer
 
 
 def blocks_as_stored(view: View) -> Iterator[Elements]:

@@ -220,6 +220,30 @@ def test_statistics_fetch_each_byte_once_and_ahead(
     assert capsys.readouterr().out == found
 
 
+def test_a_comparison_fetches_both_sources_ahead_and_each_byte_once(
+    server: RangeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = [f"layers.{at}.weight" for at in range(4)]
+    first = {key: torch.full((3 * 2**20,), at + 0.5) for at, key in enumerate(keys)}
+    second = {key: torch.full((3 * 2**20,), 0.5) for key in reversed(keys)}
+    nbytes = 0
+    for name, state in (("first", first), ("second", second)):
+        server.files[f"{name}.safetensors"] = data = safetensors.torch.save(state)
+        Path(f"{name}.safetensors").write_bytes(data)
+        nbytes += len(data)
+    server.latency = 0.02
+
+    remote = [f"{server.url}/{name}.safetensors" for name in ("first", "second")]
+    assert main(["diff", *remote, "--json"]) == 1
+
+    found = json.loads(capsys.readouterr().out)
+    assert server.nbytes < nbytes + 2**18
+    assert server.most_in_flight > 2
+    assert found["counts"] == {"same": 1, "values": 3}
+    assert main(["diff", "first.safetensors", "second.safetensors", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["differences"] == found["differences"]
+
+
 def test_a_rewrite_fetches_nothing_of_what_is_filled(server: RangeServer) -> None:
     state = {"a": torch.zeros(2**18), "b": torch.ones(2**20), "c": torch.zeros(2**18)}
     server.files["m.safetensors"] = safetensors.torch.save(state)

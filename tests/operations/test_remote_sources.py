@@ -309,6 +309,19 @@ def test_a_dcp_folder_is_read_from_a_store_and_by_its_metadata(
     assert _bytes_of(Path("one")) == _bytes_of(Path("two")) == expected
 
 
+def test_a_part_of_a_dcp_folder_on_the_web_is_answered_with_its_metadata(
+    server: RangeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dcp.save(STATE, checkpoint_id="dcp", no_dist=True)
+    _serve(server, Path("dcp"))
+
+    assert main(["keys", f"{server.url}/dcp/__0_0.distcp"]) == 2
+
+    said = capsys.readouterr().err
+    assert "is a part of a DCP folder" in said
+    assert said.rstrip().endswith(f"reinit keys {server.url}/dcp/.metadata")
+
+
 def test_donors_may_be_at_urls(memory: fsspec.AbstractFileSystem) -> None:
     memory.pipe_file("/b/m.pt", _saved("m.pt"))
     safetensors.torch.save_file(

@@ -15,7 +15,11 @@ from typing import NamedTuple
 
 from reinit_cli.checkpoints.formats.foreign import Foreign, foreign_suffix, refused
 from reinit_cli.checkpoints.formats.hugging_face.choice import Sets
-from reinit_cli.checkpoints.formats.hugging_face.names import is_training_state, series_of
+from reinit_cli.checkpoints.formats.hugging_face.names import (
+    is_training_state,
+    series_of,
+    shards_in,
+)
 from reinit_cli.errors import ReinitError, UnreadableSourceError, UnsupportedFormatError
 from reinit_cli.text import natural, plural
 
@@ -149,5 +153,5 @@ def _below(names: Iterable[str]) -> list[str]:
 
 def _readable(folder: str, own: Sequence[str]) -> list[str]:
     sets = Sets.of(own)
-    is_clear = len(sets.names) <= 1 or sets.has_known
+    is_clear = len(sets.names) <= 1 or sets.has_known or bool(shards_in(own))
     return [folder] if is_clear else [os.path.join(folder, name) for name in sets.names]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from reinit_cli.checkpoints.formats.dcp.glance import METADATA_NAME
+import os
+
+from reinit_cli.checkpoints.formats.dcp.glance import METADATA_NAME, is_part
 from reinit_cli.checkpoints.formats.hugging_face.index import weight_map_of
+from reinit_cli.errors import UnsupportedFormatError
 from reinit_cli.storage.reader import Reader
 
 
@@ -21,6 +24,10 @@ def files_named_by(index: Reader, name: str) -> tuple[str, ...]:
         from reinit_cli.checkpoints.formats.dcp.metadata import read_metadata
 
         named = [piece.file for piece in read_metadata(index).pieces]
+    elif is_part(name):
+        problem = f"is a part of a DCP folder; name the {METADATA_NAME} next to it"
+        way = os.path.join(os.path.dirname(index.path), METADATA_NAME)
+        raise UnsupportedFormatError(index.path, problem, (way,), kind="several")
     else:
         named = list(weight_map_of(index).values())
     return tuple(dict.fromkeys((name, *named)))

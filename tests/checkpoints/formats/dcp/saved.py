@@ -170,7 +170,7 @@ def save_shards(
         cut: which part.
         files: the number of the file of each tensor; None for one file.
     """
-    folder.mkdir()
+    folder.mkdir(parents=True)
     numbers = files or dict.fromkeys(state, 1)
     last = max(numbers.values())
     for rank, items in enumerate(_plans(state, ranks, cut), 1):

@@ -361,3 +361,14 @@ def test_links_out_of_the_folder_are_read_where_the_user_allows_them() -> None:
     rewrite("hf", (), "one.safetensors", allow_paths=["blobs"])
 
     assert _raw(load_file("one.safetensors")) == _raw(_state())
+
+
+def test_a_folder_of_several_runs_names_them_as_folders(capsys: pytest.CaptureFixture[str]) -> None:
+    for run in ("first", "second"):
+        save_shards(Path("runs") / run, _state(), 2, rows)
+
+    assert main(["keys", "runs"]) == 2
+
+    said = capsys.readouterr().err
+    assert "holds no weights itself, but there are first, second\n" in said
+    assert main(["keys", "runs/second", "--count"]) == 0

@@ -29,6 +29,7 @@ from reinit_cli.cli.offers import (
     selection,
     spelled,
     tag,
+    there,
     unmatched,
 )
 from reinit_cli.operations.ways import (
@@ -116,8 +117,7 @@ def _file(otherwise: str) -> Callable[[Any], str]:
 def _source(error: errors.SourceNotFoundError) -> str:
     """Offer a file that is spelled like it, or the model of a hub that may be meant."""
     offered = did_you_mean(of_timm(error.about)) or perhaps_on_hub(error)
-    models = "" if error.about.endswith(".npy") else "reinit models lists the built-in models"
-    return _file(offered or models)(error)
+    return _file(offered or there(error))(error)
 
 
 def _roots(error: errors.ReinitError) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 
-from reinit_cli.cli.group import COMMANDS, DEFAULT, HELP
+import click
+
+from reinit_cli.cli.group import COMMANDS, DEFAULT, HELP, group
 from reinit_cli.errors import MissingRuleError, ReinitError
 from reinit_cli.lazy import dataclass
 from reinit_cli.text import quoted
@@ -38,8 +41,14 @@ def behind_pattern(args: Sequence[str]) -> Explained | None:
     if args[1:] == [HELP] and not exists(HELP):
         return f"{HELP!r} comes before the command", f"type: reinit {HELP} {args[0]}"
     words = [at for at, arg in enumerate(args) if at and not arg.startswith("-")]
-    if args[0] not in _TAKING_PATTERNS or not words[1:]:
+    if args[0] not in _TAKING_PATTERNS or not words:
         return None
+    if not words[1:]:
+        pattern = args[words[0]]
+        if not re.search(r"[*?\[{]", pattern) or exists(pattern):
+            return None
+        typed = [*args[: words[0]], "FILE", *args[words[0] :]]
+        return f"missing SOURCE before {quoted(pattern)}", f"write it as reinit {shlex.join(typed)}"
     first, second = words[:2]
     if exists(args[first]) or not exists(args[second]):
         return None
@@ -79,7 +88,7 @@ def late_command(args: Sequence[str]) -> Explained | None:
         args: the arguments after the program's name.
     """
     for at, word in enumerate(args[1:], 1):
-        is_value = args[at - 1].startswith("-")
+        is_value = args[at - 1].startswith("-") and not _is_flag(args[at - 1])
         if word in (*COMMANDS, HELP) and not is_value and not exists(word):
             rest = [*args[:at], *args[at + 1 :]]
             rest = rest[rest[:1] == [DEFAULT] and word != HELP :]
@@ -90,6 +99,16 @@ def late_command(args: Sequence[str]) -> Explained | None:
                 f"type: reinit {shlex.join([word, *rest])}",
             )
     return None
+
+
+def _is_flag(name: str) -> bool:
+    """Whether an option of a rewrite takes no value."""
+    command = group.get_command(click.Context(group), DEFAULT)
+    return any(
+        name in each.opts and each.is_flag
+        for each in (command.params if command is not None else ())
+        if isinstance(each, click.Option)
+    )
 
 
 def file_like_option(args: Sequence[str]) -> Explained | None:

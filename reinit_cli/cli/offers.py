@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from reinit_cli import errors
+from reinit_cli.checkpoints.formats import SUFFIXES
 from reinit_cli.operations.ways import meant
-from reinit_cli.text import near
+from reinit_cli.text import listed, near
 
 _FEW = 2
 """How many names are offered where they are meant rather than alike."""
 
 _MOST_IN_FULL = 2
 """How many of the same command are written out, each with another name."""
+
+_MOST_FILES = 3
+"""How many files of a folder are named."""
 
 _MOST_KEYS = 5
 """How many keys are put into one pattern."""
@@ -48,6 +53,23 @@ def model(otherwise: str) -> Callable[[errors.UnknownNameError], str]:
 def spelled(otherwise: str) -> Callable[[Any], str]:
     """Offer the known names that are spelled like the one that is not."""
     return lambda error: did_you_mean(meant(error), otherwise)
+
+
+def there(error: errors.SourceNotFoundError) -> str:
+    """Say which files of the kind there are in the folder of one that there is not."""
+    folder, name = os.path.split(error.about)
+    suffix = os.path.splitext(name)[1]
+    if not folder and not suffix:
+        return "reinit models lists the built-in models"
+    if folder and not error.known:
+        return f"the folder {folder} is empty or does not exist"
+    suffixes = SUFFIXES if suffix in ("", *SUFFIXES) else (suffix,)
+    found = sorted(each for each in error.known if each.endswith(suffixes))
+    if not found:
+        return ""
+    names = [os.path.join(folder, each) for each in found[:_MOST_FILES]]
+    more = [f"{len(found) - _MOST_FILES:,} more"] if found[_MOST_FILES:] else []
+    return f"there {'are' if found[1:] else 'is'} {listed((*names, *more))}"
 
 
 def tag(error: errors.UnknownNameError) -> str:
@@ -89,6 +111,10 @@ def initializer(error: errors.UnknownNameError) -> str:
     """Offer initializers for the name of none."""
     from reinit_cli.initializers.synonyms import initializers_offered, name_meant
 
+    if error.about.endswith(SUFFIXES):
+        return did_you_mean([f"rewind:{error.about}"])
+    if error.about.lower() in _LEFT_OUT:
+        return "--drop PATTERN leaves tensors out"
     name = re.split(r"[(\[:]", error.about)[0].rpartition(".")[2]
     same = name_meant(name, error.known) if name != error.about else None
     offered = (
@@ -97,6 +123,10 @@ def initializer(error: errors.UnknownNameError) -> str:
         or meant(error)
     )
     return did_you_mean(offered, "reinit inits lists the initializers")
+
+
+_LEFT_OUT = ("drop", "delete", "del", "remove", "rm")
+"""What somebody types to leave tensors out, which no initializer does."""
 
 
 def dtype(error: errors.UnknownNameError) -> str:
@@ -213,9 +243,13 @@ def _pattern(option: str, error: errors.RuleError) -> str:
         init = "" if option == "-x" else f"={written.partition('=')[2]}"
         return f"{what}: {option} {shlex.quote(f'{layers or one_row}{init}')}"
     corrected = corrected_pattern(pattern, error.known)
+    rest = "" if option == "-x" else error.about.removeprefix(pattern)
+    if corrected and option == "--rename":
+        rest = _renaming(pattern, corrected, rest)
+        # Several keys would have one name.
+        corrected = corrected if corrected.count("*") == rest.count("*") else None
     if corrected:
-        init = "" if option == "-x" else error.about.removeprefix(pattern)
-        meant = f"{option} {shlex.quote(corrected + init)}"
+        meant = f"{option} {shlex.quote(corrected + rest)}"
         whole = "a regular expression must match the whole key: " if pattern[:3] == "re:" else ""
         return f"{whole}did you mean {meant}?"
     numbers = numbers_there(pattern, error.known)
@@ -225,6 +259,12 @@ def _pattern(option: str, error: errors.RuleError) -> str:
     if not nearest:
         return _listing(error)
     return f"similar {'keys' if nearest[1:] else 'key'}: {', '.join(nearest)}; {_listing(error)}"
+
+
+def _renaming(pattern: str, corrected: str, rest: str) -> str:
+    """Return the new name behind a pattern that takes more, which stays in the names."""
+    new = rest.removeprefix("=")
+    return f"={corrected.replace(pattern, new) if pattern in corrected else new}"
 
 
 def _listing(error: errors.ReinitError) -> str:

@@ -144,8 +144,10 @@ def _way(word: str, rest: Sequence[str], files: Sequence[str], models: Sequence[
     return (
         _of_program(word)
         or _conversion(word, rest)
+        or _file(word, rest, files)
         or _listing(word, rest, files)
         or _rewrite(word, rest, files)
+        or _edit(word, rest, files)
         or _command(word, rest)
         or _option(word)
         or _alike(word, rest, files, models)
@@ -169,6 +171,45 @@ def _conversion(word: str, rest: Sequence[str]) -> str:
 
 
 _CONVERTED = ("FILE", "OUTPUT")
+
+
+def _file(word: str, rest: Sequence[str], files: Sequence[str]) -> str:
+    """Return the command with the file whose name a word is without its suffix."""
+    from reinit_cli.operations.ways import without_suffix
+
+    found = without_suffix(word, files)
+    if not found or (rest and rest[0] in files):
+        return ""
+    if found[1:]:
+        return f"did you mean {' or '.join(found)}?"
+    if rest and rest[0] in COMMANDS:
+        return _did_you_mean(rest[0], *found, *rest[1:])
+    return _did_you_mean(*found, *rest)
+
+
+_EDITS = {
+    **dict.fromkeys(("drop", "delete", "remove", "rm"), "--drop"),
+    **dict.fromkeys(("rename", "mv"), "--rename"),
+    "resize": "--resize",
+}
+"""What one thing that a rewrite does is called, and the option that does it."""
+
+
+def _edit(word: str, rest: Sequence[str], files: Sequence[str]) -> str:
+    """Return the rewrite or the search that a word and its file stand for."""
+    if word.lower() in _SEARCHES and len(rest) == 2:
+        pattern, file = rest if rest[1] in files else reversed(rest)
+        return _did_you_mean("keys", file, f"*{pattern.strip('*')}*") if file in files else ""
+    option = _EDITS.get(word.lower())
+    if option is None or not rest[1:] or rest[0] not in files or rest[1].startswith("-"):
+        return ""
+    value, *others = rest[1:]
+    if option == "--rename" and "=" not in value and others and not others[0].startswith("-"):
+        value = f"{value}={others.pop(0)}"
+    return _did_you_mean(rest[0], option, value, *others)
+
+
+_SEARCHES = ("grep", "find", "search", "filter")
 
 
 def _listing(word: str, rest: Sequence[str], files: Sequence[str]) -> str:

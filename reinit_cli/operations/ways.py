@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from reinit_cli import errors
@@ -36,8 +36,18 @@ def meant(error: errors.ReinitError) -> tuple[str, ...]:
     """Return what was perhaps meant, the nearest first."""
     if isinstance(error, errors.RecipeError) and isinstance(error.__cause__, errors.ReinitError):
         return meant(error.__cause__)
+    if isinstance(error, errors.UnknownNameError) and error.kind == "model":
+        files = without_suffix(error.about, error.known)
+        return files or tuple(near(error.about, error.known))
     word = error.about if isinstance(error, errors.UnknownNameError) else error.word
     return error.known if word is None else tuple(near(word, error.known))
+
+
+def without_suffix(word: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the checkpoints among names of files that a word is without its suffix."""
+    return tuple(
+        sorted(name for name in names if name.endswith(SUFFIXES) and name.split(".")[0] == word)
+    )
 
 
 def way_from(error: errors.UnsupportedFormatError) -> str:

@@ -94,6 +94,12 @@ class Rule:
         """
         text = _unquoted(text)
         asked, written = _split(text)
+        if not written.strip():
+            problem = f"rule {quoted(text)} has no initializer: PATTERN=INIT"
+            raise RuleError(asked.strip(), problem, kind="rule")
+        if not asked.strip():
+            problem = f"rule {quoted(text)} has no pattern: PATTERN=INIT"
+            raise RuleError(written.strip(), problem, kind="pattern")
         keys, part = parted(asked.strip())
         pattern = _pattern(keys)
         match = pattern.text + (part.written if part else "")

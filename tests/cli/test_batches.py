@@ -77,7 +77,7 @@ def test_what_fails_is_told_and_counted_with_keep_going(
         r"error: 'bad\x1b.pt' is plain text ('junk'), not a checkpoint",
         "hint: the download failed, or is not complete; fetch it again",
         "error: no such file: 'nope.pt'",
-        "hint: reinit models lists the built-in models",
+        r"hint: there are a.safetensors, b.safetensors, bad\x1b.pt and 1 more",
         "rule: *.weight = normal mean=0 std=0.5",
         "seed: 0 (stream philox-1)",
         "device: cpu",

@@ -100,6 +100,70 @@ MISTYPED = {
         "error: 'help' comes before the command",
         "hint: type: reinit help keys",
     ),
+    "--wide keys m.safetensors": (
+        "error: 'keys' is a command, and comes first",
+        "hint: type: reinit keys --wide m.safetensors",
+    ),
+    "-q keys m.safetensors": (
+        "error: 'keys' is a command, and comes first",
+        "hint: type: reinit keys -q m.safetensors",
+    ),
+    "keys 'fc.*'": (
+        "error: missing SOURCE before 'fc.*'",
+        "hint: write it as reinit keys FILE 'fc.*'",
+    ),
+    "keys m": (
+        "error: 'm' is neither a torchvision model nor a file",
+        "hint: did you mean m.safetensors?",
+    ),
+    "keys nowhere/m.safetensors": (
+        "error: no such file: 'nowhere/m.safetensors'",
+        "hint: the folder nowhere is empty or does not exist",
+    ),
+    "m.safetensors -r fc.weight=rewind:step0.bin": (
+        "error: no such file: 'step0.bin'",
+        "hint: there is m.safetensors",
+    ),
+    "m.safetensors -r fc.weight=m.safetensors": (
+        "error: unknown initializer 'm.safetensors'",
+        "hint: did you mean rewind:m.safetensors?",
+    ),
+    "m.safetensors -r fc.weight=delete": (
+        "error: unknown initializer 'delete'",
+        "hint: --drop PATTERN leaves tensors out",
+    ),
+    "m.safetensors -r fc.weight=": (
+        "error: rule 'fc.weight=' has no initializer: PATTERN=INIT",
+        "hint: give it an initializer, such as -r fc.weight=zeros",
+    ),
+    "m.safetensors -r =normal": (
+        "error: rule '=normal' has no pattern: PATTERN=INIT",
+        "hint: say which tensors: -r '*.weight=normal'",
+    ),
+    "m.safetensors --rename fc=head": (
+        "error: rename 'fc=head' matches no key of m.safetensors",
+        "hint: did you mean --rename 'fc.*=head.*'?",
+    ),
+    "m.safetensors --rename weight=w": (
+        "error: rename 'weight=w' matches no key of m.safetensors",
+        "hint: did you mean --rename '*.weight=*.w'?",
+    ),
+    "verify m.safetensors source.pt": (
+        "error: unexpected argument 'source.pt'",
+        "hint: if it is the source, type: reinit verify m.safetensors --source source.pt",
+    ),
+    "show m.safetensors 'fc.weight[0]'": (
+        "error: 'fc.weight[0]' is a part of a tensor, not a key",
+        "hint: did you mean: reinit show m.safetensors fc.weight --slice 0?",
+    ),
+    "show m.safetensors fc.weight 0": (
+        "error: '0' is a slice, not a key",
+        "hint: did you mean: reinit show m.safetensors fc.weight --slice 0?",
+    ),
+    "show m.safetensors": (
+        "error: missing KEY or PATTERN",
+        "hint: write it as reinit show SOURCE KEY; '*' shows every tensor",
+    ),
     "keys 'fc.*' m.safetensors": (
         "error: the source comes before 'fc.*'",
         "hint: type: reinit keys m.safetensors 'fc.*'",

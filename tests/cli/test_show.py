@@ -78,7 +78,8 @@ def test_nothing_to_show_is_a_mistake(reinit: Callable[..., Done], checkpoint: P
     done = reinit("show", "model.safetensors")
 
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("error: missing KEY or PATTERN; '*' shows every tensor\n")
+    hint = "write it as reinit show SOURCE KEY; '*' shows every tensor"
+    assert done.err == f"error: missing KEY or PATTERN\nhint: {hint}\n"
 
 
 def test_a_slice_is_named_and_shown(reinit: Callable[..., Done], checkpoint: Path) -> None:

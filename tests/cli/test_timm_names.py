@@ -74,7 +74,7 @@ def test_keys_of_a_model_of_timm_are_completed(reinit: Callable[..., Done]) -> N
         (["keys", "resnet50d"], "did you mean timm:resnet50d?"),
         (["keys", "resnet50d.a1_in1k"], "did you mean timm:resnet50d.a1_in1k?"),
         (["m.pt", "-r", "*=default", "--arch", "resnet50d"], "did you mean timm:resnet50d?"),
-        (["keys", "resnet50d.ckpt"], "reinit models lists the built-in models"),
+        (["keys", "resnet50d.ckpt"], "there is m.pt"),
         (["keys", "timm:resnet18.a1_in1"], "did you mean timm:resnet18.a1_in1k?"),
         (["keys", "timm:resnet18.nope"], "such as timm:resnet18.a1_in1k"),
         (["keys", "timm:resnet18", "--weights", "a1_in"], "did you mean a1_in1k?"),

@@ -84,6 +84,13 @@ def test_a_file_with_the_name_of_a_word_is_still_rewritten(
         "modle model.safetensors": "models model.safetensors",
         "resnet-18 -r '*=zeros'": "resnet18 -r '*=zeros'",
         "modelsafetensors -n": "model.safetensors -n",
+        "model": "model.safetensors",
+        "model -r '*.bias=zeros'": "model.safetensors -r '*.bias=zeros'",
+        "model keys": "keys model.safetensors",
+        "drop model.safetensors norm.weight": "model.safetensors --drop norm.weight",
+        "rename model.safetensors norm.weight scale": "model.safetensors --rename norm.weight=scale",
+        "resize model.safetensors classifier.bias=3 -n": "model.safetensors --resize classifier.bias=3 -n",
+        "grep norm model.safetensors": "keys model.safetensors '*norm*'",
     }.items(),
 )
 def test_a_word_that_is_nothing_gets_the_nearest_command_model_or_file(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +104,8 @@ def command(
     reinit show alexnet features.0.weight --slice 0,:,:2,:2
     """
     if not texts and selectors == Selectors():
-        raise click.UsageError("missing KEY or PATTERN; '*' shows every tensor")
+        hint = "write it as reinit show SOURCE KEY; '*' shows every tensor"
+        raise HintedUsageError("missing KEY or PATTERN", None, hint)
     found = drawn_from(find_source(source, weights, root), stream)
     source = without_secrets(source)
     warn_about((found,), root)
@@ -135,21 +136,35 @@ def _fetch(found: Source, keys: Sequence[str]) -> None:
             fetch_tensors(found, keys, meter.of(download.nbytes))
 
 
+_PART = re.compile(r"(.+)\[([-0-9:., ]+)\]")
+"""A part behind a key, as in Python and in a rule."""
+
 _SLICE = re.compile(r"\[?[-0-9:., ]*[:,][-0-9:., ]*\]?")
 
 
-def _refuse_slices(source: str, texts: Sequence[str], keys: Container[str]) -> None:
+def _refuse_slices(source: str, texts: Sequence[str], keys: Collection[str]) -> None:
     """Refuse a slice in place of a key.
 
     Raises:
         HintedUsageError: there is one.
     """
     for text in texts:
-        if _SLICE.fullmatch(text) and text not in keys:
+        found = _PART.fullmatch(text)
+        if found is not None and found[1] in keys and text not in keys:
+            others = [found[1] if each == text else each for each in texts]
+            meant = shlex.join(("show", source, *others, "--slice", found[2]))
+            problem = f"{quoted(text)} is a part of a tensor, not a key"
+            raise HintedUsageError(problem, None, f"did you mean: reinit {meant}?")
+        is_index = text.isdecimal() and texts[1:] and not any(map(_behind(text), keys))
+        if (is_index or _SLICE.fullmatch(text)) and text not in keys:
             others = [each for each in texts if each != text]
             meant = shlex.join(("show", source, *others, "--slice", text.strip("[]")))
             problem = f"{text!r} is a slice, not a key"
             raise HintedUsageError(problem, None, f"did you mean: reinit {meant}?")
+
+
+def _behind(module: str) -> Callable[[str], bool]:
+    return lambda key: key.startswith(f"{module}.")
 
 
 _TEXT_LENGTH = 2**20

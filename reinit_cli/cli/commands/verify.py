@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from reinit_cli.cli.help import Command, argument, option
+from reinit_cli.cli.help import Command, HintedUsageError, argument, option
 from reinit_cli.cli.options import (
     CONTEXT,
     allow_path_option,
@@ -30,7 +31,23 @@ from reinit_cli.text import plural
 _COMPARISON = "Comparison"
 
 
-@click.command("verify", cls=Command, context_settings=CONTEXT)
+class _Verify(Command):
+    """Name the option for a source that somebody writes behind its output."""
+
+    def refuse_extra(self, ctx: click.Context, extra: Sequence[str]) -> None:
+        """Refuse a second word.
+
+        Raises:
+            HintedUsageError: always.
+        """
+        if len(extra) > 1:
+            super().refuse_extra(ctx, extra)
+        meant = shlex.join((ctx.params["output"], "--source", *extra))
+        hint = f"if it is the source, type: reinit verify {meant}"
+        raise HintedUsageError(f"unexpected argument {extra[0]!r}", ctx, hint)
+
+
+@click.command("verify", cls=_Verify, context_settings=CONTEXT)
 @argument("output", metavar="OUTPUT", help="A checkpoint that was written with --record")
 @option(
     "--source",

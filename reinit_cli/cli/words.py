@@ -151,7 +151,8 @@ def _way(word: str, rest: Sequence[str], files: Sequence[str], models: Sequence[
         or _command(word, rest)
         or _option(word)
         or _alike(word, rest, files, models)
-        or "reinit -h lists the commands, reinit models the models; write a file as ./NAME"
+        or "reinit -h lists the commands, reinit models the models; "
+        "write a file as ./NAME, and a model of the Hugging Face Hub as hf://NAME"
     )
 
 

@@ -135,7 +135,7 @@ def _note(rule: Rule, several: Sequence[_Misread], *, is_alone: bool) -> str:
     return (
         f"rule {quoted(rule.text)} reads {first.key!r}{more} as "
         f"{_READ_AS.get(first.kind, _TRANSPOSED)}: its std is {first.std:.3g}, and {first.meant} "
-        f"makes it {first.meant_std:.3g}; a further rule does: {quoted(right)}"
+        f"makes it {first.meant_std:.3g}; add the rule {quoted(right)}"
     )
 
 

@@ -43,7 +43,7 @@ def with_optimizers(plan: Plan, saved: Saved) -> Plan:
             be reset.
     """
     if not saved.optimizers:
-        raise unresettable(plan.source, "holds no optimizer state")
+        raise unresettable(plan.source, "it holds no optimizer state")
     _refuse_parts(plan)
     fills = {step.origin: step for step in plan.steps if step.action in ("fill", "resize")}
     _check_ties(plan, saved, fills)

@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.cli.conftest import Done
 
-_RIGHT = re.compile(r"a further rule does: '([^']+)'")
+_RIGHT = re.compile(r"add the rule '([^']+)'")
 
 
 def _stack(experts: int, inputs: int, outputs: int) -> dict[str, torch.Tensor]:
@@ -89,7 +89,7 @@ def test_a_pasted_hint_sets_the_fans_right(
     assert right is not None
     second = reinit("m.safetensors", "-r", rule, "-r", right[1], "-o", "right.safetensors")
     assert second.code == 0, second.err
-    assert "a further rule does" not in second.err
+    assert "add the rule" not in second.err
     drawn = load_file("right.safetensors")[key].double()
     expected = fan**-0.5
     deviation = expected / (2 * drawn.numel()) ** 0.5

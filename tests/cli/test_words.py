@@ -167,7 +167,8 @@ def test_a_word_like_nothing_is_told_where_the_words_are(reinit: Callable[..., D
 
     assert done.err.splitlines() == [
         "error: 'xylophone' is not a command, a file or a torchvision model",
-        "hint: reinit -h lists the commands, reinit models the models; write a file as ./NAME",
+        "hint: reinit -h lists the commands, reinit models the models; "
+        "write a file as ./NAME, and a model of the Hugging Face Hub as hf://NAME",
     ]
 
 

@@ -347,10 +347,11 @@ class UnsupportedFormatError(SourceError):
 
 
 class SourceChangedError(SourceError):
-    """A source that changed while it was read."""
+    """A source that changed while it was read; of the kind "sent" where bytes had gone out."""
 
     sentences: ClassVar[Mapping[str, str]] = {
-        "": "{about!r} changed while it was being read; nothing was written"
+        "": "{about!r} changed while it was being read; nothing was written",
+        "sent": "{about!r} changed while it was being read; standard output has a part",
     }
 
 

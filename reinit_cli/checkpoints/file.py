@@ -14,7 +14,7 @@ from reinit_cli.checkpoints.source import Contents
 from reinit_cli.collector import collector_paused
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.local import LocalStore
-from reinit_cli.storage.location import DASH, SourceName, without_secrets
+from reinit_cli.storage.location import DASH, STANDARD_INPUT, SourceName, without_secrets
 from reinit_cli.storage.reader import Fingerprint, Reader, Store
 from reinit_cli.storage.stores import store_of
 from reinit_cli.tensors.info import TensorInfo
@@ -103,7 +103,7 @@ class StreamSource:
     name = DASH
     path = None
     fingerprint = None
-    reads = ()
+    reads = (STANDARD_INPUT,)
     weights = None
     architecture = None
     is_folder = False

@@ -57,6 +57,7 @@ def _fail(error: BaseException, args: Sequence[str]) -> int:
     from reinit_cli.cli.usage import explain_usage
     from reinit_cli.cli.words import explain_word
     from reinit_cli.storage.location import hidden_in
+    from reinit_cli.storage.working_folder import is_gone
 
     def say(kind: str, problem: str, hint: str | None = None) -> None:
         problem, hint = hidden_in(problem, args), hint and hidden_in(hint, args)
@@ -70,15 +71,23 @@ def _fail(error: BaseException, args: Sequence[str]) -> int:
         case click.ClickException():
             say("UsageError", *(explain_word(error, args) or explain_usage(error, args)))
         case KeyboardInterrupt() | click.Abort():
-            say("Interrupted", "; ".join(("interrupted", *getattr(error, "__notes__", ()))))
+            say("Interrupted", _noted("interrupted", error))
             return 128 + signal.SIGINT
         case MemoryError():  # torch itself takes gigabytes of what `ulimit -v` allows
             say("MemoryError", "this machine does not have enough memory")
         case ImportError() | OSError() if broken := broken_package(error):
             say(type(broken).__name__, *explain(broken, args))
+        case FileNotFoundError() if is_gone():
+            problem = _noted("the working folder no longer exists", error)
+            say("UnreadableSourceError", problem, "change to another folder with cd")
         case _:
             raise error
     return COULD_NOT
+
+
+def _noted(problem: str, error: BaseException) -> str:
+    """Add to a problem what an error was given to say of files that exist all the same."""
+    return "; ".join((problem, *getattr(error, "__notes__", ())))
 
 
 def _invoke(args: list[str]) -> int:

@@ -12,7 +12,14 @@ from reinit_cli.errors import (
     OutputUnwritableError,
 )
 from reinit_cli.lazy import dataclass
-from reinit_cli.storage.location import is_remote, scheme_of, url_meant, without_secrets
+from reinit_cli.storage.location import (
+    DASH,
+    STANDARD_OUTPUT,
+    is_remote,
+    scheme_of,
+    url_meant,
+    without_secrets,
+)
 from reinit_cli.storage.reader import Fingerprint
 from reinit_cli.storage.system import naming_output
 from reinit_cli.storage.within import is_within
@@ -65,6 +72,7 @@ def check_destination(
         OutputUnwritableError: its folder is missing or not writable, or it is a folder.
     """
     if destination.path is None:
+        _check_redirected(source, reads)
         return
     path = destination.path.rstrip(os.sep) or destination.path
     if is_remote(path):
@@ -208,6 +216,20 @@ def _check_not_read(path: str, source: str | None, reads: InUse, *, in_place: bo
         raise OutputTakenError(path, kind="source", of="a folder" if os.path.isdir(path) else "")
     if taken := occupant(path, reads):
         raise OutputTakenError(path, taken, kind="read")
+
+
+def _check_redirected(source: str | None, reads: InUse) -> None:
+    """Refuse standard output where it is a file that is read, as `>>` makes it.
+
+    Raises:
+        OutputTakenError: it is one.
+    """
+    if not os.path.isfile(STANDARD_OUTPUT):
+        return
+    if source is not None and identity_of(source) == identity_of(STANDARD_OUTPUT):
+        raise OutputTakenError(DASH, kind="source")
+    if taken := occupant(STANDARD_OUTPUT, reads):
+        raise OutputTakenError(DASH, taken, kind="read")
 
 
 def check_not_inside(destination: Destination, source: str | None) -> None:

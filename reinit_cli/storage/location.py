@@ -169,3 +169,6 @@ _WITHOUT_QUERY = frozenset({"s3", "s3a", "gs", "gcs", "memory", "hf", *_HERE})
 
 DASH = "-"
 """The source that stands for standard input, and the output for standard output."""
+
+STANDARD_INPUT, STANDARD_OUTPUT = "/dev/fd/0", "/dev/fd/1"
+"""Paths that lead to the files to which a shell redirected them."""

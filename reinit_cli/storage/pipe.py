@@ -262,6 +262,8 @@ class PipeOutput:
             for each in self._sent:
                 each.discard()
             self._end.close()
+        if isinstance(failure[1], SourceChangedError) and self._end.has_sent:
+            failure[1].kind = "sent"
         note_left(left, failure[1], self.written)
 
     def file(self, name: str, nbytes: int) -> Writer:

@@ -20,6 +20,9 @@ class PipeEnd:
     A write to a pipe would wait in the system for its reader, and no signal reaches the
     thread that waits there. So it writes what the pipe has room for, and waits where its
     work can be stopped.
+
+    Attributes:
+        has_sent: whether bytes went out, which nobody takes back.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -28,6 +31,7 @@ class PipeEnd:
         self._fd: int | None = None
         self._owned: int | None = None
         self._nbytes = 0  # the most that one call writes; 0 means everything
+        self.has_sent = False
         with suppress(OSError, AttributeError):
             self._fd = stream.fileno()
         if self._fd is not None:
@@ -55,6 +59,7 @@ class PipeEnd:
             OutputUnwritableError: the disk is full, or the stream is closed.
             StoppedError: the work of this thread was stopped while it waited.
         """
+        self.has_sent |= len(data) > 0
         try:
             self._write_all(memoryview(data))
         except (BrokenPipeError, OutputUnwritableError):

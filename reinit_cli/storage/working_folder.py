@@ -31,6 +31,15 @@ def apart() -> Iterator[None]:
             os.close(here)
 
 
+def is_gone() -> bool:
+    """Whether the working folder was removed, so that no relative path leads anywhere."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
 def _opened() -> int | None:
     """Return the working folder, to come back to; None where nothing in it can be read."""
     try:

@@ -187,6 +187,50 @@ def test_a_closed_standard_input_cannot_be_read() -> None:
     assert done.stderr == b"error: cannot read '-': bad file descriptor\n"
 
 
+@pytest.mark.parametrize(
+    ("args", "redirected", "problem"),
+    [
+        (("model.safetensors",), ">>model.safetensors", "is the source itself"),
+        (("model.safetensors",), "1<>model.safetensors", "is the source itself"),
+        (("-",), "<model.safetensors >>model.safetensors", "would take the place of a checkpoint"),
+        (
+            ("other.pt", "-r", "a.*=rewind:model.safetensors"),
+            ">>model.safetensors",
+            "would take the place of a checkpoint",
+        ),
+    ],
+)
+def test_a_checkpoint_is_not_sent_to_a_file_that_is_read(
+    args: tuple[str, ...], redirected: str, problem: str
+) -> None:
+    """As `cat` refuses to: its input file is its output file."""
+    before = Path("model.safetensors").read_bytes()
+
+    done = _run((*args, "-r", "a.*=ones", "-o", "-"), redirected)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: the output '-' {problem}".encode())
+    assert Path("model.safetensors").read_bytes() == before
+
+
+def test_a_checkpoint_is_added_to_another_file() -> None:
+    plain = _run(COMMANDS["run into a pipe"]).stdout
+    Path("log").write_bytes(b"before")
+
+    assert _run(COMMANDS["run into a pipe"], ">>log").returncode == 0
+    assert Path("log").read_bytes() == b"before" + plain
+
+
+def test_a_file_that_standard_input_reads_is_not_replaced() -> None:
+    before = Path("model.safetensors").read_bytes()
+
+    done = _run(("-", "-r", "a.*=ones", "-f", "-o", "./model.safetensors"), "<model.safetensors")
+
+    taken = b"error: the output './model.safetensors' would take the place of a checkpoint that is"
+    assert (done.returncode, done.stderr.startswith(taken)) == (2, True)
+    assert Path("model.safetensors").read_bytes() == before
+
+
 def test_a_reader_who_is_gone_is_no_error() -> None:
     for args in (("--help",), ("inits",), ("keys", "model.safetensors", "--json")):
         ours, theirs = os.pipe()

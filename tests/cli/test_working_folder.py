@@ -177,3 +177,29 @@ def test_no_style_of_the_working_folder_changes_a_report() -> None:
 
     assert (_strange(plain.stderr), _strange(styled.stderr)) == ([], [])
     assert Path("styled.svg").read_bytes() == Path("plain.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("-r", "a*=zeros", "-o", "new.safetensors"),
+        ("-r", "a*=zeros", "-s", "0..1", "-o", "{seed}.pt", "--json"),
+    ],
+)
+def test_a_working_folder_that_was_removed_is_one_error(args: tuple[str, ...]) -> None:
+    save_file({"a": torch.ones(3)}, "model.safetensors")
+    source = Path("model.safetensors").absolute()
+    Path("gone").mkdir()
+    inside = 'cd gone && rmdir ../gone && exec "$@"'
+
+    done = _run("sh", "-c", inside, "sh", *REINIT, str(source), *args)
+    absolute = ("-r", "a*=zeros", "-o", str(source.with_name("new.safetensors")), "-q")
+    Path("gone").mkdir()
+    other = _run("sh", "-c", inside, "sh", *REINIT, str(source), *absolute)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the working folder no longer exists" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == (1 if "--json" in args else 2)
+    assert (other.returncode, other.stderr) == (0, "")
+    assert Path("new.safetensors").exists()

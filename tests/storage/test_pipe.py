@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from reinit_cli.errors import SourceChangedError
 from reinit_cli.storage.destination import Destination
 from reinit_cli.storage.pipe import PipeOutput
 from reinit_cli.storage.pipe_end import PipeEnd
@@ -84,6 +85,27 @@ def test_a_record_is_whole_before_the_stream_is_sent_and_appears_after_it() -> N
 
     assert seen == [([], b"new")]
     assert Path("record.json").read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("waits", "sent", "said"),
+    [
+        (False, b"new", "standard output has a part"),
+        (False, b"", "nothing was written"),
+        (True, b"new", "nothing was written"),
+    ],
+)
+def test_a_source_that_changes_is_said_to_leave_what_it_left(
+    waits: bool, sent: bytes, said: str
+) -> None:
+    stream = io.BytesIO()
+
+    with pytest.raises(SourceChangedError) as raised, PipeOutput(stream, waits=waits) as output:
+        output.file("", 3).write_at(0, sent)
+        raise SourceChangedError("a.pt")
+
+    assert str(raised.value) == f"'a.pt' changed while it was being read; {said}"
+    assert bool(stream.getvalue()) == (said != "nothing was written")
 
 
 def test_a_stream_that_breaks_leaves_no_record() -> None:

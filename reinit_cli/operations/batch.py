@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from types import MappingProxyType
 
 from reinit_cli.checkpoints.file import StreamSource
@@ -219,13 +219,8 @@ def _concerns_all_inputs(error: ReinitError, request: Request) -> bool:
     if isinstance(error, MissingRuleError):
         return request.output is None
     options = (
-        "device",
-        "dtype",
-        "float dtype",
-        "architecture",
-        "timm model",
-        "class",
-        "type of models",
+        *("device", "dtype", "float dtype", "architecture"),
+        *("timm model", "class", "type of models"),
     )
     is_option = isinstance(error, UnknownNameError) and error.kind in options
     is_arch = isinstance(error, RuleError) and error.kind in ("arch", "arch arguments", "no arch")
@@ -314,6 +309,7 @@ def run_batch(
     told: Callable[[Done], None],
     progress: Progress,
     *,
+    kept: Callable[[Done], None] | None = None,
     keeps_going: bool = False,
     at_once: int = 1,
     report: ReportFile | None = None,
@@ -324,6 +320,7 @@ def run_batch(
         planned: jobs, and what failed already.
         told: called with every result, in the order of the jobs.
         progress: called with the number of bytes after every write, from any thread.
+        kept: called with an outcome before `told`, without a moment in which nobody has it.
         keeps_going: whether more jobs are started after one has failed.
         at_once: how many run side by side.
         report: what is written with the output of a lone job, or None.
@@ -336,44 +333,43 @@ def run_batch(
     with folders_above(destinations):
         if at_once == 1 or len(jobs) < 2:
             for each in planned:
-                result = _executed(each, progress, report)
+                result = _executed(each, progress, report, kept)
                 told(result)
                 if error_of(result) and not keeps_going:
                     return
         else:
-            _SideBySide(planned, told, progress, keeps_going=keeps_going).run(at_once)
+            _SideBySide(planned, told, kept, progress, keeps_going).run(at_once)
 
 
-def _executed(planned: Planned, progress: Progress, report: ReportFile | None = None) -> Done:
+def _executed(
+    planned: Planned,
+    progress: Progress,
+    report: ReportFile | None = None,
+    kept: Callable[[Done], None] | None = None,
+) -> Done:
     if not isinstance(planned, Job):
         return planned
     request = planned.request
     try:
         check_new(planned.destination)  # another run may share the work, or wrote it by now
-        return rewrite.execute(planned, progress, report=report)
+        return rewrite.execute(planned, progress, report=report, kept=kept)
     except ReinitError as error:
         if _is_skipped(request, error):
             return Skipped(request, error.about)
         return Failure(request, error)
 
 
+@dataclass(slots=True)
 class _SideBySide:
     """Run several jobs side by side, and report their results in order."""
 
-    def __init__(
-        self,
-        planned: Sequence[Planned],
-        told: Callable[[Done], None],
-        progress: Progress,
-        *,
-        keeps_going: bool,
-    ) -> None:
-        self._planned = planned
-        self._told = told
-        self._progress = progress
-        self._keeps_going = keeps_going
-        self._waiting: dict[int, Done] = {}
-        self._next = 0
+    _planned: Sequence[Planned]
+    _told: Callable[[Done], None]
+    _kept: Callable[[Done], None] | None
+    _progress: Progress
+    _keeps_going: bool
+    _waiting: dict[int, Done] = field(default_factory=dict)
+    _next: int = 0
 
     def run(self, threads: int) -> None:
         """Run everything, and report what was done even if that is not all."""
@@ -396,5 +392,7 @@ class _SideBySide:
     def _tell_in_order(self) -> None:
         """Report the results up to the first that is missing."""
         while self._next in self._waiting:
+            if self._kept is not None:
+                self._kept(self._waiting[self._next])
             self._told(self._waiting.pop(self._next))
             self._next += 1

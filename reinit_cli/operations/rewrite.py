@@ -125,6 +125,7 @@ def execute(
     output: Output | None = None,
     recorder: FixedRecorder | None = None,
     report: ReportFile | None = None,
+    kept: Callable[[Outcome], object] | None = None,
 ) -> Outcome:
     """Run a prepared job; where a test fails, commit nothing.
 
@@ -135,6 +136,8 @@ def execute(
         output: where the files go, instead of to the job's destination.
         recorder: what stands for the job's record.
         report: a report that is to be written, or None.
+        kept: takes the outcome over as soon as it is there: until then an interruption says what
+            was written, and from then on who took it over.
 
     Raises:
         ReinitError: the source, the weights or the disk fail; no output is left behind.
@@ -194,7 +197,10 @@ def execute(
                 if report is not None:
                     put_file(opened, report.destination, report.make(outcome()))
                 opened.commit(check_sources)
-    return outcome()
+        done = outcome()
+        if kept is not None:
+            kept(done)
+    return done
 
 
 @contextmanager

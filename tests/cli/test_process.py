@@ -327,7 +327,10 @@ def _interrupted(*args: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "function",
-    ["WholeFile.appear", "sync_folders_of", "LocalOutput.__exit__", "Report.take", "Report._show"],
+    [
+        *("WholeFile.appear", "sync_folders_of", "LocalOutput.__exit__", "Report.keep"),
+        *("execute", "_executed", "Report.take", "Report._show"),
+    ],
 )
 def test_an_interrupted_run_says_that_its_output_was_written_if_it_was(
     checkpoint: Path, function: str
@@ -368,6 +371,31 @@ def test_an_interrupted_batch_counts_what_is_done_and_names_what_it_had_not_coun
 
     assert said == ["0 of 3 done", "error: interrupted; '0.safetensors' was written"]
     assert sorted(os.listdir()) == ["0.safetensors", "model.safetensors"]
+
+
+@pytest.mark.parametrize("function", ["execute", "_executed", "Report.keep"])
+def test_an_interrupted_batch_counts_what_was_written_before_it_was_told(
+    checkpoint: Path, function: str
+) -> None:
+    rules = ("-r", "a.weight=zeros", "-s", "0..2", "-o", "{seed}.safetensors")
+
+    said = _interrupted(function, str(checkpoint), *rules)
+
+    assert said[0] == "1 of 3 done"
+    assert said[-1].startswith("error: interrupted")
+    assert sorted(os.listdir()) == ["0.safetensors", "model.safetensors"]
+
+
+@pytest.mark.parametrize("function", ["Report.keep", "Report.take"])
+def test_an_interrupted_batch_of_jobs_counts_each_output_once(
+    checkpoint: Path, function: str
+) -> None:
+    rules = ("-r", "a.weight=zeros", "-s", "0..2", "-o", "{seed}.safetensors", "-j", "2")
+
+    said = _interrupted(function, str(checkpoint), *rules)
+
+    written = len(list(Path().glob("[0-9].safetensors")))
+    assert (said[0], said[-1]) == (f"{written} of 3 done", "error: interrupted")
 
 
 def test_an_interrupted_report_of_values_that_was_written_is_named(checkpoint: Path) -> None:

@@ -204,7 +204,15 @@ def _run(
     if not told.is_quiet:
         downloads = (each for job in jobs for each in downloads_for(job))
         note_downloads((job.source for job in jobs), downloads)
-    run_batch(planned, told.take, progress, keeps_going=keeps_going, at_once=at_once, report=page)
+    run_batch(
+        planned,
+        told.take,
+        progress,
+        kept=told.keep,
+        keeps_going=keeps_going,
+        at_once=at_once,
+        report=page,
+    )
 
 
 def _check_beside(asked: Asked, report: str | None, *, dry_run: bool) -> None:

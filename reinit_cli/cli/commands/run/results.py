@@ -79,9 +79,14 @@ class Report:
                 return InputError(source, error) if self._is_batch else error
         return None
 
+    def keep(self, result: Result) -> None:
+        """Take a result that is reported later, once."""
+        if not self._results or self._results[-1] is not result:
+            self._results.append(result)
+
     def take(self, result: Result) -> None:
         """Take a result, and report what does not have to wait for the others."""
-        self._results.append(result)
+        self.keep(result)
         error = error_of(result) if self._keeps_going else None
         # The failure of a lone input is raised, and reported then.
         is_raised = isinstance(result, Failure) and not self._is_batch and not self._keeps_going
@@ -126,7 +131,8 @@ class Report:
             raise
         except (KeyboardInterrupt, SystemExit) as error:
             if not self._is_batch:
-                note_written(self._written(page), error)
+                if not hasattr(error, "__notes__"):  # by who wrote it
+                    note_written(self._written(page), error)
             elif not self._is_counted:
                 self.count()
             raise

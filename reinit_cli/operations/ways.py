@@ -176,7 +176,9 @@ def _unpack(program: str, suffix: str) -> Callable[[errors.UnsupportedFormatErro
 
 
 def way_from_cut_off(error: errors.MalformedFileError) -> str:
-    """Return the way on from a file whose end is missing; "" from other damage."""
+    """Return the way on from a file that does not end where it should; "" from other damage."""
+    if error.problem.endswith("before the file does"):
+        return "save it again without what follows: torch.save(torch.load(FILE), 'm.pt')"
     is_cut_off = any(said in error.problem for said in ("is cut off", "is truncated"))
     return _fetch_again(error) if is_cut_off and not is_fetched(error.about) else ""
 

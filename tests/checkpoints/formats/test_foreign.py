@@ -309,6 +309,37 @@ def test_an_archive_that_is_cut_off_is_named(kept: int, capsys: pytest.CaptureFi
     assert hint == FETCH_AGAIN
 
 
+@pytest.mark.parametrize("more", [b"\0" * 100, b"x"])
+def test_an_archive_with_bytes_after_its_end_is_not_called_cut_off(
+    more: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(STATE, "m.pt")
+    with open("m.pt", "ab") as file:
+        file.write(more)
+    assert torch.load("m.pt").keys() == STATE.keys()
+
+    error, hint = _errors(capsys, "m.pt")
+
+    count = f"{len(more)} byte{'s' * (len(more) > 1)}"
+    assert (
+        error == f"error: 'm.pt' is not a valid zip archive: it ends {count} before the file does"
+    )
+    assert hint.partition(": ")[2].startswith("save it again without what follows")
+
+
+def test_an_archive_with_a_comment_is_not_called_cut_off(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.save(STATE, "m.pt")
+    with zipfile.ZipFile("m.pt", "a") as archive:
+        archive.comment = b"from a friend"
+    assert torch.load("m.pt").keys() == STATE.keys()
+
+    error, _ = _errors(capsys, "m.pt")
+
+    assert error.endswith("is not a valid zip archive: it ends 13 bytes before the file does")
+
+
 def test_a_legacy_file_that_is_cut_off_says_how_much_is_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

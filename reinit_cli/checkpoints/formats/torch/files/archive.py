@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 from reinit_cli.errors import MalformedFileError
 from reinit_cli.lazy import dataclass
 from reinit_cli.storage.reader import Reader
+from reinit_cli.text import plural
 
 # PKWARE APPNOTE 6.3.10, sections 4.3.7 to 4.3.16.
 _LOCAL = Struct("<4sHHHHHIIIHH")
@@ -220,9 +221,9 @@ def _directory(file: Reader) -> tuple[int, int, int]:
         _refuse(file, "it is too short for a zip archive")
     at = file.nbytes - _END.size
     magic, disk, first_disk, here, count, nbytes, start, comment = _unpack(file, _END, at)
-    if magic != b"PK\5\6" and not _has_end(file):
-        _refuse(file, "it is cut off: the end of the archive, its directory, is missing")
-    if magic != b"PK\5\6" or comment or disk or first_disk or here != count:
+    if magic != b"PK\5\6" or comment:
+        _refuse_end(file)
+    if disk or first_disk or here != count:
         _refuse(file, "it is truncated: the end of the archive is missing")
     locator_at = at - _LOCATOR64.size
     if locator_at >= 0:
@@ -236,10 +237,24 @@ def _directory(file: Reader) -> tuple[int, int, int]:
     return start, nbytes, count
 
 
-def _has_end(file: Reader) -> bool:
-    """Whether the last bytes, which a comment may follow, hold an end record."""
+def _refuse_end(file: Reader) -> NoReturn:
+    """Say why a file does not end with the record that ends an archive."""
     nbytes = min(file.nbytes, _END.size + 0xFFFF)
-    return b"PK\5\6" in file.read(file.nbytes - nbytes, nbytes)
+    tail = file.read(file.nbytes - nbytes, nbytes)
+    found = tail.rfind(b"PK\5\6")
+    if found < 0:
+        _refuse(file, "it is cut off: the end of the archive, its directory, is missing")
+    at = file.nbytes - nbytes + found
+    more = file.nbytes - at - _END.size
+    if more > 0 and _follows_directory(file, at):
+        _refuse(file, f"it ends {plural(more, 'byte')} before the file does")
+    _refuse(file, "it is truncated: the end of the archive is missing")
+
+
+def _follows_directory(file: Reader, at: int) -> bool:
+    """Whether an end record stands where a directory ends."""
+    *_, nbytes, start, _ = _unpack(file, _END, at)
+    return start + nbytes == at or file.read(max(at - _LOCATOR64.size, 0), 4) == b"PK\6\7"
 
 
 def _directory64(file: Reader, at: int) -> tuple[int, int, int]:

@@ -235,6 +235,12 @@ NESTINGS: dict[str, Nesting] = {
     "numbers": Nesting(
         lambda: {0: weights(), 1: others()}, "", {**_below(0), **_below(1, names=CONV)}
     ),
+    "keys of bytes": Nesting(
+        lambda: {"model": {key.encode(): each for key, each in weights().items()}},
+        "model",
+        {f"{key.encode()!r}": (key.encode(),) for key in FC},
+        who="Python 2, loaded and saved again",
+    ),
     "agents": Nesting(lambda: {"agents": [{"actor": weights()}]}, "agents.0.actor", _flat()),
     "several agents": Nesting(
         lambda: {"agents": [{"actor": weights()}, {"actor": others()}], "steps": 7},

@@ -42,7 +42,7 @@ MAX_NAMES = 10_000
 
 
 MAX_NAME_CHARS = 1_000
-"""Of a module or of a name in it."""
+"""Of a module, of a name in it, or of a key that is bytes."""
 
 
 MAX_LINE_NBYTES = 64 * 2**10
@@ -290,7 +290,23 @@ class State:
             self.refuse("its pickle sets an item of something that has none")
         if isinstance(target, Instance) and is_of_tensors(target):
             self._refuse_change()
+        for at in range(0, len(flat), 2):
+            if type(flat[at]) is Instance:
+                flat[at] = self._key_of(flat[at])
         target.pairs = _extended(target.pairs, flat)
+
+    def _key_of(self, key: Instance) -> Any:
+        """Return the bytes that protocol 2 spells as an encoded text; else what it is."""
+        if not key.calls("_codecs", "encode") or len(key.args) != 2:
+            return key
+        text, encoding = key.args
+        if encoding != "latin1" or not isinstance(text, str) or len(text) > MAX_NAME_CHARS:
+            return key
+        self._pay(8 + len(text) // 8)
+        try:
+            return text.encode("latin-1")
+        except UnicodeEncodeError:
+            return key
 
     def add(self, items: list[Any]) -> None:
         """Append or add items to the topmost."""

@@ -214,6 +214,9 @@ def kind(error: errors.UnmatchedRuleError) -> str:
 def unmatched(error: errors.UnmatchedRuleError) -> str:
     """Offer a rule that fills tensors for one that matches no key, or fills none."""
     pattern = error.word or ""
+    alone, equals, _ = pattern.partition("=")
+    if error.kind == "exclude" and equals and alone:
+        return f"-x takes a pattern without an initializer: -x {shlex.quote(alone)}"
     if error.known:
         return _pattern("-x" if error.kind == "exclude" else "-r", error)
     if _FLAT in error.problem:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from reinit_cli.errors import UnmatchedRuleError
 from reinit_cli.initializers import Transform
 from reinit_cli.initializers.truncated import TruncatedNormal
-from reinit_cli.planning.match import Matches, head_rule
+from reinit_cli.planning.match import Matches
 from reinit_cli.planning.plan import Plan, Step
 from reinit_cli.request.pattern import NO_KEY, Missed
 from reinit_cli.request.rule import Rule
@@ -37,8 +37,11 @@ def refuse_idle(
     A rule that lost tensors to later rules is not to blame.
     """
     filled = {step.head for step in plan.steps}
-    shadowed = (head_rule(key).text for key in plan.heads if key not in filled)
-    warnings = [f"rule {quoted(text)} {_SHADOWED}" for text in shadowed]
+    warnings = [
+        f"{key!r} of the new head follows your rule, not its constructor"
+        for key in plan.heads
+        if key not in filled
+    ]
     for at, (rule, steps) in enumerate(zip(plan.rules, owned, strict=True)):
         count, lost = matches.named[at], plan.shadowed[at]
         missed = matches.missed.get(at, NO_KEY)

@@ -128,6 +128,10 @@ MISTYPED = {
         "error: unknown initializer 'm.safetensors'",
         "hint: did you mean rewind:m.safetensors?",
     ),
+    "m.safetensors -x 'fc.*=zeros'": (
+        "error: -x 'fc.*=zeros' matches no key of m.safetensors",
+        "hint: -x takes a pattern without an initializer: -x 'fc.*'",
+    ),
     "m.safetensors -r fc.weight=delete": (
         "error: unknown initializer 'delete'",
         "hint: --drop PATTERN leaves tensors out",

@@ -449,9 +449,7 @@ def test_a_new_head_is_not_a_rule_of_the_user() -> None:
     assert steps["bn1.bias"] == (1, "")
     assert [rule.text for rule in decided.rules] == ["fc.bias=zeros", "bn1.bias=ones"]
     assert decided.heads == ("fc.weight", "fc.bias")
-    assert decided.warnings == (
-        "rule 'fc.bias=default' owns no tensor: later rules took all it matches",
-    )
+    assert decided.warnings == ("'fc.bias' of the new head follows your rule, not its constructor",)
 
 
 def test_a_head_with_the_same_number_of_classes_is_drawn_again() -> None:

@@ -348,6 +348,10 @@ ADAPTERS: Mapping[str, Law] = {
     f"{LORA}.lora_embedding_B.default": Normal(0.0, 1.0),
     f"{LORA}.ia3_l": Constant(1.0),
     f"{LORA}.hada_w2_b": Constant(0.0),
+    f"{LORA}.oft_R.weight": Constant(0.0),
+    f"{LORA}.oft_R.default.weight": Constant(0.0),
+    f"{LORA}.boft_R": Constant(0.0),
+    f"{LORA}.boft_s": Constant(1.0),
     f"{LORA}.lokr_w2": Uniform(-0.25, 0.25),
     "lora_unet_mid_block.lora_down.weight": Uniform(-0.25, 0.25),
     "lora_unet_mid_block.lora_up.weight": Constant(0.0),
@@ -365,6 +369,31 @@ def test_an_adapter_starts_as_peft_starts_it(key: str) -> None:
 
     assert _agree(step.law, ADAPTERS[key])
     assert decided.warnings == ()
+
+
+WRAPPERS = ("base_layer", "original_module", "modules_to_save.default", "modules_to_save")
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_layer_that_peft_wraps_starts_as_it_does_alone(wrapper: str) -> None:
+    plain = {
+        "wte.weight": torch.ones(30, 16),
+        "fc.weight": torch.ones(4, 16),
+        "fc.bias": torch.ones(4),
+        "ln_1.weight": torch.full((16,), 3.0),
+        "ln_1.bias": torch.ones(16),
+        "h.0.attn.c_attn.weight": torch.ones(16, 48),
+        "h.0.attn.c_attn.bias": torch.ones(48),
+        "h.0.attn.c_proj.weight": torch.ones(16, 16),
+        "h.0.attn.c_proj.bias": torch.ones(16),
+    }
+    wrapped = {f".{wrapper}.".join(key.rsplit(".", 1)): each for key, each in plain.items()}
+
+    alone, inside = plan(plain, ["*=reset"]), plan(wrapped, ["*=reset"])
+
+    assert [step.law for step in inside.fills] == [step.law for step in alone.fills]
+    assert len(inside.fills) == len(plain)
+    assert inside.warnings == alone.warnings
 
 
 class Doubled(nn.Linear):

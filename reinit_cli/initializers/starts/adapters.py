@@ -14,7 +14,8 @@ _MOST_SEGMENTS = 2
 def adapter_law(key: str, shape: tuple[int, ...]) -> Law | None:
     """Return what an adapter starts a tensor with; None of what is not one of an adapter's.
 
-    With these starts an adapter changes nothing: a product has zeros for a factor.
+    With these starts an adapter changes nothing: a product has zeros for a factor, or a rotation is
+    by no angle.
 
     Raises:
         UndefinedError: the shape is not that of the adapter's tensor.
@@ -55,5 +56,8 @@ _STARTS: Mapping[str, Callable[[tuple[int, ...]], Law]] = {
     **dict.fromkeys(("lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"), of_weight),
     # peft.tuners.ia3.layer, reset_ia3_parameters
     "ia3_l": _ones,
+    # peft.tuners.oft.layer, reset_oft_parameters; peft.tuners.boft.layer, reset_boft_parameters
+    **dict.fromkeys(("oft_R", "boft_R"), _zeros),
+    "boft_s": _ones,
 }
 """The starts of the tensors of adapters, by the names of their parameters."""

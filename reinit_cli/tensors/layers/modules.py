@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -19,6 +20,11 @@ _ORIGINALS = ("original", "original1")
 _STAND_INS = {"weight_orig": "weight", "bias_orig": "bias", "weight_v": "weight"}
 """What `torch.nn.utils.prune`, `spectral_norm` and `weight_norm` keep in place of a tensor."""
 
+
+_WRAPPER = re.compile(
+    r"\.(?:base_layer|original_module|(?:modules_to_save|ln_tuning_layers)(?:\.[^.]+)?)\Z"
+)
+"""What PEFT puts between a module and its tensors, the name of an adapter included."""
 
 _DEEPEST = 64
 """How many modules around one are looked at, for text from strangers."""
@@ -47,11 +53,12 @@ class Module:
 
     Attributes:
         path: its place in the model.
+        unwrapped: the same without what PEFT wraps it in.
         at: its position among the modules of the state dict.
         held: the shape of each of its own tensors, by name.
     """
 
-    __slots__ = ("at", "held", "last", "name", "path")
+    __slots__ = ("at", "held", "last", "name", "path", "unwrapped")
 
     def __init__(self, path: str, at: int) -> None:
         self.path = path
@@ -59,8 +66,10 @@ class Module:
         self.held: dict[str, Shape] = {}
         self.last = path.rpartition(".")[2]
         """The last segment of its path."""
-        self.name = _not_number(path) if self.last.isdigit() else self.last
-        """The last segment of its path that is not a number."""
+        self.unwrapped = _WRAPPER.sub("", path)
+        name = self.unwrapped.rpartition(".")[2]
+        self.name = _not_number(self.unwrapped) if name.isdigit() else name
+        """The last segment of its unwrapped path that is not a number."""
 
     @property
     def is_plain(self) -> bool:

@@ -52,6 +52,9 @@ EMBEDDINGS = (
 LORA = Names("PEFT LoRA, kohya", ("lora_A", "lora_B", "lora_down", "lora_up"))
 """The factors of an adapter; PEFT puts the name of the adapter behind them."""
 
+ROTATIONS = Names("PEFT OFT", ("oft_R",))
+"""Adapters whose matrix is of no linear layer."""
+
 LINEARS = (
     Names("transformers Llama", ("*_proj", "proj")),
     Names("transformers BERT", ("query", "key", "value", "dense", "pooler", "decoder")),

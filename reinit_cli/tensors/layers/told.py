@@ -25,6 +25,7 @@ from reinit_cli.tensors.layers.names import (
     CONV1DS,
     GLOBAL_RESPONSE,
     LORA,
+    ROTATIONS,
     is_bilinear,
     is_embedding,
     is_linear,
@@ -152,9 +153,12 @@ class _ToldLayers:
         """Return the kind of what holds a matrix."""
         bias = module.shapes.get("bias")
         if bias is None:
-            if is_embedding(module.path):
+            if is_embedding(module.unwrapped):
                 return _Kind("Embedding")
-            is_named = is_linear(module.name) or module.parent.rpartition(".")[2] in LORA.names
+            around = module.parent.rpartition(".")[2]
+            if not {module.name, around}.isdisjoint(ROTATIONS.names):
+                return _NOT_TOLD
+            is_named = is_linear(module.name) or around in LORA.names
             return _NAMED_LINEAR if is_named else _GUESSED_LINEAR
         if bias == weight[1:] and (weight[0] != weight[1] or self._is_conv1d(module)):
             return _Kind("Conv1D")
@@ -167,14 +171,14 @@ class _ToldLayers:
 
     def _is_conv1d(self, module: Module) -> bool:
         """Whether a layer with a square weight is Conv1D."""
-        return module.last in CONV1DS.names and self._has_conv1ds
+        return module.name in CONV1DS.names and self._has_conv1ds
 
     @cached_property
     def _has_conv1ds(self) -> bool:
         """Whether there are layers whose bias shows that they are Conv1D."""
         if self._model_type in CONV1D_MODELS:
             return True
-        named = (module.shapes for module in self._modules if module.last in CONV1DS.names)
+        named = (module.shapes for module in self._modules if module.name in CONV1DS.names)
         return any(
             len(weight := shapes.get("weight", ())) == 2
             and weight[0] != weight[1]

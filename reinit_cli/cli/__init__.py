@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Sequence
 
@@ -80,6 +81,9 @@ def _fail(error: BaseException, args: Sequence[str]) -> int:
         case FileNotFoundError() if is_gone():
             problem = _noted("the working folder no longer exists", error)
             say("UnreadableSourceError", problem, "change to another folder with cd")
+        case OSError() if error.errno in (errno.EMFILE, errno.ENFILE):  # of a module of ours
+            problem = _noted("too many files are open", error)
+            say("ReinitError", problem, "ulimit -n shows how many this process may open")
         case _:
             raise error
     return COULD_NOT

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from reinit_cli.cli.broken import broken_package
 
@@ -65,3 +67,24 @@ def test_an_error_that_no_import_raised_is_another() -> None:
             assert broken_package(error) is None  # noqa: PT017  both are caught alike
         else:
             pytest.fail("it raised nothing")
+
+
+@pytest.mark.parametrize("files", range(6, 11))
+def test_too_few_open_files_are_one_error(files: int) -> None:
+    """Whichever file is one too many, a checkpoint or a module."""
+    save_file({"a": torch.ones(3)}, "model.safetensors")
+    run = [sys.executable, "-m", "reinit_cli", "model.safetensors", "-r", "a=normal", "-q"]
+
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *run, "-o", "new.safetensors"],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    if done.returncode:
+        assert done.returncode == 2
+        assert [line[:7] for line in done.stderr.splitlines() if line[:5] != "hint:"] == ["error: "]
+        assert os.listdir() == ["model.safetensors"]

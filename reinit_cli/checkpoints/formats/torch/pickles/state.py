@@ -42,7 +42,10 @@ MAX_NAMES = 10_000
 
 
 MAX_NAME_CHARS = 1_000
-"""Of a module, of a name in it, or of a key that is bytes."""
+"""Of a module or of a name in it."""
+
+_MAX_KEY_CHARS = 200
+"""Of a key that is bytes: each one of them is made anew."""
 
 
 MAX_LINE_NBYTES = 64 * 2**10
@@ -300,7 +303,7 @@ class State:
         if not key.calls("_codecs", "encode") or len(key.args) != 2:
             return key
         text, encoding = key.args
-        if encoding != "latin1" or not isinstance(text, str) or len(text) > MAX_NAME_CHARS:
+        if encoding != "latin1" or not isinstance(text, str) or len(text) > _MAX_KEY_CHARS:
             return key
         self._pay(8 + len(text) // 8)
         try:

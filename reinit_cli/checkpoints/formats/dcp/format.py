@@ -97,9 +97,10 @@ class Dcp(ByNames):
         objects = objects_of(metadata.objects.values(), files, files.path)
         tree = tree_of(metadata, objects.records, file.path)
         numbers = ObjectNumbers.of(files.path, metadata, objects.records)
-        found = contents_of(Pickle(tree, file.nbytes, (), ()), _budget(files), root)
-        order = _order_of(found.tensors, metadata.paths) if found.optimizers else ()
+        names = tuple(metadata.paths)
         metadata = replace(metadata, paths={})  # as large as the keys, which are in the tree
+        found = contents_of(Pickle(tree, file.nbytes, (), ()), _budget(files), root)
+        order = _order_of(found.tensors, names) if found.optimizers else ()
         pieces = _Pieces(of_file, _by_key(found, metadata))
         places = Places(pieces.stored, files)
         own = {METADATA_NAME, *of_file}
@@ -244,13 +245,13 @@ def _by_key(found: Contents, metadata: Metadata) -> dict[str, Stored]:
     }
 
 
-def _order_of(tensors: Sequence[TensorInfo], paths: Iterable[str]) -> tuple[str, ...]:
-    """Return the keys of tensors in the order of the state dict, which every rank's paths have.
+def _order_of(tensors: Sequence[TensorInfo], names: Iterable[str]) -> tuple[str, ...]:
+    """Return the keys of tensors in the order of the state dict, which the names of its leaves have.
 
     `.metadata` has the tensors themselves rank by rank, each with the first that saved it.
     """
     keys = {each.storage: each.key for each in tensors if each.storage is not None}
-    return tuple(keys[fqn] for fqn in paths if fqn in keys)
+    return tuple(keys[fqn] for fqn in names if fqn in keys)
 
 
 def _refuse(path: str, problem: str) -> NoReturn:

@@ -124,7 +124,7 @@ def _option_instead(typed: str, command: Command, args: Sequence[str]) -> str:
     meant = [each for each in _MEANT.get(typed, ()) if _has_options(command, each)]
     if meant:
         return f"did you mean {' or '.join(meant)}?"
-    usage = command.usage_line(_context(command)).removeprefix("Usage: ")
+    usage = _usage(command)
     if (argument := _ARGUMENTS.get(typed)) and re.search(rf"\b{argument}\b", usage):
         return f"{argument} needs no option: {usage}"
     argument_of = f"{typed.removeprefix('--')}={_value_of(typed, args)}"
@@ -227,9 +227,12 @@ def _missing(argument: click.Parameter, command: Command) -> tuple[str, str]:
             f"missing {argument.name}: {named}",
             f"reinit {command.name} {argument.type.choices[0]}",
         )
-    context = _context(command)
-    usage = command.usage_line(context).removeprefix("Usage: ")
-    return f"missing {argument.make_metavar(context)}", f"write it as {usage}"
+    missing = argument.make_metavar(_context(command))
+    return f"missing {missing}", f"write it as {_usage(command)}"
+
+
+def _usage(command: Command) -> str:
+    return command.usage_line(_context(command)).removeprefix("Usage: ")
 
 
 def _context(command: Command) -> click.Context:

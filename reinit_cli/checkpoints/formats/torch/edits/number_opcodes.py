@@ -7,7 +7,7 @@ import struct
 from reinit_cli.tensors.optimizer import Number
 
 _BYTE, _SHORT, _INT, _LONG, _FLOAT = b"K", b"M", b"J", b"\x8a", b"G"
-"""The opcodes of numbers; all but LONG1 are followed by a number of so many bytes."""
+"""The opcodes of numbers: of 1, 2 and 4 bytes, of a length that is written first, and a float64."""
 
 LONGEST = 2 + 255
 """The most bytes of a number: LONG1, its count, and what it counts."""

@@ -45,7 +45,7 @@ MAX_NAME_CHARS = 1_000
 """Of a module or of a name in it."""
 
 _MAX_KEY_CHARS = 200
-"""Of a key that is bytes: each one of them is made anew."""
+"""Of a key that is bytes: each is encoded again, even where the text is shared."""
 
 
 MAX_LINE_NBYTES = 64 * 2**10
